@@ -1,0 +1,235 @@
+"""Published archives: found in a folder or a zip on this machine, else downloaded and verified."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import logging
+import os
+import queue
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from gatrec_jax.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_PROBE_SECONDS = 8.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+  """An unpacked folder or a zip, whose members are named without the folder they are in."""
+
+  path: Path
+
+  @contextmanager
+  def open(self, member: str) -> Iterator[IO[bytes]]:
+    """Opens `member` for reading bytes.
+
+    Raises:
+      InputError: no such member, or a damaged or unreadable archive, also while it is read.
+    """
+    try:
+      if self.path.is_dir():
+        if not (self.path / member).is_file():
+          raise InputError(f"{self.path}: has no file {member}; unpack the archive again")
+        with open(self.path / member, "rb") as stream:
+          yield stream
+      else:
+        with zipfile.ZipFile(self.path) as archive, archive.open(self._find(archive, member)) as s:
+          yield s
+    # RuntimeError is what zipfile raises for a member that needs a password.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+      raise InputError(f"{self.path}: damaged zip ({error}); fetch it again") from error
+    except OSError as error:
+      raise InputError(f"{self.where(member)}: cannot be read ({error})") from error
+
+  def read(self, member: str) -> bytes:
+    """All bytes of `member`; raises as `open` does."""
+    with self.open(member) as stream:
+      return stream.read()
+
+  def where(self, member: str) -> str:
+    """How messages name `member`."""
+    return f"{self.path}/{member}"
+
+  def _find(self, archive: zipfile.ZipFile, member: str) -> str:
+    found = []
+    for name in archive.namelist():
+      path = PurePosixPath(name.replace("\\", "/"))
+      # Nothing is unpacked here, but such a zip was made to harm and is not to be trusted.
+      if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
+        raise InputError(f"{self.path}: the entry {name!r} points outside; this zip is refused")
+      if path.name == member and "__MACOSX" not in path.parts:
+        found.append(name)
+    if not found:
+      raise InputError(f"{self.path}: has no member {member}; is it the right zip?")
+    return min(found, key=len)
+
+
+def given_bases(data_dir: str) -> list[Path]:
+  """Folders that the user named: `data_dir`, then $GATREC_DATA.
+
+  Raises:
+    InputError: `data_dir` is given and is no folder.
+  """
+  if data_dir and not Path(data_dir).expanduser().is_dir():
+    raise InputError(f"--data_dir={data_dir}: is not a folder")
+  given = [data_dir, os.environ.get("GATREC_DATA", "")]
+  return [Path(base).expanduser().absolute() for base in given if base]
+
+
+def cache_folder(remedy: str) -> Path:
+  """The user's cache, which downloads go to.
+
+  Raises:
+    InputError: pooch is not installed; the message ends with `remedy`.
+  """
+  try:
+    import pooch
+  except ImportError as error:
+    raise InputError(f"{remedy} (a download needs `pip install pooch`)") from error
+  return Path(pooch.os_cache("gatrec_jax"))
+
+
+def find_archive(
+  name: str,
+  *,
+  folder: str,
+  key_members: Sequence[str],
+  foreign_folders: Sequence[str],
+  bases: Sequence[Path],
+  md5: str,
+) -> Archive | None:
+  """Looks for an unpacked folder or a zip in each of `bases`, in their order.
+
+  Args:
+    name: of the zip without its suffix, e.g. "ml-10m".
+    folder: that the zip unpacks to, e.g. "ml-10M100K".
+    key_members: files by which a base is recognised as the unpacked folder itself.
+    foreign_folders: names of other archives' folders, which may hold files of the same names.
+    bases: folders to look in; those that do not exist are passed over.
+    md5: of the published zip, "" where it changes; another one is used with a warning.
+  """
+  for base in bases:
+    for candidate in (base / folder, base / name):
+      if candidate.is_dir():
+        return Archive(candidate)
+    is_itself = base.name in (name, folder) or base.name not in foreign_folders
+    if is_itself and all((base / member).is_file() for member in key_members):
+      return Archive(base)
+    zipped = base / f"{name}.zip"
+    if zipped.is_file():
+      _check_md5(zipped, md5)
+      return Archive(zipped)
+  return None
+
+
+@functools.cache
+def _check_md5(path: Path, md5: str) -> None:
+  """Warns, once per file and process, about a zip that is not known to be the published one."""
+  try:
+    with open(path, "rb") as stream:
+      found = hashlib.file_digest(stream, "md5").hexdigest()
+  except OSError as error:
+    raise InputError(f"{path}: cannot be read ({error})") from error
+  if found != md5:
+    published = f"the published one has {md5}" if md5 else "this archive changes over time"
+    logger.warning("%s: used with an unknown checksum (md5 %s; %s)", path, found, published)
+
+
+def download_archive(name: str, *, url: str, md5: str, cache: Path, remedy: str) -> Archive:
+  """Downloads `url` into `cache` as NAME.zip with a progress bar, verified by its md5.
+
+  Args:
+    md5: published checksum; where "", the one published beside the zip as URL.md5.
+    remedy: what the user can do without a network, for the error message.
+
+  Raises:
+    InputError: the server cannot be reached (noticed within about ten seconds), the checksum
+      differs, or the cache cannot be written.
+  """
+  import pooch
+
+  help_text = f"{remedy}, or connect to the network"
+  answer = _probe(f"{url}.md5")
+  if isinstance(answer, Exception):
+    host = url.split("/")[2]
+    raise InputError(
+      f"{name}: not on this machine, and {host} cannot be reached"
+      f" ({type(answer).__name__}); {help_text}"
+    ) from answer
+  # The file says `MD5 (ml-25m.zip) = 6b51…`.
+  published = md5 or (answer.split() or [""])[-1].lower()
+  if len(published) != 32:
+    raise InputError(f"{name}: {url}.md5 holds no checksum; {help_text}")
+  try:
+    path = pooch.retrieve(
+      url,
+      known_hash=f"md5:{published}",
+      fname=f"{name}.zip",
+      path=cache,
+      downloader=pooch.HTTPDownloader(progressbar=_ProgressBar(name), timeout=30),
+    )
+  except ValueError as error:
+    raise InputError(f"{url}: the download's md5 is not the published {published}") from error
+  # requests' exceptions are OSErrors, like a full disk or an unwritable cache.
+  except OSError as error:
+    raise InputError(f"{name}: download into {cache} failed ({error}); {help_text}") from error
+  return Archive(Path(path))
+
+
+def _probe(url: str) -> str | Exception:
+  """The text at `url`, or why there is none, after `_PROBE_SECONDS` at most.
+
+  In a thread of its own, because no time-out of requests covers a name server's silence.
+  """
+  answers: queue.Queue[str | Exception] = queue.Queue()
+
+  def fetch() -> None:
+    import requests
+
+    try:
+      response = requests.get(url, timeout=_PROBE_SECONDS)
+      answers.put(response.text if response.ok else "")
+    except requests.RequestException as error:
+      answers.put(error)
+
+  threading.Thread(target=fetch, daemon=True).start()
+  try:
+    return answers.get(timeout=_PROBE_SECONDS)
+  except queue.Empty:
+    return TimeoutError(f"no answer within {_PROBE_SECONDS} s")
+
+
+class _ProgressBar:
+  """What pooch asks of a progress bar, shown by rich on stderr."""
+
+  def __init__(self, name: str) -> None:
+    from rich import console, progress
+
+    self.total = 0
+    self._bar = progress.Progress(
+      *progress.Progress.get_default_columns(),
+      progress.DownloadColumn(),
+      console=console.Console(file=None, stderr=True),
+      transient=True,
+    )
+    self._task = self._bar.add_task(name, total=None)
+
+  def update(self, count: int) -> None:
+    self._bar.start()
+    self._bar.update(self._task, advance=count, total=self.total or None)
+
+  def reset(self) -> None:
+    self._bar.reset(self._task)
+
+  def close(self) -> None:
+    self._bar.stop()

@@ -1,0 +1,124 @@
+"""Ratings as a bipartite jraph graph: users first, then items, an edge in each direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jraph
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
+
+
+def bipartite_graph(
+  interactions: Interactions,
+  *,
+  edge_features: Sequence[str] = ("rating",),
+  self_loops: bool = False,
+  pad_to: tuple[int, int] | None = None,
+) -> jraph.GraphsTuple:
+  """The user-item graph of the given (training) interactions.
+
+  Node n is user n for n < U and item n - U from there on. The order of rows does not matter.
+
+  Args:
+    interactions: the rows that become edges; R of them.
+    edge_features: columns of the edge features, F of them: `rating` as given, `time` scaled to
+      [0, 1] over these rows (0 where times are unknown).
+    self_loops: add an edge from each node to itself, with the mean features of its incoming edges
+      (0 for an isolated node).
+    pad_to: (nodes, edges), both larger than the graph's: pads with jraph's rule to that static
+      shape; padding edges join the first padding node.
+  Returns:
+    GraphsTuple with `senders`, `receivers` [E] int32 sorted by receiver, `edges` [E, F] float32,
+    E = 2 R (+ U + I), `nodes` and `globals` None; numpy arrays.
+  Raises:
+    InputError: an unknown edge feature, or `pad_to` too small.
+  """
+  num_users, num_nodes = interactions.num_users, interactions.num_users + interactions.num_items
+  features = np.stack([_column(interactions, name) for name in edge_features] or
+                      [np.zeros(len(interactions), np.float32)], axis=1)  # fmt: skip
+  if not edge_features:
+    features = features[:, :0]
+  items = interactions.item + num_users
+  senders = np.concatenate([interactions.user, items]).astype(np.int32)
+  receivers = np.concatenate([items, interactions.user]).astype(np.int32)
+  features = np.concatenate([features, features])
+  if self_loops:
+    count = np.bincount(receivers, minlength=num_nodes)
+    sums = np.stack(
+      [np.bincount(receivers, weights=f, minlength=num_nodes) for f in features.T], axis=1
+    ) if features.shape[1] else np.zeros((num_nodes, 0))  # fmt: skip
+    nodes = np.arange(num_nodes, dtype=np.int32)
+    senders, receivers = np.append(senders, nodes), np.append(receivers, nodes)
+    means = (sums / np.maximum(count, 1)[:, None]).astype(np.float32)
+    features = np.concatenate([features, means])
+  order = np.lexsort((senders, receivers))
+  graph = jraph.GraphsTuple(
+    nodes=None,
+    edges=features[order],
+    senders=senders[order],
+    receivers=receivers[order],
+    globals=None,
+    n_node=np.array([num_nodes], np.int32),
+    n_edge=np.array([len(senders)], np.int32),
+  )
+  if pad_to is None:
+    return graph
+  if pad_to[0] <= num_nodes or pad_to[1] < len(senders):
+    raise InputError(
+      f"pad_to={pad_to}: the graph has {num_nodes} nodes (one more is needed) and "
+      f"{len(senders)} edges"
+    )
+  return jraph.pad_with_graphs(graph, n_node=pad_to[0], n_edge=pad_to[1], n_graph=2)
+
+
+def add_users(
+  graph: jraph.GraphsTuple,
+  *,
+  num_users: int,
+  items: Sequence[np.ndarray],
+  features: Sequence[np.ndarray],
+  self_loops: bool,
+) -> jraph.GraphsTuple:
+  """Appends users that were not there in training, with edges from their items to them only.
+
+  The new nodes come last and send nothing, so no other node's vector changes.
+
+  Args:
+    graph: of `bipartite_graph`, unpadded, N nodes.
+    num_users: U of the graph, which item indices are shifted by.
+    items: B arrays [n_b] int of item indices.
+    features: B arrays [n_b, F] float32 of edge features.
+    self_loops: as the graph was built.
+  Returns:
+    The graph with N + B nodes.
+  """
+  first = int(graph.n_node.sum())
+  senders, receivers, edges = [graph.senders], [graph.receivers], [graph.edges]
+  for b, (index, feature) in enumerate(zip(items, features, strict=True)):
+    sent, edge = np.asarray(index, np.int32) + num_users, np.asarray(feature, np.float32)
+    if self_loops:
+      mean = edge.mean(axis=0) if len(edge) else np.zeros(graph.edges.shape[1], np.float32)
+      sent, edge = np.append(sent, np.int32(first + b)), np.concatenate([edge, mean[None]])
+    senders.append(sent)
+    receivers.append(np.full(len(sent), first + b, np.int32))
+    edges.append(edge)
+  return graph._replace(
+    senders=np.concatenate(senders),
+    receivers=np.concatenate(receivers),
+    edges=np.concatenate(edges),
+    n_node=np.array([first + len(items)], np.int32),
+    n_edge=np.array([sum(len(s) for s in senders)], np.int32),
+  )
+
+
+def _column(interactions: Interactions, name: str) -> np.ndarray:
+  if name == "rating":
+    return interactions.rating.astype(np.float32)
+  if name == "time":
+    time = interactions.timestamp
+    span = max(int(time.max() - time.min()), 1) if len(time) else 1
+    return ((time - (time.min() if len(time) else 0)) / span).astype(np.float32)
+  raise InputError(f"edge_features: '{name}' does not exist; there are rating and time")

@@ -1,0 +1,270 @@
+"""Interactions: who rated what, how, and when, with vocabularies from raw ids to dense indices."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatrec_jax.errors import InputError
+
+if TYPE_CHECKING:
+  import pyarrow as pa
+
+  Column = np.ndarray | pa.Array | pa.ChunkedArray | Sequence[Any]
+
+# "007" and "7" are different ids, so only the canonical spelling counts as a number.
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,30}")
+# The years 1 and 9999 in seconds; milliseconds of any date after 1978 lie outside.
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+  """Ratings as columns; row r says that user[r] gave item[r] the value rating[r] at timestamp[r].
+
+  Attributes:
+    user: [R] int32, index into `user_ids`.
+    item: [R] int32, index into `item_ids`.
+    rating: [R] float32, finite; 1.0 everywhere for implicit feedback.
+    timestamp: [R] int64, seconds since 1970; 0 everywhere where times are unknown.
+    user_ids: [U] raw user ids as strings, numeric order where all are integers, else sorted.
+    item_ids: [I] raw item ids as strings, likewise.
+  """
+
+  user: np.ndarray
+  item: np.ndarray
+  rating: np.ndarray
+  timestamp: np.ndarray
+  user_ids: tuple[str, ...]
+  item_ids: tuple[str, ...]
+
+  @property
+  def num_users(self) -> int:
+    return len(self.user_ids)
+
+  @property
+  def num_items(self) -> int:
+    return len(self.item_ids)
+
+  def __len__(self) -> int:
+    return len(self.user)
+
+  def take(self, rows: np.ndarray) -> Interactions:
+    """The interactions of `rows` ([n] int64 or [R] bool) with the same vocabularies."""
+    return dataclasses.replace(
+      self,
+      user=self.user[rows],
+      item=self.item[rows],
+      rating=self.rating[rows],
+      timestamp=self.timestamp[rows],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """A catalogue with its interactions.
+
+  Attributes:
+    name: as given by `--dataset`.
+    interactions: all rows, in an order that does not depend on any split.
+    item_fields: [I] one mapping per item: "title" (str), "genres" (list of str), "overview" (str)
+      and any other text field; an empty mapping where nothing is known.
+    test_rows: [R] bool, the shipped fold's test rows; None where no shipped fold was asked for.
+    notes: counts that the user should see, e.g. {"duplicate rows dropped": 3}.
+  """
+
+  name: str
+  interactions: Interactions
+  item_fields: Sequence[Mapping[str, Any]]
+  test_rows: np.ndarray | None = None
+  notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def build_interactions(
+  user: Column,
+  item: Column,
+  rating: Column,
+  timestamp: Column,
+  *,
+  user_ids: Iterable[int | str] | None = None,
+  item_ids: Iterable[int | str] | None = None,
+  source: str = "",
+) -> tuple[Interactions, dict[str, int]]:
+  """Turns raw columns into vocabularies and dense indices.
+
+  Of several rows with the same user and item the latest is kept (by time, then by row); the
+  others are counted. The order of the remaining rows does not change.
+
+  Args:
+    user: [R] raw ids, all whole numbers or all text, without missing values.
+    item: [R] raw ids, likewise.
+    rating: [R] finite numbers.
+    timestamp: [R] seconds since 1970; fractions are cut off.
+    user_ids: raw ids that belong to the vocabulary even where no row has them.
+    item_ids: likewise.
+    source: file that error messages name.
+
+  Returns:
+    The interactions, and notes: {"duplicate ratings dropped": n} where there were any.
+
+  Raises:
+    InputError: no rows, columns of unequal length, ids that are missing or of mixed types,
+      ratings that are no finite numbers, timestamps outside the years 1 to 9999.
+  """
+  prefix = f"{source}: " if source else ""
+  lengths = {"user": len(user), "item": len(item), "rating": len(rating), "time": len(timestamp)}
+  if len(set(lengths.values())) > 1:
+    raise InputError(f"{prefix}columns differ in length: {lengths}; each row needs all four")
+  if not len(user):
+    raise InputError(f"{prefix}there are no interactions; at least one row is needed")
+  user_index, user_vocabulary = _index_ids(user, user_ids, f"{prefix}user id")
+  item_index, item_vocabulary = _index_ids(item, item_ids, f"{prefix}item id")
+  interactions = Interactions(
+    user=user_index,
+    item=item_index,
+    rating=_check_ratings(rating, prefix),
+    timestamp=_check_timestamps(timestamp, prefix),
+    user_ids=user_vocabulary,
+    item_ids=item_vocabulary,
+  )
+  kept = _latest_rows(interactions)
+  if kept is None:
+    return interactions, {}
+  return interactions.take(kept), {"duplicate ratings dropped": len(interactions) - len(kept)}
+
+
+def catalogue_order(ids: Iterable[int | str]) -> tuple[str, ...]:
+  """Distinct `ids` as strings: numeric order where all are integers, else sorted as text."""
+  distinct = {str(raw_id) for raw_id in ids}
+  if all(_INTEGER.fullmatch(raw_id) for raw_id in distinct):
+    return tuple(sorted(distinct, key=int))
+  return tuple(sorted(distinct))
+
+
+def pair_keys(interactions: Interactions) -> np.ndarray:
+  """[R] int64, one number per (user, item) pair, ordered by user, then item."""
+  return interactions.user.astype(np.int64) * interactions.num_items + interactions.item
+
+
+def _index_ids(
+  column: Column, given: Iterable[int | str] | None, what: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+  """Returns [R] int32 indices into the vocabulary, and the vocabulary."""
+  encoded = _encode_ids(column, what)
+  codes = encoded.indices.to_numpy(zero_copy_only=False)
+  distinct = [str(value) for value in encoded.dictionary.to_pylist()]
+  # A dictionary from a file may list values that no row has.
+  occurs = np.bincount(codes, minlength=len(distinct)) > 0
+  occurring = [raw_id for raw_id, seen in zip(distinct, occurs, strict=True) if seen]
+  if any(not raw_id.strip() for raw_id in occurring):
+    raise InputError(f"{what}: some are empty; every row needs one")
+  vocabulary = catalogue_order([*occurring, *(given or ())])
+  position = {raw_id: index for index, raw_id in enumerate(vocabulary)}
+  lookup = np.array([position.get(raw_id, -1) for raw_id in distinct], dtype=np.int32)
+  return lookup[codes], vocabulary
+
+
+def _encode_ids(column: Column, what: str) -> pa.DictionaryArray:
+  """Dictionary-encodes a column of ids, so that only the distinct ones become Python objects."""
+  import pyarrow as pa
+
+  array = column
+  if not isinstance(column, (pa.Array, pa.ChunkedArray)):
+    if not isinstance(column, np.ndarray) or column.dtype == object:
+      _check_one_type(column, what)
+    array = pa.array(column)
+  chunked = array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+  if chunked.null_count:
+    row = int(np.flatnonzero(chunked.is_null().to_numpy())[0])
+    raise InputError(f"{what}: missing in row {row} (from 0); every row needs one")
+  value_type = chunked.type
+  if pa.types.is_dictionary(value_type):
+    value_type = value_type.value_type
+  elif pa.types.is_floating(value_type):
+    # Other tools turn whole numbers into floats as soon as one row of a table has none.
+    try:
+      chunked = chunked.cast(pa.int64())
+    except pa.ArrowInvalid:
+      raise InputError(f"{what}: not all are whole numbers; whole numbers or text needed") from None
+    value_type = pa.int64()
+  if not (
+    pa.types.is_integer(value_type)
+    or pa.types.is_string(value_type)
+    or pa.types.is_large_string(value_type)
+  ):
+    raise InputError(f"{what}: type {value_type} will not do; whole numbers or text are needed")
+  if not pa.types.is_dictionary(chunked.type):
+    chunked = chunked.dictionary_encode()
+  return chunked.unify_dictionaries().combine_chunks()
+
+
+def _check_one_type(column: Sequence[Any], what: str) -> None:
+  first = "text" if isinstance(column[0], str) else "a whole number"
+  for row, value in enumerate(column):
+    is_number = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    kind = "text" if isinstance(value, str) else "a whole number" if is_number else None
+    if kind is None:
+      raise InputError(f"{what}: {value!r} in row {row} (from 0) is neither whole number nor text")
+    if kind != first:
+      raise InputError(
+        f"{what}: mixed types, {column[0]!r} in row 0 is {first} and {value!r} in row {row} is"
+        f" {kind}; write all ids the same way"
+      )
+
+
+def _numbers(column: Column, what: str) -> np.ndarray:
+  """[R] array of an integer or floating dtype; missing values become NaN."""
+  array = column if isinstance(column, np.ndarray) else np.asarray(column)
+  if array.dtype.kind not in "iuf":
+    raise InputError(f"{what}: type {array.dtype} will not do; numbers are needed")
+  return array
+
+
+def _check_ratings(column: Column, prefix: str) -> np.ndarray:
+  """[R] float32."""
+  with np.errstate(over="ignore"):
+    rating = _numbers(column, f"{prefix}rating").astype(np.float32)
+  finite = np.isfinite(rating)
+  if not finite.all():
+    row = int(np.argmin(finite))
+    raise InputError(
+      f"{prefix}rating: {np.asarray(column)[row]} in row {row} (from 0) and in"
+      f" {np.count_nonzero(~finite) - 1} more; finite numbers are needed"
+    )
+  return rating
+
+
+def _check_timestamps(column: Column, prefix: str) -> np.ndarray:
+  """[R] int64."""
+  seconds = _numbers(column, f"{prefix}timestamp")
+  in_range = (seconds >= FIRST_SECOND) & (seconds <= LAST_SECOND)
+  if not in_range.all():
+    row = int(np.argmin(in_range))
+    raise InputError(
+      f"{prefix}timestamp: {seconds[row]} in row {row} (from 0) is outside the years 1 to 9999;"
+      " seconds since 1970 are needed (not milliseconds)"
+    )
+  return seconds.astype(np.int64)
+
+
+def _latest_rows(interactions: Interactions) -> np.ndarray | None:
+  """[n] int64 ascending, the latest row of each (user, item); None where all are distinct."""
+  keys = pair_keys(interactions)
+  ordered = np.sort(keys)
+  if not np.any(ordered[1:] == ordered[:-1]):
+    return None
+  # Few pairs occur twice: only their rows are worth sorting by time.
+  repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+  place = np.minimum(np.searchsorted(repeated, keys), len(repeated) - 1)
+  is_repeated = repeated[place] == keys
+  rows = np.flatnonzero(is_repeated)
+  # lexsort is stable, so equal times stay in the order of their rows.
+  rows = rows[np.lexsort((interactions.timestamp[rows], keys[rows]))]
+  is_last = np.append(keys[rows][1:] != keys[rows][:-1], True)
+  kept = ~is_repeated
+  kept[rows[is_last]] = True
+  return np.flatnonzero(kept)

@@ -1,0 +1,243 @@
+"""Splits: which rows train, which validate, which test. Seeded, and blind to the order of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
+
+KINDS = (
+  "shipped",
+  "random",
+  "per_user",
+  "kfold",
+  "temporal",
+  "leave_last",
+  "cold_users",
+  "cold_items",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Row indices into the Interactions, [n] int64 ascending, disjoint and together all rows."""
+
+  train: np.ndarray
+  valid: np.ndarray
+  test: np.ndarray
+
+
+def split_interactions(
+  interactions: Interactions,
+  *,
+  kind: str,
+  test_share: float = 0.2,
+  split_seed: int = 0,
+  valid_share: float = 0.1,
+  valid_seed: int = 0,
+  fold: str = "",
+  test_rows: np.ndarray | None = None,
+) -> Split:
+  """Divides the rows into training, validation and test.
+
+  The choice depends on the (user, item) pairs, the times where the kind needs them, and the
+  seeds; never on the order of the rows. The validation part depends on the training pairs and
+  `valid_seed` alone.
+
+  Args:
+    interactions: R rows, each (user, item) at most once.
+    kind: one of `KINDS`. `shipped`: `test_rows`. `random`: any rows. `per_user`: any rows of each
+      user, who keeps at least one. `kfold`: part `fold` of round(1 / test_share) equal parts.
+      `temporal`: the latest rows of all. `leave_last`: the latest row of each user who has two.
+      `cold_users`, `cold_items`: all rows of some users or items.
+    test_share: share of the rows (`cold_*`: of the users or items with rows) to test on.
+    split_seed: of the choice of test rows; ≥ 0.
+    valid_share: share of the training rows that become validation rows; 0 for none.
+    valid_seed: of the choice of validation rows; ≥ 0.
+    fold: "1" … "n", for `kfold`.
+    test_rows: [R] bool, for `shipped`.
+
+  Raises:
+    InputError: unknown kind or fold, a share outside [0, 1), a negative seed, no times where the
+      kind needs them, or a part without rows.
+  """
+  for flag, share in (("--test_share", test_share), ("--valid_share", valid_share)):
+    if not 0 <= share < 1:
+      raise InputError(f"{flag}={share}: must be at least 0 and below 1")
+  for flag, seed in (("--split_seed", split_seed), ("--valid_seed", valid_seed)):
+    if seed < 0:
+      raise InputError(f"{flag}={seed}: must not be negative")
+  # The two purposes must not share a stream where both seeds are 0.
+  generator = _generator(split_seed, purpose=0)
+  if kind == "shipped":
+    is_test = _shipped(interactions, test_rows)
+  elif kind == "random":
+    is_test = _random(interactions, test_share, generator)
+  elif kind == "per_user":
+    is_test = _per_user(interactions, test_share, generator)
+  elif kind == "kfold":
+    is_test = _kfold(interactions, test_share, generator, fold)
+  elif kind == "temporal":
+    is_test = _temporal(interactions, test_share)
+  elif kind == "leave_last":
+    is_test = _leave_last(interactions, generator)
+  elif kind == "cold_users":
+    is_test = _cold(interactions.user, test_share, generator)
+  elif kind == "cold_items":
+    is_test = _cold(interactions.item, test_share, generator)
+  else:
+    raise InputError(f"--split={kind}: unknown; one of {', '.join(KINDS)}")
+  flags = f"--split={kind} --test_share={test_share}" + (f" --fold={fold}" if fold else "")
+  if is_test.all() or not is_test.any():
+    part = "training" if is_test.all() else "test"
+    raise InputError(f"empty split: no {part} rows are left of {len(is_test)} with {flags}")
+  train, valid = carve_validation(
+    interactions, np.flatnonzero(~is_test), valid_share=valid_share, valid_seed=valid_seed
+  )
+  return Split(train=train, valid=valid, test=np.flatnonzero(is_test))
+
+
+def carve_validation(
+  interactions: Interactions, rows: np.ndarray, *, valid_share: float, valid_seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Divides the training rows `rows` ([n] int64) into (train, valid), both ascending int64.
+
+  Raises:
+    InputError: either part would be empty, with a `valid_share` above 0.
+  """
+  count = round(valid_share * len(rows))
+  if valid_share > 0 and not 0 < count < len(rows):
+    part = "training" if count else "validation"
+    raise InputError(
+      f"empty split: no {part} rows are left of {len(rows)} with --valid_share={valid_share}"
+    )
+  ordered = rows[_pair_order(interactions.take(rows))]
+  drawn = _generator(valid_seed, purpose=1).permutation(len(rows))
+  return np.sort(ordered[drawn[count:]]), np.sort(ordered[drawn[:count]])
+
+
+def _generator(seed: int, *, purpose: int) -> np.random.Generator:
+  sequence = np.random.SeedSequence(seed, spawn_key=(purpose,))
+  return np.random.Generator(np.random.PCG64(sequence))
+
+
+def _text_rank(ids: tuple[str, ...]) -> np.ndarray:
+  """[len(ids)] int64, the place of each id when all are sorted as text."""
+  rank = np.empty(len(ids), dtype=np.int64)
+  rank[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
+  return rank
+
+
+def _pair_order(interactions: Interactions) -> np.ndarray:
+  """[R] int64, the rows by (user id, item id).
+
+  Sorted as text even where all ids are numbers: the order of a catalogue changes when its only
+  id that is no number goes away, and that one may be a test row's.
+  """
+  users = _text_rank(interactions.user_ids)[interactions.user]
+  items = _text_rank(interactions.item_ids)[interactions.item]
+  return np.argsort(users * interactions.num_items + items, kind="stable")
+
+
+def _draws(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
+  """[R] int64, distinct random numbers that belong to pairs, not to rows of the file."""
+  draws = np.empty(len(interactions), dtype=np.int64)
+  draws[_pair_order(interactions)] = generator.permutation(len(interactions))
+  return draws
+
+
+def _shipped(interactions: Interactions, test_rows: np.ndarray | None) -> np.ndarray:
+  if test_rows is None:
+    raise InputError("--split=shipped: needs a data set with shipped folds, and --fold")
+  if len(test_rows) != len(interactions):
+    raise InputError(
+      f"--split=shipped: {len(test_rows)} test marks for {len(interactions)} interactions"
+    )
+  return np.asarray(test_rows, dtype=bool)
+
+
+def _random(
+  interactions: Interactions, test_share: float, generator: np.random.Generator
+) -> np.ndarray:
+  return _draws(interactions, generator) < round(test_share * len(interactions))
+
+
+def _kfold(
+  interactions: Interactions, test_share: float, generator: np.random.Generator, fold: str
+) -> np.ndarray:
+  parts = round(1 / test_share) if test_share else 0
+  if parts < 2:
+    raise InputError(f"--split=kfold: --test_share={test_share} must be 1/n for n folds, n ≥ 2")
+  if fold not in [str(part + 1) for part in range(parts)]:
+    raise InputError(
+      f"--split=kfold: --fold={fold or '(none)'} must be 1 to {parts} with"
+      f" --test_share={test_share}"
+    )
+  draws = _draws(interactions, generator)
+  # part of draw d is ⌊d · n / R⌋: sizes differ by at most one
+  return draws * parts // len(interactions) == int(fold) - 1
+
+
+def _rank_within(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
+  """[R] int64, each row's place among the rows of its group; `order` sorts by group first."""
+  ordered = groups[order]
+  starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+  sizes = np.diff(np.append(starts, len(ordered)))
+  rank = np.empty(len(groups), dtype=np.int64)
+  rank[order] = np.arange(len(groups)) - np.repeat(starts, sizes)
+  return rank
+
+
+def _per_user(
+  interactions: Interactions, test_share: float, generator: np.random.Generator
+) -> np.ndarray:
+  user = interactions.user
+  rank = _rank_within(user, np.lexsort((_draws(interactions, generator), user)))
+  counts = np.bincount(user, minlength=interactions.num_users)
+  held_out = np.minimum(np.floor(counts * test_share + 0.5), counts - 1)
+  return rank < held_out[user]
+
+
+def _require_times(interactions: Interactions, kind: str) -> None:
+  times = interactions.timestamp
+  if times.min() == times.max():
+    raise InputError(
+      f"--split={kind}: all times are {times[0]}; it needs interactions with times (--time_column)"
+    )
+
+
+def _temporal(interactions: Interactions, test_share: float) -> np.ndarray:
+  """Rows of the same second stay together: the test part is as near to the share as that allows."""
+  _require_times(interactions, "temporal")
+  times = interactions.timestamp
+  count = round(test_share * len(times))
+  if count == 0:
+    return np.zeros(len(times), dtype=bool)
+  cut = np.partition(times, len(times) - count)[len(times) - count]
+  with_cut, without_cut = times >= cut, times > cut
+  if with_cut.all():
+    return without_cut
+  if not without_cut.any():
+    return with_cut
+  excess, lack = with_cut.sum() - count, count - without_cut.sum()
+  return with_cut if excess <= lack else without_cut
+
+
+def _leave_last(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
+  """Of a user's latest rows with equal times, a random one: by id, the newest items would win."""
+  _require_times(interactions, "leave_last")
+  user = interactions.user
+  order = np.lexsort((_draws(interactions, generator), interactions.timestamp, user))
+  rank = _rank_within(user, order)
+  counts = np.bincount(user, minlength=interactions.num_users)[user]
+  return (rank == counts - 1) & (counts >= 2)
+
+
+def _cold(index: np.ndarray, test_share: float, generator: np.random.Generator) -> np.ndarray:
+  """Holds out whole users or items; those without any row are not drawn from."""
+  present = np.unique(index)
+  held_out = generator.permutation(present)[: round(test_share * len(present))]
+  return np.isin(index, held_out)

@@ -1,0 +1,186 @@
+"""Files of recommendation lists: user_id, item_id, rank, by this or any other tool."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gatrec_jax.errors import InputError
+
+_COLUMNS = ("user_id", "item_id", "rank")
+
+
+def read_recommendations(
+  path: str | os.PathLike[str], *, user_ids: Sequence[str], item_ids: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads a CSV, TSV or Parquet file with the columns user_id, item_id, rank (others are ignored).
+
+  A user's items are ordered by ascending rank; ranks may start anywhere and have gaps.
+
+  Args: user_ids: [U] and item_ids: [I] raw ids, whose positions are the indices.
+  Returns: users [m] int32 ascending; items [m, L] int32, L the longest list, −1 after shorter ones.
+
+  Raises:
+    InputError: a file that cannot be read or has no rows or lacks a column; an unknown id; a rank
+      that is missing or no whole number; a rank or an item twice for one user. Rows are counted
+      from 1 without the header.
+  """
+  path = pathlib.Path(path)
+  table = _read_table(path)
+  users = _indices(table["user_id"], user_ids, path, "user_id", "users")
+  items = _indices(table["item_id"], item_ids, path, "item_id", "items")
+  ranks = _whole_ranks(table["rank"], path)
+  _refuse_repeats(users, items, path, user_ids, lambda item: f"item_id {item_ids[item]}")
+  _refuse_repeats(users, ranks, path, user_ids, lambda rank: f"rank {rank}")
+
+  order = np.lexsort((ranks, users))
+  users, items = users[order], items[order]
+  names, starts, counts = np.unique(users, return_index=True, return_counts=True)
+  lists = np.full((len(names), counts.max()), -1, np.int32)
+  lists[np.repeat(np.arange(len(names)), counts), np.arange(len(users)) - np.repeat(
+    starts, counts)] = items
+  return names.astype(np.int32), lists
+
+
+def write_recommendations(
+  path: str | os.PathLike[str],
+  *,
+  users: np.ndarray,
+  items: np.ndarray,
+  scores: np.ndarray,
+  user_ids: Sequence[str],
+  item_ids: Sequence[str],
+) -> None:
+  """Writes lists as Parquet: user_id, item_id, rank (from 1), score; whole or not at all.
+
+  Ids are written as integers where every id of the vocabulary is one, else as strings.
+
+  Args: users: [m] int32. items: [m, L] int32, −1 = none. scores: [m, L] float32.
+  """
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  row, column = np.nonzero(np.asarray(items) >= 0)
+  table = pa.table({
+    "user_id": _raw_ids(user_ids)[np.asarray(users)[row]],
+    "item_id": _raw_ids(item_ids)[np.asarray(items)[row, column]],
+    "rank": (column + 1).astype(np.int32),
+    "score": np.asarray(scores, np.float32)[row, column],
+  })
+  path = pathlib.Path(path)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)
+  except OSError as error:
+    raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _read_table(path: pathlib.Path) -> dict:
+  import pyarrow as pa
+  import pyarrow.csv as pc
+  import pyarrow.parquet as pq
+
+  if not path.is_file():
+    raise InputError(f"{path}: no such file; give a CSV, TSV or Parquet file of recommendations")
+  try:
+    if path.suffix == ".parquet":
+      names = pq.read_schema(path).names
+      table = pq.read_table(path, columns=[name for name in _COLUMNS if name in names])
+    else:
+      with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+      delimiter = "\t" if "\t" in header else ","
+      table = pc.read_csv(
+        path,
+        parse_options=pc.ParseOptions(delimiter=delimiter),
+        # As strings, so that an id like 007 or 1e3 stays what it is and a bad rank is found here.
+        convert_options=pc.ConvertOptions(
+          column_types={name: pa.string() for name in _COLUMNS}, strings_can_be_null=True,
+          quoted_strings_can_be_null=True,
+        ),
+      )
+  except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
+    reason = str(error).splitlines()[0]
+    raise InputError(f"{path}: cannot be read as a table of recommendations ({reason})") from error
+  missing = [name for name in _COLUMNS if name not in table.column_names]
+  if missing:
+    raise InputError(
+      f"{path}: column {', '.join(missing)} is missing; the columns must be {', '.join(_COLUMNS)}"
+    )
+  if not table.num_rows:
+    raise InputError(f"{path}: no rows; a recommendation per row is expected")
+  return {name: table[name].combine_chunks() for name in _COLUMNS}
+
+
+def _indices(
+  column: object, vocabulary: Sequence[str], path: pathlib.Path, name: str, what: str
+) -> np.ndarray:
+  import pyarrow as pa
+  import pyarrow.compute as pc
+
+  texts = column
+  if pa.types.is_floating(column.type):
+    # pandas turns integer ids into floats as soon as one is missing.
+    rounded = pc.floor(column)
+    texts = pc.if_else(pc.equal(rounded, column), rounded.cast(pa.int64(), safe=False), None)
+  if not pa.types.is_large_string(texts.type):
+    texts = texts.cast(pa.string())
+  found = pc.index_in(texts, value_set=pa.array(vocabulary, texts.type))
+  unknown = found.is_null().to_numpy(zero_copy_only=False)
+  if unknown.any():
+    row = int(np.flatnonzero(unknown)[0])
+    value = column[row].as_py()
+    given = f"{name} is empty" if value in (None, "") else f"{name} {value} is unknown"
+    raise InputError(
+      f"{path}: row {row + 1}: {given} ({unknown.sum()} such rows); "
+      f"the dataset has {len(vocabulary)} {what}"
+    )
+  return found.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _whole_ranks(column: object, path: pathlib.Path) -> np.ndarray:
+  import pyarrow as pa
+
+  try:
+    ranks = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+  except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    ranks = np.array([_number_or_nan(value) for value in column.to_pylist()])
+  bad = ~np.isfinite(ranks) | (ranks != np.floor(ranks))
+  if bad.any():
+    row = int(np.flatnonzero(bad)[0])
+    raise InputError(
+      f"{path}: row {row + 1}: rank {column[row].as_py()!r} is not a whole number (1, 2, …)"
+    )
+  return ranks.astype(np.int64)
+
+
+def _number_or_nan(value: object) -> float:
+  try:
+    return float(value)
+  except (TypeError, ValueError):
+    return np.nan
+
+
+def _refuse_repeats(
+  users: np.ndarray, values: np.ndarray, path: pathlib.Path, user_ids: Sequence[str],
+  name: Callable[[int], str],
+) -> None:
+  order = np.lexsort((values, users))
+  repeated = (np.diff(users[order]) == 0) & (np.diff(values[order]) == 0)
+  if repeated.any():
+    row = order[1:][repeated].min()
+    raise InputError(
+      f"{path}: row {row + 1}: {name(values[row])} stands twice for user {user_ids[users[row]]}"
+    )
+
+
+def _raw_ids(ids: Sequence[str]) -> np.ndarray:
+  if all(len(text) < 19 and text.isdecimal() and str(int(text)) == text for text in ids):
+    return np.array([int(text) for text in ids], np.int64)
+  return np.array(ids, object)

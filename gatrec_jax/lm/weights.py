@@ -1,0 +1,187 @@
+"""Safetensors files to parameters, through a table of names; every mismatch in one error.
+
+A table is a sequence of `Rule`s: which tensors of the file make one parameter of ours, which shape
+each must have, and whether it is transposed. Nothing is read before all names and shapes agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, which safetensors needs)
+import numpy as np
+
+from gatrec_jax.errors import InputError
+
+Place = Callable[[str, np.ndarray], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """How one parameter is made.
+
+  Attributes:
+    target: our path, parts joined by "/", such as `layers/attention/qkv/kernel`.
+    sources: (name in the file, shape in the file) pairs, joined along our last axis;
+      `{layer}` in a name stands for the layer's number.
+    transpose: file matrices are [out, in], ours [in, out].
+    layers: number of layers that are stacked along a new leading axis; None for one tensor.
+    optional: the parameter is left out where the file has none of its sources.
+  """
+
+  target: str
+  sources: tuple[tuple[str, tuple[int, ...]], ...]
+  transpose: bool = False
+  layers: int | None = None
+  optional: bool = False
+
+  def names(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """All (tensor name, shape) pairs that this rule reads."""
+    for layer in range(1 if self.layers is None else self.layers):
+      for name, shape in self.sources:
+        yield name.format(layer=layer), shape
+
+
+def weight_files(folder: Path) -> list[Path]:
+  """The safetensors files of a model folder: those of the index, or `model.safetensors`.
+
+  Raises: InputError where there is none, also with how to convert a `.bin`.
+  """
+  index = folder / "model.safetensors.index.json"
+  if index.is_file():
+    try:
+      names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+      raise InputError(f"{index}: not an index of weights: {error!r}") from None
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+      raise InputError(f"{folder}: shards named by {index.name} are missing: {', '.join(missing)}")
+    return [folder / name for name in names]
+  if (folder / "model.safetensors").is_file():
+    return [folder / "model.safetensors"]
+  others = sorted(path.name for path in folder.glob("*.bin"))
+  if others:
+    raise InputError(
+      f"{folder}: only {others[0]} here; convert it to safetensors once, where torch is installed: "
+      'python -c "from transformers import AutoModel; '
+      f"AutoModel.from_pretrained('{folder}').save_pretrained('{folder}')\""
+    )
+  raise InputError(f"{folder}: no weights; model.safetensors (or shards and their index) is needed")
+
+
+def load_params(
+  folder: str | Path,
+  rules: Sequence[Rule],
+  *,
+  dtype: Any = "float32",
+  renames: Sequence[tuple[str, str]] = (),
+  unused: Sequence[str] = (),
+  place: Place | None = None,
+) -> dict[str, Any]:
+  """Parameters of a model folder as a nested dict.
+
+  Args:
+    folder: holds the safetensors files.
+    rules: the name table.
+    dtype: what floating-point tensors are cast to, one parameter at a time.
+    renames: (regular expression, replacement) pairs applied to the file's names first.
+    unused: regular expressions of names (after `renames`) that the model does not need.
+    place: (target path, array) -> device array; puts each parameter where it shall live.
+      By default all go to the default device.
+  Returns: nested dict of arrays, by the targets' path parts.
+  Raises: InputError that lists every missing, extra and misshaped tensor, or a damaged file.
+  """
+  folder = Path(folder)
+  place = place or (lambda _, array: jnp.asarray(array))
+  with contextlib.ExitStack() as stack:
+    tensors = _open_tensors(weight_files(folder), stack, renames)
+    rules = _matched_rules(folder, tensors, rules, unused)
+    params: dict[str, Any] = {}
+    for rule in rules:
+      node = params
+      *parents, leaf = rule.target.split("/")
+      for part in parents:
+        node = node.setdefault(part, {})
+      node[leaf] = place(rule.target, _read(rule, tensors, jnp.dtype(dtype)))
+  return params
+
+
+def _open_tensors(
+  files: Sequence[Path], stack: contextlib.ExitStack, renames: Sequence[tuple[str, str]]
+) -> dict[str, tuple[Any, str]]:
+  """Our tensor name -> (open memory-mapped file, name in the file)."""
+  from safetensors import SafetensorError, safe_open
+
+  tensors = {}
+  for path in files:
+    try:
+      file = stack.enter_context(safe_open(path, framework="numpy"))
+    except (SafetensorError, OSError) as error:
+      raise InputError(
+        f"{path}: damaged or cut off ({error}); copy or download it again"
+      ) from None
+    for name in file.keys():
+      ours = name
+      for pattern, replacement in renames:
+        ours = re.sub(pattern, replacement, ours)
+      tensors[ours] = (file, name)
+  return tensors
+
+
+def _matched_rules(
+  folder: Path,
+  tensors: Mapping[str, tuple[Any, str]],
+  rules: Sequence[Rule],
+  unused: Sequence[str],
+) -> list[Rule]:
+  """The rules that the files serve, once all names and shapes agree."""
+  kept, wanted, problems = [], set(), []
+  for rule in rules:
+    pairs = list(rule.names())
+    if rule.optional and not any(name in tensors for name, _ in pairs):
+      continue
+    kept.append(rule)
+    for name, shape in pairs:
+      wanted.add(name)
+      if name not in tensors:
+        problems.append(f"missing {name} {list(shape)}")
+        continue
+      file, original = tensors[name]
+      found = tuple(file.get_slice(original).get_shape())
+      if found != tuple(shape):
+        problems.append(f"{name} is {list(found)}, not {list(shape)}")
+  ignored = re.compile("|".join(f"(?:{pattern})" for pattern in unused) or r"(?!)")
+  problems += [
+    f"unexpected {name}"
+    for name in sorted(tensors)
+    if name not in wanted and not ignored.fullmatch(name)
+  ]
+  if problems:
+    raise InputError(
+      f"{folder}: the weights do not fit config.json, {len(problems)} tensors: "
+      + "; ".join(problems)
+    )
+  return kept
+
+
+def _read(rule: Rule, tensors: Mapping[str, tuple[Any, str]], dtype: np.dtype) -> np.ndarray:
+  """The rule's parameter, cast to `dtype` while it is read."""
+  layers = []
+  for layer in range(1 if rule.layers is None else rule.layers):
+    parts = []
+    for name, _ in rule.sources:
+      file, original = tensors[name.format(layer=layer)]
+      array = file.get_tensor(original)
+      if jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(dtype)
+      parts.append(array.T if rule.transpose else array)
+    layers.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+  return layers[0] if rule.layers is None else np.stack(layers)

@@ -1,0 +1,164 @@
+"""The graph attention recommender: node features, attention layers, scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import jraph
+
+from gatrec_jax.config import ModelConfig
+from gatrec_jax.models.attention import Edges, attention_v1, attention_v2
+
+_kernel_init = nn.initializers.glorot_uniform()
+
+
+class GraphAttention(nn.Module):
+  """One multi-head attention convolution, heads concatenated: [N, D_in] -> [N, heads * width].
+
+  Parameters are laid out as in PyTorch Geometric's GATv2Conv (v2) and GATConv (v1).
+  """
+
+  width: int
+  heads: int
+  version: str = "v2"
+  slope: float = 0.2
+  dropout: float = 0.0
+  chunk: int = 0
+
+  @nn.compact
+  def __call__(
+    self, nodes: jax.Array, edges: Edges, *, deterministic: bool = True
+  ) -> tuple[jax.Array, jax.Array]:
+    """Args: nodes: [N, D_in] float. Returns: [N, H * D] and the attention weights [E, H]."""
+    shape = (self.heads, self.width)
+    num_features = edges.features.shape[1]
+    keep = None
+    if self.dropout and not deterministic:
+      keep = _keep(self.make_rng("dropout"), self.dropout, (edges.senders.shape[0], self.heads))
+    sources = nn.DenseGeneral(
+      shape, kernel_init=_kernel_init, name="source", use_bias=self.version == "v2"
+    )(nodes)
+    common = dict(slope=self.slope, keep=keep, chunk=self.chunk)
+    if self.version == "v2":
+      targets = nn.DenseGeneral(shape, kernel_init=_kernel_init, name="target")(nodes)
+      out, weights = attention_v2(
+        sources,
+        targets,
+        edges,
+        vector=self.param("vector", _kernel_init, shape),
+        edge_kernel=self.param("edge_kernel", _flat_glorot, (num_features, *shape)),
+        **common,
+      )
+    else:
+      out, weights = attention_v1(
+        sources,
+        edges,
+        source_vector=self.param("source_vector", _kernel_init, shape),
+        target_vector=self.param("target_vector", _kernel_init, shape),
+        edge_vector=self.param("edge_vector", _kernel_init, (num_features, self.heads)),
+        **common,
+      )
+    out = out.reshape(out.shape[0], -1)
+    return out + self.param("bias", nn.initializers.zeros, (out.shape[1],)), weights
+
+
+class GatRecommender(nn.Module):
+  """Vectors of all users and items from their texts and the rating graph.
+
+  Each layer is convolution → LayerNorm → LeakyReLU → + residual (linear where widths differ), as
+  in Ebrat et al. 2025. `score` = cosine makes the final vectors unit vectors, so that a dot product
+  scores in either case.
+  """
+
+  config: ModelConfig
+  num_users: int
+  num_items: int
+
+  @nn.compact
+  def __call__(
+    self,
+    text: jax.Array,
+    graph: jraph.GraphsTuple,
+    *,
+    new_text: jax.Array | None = None,
+    deterministic: bool = True,
+    return_attention: bool = False,
+  ) -> Any:
+    """The final vectors.
+
+    Args:
+      text: [U + I, D_text] float32 text vectors, 0 for a node without text.
+      graph: of `bipartite_graph`, with U + I + B nodes, receiver-sorted.
+      new_text: [B, D_text] text vectors of users that were not there in training (the graph's last
+        B nodes), or None where B = 0.
+      deterministic: False applies the dropouts; needs a "dropout" PRNG key.
+      return_attention: also return the attention weights.
+    Returns:
+      [U + I + B, D] float32; with `return_attention` a pair with one [E, H] array per layer, rows
+      in the order of the graph's edges.
+    """
+    config = self.config
+    nodes = self._features(text, new_text)
+    edges = Edges(graph.senders, graph.receivers, graph.edges)
+    if config.edge_dropout and not deterministic:
+      kept = jax.random.bernoulli(
+        self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
+      )
+      edges = edges._replace(where=kept | (edges.senders == edges.receivers))
+    attention = []
+    for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
+      nodes = nn.Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
+      out, weights = GraphAttention(
+        width, heads, config.attention, config.attention_slope, config.attention_dropout,
+        config.edge_chunk, name=f"attention_{layer}",
+      )(nodes, edges, deterministic=deterministic)  # fmt: skip
+      attention.append(weights)
+      out = nn.LayerNorm(epsilon=1e-5, name=f"norm_{layer}")(out)
+      out = nn.leaky_relu(out, config.activation_slope)
+      if nodes.shape[1] != out.shape[1]:
+        nodes = nn.Dense(out.shape[1], kernel_init=_kernel_init, name=f"residual_{layer}")(nodes)
+      nodes = out + nodes
+    if config.score == "cosine":
+      nodes = unit(nodes)
+    return (nodes, tuple(attention)) if return_attention else nodes
+
+  def _features(self, text: jax.Array, new_text: jax.Array | None) -> jax.Array:
+    """[U + I + B, D] layer-0 vectors. A new user has no trained row: its text stands for it
+    (`table`), and the mean row of the known users where there is no text part (`ids`, `sum`)."""
+    config, parts = self.config, []
+    kind, width = config.node_features, config.feature_width
+    if kind == "table":
+      table = self.param("table", lambda _: jnp.asarray(text, jnp.float32))
+      return table if new_text is None else jnp.concatenate([table, new_text])
+    if kind in ("projected", "sum"):
+      every_text = text if new_text is None else jnp.concatenate([text, new_text])
+      parts.append(nn.Dense(width, kernel_init=_kernel_init, name="projection")(every_text))
+    if kind in ("ids", "sum"):
+      ids = self.param("ids", nn.initializers.normal(0.1), (self.num_users + self.num_items, width))
+      if new_text is not None:
+        mean = jnp.broadcast_to(ids[: self.num_users].mean(axis=0), (new_text.shape[0], width))
+        ids = jnp.concatenate([ids, mean])
+      parts.append(ids)
+    return sum(parts[1:], parts[0])
+
+
+def unit(vectors: jax.Array) -> jax.Array:
+  """[..., D] vectors scaled to length 1; a zero vector stays zero, with zero gradient."""
+  square = jnp.sum(vectors * vectors, axis=-1, keepdims=True)
+  safe = jnp.where(square > 0, square, 1.0)
+  return jnp.where(square > 0, vectors * jax.lax.rsqrt(safe), 0.0)
+
+
+def _keep(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+  """Dropout multipliers: 0 with probability `rate`, else 1 / (1 - rate). Consumes `key`."""
+  return jax.random.bernoulli(key, 1 - rate, shape) / (1 - rate)
+
+
+def _flat_glorot(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Glorot over [F, H * D], as a flat linear map would be drawn; F = 0 gives an empty kernel."""
+  if not shape[0]:
+    return jnp.zeros(shape)
+  return _kernel_init(key, (shape[0], shape[1] * shape[2])).reshape(shape)

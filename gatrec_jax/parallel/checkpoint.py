@@ -1,0 +1,101 @@
+"""Checkpoints through Orbax: the latest (to go on from) and the best (to serve)."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from gatrec_jax.errors import InputError
+
+
+class Checkpoints:
+  """The checkpoints of one run, by epoch.
+
+  Saving is asynchronous; `wait` returns when all is on disk. A process killed in the middle of a
+  save leaves the earlier ones readable.
+  """
+
+  def __init__(self, folder: pathlib.Path) -> None:
+    """Opens or makes `folder`. Left-overs of interrupted saves are cleared."""
+    # Orbax takes seconds to import and only checkpoints need it.
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint import checkpoint_managers
+
+    def value(metrics: dict[str, float]) -> float:
+      return metrics["value"]
+
+    keep = checkpoint_managers.AnyPreservationPolicy(
+      [checkpoint_managers.LatestN(1), checkpoint_managers.BestN(get_metric_fn=value, n=1)]
+    )
+    self._folder = folder.absolute()
+    self._ocp = ocp
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=keep, best_fn=value, best_mode="max", cleanup_tmp_directories=True
+      ),
+    )
+
+  def save(
+    self, epoch: int, trees: Mapping[str, Any], *, value: float, meta: dict[str, Any]
+  ) -> None:
+    """Saves named pytrees and the plain dictionary `meta` under `epoch`.
+
+    Args:
+      epoch: at least 1, larger than any before.
+      trees: pytrees of arrays by name; the arrays may be donated once this returns.
+      value: higher is better; decides which checkpoint is the best.
+      meta: plain values.
+    """
+    ocp = self._ocp
+    items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+    args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))
+    self._manager.save(epoch, args=args, metrics={"value": value})
+
+  def latest(self) -> int | None:
+    """The last saved epoch, None where there is none."""
+    return self._manager.latest_step()
+
+  def best(self) -> int | None:
+    """The epoch with the highest value, None where there is none."""
+    return self._manager.best_step()
+
+  def restore(
+    self, epoch: int, like: Mapping[str, Any]
+  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The named pytrees and the meta of `epoch`.
+
+    Args:
+      epoch: one that is there.
+      like: by name, what to restore: pytrees of arrays or ShapeDtypeStructs with the expected
+        structure and shapes. Names that were saved and are not asked for are not read.
+    Raises:
+      InputError: the checkpoint has another structure, other shapes, or cannot be read.
+    """
+    ocp = self._ocp
+    items = {
+      name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
+      for name, tree in like.items()
+    }
+    try:
+      restored = self._manager.restore(
+        epoch, args=ocp.args.Composite(**items, meta=ocp.args.JsonRestore())
+      )
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+      reason = " ".join(str(error).split())[:200] or repr(error)
+      raise InputError(
+        f"{self._folder / str(epoch)}: not a checkpoint of this configuration, or damaged "
+        f"({reason}); use another --workdir or delete the checkpoints folder"
+      ) from error
+    return {name: restored[name] for name in like}, restored["meta"]
+
+  def wait(self) -> None:
+    """Returns when every save is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, then releases threads and files."""
+    self._manager.close()

@@ -1,0 +1,179 @@
+"""Item profiles without a language model, and the texts of profiles that are embedded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax.profiles.keywords import keywords_of
+from gatrec_jax.profiles.schema import Profile, render_profile
+
+_YEAR = re.compile(r"\s*\(\d{4}(?:\s*[-–]\s*\d{0,4})?\)\s*$")
+_ARTICLE = re.compile(r"^(.+), (The|A|An|Le|La|Les|L'|Un|Une|Il|Lo|Gli|El|Los|Las|Der|Die|Das)$")
+_OVERVIEW_FIELDS = ("overview", "plot", "summary", "synopsis", "description", "abstract", "text")
+_TAG_FIELDS = ("tags", "keywords")
+_PEOPLE_FIELDS = ("director", "directors", "actors", "cast", "writer", "writers", "author",
+                  "authors", "crew")
+_NO_GENRE = frozenset(("", "unknown", "(no genres listed)"))
+_ITEM_TAGS, _ITEM_DISLIKES = 10, 5
+_TAGS_IN_PROSE = 5
+
+
+def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profile | None]:
+  """A profile per item from its own fields; the same fields always give the same profiles.
+
+  The name is the title without its year; tags are those given ("tags", "keywords") or salient
+  words of overview and tagline; the description is composed of tagline, genres, tags and further
+  text fields, without the people's; dislikes are common genres that go least with the item's.
+
+  Args: item_fields: [I] mappings as in `Dataset.item_fields`.
+  Returns: [I] profiles, None where an item has no text at all.
+  """
+  genres = [_genres(fields) for fields in item_fields]
+  overviews = [_first_text(fields, _OVERVIEW_FIELDS) for fields in item_fields]
+  taglines = [_text(fields.get("tagline")) for fields in item_fields]
+  found = keywords_of(
+    [f"{overview}\n{tagline}" for overview, tagline in zip(overviews, taglines, strict=True)],
+    most=_ITEM_TAGS,
+  )
+  people = {
+    name.casefold() for fields in item_fields for field in _PEOPLE_FIELDS
+    for name in _terms(fields.get(field))
+  }
+  unlike = _unlike_genres(genres)
+  profiles: list[Profile | None] = []
+  for i, fields in enumerate(item_fields):
+    given = [tag for field in _TAG_FIELDS for tag in _terms(fields.get(field))]
+    tags = tuple(dict.fromkeys(tag for tag in given if tag.casefold() not in people))
+    tags = tags[:_ITEM_TAGS] or tuple(word.capitalize() for word in found[i])
+    profile = Profile(
+      name=_name(_text(fields.get("title"))) or None,
+      overview=overviews[i],
+      genres=genres[i],
+      tags=tags,
+      description=" ".join(filter(None, [
+        _sentence(taglines[i]), _about(genres[i], tags), *_further_texts(fields)
+      ])),
+      dislikes=unlike(genres[i]),
+    )
+    empty = profile == Profile(dislikes=profile.dislikes)
+    profiles.append(None if empty else profile)
+  return profiles
+
+
+def _name(title: str) -> str:
+  title = _YEAR.sub("", title).strip()
+  front, bracket, rest = title.partition(" (")
+  article = _ARTICLE.match(front)
+  if article:
+    space = "" if article.group(2).endswith("'") else " "
+    front = f"{article.group(2)}{space}{article.group(1)}"
+  return front + bracket + rest
+
+
+def _text(value: Any) -> str:
+  return " ".join(value.split()) if isinstance(value, str) else ""
+
+
+def _terms(value: Any) -> list[str]:
+  """A list of strings, or one string with commas, bars or semicolons between the terms."""
+  parts = re.split(r"[|,;]", value) if isinstance(value, str) else value
+  if not isinstance(parts, (list, tuple)):
+    return []
+  return [text for part in parts if (text := _text(part).replace(",", ""))]
+
+
+def _genres(fields: Mapping[str, Any]) -> tuple[str, ...]:
+  names = _terms(fields.get("genres", fields.get("genre")))
+  return tuple(dict.fromkeys(name for name in names if name.casefold() not in _NO_GENRE))
+
+
+def _first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str:
+  return next((text for name in names if (text := _text(fields.get(name)))), "")
+
+
+def _further_texts(fields: Mapping[str, Any]) -> list[str]:
+  known = {"title", "name", "tagline", "genre", "genres"} | {
+    *_OVERVIEW_FIELDS, *_TAG_FIELDS, *_PEOPLE_FIELDS
+  }
+  return [
+    f"{field.replace('_', ' ').capitalize()}: {_sentence(_text(fields[field]))}"
+    for field in sorted(fields)
+    if field not in known and not field.endswith(("id", "_source", "url")) and _text(fields[field])
+  ]
+
+
+def _sentence(text: str) -> str:
+  return text if not text or text[-1] in ".!?…\"'" else text + "."
+
+
+def _about(genres: Sequence[str], tags: Sequence[str]) -> str:
+  if not genres and not tags:
+    return ""
+  kind = f"{listing(genres)} film" if genres else "film"
+  article = "An" if kind[0] in "aeiou" else "A"
+  about = f" about {listing(tags[:_TAGS_IN_PROSE])}" if tags else ""
+  return f"{article} {kind}{about}."
+
+
+def listing(terms: Sequence[str]) -> str:
+  """Terms in a sentence: "crime, drama and thriller"; abbreviations keep their capitals."""
+  words = [term if term.isupper() else term.lower() for term in terms]
+  return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _unlike_genres(
+  genres: Sequence[Sequence[str]],
+) -> Callable[[Sequence[str]], tuple[str, ...]]:
+  """A function from an item's genres to common genres that go with them least often."""
+  names = sorted({name for item in genres for name in item})
+  index = {name: g for g, name in enumerate(names)}
+  table = np.zeros((len(genres), len(names)))
+  for i, item in enumerate(genres):
+    table[i, [index[name] for name in item]] = 1
+  share = table.mean(axis=0) if len(genres) else np.zeros(0)
+  together = table.T @ table
+  common = share >= 0.03
+
+  def unlike(own: Sequence[str]) -> tuple[str, ...]:
+    if not own:
+      return ()
+    mine = [index[name] for name in own]
+    # Lift: how often the genre stands beside the item's, relative to chance. Rarest first.
+    lift = (together[mine].sum(axis=0) + 1) / (share[mine].sum() * share * len(genres) + 1)
+    order = sorted(range(len(names)), key=lambda g: (lift[g], names[g]))
+    return tuple(names[g] for g in order if common[g] and g not in mine)[:_ITEM_DISLIKES]
+
+  return unlike
+
+
+def item_texts(profiles: Sequence[Profile | None], *, style: str) -> list[str | None]:
+  """What is embedded for each item, None where there is no profile.
+
+  Args: style: "unified" (the schema in Markdown) or "integrated" (`Movie title: … Genre: …`).
+  """
+  render = {"unified": render_profile, "integrated": _integrated_item}[style]
+  return [None if profile is None else render(profile) for profile in profiles]
+
+
+def user_texts(profiles: Sequence[Profile | None], *, style: str) -> list[str | None]:
+  """The same for users; "integrated" is one paragraph."""
+  render = {"unified": render_profile, "integrated": _integrated_user}[style]
+  return [None if profile is None else render(profile) for profile in profiles]
+
+
+def _integrated_item(profile: Profile) -> str:
+  parts = [
+    profile.name and f"Movie title: {_sentence(profile.name)}",
+    profile.genres and f"Genre: {', '.join(profile.genres)}.",
+    (profile.overview or profile.description)
+    and f"Overview: {profile.overview or profile.description}",
+  ]
+  return " ".join(filter(None, parts))
+
+
+def _integrated_user(profile: Profile) -> str:
+  return " ".join(f"{profile.overview} {profile.description}".split())

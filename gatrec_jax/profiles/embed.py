@@ -1,0 +1,320 @@
+"""Texts to vectors, once: vectors are kept on disk under the hash of their text and encoder.
+
+The cache is a folder per encoder with append-only shards; a shard appears under its name only when
+it is whole, so that runs may share a cache and be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.source import EncoderSource
+
+SAVE_EVERY_SECONDS = 60.0
+KEY_BYTES = 32
+
+# (rows [n] int64, vectors [n, D] float32, truncated [n] bool) of one finished batch.
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEncoder:
+  """Any text encoder, as the pipeline sees it.
+
+  Attributes:
+    name, where: for people: which one, and how it was found.
+    content_hash: of all that decides the vectors, the settings below included.
+    dimension: D.
+    max_tokens: longer texts are cut there; 0 for no limit.
+    cacheable: whether vectors are worth keeping on disk.
+    encode_batches: texts -> batches in any order; each row comes once.
+  """
+
+  name: str
+  where: str
+  content_hash: str
+  dimension: int
+  max_tokens: int
+  cacheable: bool
+  encode_batches: Callable[[Sequence[str]], Iterator[Batch]]
+
+  def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors without a cache: [N, D] float32, and [N] bool, which texts were cut."""
+    vectors = np.zeros((len(texts), self.dimension), np.float32)
+    truncated = np.zeros(len(texts), bool)
+    for rows, batch, cut in self.encode_batches(texts):
+      vectors[rows], truncated[rows] = batch, cut
+    return vectors, truncated
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedReport:
+  """What `embed_texts` did.
+
+  Attributes:
+    encoder, where: which encoder, and how it was found.
+    texts: all of them. missing: None among them, which have a zero vector.
+    encoded: different texts encoded now. cached: different texts found in the cache.
+    truncated: texts that were cut at `max_tokens`.
+    max_tokens: that limit; 0 for none.
+    seconds: of encoding.
+  """
+
+  encoder: str
+  where: str
+  texts: int
+  missing: int
+  encoded: int
+  cached: int
+  truncated: int
+  max_tokens: int
+  seconds: float
+
+  @property
+  def truncated_share(self) -> float:
+    """Of the texts that are there."""
+    return self.truncated / max(1, self.texts - self.missing)
+
+  @property
+  def texts_per_second(self) -> float:
+    return self.encoded / self.seconds if self.seconds > 0 else 0.0
+
+  def line(self) -> str:
+    """One line for people."""
+    cut = f", {self.truncated_share:.1%} cut at {self.max_tokens} tokens" if self.max_tokens else ""
+    speed = f" ({self.texts_per_second:.1f} texts/s)" if self.encoded else ""
+    return (
+      f"{self.encoder}: {self.texts} texts, {self.encoded} encoded{speed}, {self.cached} cached, "
+      f"{self.missing} missing{cut}"
+    )
+
+
+def open_encoder(
+  source: EncoderSource,
+  *,
+  max_tokens: int = 256,
+  dtype: str = "float32",
+  lexical_corpus: Sequence[str | None] | None = None,
+  lexical_dimension: int = 128,
+) -> TextEncoder:
+  """The encoder that `resolve_encoder` found, ready for use.
+
+  Args:
+    source: what was found.
+    max_tokens: longer texts are cut there.
+    dtype: `float32` or `bfloat16`, of the arithmetic; vectors are float32.
+    lexical_corpus: what the lexical encoder learns its words from; needed for it alone.
+    lexical_dimension: its number of features.
+  """
+  if source.kind == "lexical":
+    from gatrec_jax.profiles.lexical import fit_lexical
+
+    corpus = [text for text in lexical_corpus or () if text is not None]
+    return lexical_text_encoder(fit_lexical(corpus, dim=lexical_dimension), where=source.where)
+
+  from gatrec_jax.lm import encoder as neural
+
+  model = neural.load_encoder(source.folder, dtype=dtype, name=source.name)
+
+  def encode_batches(texts: Sequence[str]) -> Iterator[Batch]:
+    ids, truncated = neural.tokenize(model, texts, max_tokens=max_tokens)
+    for rows, vectors in neural.encode_batches(model, ids):
+      yield rows, vectors, truncated[rows]
+
+  limit = min(max_tokens, model.max_tokens)
+  settings = f"{source.content_hash} {limit} {dtype}"
+  return TextEncoder(
+    name=source.name,
+    where=source.where,
+    content_hash=hashlib.sha256(settings.encode()).hexdigest(),
+    dimension=model.dimension,
+    max_tokens=limit,
+    cacheable=True,
+    encode_batches=encode_batches,
+  )
+
+
+def lexical_text_encoder(encoder: object, *, where: str) -> TextEncoder:
+  """A fitted `LexicalEncoder` as a `TextEncoder`."""
+  from gatrec_jax.profiles.lexical import encode_lexical
+
+  def encode_batches(texts: Sequence[str]) -> Iterator[Batch]:
+    yield np.arange(len(texts)), encode_lexical(encoder, texts), np.zeros(len(texts), bool)
+
+  return TextEncoder(
+    name="lexical (TF-IDF + SVD)",
+    where=where,
+    content_hash=encoder.content_hash,
+    dimension=encoder.dimension,
+    max_tokens=0,
+    # It is refitted, and hence different, whenever a text changes; and it takes no time.
+    cacheable=False,
+    encode_batches=encode_batches,
+  )
+
+
+def embed_texts(
+  texts: Sequence[str | None],
+  encoder: TextEncoder,
+  *,
+  cache_dir: str | Path,
+  progress: bool = True,
+) -> tuple[np.ndarray, EmbedReport]:
+  """Vectors of texts, encoding only those that the cache does not hold.
+
+  Args:
+    texts: N strings; None where there is no text.
+    encoder: from `open_encoder`.
+    cache_dir: where vectors are kept.
+    progress: whether to show a bar.
+  Returns: [N, D] float32 with zero rows for None, and a report.
+  Raises: InputError where the cache cannot be written or the encoder gives non-finite numbers.
+  """
+  # One row for each different text, in the order of first appearance.
+  row_of: dict[str, int] = {}
+  for text in texts:
+    if text is not None:
+      row_of.setdefault(text, len(row_of))
+  unique = list(row_of)
+  vectors = np.zeros((len(unique), encoder.dimension), np.float32)
+  truncated = np.zeros(len(unique), bool)
+  keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in unique]
+  folder = Path(cache_dir) / encoder.content_hash[:16]
+  known = _read_cache(folder, keys, vectors, truncated) if encoder.cacheable else set()
+  todo = [row for row, key in enumerate(keys) if key not in known]
+  start = time.perf_counter()
+  if todo:
+    batches = encoder.encode_batches([unique[row] for row in todo])
+    pending: list[int] = []
+
+    def save() -> None:
+      if encoder.cacheable and pending:
+        _write_shard(folder, keys, vectors, truncated, pending)
+        pending.clear()
+
+    saved = start
+    with contextlib.ExitStack() as stack:
+      stack.callback(save)  # Also when interrupted: what is done stays done.
+      advance = _progress_bar(stack, len(todo), encoder.name) if progress else (lambda _: None)
+      for places, batch, cut in batches:
+        if not np.isfinite(batch).all():
+          raise InputError(f"{encoder.name}: gives non-finite vectors; its weights are damaged")
+        rows = [todo[place] for place in places]
+        vectors[rows], truncated[rows] = batch, cut
+        pending += rows
+        advance(len(rows))
+        if time.perf_counter() - saved > SAVE_EVERY_SECONDS:
+          save()
+          saved = time.perf_counter()
+  seconds = time.perf_counter() - start
+
+  result = np.zeros((len(texts), encoder.dimension), np.float32)
+  present = [place for place, text in enumerate(texts) if text is not None]
+  rows = [row_of[texts[place]] for place in present]
+  result[present] = vectors[rows]
+  return result, EmbedReport(
+    encoder=encoder.name,
+    where=encoder.where,
+    texts=len(texts),
+    missing=len(texts) - len(present),
+    encoded=len(todo),
+    cached=len(unique) - len(todo),
+    truncated=int(truncated[rows].sum()),
+    max_tokens=encoder.max_tokens,
+    seconds=seconds,
+  )
+
+
+def _read_cache(
+  folder: Path, keys: Sequence[bytes], vectors: np.ndarray, truncated: np.ndarray
+) -> set[bytes]:
+  """Fills in the rows that shards hold, and returns their keys; damaged shards are removed."""
+  row_of = {key: row for row, key in enumerate(keys)}
+  known = set()
+  for path in sorted(folder.glob("*.npz")):
+    try:
+      with np.load(path, allow_pickle=False) as shard:
+        shard_keys, shard_vectors, cut = shard["keys"], shard["vectors"], shard["truncated"]
+      count = len(shard_keys)
+      if (
+        shard_keys.shape != (count, KEY_BYTES)
+        or shard_vectors.shape != (count, vectors.shape[1])
+        or cut.shape != (count,)
+      ):
+        raise ValueError("arrays of unexpected shapes")
+    except OSError as error:  # Perhaps another run has just removed it.
+      warnings.warn(f"{path}: cannot be read ({error.strerror}); ignored", stacklevel=3)
+      continue
+    except Exception as error:  # zipfile and numpy raise many kinds for damaged files.
+      warnings.warn(f"{path}: damaged ({error}); its texts are encoded again", stacklevel=3)
+      with contextlib.suppress(OSError):
+        path.unlink()
+      continue
+    for place, key in enumerate(map(bytes, shard_keys)):
+      row = row_of.get(key)
+      if row is not None:
+        vectors[row], truncated[row] = shard_vectors[place], cut[place]
+        known.add(key)
+  return known
+
+
+def _write_shard(
+  folder: Path,
+  keys: Sequence[bytes],
+  vectors: np.ndarray,
+  truncated: np.ndarray,
+  rows: Sequence[int],
+) -> None:
+  """Adds the rows as one shard, named after the texts in it, so that equal work has equal names."""
+  joined = b"".join(keys[row] for row in rows)
+  path = folder / f"{hashlib.sha256(joined).hexdigest()[:32]}.npz"
+  temporary = folder / f".{path.stem}.{os.getpid()}.tmp"
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+      np.savez(
+        file,
+        keys=np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES),
+        vectors=vectors[rows],
+        truncated=truncated[rows],
+      )
+    os.replace(temporary, path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    raise InputError(f"{folder}: vectors cannot be saved: {error.strerror or error}") from None
+
+
+def _progress_bar(stack: contextlib.ExitStack, total: int, name: str) -> Callable[[int], None]:
+  """Shows a bar with texts/s until the stack closes; returns what advances it."""
+  from rich.console import Console
+  from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+  start = time.perf_counter()
+  columns = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TextColumn("{task.fields[speed]:.1f} texts/s"),
+    TimeRemainingColumn(),
+  )
+  bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+  task = bar.add_task(f"embedding with {name}", total=total, speed=0.0)
+  done = 0
+
+  def advance(count: int) -> None:
+    nonlocal done
+    done += count
+    bar.update(task, advance=count, speed=done / max(time.perf_counter() - start, 1e-9))
+
+  return advance

@@ -1,0 +1,245 @@
+"""User profiles without a language model, from training interactions or from a list of items."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.profiles.builder import listing
+from gatrec_jax.profiles.schema import Profile
+
+# Shares of terms in a short history are pulled to the catalogue's as if by this many more items.
+_PRIOR_ITEMS = 5.0
+_USERS_PER_CHUNK = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class _Terms:
+  """One kind of terms: names [T], items × terms [I, T] sparse 0/1, catalogue share [T] float64."""
+
+  names: tuple[str, ...]
+  table: scipy.sparse.csr_matrix
+  share: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class TasteVocabulary:
+  """The terms of the catalogue's profiles and how often training interactions meet each."""
+
+  genres: _Terms
+  tags: _Terms
+
+
+def taste_vocabulary(
+  train: Interactions, item_profiles: Sequence[Profile | None]
+) -> TasteVocabulary:
+  """What user profiles are written with; tags that are an item's title are left out.
+
+  Args: train: all training interactions. item_profiles: [I].
+  """
+  times = np.bincount(train.item, minlength=train.num_items)
+  titles = {p.name.casefold() for p in item_profiles if p is not None and p.name}
+  profiles = [p if p is not None else Profile() for p in item_profiles]
+  return TasteVocabulary(
+    genres=_terms_of([p.genres for p in profiles], times, frozenset()),
+    tags=_terms_of([p.tags for p in profiles], times, titles),
+  )
+
+
+def _terms_of(
+  item_terms: Sequence[Sequence[str]], times: np.ndarray, excluded: set[str] | frozenset[str]
+) -> _Terms:
+  names: dict[str, str] = {}
+  for terms in item_terms:
+    for term in terms:
+      if term.casefold() not in excluded:
+        names.setdefault(term.casefold(), term)
+  index = {key: t for t, key in enumerate(sorted(names))}
+  pairs = sorted({
+    (i, index[term.casefold()]) for i, terms in enumerate(item_terms) for term in terms
+    if term.casefold() in index
+  })
+  rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
+  table = scipy.sparse.csr_matrix(
+    (np.ones(len(pairs)), (rows, columns)), shape=(len(item_terms), len(index))
+  )
+  share = (times @ table + 1.0) / (times.sum() + 1.0)
+  return _Terms(tuple(names[key] for key in sorted(names)), table, share)
+
+
+def build_user_profiles(
+  train: Interactions,
+  item_profiles: Sequence[Profile | None],
+  *,
+  positive_threshold: float,
+  negative_threshold: float | None,
+  recent: int | None = None,
+) -> list[Profile | None]:
+  """A profile per user from training interactions alone; no titles, no names of people.
+
+  Genres and tags are those of the liked items that stand out against the catalogue; dislikes are
+  those of the disliked items that stand out against the catalogue and against the liked items.
+
+  Args:
+    train: training interactions. item_profiles: [I], built or parsed.
+    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at
+      or below it; None where there are no explicit dislikes.
+    recent: only the latest so many liked and disliked interactions count; None: all.
+
+  Returns:
+    [U] profiles, None for a user without positives, or whose liked items have no terms.
+  """
+  vocabulary = taste_vocabulary(train, item_profiles)
+  liked = _history(train, train.rating >= positive_threshold, recent)
+  never = np.zeros(len(train), bool)
+  bad = never if negative_threshold is None else train.rating <= negative_threshold
+  disliked = _history(train, bad, recent)
+  profiles: list[Profile | None] = []
+  for first in range(0, train.num_users, _USERS_PER_CHUNK):
+    part = slice(first, first + _USERS_PER_CHUNK)
+    profiles += _profiles_of(liked[part], disliked[part], vocabulary)
+  return profiles
+
+
+def user_profile_from_items(
+  liked: np.ndarray, disliked: np.ndarray, *, vocabulary: TasteVocabulary
+) -> Profile | None:
+  """The profile of a user known only by items; equal to `build_user_profiles` on the same items.
+
+  Args: liked: [n] and disliked: [m] int item indices. vocabulary: of the training part.
+  """
+  num_items = vocabulary.genres.table.shape[0]
+  rows = [_one_row(np.asarray(items, np.int64), num_items) for items in (liked, disliked)]
+  return _profiles_of(*rows, vocabulary)[0]
+
+
+def _one_row(items: np.ndarray, num_items: int) -> scipy.sparse.csr_matrix:
+  items = np.unique(items)
+  return scipy.sparse.csr_matrix(
+    (np.ones(len(items)), (np.zeros(len(items), np.int64), items)), shape=(1, num_items)
+  )
+
+
+def _history(
+  train: Interactions, chosen: np.ndarray, recent: int | None
+) -> scipy.sparse.csr_matrix:
+  """[U, I] sparse 0/1 of the chosen interactions, the latest `recent` of each user."""
+  rows = np.flatnonzero(chosen)
+  if recent is not None:
+    # The item index decides between equal times, so that the order of rows does not matter.
+    rows = rows[np.lexsort((train.item[rows], -train.timestamp[rows], train.user[rows]))]
+    user = train.user[rows]
+    starts = np.searchsorted(user, user, side="left")
+    rows = rows[np.arange(len(rows)) - starts < recent]
+  return scipy.sparse.csr_matrix(
+    (np.ones(len(rows)), (train.user[rows], train.item[rows])),
+    shape=(train.num_users, train.num_items),
+  )
+
+
+def _profiles_of(
+  liked: scipy.sparse.csr_matrix,
+  disliked: scipy.sparse.csr_matrix,
+  vocabulary: TasteVocabulary,
+) -> list[Profile | None]:
+  """One profile per row of the histories, both [B, I]."""
+  genres, avoided_genres = _salient(
+    liked, disliked, vocabulary.genres, most=5, least=2, most_avoided=4, avoided_in=1
+  )
+  tags, avoided_tags = _salient(
+    liked, disliked, vocabulary.tags, most=15, least=3, most_avoided=8, avoided_in=2
+  )
+  return [
+    _user_profile(genres[b], tags[b], avoided_genres[b] + avoided_tags[b])
+    if genres[b] or tags[b] else None
+    for b in range(liked.shape[0])
+  ]
+
+
+def _user_profile(
+  genres: tuple[str, ...], tags: tuple[str, ...], dislikes: tuple[str, ...]
+) -> Profile:
+  kind = f"{listing(genres)} films" if genres else "films"
+  overview = f"This user enjoys {kind}"
+  overview += f", above all stories about {listing(tags[:5])}." if tags else "."
+  description = f"They are drawn to {listing(genres[:2]) if genres else 'many kinds of'} stories"
+  description += f" with themes such as {listing(tags[5:] or tags)}." if tags else "."
+  # What is avoided stands under Dislikes alone: sentence encoders do not hear the "not", and a
+  # second mention draws the user's vector towards it.
+  return Profile(
+    overview=overview, genres=genres, tags=tags, description=description, dislikes=dislikes
+  )
+
+
+def _salient(
+  liked: scipy.sparse.csr_matrix,
+  disliked: scipy.sparse.csr_matrix,
+  terms: _Terms,
+  *,
+  most: int,
+  least: int,
+  most_avoided: int,
+  avoided_in: int,
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+  """Per row the terms liked and the terms avoided, the most telling first.
+
+  A term in c of n liked items scores (c − ½) · log(share / catalogue share), share smoothed
+  towards the catalogue's: common genres need an excess to count, and rare words that were met
+  once count little. Avoided terms are measured in the same way, against the larger of the
+  catalogue's share and the share among the liked items.
+
+  Args: liked, disliked: [B, I]. most: terms liked at most. least: so many of them also without
+    an excess. most_avoided: terms avoided at most, all with an excess and none of those liked.
+    avoided_in: from so many disliked items on.
+  """
+  width = max(1, len(terms.names))
+  keys, counts, share = _shares(liked, terms, width)
+  chosen = keys[_best(
+    keys // width, (counts - 0.5) * np.log(share / terms.share[keys % width]), most=most,
+    least=least,
+  )]
+  bad_keys, bad_counts, bad_share = _shares(disliked, terms, width)
+  column, row = bad_keys % width, bad_keys // width
+  lengths = np.asarray(liked.sum(axis=1)).ravel()[row]
+  liked_share = _PRIOR_ITEMS * terms.share[column] / (lengths + _PRIOR_ITEMS)
+  _, both, at = np.intersect1d(bad_keys, keys, assume_unique=True, return_indices=True)
+  liked_share[both] = share[at]
+  lift = bad_share / np.maximum(liked_share, terms.share[column])
+  score = (bad_counts - 0.5) * np.log(lift)
+  score[np.isin(bad_keys, chosen) | (bad_counts < avoided_in)] = -np.inf
+  avoided = bad_keys[_best(row, score, most=most_avoided, least=0)]
+  return _names(chosen, terms, liked.shape[0]), _names(avoided, terms, liked.shape[0])
+
+
+def _shares(
+  history: scipy.sparse.csr_matrix, terms: _Terms, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """For each (row, term) that occurs: key row · width + term ascending, count, smoothed share."""
+  table = (history @ terms.table).tocsr()
+  table.sort_indices()
+  row = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+  lengths = np.asarray(history.sum(axis=1)).ravel()
+  share = (table.data + _PRIOR_ITEMS * terms.share[table.indices]) / (lengths[row] + _PRIOR_ITEMS)
+  return row.astype(np.int64) * width + table.indices, table.data, share
+
+
+def _best(row: np.ndarray, score: np.ndarray, *, most: int, least: int) -> np.ndarray:
+  """Positions of the best entries of each row, best first, rows ascending, ties by position."""
+  # Rounded, so that the last bit of a sum does not decide between equal terms.
+  score = np.round(score, 9)
+  order = np.lexsort((np.arange(len(row)), -score, row))
+  ordered = row[order]
+  rank = np.arange(len(row)) - np.searchsorted(ordered, ordered, side="left")
+  return order[((rank < most) & (score[order] > 0)) | (rank < least)]
+
+
+def _names(keys: np.ndarray, terms: _Terms, num_rows: int) -> list[tuple[str, ...]]:
+  width = max(1, len(terms.names))
+  found: list[list[str]] = [[] for _ in range(num_rows)]
+  for key in keys.tolist():
+    found[key // width].append(terms.names[key % width])
+  return [tuple(names) for names in found]

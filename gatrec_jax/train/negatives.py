@@ -1,0 +1,173 @@
+"""Negative items, drawn exactly and on device: no rejection, so never a forbidden item.
+
+Every item has a whole-number weight. A draw picks a point in the mass of the items that the user
+has neither liked nor disliked, and two binary searches find the item that it falls on: one over the
+user's forbidden items (how much forbidden mass lies before the point), one over the catalogue.
+Whole numbers make this exact; uniform sampling is the case of all weights 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
+
+_MASS = 1 << 30  # total weight of the catalogue, below the int32 limit
+
+
+class NegativeSampler(NamedTuple):
+  """What drawing needs, as arrays on device.
+
+  Attributes:
+    mass_before: [I + 1] int32, weights of items 0…i−1 summed.
+    user_start: [U + 1] int32, where each user's forbidden items begin.
+    allowed_before: [F + 1] int32 (one spare entry at the end, also below), allowed mass
+      before the user's f-th forbidden item.
+    forbidden_through: [F + 1] int32, the user's forbidden mass up to and including it.
+    allowed_total: [U] int32, allowed mass of each user.
+    dislike_start: [U + 1] int32, where each user's explicit negatives begin.
+    dislikes: [max(G, 1)] int32 item indices.
+    explicit_share: [] float32, probability of drawing a dislike where the user has any.
+  """
+
+  mass_before: jax.Array
+  user_start: jax.Array
+  allowed_before: jax.Array
+  forbidden_through: jax.Array
+  allowed_total: jax.Array
+  dislike_start: jax.Array
+  dislikes: jax.Array
+  explicit_share: jax.Array
+
+
+def make_sampler(
+  train: Interactions,
+  *,
+  mode: str = "uniform",
+  positive_threshold: float,
+  negative_threshold: float,
+  popularity_power: float = 0.75,
+  explicit_share: float = 0.25,
+) -> NegativeSampler:
+  """Prepares "robust negative sampling" (Ebrat et al. 2025) over the training interactions.
+
+  Args:
+    train: training rows only.
+    mode: `uniform` or `popularity` over items that the user has neither liked nor disliked (neutral
+      ratings may be drawn); `explicit` the user's dislikes, where there are any, else uniform;
+      `mixed` a dislike with probability `explicit_share`, else uniform.
+    positive_threshold, negative_threshold: what counts as liked and as disliked.
+    popularity_power: β; an item's weight is its count of positives to the power β.
+    explicit_share: of `mixed`.
+  Raises:
+    InputError: an unknown mode.
+  """
+  if mode not in ("uniform", "popularity", "explicit", "mixed"):
+    raise InputError(f"negatives={mode}: must be uniform, popularity, explicit or mixed")
+  num_users, num_items = train.num_users, train.num_items
+  liked = train.rating >= positive_threshold
+  disliked = train.rating <= negative_threshold
+  if mode == "popularity":
+    count = np.bincount(train.item[liked], minlength=num_items).astype(np.float64)
+    share = np.maximum(count, 0.5) ** popularity_power
+    weight = np.maximum(share / share.sum() * (_MASS - num_items), 1).astype(np.int64)
+  else:
+    weight = np.ones(num_items, np.int64)
+
+  mass_before = np.concatenate([[0], np.cumsum(weight)])
+  user, item = _sorted_pairs(train, liked | disliked)
+  start = np.searchsorted(user, np.arange(num_users + 1))
+  running = np.concatenate([[0], np.cumsum(weight[item])])
+  forbidden_before = running[:-1] - running[start[user]]
+  total = running[start[1:]] - running[start[:-1]]
+  dislike_user, dislike_item = _sorted_pairs(train, disliked)
+  share = {"explicit": 1.0, "mixed": explicit_share}.get(mode, 0.0)
+
+  def whole(array: np.ndarray) -> jax.Array:
+    return jnp.asarray(array, jnp.int32)
+
+  return NegativeSampler(
+    mass_before=whole(mass_before),
+    user_start=whole(start),
+    allowed_before=whole(np.append(mass_before[item] - forbidden_before, 0)),
+    forbidden_through=whole(np.append(forbidden_before + weight[item], 0)),
+    allowed_total=whole(mass_before[-1] - total),
+    dislike_start=whole(np.searchsorted(dislike_user, np.arange(num_users + 1))),
+    dislikes=whole(dislike_item if len(dislike_item) else np.zeros(1)),
+    explicit_share=jnp.float32(share),
+  )
+
+
+def draw_negatives(
+  key: jax.Array, sampler: NegativeSampler, users: jax.Array, *, num: int
+) -> tuple[jax.Array, jax.Array]:
+  """Draws `num` negatives per user, independently and with replacement.
+
+  Args:
+    key: PRNG key, consumed.
+    sampler: from `make_sampler`.
+    users: [B] int32.
+    num: M, static.
+  Returns:
+    [B, M] int32 items, and [B, M] bool: False where nothing may be drawn for that user.
+  """
+  point_key, coin_key, pick_key = jax.random.split(key, 3)
+  shape = (users.shape[0], num)
+  total = sampler.allowed_total[users][:, None]
+  point = _below(jax.random.bits(point_key, shape), jnp.maximum(total, 1))
+  start, stop = (sampler.user_start[users + k][:, None] for k in (0, 1))
+  # How many forbidden items lie before the point: all those with allowed mass before them ≤ point.
+  passed = _first_above(sampler.allowed_before, point, start, stop)
+  forbidden = sampler.forbidden_through[jnp.maximum(passed - 1, 0)]
+  point += jnp.where(passed > start, forbidden, 0)
+  item = jnp.searchsorted(sampler.mass_before, point, side="right") - 1
+  possible = jnp.broadcast_to(total > 0, shape)
+
+  dislike_from, dislike_to = (sampler.dislike_start[users + k][:, None] for k in (0, 1))
+  has_dislike = dislike_to > dislike_from
+  pick = _below(jax.random.bits(pick_key, shape), jnp.maximum(dislike_to - dislike_from, 1))
+  dislike = sampler.dislikes[jnp.minimum(dislike_from + pick, sampler.dislikes.shape[0] - 1)]
+  use_dislike = has_dislike & (jax.random.uniform(coin_key, shape) < sampler.explicit_share)
+  item = jnp.where(use_dislike, dislike, jnp.clip(item, 0, sampler.mass_before.shape[0] - 2))
+  return item.astype(jnp.int32), use_dislike | possible
+
+
+def _below(bits: jax.Array, limit: jax.Array) -> jax.Array:
+  """⌊bits · limit / 2³²⌋, an even draw from 0…limit − 1 out of uint32 random bits.
+
+  `jax.random.randint` takes a remainder instead, which for limits near 2³⁰ makes low numbers 20 %
+  likelier than high ones.
+  """
+  limit = limit.astype(jnp.uint32)
+  high, low = bits >> 16, bits & 0xFFFF
+  limit_high, limit_low = limit >> 16, limit & 0xFFFF
+  cross, other = high * limit_low, low * limit_high
+  carry = ((cross & 0xFFFF) + (other & 0xFFFF) + ((low * limit_low) >> 16)) >> 16
+  return (high * limit_high + (cross >> 16) + (other >> 16) + carry).astype(jnp.int32)
+
+
+def _first_above(values: jax.Array, point: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+  """First index in [low, high) whose value exceeds `point`, else high; values ascend in there."""
+  low, high = jnp.broadcast_to(low, point.shape), jnp.broadcast_to(high, point.shape)
+
+  def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    low, high = bounds
+    middle = (low + high) // 2
+    above = values[middle] > point
+    open_ = low < high
+    return jnp.where(open_ & ~above, middle + 1, low), jnp.where(open_ & above, middle, high)
+
+  steps = max(values.shape[0], 1).bit_length() + 1
+  return jax.lax.fori_loop(0, steps, halve, (low, high))[0]
+
+
+def _sorted_pairs(train: Interactions, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Users and items of `rows` ([R] bool), sorted by user, then item."""
+  user, item = train.user[rows].astype(np.int64), train.item[rows].astype(np.int64)
+  order = np.lexsort((item, user))
+  return user[order], item[order]

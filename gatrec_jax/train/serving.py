@@ -1,0 +1,388 @@
+"""A finished run, to ask: scores, recommendations, vectors, also for users it has never seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.config import Config, from_json
+from gatrec_jax.data.graph import add_users, bipartite_graph
+from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.evaluation import Evaluation
+from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
+from gatrec_jax.evaluate.top_items import top_items
+from gatrec_jax.models.gat import GatRecommender
+from gatrec_jax.parallel.checkpoint import Checkpoints
+from gatrec_jax.train.loop import restore_params
+from gatrec_jax.train.stages import Prepared, load_prepared
+from gatrec_jax.train.state import make_model, node_vectors
+from gatrec_jax.train.texts import Texts, load_texts, text_of_new_user
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A trained run.
+
+  Attributes:
+    workdir: its folder.
+    config: its settings.
+    prepared: interactions, split, item fields.
+    texts: text vectors and where they came from.
+    model: the Flax module.
+    params: of the chosen checkpoint.
+    graph: training ratings.
+    user_vectors: [U, D] float32 final vectors.
+    item_vectors: [I, D] float32; the dot product of the two is the score.
+  """
+
+  workdir: pathlib.Path
+  config: Config
+  prepared: Prepared
+  texts: Texts
+  model: GatRecommender
+  params: Any
+  graph: jraph.GraphsTuple
+  user_vectors: jax.Array
+  item_vectors: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendations:
+  """Lists of items.
+
+  Attributes:
+    users: [m] user ids as strings ("" for a user given by liked items).
+    items: [m] lists of item ids, best first; shorter than asked where candidates run out.
+    titles: [m] lists of titles, "" where an item has none.
+    scores: [m] lists of floats.
+  """
+
+  users: Sequence[str]
+  items: Sequence[Sequence[str]]
+  titles: Sequence[Sequence[str]]
+  scores: Sequence[Sequence[float]]
+
+
+def assemble_run(
+  workdir: pathlib.Path,
+  *,
+  config: Config,
+  prepared: Prepared,
+  texts: Texts,
+  model: GatRecommender,
+  params: Any,
+  graph: jraph.GraphsTuple,
+) -> Run:
+  """Computes the final vectors and puts a Run together."""
+  vectors = node_vectors(params, jnp.asarray(texts.vectors), graph, model=model)
+  num_users = prepared.interactions.num_users
+  return Run(
+    workdir, config, prepared, texts, model, params, graph, vectors[:num_users], vectors[num_users:]
+  )  # fmt: skip
+
+
+def training_graph(config: Config, prepared: Prepared) -> jraph.GraphsTuple:
+  """The graph that a run trains on and serves from: its training rows alone."""
+  return bipartite_graph(
+    prepared.train,
+    edge_features=config.model.edge_features,
+    self_loops=config.model.self_loops,
+  )
+
+
+def load_run(workdir: str | os.PathLike[str]) -> Run:
+  """Opens the best checkpoint of a run that `launch.train` made.
+
+  Raises:
+    InputError: no run there, not trained yet, or damaged.
+  """
+  folder = pathlib.Path(workdir).expanduser()
+  config = read_config(folder)
+  prepared = load_prepared(folder)
+  texts = load_texts(folder, config)
+  if not (folder / "checkpoints").is_dir():
+    raise InputError(f"{folder}: not trained yet; run launch.train with this --workdir first")
+  interactions = prepared.interactions
+  model = make_model(
+    config.model, num_users=interactions.num_users, num_items=interactions.num_items
+  )
+  graph = jax.tree.map(jnp.asarray, training_graph(config, prepared))
+  checkpoints = Checkpoints(folder / "checkpoints")
+  try:
+    best = checkpoints.best()
+    if best is None:
+      raise InputError(f"{folder}: not trained yet; run launch.train with this --workdir first")
+    params = restore_params(checkpoints, best, texts.vectors, graph, model)
+  finally:
+    checkpoints.close()
+  return assemble_run(
+    folder, config=config, prepared=prepared, texts=texts, model=model, params=params,
+    graph=graph,
+  )  # fmt: skip
+
+
+def read_config(workdir: pathlib.Path) -> Config:
+  """The settings a run folder was made with. Raises InputError where there are none."""
+  return from_json(runs.read_json(workdir / "config.json")["config"])
+
+
+def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
+  """[B, I] float32 scores of every item for the given user ids; seen items are not masked.
+
+  Raises:
+    InputError: an unknown user id.
+  """
+  index = _indices(users, run.prepared.interactions.user_ids, "user")
+  return np.asarray(run.user_vectors[index] @ run.item_vectors.T)
+
+
+def top_lists(
+  run: Run, users: np.ndarray, *, k: int, exclude_seen: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+  """The best items of the users with those indices, without what they are known to have rated.
+
+  Args:
+    users: [m] int32.
+    k: length of the lists.
+    exclude_seen: leave out training and validation items.
+  Returns:
+    items [m, k] int32 (−1 where candidates run out) and scores [m, k] float32.
+  """
+  return top_items(
+    run.user_vectors,
+    run.item_vectors,
+    users,
+    seen=run.prepared.known if exclude_seen else None,
+    k=k,
+    memory_mb=run.config.evaluate.evaluate_memory_mb,
+  )
+
+
+def recommend(
+  run: Run,
+  users: Sequence[str | int] | None = None,
+  *,
+  top_n: int = 10,
+  exclude_seen: bool = True,
+) -> Recommendations:
+  """The best items for the given user ids (None = all).
+
+  Raises:
+    InputError: an unknown user id, or `top_n` below 1.
+  """
+  _require_positive(top_n)
+  user_ids = run.prepared.interactions.user_ids
+  index = (
+    np.arange(len(user_ids)) if users is None else _indices(users, user_ids, "user")
+  )
+  items, scores = top_lists(run, index.astype(np.int32), k=top_n, exclude_seen=exclude_seen)
+  return _named(run, [user_ids[u] for u in index], items, scores)
+
+
+def recommend_to_new_user(
+  run: Run,
+  liked: Sequence[str | int],
+  *,
+  disliked: Sequence[str | int] = (),
+  top_n: int = 10,
+  exclude_seen: bool = True,
+) -> Recommendations:
+  """The best items for somebody known only by liked (and disliked) items; nothing is retrained.
+
+  The user becomes a node that receives from those items (the highest and the lowest training
+  rating as the edge's rating, the latest time), with the text built from them.
+
+  Raises:
+    InputError: no liked item, an unknown or repeated item id, or `top_n` below 1.
+  """
+  _require_positive(top_n)
+  if not liked:
+    raise InputError("--liked: give at least one item id")
+  item_ids = run.prepared.interactions.item_ids
+  good, bad = _indices(liked, item_ids, "item"), _indices(disliked, item_ids, "item")
+  both = np.concatenate([good, bad])
+  if len(np.unique(both)) < len(both):
+    raise InputError("--liked: an item id is given twice, or as liked and as disliked")
+  vectors = new_user_vectors(run, liked=[good], disliked=[bad])
+  seen = None
+  if exclude_seen:
+    seen = dataclasses.replace(
+      run.prepared.interactions.take(np.zeros(0, np.int64)),
+      user=np.zeros(len(both), np.int32),
+      item=both.astype(np.int32),
+    )
+  items, scores = top_items(
+    vectors, run.item_vectors, np.zeros(1, np.int32), seen=seen, k=top_n,
+    memory_mb=run.config.evaluate.evaluate_memory_mb,
+  )  # fmt: skip
+  return _named(run, [""], items, scores)
+
+
+def new_user_vectors(
+  run: Run, *, liked: Sequence[np.ndarray], disliked: Sequence[np.ndarray]
+) -> jax.Array:
+  """[B, D] final vectors of B users given by item indices (the inductive path)."""
+  rating = run.prepared.train.rating
+  values = {"rating": (float(rating.max()), float(rating.min())), "time": (1.0, 1.0)}
+  columns = [values[name] for name in run.config.model.edge_features]
+  features = [
+    np.concatenate([
+      np.tile(np.float32([high for high, _ in columns]), (len(good), 1)),
+      np.tile(np.float32([low for _, low in columns]), (len(bad), 1)),
+    ])
+    for good, bad in zip(liked, disliked, strict=True)
+  ]  # fmt: skip
+  num_users = run.prepared.interactions.num_users
+  graph = add_users(
+    jax.tree.map(np.asarray, run.graph),
+    num_users=num_users,
+    items=[np.concatenate(pair) for pair in zip(liked, disliked, strict=True)],
+    features=features,
+    self_loops=run.config.model.self_loops,
+  )
+  new_text = np.stack([
+    text_of_new_user(run.workdir, run.config, run.prepared, run.texts, liked=good, disliked=bad)
+    for good, bad in zip(liked, disliked, strict=True)
+  ])  # fmt: skip
+  vectors = node_vectors(
+    run.params, jnp.asarray(run.texts.vectors), jax.tree.map(jnp.asarray, graph),
+    jnp.asarray(new_text), model=run.model,
+  )  # fmt: skip
+  return vectors[-len(new_text) :]
+
+
+def evaluate_lists(
+  items: np.ndarray,
+  users: np.ndarray,
+  *,
+  config: Config,
+  prepared: Prepared,
+  item_vectors: np.ndarray | None = None,
+) -> dict[str, Evaluation]:
+  """Test metrics of recommendation lists under `config.evaluate.protocol`.
+
+  Args:
+    items: [m, K] int32 item indices, best first, −1 where a list ends.
+    users: [m] int32, whose lists they are.
+    config: protocol, cut-offs, number of resamples.
+    prepared: the truth.
+    item_vectors: [I, D] text vectors for the diversity, or None.
+  Returns:
+    Evaluations by protocol, "full" and/or "judged".
+  """
+  settings = config.evaluate
+  common = dict(
+    train=prepared.known,
+    test=prepared.test,
+    positive_threshold=prepared.positive_threshold,
+    ks=settings.ks,
+    num_bootstrap=settings.bootstrap,
+  )
+  out = {}
+  if settings.protocol in ("full", "both"):
+    out["full"] = full_ranking(items, users, item_vectors=item_vectors, **common)
+  if settings.protocol in ("judged", "both"):
+    out["judged"] = judged_ranking(items, users, **common)
+  return out
+
+
+def evaluate_run(run: Run) -> tuple[dict[str, Evaluation], np.ndarray, np.ndarray]:
+  """Test metrics of a run, and all users' lists: [U, K] int32 items and [U, K] float32 scores."""
+  users = np.arange(run.prepared.interactions.num_users, dtype=np.int32)
+  items, scores = top_lists(run, users, k=max(run.config.evaluate.ks))
+  vectors = run.texts.item_vectors if run.texts.is_text else np.asarray(run.item_vectors)
+  evaluations = evaluate_lists(
+    items, users, config=run.config, prepared=run.prepared, item_vectors=vectors
+  )
+  return evaluations, items, scores
+
+
+def results_json(evaluations: Mapping[str, Evaluation], **facts: Any) -> dict[str, Any]:
+  """The form of `results.json`: metrics by protocol, per training-count bucket, and facts."""
+  out: dict[str, Any] = {name: e.to_json() for name, e in evaluations.items()}
+  for name, evaluation in evaluations.items():
+    out[f"{name}_by_training_count"] = evaluation.buckets_to_json()
+  return {**out, **facts}
+
+
+def export_embeddings(run: Run, path: str | os.PathLike[str]) -> None:
+  """Writes `users.npy`, `items.npy` ([n, D] float32) and their ids (`users.txt`, `items.txt`, one
+  a line, same order) to a folder; a dot product scores, so an inner-product ANN index serves."""
+  folder = runs.open_workdir(path)
+  interactions = run.prepared.interactions
+  for name, vectors, ids in (
+    ("users", run.user_vectors, interactions.user_ids),
+    ("items", run.item_vectors, interactions.item_ids),
+  ):
+    with runs.atomic_path(folder / f"{name}.npy") as temporary, open(temporary, "wb") as out:
+      np.save(out, np.asarray(vectors, np.float32), allow_pickle=False)
+    with runs.atomic_path(folder / f"{name}.txt") as temporary:
+      temporary.write_text("\n".join(ids) + "\n", "utf-8")
+
+
+def write_lists(path: pathlib.Path, lists: Recommendations) -> None:
+  """Writes lists as .parquet, .csv or .jsonl with user_id, item_id, rank, title, score a row.
+
+  Raises:
+    InputError: another ending.
+  """
+  import pyarrow as pa
+  import pyarrow.csv
+  import pyarrow.parquet
+
+  if path.suffix not in (".parquet", ".csv", ".jsonl"):
+    raise InputError(f"--out={path}: must end in .parquet, .csv or .jsonl")
+  rows = [
+    {"user_id": user, "item_id": item, "rank": rank, "title": title, "score": score}
+    for user, items, titles, scores in zip(
+      lists.users, lists.items, lists.titles, lists.scores, strict=True
+    )
+    for rank, (item, title, score) in enumerate(zip(items, titles, scores, strict=True), 1)
+  ]
+  with runs.atomic_path(path) as temporary:
+    if path.suffix == ".jsonl":
+      lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+      temporary.write_text("".join(lines), "utf-8")
+    elif path.suffix == ".csv":
+      pyarrow.csv.write_csv(pa.Table.from_pylist(rows), temporary)
+    else:
+      pyarrow.parquet.write_table(pa.Table.from_pylist(rows), temporary)
+
+
+def _named(
+  run: Run, users: Sequence[str], items: np.ndarray, scores: np.ndarray
+) -> Recommendations:
+  item_ids, fields = run.prepared.interactions.item_ids, run.prepared.item_fields
+  rows = [[int(i) for i in row if i >= 0] for row in items]
+  return Recommendations(
+    users=users,
+    items=[[item_ids[i] for i in row] for row in rows],
+    titles=[[str(fields[i].get("title", "")) for i in row] for row in rows],
+    scores=[[float(s) for s in scores[m, : len(row)]] for m, row in enumerate(rows)],
+  )
+
+
+def _indices(ids: Sequence[str | int], vocabulary: Sequence[str], kind: str) -> np.ndarray:
+  positions = {raw: i for i, raw in enumerate(vocabulary)}
+  missing = [str(i) for i in ids if str(i) not in positions]
+  if missing:
+    raise InputError(
+      f"{kind} {', '.join(missing[:5])}: not in the catalogue ({len(vocabulary)} {kind}s, such as "
+      f"{', '.join(vocabulary[:3])})"
+    )
+  return np.array([positions[str(i)] for i in ids], np.int64)
+
+
+def _require_positive(top_n: int) -> None:
+  if top_n < 1:
+    raise InputError(f"--top_n={top_n}: must be at least 1")

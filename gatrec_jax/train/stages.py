@@ -1,0 +1,199 @@
+"""The stages before training, each kept in the run folder: split data, profiles, vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.config import Config
+from gatrec_jax.data.catalogue import load_dataset
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.splits import Split, split_interactions
+from gatrec_jax.data.tables import Columns
+from gatrec_jax.errors import InputError
+
+Say = Callable[[str], None]
+_FORMAT = 1  # raised when a stage's files change their form, so that old ones are made anew
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """Split interactions and what is known of the items.
+
+  Attributes:
+    interactions: all rows; [R].
+    split: which of them are training, validation and test rows.
+    item_fields: [I] title, genres, texts of each item.
+    positive_threshold, negative_threshold: as configured, or 1 and 0 for implicit feedback.
+    facts: counts for the user, as kept in the manifest.
+  """
+
+  interactions: Interactions
+  split: Split
+  item_fields: Sequence[Mapping[str, Any]]
+  positive_threshold: float
+  negative_threshold: float
+  facts: Mapping[str, Any]
+
+  @property
+  def train(self) -> Interactions:
+    return self.interactions.take(self.split.train)
+
+  @property
+  def valid(self) -> Interactions:
+    return self.interactions.take(self.split.valid)
+
+  @property
+  def test(self) -> Interactions:
+    return self.interactions.take(self.split.test)
+
+  @property
+  def known(self) -> Interactions:
+    """Training and validation rows: all that is known when test users ask."""
+    return self.interactions.take(np.sort(np.append(self.split.train, self.split.valid)))
+
+
+def prepare(config: Config, workdir: pathlib.Path, *, say: Say) -> Prepared:
+  """Reads and splits the interactions, or takes them from the run folder if nothing changed.
+
+  Raises:
+    InputError: files missing or unreadable, wrong fold, empty part.
+  """
+  data = config.data
+  paths = [data.item_metadata]
+  if pathlib.Path(data.dataset).expanduser().is_file():
+    paths.append(data.dataset)
+  inputs = runs.digest(
+    _FORMAT, dataclasses.asdict(data), [runs.file_digest(p) if p else "" for p in paths]
+  )
+  folder = workdir / "data"
+
+  def make() -> Mapping[str, Any]:
+    dataset, split = load_and_split(config)
+    parts = np.zeros(len(dataset.interactions), np.int8)
+    parts[split.valid], parts[split.test] = 1, 2
+    positive, negative = _thresholds(config, dataset.interactions)
+    _write_data(folder, dataset.interactions, dataset.item_fields, parts)
+    rows = dataset.interactions
+    return {
+      "users": rows.num_users,
+      "items": rows.num_items,
+      "ratings": len(rows),
+      "train": len(split.train),
+      "valid": len(split.valid),
+      "test": len(split.test),
+      "users without training ratings": rows.num_users
+      - len(np.unique(rows.user[split.train])),
+      "items without training ratings": rows.num_items
+      - len(np.unique(rows.item[split.train])),
+      "positive_threshold": positive,
+      "negative_threshold": negative,
+      **{k: v for k, v in dataset.notes.items() if v},
+    }
+
+  runs.stage(
+    folder, name="data", inputs=inputs, make=make, say=say,
+    outputs=("interactions.parquet", "users.parquet", "items.jsonl"),
+  )  # fmt: skip
+  prepared = load_prepared(workdir)
+  say("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
+  return prepared
+
+
+def load_and_split(config: Config) -> tuple[Any, Split]:
+  """The Dataset of `config.data` and its split, without a run folder."""
+  data = config.data
+  kind = "shipped" if data.fold and data.split != "kfold" else data.split
+  dataset = load_dataset(
+    data.dataset,
+    data_dir=data.data_dir,
+    fold="" if kind == "kfold" else data.fold,
+    columns=Columns(data.user_column, data.item_column, data.rating_column, data.time_column),
+    item_metadata=data.item_metadata,
+    max_bad_share=data.max_bad_share,
+  )
+  split = split_interactions(
+    dataset.interactions,
+    kind=kind,
+    test_share=data.test_share,
+    split_seed=data.split_seed,
+    valid_share=data.valid_share,
+    valid_seed=data.valid_seed,
+    fold=data.fold,
+    test_rows=dataset.test_rows,
+  )
+  return dataset, split
+
+
+def prepared_in_memory(config: Config) -> Prepared:
+  """The split data of `config`, without a run folder; for evaluating other tools' lists."""
+  dataset, split = load_and_split(config)
+  positive, negative = _thresholds(config, dataset.interactions)
+  return Prepared(
+    dataset.interactions, split, dataset.item_fields, positive, negative, dict(dataset.notes)
+  )
+
+
+def load_prepared(workdir: pathlib.Path) -> Prepared:
+  """What `prepare` kept. Raises InputError where it is not there or damaged."""
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  folder = workdir / "data"
+  facts = runs.read_json(folder / "manifest.json")["facts"]
+  try:
+    table = pq.read_table(folder / "interactions.parquet")
+    user_ids = tuple(pq.read_table(folder / "users.parquet")["user_id"].to_pylist())
+    lines = (folder / "items.jsonl").read_text("utf-8").rstrip("\n").split("\n")
+  except (OSError, pa.ArrowInvalid) as error:
+    raise InputError(f"{folder}: damaged ({error}); delete that folder and run again") from None
+  items = [json.loads(line) for line in lines]
+  item_ids = tuple(item.pop("item_id") for item in items)
+  column = {name: table[name].to_numpy() for name in table.column_names}
+  part = column.pop("part")
+  return Prepared(
+    interactions=Interactions(user_ids=user_ids, item_ids=item_ids, **column),
+    split=Split(*(np.flatnonzero(part == p) for p in (0, 1, 2))),
+    item_fields=items,
+    positive_threshold=facts["positive_threshold"],
+    negative_threshold=facts["negative_threshold"],
+    facts=facts,
+  )
+
+
+def _thresholds(config: Config, interactions: Interactions) -> tuple[float, float]:
+  """Implicit feedback (every rating 1) has no dislikes, and each interaction is a positive."""
+  if len(interactions) and (interactions.rating == 1.0).all():
+    return 1.0, 0.0
+  return config.data.positive_threshold, config.data.negative_threshold
+
+
+def _write_data(
+  folder: pathlib.Path,
+  interactions: Interactions,
+  item_fields: Sequence[Mapping[str, Any]],
+  parts: np.ndarray,
+) -> None:
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  columns = {
+    "user": interactions.user,
+    "item": interactions.item,
+    "rating": interactions.rating,
+    "timestamp": interactions.timestamp,
+    "part": parts,
+  }
+  with runs.atomic_path(folder / "interactions.parquet") as path:
+    pq.write_table(pa.table(columns), path)
+  with runs.atomic_path(folder / "users.parquet") as path:
+    pq.write_table(pa.table({"user_id": pa.array(interactions.user_ids, pa.string())}), path)
+  with runs.atomic_path(folder / "items.jsonl") as path, open(path, "w", encoding="utf-8") as out:
+    for item_id, fields in zip(interactions.item_ids, item_fields, strict=True):
+      out.write(json.dumps({**fields, "item_id": item_id}, ensure_ascii=False) + "\n")

@@ -1,0 +1,156 @@
+"""What the programs share: the table of flags, flags -> config, errors -> one line."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+if TYPE_CHECKING:
+  from gatrec_jax.config import Config
+
+FLAGS = flags.FLAGS
+
+# name -> (kind, default, help). A default of None means "as the preset says".
+_TABLE: dict[str, tuple[str, Any, str]] = {
+  "dataset": ("string", None, "demo, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, "
+              "ml-latest-small, ml-latest, or a path to your own CSV/TSV/Parquet/JSONL table (demo)"),
+  "data_dir": ("string", None, "folder with archives or unpacked folders ($GATREC_DATA, then the "
+               "user's cache)"),
+  "user_column": ("string", None, "user id column of your own table (user_id)"),
+  "item_column": ("string", None, "item id column (item_id)"),
+  "rating_column": ("string", None, "rating column; without one, feedback is implicit (rating)"),
+  "time_column": ("string", None, "time column, epoch seconds or ISO dates (timestamp)"),
+  "max_bad_share": ("float", None, "largest share of unreadable rows (0.01)"),
+  "item_metadata": ("string", None, "CSV/Parquet/JSONL with item_id and any text fields"),
+  "item_profiles": ("string", None, "JSONL with item_id and profile; else built without an LLM"),
+  "user_profiles": ("string", None, "JSONL with user_id and profile; else built from training "
+                    "ratings"),
+  "max_missing_share": ("float", None, "largest share of users or items without text (0.5)"),
+  "fold": ("string", None, "u1 … u5, ua, ub of ml-100k; the part's number with --split=kfold"),
+  "split": ("string", None, "random, per_user, kfold, temporal, leave_last, cold_users, cold_items "
+            "(random)"),
+  "split_seed": ("integer", None, "seed of the split (0)"),
+  "test_share": ("float", None, "share held out for the test (0.2)"),
+  "valid_share": ("float", None, "share of the training part set aside for choosing (0.1)"),
+  "valid_seed": ("integer", None, "seed of the validation part (0)"),
+  "positive_threshold": ("float", None, "ratings at or above it are positives (4)"),
+  "negative_threshold": ("float", None, "ratings at or below it are explicit negatives (2)"),
+  "preset": ("string", "paper", "paper, tiny"),
+  "set": ("multi_string", [], "field=value, any field of gatrec_jax/config.py; may be repeated"),
+  "encoder": ("string", None, "folder, hub id, minilm, lexical, auto (auto)"),
+  "encoder_max_tokens": ("integer", None, "longer texts are cut there (256)"),
+  "seed": ("integer", None, "of parameters, negatives and dropout (0)"),
+  "workdir": ("string", None, "the run folder (runs/<dataset>-<preset>-<seed>)"),
+  "protocol": ("string", None, "full, judged, both (full)"),
+  "ks": ("string", None, "cut-offs (5,10,20,50)"),
+  "bootstrap": ("integer", None, "resamples of users behind the intervals (1000)"),
+  "evaluate_memory_mb": ("integer", None, "memory bound of ranking (512)"),
+  "recommendations": ("string", None, "CSV/Parquet of user_id, item_id, rank made by any tool; "
+                      "without it, the run's own"),
+  "json_out": ("string", None, "file for the numbers that the table shows"),
+  "users": ("list", ["all"], "user ids, comma-separated, or all"),
+  "liked": ("list", [], "item ids that a new user likes, comma-separated, instead of --users"),
+  "disliked": ("list", [], "item ids that the new user dislikes"),
+  "top_n": ("integer", 10, "length of the lists"),
+  "exclude_seen": ("boolean", True, "leave out what the user is known to have rated"),
+  "out": ("string", None, "file for the lists: .parquet, .csv or .jsonl"),
+  "export_embeddings": ("string", None, "folder for users.npy, items.npy and their ids"),
+}  # fmt: skip
+
+DATA = ("dataset", "data_dir", "user_column", "item_column", "rating_column", "time_column",
+        "max_bad_share", "item_metadata", "fold", "split", "split_seed", "test_share",
+        "valid_share", "valid_seed", "positive_threshold", "negative_threshold")  # fmt: skip
+TEXT = ("item_profiles", "user_profiles", "max_missing_share", "encoder", "encoder_max_tokens")
+RUN = ("preset", "set", "seed", "workdir")
+EVALUATE = ("protocol", "ks", "bootstrap", "evaluate_memory_mb")
+
+
+def define(*names: str, **defaults: str) -> None:
+  """Defines the named flags of the table for this program, some with defaults of its own."""
+  for name in names:
+    kind, default, text = _TABLE[name]
+    getattr(flags, f"DEFINE_{kind}")(name, defaults.get(name, default), text)
+
+
+def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -> None:
+  """Parses the flags, calls `main`, and turns what users can mend into one line.
+
+  Exit codes: 0 done, 1 bad input (or the machine: disk full, no memory), 2 wrong usage, 128 + the
+  signal's number when a signal stopped training after it was saved.
+  """
+  args = list(sys.argv if argv is None else argv)
+  if any(a in ("--help", "-h", "-help") for a in args[1:]):
+    print(_help(doc))
+    sys.exit(0)
+  try:
+    rest = FLAGS(args)[1:]
+  except flags.Error as error:
+    _fail(f"{error} (--help lists the flags)", 2)
+  if rest:
+    _fail(f"'{rest[0]}' is not a flag; write --name=value (--help lists the flags)", 2)
+  from gatrec_jax.errors import InputError
+
+  try:
+    main()
+  except InputError as error:
+    _fail(str(error), 1)
+  except KeyboardInterrupt:
+    _fail("stopped", 130)
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+  except OSError as error:
+    _fail(f"{error.filename or 'files'}: {error.strerror or error}", 1)
+  except MemoryError:
+    _fail("out of memory; lower --set batch_size=… or --evaluate_memory_mb", 1)
+  except Exception as error:
+    if type(error).__name__ == "Interrupted":
+      _fail(str(error), 128 + error.signum)
+    raise
+
+
+def _fail(message: str, code: int) -> None:
+  print(f"error: {' '.join(message.split())}", file=sys.stderr)
+  sys.exit(code)
+
+
+def _help(doc: str) -> str:
+  lines = [doc.strip(), "", "Flags (default in brackets):"]
+  for name in sorted(n for n in FLAGS if n in _TABLE):
+    text = _TABLE[name][2]
+    lines += textwrap.wrap(
+      f"--{name}: {text}", width=98, initial_indent="  ", subsequent_indent="      "
+    )
+  return "\n".join(lines)
+
+
+def config_from_flags() -> Config:
+  """The preset with everything that was given on the command line. Raises InputError."""
+  from gatrec_jax.config import field_types, get_preset, parse_assignments, with_fields
+
+  known = field_types()
+  values: dict[str, Any] = {}
+  for name in FLAGS:
+    if name in _TABLE and name in known and FLAGS[name].present:
+      values[name] = FLAGS[name].value
+  values |= parse_assignments(FLAGS["set"].value if "set" in FLAGS else [])
+  return with_fields(get_preset(FLAGS["preset"].value if "preset" in FLAGS else "paper"), values)
+
+
+def workdir_from_flags(config: Config) -> pathlib.Path:
+  """`--workdir`, else runs/<dataset>-<preset>-<seed>, with the fold behind the data set's name."""
+  if FLAGS["workdir"].value:
+    return pathlib.Path(FLAGS["workdir"].value)
+  name = pathlib.Path(config.data.dataset).stem + (f"-{config.data.fold}" if config.data.fold else "")
+  return pathlib.Path("runs") / f"{name}-{config.preset}-{config.train.seed}"
+
+
+def say(line: str) -> None:
+  """Prints a line for the user at once, also into a pipe."""
+  print(line, flush=True)

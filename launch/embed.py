@@ -1,0 +1,24 @@
+"""Turns the profiles into vectors, once: python -m launch.embed --dataset=ml-100k --encoder=minilm
+
+Writes embeddings/ in the run folder. launch.train does this too where it is missing.
+"""
+
+from launch import common
+
+common.define(*common.DATA, *common.TEXT, *common.RUN)
+
+
+def main() -> None:
+  from gatrec_jax import runs
+  from gatrec_jax.train.pipeline import open_run
+  from gatrec_jax.train.stages import prepare
+  from gatrec_jax.train.texts import embed_run
+
+  config = common.config_from_flags()
+  folder = open_run(config, common.workdir_from_flags(config))
+  with runs.locked(folder):
+    embed_run(config, folder, prepare(config, folder, say=common.say), say=common.say)
+
+
+if __name__ == "__main__":
+  common.run(main, __doc__)

@@ -1,0 +1,49 @@
+"""Test metrics of a run, or of any tool's lists:
+
+  python -m launch.evaluate --workdir=runs/ml-100k-u1-paper-0 --protocol=both
+  python -m launch.evaluate --recommendations=lists.csv --dataset=ml-100k --fold=u1
+"""
+
+from launch import common
+
+common.define(
+  *common.DATA, *common.RUN, *common.EVALUATE, "recommendations", "json_out"
+)
+
+
+def main() -> None:
+  import dataclasses
+  import pathlib
+
+  from gatrec_jax import runs
+  from gatrec_jax.config import with_fields
+  from gatrec_jax.evaluate.files import read_recommendations
+  from gatrec_jax.train import serving, stages
+  from launch.tables import print_results
+
+  config = common.config_from_flags()
+  flags, file = common.FLAGS, common.FLAGS["recommendations"].value
+  if file:
+    prepared = stages.prepared_in_memory(config)
+    interactions = prepared.interactions
+    users, items = read_recommendations(
+      file, user_ids=interactions.user_ids, item_ids=interactions.item_ids
+    )
+    evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
+    results = serving.results_json(evaluations, recommendations=str(file))
+    title, run = f"{config.data.dataset} {config.data.fold} · {file}", None
+  else:
+    folder = common.workdir_from_flags(config)
+    run = serving.load_run(folder)
+    given = {n: flags[n].value for n in common.EVALUATE if flags[n].present}
+    run = dataclasses.replace(run, config=with_fields(run.config, given))
+    evaluations, _, _ = serving.evaluate_run(run)
+    results = serving.results_json(evaluations, workdir=str(folder))
+    title = f"{run.config.data.dataset} {run.config.data.fold} · {folder}"
+  print_results(results, title=title, run=run)
+  if flags["json_out"].value:
+    runs.write_json(pathlib.Path(flags["json_out"].value), results)
+
+
+if __name__ == "__main__":
+  common.run(main, __doc__)

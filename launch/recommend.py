@@ -1,0 +1,42 @@
+"""Recommendations of a trained run, for its users or for somebody new:
+
+  python -m launch.recommend --workdir=runs/ml-100k-u1-paper-0 --users=1,2 --top_n=5
+  python -m launch.recommend --workdir=runs/ml-100k-u1-paper-0 --liked=50,172,181
+"""
+
+from launch import common
+
+common.define(
+  *common.RUN, "dataset", "fold", "users", "liked", "disliked", "top_n", "exclude_seen", "out",
+  "export_embeddings",
+)  # fmt: skip
+
+
+def main() -> None:
+  import pathlib
+
+  from gatrec_jax.train import serving
+  from launch.tables import print_recommendations
+
+  flags = common.FLAGS
+  run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
+  settings = dict(top_n=flags["top_n"].value, exclude_seen=flags["exclude_seen"].value)
+  if flags["liked"].value:
+    lists = serving.recommend_to_new_user(
+      run, flags["liked"].value, disliked=flags["disliked"].value, **settings
+    )
+  else:
+    names = flags["users"].value
+    lists = serving.recommend(run, None if names == ["all"] else names, **settings)
+  if flags["out"].value:
+    serving.write_lists(pathlib.Path(flags["out"].value), lists)
+    print(f"{len(lists.users)} lists written to {flags['out'].value}")
+  else:
+    print_recommendations(lists)
+  if flags["export_embeddings"].value:
+    serving.export_embeddings(run, flags["export_embeddings"].value)
+    print(f"vectors written to {flags['export_embeddings'].value}")
+
+
+if __name__ == "__main__":
+  common.run(main, __doc__)

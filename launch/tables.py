@@ -1,0 +1,53 @@
+"""Results on the console, in one form for all programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from gatrec_jax.train.serving import Recommendations, Run
+
+_COLUMNS = {
+  "full": ("precision", "recall", "ndcg", "map", "mrr", "hit", "coverage", "novelty", "popularity"),
+  "judged": ("precision", "recall", "ndcg", "map", "coverage", "novelty"),
+}
+
+
+def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) -> None:
+  """A table per protocol, rows by cut-off; then NDCG@10 by the users' training count."""
+  from gatrec_jax.evaluate.tables import print_table, rows_by_cutoff
+
+  notes = []
+  if run is not None:
+    notes.append(f"texts: {run.texts.facts.get('encoder', 'not used')}")
+  for protocol, columns in _COLUMNS.items():
+    if protocol not in results:
+      continue
+    print_table(
+      rows_by_cutoff(results[protocol]), title=f"{title} · {protocol} ranking",
+      protocol=protocol, metrics=columns, intervals=False, notes=notes,
+    )  # fmt: skip
+    headline = results[protocol].get("ndcg@10")
+    if headline and headline["lo"] is not None:
+      print(
+        f"NDCG@10 {headline['mean']:.4f} "
+        f"[{headline['lo']:.4f}, {headline['hi']:.4f}] over {headline['n']} users"
+      )
+    buckets = results.get(f"{protocol}_by_training_count", {})
+    parts = [
+      f"{bucket}: {values['ndcg@10']['mean']:.4f} (n={values['ndcg@10']['n']})"
+      for bucket, values in buckets.items() if "ndcg@10" in values
+    ]  # fmt: skip
+    if parts:
+      print("NDCG@10 by number of training ratings: " + " · ".join(parts))
+
+
+def print_recommendations(lists: Recommendations, *, limit: int | None = None) -> None:
+  """One block per user: rank, title (or id), score."""
+  for user, items, titles, scores in list(
+    zip(lists.users, lists.items, lists.titles, lists.scores, strict=True)
+  )[:limit]:
+    print(f"user {user}" if user else "new user")
+    for rank, (item, title, score) in enumerate(zip(items, titles, scores, strict=True), 1):
+      print(f"  {rank:>3}  {score:8.4f}  {title or '(no title)'}  [{item}]")

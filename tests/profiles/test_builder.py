@@ -1,0 +1,188 @@
+"""Built profiles: determinism, no leaks, no titles, no names, and every kind of poor input."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.profiles.builder import build_item_profiles, item_texts, user_texts
+from gatrec_jax.profiles.keywords import keywords_of
+from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
+from gatrec_jax.profiles.users import (
+  build_user_profiles,
+  taste_vocabulary,
+  user_profile_from_items,
+)
+
+PLOTS = {
+  "Crime": "A detective hunts the killer after a heist. Later Vincent Hanna meets the detective.",
+  "War": "A soldier and his regiment defend a village. There Vincent Hanna leads the regiment.",
+  "Comedy": "A wedding goes wrong at the hotel. Then Vincent Hanna ruins the wedding.",
+}
+
+
+def catalogue(num_items=30):
+  """Items of three genres in turn, with plots of their own vocabulary."""
+  kinds = list(PLOTS)
+  return [
+    {
+      "title": f"Movie Number {i}, The (19{50 + i})", "genres": [kinds[i % 3]],
+      "overview": PLOTS[kinds[i % 3]], "tagline": "No way out", "director": "Vincent Hanna",
+      "imdb_id": "tt1",
+    }
+    for i in range(num_items)
+  ]
+
+
+def ratings(num_users=6, num_items=30, seed=0):
+  """User u likes the items of genre u % 3 and dislikes those of the next one."""
+  rng = np.random.default_rng(seed)
+  user, item = np.nonzero(rng.random((num_users, num_items)) < 0.7)
+  genre = item % 3
+  rating = np.where(genre == user % 3, 5, np.where(genre == (user + 1) % 3, 1, 3))
+  return Interactions(
+    user.astype(np.int32), item.astype(np.int32), rating.astype(np.float32),
+    rng.integers(0, 1000, len(user)), tuple(map(str, range(num_users))),
+    tuple(map(str, range(num_items))),
+  )
+
+
+THRESHOLDS = {"positive_threshold": 4, "negative_threshold": 2}
+
+
+def test_item_profiles():
+  profiles = build_item_profiles(catalogue())
+  assert profiles == build_item_profiles(catalogue())
+  first = profiles[0]
+  assert first.name == "The Movie Number 0"
+  assert first.genres == ("Crime",) and first.overview == PLOTS["Crime"]
+  assert {"Detective", "Killer", "Heist"} <= set(first.tags)
+  assert not {"Vincent", "Hanna"} & set(first.tags)  # a name, capitalised inside the sentence
+  assert set(first.dislikes) == {"War", "Comedy"}
+  assert "No way out." in first.description and "tt1" not in first.description
+  for profile in profiles:
+    assert parse_profile(render_profile(profile)) == profile
+
+
+def test_items_with_little_or_no_text():
+  fields = [
+    {}, {"title": "  "}, {"title": "Amélie, Le fabuleux (2001)"}, {"genres": "Drama|Comedy"},
+    {"overview": "A long plot"}, {"genres": ["(no genres listed)"]},
+    {"title": "Postino, Il (The Postman) (1994)", "tags": ["sea", "Jo Doe"], "actors": "Jo Doe"},
+    {"title": "1984", "brand": "Acme", "tags": None, "genres": None},
+  ]
+  profiles = build_item_profiles(fields)
+  assert [p is None for p in profiles] == [True, True, False, False, False, True, False, False]
+  assert profiles[3].genres == ("Drama", "Comedy")
+  assert profiles[6].name == "Il Postino (The Postman)"
+  assert profiles[6].tags == ("sea",)
+  assert profiles[7].name == "1984" and "Brand: Acme." in profiles[7].description
+  assert item_texts(profiles, style="unified")[0] is None
+  assert build_item_profiles([]) == []
+
+
+def test_keywords_need_company_and_are_ordered():
+  texts = ["shark sharks beach", "shark pirate", "pirate nobody", "", "of the and"]
+  found = keywords_of(texts, most=2)
+  assert found == [("shark",), ("pirate", "shark"), ("pirate",), (), ()]
+  assert keywords_of([], most=2) == []
+
+
+def test_user_profiles_follow_the_ratings():
+  profiles = build_user_profiles(ratings(), build_item_profiles(catalogue()), **THRESHOLDS)
+  kinds = list(PLOTS)
+  for user, profile in enumerate(profiles):
+    assert profile.name is None
+    assert profile.genres[0] == kinds[user % 3]
+    assert kinds[(user + 1) % 3] in profile.dislikes
+    assert not set(profile.dislikes) & {*profile.genres, *profile.tags}
+    assert kinds[user % 3].lower() in profile.overview
+    assert parse_profile(render_profile(profile)) == profile
+  assert "Detective" in profiles[0].tags and "Regiment" in profiles[0].dislikes
+
+
+def test_user_profiles_see_training_rows_only_in_any_order():
+  everything = ratings(num_users=12)
+  items = build_item_profiles(catalogue())
+  is_train = np.random.default_rng(1).random(len(everything)) < 0.7
+  expected = build_user_profiles(everything.take(is_train), items, **THRESHOLDS, recent=10)
+  changed = everything.rating.copy()
+  changed[~is_train] = np.random.default_rng(2).permutation(6 - changed[~is_train])
+  altered = dataclasses.replace(everything, rating=changed)
+  assert build_user_profiles(altered.take(is_train), items, **THRESHOLDS, recent=10) == expected
+  shuffled = np.random.default_rng(3).permutation(np.flatnonzero(is_train))
+  assert build_user_profiles(everything.take(shuffled), items, **THRESHOLDS, recent=10) == expected
+
+
+def test_no_title_or_person_in_user_profiles():
+  fields = catalogue()
+  fields[0]["title"] = "Detective (1985)"  # a title that is also a keyword
+  fields[1]["title"] = "Full Regiment, The (1999)"
+  items = build_item_profiles(fields)
+  profiles = build_user_profiles(ratings(), items, **THRESHOLDS)
+  titles = [profile.name.casefold() for profile in items]
+  for profile in profiles:
+    terms = {term.casefold() for term in profile.tags + profile.dislikes}
+    assert not terms & set(titles)
+    for style in ("unified", "integrated"):
+      text = user_texts([profile], style=style)[0].casefold()
+      assert not any(title in text for title in titles)
+      assert "vincent" not in text and "hanna" not in text
+
+
+def test_a_list_of_items_gives_the_profile_of_the_batch():
+  train, items = ratings(), build_item_profiles(catalogue())
+  vocabulary = taste_vocabulary(train, items)
+  batch = build_user_profiles(train, items, **THRESHOLDS)
+  for user in range(train.num_users):
+    mine = train.user == user
+    alone = user_profile_from_items(
+      train.item[mine & (train.rating >= 4)], train.item[mine & (train.rating <= 2)],
+      vocabulary=vocabulary,
+    )
+    assert alone == batch[user]
+  assert user_profile_from_items(np.array([]), np.array([3]), vocabulary=vocabulary) is None
+
+
+def test_recent_keeps_the_latest():
+  items = build_item_profiles(catalogue())
+  train = ratings(num_users=1)
+  # The latest three are War, whatever else was liked before.
+  train = dataclasses.replace(
+    train, rating=np.full(len(train), 5, np.float32),
+    timestamp=np.where(train.item % 3 == 1, 100 + train.item, train.item).astype(np.int64),
+  )
+  recent = build_user_profiles(train, items, **THRESHOLDS, recent=3)[0]
+  assert recent.genres == ("War",)
+  assert len(build_user_profiles(train, items, **THRESHOLDS)[0].genres) > 1
+
+
+def test_users_without_positives_and_implicit_feedback():
+  items = build_item_profiles(catalogue())
+  train = ratings()
+  only_bad = train.take((train.user != 0) | (train.rating < 4))
+  assert build_user_profiles(only_bad, items, **THRESHOLDS)[0] is None
+  implicit = dataclasses.replace(
+    train.take(train.rating >= 4), rating=np.ones((train.rating >= 4).sum(), np.float32)
+  )
+  profiles = build_user_profiles(
+    implicit, items, positive_threshold=1, negative_threshold=None
+  )
+  assert profiles[0].genres == ("Crime",) and profiles[0].dislikes == ()
+  nothing = train.take(np.zeros(len(train), bool))
+  assert build_user_profiles(nothing, items, **THRESHOLDS) == [None] * 6
+  assert build_user_profiles(train, [None] * 30, **THRESHOLDS) == [None] * 6
+
+
+def test_styles():
+  profile = Profile(
+    name="Heat", overview="Two men.", genres=("Crime",), description="Long.", dislikes=("War",)
+  )
+  assert item_texts([profile, None], style="integrated") == [
+    "Movie title: Heat. Genre: Crime. Overview: Two men.", None
+  ]
+  assert user_texts([profile], style="integrated") == ["Two men. Long."]
+  assert user_texts([profile], style="unified")[0].startswith("# Heat\n\n## Overview\nTwo men.")
+  with pytest.raises(KeyError):
+    item_texts([profile], style="other")
