@@ -164,7 +164,7 @@ class EvaluateConfig:
   """
 
   protocol: str = "full"
-  ks: tuple[int, ...] = (5, 10, 20, 50)
+  ks: tuple[int, ...] = (5, 10, 20, 30, 40, 50)
   bootstrap: int = 1000
   evaluate_memory_mb: int = 512
 

@@ -46,9 +46,9 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "encoder": ("string", None, "folder, hub id, minilm, lexical, auto (auto)"),
   "encoder_max_tokens": ("integer", None, "longer texts are cut there (256)"),
   "seed": ("integer", None, "of parameters, negatives and dropout (0)"),
-  "workdir": ("string", None, "the run folder (runs/<dataset>-<preset>-<seed>)"),
+  "workdir": ("string", None, "the run folder (runs/<dataset>[-<fold>]-<preset>-<seed>)"),
   "protocol": ("string", None, "full, judged, both (full)"),
-  "ks": ("string", None, "cut-offs (5,10,20,50)"),
+  "ks": ("string", None, "cut-offs (5,10,20,30,40,50)"),
   "bootstrap": ("integer", None, "resamples of users behind the intervals (1000)"),
   "evaluate_memory_mb": ("integer", None, "memory bound of ranking (512)"),
   "recommendations": ("string", None, "CSV/Parquet of user_id, item_id, rank made by any tool; "
@@ -143,11 +143,31 @@ def config_from_flags() -> Config:
   return with_fields(get_preset(FLAGS["preset"].value if "preset" in FLAGS else "paper"), values)
 
 
+def require_agreement(config: Config) -> None:
+  """For programs that open a run: data flags given beside --workdir must be those of the run.
+
+  Raises:
+    InputError: a flag says something else than the run's configuration.
+  """
+  from gatrec_jax.config import field_types, with_fields
+  from gatrec_jax.errors import InputError
+
+  known = field_types()
+  for name in DATA + ("seed",):
+    if name == "data_dir" or name not in FLAGS or not FLAGS[name].present:
+      continue
+    stage = known[name][0]
+    wanted = getattr(getattr(with_fields(config, {name: FLAGS[name].value}), stage), name)
+    if wanted != (own := getattr(getattr(config, stage), name)):
+      raise InputError(f"--{name}={wanted}: the run was made with {name}={own!r}; leave it out")
+
+
 def workdir_from_flags(config: Config) -> pathlib.Path:
   """`--workdir`, else runs/<dataset>-<preset>-<seed>, with the fold behind the data set's name."""
   if FLAGS["workdir"].value:
     return pathlib.Path(FLAGS["workdir"].value)
-  name = pathlib.Path(config.data.dataset).stem + (f"-{config.data.fold}" if config.data.fold else "")
+  data = config.data
+  name = pathlib.Path(data.dataset).stem + (f"-{data.fold}" if data.fold else "")
   return pathlib.Path("runs") / f"{name}-{config.preset}-{config.train.seed}"
 
 

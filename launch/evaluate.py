@@ -7,7 +7,7 @@
 from launch import common
 
 common.define(
-  *common.DATA, *common.RUN, *common.EVALUATE, "recommendations", "json_out"
+  *common.DATA, "preset", "seed", "workdir", *common.EVALUATE, "recommendations", "json_out"
 )
 
 
@@ -31,10 +31,11 @@ def main() -> None:
     )
     evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
     results = serving.results_json(evaluations, recommendations=str(file))
-    title, run = f"{config.data.dataset} {config.data.fold} · {file}", None
+    title, run = f"{config.data.dataset} {config.data.fold} · {pathlib.Path(file).name}", None
   else:
     folder = common.workdir_from_flags(config)
     run = serving.load_run(folder)
+    common.require_agreement(run.config)
     given = {n: flags[n].value for n in common.EVALUATE if flags[n].present}
     run = dataclasses.replace(run, config=with_fields(run.config, given))
     evaluations, _, _ = serving.evaluate_run(run)

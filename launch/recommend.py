@@ -7,7 +7,7 @@
 from launch import common
 
 common.define(
-  *common.RUN, "dataset", "fold", "users", "liked", "disliked", "top_n", "exclude_seen", "out",
+  "preset", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked", "top_n", "exclude_seen", "out",
   "export_embeddings",
 )  # fmt: skip
 
@@ -15,16 +15,20 @@ common.define(
 def main() -> None:
   import pathlib
 
+  from gatrec_jax.errors import InputError
   from gatrec_jax.train import serving
   from launch.tables import print_recommendations
 
   flags = common.FLAGS
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
+  common.require_agreement(run.config)
   settings = dict(top_n=flags["top_n"].value, exclude_seen=flags["exclude_seen"].value)
   if flags["liked"].value:
     lists = serving.recommend_to_new_user(
       run, flags["liked"].value, disliked=flags["disliked"].value, **settings
     )
+  elif flags["disliked"].value:
+    raise InputError("--disliked: goes with --liked, for a user who is not in the catalogue")
   else:
     names = flags["users"].value
     lists = serving.recommend(run, None if names == ["all"] else names, **settings)

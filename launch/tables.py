@@ -26,7 +26,7 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
       continue
     print_table(
       rows_by_cutoff(results[protocol]), title=f"{title} · {protocol} ranking",
-      protocol=protocol, metrics=columns, intervals=False, notes=notes,
+      protocol=protocol, metrics=columns, digits=6, intervals=False, notes=notes,
     )  # fmt: skip
     headline = results[protocol].get("ndcg@10")
     if headline and headline["lo"] is not None:

@@ -30,6 +30,7 @@ DTYPES = ("float32", "bfloat16")
 COMPILE_TOKENS = {"cpu": 8_000, "other": 2_000_000}
 BATCH_TOKENS = {"cpu": 2_048, "other": 65_536}
 TOKENIZED_AT_ONCE = 20_000
+VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,8 @@ def load_encoder(folder: str | Path, *, dtype: str = "float32", name: str = "") 
 def load_tokenizer(folder: Path) -> Any:
   """The folder's fast tokenizer, with the truncation and padding that its file bakes in removed."""
   path = folder / "tokenizer.json"
+  if not any((folder / name).is_file() for name in ("tokenizer.json", *VOCABULARIES)):
+    raise InputError(f"{folder}: no tokenizer; a tokenizer.json is needed")
   try:
     if path.is_file():
       from tokenizers import Tokenizer

@@ -24,7 +24,7 @@ MINILM_HELP = (
 )
 # All that a model of ours is made of; never pickles, never code.
 FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja")
-PROBE_SECONDS = 6.0
+PROBE_SECONDS = 5.0
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -107,11 +107,11 @@ def resolve_folder(
   Raises: HubError where only the hub could have served and did not; InputError for a bad path.
   """
   path = Path(spec).expanduser()
-  if path.is_dir():
+  if spec.strip() and path.is_dir():
     if not any((path / name).is_file() for name in ("config.json", "modules.json")):
       raise InputError(f"{flag}={spec}: the folder has no config.json; it is not a model folder")
     return ModelFolder(path, path.resolve().name, f"folder {path}")
-  if path.exists() or not HUB_ID.fullmatch(spec):
+  if path.is_file() or not HUB_ID.fullmatch(spec):
     raise InputError(f"{flag}={spec}: neither a folder nor a hub id like {MINILM}")
   cached = _cached(spec)
   if cached is not None:

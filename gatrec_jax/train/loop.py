@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jraph
 import numpy as np
 
@@ -163,7 +164,7 @@ def _run(
         state, data, model=model, config=config, num_epochs=block
       )
       losses = np.asarray(losses)
-      _require_finite(losses, step, checkpoints)
+      _require_finite(losses, state.params, step, checkpoints)
       epoch_losses = losses.mean(axis=1)
       value = validate(state.params) if validate else -float(epoch_losses[-1])
       epoch = progress.epoch + block
@@ -195,17 +196,35 @@ def _run(
   return progress
 
 
-def _require_finite(losses: np.ndarray, step: int, checkpoints: Checkpoints) -> None:
-  """Raises InputError naming the first step of a [epochs, steps] block with a non-finite loss."""
+def _require_finite(
+  losses: np.ndarray, params: Any, step: int, checkpoints: Checkpoints
+) -> None:
+  """Raises InputError naming the first step of a block with a non-finite loss or update.
+
+  Args:
+    losses: [epochs, steps] of the block.
+    params: after the block.
+    step: number of steps before the block.
+    checkpoints: to say what is left.
+  """
   bad = np.flatnonzero(~np.isfinite(losses.ravel()))
   if bad.size:
-    checkpoints.wait()
-    good = checkpoints.latest()
-    kept = f"the last good checkpoint is that of epoch {good}" if good else "nothing was saved yet"
-    raise InputError(
-      f"the loss became {losses.ravel()[bad[0]]} at step {step + int(bad[0]) + 1}; {kept}; "
-      "try a lower --set learning_rate=… or --set gradient_clip=1"
-    )
+    what, where = f"the loss became {losses.ravel()[bad[0]]}", step + int(bad[0]) + 1
+  elif not _all_finite(params):
+    what, where = "the parameters became infinite or NaN", step + losses.size
+  else:
+    return
+  checkpoints.wait()
+  good = checkpoints.latest()
+  kept = f"the last good checkpoint is that of epoch {good}" if good else "nothing was saved yet"
+  raise InputError(
+    f"{what} at step {where}; {kept}; try a lower --set learning_rate=… or --set gradient_clip=1"
+  )
+
+
+@jax.jit
+def _all_finite(params: Any) -> jax.Array:
+  return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
 
 
 @contextlib.contextmanager

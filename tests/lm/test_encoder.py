@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm import bert, encoder, pooling
-from tests.lm.folders import GOLDENS, copy_golden, edit_json
 
+GOLDENS = Path(__file__).parent / "goldens"
 LAYOUTS = ("bert", "mpnet", "xlm_roberta")
 LIMIT = 180
 
@@ -126,7 +126,7 @@ def test_truncation_is_counted_and_clamped(models):
 
 
 def test_no_texts(models):
-  vectors, stats = encoder.encode(models["mpnet"], [])
+  vectors, stats = encoder.encode(models["mpnet"], [], max_tokens=16)
   assert vectors.shape == (0, 16)
   assert stats.texts == 0
 
@@ -137,7 +137,7 @@ def test_progress_counts_every_text_once(models):
   assert sum(seen) == 130
 
 
-def test_eight_devices_equal_one(models):
+def test_eight_devices_equal_one(models, tmp_path):
   """In a process of its own, because the number of devices is fixed when jax starts."""
   program = (
     "import sys, numpy as np, jax, json\n"
@@ -149,13 +149,10 @@ def test_eight_devices_equal_one(models):
   )
   flags = "--xla_force_host_platform_device_count=8"
   environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-  output = Path(os.environ.get("TMPDIR", "/tmp")) / f"eight_devices_{os.getpid()}.npy"
-  try:
-    command = [sys.executable, "-c", program, str(GOLDENS / "bert"), str(output)]
-    subprocess.run(command, check=True, env=environment, timeout=120)
-    sharded = np.load(output, allow_pickle=False)
-  finally:
-    output.unlink(missing_ok=True)
+  output = tmp_path / "vectors.npy"
+  command = [sys.executable, "-c", program, str(GOLDENS / "bert"), str(output)]
+  subprocess.run(command, check=True, env=environment, timeout=120)
+  sharded = np.load(output, allow_pickle=False)
   texts, _ = read_golden(GOLDENS / "bert" / "golden.npz")
   single, _ = encoder.encode(
     models["bert"], texts * 2, max_tokens=64, devices=jax.local_devices()[:1]
@@ -204,19 +201,17 @@ def test_pooling_modes():
   assert both.shape == (2, 8)
 
 
-def test_plain_folder_is_mean_and_l2(tmp_path, models):
-  folder = copy_golden("bert", tmp_path)
-  (folder / "modules.json").unlink()
-  plain, _ = encoder.encode(encoder.load_encoder(folder), ["a film"], max_tokens=16)
+def test_plain_folder_is_mean_and_l2(bert_copy, models):
+  (bert_copy / "modules.json").unlink()
+  plain, _ = encoder.encode(encoder.load_encoder(bert_copy), ["a film"], max_tokens=16)
   full, _ = encoder.encode(models["bert"], ["a film"], max_tokens=16)
   np.testing.assert_array_equal(plain, full)
 
 
-def test_default_prompt_is_put_before_texts(tmp_path, models):
-  folder = copy_golden("bert", tmp_path)
+def test_default_prompt_is_put_before_texts(bert_copy, models):
   prompts = {"prompts": {"query": "a quiet "}, "default_prompt_name": "query"}
-  (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-  prompted, _ = encoder.encode(encoder.load_encoder(folder), ["film"], max_tokens=16)
+  (bert_copy / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+  prompted, _ = encoder.encode(encoder.load_encoder(bert_copy), ["film"], max_tokens=16)
   direct, _ = encoder.encode(models["bert"], ["a quiet film"], max_tokens=16)
   np.testing.assert_array_equal(prompted, direct)
 
@@ -234,28 +229,26 @@ def test_default_prompt_is_put_before_texts(tmp_path, models):
     ("1_Pooling/config.json", {"pooling_mode_weightedmean_tokens": True}, "pooling weightedmean"),
   ],
 )
-def test_bad_config_is_named(tmp_path, file, change, message):
-  folder = copy_golden("bert", tmp_path)
-  edit_json(folder / file, change)
+def test_bad_config_is_named(bert_copy, file, change, message):
+  path = bert_copy / file
+  path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
   with pytest.raises(InputError, match=message) as error:
-    encoder.load_encoder(folder)
+    encoder.load_encoder(bert_copy)
   assert file in str(error.value) or "vocab_size" in str(error.value)
   assert "\n" not in str(error.value)
 
 
-def test_unknown_module_is_named(tmp_path):
-  folder = copy_golden("bert", tmp_path)
-  modules = json.loads((folder / "modules.json").read_text())
+def test_unknown_module_is_named(bert_copy):
+  modules = json.loads((bert_copy / "modules.json").read_text())
   modules[2]["type"] = "sentence_transformers.models.CNN"
-  (folder / "modules.json").write_text(json.dumps(modules))
+  (bert_copy / "modules.json").write_text(json.dumps(modules))
   with pytest.raises(InputError, match="module 'CNN'"):
-    encoder.load_encoder(folder)
+    encoder.load_encoder(bert_copy)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_missing_file_is_named(tmp_path, name):
-  folder = copy_golden("bert", tmp_path)
-  (folder / name).unlink()
+def test_missing_file_is_named(bert_copy, name):
+  (bert_copy / name).unlink()
   with pytest.raises(InputError, match=name) as error:
-    encoder.load_encoder(folder)
+    encoder.load_encoder(bert_copy)
   assert "\n" not in str(error.value)

@@ -1,0 +1,140 @@
+"""The programs as users call them: from flags to files, and what they say to wrong input."""
+
+import json
+
+import numpy as np
+import pytest
+from support import SHARED, error_line, launch
+
+TRAIN = ("--preset=tiny", "--encoder=lexical", "--set=epochs=2", "--bootstrap=20")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  """A folder with a finished run of the demo in runs/demo-tiny-0."""
+  folder = tmp_path_factory.mktemp("place")
+  done = launch("train", *TRAIN, "--json_out=train.json", cwd=folder, check=0)
+  assert "NDCG@10" in done.stdout and "texts: lexical" in done.stdout
+  return folder
+
+
+def test_train_writes_its_results(place):
+  results = json.loads((place / "runs/demo-tiny-0/results.json").read_text())
+  assert results == json.loads((place / "train.json").read_text())
+
+
+def test_evaluate_says_the_same_as_train_and_as_the_run_s_own_lists(place):
+  want = json.loads((place / "train.json").read_text())["full"]
+  launch("evaluate", "--preset=tiny", "--bootstrap=20", "--json_out=a.json", cwd=place, check=0)
+  launch(
+    "evaluate", "--recommendations=runs/demo-tiny-0/recommendations.parquet", "--dataset=demo",
+    "--protocol=both", "--ks=10", "--json_out=b.json", cwd=place, check=0,
+  )
+  own, lists = (json.loads((place / name).read_text()) for name in ("a.json", "b.json"))
+  assert own["full"] == want
+  assert lists["full"]["ndcg@10"]["mean"] == pytest.approx(want["ndcg@10"]["mean"], abs=1e-9)
+  assert "judged" in lists and "ndcg@20" not in lists["full"]
+
+
+def test_prepare_and_embed_do_their_stage_and_no_more(tmp_path):
+  launch("prepare", "--preset=tiny", "--workdir=w", cwd=tmp_path, check=0)
+  assert (tmp_path / "w/profiles/users.jsonl").exists() and not (tmp_path / "w/embeddings").exists()
+  done = launch("embed", "--preset=tiny", "--workdir=w", "--encoder=lexical", cwd=tmp_path, check=0)
+  assert "data: unchanged" in done.stdout and "profiles: unchanged" in done.stdout
+  vectors = np.load(tmp_path / "w/embeddings/items.npy", allow_pickle=False)
+  assert vectors.shape[0] == 800 and not (tmp_path / "w/checkpoints").exists()
+
+
+def test_recommend_prints_writes_and_serves_new_users(place):
+  shown = launch("recommend", "--preset=tiny", "--users=1,2", "--top_n=3", cwd=place, check=0)
+  assert shown.stdout.count("The ") == 6 and "user 2" in shown.stdout
+  new = launch("recommend", "--preset=tiny", "--liked=1,5", "--top_n=3", cwd=place, check=0)
+  assert new.stdout.count("The ") == 3
+  for name in ("lists.csv", "lists.jsonl", "lists.parquet"):
+    launch("recommend", "--preset=tiny", f"--out={name}", "--top_n=5", cwd=place, check=0)
+  assert len((place / "lists.jsonl").read_text().splitlines()) == 3000
+  launch(
+    "evaluate", "--recommendations=lists.csv", "--dataset=demo", "--ks=5", cwd=place, check=0
+  )
+
+
+def test_own_tables_with_metadata_from_start_to_end(tmp_path):
+  rng = np.random.default_rng(0)
+  rows = [f"{u},b{i},{rng.integers(1, 6)},2020-01-{1 + k % 28:02d}" for u in range(40)
+          for k, i in enumerate(rng.choice(30, 12, replace=False))]
+  (tmp_path / "mine.csv").write_text("who,what,stars,when\n" + "\n".join(rows) + "\n")
+  (tmp_path / "meta.jsonl").write_text("".join(
+    json.dumps({"item_id": f"b{i}", "title": f"Book {i}", "genres": ["A", "B"][i % 2],
+                "overview": f"About {'ships' if i % 2 else 'trains'} and their captains."}) + "\n"
+    for i in range(31)  # one more than was ever rated
+  ))
+  flags = ("--dataset=mine.csv", "--user_column=who", "--item_column=what",
+           "--rating_column=stars", "--time_column=when", "--item_metadata=meta.jsonl")
+  launch("train", *TRAIN, *flags, "--workdir=w", "--split=leave_last", cwd=tmp_path, check=0)
+  done = launch("recommend", "--workdir=w", "--users=7", "--top_n=40", cwd=tmp_path, check=0)
+  assert "Book 30  [b30]" in done.stdout  # an item without any rating is a candidate
+
+
+def test_help_names_the_flags_and_ends_well(tmp_path):
+  for program in ("prepare", "embed", "train", "evaluate", "recommend", "quickstart"):
+    done = launch(program, "--help", cwd=tmp_path, check=0)
+    assert f"launch.{program}" in done.stdout and "--workdir" in done.stdout
+
+
+@pytest.mark.parametrize(("flags", "code", "words"), [
+  (["--presets=tiny"], 2, ["presets"]),
+  (["tiny"], 2, ["'tiny' is not a flag"]),
+  (["--seed=one"], 2, ["seed"]),
+  (["--preset=huge"], 1, ["--preset=huge", "paper", "tiny"]),
+  (["--set=learning_rat=1"], 1, ["learning_rat", "learning_rate"]),
+  (["--set=epochs"], 1, ["field=value"]),
+  (["--set=epochs=2.5"], 1, ["epochs", "whole number"]),
+  (["--dataset=ml-100m"], 1, ["ml-100m", "ml-100k"]),
+  (["--dataset=ml-100k", "--fold=u9", "--data_dir=."], 1, ["u9", "u1"]),
+  (["--dataset=nowhere.csv"], 1, ["nowhere.csv"]),
+  (["--valid_share=0"], 1, ["valid_share"]),
+  (["--encoder=nowhere/"], 1, ["--encoder", "nowhere"]),
+  (["--item_profiles=nowhere.jsonl"], 1, ["nowhere.jsonl"]),
+  (["--workdir=file/inside"], 1, ["--workdir"]),
+])
+def test_wrong_input_is_one_line_and_writes_no_results(tmp_path, flags, code, words):
+  (tmp_path / "file").write_text("")
+  done = launch("train", "--preset=tiny", "--encoder=lexical", *flags, cwd=tmp_path, check=code)
+  line = error_line(done)
+  assert all(word in line for word in words), line
+  assert not list(tmp_path.rglob("results.json"))
+
+
+def test_wrong_questions_to_a_run(place):
+  for flags, words in (
+    (["--users=5000"], ["user 5000", "600"]),
+    (["--liked=5000"], ["item 5000"]),
+    (["--top_n=0"], ["--top_n"]),
+    (["--out=lists.xlsx"], [".parquet"]),
+    (["--workdir=runs/none"], ["runs/none"]),
+    (["--disliked=3"], ["--liked"]),
+  ):
+    done = launch("recommend", "--preset=tiny", *flags, cwd=place, check=1)
+    assert all(word in error_line(done) for word in words)
+  done = launch("evaluate", "--preset=tiny", "--split_seed=7", cwd=place, check=1)
+  assert "split_seed" in error_line(done)
+
+
+def test_two_programs_in_one_folder(place):
+  import fcntl
+
+  with open(place / "runs/demo-tiny-0/.lock", "w") as handle:
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    done = launch("train", *TRAIN, cwd=place, check=1)
+  assert "another process" in error_line(done)
+
+
+def test_leaking_profiles_are_refused(tmp_path):
+  profiles = SHARED / "data/published/profiles_ml100k_users.jsonl"
+  if not profiles.exists():
+    pytest.skip("needs ../shared")
+  flags = (f"--data_dir={SHARED / 'data'}", f"--user_profiles={profiles}", "--dataset=ml-100k")
+  for more in (["--fold=u2"], ["--fold=u1", "--valid_share=0.1"]):
+    done = launch("prepare", "--preset=paper", *flags, *more, "--workdir=w", cwd=tmp_path, check=1)
+    assert "u1" in error_line(done)
+  launch("prepare", "--preset=paper", *flags, "--fold=u1", "--workdir=w", cwd=tmp_path, check=0)

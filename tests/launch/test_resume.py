@@ -1,0 +1,68 @@
+"""Stopped runs: killed, terminated, and gone on with, they end as if nothing had happened."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+from support import arrays_equal, environment, launch
+
+from gatrec_jax.train.serving import load_run
+
+FLAGS = (
+  "--preset=tiny", "--encoder=lexical", "--set=epochs=14", "--set=evaluate_every=1",
+  "--set=patience=14", "--bootstrap=20",
+)
+
+
+def last_epoch(workdir):
+  folder = workdir / "checkpoints"
+  done = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+  return max(done, default=0)
+
+
+def start(workdir):
+  return subprocess.Popen(
+    [sys.executable, "-m", "launch.train", *FLAGS, f"--workdir={workdir}"],
+    cwd=workdir.parent, env=environment(workdir.parent), stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT, text=True,
+  )
+
+
+def test_killed_three_times_and_terminated_once_ends_bit_for_bit_the_same(tmp_path):
+  workdir = tmp_path / "run"
+  rng, seen, outputs = np.random.default_rng(0), 0, []
+  for signum in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+    process = start(workdir)
+    deadline = time.monotonic() + 120
+    while last_epoch(workdir) <= seen and process.poll() is None and time.monotonic() < deadline:
+      time.sleep(0.005)
+    time.sleep(rng.uniform(0, 0.05))  # anywhere in the epoch, or in the next save
+    process.send_signal(signum)
+    outputs.append(process.communicate(timeout=120)[0])
+    assert process.returncode == (128 + signum if signum == signal.SIGTERM else -signum), (
+      outputs[-1]
+    )
+    assert last_epoch(workdir) > seen
+    seen = last_epoch(workdir)
+  assert "stopped by SIGTERM at epoch" in outputs[1]
+  assert not (workdir / "results.json").exists()
+
+  finish = launch("train", *FLAGS, f"--workdir={workdir}", cwd=tmp_path, check=0)
+  assert f"resumed from the checkpoint of epoch {seen} (step " in finish.stdout
+  assert "(step 0)" not in finish.stdout
+  launch("train", *FLAGS, "--workdir=whole", cwd=tmp_path, check=0)
+
+  ours, whole = load_run(workdir), load_run(tmp_path / "whole")
+  assert arrays_equal(jax.tree.leaves(ours.params), jax.tree.leaves(whole.params))
+  lines = [
+    [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    for folder in (workdir, tmp_path / "whole")
+  ]
+  assert lines[0] == lines[1]
+  metrics = [json.loads((f / "results.json").read_text())["full"] for f in (workdir,
+                                                                            tmp_path / "whole")]
+  assert metrics[0] == metrics[1]
