@@ -97,7 +97,7 @@ class ModelConfig:
   heads: tuple[int, ...] = (4, 4, 1)
   attention: str = "v2"
   edge_features: tuple[str, ...] = ("rating",)
-  self_loops: bool = True
+  self_loops: bool = False
   attention_slope: float = 0.2
   activation_slope: float = 0.01
   feature_dropout: float = 0.0

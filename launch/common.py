@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
+from absl import flags, logging
 
 if TYPE_CHECKING:
   from gatrec_jax.config import Config
@@ -96,6 +96,7 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     _fail(f"'{rest[0]}' is not a flag; write --name=value (--help lists the flags)", 2)
   from gatrec_jax.errors import InputError
 
+  logging.set_verbosity(logging.FATAL)  # Orbax logs whole tracebacks; ours are told in one line
   try:
     main()
   except InputError as error:

@@ -65,12 +65,13 @@ _THEMES: dict[str, dict[str, tuple[str, ...]]] = {
 _GENRES = tuple(_THEMES)
 _THEME_NAMES = tuple((genre, theme) for genre in _GENRES for theme in _THEMES[genre])
 _OPENINGS = (
-  "A story of {0} and {1}", "It begins with {0} and ends with {1}",
-  "Between {0} and {1}, nothing stays as it was", "Nobody expected {0}, least of all the {1}",
+  "A story of the {0} and the {1}", "It begins with the {0} and ends with the {1}",
+  "Between the {0} and the {1}, nothing stays as it was",
+  "Nobody expected the {0}, least of all the {1}",
 )  # fmt: skip
 _MIDDLES = (
-  "soon {0} and {1} change everything", "what follows is a matter of {0} and {1}",
-  "the {0} hides more than the {1} reveals", "all that remains is {0} and a {1}",
+  "soon the {0} and the {1} change everything", "what follows is a matter of the {0} and the {1}",
+  "the {0} hides more than the {1} reveals", "all that remains is the {0} and the {1}",
 )  # fmt: skip
 _ADJECTIVES = (
   "Silent", "Golden", "Last", "Broken", "Distant", "Crimson", "Hidden", "Restless", "Paper",
@@ -178,7 +179,7 @@ def _describe(rng: np.random.Generator, weights: np.ndarray, index: int) -> dict
     words += words[:2]
   opening, middle = rng.choice(_OPENINGS), rng.choice(_MIDDLES)
   overview = f"{opening.format(*words[:2])}; {middle.format(*words[2:4])}."
-  overview += f" A tale of {words[4]} and {words[5]}."
+  overview += f" Then come the {words[4]} and the {words[5]}."
   title = f"{rng.choice(_ADJECTIVES)} {rng.choice(_NOUNS)} {index + 1}"
   genres = list(dict.fromkeys(_THEME_NAMES[t][0] for t in order))
   return {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from gatrec_jax.errors import InputError
+
+_SPARE_BYTES = 1 << 20  # metadata of a checkpoint, and room for the logs beside it
 
 
 class Checkpoints:
@@ -49,7 +52,15 @@ class Checkpoints:
       trees: pytrees of arrays by name; the arrays may be donated once this returns.
       value: higher is better; decides which checkpoint is the best.
       meta: plain values.
+    Raises:
+      InputError: the disk is full. It is asked first, so that nothing is half-written.
     """
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(trees))) + _SPARE_BYTES
+    if (free := shutil.disk_usage(self._folder).free) < needed:
+      raise InputError(
+        f"{self._folder}: the disk is full ({free / 1e6:.1f} MB free, a checkpoint needs "
+        f"{needed / 1e6:.1f} MB); make room and run again, it goes on from the last checkpoint"
+      )
     ocp = self._ocp
     items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
     args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))

@@ -80,7 +80,7 @@ def test_layer_equals_pytorch_geometric(prefix):
 
 
 def build(graph=None, **fields):
-  settings = dict(layer_widths=(4, 3), heads=(2, 1), feature_width=6) | fields
+  settings = dict(layer_widths=(4, 3), heads=(2, 1), feature_width=6, self_loops=True) | fields
   config = ModelConfig(**settings)
   interactions = small_interactions()
   graph = graph or bipartite_graph(interactions, self_loops=config.self_loops)
