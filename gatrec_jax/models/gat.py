@@ -13,6 +13,8 @@ from gatrec_jax.config import ModelConfig
 from gatrec_jax.models.attention import Edges, attention_v1, attention_v2
 
 _kernel_init = nn.initializers.glorot_uniform()
+# Of a plain linear map in PyTorch, which the authors' residuals are: uniform in ± 1/√fan_in.
+_residual_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class GraphAttention(nn.Module):
@@ -119,7 +121,7 @@ class GatRecommender(nn.Module):
       out = nn.LayerNorm(epsilon=1e-5, name=f"norm_{layer}")(out)
       out = nn.leaky_relu(out, config.activation_slope)
       if nodes.shape[1] != out.shape[1]:
-        nodes = nn.Dense(out.shape[1], kernel_init=_kernel_init, name=f"residual_{layer}")(nodes)
+        nodes = nn.Dense(out.shape[1], kernel_init=_residual_init, name=f"residual_{layer}")(nodes)
       nodes = out + nodes
     if config.score == "cosine":
       nodes = unit(nodes)
