@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 # name -> (kind, default, help). A default of None means "as the preset says".
 _TABLE: dict[str, tuple[str, Any, str]] = {
   "dataset": ("string", None, "demo, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, "
-              "ml-latest-small, ml-latest, or a path to your own CSV/TSV/Parquet/JSONL table (demo)"),
+              "ml-latest-small, ml-latest, or a path to your own CSV/TSV/Parquet/JSONL (demo)"),
   "data_dir": ("string", None, "folder with archives or unpacked folders ($GATREC_DATA, then the "
                "user's cache)"),
   "user_column": ("string", None, "user id column of your own table (user_id)"),

@@ -7,8 +7,8 @@
 from launch import common
 
 common.define(
-  "preset", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked", "top_n", "exclude_seen", "out",
-  "export_embeddings",
+  "preset", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
+  "top_n", "exclude_seen", "out", "export_embeddings",
 )  # fmt: skip
 
 

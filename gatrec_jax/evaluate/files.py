@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 
 _COLUMNS = ("user_id", "item_id", "rank")
@@ -71,14 +72,11 @@ def write_recommendations(
     "score": np.asarray(scores, np.float32)[row, column],
   })
   path = pathlib.Path(path)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)
+    with runs.atomic_path(path) as temporary:
+      pq.write_table(table, temporary)
   except OSError as error:
     raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _read_table(path: pathlib.Path) -> dict:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.source import EncoderSource
 
@@ -278,20 +278,15 @@ def _write_shard(
   """Adds the rows as one shard, named after the texts in it, so that equal work has equal names."""
   joined = b"".join(keys[row] for row in rows)
   path = folder / f"{hashlib.sha256(joined).hexdigest()[:32]}.npz"
-  temporary = folder / f".{path.stem}.{os.getpid()}.tmp"
   try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with temporary.open("wb") as file:
+    with runs.atomic_path(path) as temporary, temporary.open("wb") as file:
       np.savez(
         file,
         keys=np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES),
         vectors=vectors[rows],
         truncated=truncated[rows],
       )
-    os.replace(temporary, path)
   except OSError as error:
-    with contextlib.suppress(OSError):
-      temporary.unlink(missing_ok=True)
     raise InputError(f"{folder}: vectors cannot be saved: {error.strerror or error}") from None
 
 

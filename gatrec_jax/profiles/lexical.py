@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,15 +103,11 @@ def encode_lexical(encoder: LexicalEncoder, texts: Sequence[str]) -> np.ndarray:
 def save_lexical(encoder: LexicalEncoder, folder: str | Path) -> None:
   """Writes `vocabulary.json` and `lexical.npz`, each to a temporary name first."""
   folder = Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
   terms = json.dumps(list(encoder.vocabulary), ensure_ascii=False)
-  temporary = folder / f".vocabulary.{os.getpid()}.tmp"
-  temporary.write_text(terms, encoding="utf-8")
-  os.replace(temporary, folder / "vocabulary.json")
-  temporary = folder / f".lexical.{os.getpid()}.tmp"
-  with temporary.open("wb") as file:
+  with runs.atomic_path(folder / "vocabulary.json") as temporary:
+    temporary.write_text(terms, encoding="utf-8")
+  with runs.atomic_path(folder / "lexical.npz") as temporary, temporary.open("wb") as file:
     np.savez(file, weights=encoder.weights, components=encoder.components)
-  os.replace(temporary, folder / "lexical.npz")
 
 
 def load_lexical(folder: str | Path) -> LexicalEncoder:

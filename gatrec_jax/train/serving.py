@@ -26,7 +26,7 @@ from gatrec_jax.parallel.checkpoint import Checkpoints
 from gatrec_jax.train.loop import restore_params
 from gatrec_jax.train.stages import Prepared, load_prepared
 from gatrec_jax.train.state import make_model, node_vectors
-from gatrec_jax.train.texts import Texts, load_texts, text_of_new_user
+from gatrec_jax.train.texts import Texts, load_texts, texts_of_new_users
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,10 +250,9 @@ def new_user_vectors(
     features=features,
     self_loops=run.config.model.self_loops,
   )
-  new_text = np.stack([
-    text_of_new_user(run.workdir, run.config, run.prepared, run.texts, liked=good, disliked=bad)
-    for good, bad in zip(liked, disliked, strict=True)
-  ])  # fmt: skip
+  new_text = texts_of_new_users(
+    run.workdir, run.config, run.prepared, run.texts, liked=liked, disliked=disliked
+  )
   vectors = node_vectors(
     run.params, jnp.asarray(run.texts.vectors), jax.tree.map(jnp.asarray, graph),
     jnp.asarray(new_text), model=run.model,

@@ -16,7 +16,13 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.source import EncoderSource, resolve_encoder
 from gatrec_jax.profiles import builder, given, users
-from gatrec_jax.profiles.embed import TextEncoder, embed_texts, open_encoder
+from gatrec_jax.profiles.embed import (
+  TextEncoder,
+  embed_texts,
+  lexical_text_encoder,
+  open_encoder,
+)
+from gatrec_jax.profiles.lexical import fit_lexical, load_lexical, save_lexical
 from gatrec_jax.profiles.schema import Profile, parse_profile
 from gatrec_jax.train.stages import Prepared, Say
 
@@ -131,7 +137,13 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
 
   def make() -> Mapping[str, Any]:
     bodies = {kind: _bodies(workdir, kind) for kind in ("users", "items")}
-    encoder = _open(config, source, bodies["items"])
+    if source.kind == "lexical":
+      # Fitted on item texts alone, so that no rating shapes it.
+      lexical = fit_lexical([body for body in bodies["items"] if body])
+      save_lexical(lexical, folder / "lexical")
+      encoder = lexical_text_encoder(lexical, where=source.where)
+    else:
+      encoder = _open(config, source)
     vectors, report = embed_texts(
       bodies["users"] + bodies["items"], encoder, cache_dir=runs.cache_dir() / "embeddings"
     )
@@ -141,6 +153,7 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
         np.save(out, part, allow_pickle=False)
     return {
       "dimension": vectors.shape[1],
+      "content_hash": encoder.content_hash,
       "truncated_share": report.truncated_share,
       "texts_per_second": report.texts_per_second,
       **dataclasses.asdict(report),
@@ -174,35 +187,51 @@ def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
   return Texts(np.concatenate(parts), len(parts[0]), manifest["inputs"], True, manifest["facts"])
 
 
-def text_of_new_user(
+def texts_of_new_users(
   workdir: pathlib.Path,
   config: Config,
   prepared: Prepared,
   texts: Texts,
   *,
-  liked: np.ndarray,
-  disliked: np.ndarray,
+  liked: Sequence[np.ndarray],
+  disliked: Sequence[np.ndarray],
 ) -> np.ndarray:
-  """[D] float32 vector of the text built from item indices; 0 where none can be built."""
+  """[B, D] float32 vectors of the texts built from B users' item indices; 0 where none can be.
+
+  Raises:
+    InputError: the encoder that the run's texts went through is not to be had.
+  """
   if not texts.is_text:
-    return np.zeros(texts.vectors.shape[1], np.float32)
-  bodies = _bodies(workdir, "items")
-  profiles = _item_profiles(prepared, {i: body for i, body in enumerate(bodies) if body})
+    return np.zeros((len(liked), texts.vectors.shape[1]), np.float32)
+  given_items = {i: body for i, body in enumerate(_bodies(workdir, "items")) if body}
+  profiles = _item_profiles(prepared, given_items)
   vocabulary = users.taste_vocabulary(prepared.train, profiles)
-  profile = users.user_profile_from_items(liked, disliked, vocabulary=vocabulary)
-  body = builder.user_texts([profile], style=config.text.profile_style)
-  encoder = _open(config, resolve_encoder(config.text.encoder), bodies)
-  vectors, _ = embed_texts(body, encoder, cache_dir=runs.cache_dir() / "embeddings", progress=False)
-  return vectors[0]
+  bodies = builder.user_texts(
+    [
+      users.user_profile_from_items(good, bad, vocabulary=vocabulary)
+      for good, bad in zip(liked, disliked, strict=True)
+    ],
+    style=config.text.profile_style,
+  )
+  folder = workdir / "embeddings" / "lexical"
+  if folder.is_dir():
+    encoder = lexical_text_encoder(load_lexical(folder), where=str(folder))
+  else:
+    encoder = _open(config, resolve_encoder(config.text.encoder))
+  if encoder.content_hash != texts.facts["content_hash"]:
+    raise InputError(
+      f"--encoder={config.text.encoder}: is now {encoder.name} ({encoder.where}), but the run's "
+      f"texts went through {texts.facts['encoder']} ({texts.facts['where']}); make that available"
+    )
+  vectors, _ = embed_texts(
+    bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", progress=False
+  )
+  return vectors
 
 
-def _open(config: Config, source: EncoderSource, items: Sequence[str | None]) -> TextEncoder:
-  """The encoder; the lexical one is fitted on item texts, so that no rating shapes it."""
+def _open(config: Config, source: EncoderSource) -> TextEncoder:
   return open_encoder(
-    source,
-    max_tokens=config.text.encoder_max_tokens,
-    dtype=config.text.encoder_dtype,
-    lexical_corpus=[body for body in items if body],
+    source, max_tokens=config.text.encoder_max_tokens, dtype=config.text.encoder_dtype
   )
 
 

@@ -50,7 +50,7 @@ def test_written_lists_are_read_back(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ["recommendations.parquet"]
   with pytest.raises(InputError, match="cannot be written"):
     write_recommendations(
-      tmp_path / "no" / "x.parquet", users=np.array([0]), items=items[:1],
+      path / "inside" / "x.parquet", users=np.array([0]), items=items[:1],
       scores=np.zeros((1, 3)), **IDS,
     )
 

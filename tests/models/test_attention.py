@@ -98,8 +98,9 @@ def test_gradients_do_not_depend_on_the_chunks_and_match_differences():
   whole = jax.grad(v2_sum)(parts, edges, 1000)
   chunked = jax.grad(v2_sum)(parts, edges, 3)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, chunked)
-  direction = jax.tree.map(lambda p: jnp.cos(jnp.arange(p.size, dtype=jnp.float32)).reshape(p.shape),
-                           parts)
+  direction = jax.tree.map(
+    lambda p: jnp.cos(jnp.arange(p.size, dtype=jnp.float32)).reshape(p.shape), parts
+  )
   step = 1e-2
   ahead, behind = (
     v2_sum(jax.tree.map(lambda p, d, s=sign: p + s * step * d, parts, direction), edges, 5)
