@@ -94,13 +94,15 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     _fail(f"{error} (--help lists the flags)", 2)
   if rest:
     _fail(f"'{rest[0]}' is not a flag; write --name=value (--help lists the flags)", 2)
-  from gatrec_jax.errors import InputError
+  from gatrec_jax.errors import InputError, Interrupted
 
   logging.set_verbosity(logging.FATAL)  # Orbax logs whole tracebacks; ours are told in one line
   try:
     main()
   except InputError as error:
     _fail(str(error), 1)
+  except Interrupted as error:
+    _fail(str(error), 128 + error.signum)
   except KeyboardInterrupt:
     _fail("stopped", 130)
   except BrokenPipeError:
@@ -110,10 +112,6 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     _fail(f"{error.filename or 'files'}: {error.strerror or error}", 1)
   except MemoryError:
     _fail("out of memory; lower --set batch_size=… or --evaluate_memory_mb", 1)
-  except Exception as error:
-    if type(error).__name__ == "Interrupted":
-      _fail(str(error), 128 + error.signum)
-    raise
 
 
 def _fail(message: str, code: int) -> None:

@@ -30,7 +30,7 @@ def main() -> None:
   from gatrec_jax.train.pipeline import train_and_evaluate
   from launch.tables import print_recommendations
 
-  config = common.config_from_flags()
+  config = with_fields(common.config_from_flags(), {"protocol": "full", "ks": (10, 20)})
   workdir = pathlib.Path(common.FLAGS["workdir"].value or f"runs/quickstart-{config.train.seed}")
   trained = {}
   for name, fields in VARIANTS.items():

@@ -18,22 +18,10 @@ import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.config import TrainConfig
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.models.gat import GatRecommender
 from gatrec_jax.parallel.checkpoint import Checkpoints
 from gatrec_jax.train.state import TrainingData, TrainState, init_state, train_epochs
-
-
-class Interrupted(Exception):
-  """A signal stopped training after its state was saved.
-
-  Attributes:
-    signum: which signal.
-  """
-
-  def __init__(self, message: str, signum: int) -> None:
-    super().__init__(message)
-    self.signum = signum
 
 
 @dataclasses.dataclass(frozen=True)
