@@ -123,9 +123,12 @@ class TrainConfig:
     learning_rate, weight_decay: of AdamW.
     schedule: `constant`, `cosine` (to zero over `epochs`) or `plateau` (on the training loss).
     warmup_steps: linear warm-up from zero.
-    plateau_factor, plateau_patience: of `plateau`; patience in epochs.
+    plateau_factor, plateau_patience, plateau_window: of `plateau`: the rate is multiplied by the
+      factor when the mean loss of a window of epochs has not fallen for more than `patience`
+      epochs, rounded up to windows.
     gradient_clip: global norm; 0 = none.
-    select_on: `valid` (NDCG@10 on the validation part) or `train_loss`; chooses the checkpoint.
+    select_on: `valid` (NDCG@10 on the validation part) or `train_loss` (its mean since the last
+      look); chooses the checkpoint.
     evaluate_every: epochs between two looks at `select_on` (and two checkpoints).
     patience: epochs without a better value of `select_on` after which training stops.
   """
@@ -146,6 +149,7 @@ class TrainConfig:
   warmup_steps: int = 0
   plateau_factor: float = 0.4
   plateau_patience: int = 5
+  plateau_window: int = 1
   gradient_clip: float = 0.0
   select_on: str = "valid"
   evaluate_every: int = 5
@@ -202,8 +206,9 @@ _RANGES: Mapping[str, tuple[float | None, float | None]] = {
   "bpr_weight": (0, None), "cosine_weight": (0, None), "l2_weight": (0, None),
   "negatives_per_positive": (1, None), "popularity_power": (0, None), "explicit_share": (0, 1),
   "batch_size": (0, None), "epochs": (1, None), "learning_rate": (0, None),
-  "weight_decay": (0, None), "warmup_steps": (0, None), "plateau_factor": (0, 1),
-  "plateau_patience": (0, None), "gradient_clip": (0, None), "evaluate_every": (1, None),
+  "weight_decay": (0, None), "warmup_steps": (0, None), "plateau_factor": (0.01, 0.99),
+  "plateau_patience": (0, None), "plateau_window": (1, None), "gradient_clip": (0, None),
+  "evaluate_every": (1, None),
   "patience": (1, None), "bootstrap": (0, None), "evaluate_memory_mb": (1, None),
   "edge_chunk": (0, None), "seed": (0, 2**32 - 1), "split_seed": (0, 2**32 - 1),
   "valid_seed": (0, 2**32 - 1),
@@ -219,7 +224,7 @@ def paper() -> Config:
   return Config(
     preset="paper",
     data=DataConfig(valid_share=0.0),
-    train=TrainConfig(select_on="train_loss", evaluate_every=1),
+    train=TrainConfig(select_on="train_loss", evaluate_every=5, plateau_window=5),
   )
 
 

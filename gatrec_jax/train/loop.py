@@ -154,7 +154,7 @@ def _run(
       losses = np.asarray(losses)
       _require_finite(losses, state.params, step, checkpoints)
       epoch_losses = losses.mean(axis=1)
-      value = validate(state.params) if validate else -float(epoch_losses[-1])
+      value = validate(state.params) if validate else -float(epoch_losses.mean())
       epoch = progress.epoch + block
       better = value > progress.best_value
       best_epoch = epoch if better else progress.best_epoch

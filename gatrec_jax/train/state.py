@@ -109,8 +109,8 @@ def steps_per_epoch(config: TrainConfig, num_positives: int) -> int:
 def make_optimizer(config: TrainConfig, *, num_positives: int) -> optax.GradientTransformation:
   """AdamW with the configured schedule, warm-up and clipping.
 
-  `plateau` lowers the rate when the mean training loss of an epoch has not fallen for more than
-  `plateau_patience` epochs (the rule of PyTorch's ReduceLROnPlateau).
+  `plateau` lowers the rate when the mean training loss of `plateau_window` epochs has not fallen
+  for more than `plateau_patience` epochs (with a window of 1, PyTorch's ReduceLROnPlateau).
   """
   per_epoch = steps_per_epoch(config, num_positives)
   total = config.epochs * per_epoch
@@ -129,9 +129,10 @@ def make_optimizer(config: TrainConfig, *, num_positives: int) -> optax.Gradient
     parts.append(
       optax.contrib.reduce_on_plateau(
         factor=config.plateau_factor,
-        patience=config.plateau_patience + 1,  # Optax acts at `patience`, PyTorch beyond it
+        # In windows; Optax acts at `patience`, PyTorch beyond it.
+        patience=-(-config.plateau_patience // config.plateau_window) + 1,
         rtol=1e-4,
-        accumulation_size=per_epoch,
+        accumulation_size=per_epoch * config.plateau_window,
       )
     )
   return optax.chain(*parts)
