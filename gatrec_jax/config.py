@@ -224,7 +224,9 @@ def paper() -> Config:
   return Config(
     preset="paper",
     data=DataConfig(valid_share=0.0),
-    train=TrainConfig(select_on="train_loss", evaluate_every=5, plateau_window=5),
+    train=TrainConfig(
+      select_on="train_loss", evaluate_every=5, plateau_window=5, plateau_patience=4
+    ),
   )
 
 

@@ -129,8 +129,8 @@ def make_optimizer(config: TrainConfig, *, num_positives: int) -> optax.Gradient
     parts.append(
       optax.contrib.reduce_on_plateau(
         factor=config.plateau_factor,
-        # In windows; Optax acts at `patience`, PyTorch beyond it.
-        patience=-(-config.plateau_patience // config.plateau_window) + 1,
+        # Counted in windows; Optax acts at its patience, PyTorch (and our setting) beyond it.
+        patience=-(-(config.plateau_patience + 1) // config.plateau_window),
         rtol=1e-4,
         accumulation_size=per_epoch * config.plateau_window,
       )
