@@ -352,11 +352,15 @@ def from_json(tree: Mapping[str, Any]) -> Config:
 
 
 def differences(a: Config, b: Config, *, stages: tuple[str, ...] = STAGES) -> list[str]:
-  """Readable lines for the fields in which `a` and `b` differ, e.g. "seed: 0 → 1"."""
+  """Readable lines for the fields in which `a` and `b` differ, e.g. "seed: 0 → 1".
+
+  Where the files of a named data set lie (`data_dir`) makes no difference.
+  """
   lines = []
   for stage in stages:
     left, right = (dataclasses.asdict(getattr(c, stage)) for c in (a, b))
-    lines += [f"{k}: {left[k]} → {right[k]}" for k in left if left[k] != right[k]]
+    changed = [k for k in left if left[k] != right[k] and k != "data_dir"]
+    lines += [f"{k}: {left[k]} → {right[k]}" for k in changed]
   return lines
 
 

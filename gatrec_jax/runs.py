@@ -145,6 +145,34 @@ def stage(
   return facts
 
 
+def require_same_origin(workdir: pathlib.Path, name: str, inputs: str) -> None:
+  """Ties checkpoints to what they were trained on, before any of it is made anew.
+
+  Args:
+    workdir: the run folder. Its `checkpoints.json` keeps the hash by name until something is
+      trained, and is compared from then on.
+    name: of what was trained on, for the user.
+    inputs: its hash.
+  Raises:
+    InputError: there are checkpoints, and they were trained on something else.
+  """
+  path = workdir / "checkpoints.json"
+  known = read_json(path) if path.exists() else {}
+  if not has_checkpoints(workdir):
+    write_json(path, {**known, name: inputs})
+  elif known.get(name, inputs) != inputs:
+    raise InputError(
+      f"{workdir}: its checkpoints were trained with other {name} than asked for now; use another "
+      "--workdir, or delete its checkpoints folder to train anew"
+    )
+
+
+def has_checkpoints(workdir: pathlib.Path) -> bool:
+  """Whether at least one checkpoint was completed in that run folder."""
+  folder = workdir / "checkpoints"
+  return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
+
+
 def environment() -> dict[str, Any]:
   """What a reader needs to repeat a run: packages, device, commit, command, time."""
   import jax

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import flags, logging
+try:
+  from absl import flags
+except ModuleNotFoundError:
+  sys.exit(
+    "error: the packages are not installed in this python; run bash launch/quickstart.sh once, "
+    "then source .venv/bin/activate"
+  )
 
 if TYPE_CHECKING:
   from gatrec_jax.config import Config
@@ -37,7 +45,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
             "(random)"),
   "split_seed": ("integer", None, "seed of the split (0)"),
   "test_share": ("float", None, "share held out for the test (0.2)"),
-  "valid_share": ("float", None, "share of the training part set aside for choosing (0.1)"),
+  "valid_share": ("float", None, "share of the training part set aside for choosing (0.1; preset "
+                  "paper: 0)"),
   "valid_seed": ("integer", None, "seed of the validation part (0)"),
   "positive_threshold": ("float", None, "ratings at or above it are positives (4)"),
   "negative_threshold": ("float", None, "ratings at or below it are explicit negatives (2)"),
@@ -46,7 +55,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "encoder": ("string", None, "folder, hub id, minilm, lexical, auto (auto)"),
   "encoder_max_tokens": ("integer", None, "longer texts are cut there (256)"),
   "seed": ("integer", None, "of parameters, negatives and dropout (0)"),
-  "workdir": ("string", None, "the run folder (runs/<dataset>[-<fold>]-<preset>-<seed>)"),
+  "workdir": ("string", None, "the run folder (runs/<dataset>[-<fold>]-<preset>-<seed>; "
+              "quickstart: runs/quickstart-<encoder>-<seed>)"),
   "protocol": ("string", None, "full, judged, both (full)"),
   "ks": ("string", None, "cut-offs (5,10,20,30,40,50)"),
   "bootstrap": ("integer", None, "resamples of users behind the intervals (1000)"),
@@ -94,15 +104,22 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     _fail(f"{error} (--help lists the flags)", 2)
   if rest:
     _fail(f"'{rest[0]}' is not a flag; write --name=value (--help lists the flags)", 2)
-  from gatrec_jax.errors import InputError, Interrupted
-
-  logging.set_verbosity(logging.FATAL)  # Orbax logs whole tracebacks; ours are told in one line
+  try:
+    from gatrec_jax.errors import InputError, Interrupted
+  except KeyboardInterrupt:
+    _fail("stopped", 130)
+  logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
+  logging.captureWarnings(True)
+  warnings.formatwarning = lambda message, *_: str(message)
+  # Orbax logs whole tracebacks; what users can mend is told in one line.
+  logging.getLogger("absl").setLevel(logging.CRITICAL)
   try:
     main()
   except InputError as error:
     _fail(str(error), 1)
   except Interrupted as error:
-    _fail(str(error), 128 + error.signum)
+    print(error, file=sys.stderr)
+    sys.exit(128 + error.signum)
   except KeyboardInterrupt:
     _fail("stopped", 130)
   except BrokenPipeError:
@@ -122,7 +139,9 @@ def _fail(message: str, code: int) -> None:
 def _help(doc: str) -> str:
   lines = [doc.strip(), "", "Flags (default in brackets):"]
   for name in sorted(n for n in FLAGS if n in _TABLE):
-    text = _TABLE[name][2]
+    text, default = _TABLE[name][2], FLAGS[name].default
+    if default not in (None, []):
+      text += f" ({','.join(default) if isinstance(default, list) else default})"
     lines += textwrap.wrap(
       f"--{name}: {text}", width=98, initial_indent="  ", subsequent_indent="      "
     )
@@ -168,6 +187,13 @@ def workdir_from_flags(config: Config) -> pathlib.Path:
   data = config.data
   name = pathlib.Path(data.dataset).stem + (f"-{data.fold}" if data.fold else "")
   return pathlib.Path("runs") / f"{name}-{config.preset}-{config.train.seed}"
+
+
+def label(config: Config) -> str:
+  """The data of a run, for titles: "ml-100k u1", "mine.csv kfold 2"."""
+  data = config.data
+  kind = data.split if data.split != "random" and (not data.fold or data.split == "kfold") else ""
+  return " ".join(filter(None, (pathlib.Path(data.dataset).name, kind, data.fold)))
 
 
 def say(line: str) -> None:

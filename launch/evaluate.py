@@ -31,7 +31,7 @@ def main() -> None:
     )
     evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
     results = serving.results_json(evaluations, recommendations=str(file))
-    title, run = f"{config.data.dataset} {config.data.fold} · {pathlib.Path(file).name}", None
+    title, run = f"{common.label(config)} · {pathlib.Path(file).name}", None
   else:
     folder = common.workdir_from_flags(config)
     run = serving.load_run(folder)
@@ -40,7 +40,7 @@ def main() -> None:
     run = dataclasses.replace(run, config=with_fields(run.config, given))
     evaluations, _, _ = serving.evaluate_run(run)
     results = serving.results_json(evaluations, workdir=str(folder))
-    title = f"{run.config.data.dataset} {run.config.data.fold} · {folder}"
+    title = f"{common.label(run.config)} · {folder}"
   print_results(results, title=title, run=run)
   if flags["json_out"].value:
     runs.write_json(pathlib.Path(flags["json_out"].value), results)

@@ -25,13 +25,18 @@ def main() -> None:
   from gatrec_jax.config import with_fields
   from gatrec_jax.evaluate.tables import print_table
   from gatrec_jax.evaluate.top_items import top_items
+  from gatrec_jax.lm.source import resolve_encoder
   from gatrec_jax.models.baselines.popularity import popularity_vectors
   from gatrec_jax.train import serving
   from gatrec_jax.train.pipeline import train_and_evaluate
   from launch.tables import print_recommendations
 
   config = with_fields(common.config_from_flags(), {"protocol": "full", "ks": (10, 20)})
-  workdir = pathlib.Path(common.FLAGS["workdir"].value or f"runs/quickstart-{config.train.seed}")
+  # The encoder that `auto` finds may be another one tomorrow, and is another run then.
+  encoder = resolve_encoder(config.text.encoder)
+  kind = "lexical" if encoder.kind == "lexical" else encoder.name.split("/")[-1].lower()
+  default = f"runs/quickstart-{kind}-{config.train.seed}"
+  workdir = pathlib.Path(common.FLAGS["workdir"].value or default)
   trained = {}
   for name, fields in VARIANTS.items():
     common.say(f"— {name}")
@@ -62,7 +67,8 @@ def main() -> None:
   ids = run.prepared.interactions.user_ids
   picked = [ids[u] for u in np.linspace(0, len(ids) - 1, 5).astype(int)]
   print_recommendations(serving.recommend(run, picked, top_n=5))
-  print(f"\nEverything is in {workdir}; python -m launch.recommend --help goes on from here.")
+  print(f"\nEverything is in {workdir}. To go on: source .venv/bin/activate, then")
+  print(f"python -m launch.recommend --workdir={run.workdir} --liked=1,2,3")
 
 
 if __name__ == "__main__":

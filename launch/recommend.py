@@ -2,6 +2,8 @@
 
   python -m launch.recommend --workdir=runs/ml-100k-u1-paper-0 --users=1,2 --top_n=5
   python -m launch.recommend --workdir=runs/ml-100k-u1-paper-0 --liked=50,172,181
+
+Without --workdir, --dataset, --fold, --preset and --seed name the run folder as in launch.train.
 """
 
 from launch import common
@@ -23,6 +25,10 @@ def main() -> None:
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
   common.require_agreement(run.config)
   settings = dict(top_n=flags["top_n"].value, exclude_seen=flags["exclude_seen"].value)
+  if flags["liked"].value and flags["users"].present:
+    raise InputError("--users and --liked: give one of them")
+  if not flags["users"].value:
+    raise InputError("--users: give user ids, or all")
   if flags["liked"].value:
     lists = serving.recommend_to_new_user(
       run, flags["liked"].value, disliked=flags["disliked"].value, **settings

@@ -19,7 +19,7 @@ def main() -> None:
   config = common.config_from_flags()
   workdir = common.workdir_from_flags(config)
   run, results = train_and_evaluate(config, workdir, say=common.say)
-  print_results(results, title=f"{config.data.dataset} {config.data.fold} · {workdir}", run=run)
+  print_results(results, title=f"{common.label(config)} · {workdir}", run=run)
   if common.FLAGS["json_out"].value:
     runs.write_json(pathlib.Path(common.FLAGS["json_out"].value), results)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -303,7 +304,8 @@ def _progress_bar(stack: contextlib.ExitStack, total: int, name: str) -> Callabl
     TextColumn("{task.fields[speed]:.1f} texts/s"),
     TimeRemainingColumn(),
   )
-  bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+  bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True,
+                                     disable=not sys.stderr.isatty()))
   task = bar.add_task(f"embedding with {name}", total=total, speed=0.0)
   done = 0
 

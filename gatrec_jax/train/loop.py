@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -152,9 +153,14 @@ def _run(
         state, data, model=model, config=config, num_epochs=block
       )
       losses = np.asarray(losses)
-      _require_finite(losses, state.params, step, checkpoints)
       epoch_losses = losses.mean(axis=1)
-      value = validate(state.params) if validate else -float(epoch_losses.mean())
+      value = -float(epoch_losses.mean())
+      if validate and np.isfinite(value):
+        try:
+          value = validate(state.params)
+        except FloatingPointError:  # the ranking's word for scores that are not finite
+          value = np.nan
+      _require_finite(losses, state.params, value, step, checkpoints)
       epoch = progress.epoch + block
       better = value > progress.best_value
       best_epoch = epoch if better else progress.best_epoch
@@ -185,20 +191,21 @@ def _run(
 
 
 def _require_finite(
-  losses: np.ndarray, params: Any, step: int, checkpoints: Checkpoints
+  losses: np.ndarray, params: Any, value: float, step: int, checkpoints: Checkpoints
 ) -> None:
   """Raises InputError naming the first step of a block with a non-finite loss or update.
 
   Args:
     losses: [epochs, steps] of the block.
     params: after the block.
+    value: of the selection measure after the block; NaN where scores were not finite.
     step: number of steps before the block.
     checkpoints: to say what is left.
   """
   bad = np.flatnonzero(~np.isfinite(losses.ravel()))
   if bad.size:
     what, where = f"the loss became {losses.ravel()[bad[0]]}", step + int(bad[0]) + 1
-  elif not _all_finite(params):
+  elif not np.isfinite(value) or not _all_finite(params):
     what, where = "the parameters became infinite or NaN", step + losses.size
   else:
     return
@@ -226,6 +233,7 @@ def _signals() -> Iterator[list[int]]:
 
   def note(signum: int, _: Any) -> None:
     received.append(signum)
+    print("stopping after these epochs; once more ends at once", file=sys.stderr, flush=True)
     signal.signal(signum, former[signum])
 
   for signum in (signal.SIGINT, signal.SIGTERM):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +41,7 @@ def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
   """
   folder = runs.open_workdir(workdir)
   path = folder / "config.json"
-  if path.exists() and _has_checkpoints(folder):
+  if path.exists() and runs.has_checkpoints(folder):
     former = from_json(runs.read_json(path)["config"])
     if changed := differences(former, config, stages=_TRAINED_STAGES):
       raise InputError(
@@ -112,7 +111,6 @@ def train(config: Config, folder: pathlib.Path, *, say: Say) -> tuple[Run, Progr
     positive_threshold=prepared.positive_threshold,
     negative_threshold=prepared.negative_threshold,
   )
-  _require_same_inputs(folder, config, texts.digest)
   interactions = prepared.interactions
   model = make_model(
     config.model, num_users=interactions.num_users, num_items=interactions.num_items
@@ -126,6 +124,10 @@ def train(config: Config, folder: pathlib.Path, *, say: Say) -> tuple[Run, Progr
     validate = make_validator(prepared, data.text, data.graph, model=model, config=config)
   params, progress = fit(
     data, model=model, config=config.train, workdir=folder, validate=validate, say=say
+  )
+  say(
+    f"train: {progress.epoch} epochs in {progress.seconds:.0f} s, best at epoch "
+    f"{progress.best_epoch} by {config.train.select_on}"
   )
   run = assemble_run(
     folder, config=config, prepared=prepared, texts=texts, model=model, params=params,
@@ -165,25 +167,3 @@ def make_validator(
     return evaluation.summary["ndcg@10"].mean
 
   return ndcg
-
-
-def _require_same_inputs(folder: pathlib.Path, config: Config, texts_digest: str) -> None:
-  """Ties checkpoints to the data and texts that they were trained on."""
-  path = folder / "checkpoints.json"
-  inputs = runs.digest(
-    runs.read_json(folder / "data" / "manifest.json")["inputs"], texts_digest,
-    {stage: part for stage, part in to_json(config).items() if stage in ("model", "train")},
-  )  # fmt: skip
-  if _has_checkpoints(folder) and path.exists() and runs.read_json(path)["inputs"] != inputs:
-    raise InputError(
-      f"{folder / 'checkpoints'}: trained on other data or texts than are there now; use another "
-      "--workdir, or delete the checkpoints folder to train anew"
-    )
-  if not _has_checkpoints(folder):
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-  runs.write_json(path, {"inputs": inputs})
-
-
-def _has_checkpoints(folder: pathlib.Path) -> bool:
-  checkpoints = folder / "checkpoints"
-  return checkpoints.is_dir() and any(p.name.isdigit() for p in checkpoints.iterdir())

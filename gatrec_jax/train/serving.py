@@ -112,6 +112,7 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
   texts = load_texts(folder, config)
   if not (folder / "checkpoints").is_dir():
     raise InputError(f"{folder}: not trained yet; run launch.train with this --workdir first")
+  runs.require_same_origin(folder, "text vectors", texts.digest)
   interactions = prepared.interactions
   model = make_model(
     config.model, num_users=interactions.num_users, num_items=interactions.num_items

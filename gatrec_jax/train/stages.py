@@ -69,9 +69,9 @@ def prepare(config: Config, workdir: pathlib.Path, *, say: Say) -> Prepared:
   paths = [data.item_metadata]
   if pathlib.Path(data.dataset).expanduser().is_file():
     paths.append(data.dataset)
-  inputs = runs.digest(
-    _FORMAT, dataclasses.asdict(data), [runs.file_digest(p) if p else "" for p in paths]
-  )
+  settings = {k: v for k, v in dataclasses.asdict(data).items() if k != "data_dir"}
+  inputs = runs.digest(_FORMAT, settings, [runs.file_digest(p) for p in paths])
+  runs.require_same_origin(workdir, "data", inputs)
   folder = workdir / "data"
 
   def make() -> Mapping[str, Any]:

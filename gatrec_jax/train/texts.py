@@ -72,6 +72,7 @@ def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *,
     runs.file_digest(text.user_profiles),
     text.profile_style,
   )
+  runs.require_same_origin(workdir, "profiles", inputs)
   folder = workdir / "profiles"
 
   def make() -> Mapping[str, Any]:
@@ -135,6 +136,9 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
     config.text.encoder_max_tokens, config.text.encoder_dtype,
   )  # fmt: skip
 
+  runs.require_same_origin(workdir, "text vectors", inputs)
+  lines = []
+
   def make() -> Mapping[str, Any]:
     bodies = {kind: _bodies(workdir, kind) for kind in ("users", "items")}
     if source.kind == "lexical":
@@ -146,6 +150,11 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
       encoder = _open(config, source)
     vectors, report = embed_texts(
       bodies["users"] + bodies["items"], encoder, cache_dir=runs.cache_dir() / "embeddings"
+    )
+    lines.append(
+      f"embed: {report.encoded} texts encoded, {report.texts - report.encoded - report.missing} "
+      f"repeated or from the cache, {report.texts_per_second:.1f} texts/s, "
+      f"{report.truncated_share:.1%} truncated at {config.text.encoder_max_tokens} tokens"
     )
     num_users = len(bodies["users"])
     for kind, part in (("users", vectors[:num_users]), ("items", vectors[num_users:])):
@@ -162,14 +171,9 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
   runs.stage(
     folder, name="embeddings", inputs=inputs, make=make, say=say, outputs=("users.npy", "items.npy")
   )
-  texts = load_texts(workdir, config)
-  facts = texts.facts
-  say(
-    f"embed: {facts['encoded']} texts encoded, {facts['cached']} from the cache, "
-    f"{facts['texts_per_second']:.1f} texts/s, {facts['truncated_share']:.1%} truncated at "
-    f"{config.text.encoder_max_tokens} tokens"
-  )
-  return texts
+  for line in lines:
+    say(line)
+  return load_texts(workdir, config)
 
 
 def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
