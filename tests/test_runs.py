@@ -93,3 +93,15 @@ def test_lock_is_exclusive_and_released(tmp_path):
 def test_environment_names_packages_and_device():
   facts = runs.environment()
   assert facts["packages"]["jax"] and "cpu" in facts["device"]
+
+
+def test_what_checkpoints_were_trained_on_is_fixed_once_there_are_any(tmp_path):
+  runs.require_same_origin(tmp_path, "data", "a")
+  runs.require_same_origin(tmp_path, "profiles", "x")
+  runs.require_same_origin(tmp_path, "data", "b")  # nothing is trained yet
+  (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+  runs.require_same_origin(tmp_path, "data", "b")
+  runs.require_same_origin(tmp_path, "profiles", "x")
+  with pytest.raises(InputError, match="other data than"):
+    runs.require_same_origin(tmp_path, "data", "a")
+  assert runs.read_json(tmp_path / "checkpoints.json") == {"data": "b", "profiles": "x"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import logging
 import os
 import queue
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -87,16 +89,14 @@ def given_bases(data_dir: str) -> list[Path]:
 
 
 def cache_folder(remedy: str) -> Path:
-  """The user's cache, which downloads go to.
+  """The cache of this library (`runs.cache_dir`), which downloads go to.
 
   Raises:
     InputError: pooch is not installed; the message ends with `remedy`.
   """
-  try:
-    import pooch
-  except ImportError as error:
-    raise InputError(f"{remedy} (a download needs `pip install pooch`)") from error
-  return Path(pooch.os_cache("gatrec_jax"))
+  if importlib.util.find_spec("pooch") is None:
+    raise InputError(f"{remedy} (a download needs `pip install pooch`)")
+  return runs.cache_dir()
 
 
 def find_archive(

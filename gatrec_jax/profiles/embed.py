@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -105,24 +104,16 @@ def open_encoder(
   *,
   max_tokens: int = 256,
   dtype: str = "float32",
-  lexical_corpus: Sequence[str | None] | None = None,
-  lexical_dimension: int = 128,
 ) -> TextEncoder:
-  """The encoder that `resolve_encoder` found, ready for use.
+  """The encoder folder that `resolve_encoder` found, ready for use.
+
+  The lexical encoder is fitted first, and comes by `lexical_text_encoder`.
 
   Args:
     source: what was found.
     max_tokens: longer texts are cut there.
     dtype: `float32` or `bfloat16`, of the arithmetic; vectors are float32.
-    lexical_corpus: what the lexical encoder learns its words from; needed for it alone.
-    lexical_dimension: its number of features.
   """
-  if source.kind == "lexical":
-    from gatrec_jax.profiles.lexical import fit_lexical
-
-    corpus = [text for text in lexical_corpus or () if text is not None]
-    return lexical_text_encoder(fit_lexical(corpus, dim=lexical_dimension), where=source.where)
-
   from gatrec_jax.lm import encoder as neural
 
   model = neural.load_encoder(source.folder, dtype=dtype, name=source.name)
@@ -206,14 +197,18 @@ def embed_texts(
     saved = start
     with contextlib.ExitStack() as stack:
       stack.callback(save)  # Also when interrupted: what is done stays done.
-      advance = _progress_bar(stack, len(todo), encoder.name) if progress else (lambda _: None)
+      show = lambda *_, **__: None
+      if progress:
+        show = stack.enter_context(runs.progress_bar("embed", total=len(todo)))
+      done = 0
       for places, batch, cut in batches:
         if not np.isfinite(batch).all():
           raise InputError(f"{encoder.name}: gives non-finite vectors; its weights are damaged")
         rows = [todo[place] for place in places]
         vectors[rows], truncated[rows] = batch, cut
         pending += rows
-        advance(len(rows))
+        done += len(rows)
+        show(done, **{"texts/s": done / max(time.perf_counter() - start, 1e-9)})
         if time.perf_counter() - saved > SAVE_EVERY_SECONDS:
           save()
           saved = time.perf_counter()
@@ -289,29 +284,3 @@ def _write_shard(
       )
   except OSError as error:
     raise InputError(f"{folder}: vectors cannot be saved: {error.strerror or error}") from None
-
-
-def _progress_bar(stack: contextlib.ExitStack, total: int, name: str) -> Callable[[int], None]:
-  """Shows a bar with texts/s until the stack closes; returns what advances it."""
-  from rich.console import Console
-  from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-  start = time.perf_counter()
-  columns = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TextColumn("{task.fields[speed]:.1f} texts/s"),
-    TimeRemainingColumn(),
-  )
-  bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True,
-                                     disable=not sys.stderr.isatty()))
-  task = bar.add_task(f"embedding with {name}", total=total, speed=0.0)
-  done = 0
-
-  def advance(count: int) -> None:
-    nonlocal done
-    done += count
-    bar.update(task, advance=count, speed=done / max(time.perf_counter() - start, 1e-9))
-
-  return advance

@@ -172,13 +172,14 @@ def _run(
         seconds=progress.seconds + seconds,
         finished=epoch >= config.epochs or epoch - best_epoch >= config.patience,
       )
-      checkpoints.save(epoch, _trees(state), value=value, meta=dataclasses.asdict(progress))
+      # Before the checkpoint: a resume drops lines behind it, but could not make up missing ones.
       for i, loss in enumerate(epoch_losses):
         metrics.write(step + (i + 1) * losses.shape[1], loss=loss)
       shown = {"loss": float(epoch_losses[-1])}
       if validate:
         metrics.write(int(state.step), **{"valid_ndcg@10": value})
         shown["valid_ndcg@10"] = value
+      checkpoints.save(epoch, _trees(state), value=value, meta=dataclasses.asdict(progress))
       show(epoch, **shown, **{"examples/s": block * examples / seconds})
       if received and not progress.finished:
         checkpoints.wait()

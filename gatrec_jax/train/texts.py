@@ -24,9 +24,9 @@ from gatrec_jax.profiles.embed import (
 )
 from gatrec_jax.profiles.lexical import fit_lexical, load_lexical, save_lexical
 from gatrec_jax.profiles.schema import Profile, parse_profile
-from gatrec_jax.train.stages import Prepared, Say
+from gatrec_jax.train.stages import Prepared, Say, load_prepared
 
-_FORMAT = 1
+_FORMAT = 2  # raised when a stage's files change their form, so that old ones are made anew
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +162,7 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
         np.save(out, part, allow_pickle=False)
     return {
       "dimension": vectors.shape[1],
+      "kind": source.kind,
       "content_hash": encoder.content_hash,
       "truncated_share": report.truncated_share,
       "texts_per_second": report.texts_per_second,
@@ -179,8 +180,6 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
 def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
   """What `embed_run` kept. Raises InputError where it is not there or damaged."""
   if config.model.node_features == "ids":
-    from gatrec_jax.train.stages import load_prepared
-
     return _no_texts(load_prepared(workdir))
   folder = workdir / "embeddings"
   manifest = runs.read_json(folder / "manifest.json")
@@ -217,8 +216,8 @@ def texts_of_new_users(
     ],
     style=config.text.profile_style,
   )
-  folder = workdir / "embeddings" / "lexical"
-  if folder.is_dir():
+  if texts.facts["kind"] == "lexical":
+    folder = workdir / "embeddings" / "lexical"
     encoder = lexical_text_encoder(load_lexical(folder), where=str(folder))
   else:
     encoder = _open(config, resolve_encoder(config.text.encoder))

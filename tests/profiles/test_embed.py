@@ -12,7 +12,8 @@ import pytest
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.source import resolve_encoder
 from gatrec_jax.profiles import embed
-from gatrec_jax.profiles.embed import TextEncoder, embed_texts, open_encoder
+from gatrec_jax.profiles.embed import TextEncoder, embed_texts, lexical_text_encoder, open_encoder
+from gatrec_jax.profiles.lexical import fit_lexical
 
 GOLDEN = Path(__file__).parent.parent / "lm" / "goldens" / "bert"
 
@@ -215,7 +216,7 @@ def test_folder_encoder_end_to_end(tmp_path):
 
 def test_lexical_encoder_end_to_end(tmp_path):
   texts = ["space rocket moon", "space moon crew", "police murder trial", None, "murder trial"]
-  encoder = open_encoder(resolve_encoder("lexical"), lexical_corpus=texts)
+  encoder = lexical_text_encoder(fit_lexical([t for t in texts if t]), where="here")
   vectors, report = embed_texts(texts, encoder, cache_dir=tmp_path, progress=False)
   assert vectors.shape == (5, encoder.dimension)
   assert vectors[2] @ vectors[4] > vectors[2] @ vectors[0]
