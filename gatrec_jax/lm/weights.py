@@ -50,9 +50,10 @@ class Rule:
         yield name.format(layer=layer), shape
 
 
-def weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path, *, loader: str = "AutoModel") -> list[Path]:
   """The safetensors files of a model folder: those of the index, or `model.safetensors`.
 
+  Args: folder: of the model. loader: the transformers class that could convert a `.bin`.
   Raises: InputError where there is none, also with how to convert a `.bin`.
   """
   index = folder / "model.safetensors.index.json"
@@ -71,8 +72,8 @@ def weight_files(folder: Path) -> list[Path]:
   if others:
     raise InputError(
       f"{folder}: only {others[0]} here; convert it to safetensors once, where torch is installed: "
-      'python -c "from transformers import AutoModel; '
-      f"AutoModel.from_pretrained('{folder}').save_pretrained('{folder}')\""
+      'python -c "from transformers import '
+      f"{loader}; {loader}.from_pretrained('{folder}').save_pretrained('{folder}')\""
     )
   raise InputError(f"{folder}: no weights; model.safetensors (or shards and their index) is needed")
 

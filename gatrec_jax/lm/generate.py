@@ -1,0 +1,413 @@
+"""Text from prompts: batches of a few fixed shapes, stop strings, streaming, speed."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.cache import cache_bytes
+from gatrec_jax.lm.chat import encode_prompt
+from gatrec_jax.lm.constrain import Automaton, min_tokens, start_state, union
+from gatrec_jax.lm.decode import Decoding, decode, prefill
+from gatrec_jax.lm.decoder import Lora
+from gatrec_jax.lm.load import LanguageModel
+from gatrec_jax.lm.memory import require_memory
+from gatrec_jax.lm.sampling import Sampler, Sampling, make_sampler
+from gatrec_jax.lm.text import TextTail, cut_at_stop
+
+# Between two looks at the text, where somebody reads along or a stop string may come.
+STEPS_AT_ONCE = 16
+SMALLEST_BUCKET = 16
+TRUNCATIONS = ("error", "left")
+# Who reads along: (row of the prompt, new text of it).
+OnText = Callable[[int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+  """The answer to one prompt.
+
+  Attributes:
+    text: without the prompt, special tokens and stop string; "" where there is no tokenizer.
+    tokens: ids drawn, an end token not included.
+    finish: `eos` (an end token), `stop` (a stop string), `length` (max_tokens or the end of the
+      context), `complete` (a constrained answer, which always ends whole).
+    prompt_tokens: ids that the model was given.
+    truncated: ids that were cut off the prompt's left.
+  """
+
+  text: str
+  tokens: tuple[int, ...]
+  finish: str
+  prompt_tokens: int
+  truncated: int = 0
+
+
+@dataclasses.dataclass
+class Speed:
+  """What generation took, added up over batches; pass one in to have it filled.
+
+  Attributes:
+    prompt_tokens, prefill_seconds: of the prompts, the first tokens included.
+    new_tokens, decode_seconds: of the tokens after the first of each row.
+  """
+
+  prompt_tokens: int = 0
+  prefill_seconds: float = 0.0
+  new_tokens: int = 0
+  decode_seconds: float = 0.0
+
+  def line(self) -> str:
+    """For people."""
+    prefill_rate = self.prompt_tokens / max(self.prefill_seconds, 1e-9)
+    decode_rate = self.new_tokens / max(self.decode_seconds, 1e-9)
+    return (
+      f"prefill {self.prompt_tokens} tokens in {self.prefill_seconds:.3f} s "
+      f"({prefill_rate:.1f} tokens/s), decode {self.new_tokens} tokens in "
+      f"{self.decode_seconds:.3f} s ({decode_rate:.1f} tokens/s)"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+  """Prompts that run side by side: their rows, and the shapes of the compiled programs."""
+
+  rows: tuple[int, ...]
+  batch: int
+  length: int
+  room: int
+
+  @property
+  def slots(self) -> int:
+    return self.length + self.room
+
+
+def generate(
+  model: LanguageModel,
+  prompts: Sequence[str | Sequence[int]],
+  *,
+  max_tokens: int | Sequence[int] = 128,
+  sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
+  seed: int = 0,
+  stop: Sequence[str] = (),
+  constraint: Automaton | Sequence[Automaton] | None = None,
+  truncate: str = "error",
+  special_tokens: bool = True,
+  batch_size: int = 8,
+  lora: Lora | None = None,
+  on_text: OnText | None = None,
+  on_done: Callable[[int], None] | None = None,
+  speed: Speed | None = None,
+) -> list[Generation]:
+  """Continues prompts.
+
+  Args:
+    model: the decoder.
+    prompts: texts, or token ids. An empty text is the bare BOS token.
+    max_tokens: new tokens at most; one number, or one for each prompt. The context is a limit too.
+    sampling: how tokens are drawn; the likeliest token by default.
+    seed: of the draws; prompt i has keys of its own, whatever the batch size.
+    stop: an answer ends before the first of these strings.
+    constraint: what may be drawn (`lm.constrain`, `lm.schema`); one, or one for each prompt.
+    truncate: prompts longer than the context are an `error`, or lose tokens from the `left`.
+    special_tokens: whether the tokenizer adds its own; False for prompts from `render_chat`.
+    batch_size: prompts side by side.
+    lora: low-rank additions to the weights.
+    on_text: called with new text as it comes. on_done: called with the number of prompts of each
+      finished batch. speed: is filled.
+  Returns: one `Generation` a prompt, in their order.
+  Raises: InputError for a prompt that does not fit, a constraint that needs more tokens than there
+    may be, or a cache that does not fit into memory.
+  """
+  sequences, cuts, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
+  if "" in stop:
+    raise InputError("a stop string is empty")
+  if stop and model.tokenizer is None:
+    raise InputError("stop strings need a tokenizer; the model folder has none")
+  automaton, starts = _union(constraint, len(sequences), limits, model.config.vocabulary)
+  sampler = make_sampler(sampling)
+  keys = jax.random.split(jax.random.key(seed), max(1, len(sequences)))
+  results: list[Generation | None] = [None] * len(sequences)
+  for group in plan(list(map(len, sequences)), limits, batch_size=batch_size):
+    _require_cache(model, group)
+    loop = _Loop(model, group, sampler, automaton, lora)
+    begun = time.perf_counter()
+    state = loop.prefill([sequences[row] for row in group.rows], limits, starts, keys)
+    jax.block_until_ready(state.step)
+    prefilled = time.perf_counter()
+    tails = {}
+    if model.tokenizer is not None and (stop or on_text):
+      tails = {row: TextTail(model.tokenizer, sequences[row], stop) for row in group.rows}
+    tokens, emitted = _run(loop, state, tails, on_text)
+    ended = time.perf_counter()
+    for place, row in enumerate(group.rows):
+      drawn = tokens[place, : emitted[place]].tolist()
+      results[row] = _finished(
+        model, sequences[row], drawn, stop, constrained=automaton is not None, cut=cuts[row]
+      )
+      if row in tails and on_text is not None and (rest := tails[row].rest(results[row].text)):
+        on_text(row, rest)
+    if on_done is not None:
+      on_done(len(group.rows))
+    if speed is not None:
+      speed.prompt_tokens += sum(len(sequences[row]) for row in group.rows)
+      speed.prefill_seconds += prefilled - begun
+      speed.new_tokens += int(sum(max(0, count - 1) for count in emitted[: len(group.rows)]))
+      speed.decode_seconds += ended - prefilled
+  return results
+
+
+def warm_up(
+  model: LanguageModel,
+  prompts: Sequence[str | Sequence[int]],
+  *,
+  max_tokens: int | Sequence[int] = 128,
+  sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
+  constraint: Automaton | Sequence[Automaton] | None = None,
+  truncate: str = "error",
+  special_tokens: bool = True,
+  batch_size: int = 8,
+  lora: Lora | None = None,
+) -> float:
+  """Compiles all that `generate` with these arguments will run. Returns: seconds."""
+  begun = time.perf_counter()
+  sequences, _, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
+  automaton, starts = _union(constraint, len(sequences), limits, model.config.vocabulary)
+  keys = jax.random.split(jax.random.key(0), max(1, len(sequences)))
+  shapes = {
+    (group.batch, group.length, group.room): group
+    for group in plan(list(map(len, sequences)), limits, batch_size=batch_size)
+  }
+  for group in shapes.values():
+    _require_cache(model, group)
+    loop = _Loop(model, group, make_sampler(sampling), automaton, lora)
+    state = loop.prefill([sequences[row] for row in group.rows], limits, starts, keys)
+    jax.block_until_ready(loop.decode(state, 0).step)
+  return time.perf_counter() - begun
+
+
+def plan(
+  lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8
+) -> list[_Group]:
+  """Which prompts run together, in which shapes: like lengths beside each other, few shapes.
+
+  Args: lengths: tokens of each prompt. limits: new tokens of each. batch_size: rows at most.
+  Raises: InputError for a batch_size below 1.
+  """
+  if batch_size < 1:
+    raise InputError(f"--batch_size={batch_size}: must be at least 1")
+  order = sorted(range(len(lengths)), key=lambda row: (bucket(lengths[row]), row))
+  groups = []
+  for start in range(0, len(order), batch_size):
+    rows = tuple(order[start : start + batch_size])
+    batch = 1 << (len(rows) - 1).bit_length()
+    length = bucket(max(lengths[row] for row in rows))
+    room = bucket(max(limits[row] for row in rows))
+    groups.append(_Group(rows, min(batch, batch_size), length, room))
+  return groups
+
+
+def bucket(length: int) -> int:
+  """The next of 16, 24, 32, 48, 64, 96, 128, …: at most a third of a shape is padding."""
+  sizes = [SMALLEST_BUCKET]
+  while sizes[-1] < length:
+    sizes.append(sizes[-1] * 3 // 2 if len(sizes) % 2 else sizes[-2] * 2)
+  return sizes[bisect.bisect_left(sizes, length)]
+
+
+class _Loop:
+  """The two compiled programs, with all that stays the same for a group."""
+
+  def __init__(
+    self,
+    model: LanguageModel,
+    group: _Group,
+    sampler: Sampler,
+    automaton: Automaton | None,
+    lora: Lora | None,
+  ) -> None:
+    self.model, self.group, self.lora = model, group, lora
+    self.shared = {
+      "config": model.config,
+      "sampler": sampler,
+      "automaton": automaton,
+      # -1 is no token: a model without end tokens needs no program of its own.
+      "eos": jnp.array(model.eos or (-1,), jnp.int32),
+      "lora": lora,
+    }
+
+  def prefill(
+    self,
+    sequences: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    starts: jax.Array | None,
+    keys: jax.Array,
+  ) -> Decoding:
+    group = self.group
+    prompts = np.full((group.batch, group.length), self.model.config.pad, np.int32)
+    lengths, most = np.ones(group.batch, np.int32), np.zeros(group.batch, np.int32)
+    for place, sequence in enumerate(sequences):
+      prompts[place, : len(sequence)] = sequence
+      lengths[place], most[place] = len(sequence), limits[group.rows[place]]
+    # Rows that only fill the batch repeat the first one, and are done from the start.
+    rows = np.array([*group.rows, *[group.rows[0]] * (group.batch - len(group.rows))])
+    spread = rows_sharding(self.model, group.batch)
+    return prefill(
+      self.model.params,
+      jax.device_put(prompts, spread),
+      jax.device_put(lengths, spread),
+      jax.device_put(most, spread),
+      keys[rows],
+      node=None if starts is None else start_state(starts[rows]),
+      slots=group.slots,
+      room=group.room,
+      attention=self.model.attention,
+      **self.shared,
+    )
+
+  def decode(self, state: Decoding, until: int) -> Decoding:
+    return decode(
+      self.model.params, state, jnp.int32(until), prompt_slots=self.group.length, **self.shared
+    )
+
+
+def rows_sharding(model: LanguageModel, rows: int) -> NamedSharding | None:
+  """Rows over the `data` axis where the weights lie on a mesh that has one and it divides them."""
+  sharding = jax.tree.leaves(model.params)[0].sharding
+  if not isinstance(sharding, NamedSharding):
+    return None
+  size = sharding.mesh.shape.get("data", 1)
+  axis = "data" if "data" in sharding.mesh.shape and rows % size == 0 else None
+  return NamedSharding(sharding.mesh, PartitionSpec(axis))
+
+
+def _run(
+  loop: _Loop, state: Decoding, tails: dict[int, TextTail], on_text: OnText | None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Decodes to the end. Returns: tokens [B, N] int32, and how many count in each row [B]."""
+  most = int(np.asarray(state.limits).max())
+  step = 1
+  while True:
+    done = np.array(state.done)
+    if tails:
+      tokens, emitted = np.asarray(state.tokens), np.asarray(state.emitted)
+      for place, row in enumerate(loop.group.rows):
+        fresh, stopped = tails[row].feed(tokens[place, : emitted[place]].tolist())
+        done[place] |= stopped
+        if fresh and on_text is not None:
+          on_text(row, fresh)
+      state = state.replace(done=jax.device_put(done, state.done.sharding))
+    if done.all() or step >= most:
+      return np.asarray(state.tokens), np.asarray(state.emitted)
+    step = min(most, step + STEPS_AT_ONCE) if tails else most
+    state = loop.decode(state, step)
+
+
+def _prepared(
+  model: LanguageModel,
+  prompts: Sequence[str | Sequence[int]],
+  max_tokens: int | Sequence[int],
+  truncate: str,
+  special_tokens: bool,
+) -> tuple[list[list[int]], list[int], list[int]]:
+  """Token ids of every prompt, how many were cut off, and how many tokens may follow."""
+  if truncate not in TRUNCATIONS:
+    raise InputError(f"--truncate={truncate}: not one of {', '.join(TRUNCATIONS)}")
+  limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
+  if len(limits) != len(prompts):
+    raise InputError(f"{len(limits)} limits of max_tokens for {len(prompts)} prompts")
+  if any(limit < 1 for limit in limits):
+    raise InputError(f"--max_tokens={min(limits)}: must be at least 1")
+  context, sequences, cuts = model.config.context, [], []
+  for row, prompt in enumerate(prompts):
+    ids = encode_prompt(
+      model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens
+    )
+    if any(not 0 <= token < model.config.vocabulary for token in ids):
+      raise InputError(
+        f"prompt {row + 1}: a token id is not in 0 … {model.config.vocabulary - 1}"
+      )
+    kept = ids
+    if len(ids) >= context and truncate == "error":
+      raise InputError(
+        f"prompt {row + 1} has {len(ids)} tokens, the model's context is {context} and the answer "
+        "needs room; shorten it, or --truncate=left"
+      )
+    if truncate == "left":
+      kept = truncated_left(ids, max(1, context - limits[row]), bos=model.bos)
+    sequences.append(kept)
+    cuts.append(len(ids) - len(kept))
+    limits[row] = min(limits[row], context - len(kept))
+  return sequences, cuts, limits
+
+
+def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[int]:
+  """The last `most` ids; a BOS token at the front stays there."""
+  ids = list(ids)
+  if len(ids) <= most:
+    return ids
+  if ids[0] == bos and most > 1:
+    return [ids[0], *ids[len(ids) - most + 1 :]]
+  return ids[len(ids) - most :]
+
+
+def _union(
+  constraint: Automaton | Sequence[Automaton] | None,
+  count: int,
+  limits: Sequence[int],
+  vocabulary: int,
+) -> tuple[Automaton | None, jax.Array | None]:
+  """One automaton for all rows, and where each of them starts."""
+  if constraint is None or count == 0:
+    return None, None
+  automata = [constraint] * count if isinstance(constraint, Automaton) else list(constraint)
+  if len(automata) != count:
+    raise InputError(f"{len(automata)} constraints for {count} prompts")
+  for row, (automaton, limit) in enumerate(zip(automata, limits, strict=True)):
+    if automaton.vocabulary != vocabulary:
+      raise InputError(
+        f"a constraint was made for {automaton.vocabulary} tokens, the model has {vocabulary}"
+      )
+    if (least := min_tokens(automaton)) > limit:
+      raise InputError(
+        f"prompt {row + 1}: the constraint needs at least {least} tokens, {limit} are allowed; "
+        "raise --max_tokens or shorten the prompt"
+      )
+  return union(automata)
+
+
+def _require_cache(model: LanguageModel, group: _Group) -> None:
+  needed = cache_bytes(model.config, rows=group.batch, slots=group.slots, dtype=model.dtype)
+  require_memory(
+    needed,
+    what=f"a cache of {group.batch} rows of {group.slots} tokens",
+    remedy="lower --batch_size or --max_tokens, or shorten the prompts",
+  )
+
+
+def _finished(
+  model: LanguageModel,
+  prompt: Sequence[int],
+  drawn: list[int],
+  stop: Sequence[str],
+  *,
+  constrained: bool,
+  cut: int,
+) -> Generation:
+  finish = "complete" if constrained else "length"
+  if drawn and drawn[-1] in model.eos:
+    drawn, finish = drawn[:-1], "eos"
+  text = ""
+  if model.tokenizer is not None:
+    drawn, text, stopped = cut_at_stop(model.tokenizer, prompt, drawn, stop)
+    finish = "stop" if stopped else finish
+  return Generation(text, tuple(drawn), finish, len(prompt), cut)
+

@@ -1,0 +1,60 @@
+"""How much memory a model will take, and how much there is: asked before anything is loaded."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import jax
+
+from gatrec_jax.errors import InputError
+
+SPARE_SHARE = 0.05  # left to everything else
+
+
+def available_bytes() -> int | None:
+  """Memory that is free for arrays, over all local devices; None where nobody says."""
+  devices = jax.local_devices()
+  if devices[0].platform != "cpu":
+    stats = [device.memory_stats() for device in devices]
+    if not all(stats):
+      return None
+    return sum(one["bytes_limit"] - one["bytes_in_use"] for one in stats)
+  figures = [_proc_available(), _cgroup_available()]
+  known = [figure for figure in figures if figure is not None]
+  return min(known) if known else None
+
+
+def require_memory(needed: int, *, what: str, remedy: str) -> None:
+  """Raises InputError with both figures where `needed` bytes are not there."""
+  free = available_bytes()
+  if free is not None and needed > free * (1 - SPARE_SHARE):
+    raise InputError(
+      f"{what} need about {gibibytes(needed)}, {gibibytes(free)} are free; {remedy}"
+    )
+
+
+def gibibytes(count: int) -> str:
+  """A figure for people."""
+  return f"{count / 2**30:.1f} GiB"
+
+
+def _proc_available() -> int | None:
+  with contextlib.suppress(OSError, ValueError, IndexError):
+    for line in Path("/proc/meminfo").read_text().splitlines():
+      if line.startswith("MemAvailable:"):
+        return int(line.split()[1]) * 1024
+  return None
+
+
+def _cgroup_available() -> int | None:
+  """What a container's limit leaves (cgroup v2). Cache that can be dropped counts as free."""
+  with contextlib.suppress(OSError, ValueError):
+    folder = Path("/sys/fs/cgroup")
+    limit = (folder / "memory.max").read_text().strip()
+    if limit == "max":
+      return None
+    used = int((folder / "memory.current").read_text())
+    stats = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return int(limit) - used + int(stats.get("inactive_file", 0))
+  return None

@@ -1,0 +1,130 @@
+"""From logits to the next token: penalty, temperature, top-k, top-p, min-p.
+
+The numbers are arguments of the compiled program; only which of them are in use is part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from gatrec_jax.errors import InputError
+
+MASKED = -1e30  # a logit that is never drawn; finite, so that sums of it stay numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How tokens are drawn.
+
+  Attributes:
+    temperature: 0 takes the likeliest token; else logits are divided by it.
+    top_k: only so many of the likeliest; 0 for all.
+    top_p: only the likeliest that together reach this probability (Holtzman et al. 2020); 1: all.
+    min_p: only those with at least this share of the likeliest one's probability; 0 for all.
+    repetition_penalty: logits of tokens already there are divided by it where positive, multiplied
+      where negative (Keskar et al. 2019); 1 for none.
+  """
+
+  temperature: float = 0.0
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+  repetition_penalty: float = 1.0
+
+  def __post_init__(self) -> None:
+    rules = (
+      (self.temperature >= 0, "temperature", "0 or above"),
+      (self.top_k >= 0, "top_k", "0 (all) or above"),
+      (0 < self.top_p <= 1, "top_p", "above 0 and at most 1"),
+      (0 <= self.min_p <= 1, "min_p", "between 0 and 1"),
+      (self.repetition_penalty > 0, "repetition_penalty", "above 0"),
+    )
+    for holds, name, wanted in rules:
+      if not holds:
+        raise InputError(f"--{name}={getattr(self, name)}: must be {wanted}")
+
+
+@flax.struct.dataclass
+class Sampler:
+  """A `Sampling` on the device: its numbers as scalars, and which of them are in use."""
+
+  temperature: jax.Array
+  top_k: jax.Array
+  top_p: jax.Array
+  min_p: jax.Array
+  repetition_penalty: jax.Array
+  greedy: bool = flax.struct.field(pytree_node=False)
+  cuts: bool = flax.struct.field(pytree_node=False)
+  penalises: bool = flax.struct.field(pytree_node=False)
+
+
+def make_sampler(sampling: Sampling) -> Sampler:
+  """The device's form of `sampling`."""
+  return Sampler(
+    temperature=jnp.float32(sampling.temperature or 1.0),
+    top_k=jnp.int32(sampling.top_k or jnp.iinfo(jnp.int32).max),
+    # The sum of all probabilities may round to 1 before the last of them.
+    top_p=jnp.float32(sampling.top_p if sampling.top_p < 1 else jnp.inf),
+    min_p=jnp.float32(sampling.min_p),
+    repetition_penalty=jnp.float32(sampling.repetition_penalty),
+    greedy=sampling.temperature == 0,
+    cuts=sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0,
+    penalises=sampling.repetition_penalty != 1,
+  )
+
+
+def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
+  """The repetition penalty. logits: [B, V] float32. seen: [B, V] bool. penalty: scalar."""
+  return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def cut(logits: jax.Array, sampler: Sampler) -> jax.Array:
+  """Masks what top-k, top-p and min-p leave out, one after the other. logits: [B, V] float32.
+
+  Ties at the border of top-k and top-p stay in. At least one token stays.
+  """
+  ordered = jnp.sort(logits, axis=-1, descending=True)
+  rank = jnp.arange(logits.shape[-1])
+  kept = jnp.where(rank < sampler.top_k, ordered, MASKED)
+  probability = jax.nn.softmax(kept, axis=-1)
+  before = jnp.cumsum(probability, axis=-1) - probability
+  kept = jnp.where((before < sampler.top_p) | (rank == 0), kept, MASKED)
+  # min-p compares with the likeliest, whatever the sum is.
+  floor = ordered[:, :1] + jnp.log(sampler.min_p)
+  kept = jnp.where(kept >= floor, kept, MASKED)
+  lowest = jnp.where(kept > MASKED, kept, jnp.inf).min(axis=-1, keepdims=True)
+  return jnp.where(logits >= lowest, logits, MASKED)
+
+
+def draw(
+  keys: jax.Array,
+  logits: jax.Array,
+  sampler: Sampler,
+  *,
+  seen: jax.Array | None = None,
+  allowed: jax.Array | None = None,
+) -> jax.Array:
+  """The next token of every row.
+
+  Args:
+    keys: [B] PRNG keys; are consumed.
+    logits: [B, V] float32.
+    sampler: how.
+    seen: [B, V] bool, tokens that are there already; needed where the sampler penalises.
+    allowed: [B, V] bool; others are never drawn.
+  Returns: [B] int32.
+  """
+  if sampler.penalises:
+    logits = penalise(logits, seen, sampler.repetition_penalty)
+  if allowed is not None:
+    logits = jnp.where(allowed, logits, MASKED)
+  if sampler.greedy:
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  logits = logits / sampler.temperature
+  if sampler.cuts:
+    logits = cut(logits, sampler)
+  return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
