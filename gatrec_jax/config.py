@@ -60,6 +60,7 @@ class TextConfig:
     encoder: folder, hub id, `minilm`, `lexical`, or `auto`.
     encoder_max_tokens: longer texts are cut there, and counted.
     encoder_dtype: `float32` or `bfloat16`, the encoder's arithmetic.
+    encoder_prompt: an instruction put before every text ("" = what the encoder's folder says).
     max_missing_share: largest share of users, or of items, without any text.
   """
 
@@ -69,6 +70,7 @@ class TextConfig:
   encoder: str = "auto"
   encoder_max_tokens: int = 256
   encoder_dtype: str = "float32"
+  encoder_prompt: str = ""
   max_missing_share: float = 0.5
 
 

@@ -54,6 +54,7 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "set": ("multi_string", [], "field=value, any field of gatrec_jax/config.py; may be repeated"),
   "encoder": ("string", None, "folder, hub id, minilm, lexical, auto (auto)"),
   "encoder_max_tokens": ("integer", None, "longer texts are cut there (256)"),
+  "encoder_prompt": ("string", None, "an instruction put before every text (the encoder's own)"),
   "seed": ("integer", None, "of parameters, negatives and dropout (0)"),
   "workdir": ("string", None, "the run folder (runs/<dataset>[-<fold>]-<preset>-<seed>; "
               "quickstart: runs/quickstart-<encoder>-<seed>)"),
@@ -71,12 +72,37 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "exclude_seen": ("boolean", True, "leave out what the user is known to have rated"),
   "out": ("string", None, "file for the lists: .parquet, .csv or .jsonl"),
   "export_embeddings": ("string", None, "folder for users.npy, items.npy and their ids"),
+  "llm": ("string", None, "folder or hub id of a decoder (llama, mistral, qwen2, qwen3, smollm3, "
+          "gemma2, gemma3)"),
+  "lora": ("string", None, "folder of a LoRA adapter (PEFT's format) for that model"),
+  "dtype": ("string", "float32", "float32 or bfloat16, of weights and arithmetic"),
+  "quantize": ("string", "none", "int8 keeps the matrices in 8 bits; none"),
+  "attention": ("string", "auto", "of prompts: auto, xla, cudnn, pallas"),
+  "mesh": ("string", "1x1", "devices as data x tensor: 2x4 cuts batches in 2 and matrices in 4"),
+  "prompt": ("string", None, "the text to continue; empty for the bare BOS token"),
+  "prompts_file": ("string", None, "one prompt a line; or .jsonl with a prompt or messages a line"),
+  "interactive": ("boolean", False, "ask for prompt after prompt; with a chat template, converse"),
+  "chat": ("string", "auto", "whether prompts are messages of a user, put through the chat "
+           "template: true, false, auto (where the folder has one)"),
+  "system": ("string", None, "system message of a chat"),
+  "max_tokens": ("integer", 128, "new tokens at most, for each prompt"),
+  "temperature": ("float", 0.0, "0 takes the likeliest token"),
+  "top_k": ("integer", 0, "draw from so many of the likeliest tokens; 0 for all"),
+  "top_p": ("float", 1.0, "draw from the likeliest tokens that together have this probability"),
+  "min_p": ("float", 0.0, "draw from tokens with this share of the likeliest one's probability"),
+  "repetition_penalty": ("float", 1.0, "above 1 makes tokens that are there already less likely"),
+  "stop": ("multi_string", [], "an answer ends before this text; may be repeated"),
+  "choice": ("multi_string", [], "the answer is this text or one of the others; repeat it"),
+  "schema": ("string", None, "JSON schema file; the answer is JSON that fits it"),
+  "batch_size": ("integer", 8, "prompts side by side"),
+  "truncate": ("string", "error", "prompts longer than the context: error, or cut from the left"),
 }  # fmt: skip
 
 DATA = ("dataset", "data_dir", "user_column", "item_column", "rating_column", "time_column",
         "max_bad_share", "item_metadata", "fold", "split", "split_seed", "test_share",
         "valid_share", "valid_seed", "positive_threshold", "negative_threshold")  # fmt: skip
-TEXT = ("item_profiles", "user_profiles", "max_missing_share", "encoder", "encoder_max_tokens")
+TEXT = ("item_profiles", "user_profiles", "max_missing_share", "encoder", "encoder_max_tokens",
+        "encoder_prompt")  # fmt: skip
 RUN = ("preset", "set", "seed", "workdir")
 EVALUATE = ("protocol", "ks", "bootstrap", "evaluate_memory_mb")
 
@@ -113,6 +139,8 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   warnings.formatwarning = lambda message, *_: str(message)
   # Orbax logs whole tracebacks; what users can mend is told in one line.
   logging.getLogger("absl").setLevel(logging.CRITICAL)
+  # Else transformers tells every user that PyTorch is missing, which is as it should be.
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
   try:
     main()
   except InputError as error:
@@ -129,6 +157,11 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     _fail(f"{error.filename or 'files'}: {error.strerror or error}", 1)
   except MemoryError:
     _fail("out of memory; lower --set batch_size=… or --evaluate_memory_mb", 1)
+  except RuntimeError as error:
+    # JAX's own error for a device without room; others are ours to mend and keep their traceback.
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    _fail(f"out of device memory: {str(error).splitlines()[0]}", 1)
 
 
 def _fail(message: str, code: int) -> None:
@@ -194,6 +227,17 @@ def label(config: Config) -> str:
   data = config.data
   kind = data.split if data.split != "random" and (not data.fold or data.split == "kfold") else ""
   return " ".join(filter(None, (pathlib.Path(data.dataset).name, kind, data.fold)))
+
+
+def keep_compiled_programs() -> None:
+  """Compiled programs go to the user's cache, so that a second start does not compile again."""
+  import jax
+
+  from gatrec_jax.runs import cache_dir
+
+  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def say(line: str) -> None:

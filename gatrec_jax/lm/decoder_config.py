@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.pooling import read_json
+from gatrec_jax.lm.files import read_json
 from gatrec_jax.lm.rope import ROPE_KINDS, Rope, yarn_attention_factor
 
 ACTIVATIONS = {

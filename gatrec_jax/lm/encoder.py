@@ -22,6 +22,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm import bert, pooling
+from gatrec_jax.lm.decoder import hidden_states
+from gatrec_jax.lm.decoder_config import DecoderConfig, is_decoder, read_decoder_config
+from gatrec_jax.lm.files import read_json
+from gatrec_jax.lm.load import read_params
 from gatrec_jax.lm.weights import load_params
 
 DTYPES = ("float32", "bfloat16")
@@ -39,7 +43,7 @@ class Encoder:
 
   Attributes:
     name: for people.
-    config: the encoder's shape.
+    config: the shape of the encoder, or of a decoder that serves as one.
     head: pooling and what follows.
     params: `{"encoder": …, "dense": …}`, arrays in `dtype` (those of dense layers float32).
     tokenizer: a `tokenizers.Tokenizer`.
@@ -52,7 +56,7 @@ class Encoder:
   """
 
   name: str
-  config: bert.EncoderConfig
+  config: bert.EncoderConfig | DecoderConfig
   head: pooling.Head
   params: Mapping[str, Any]
   tokenizer: Any
@@ -78,10 +82,19 @@ class EncodeStats:
     return self.texts / self.seconds if self.seconds > 0 else 0.0
 
 
-def load_encoder(folder: str | Path, *, dtype: str = "float32", name: str = "") -> Encoder:
-  """Loads a plain or a sentence-transformers folder.
+def load_encoder(
+  folder: str | Path, *, dtype: str = "float32", name: str = "", prompt: str | None = None
+) -> Encoder:
+  """Loads a plain or a sentence-transformers folder, of an encoder or of a decoder.
 
-  Args: folder: the model. dtype: `float32` or `bfloat16`. name: for people; the folder's if empty.
+  A decoder's vector of a text is that of its last token (as in Qwen3-Embedding), L2-normed, unless
+  the folder's modules say otherwise.
+
+  Args:
+    folder: the model.
+    dtype: `float32` or `bfloat16`.
+    name: for people; the folder's if empty.
+    prompt: put before every text, such as an instruction; None for the folder's own.
   Raises: InputError for anything missing, damaged, of a wrong shape or not supported.
   """
   if dtype not in DTYPES:
@@ -90,20 +103,23 @@ def load_encoder(folder: str | Path, *, dtype: str = "float32", name: str = "") 
   if not folder.is_dir():
     raise InputError(f"{folder}: no such folder")
   modules = pooling.read_modules(folder)
-  config = bert.read_config(modules.transformer)
+  config = _read_config(modules.transformer)
   tokenizer = load_tokenizer(modules.transformer)
   if tokenizer.get_vocab_size() > config.vocabulary:
     raise InputError(
       f"{modules.transformer}: the tokenizer has {tokenizer.get_vocab_size()} tokens, "
       f"config.json a vocab_size of {config.vocabulary}; they belong to different models"
     )
-  params = load_params(
-    modules.transformer,
-    bert.weight_rules(config),
-    dtype=dtype,
-    renames=bert.RENAMES,
-    unused=bert.UNUSED,
-  )
+  if isinstance(config, DecoderConfig):
+    params = read_params(modules.transformer, config, dtype=dtype, head=False)
+  else:
+    params = load_params(
+      modules.transformer,
+      bert.weight_rules(config),
+      dtype=dtype,
+      renames=bert.RENAMES,
+      unused=bert.UNUSED,
+    )
   width = config.width * len(modules.head.modes)
   for layer in modules.dense:
     if layer["kernel"].shape[0] != width:
@@ -118,10 +134,10 @@ def load_encoder(folder: str | Path, *, dtype: str = "float32", name: str = "") 
     params={"encoder": params, "dense": modules.dense},
     tokenizer=tokenizer,
     padding_id=_padding_id(tokenizer, config),
-    max_tokens=config.max_tokens,
+    max_tokens=config.context if isinstance(config, DecoderConfig) else config.max_tokens,
     dimension=width,
     dtype=dtype,
-    prompt=modules.prompt,
+    prompt=modules.prompt if prompt is None else prompt,
     lower_case=modules.lower_case,
   )
 
@@ -285,7 +301,7 @@ def embed_tokens(
   ids: jax.Array,
   lengths: jax.Array,
   *,
-  config: bert.EncoderConfig,
+  config: bert.EncoderConfig | DecoderConfig,
   head: pooling.Head,
   dtype: str,
 ) -> jax.Array:
@@ -294,8 +310,11 @@ def embed_tokens(
   Args: params: as in `Encoder`. ids: [B, T] int32. lengths: [B] int32, at least 1.
   Returns: [B, D] float32.
   """
-  model = bert.EncoderModel(config, jnp.dtype(dtype))
-  hidden = model.apply({"params": params["encoder"]}, ids, lengths)
+  if isinstance(config, DecoderConfig):
+    hidden = hidden_states(params["encoder"], ids, config=config, lengths=lengths)
+  else:
+    model = bert.EncoderModel(config, jnp.dtype(dtype))
+    hidden = model.apply({"params": params["encoder"]}, ids, lengths)
   return pooling.pool(hidden, lengths, head=head, dense=params["dense"])
 
 
@@ -342,8 +361,18 @@ def _finished(rows: np.ndarray, vectors: jax.Array) -> tuple[np.ndarray, np.ndar
   return rows, np.asarray(vectors)[: len(rows)]
 
 
-def _padding_id(tokenizer: Any, config: bert.EncoderConfig) -> int:
+def _read_config(folder: Path) -> bert.EncoderConfig | DecoderConfig:
+  path = folder / "config.json"
+  fields = read_json(path) if path.is_file() else {}
+  if isinstance(fields, dict) and is_decoder(fields):
+    return read_decoder_config(folder)
+  return bert.read_config(folder)
+
+
+def _padding_id(tokenizer: Any, config: bert.EncoderConfig | DecoderConfig) -> int:
   """Any id will do, as padding is masked; this one keeps the positions of RoBERTa right."""
+  if isinstance(config, DecoderConfig):
+    return config.pad
   if config.padding_index is not None:
     return config.padding_index
   return tokenizer.token_to_id("[PAD]") or 0

@@ -296,16 +296,16 @@ def _run(
   most = int(np.asarray(state.limits).max())
   step = 1
   while True:
-    done = np.array(state.done)
     if tails:
       tokens, emitted = np.asarray(state.tokens), np.asarray(state.emitted)
+      stopped = np.zeros(loop.group.batch, bool)
       for place, row in enumerate(loop.group.rows):
-        fresh, stopped = tails[row].feed(tokens[place, : emitted[place]].tolist())
-        done[place] |= stopped
+        fresh, stopped[place] = tails[row].feed(tokens[place, : emitted[place]].tolist())
         if fresh and on_text is not None:
           on_text(row, fresh)
-      state = state.replace(done=jax.device_put(done, state.done.sharding))
-    if done.all() or step >= most:
+      # Not put on a device by hand: that would make it another kind of argument, to compile for.
+      state = state.replace(done=state.done | stopped)
+    if bool(state.done.all()) or step >= most:
       return np.asarray(state.tokens), np.asarray(state.emitted)
     step = min(most, step + STEPS_AT_ONCE) if tails else most
     state = loop.decode(state, step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder_config import is_decoder
+from gatrec_jax.lm.files import read_json
 from gatrec_jax.lm.weights import Rule, load_params
 
 # In the order in which sentence-transformers joins them where several are set.
@@ -65,13 +66,18 @@ class Modules:
 
 
 def read_modules(folder: Path) -> Modules:
-  """Reads `modules.json` and what it names; without one: mean pooling and L2.
+  """Reads `modules.json` and what it names.
+
+  Without one: L2 over the mean of the tokens, or over the last token of a decoder, which is the
+  only one that has seen the whole text.
 
   Raises: InputError naming the file and the module or pooling that is not supported.
   """
   path = folder / "modules.json"
   if not path.is_file():
-    return Modules(transformer=folder, head=Head(), dense=(), prompt="", lower_case=False)
+    decodes = is_decoder(_optional_json(folder / "config.json"))
+    head = Head(modes=("lasttoken" if decodes else "mean",))
+    return Modules(transformer=folder, head=head, dense=(), prompt="", lower_case=False)
   entries = read_json(path)
   try:
     parts = [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries]
@@ -133,16 +139,6 @@ def pool(
       product = jnp.dot(vectors, layer["kernel"], precision=jax.lax.Precision.HIGHEST)
       vectors = DENSE_ACTIVATIONS[step](product + layer.get("bias", 0.0))
   return vectors
-
-
-def read_json(path: Path) -> Any:
-  """The file's content. Raises: InputError where it is missing or not JSON."""
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError:
-    raise InputError(f"{path}: not found") from None
-  except (OSError, ValueError) as error:
-    raise InputError(f"{path}: not readable as JSON: {error}") from None
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.pooling import read_json
+from gatrec_jax.lm.files import read_json
 from gatrec_jax.lm.weights import weight_files
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -96,7 +96,11 @@ class HubError(InputError):
 
 
 def resolve_folder(
-  spec: str, *, flag: str, package: Callable[[], ModelFolder | None] | None = None
+  spec: str,
+  *,
+  flag: str,
+  package: Callable[[], ModelFolder | None] | None = None,
+  example: str = MINILM,
 ) -> ModelFolder:
   """Finds a model folder: a path, then the hub's cache, then `package`, then a download.
 
@@ -104,6 +108,7 @@ def resolve_folder(
     spec: a folder's path or a hub id.
     flag: the flag that gave it, for messages.
     package: finds an installed package that carries this model.
+    example: a hub id, for messages.
   Raises: HubError where only the hub could have served and did not; InputError for a bad path.
   """
   path = Path(spec).expanduser()
@@ -112,7 +117,7 @@ def resolve_folder(
       raise InputError(f"{flag}={spec}: the folder has no config.json; it is not a model folder")
     return ModelFolder(path, path.resolve().name, f"folder {path}")
   if path.is_file() or not HUB_ID.fullmatch(spec):
-    raise InputError(f"{flag}={spec}: neither a folder nor a hub id like {MINILM}")
+    raise InputError(f"{flag}={spec}: neither a folder nor a hub id like {example}")
   cached = _cached(spec)
   if cached is not None:
     return ModelFolder(cached, spec, f"hub cache {cached}")

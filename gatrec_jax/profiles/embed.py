@@ -104,6 +104,7 @@ def open_encoder(
   *,
   max_tokens: int = 256,
   dtype: str = "float32",
+  prompt: str = "",
 ) -> TextEncoder:
   """The encoder folder that `resolve_encoder` found, ready for use.
 
@@ -113,10 +114,13 @@ def open_encoder(
     source: what was found.
     max_tokens: longer texts are cut there.
     dtype: `float32` or `bfloat16`, of the arithmetic; vectors are float32.
+    prompt: put before every text; "" for the folder's own.
   """
   from gatrec_jax.lm import encoder as neural
 
-  model = neural.load_encoder(source.folder, dtype=dtype, name=source.name)
+  model = neural.load_encoder(
+    source.folder, dtype=dtype, name=source.name, prompt=prompt or None
+  )
 
   def encode_batches(texts: Sequence[str]) -> Iterator[Batch]:
     ids, truncated = neural.tokenize(model, texts, max_tokens=max_tokens)
@@ -124,7 +128,7 @@ def open_encoder(
       yield rows, vectors, truncated[rows]
 
   limit = min(max_tokens, model.max_tokens)
-  settings = f"{source.content_hash} {limit} {dtype}"
+  settings = f"{source.content_hash} {limit} {dtype}" + (f" {prompt}" if prompt else "")
   return TextEncoder(
     name=source.name,
     where=source.where,

@@ -134,6 +134,7 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
     _FORMAT, origin, runs.file_digest(workdir / "profiles" / "items.jsonl"),
     runs.file_digest(workdir / "profiles" / "users.jsonl"), source.content_hash,
     config.text.encoder_max_tokens, config.text.encoder_dtype,
+    *filter(None, [config.text.encoder_prompt]),
   )  # fmt: skip
 
   runs.require_same_origin(workdir, "text vectors", inputs)
@@ -234,7 +235,10 @@ def texts_of_new_users(
 
 def _open(config: Config, source: EncoderSource) -> TextEncoder:
   return open_encoder(
-    source, max_tokens=config.text.encoder_max_tokens, dtype=config.text.encoder_dtype
+    source,
+    max_tokens=config.text.encoder_max_tokens,
+    dtype=config.text.encoder_dtype,
+    prompt=config.text.encoder_prompt,
   )
 
 

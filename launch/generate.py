@@ -1,0 +1,180 @@
+"""Continues prompts with a local language model, in JAX alone.
+
+  python -m launch.generate --llm=FOLDER --prompt="Once upon a time" --max_tokens=200
+  python -m launch.generate --llm=FOLDER --prompts_file=prompts.txt --temperature=0.8 --json_out=F
+  python -m launch.generate --llm=FOLDER --interactive
+
+Text goes to the output as it comes, then what it took: tokens/s of the prompts (prefill) and of new
+tokens (decode), compile time apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from launch import common
+
+if TYPE_CHECKING:
+  from collections.abc import Sequence
+
+  from gatrec_jax.lm.generate import Generation, Speed
+  from gatrec_jax.lm.load import LanguageModel
+
+common.define(
+  "llm", "lora", "dtype", "quantize", "attention", "mesh", "prompt", "prompts_file", "interactive",
+  "chat", "system", "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
+  "stop", "choice", "schema", "batch_size", "truncate", "seed", "json_out", seed="0",
+)  # fmt: skip
+
+
+def main() -> None:
+  """Flags -> model and prompts -> text."""
+  import sys
+
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.lm.generate import Speed, generate, warm_up
+  from gatrec_jax.lm.open import open_decoder
+  from gatrec_jax.lm.prompts import as_text, is_chat, read_prompts
+
+  flags = {name: common.FLAGS[name].value for name in common.FLAGS}
+  given = [name for name in ("prompt", "prompts_file", "interactive") if common.FLAGS[name].present]
+  if len(given) != 1:
+    raise InputError("give one of --prompt, --prompts_file and --interactive")
+  prompts = read_prompts(flags["prompts_file"]) if given == ["prompts_file"] else [flags["prompt"]]
+  common.keep_compiled_programs()
+  model = open_decoder(
+    flags["llm"], dtype=flags["dtype"], quantize=flags["quantize"], attention=flags["attention"],
+    mesh=flags["mesh"],
+  )  # fmt: skip
+  print(
+    f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters, "
+    f"{model.dtype}, attention {model.attention}",
+    file=sys.stderr,
+  )
+  settings = _settings(model, flags)
+  if given == ["interactive"]:
+    return _converse(model, flags, settings)
+  chat = is_chat(flags["chat"], model.tokenizer)
+  texts, templated = zip(
+    *(as_text(model.tokenizer, one, chat=chat, system=flags["system"]) for one in prompts),
+    strict=True,
+  )
+  if len(set(templated)) > 1:
+    raise InputError("--prompts_file: has both plain prompts and messages; give --chat=true")
+  settings["special_tokens"] = not templated[0]
+  seconds = warm_up(model, texts, **settings)
+  speed, single = Speed(), len(texts) == 1
+  answers = generate(
+    model, texts, seed=flags["seed"], stop=flags["stop"], speed=speed,
+    on_text=(lambda _, text: print(text, end="", flush=True)) if single else None, **settings,
+  )  # fmt: skip
+  if single:
+    print("" if model.tokenizer is not None else _ids(answers[0]))
+  else:
+    for number, answer in enumerate(answers, 1):
+      print(f"--- {number}\n{answer.text if model.tokenizer is not None else _ids(answer)}")
+  cut = sum(answer.truncated for answer in answers)
+  if cut:
+    print(f"{cut} tokens were cut from the left of prompts", file=sys.stderr)
+  print(f"\n{speed.line()}; compiling and first run {seconds:.1f} s")
+  if flags["json_out"]:
+    _write(flags["json_out"], prompts, answers, speed, seconds)
+
+
+def _settings(model: LanguageModel, flags: dict[str, object]) -> dict[str, object]:
+  """What `generate` and `warm_up` take alike."""
+  import pathlib
+
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.lm.constrain import choices
+  from gatrec_jax.lm.files import read_json
+  from gatrec_jax.lm.lora import load_lora
+  from gatrec_jax.lm.sampling import Sampling
+  from gatrec_jax.lm.schema import json_schema
+
+  names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+  settings = {name: flags[name] for name in ("max_tokens", "truncate", "batch_size")}
+  settings["sampling"] = Sampling(**{name: flags[name] for name in names})
+  if flags["choice"] and flags["schema"]:
+    raise InputError("--choice and --schema: give one of them")
+  if (flags["choice"] or flags["schema"]) and model.tokenizer is None:
+    raise InputError(f"--llm={flags['llm']}: has no tokenizer, which --choice and --schema need")
+  vocabulary = {"vocabulary": model.config.vocabulary, "eos": model.eos}
+  if flags["choice"]:
+    settings["constraint"] = choices(model.tokenizer, flags["choice"], **vocabulary)
+  if flags["schema"]:
+    schema = read_json(pathlib.Path(flags["schema"]))
+    settings["constraint"] = json_schema(model.tokenizer, schema, **vocabulary)
+  if flags["lora"]:
+    settings["lora"] = load_lora(flags["lora"], model.config)
+  return settings
+
+
+def _converse(
+  model: LanguageModel, flags: dict[str, object], settings: dict[str, object]
+) -> None:
+  """Reads prompts until the input ends or says /quit; /new forgets the conversation."""
+  import sys
+
+  from gatrec_jax.lm.generate import Speed, generate
+  from gatrec_jax.lm.prompts import as_text, is_chat
+
+  chat = is_chat(flags["chat"], model.tokenizer)
+  messages: list[dict[str, str]] = []
+  print("an empty line asks nothing, /new forgets, /quit ends", file=sys.stderr)
+  turn = 0
+  while True:
+    print("> ", end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line or line.strip() == "/quit":
+      return
+    if not line.strip():
+      continue
+    if line.strip() == "/new":
+      messages = []
+      continue
+    asked = [*messages, {"role": "user", "content": line.rstrip("\n")}]
+    prompt = asked if chat else line.rstrip("\n")
+    text, templated = as_text(model.tokenizer, prompt, chat=chat, system=flags["system"])
+    speed = Speed()
+    # A conversation that outgrows the context loses its beginning instead of ending.
+    own = settings | {"special_tokens": not templated, "truncate": "left"}
+    answer = generate(
+      model, [text], seed=flags["seed"] + turn, stop=flags["stop"], speed=speed,
+      on_text=lambda _, new: print(new, end="", flush=True), **own,
+    )[0]  # fmt: skip
+    print(flush=True)
+    print(speed.line(), file=sys.stderr)
+    if chat:
+      messages = [*asked, {"role": "assistant", "content": answer.text}]
+    turn += 1
+
+
+def _ids(answer: Generation) -> str:
+  return " ".join(map(str, answer.tokens))
+
+
+def _write(
+  path: str,
+  prompts: Sequence[object],
+  answers: Sequence[Generation],
+  speed: Speed,
+  seconds: float,
+) -> None:
+  import dataclasses
+  import pathlib
+
+  from gatrec_jax.runs import environment, write_json
+
+  rows = [
+    {"prompt": prompt, **dataclasses.asdict(answer)}
+    for prompt, answer in zip(prompts, answers, strict=True)
+  ]
+  times = dataclasses.asdict(speed) | {"compile_seconds": seconds}
+  write_json(
+    pathlib.Path(path), {"answers": rows, "speed": times, "environment": environment()}
+  )
+
+
+if __name__ == "__main__":
+  common.run(main, __doc__)
