@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ import jax.numpy as jnp
 from gatrec_jax.errors import InputError
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "pallas")
-# Queries are taken in blocks: a block needs only the keys before its end, and its scores stay in
-# a CPU's cache.
-QUERY_BLOCK = 256
+# Queries are taken in blocks, as a block needs only the keys before its end. Not in too many, since
+# each is compiled on its own.
+QUERY_BLOCK = 128
+MOST_BLOCKS = 8
 MASKED = -1e30  # finite, so that a row that sees nothing gives numbers and not NaN
 
 
@@ -98,12 +100,42 @@ def self_attention(
     return flash_attention(
       query, key, value, lengths, scale=scale, window=window, softcap=softcap
     )
+  settings = {"window": window, "scale": scale, "softcap": softcap}
+  arrays = (query, key, value, lengths, segments)
+  if query.shape[0] == 1 or query.shape[1] < QUERY_BLOCK:
+    return _in_blocks(*arrays, **settings)
+
+  def row_by_row(*arrays: jax.Array | None) -> jax.Array:
+    def one(row: tuple[jax.Array | None, ...]) -> jax.Array:
+      return _in_blocks(*jax.tree.map(lambda array: array[None], row), **settings)[0]
+
+    return jax.lax.map(one, arrays)
+
+  # The scores of one row stay in a CPU's cache: half the time at 8 rows of 512 tokens.
+  return jax.lax.platform_dependent(
+    *arrays, cpu=row_by_row, default=functools.partial(_in_blocks, **settings)
+  )
+
+
+def _in_blocks(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  lengths: jax.Array,
+  segments: jax.Array | None,
+  *,
+  window: int | None,
+  scale: float,
+  softcap: float | None,
+) -> jax.Array:
+  """`self_attention` in plain operations, block of queries by block."""
   length = query.shape[1]
   by_head = (0, 2, 1, 3)
   key, value = key.transpose(by_head), value.transpose(by_head)
+  size = QUERY_BLOCK * max(1, -(-length // (QUERY_BLOCK * MOST_BLOCKS)))
   blocks = []
-  for start in range(0, length, QUERY_BLOCK):
-    end = min(start + QUERY_BLOCK, length)
+  for start in range(0, length, size):
+    end = min(start + size, length)
     first = 0 if window is None else max(0, start - window + 1)
     rows, columns = jnp.arange(start, end)[:, None], jnp.arange(first, end)[None, :]
     visible = columns <= rows

@@ -192,6 +192,9 @@ class Builder:
     self.edges[START] = self.edges[start]
     self.accepting[START] = self.accepting[start]
     self.distance[START] = self.distance[start]
+    if start == len(self.edges) - 1 and start > START:  # Nothing leads to the state made last.
+      for values in (self.edges, self.accepting, self.distance):
+        values.pop()
     degree = np.array([len(edges) for edges in self.edges], np.int32)
     width = next(
       (

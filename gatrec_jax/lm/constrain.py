@@ -132,30 +132,33 @@ def min_tokens(automaton: Automaton, start: int = START) -> int:
 
 def accepts(automaton: Automaton, tokens: Sequence[int], start: int = START) -> bool:
   """Whether these tokens are a complete run (eos only where the text could go on). On the host."""
+  arrays = {name: np.asarray(getattr(automaton, name)) for name in ARRAYS}
+  needed, next_dense = arrays["needed"], arrays["next_dense"]
+  columns = [arrays[name] for name in ("first", "degree", "row", "base", "limit")]
   node, used = start, 0
-  needed = np.asarray(automaton.needed)
   for token in tokens:
     if not 0 <= token < automaton.vocabulary:
       return False
-    limit, row = int(automaton.limit[node]), int(automaton.row[node])
-    first, degree = int(automaton.first[node]), int(automaton.degree[node])
-    value = int(automaton.next_dense[row, token]) if row >= 0 else -1
-    if limit >= 0 and value >= 0:
-      used += value // UTF8_STATES
-      node = int(automaton.base[node]) + value % UTF8_STATES
-      index = UTF8_STATES * used + value % UTF8_STATES
+    first, degree, row, base, limit = (int(column[node]) for column in columns)
+    dense = int(next_dense[row, token]) if row >= 0 else -1
+    if limit >= 0 and dense >= 0:
+      used += dense // UTF8_STATES
+      node = base + dense % UTF8_STATES
+      index = UTF8_STATES * used + dense % UTF8_STATES
       if index >= needed.shape[1] or needed[limit, index] >= FAR:
         return False
       continue
-    if limit >= 0 and needed[limit, UTF8_STATES * used + node - int(automaton.base[node])]:
+    if limit >= 0 and needed[limit, UTF8_STATES * used + node - base]:
       return False
-    if row < 0 or limit >= 0:
-      listed = np.asarray(automaton.edge_token[first : first + degree]).tolist()
-      value = int(automaton.edge_next[first + listed.index(token)]) if token in listed else -1
-    if value < 0:
+    listed = np.flatnonzero(arrays["edge_token"][first : first + degree] == token)
+    if len(listed):
+      node = int(arrays["edge_next"][first + listed[0]])
+    elif dense >= 0:
+      node = dense
+    else:
       return False
-    node, used = value, 0
-  return bool(automaton.accepting[node])
+    used = 0
+  return bool(arrays["accepting"][node])
 
 
 def token_trie(

@@ -117,7 +117,8 @@ def generate(
     seed: of the draws; prompt i has keys of its own, whatever the batch size.
     stop: an answer ends before the first of these strings.
     constraint: what may be drawn (`lm.constrain`, `lm.schema`); one, or one for each prompt.
-    truncate: prompts longer than the context are an `error`, or lose tokens from the `left`.
+    truncate: prompts longer than the context are an `error`, or prompts lose tokens from the
+      `left` until `max_tokens`, at most half the context, have room.
     special_tokens: whether the tokenizer adds its own; False for prompts from `render_chat`.
     batch_size: prompts side by side.
     lora: low-rank additions to the weights.
@@ -145,7 +146,7 @@ def generate(
     prefilled = time.perf_counter()
     tails = {}
     if model.tokenizer is not None and (stop or on_text):
-      tails = {row: TextTail(model.tokenizer, sequences[row], stop) for row in group.rows}
+      tails = {row: TextTail(model.spelling, sequences[row], stop) for row in group.rows}
     tokens, emitted = _run(loop, state, tails, on_text)
     ended = time.perf_counter()
     for place, row in enumerate(group.rows):
@@ -331,10 +332,7 @@ def _prepared(
     ids = encode_prompt(
       model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens
     )
-    if any(not 0 <= token < model.config.vocabulary for token in ids):
-      raise InputError(
-        f"prompt {row + 1}: a token id is not in 0 … {model.config.vocabulary - 1}"
-      )
+    require_ids(model, ids, what=f"prompt {row + 1}")
     kept = ids
     if len(ids) >= context and truncate == "error":
       raise InputError(
@@ -342,11 +340,18 @@ def _prepared(
         "needs room; shorten it, or --truncate=left"
       )
     if truncate == "left":
-      kept = truncated_left(ids, max(1, context - limits[row]), bos=model.bos)
+      # An answer may ask for more than there is; half of the context stays the prompt's.
+      kept = truncated_left(ids, context - min(limits[row], context // 2), bos=model.bos)
     sequences.append(kept)
     cuts.append(len(ids) - len(kept))
     limits[row] = min(limits[row], context - len(kept))
   return sequences, cuts, limits
+
+
+def require_ids(model: LanguageModel, ids: Sequence[int], *, what: str) -> None:
+  """Raises InputError where an id is none of the model's, which the device would not notice."""
+  if any(not 0 <= token < model.config.vocabulary for token in ids):
+    raise InputError(f"{what}: a token id is not in 0 … {model.config.vocabulary - 1}")
 
 
 def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[int]:
@@ -385,11 +390,13 @@ def _union(
 
 
 def _require_cache(model: LanguageModel, group: _Group) -> None:
+  where = jax.tree.leaves(model.params)[0].sharding.addressable_devices
   needed = cache_bytes(model.config, rows=group.batch, slots=group.slots, dtype=model.dtype)
   require_memory(
     needed,
     what=f"a cache of {group.batch} rows of {group.slots} tokens",
     remedy="lower --batch_size or --max_tokens, or shorten the prompts",
+    devices=list(where),
   )
 
 
@@ -404,10 +411,10 @@ def _finished(
 ) -> Generation:
   finish = "complete" if constrained else "length"
   if drawn and drawn[-1] in model.eos:
-    drawn, finish = drawn[:-1], "eos"
+    drawn, finish = drawn[:-1], finish if constrained else "eos"
   text = ""
   if model.tokenizer is not None:
-    drawn, text, stopped = cut_at_stop(model.tokenizer, prompt, drawn, stop)
+    drawn, text, stopped = cut_at_stop(model.spelling, prompt, drawn, stop)
     finish = "stop" if stopped else finish
   return Generation(text, tuple(drawn), finish, len(prompt), cut)
 

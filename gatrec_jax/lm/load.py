@@ -135,6 +135,7 @@ def load_decoder(
     what=f"{folder}: weights ({dtype}{', int8' if quantize == 'int8' else ''}) and a cache of "
     f"{slots} tokens",
     remedy="take --dtype=bfloat16, --quantize=int8, a smaller model or more devices",
+    devices=None if mesh is None else mesh.local_devices,
   )
   params = read_params(
     folder, config, dtype=dtype, quantize=quantize, mesh=mesh, rules=rules, head=True

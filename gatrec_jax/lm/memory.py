@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -12,9 +13,12 @@ from gatrec_jax.errors import InputError
 SPARE_SHARE = 0.05  # left to everything else
 
 
-def available_bytes() -> int | None:
-  """Memory that is free for arrays, over all local devices; None where nobody says."""
-  devices = jax.local_devices()
+def available_bytes(devices: Sequence[jax.Device] | None = None) -> int | None:
+  """Memory that is free for arrays, over all of `devices`; None where nobody says.
+
+  Args: devices: of this process; None for the one that arrays go to by default.
+  """
+  devices = devices or jax.local_devices()[:1]
   if devices[0].platform != "cpu":
     stats = [device.memory_stats() for device in devices]
     if not all(stats):
@@ -25,9 +29,11 @@ def available_bytes() -> int | None:
   return min(known) if known else None
 
 
-def require_memory(needed: int, *, what: str, remedy: str) -> None:
-  """Raises InputError with both figures where `needed` bytes are not there."""
-  free = available_bytes()
+def require_memory(
+  needed: int, *, what: str, remedy: str, devices: Sequence[jax.Device] | None = None
+) -> None:
+  """Raises InputError with both figures where `needed` bytes are not there on `devices`."""
+  free = available_bytes(devices)
   if free is not None and needed > free * (1 - SPARE_SHARE):
     raise InputError(
       f"{what} need about {gibibytes(needed)}, {gibibytes(free)} are free; {remedy}"

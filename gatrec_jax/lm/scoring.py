@@ -19,7 +19,7 @@ from gatrec_jax.lm.chat import encode_prompt
 from gatrec_jax.lm.decode import prompt_cache
 from gatrec_jax.lm.decoder import Batch, Lora, Params, hidden_states, logits_of, run_decoder
 from gatrec_jax.lm.decoder_config import DecoderConfig
-from gatrec_jax.lm.generate import bucket, plan, rows_sharding, truncated_left
+from gatrec_jax.lm.generate import bucket, plan, require_ids, rows_sharding, truncated_left
 from gatrec_jax.lm.load import LanguageModel
 from gatrec_jax.lm.token_bytes import spell
 
@@ -106,6 +106,7 @@ def score_labels(
   """
   if isinstance(labels, np.ndarray):
     ids = labels.astype(np.int32)
+    require_ids(model, ids.tolist(), what="labels")
   else:
     ids = label_tokens(model, labels, leading_space=leading_space)
   context = model.config.context
@@ -153,6 +154,8 @@ def score_continuations(
     ids = [
       spell(model.spelling, text) if isinstance(text, str) else list(text) for text in texts
     ]
+    for one in (prefix, *ids):
+      require_ids(model, one, what=f"prompt {number}")
     if not all(ids):
       raise InputError(f"prompt {number}: a continuation is empty")
     longest = len(prefix) + max(map(len, ids), default=0)
@@ -262,6 +265,7 @@ def _fitting(
   model: LanguageModel, prompt: Prompt, most: int, special_tokens: bool, truncate_left: bool
 ) -> list[int]:
   ids = encode_prompt(model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens)
+  require_ids(model, ids, what="a prompt")
   if len(ids) > most and not truncate_left:
     raise InputError(f"a prompt has {len(ids)} tokens, the model's context is {most}; shorten it")
   return truncated_left(ids, most, bos=model.bos)

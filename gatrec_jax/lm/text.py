@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-  from transformers import PreTrainedTokenizerBase
+from gatrec_jax.lm.token_bytes import Spelling, write
 
-# Tokens of the prompt that are decoded together with the answer: how a token reads, with a space in
-# front or not, depends on what stands before it.
-LEAD = 8
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose bytes have not all come yet
 
 
-def answer_text(
-  tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], tokens: Sequence[int]
-) -> str:
-  """The text that `tokens` add behind `prompt`, special tokens left out."""
-  lead = list(prompt[-LEAD:])
-  before = tokenizer.decode(lead, skip_special_tokens=True)
-  return tokenizer.decode([*lead, *tokens], skip_special_tokens=True)[len(before) :]
+def answer_text(spelling: Spelling, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+  """The text that `tokens` add behind `prompt`, special tokens left out.
+
+  It is made of the tokens' bytes. A tokenizer's `decode` takes bytes that follow each other for one
+  piece, and gives all of its characters up where the last one is cut off, or the first.
+  """
+  text = write(spelling.table, tokens)
+  if not text.startswith(" ") or any(spelling.table[token] for token in prompt):
+    return text
+  # At the very beginning of a text SentencePiece tokenizers have a space that is not meant.
+  first = next(token for token in tokens if spelling.table[token])
+  decoded = spelling.tokenizer.decode([first])
+  return text[1:] if decoded == write(spelling.table, [first])[1:] else text
 
 
 def first_stop(text: str, stop: Sequence[str]) -> int | None:
@@ -30,7 +31,7 @@ def first_stop(text: str, stop: Sequence[str]) -> int | None:
 
 
 def cut_at_stop(
-  tokenizer: PreTrainedTokenizerBase,
+  spelling: Spelling,
   prompt: Sequence[int],
   tokens: Sequence[int],
   stop: Sequence[str],
@@ -40,11 +41,11 @@ def cut_at_stop(
   Tokens are kept as long as their text lies wholly before the stop string.
   """
   tokens = list(tokens)
-  text = answer_text(tokenizer, prompt, tokens)
+  text = answer_text(spelling, prompt, tokens)
   place = first_stop(text, stop)
   if place is None:
     return tokens, text, False
-  while tokens and len(answer_text(tokenizer, prompt, tokens)) > place:
+  while tokens and len(answer_text(spelling, prompt, tokens)) > place:
     tokens.pop()
   return tokens, text[:place], True
 
@@ -55,15 +56,13 @@ class TextTail:
   Held back are characters whose bytes are not all there, and beginnings of stop strings.
   """
 
-  def __init__(
-    self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], stop: Sequence[str]
-  ) -> None:
-    self._tokenizer, self._prompt, self._stop = tokenizer, list(prompt[-LEAD:]), stop
+  def __init__(self, spelling: Spelling, prompt: Sequence[int], stop: Sequence[str]) -> None:
+    self._spelling, self._prompt, self._stop = spelling, list(prompt), stop
     self._given = 0
 
   def feed(self, tokens: Sequence[int]) -> tuple[str, bool]:
     """Args: tokens: all of the answer so far. Returns: what is new and sure; whether it ended."""
-    text = answer_text(self._tokenizer, self._prompt, tokens)
+    text = answer_text(self._spelling, self._prompt, tokens)
     place = first_stop(text, self._stop)
     if place is None:
       sure = len(text.rstrip(UNFINISHED))

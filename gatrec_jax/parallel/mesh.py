@@ -29,7 +29,7 @@ def make_mesh(
 ) -> Mesh:
   """A (data, tensor) mesh.
 
-  Args: data, tensor: devices along each axis. devices: which; None for the first local ones.
+  Args: data, tensor: devices along each axis. devices: which; None for the first of all.
   Raises: InputError where there are too few.
   """
   devices = list(devices if devices is not None else jax.devices())
