@@ -27,8 +27,9 @@ class Checkpoints:
     import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers
 
-    def value(metrics: dict[str, float]) -> float:
-      return metrics["value"]
+    def value(metrics: dict[str, float]) -> tuple[float, float]:
+      # Of equal values the earlier is the better, as for those who stop when nothing improves.
+      return metrics["value"], -metrics.get("epoch", 0.0)
 
     keep = checkpoint_managers.AnyPreservationPolicy(
       [checkpoint_managers.LatestN(1), checkpoint_managers.BestN(get_metric_fn=value, n=1)]
@@ -64,7 +65,7 @@ class Checkpoints:
     ocp = self._ocp
     items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
     args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))
-    self._manager.save(epoch, args=args, metrics={"value": value})
+    self._manager.save(epoch, args=args, metrics={"value": value, "epoch": float(epoch)})
 
   def latest(self) -> int | None:
     """The last saved epoch, None where there is none."""

@@ -40,6 +40,18 @@ def test_best_among_negative_values(tmp_path):
   store.close()
 
 
+def test_of_equal_values_the_earlier_is_the_best_and_is_kept(tmp_path):
+  store = Checkpoints(tmp_path / "c")
+  for epoch, value in ((1, 0.5), (2, 0.5), (10, 0.5), (11, 0.4)):
+    store.save(epoch, trees(epoch), value=value, meta={})
+  store.close()
+  again = Checkpoints(tmp_path / "c")
+  assert (again.latest(), again.best()) == (11, 1)
+  restored, _ = again.restore(1, jax.eval_shape(lambda: trees(0)))
+  np.testing.assert_array_equal(restored["params"]["w"], 1.0)
+  again.close()
+
+
 def test_empty(tmp_path):
   store = Checkpoints(tmp_path / "c")
   assert store.latest() is None and store.best() is None
