@@ -231,6 +231,8 @@ def union(automata: Sequence[Automaton]) -> tuple[Automaton, jax.Array]:
     named = " and ".join(f"V={v} eos={list(eos)}" for v, eos in sorted(kinds))
     raise InputError(f"automata of different vocabularies cannot be united: {named}")
   parts = list({id(automaton): automaton for automaton in automata}.values())
+  if len(parts) == 1:
+    return parts[0], jnp.full(len(automata), START, jnp.int32)
   columns = max(part.needed.shape[1] for part in parts)
   joined: dict[str, list[np.ndarray]] = {}
   dense: dict[bytes, int] = {}
