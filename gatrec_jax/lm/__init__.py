@@ -1,6 +1,38 @@
-"""Language models in Flax from Hugging Face folders, without torch."""
+"""Language models in Flax from Hugging Face folders, without torch: encoders and decoders."""
 
+from gatrec_jax.lm.chat import render_chat
+from gatrec_jax.lm.constrain import Automaton, choices, token_trie, union
+from gatrec_jax.lm.decoder import Lora, forward, hidden_states, init_params, parameter_count
+from gatrec_jax.lm.decoder_config import DecoderConfig, decoder_config, read_decoder_config
 from gatrec_jax.lm.encoder import Encoder, EncodeStats, encode, load_encoder
+from gatrec_jax.lm.export import export_folder
+from gatrec_jax.lm.finetune import Finetuned, finetune
+from gatrec_jax.lm.finetune_step import FinetuneConfig
+from gatrec_jax.lm.generate import Generation, Speed, generate, warm_up
+from gatrec_jax.lm.load import LanguageModel, load_decoder
+from gatrec_jax.lm.lora import init_lora, load_lora, merge_lora, save_lora
+from gatrec_jax.lm.objectives import label_cross_entropy, listnet, next_token, ranknet, softmax
+from gatrec_jax.lm.open import open_decoder
+from gatrec_jax.lm.packing import CompletionExample, LabelExample
+from gatrec_jax.lm.quantize import quantize_params
+from gatrec_jax.lm.sampling import Sampling
+from gatrec_jax.lm.schema import json_schema
+from gatrec_jax.lm.scoring import (
+  label_tokens,
+  score_continuations,
+  score_labels,
+  single_token_labels,
+)
+from gatrec_jax.lm.small import build_small
 from gatrec_jax.lm.source import EncoderSource, resolve_encoder
 
-__all__ = ["EncodeStats", "Encoder", "EncoderSource", "encode", "load_encoder", "resolve_encoder"]
+__all__ = [
+  "Automaton", "CompletionExample", "DecoderConfig", "EncodeStats", "Encoder", "EncoderSource",
+  "FinetuneConfig", "Finetuned", "Generation", "LabelExample", "LanguageModel", "Lora", "Sampling",
+  "Speed", "build_small", "choices", "decoder_config", "encode", "export_folder", "finetune",
+  "forward", "generate", "hidden_states", "init_lora", "init_params", "json_schema",
+  "label_cross_entropy", "label_tokens", "listnet", "load_decoder", "load_encoder", "load_lora",
+  "merge_lora", "next_token", "open_decoder", "parameter_count", "quantize_params", "ranknet",
+  "read_decoder_config", "render_chat", "resolve_encoder", "save_lora", "score_continuations",
+  "score_labels", "single_token_labels", "softmax", "token_trie", "union", "warm_up",
+]  # fmt: skip

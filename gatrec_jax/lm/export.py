@@ -18,8 +18,8 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder import compute_dtype
 from gatrec_jax.lm.decoder_config import DecoderConfig, decoder_config
 from gatrec_jax.lm.decoder_weights import weight_rules
+from gatrec_jax.lm.files import read_json
 from gatrec_jax.lm.load import LanguageModel
-from gatrec_jax.lm.pooling import read_json
 
 MARK_NAME = "gatrec_export.json"  # tells a folder that may be replaced from any other
 DTYPES = ("float32", "bfloat16", "float16")

@@ -25,7 +25,7 @@ from gatrec_jax.lm.finetune_step import (
   train_step,
 )
 from gatrec_jax.lm.load import LanguageModel
-from gatrec_jax.lm.lora import count_params
+from gatrec_jax.lm.lora import count_params, merge_lora
 from gatrec_jax.lm.memory import require_memory
 from gatrec_jax.lm.objectives import Objective, label_cross_entropy, next_token
 from gatrec_jax.lm.packing import (
@@ -62,6 +62,12 @@ class Finetuned:
   lora: Lora | None
   history: list[dict[str, float]]
   best_step: int
+
+  def merged(self) -> LanguageModel:
+    """The model with the adapters added to its weights, ready for `export_folder`."""
+    if self.lora is None:
+      return self.model
+    return dataclasses.replace(self.model, params=merge_lora(self.model.params, self.lora))
 
 
 def finetune(

@@ -16,7 +16,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder import Lora
 from gatrec_jax.lm.decoder_config import DecoderConfig
 from gatrec_jax.lm.decoder_weights import weight_rules
-from gatrec_jax.lm.pooling import read_json
+from gatrec_jax.lm.files import read_json
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"

@@ -20,7 +20,6 @@ from gatrec_jax.lm.export import export_folder
 from gatrec_jax.lm.finetune import CompletionExample, FinetuneConfig, LabelExample, finetune
 from gatrec_jax.lm.finetune_step import Recipe, init_state, make_optimizer, train_step
 from gatrec_jax.lm.load import load_decoder
-from gatrec_jax.lm.lora import merge_lora
 from gatrec_jax.lm.packing import label_rows, one_per_row, pack
 
 # After 1 a b comes b a and the end.
@@ -87,7 +86,7 @@ def test_merged_and_exported_weights_give_the_same_logits(model, adapted, tmp_pa
   tokens = jnp.array([[1, 5, 8, 8, 5, 2]])
   beside = forward(model.params, tokens, config=model.config, lora=tuned.lora)
   assert np.abs(beside - forward(model.params, tokens, config=model.config)).max() > 0.1
-  merged = dataclasses.replace(model, params=merge_lora(model.params, tuned.lora))
+  merged = tuned.merged()
   np.testing.assert_allclose(
     forward(merged.params, tokens, config=model.config), beside, atol=1e-5
   )
