@@ -96,6 +96,14 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "schema": ("string", None, "JSON schema file; the answer is JSON that fits it"),
   "batch_size": ("integer", 8, "prompts side by side"),
   "truncate": ("string", "error", "prompts longer than the context: error, or cut from the left"),
+  "suite": ("string", "lm", "what to measure: lm"),
+  "peer_python": ("string", None, "a Python that has torch and transformers, to measure them too"),
+  "random_shape": ("string", "0.5b", "without --llm, of the random weights: 0.5b, tiny"),
+  "prompt_tokens": ("integer", 512, "random ids in a prompt"),
+  "batch_sizes": ("list", ["1", "8"], "prompts side by side, comma-separated"),
+  "continuations": ("integer", 20, "how many follow one prompt when they are scored"),
+  "repeats": ("integer", 3, "measured runs; their median counts"),
+  "markdown": ("boolean", False, "print the table as Markdown too"),
 }  # fmt: skip
 
 DATA = ("dataset", "data_dir", "user_column", "item_column", "rating_column", "time_column",

@@ -38,7 +38,7 @@ class Lora:
 
 
 class Embedding(nn.Module):
-  """Token ids to vectors, from a table that may be int8."""
+  """Token ids to vectors."""
 
   vocabulary: int
   width: int
@@ -46,9 +46,6 @@ class Embedding(nn.Module):
   @nn.compact
   def __call__(self, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """tokens: [B, T] int32. Returns: [B, T, D] in `dtype`."""
-    if self.has_variable("params", "kernel_int8"):
-      rows = self.get_variable("params", "kernel_int8")[tokens].astype(dtype)
-      return rows * self.get_variable("params", "kernel_scale")[tokens][..., None].astype(dtype)
     init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
     return self.param("embedding", init, (self.vocabulary, self.width))[tokens].astype(dtype)
 
@@ -208,10 +205,9 @@ def logits_of(params: Params, hidden: jax.Array, *, config: DecoderConfig) -> ja
   Args: params: of the model. hidden: [..., D]. config: the shape.
   Returns: [..., V] float32.
   """
-  table = dict(params["embed"] if config.tied else params["head"])
-  if "embedding" in table:
-    table = {"kernel": table["embedding"]}
-  logits = _head(config).apply({"params": table}, hidden.astype(compute_dtype(params)))
+  kernel = params["embed"]["embedding"] if config.tied else params["head"]["kernel"]
+  hidden = hidden.astype(compute_dtype(params))
+  logits = _head(config).apply({"params": {"kernel": kernel}}, hidden)
   cap = config.final_softcap
   return logits if cap is None else cap * jnp.tanh(logits / cap)
 

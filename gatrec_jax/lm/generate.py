@@ -133,7 +133,7 @@ def generate(
     raise InputError("a stop string is empty")
   if stop and model.tokenizer is None:
     raise InputError("stop strings need a tokenizer; the model folder has none")
-  automaton, starts = _union(constraint, len(sequences), limits, model.config.vocabulary)
+  automaton, starts = _union(model, constraint, limits)
   sampler = make_sampler(sampling)
   keys = jax.random.split(jax.random.key(seed), max(1, len(sequences)))
   results: list[Generation | None] = [None] * len(sequences)
@@ -181,7 +181,7 @@ def warm_up(
   """Compiles all that `generate` with these arguments will run. Returns: seconds."""
   begun = time.perf_counter()
   sequences, _, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
-  automaton, starts = _union(constraint, len(sequences), limits, model.config.vocabulary)
+  automaton, starts = _union(model, constraint, limits)
   keys = jax.random.split(jax.random.key(0), max(1, len(sequences)))
   shapes = {
     (group.batch, group.length, group.room): group
@@ -365,12 +365,12 @@ def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[in
 
 
 def _union(
+  model: LanguageModel,
   constraint: Automaton | Sequence[Automaton] | None,
-  count: int,
   limits: Sequence[int],
-  vocabulary: int,
 ) -> tuple[Automaton | None, jax.Array | None]:
   """One automaton for all rows, and where each of them starts."""
+  count, vocabulary = len(limits), model.config.vocabulary
   if constraint is None or count == 0:
     return None, None
   automata = [constraint] * count if isinstance(constraint, Automaton) else list(constraint)
@@ -380,6 +380,11 @@ def _union(
     if automaton.vocabulary != vocabulary:
       raise InputError(
         f"a constraint was made for {automaton.vocabulary} tokens, the model has {vocabulary}"
+      )
+    if set(automaton.eos) != set(model.eos):
+      raise InputError(
+        f"a constraint was made with end tokens {list(automaton.eos)}, the model has "
+        f"{list(model.eos)}; make it with eos=model.eos"
       )
     if (least := min_tokens(automaton)) > limit:
       raise InputError(

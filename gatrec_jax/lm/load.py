@@ -205,7 +205,7 @@ def _lifted(tree: dict[str, Any]) -> dict[str, Any]:
   for name, value in tree.items():
     if isinstance(value, dict):
       value = _lifted(value)
-      if "kernel_int8" in value and name in ("kernel", "embedding"):
+      if name == "kernel":
         out |= value
         continue
     out[name] = value

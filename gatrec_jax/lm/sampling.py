@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from gatrec_jax.errors import InputError
 
 MASKED = -1e30  # a logit that is never drawn; finite, so that sums of it stay numbers
+COLDEST = 1e-6  # below it, logits divided by the temperature would leave float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ def make_sampler(sampling: Sampling) -> Sampler:
     top_p=jnp.float32(sampling.top_p if sampling.top_p < 1 else jnp.inf),
     min_p=jnp.float32(sampling.min_p),
     repetition_penalty=jnp.float32(sampling.repetition_penalty),
-    greedy=sampling.temperature == 0,
+    greedy=sampling.temperature < COLDEST,
     cuts=sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0,
     penalises=sampling.repetition_penalty != 1,
   )
@@ -121,7 +122,8 @@ def draw(
   if sampler.penalises:
     logits = penalise(logits, seen, sampler.repetition_penalty)
   if allowed is not None:
-    logits = jnp.where(allowed, logits, MASKED)
+    # A heavy penalty must not bring what is allowed below what is not.
+    logits = jnp.where(allowed, jnp.maximum(logits, MASKED / 2), MASKED)
   if sampler.greedy:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
   logits = logits / sampler.temperature

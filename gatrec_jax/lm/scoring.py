@@ -24,8 +24,8 @@ from gatrec_jax.lm.load import LanguageModel
 from gatrec_jax.lm.token_bytes import spell
 
 Prompt = str | Sequence[int]
-# Logits of all positions of a batch take B · T · V floats; this many rows · tokens at once.
-TOKENS_AT_ONCE = 2048
+# Logits of all positions of a batch take B · T · V floats; so many bytes of them at once.
+LOGIT_BYTES = 256 * 2**20
 
 
 def label_tokens(
@@ -180,7 +180,7 @@ def _behind_prefix(
   last, cache = _prefix(model.params, tokens, lengths, attention=model.attention, **shared)
   longest = max(map(len, ids))
   width = bucket(longest)
-  size = max(1, TOKENS_AT_ONCE // width)
+  size = max(1, LOGIT_BYTES // (4 * model.config.vocabulary * width))
   for start in range(0, len(ids), size):
     part = ids[start : start + size]
     # Few shapes: a full batch, or the next power of two.

@@ -1,0 +1,1 @@
+"""Other implementations of what this library does, each in a process of its own."""
