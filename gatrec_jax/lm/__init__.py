@@ -1,5 +1,6 @@
 """Language models in Flax from Hugging Face folders, without torch: encoders and decoders."""
 
+from gatrec_jax.lm import objectives
 from gatrec_jax.lm.chat import render_chat
 from gatrec_jax.lm.constrain import Automaton, choices, token_trie, union
 from gatrec_jax.lm.decoder import Lora, forward, hidden_states, init_params, parameter_count
@@ -11,7 +12,6 @@ from gatrec_jax.lm.finetune_step import FinetuneConfig
 from gatrec_jax.lm.generate import Generation, Speed, generate, warm_up
 from gatrec_jax.lm.load import LanguageModel, load_decoder
 from gatrec_jax.lm.lora import init_lora, load_lora, merge_lora, save_lora
-from gatrec_jax.lm.objectives import label_cross_entropy, listnet, next_token, ranknet, softmax
 from gatrec_jax.lm.open import open_decoder
 from gatrec_jax.lm.packing import CompletionExample, LabelExample
 from gatrec_jax.lm.quantize import quantize_params
@@ -31,8 +31,8 @@ __all__ = [
   "FinetuneConfig", "Finetuned", "Generation", "LabelExample", "LanguageModel", "Lora", "Sampling",
   "Speed", "build_small", "choices", "decoder_config", "encode", "export_folder", "finetune",
   "forward", "generate", "hidden_states", "init_lora", "init_params", "json_schema",
-  "label_cross_entropy", "label_tokens", "listnet", "load_decoder", "load_encoder", "load_lora",
-  "merge_lora", "next_token", "open_decoder", "parameter_count", "quantize_params", "ranknet",
-  "read_decoder_config", "render_chat", "resolve_encoder", "save_lora", "score_continuations",
-  "score_labels", "single_token_labels", "softmax", "token_trie", "union", "warm_up",
+  "label_tokens", "load_decoder", "load_encoder", "load_lora", "merge_lora", "objectives",
+  "open_decoder", "parameter_count", "quantize_params", "read_decoder_config", "render_chat",
+  "resolve_encoder", "save_lora", "score_continuations", "score_labels", "single_token_labels",
+  "token_trie", "union", "warm_up",
 ]  # fmt: skip
