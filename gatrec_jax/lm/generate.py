@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +9,6 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.cache import cache_bytes
@@ -18,6 +16,7 @@ from gatrec_jax.lm.chat import encode_prompt
 from gatrec_jax.lm.constrain import Automaton, min_tokens, start_state, union
 from gatrec_jax.lm.decode import Decoding, decode, prefill
 from gatrec_jax.lm.decoder import Lora
+from gatrec_jax.lm.groups import Group, plan, require_ids, rows_sharding, truncated_left
 from gatrec_jax.lm.load import LanguageModel
 from gatrec_jax.lm.memory import require_memory
 from gatrec_jax.lm.sampling import Sampler, Sampling, make_sampler
@@ -25,7 +24,6 @@ from gatrec_jax.lm.text import TextTail, cut_at_stop
 
 # Between two looks at the text, where somebody reads along or a stop string may come.
 STEPS_AT_ONCE = 16
-SMALLEST_BUCKET = 16
 TRUNCATIONS = ("error", "left")
 # Who reads along: (row of the prompt, new text of it).
 OnText = Callable[[int, str], None]
@@ -74,20 +72,6 @@ class Speed:
       f"({prefill_rate:.1f} tokens/s), decode {self.new_tokens} tokens in "
       f"{self.decode_seconds:.3f} s ({decode_rate:.1f} tokens/s)"
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Group:
-  """Prompts that run side by side: their rows, and the shapes of the compiled programs."""
-
-  rows: tuple[int, ...]
-  batch: int
-  length: int
-  room: int
-
-  @property
-  def slots(self) -> int:
-    return self.length + self.room
 
 
 def generate(
@@ -195,42 +179,13 @@ def warm_up(
   return time.perf_counter() - begun
 
 
-def plan(
-  lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8
-) -> list[_Group]:
-  """Which prompts run together, in which shapes: like lengths beside each other, few shapes.
-
-  Args: lengths: tokens of each prompt. limits: new tokens of each. batch_size: rows at most.
-  Raises: InputError for a batch_size below 1.
-  """
-  if batch_size < 1:
-    raise InputError(f"--batch_size={batch_size}: must be at least 1")
-  order = sorted(range(len(lengths)), key=lambda row: (bucket(lengths[row]), row))
-  groups = []
-  for start in range(0, len(order), batch_size):
-    rows = tuple(order[start : start + batch_size])
-    batch = 1 << (len(rows) - 1).bit_length()
-    length = bucket(max(lengths[row] for row in rows))
-    room = bucket(max(limits[row] for row in rows))
-    groups.append(_Group(rows, min(batch, batch_size), length, room))
-  return groups
-
-
-def bucket(length: int) -> int:
-  """The next of 16, 24, 32, 48, 64, 96, 128, …: at most a third of a shape is padding."""
-  sizes = [SMALLEST_BUCKET]
-  while sizes[-1] < length:
-    sizes.append(sizes[-1] * 3 // 2 if len(sizes) % 2 else sizes[-2] * 2)
-  return sizes[bisect.bisect_left(sizes, length)]
-
-
 class _Loop:
   """The two compiled programs, with all that stays the same for a group."""
 
   def __init__(
     self,
     model: LanguageModel,
-    group: _Group,
+    group: Group,
     sampler: Sampler,
     automaton: Automaton | None,
     lora: Lora | None,
@@ -278,16 +233,6 @@ class _Loop:
     return decode(
       self.model.params, state, jnp.int32(until), prompt_slots=self.group.length, **self.shared
     )
-
-
-def rows_sharding(model: LanguageModel, rows: int) -> NamedSharding | None:
-  """Rows over the `data` axis where the weights lie on a mesh that has one and it divides them."""
-  sharding = jax.tree.leaves(model.params)[0].sharding
-  if not isinstance(sharding, NamedSharding):
-    return None
-  size = sharding.mesh.shape.get("data", 1)
-  axis = "data" if "data" in sharding.mesh.shape and rows % size == 0 else None
-  return NamedSharding(sharding.mesh, PartitionSpec(axis))
 
 
 def _run(
@@ -348,22 +293,6 @@ def _prepared(
   return sequences, cuts, limits
 
 
-def require_ids(model: LanguageModel, ids: Sequence[int], *, what: str) -> None:
-  """Raises InputError where an id is none of the model's, which the device would not notice."""
-  if any(not 0 <= token < model.config.vocabulary for token in ids):
-    raise InputError(f"{what}: a token id is not in 0 … {model.config.vocabulary - 1}")
-
-
-def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[int]:
-  """The last `most` ids; a BOS token at the front stays there."""
-  ids = list(ids)
-  if len(ids) <= most:
-    return ids
-  if ids[0] == bos and most > 1:
-    return [ids[0], *ids[len(ids) - most + 1 :]]
-  return ids[len(ids) - most :]
-
-
 def _union(
   model: LanguageModel,
   constraint: Automaton | Sequence[Automaton] | None,
@@ -394,7 +323,7 @@ def _union(
   return union(automata)
 
 
-def _require_cache(model: LanguageModel, group: _Group) -> None:
+def _require_cache(model: LanguageModel, group: Group) -> None:
   where = jax.tree.leaves(model.params)[0].sharding.addressable_devices
   needed = cache_bytes(model.config, rows=group.batch, slots=group.slots, dtype=model.dtype)
   require_memory(

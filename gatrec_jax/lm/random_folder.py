@@ -12,7 +12,7 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder_config import decoder_config
 from gatrec_jax.lm.decoder_weights import weight_rules
-from gatrec_jax.lm.pooling import read_json
+from gatrec_jax.lm.files import read_json
 
 _QWEN = {
   "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",

@@ -19,7 +19,7 @@ from gatrec_jax.lm.chat import encode_prompt
 from gatrec_jax.lm.decode import prompt_cache
 from gatrec_jax.lm.decoder import Batch, Lora, Params, hidden_states, logits_of, run_decoder
 from gatrec_jax.lm.decoder_config import DecoderConfig
-from gatrec_jax.lm.generate import bucket, plan, require_ids, rows_sharding, truncated_left
+from gatrec_jax.lm.groups import bucket, plan, require_ids, rows_sharding, truncated_left
 from gatrec_jax.lm.load import LanguageModel
 from gatrec_jax.lm.token_bytes import spell
 

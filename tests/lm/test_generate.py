@@ -17,7 +17,8 @@ from gatrec_jax.lm.cache import Cache, with_room
 from gatrec_jax.lm.constrain import token_trie
 from gatrec_jax.lm.decode import decode, prefill, prompt_cache
 from gatrec_jax.lm.decoder import Batch, forward, logits_of, run_decoder
-from gatrec_jax.lm.generate import Speed, bucket, generate, plan, warm_up
+from gatrec_jax.lm.generate import Speed, generate, warm_up
+from gatrec_jax.lm.groups import bucket, plan
 from gatrec_jax.lm.load import LanguageModel, load_decoder
 from gatrec_jax.lm.sampling import Sampling
 
