@@ -31,6 +31,7 @@ def main() -> None:
   flags = {name: common.FLAGS[name].value for name in common.FLAGS}
   if flags["suite"] not in SUITES:
     raise InputError(f"--suite={flags['suite']}: not one of {', '.join(SUITES)}")
+  common.require_writable("json_out")
   results = run_lm(read_settings(flags), say=common.say)
   grid = table(results)
   text = markdown_grid(*grid)

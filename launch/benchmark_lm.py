@@ -108,8 +108,9 @@ def run_lm(settings: Settings, *, say: Callable[[str], None]) -> Json:
     needed = settings.prompt_tokens + max(settings.max_tokens, CONTINUATION_TOKENS)
     if needed > config.context:
       raise InputError(
-        f"--prompt_tokens={settings.prompt_tokens}: with what follows {needed} tokens, the model's "
-        f"context is {config.context}"
+        f"--prompt_tokens={settings.prompt_tokens}: {needed} tokens with the answer, and the "
+        f"model's context is {config.context}; --prompt_tokens="
+        f"{config.context - needed + settings.prompt_tokens} fits"
       )
     # Before this process takes the device: on an accelerator there is one for all of them.
     say("compiling, in two fresh processes")

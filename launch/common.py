@@ -55,7 +55,7 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "encoder": ("string", None, "folder, hub id, minilm, lexical, auto (auto)"),
   "encoder_max_tokens": ("integer", None, "longer texts are cut there (256)"),
   "encoder_prompt": ("string", None, "an instruction put before every text (the encoder's own)"),
-  "seed": ("integer", None, "of parameters, negatives and dropout (0)"),
+  "seed": ("integer", None, "of parameters, negatives, dropout and drawn tokens (0)"),
   "workdir": ("string", None, "the run folder (runs/<dataset>[-<fold>]-<preset>-<seed>; "
               "quickstart: runs/quickstart-<encoder>-<seed>)"),
   "protocol": ("string", None, "full, judged, both (full)"),
@@ -80,7 +80,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "attention": ("string", "auto", "of prompts: auto, xla, cudnn, pallas"),
   "mesh": ("string", "1x1", "devices as data x tensor: 2x4 cuts batches in 2 and matrices in 4"),
   "prompt": ("string", None, "the text to continue; empty for the bare BOS token"),
-  "prompts_file": ("string", None, "one prompt a line; or .jsonl with a prompt or messages a line"),
+  "prompts_file": ("string", None, "one prompt a line, an empty line being an empty prompt; or "
+                   ".jsonl with a prompt or messages a line"),
   "interactive": ("boolean", False, "ask for prompt after prompt; with a chat template, converse"),
   "chat": ("string", "auto", "whether prompts are messages of a user, put through the chat "
            "template: true, false, auto (where the folder has one)"),
@@ -93,7 +94,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "repetition_penalty": ("float", 1.0, "above 1 makes tokens that are there already less likely"),
   "stop": ("multi_string", [], "an answer ends before this text; may be repeated"),
   "choice": ("multi_string", [], "the answer is this text or one of the others; repeat it"),
-  "schema": ("string", None, "JSON schema file; the answer is JSON that fits it"),
+  "schema": ("string", None, "JSON schema file; the answer is JSON that fits it (objects, strings, "
+             "enums, bounded integers, booleans, arrays with maxItems)"),
   "batch_size": ("integer", 8, "prompts side by side"),
   "truncate": ("string", "error", "prompts longer than the context: error, or cut from the left"),
   "suite": ("string", "lm", "what to measure: lm"),
@@ -182,7 +184,8 @@ def _help(doc: str) -> str:
   for name in sorted(n for n in FLAGS if n in _TABLE):
     text, default = _TABLE[name][2], FLAGS[name].default
     if default not in (None, []):
-      text += f" ({','.join(default) if isinstance(default, list) else default})"
+      shown = f" ({','.join(default) if isinstance(default, list) else default})"
+      text = text.removesuffix(shown) + shown
     lines += textwrap.wrap(
       f"--{name}: {text}", width=98, initial_indent="  ", subsequent_indent="      "
     )
@@ -235,6 +238,22 @@ def label(config: Config) -> str:
   data = config.data
   kind = data.split if data.split != "random" and (not data.fold or data.split == "kfold") else ""
   return " ".join(filter(None, (pathlib.Path(data.dataset).name, kind, data.fold)))
+
+
+def require_writable(flag: str) -> None:
+  """Before the work: raises InputError where the file that the flag names could not be written."""
+  import pathlib
+
+  from gatrec_jax.errors import InputError
+
+  value = FLAGS[flag].value
+  if not value:
+    return
+  path = pathlib.Path(value)
+  if path.is_dir():
+    raise InputError(f"--{flag}={value}: is a folder; name a file")
+  if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+    raise InputError(f"--{flag}={value}: its folder is not there, or cannot be written to")
 
 
 def keep_compiled_programs() -> None:

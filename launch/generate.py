@@ -29,18 +29,28 @@ common.define(
 
 def main() -> None:
   """Flags -> model and prompts -> text."""
+  import pathlib
   import sys
 
   from gatrec_jax.errors import InputError
+  from gatrec_jax.lm.files import read_json
   from gatrec_jax.lm.generate import Speed, generate, warm_up
   from gatrec_jax.lm.open import open_decoder
   from gatrec_jax.lm.prompts import as_text, is_chat, read_prompts
+  from gatrec_jax.lm.sampling import Sampling
 
   flags = {name: common.FLAGS[name].value for name in common.FLAGS}
   given = [name for name in ("prompt", "prompts_file", "interactive") if common.FLAGS[name].present]
   if len(given) != 1:
     raise InputError("give one of --prompt, --prompts_file and --interactive")
   prompts = read_prompts(flags["prompts_file"]) if given == ["prompts_file"] else [flags["prompt"]]
+  # What can be refused without the model is refused before it is loaded.
+  common.require_writable("json_out")
+  names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+  sampling = Sampling(**{name: flags[name] for name in names})
+  if flags["choice"] and flags["schema"]:
+    raise InputError("--choice and --schema: give one of them")
+  schema = read_json(pathlib.Path(flags["schema"])) if flags["schema"] else None
   common.keep_compiled_programs()
   model = open_decoder(
     flags["llm"], dtype=flags["dtype"], quantize=flags["quantize"], attention=flags["attention"],
@@ -51,10 +61,13 @@ def main() -> None:
     f"{model.dtype}, attention {model.attention}",
     file=sys.stderr,
   )
-  settings = _settings(model, flags)
+  settings = {name: flags[name] for name in ("max_tokens", "truncate", "batch_size")}
+  settings |= {"sampling": sampling, **_from_model(model, flags, schema)}
   if given == ["interactive"]:
     return _converse(model, flags, settings)
   chat = is_chat(flags["chat"], model.tokenizer)
+  if flags["system"] and not chat and all(isinstance(one, str) for one in prompts):
+    raise InputError("--system: these prompts are no chat; --chat=true makes them one")
   texts, templated = zip(
     *(as_text(model.tokenizer, one, chat=chat, system=flags["system"]) for one in prompts),
     strict=True,
@@ -81,33 +94,21 @@ def main() -> None:
     _write(flags["json_out"], prompts, answers, speed, seconds)
 
 
-def _settings(model: LanguageModel, flags: dict[str, object]) -> dict[str, object]:
-  """What `generate` and `warm_up` take alike."""
-  import pathlib
-
-  from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.constrain import choices
-  from gatrec_jax.lm.files import read_json
+def _from_model(
+  model: LanguageModel, flags: dict[str, object], schema: dict[str, object] | None
+) -> dict[str, object]:
+  """What `generate` and `warm_up` take alike and needs the model: adapters, constraint."""
   from gatrec_jax.lm.lora import load_lora
-  from gatrec_jax.lm.sampling import Sampling
-  from gatrec_jax.lm.schema import json_schema
+  from gatrec_jax.lm.texts import answer_choices, answer_schema
 
-  names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-  settings = {name: flags[name] for name in ("max_tokens", "truncate", "batch_size")}
-  settings["sampling"] = Sampling(**{name: flags[name] for name in names})
-  if flags["choice"] and flags["schema"]:
-    raise InputError("--choice and --schema: give one of them")
-  if (flags["choice"] or flags["schema"]) and model.tokenizer is None:
-    raise InputError(f"--llm={flags['llm']}: has no tokenizer, which --choice and --schema need")
-  vocabulary = {"vocabulary": model.config.vocabulary, "eos": model.eos}
+  found: dict[str, object] = {}
   if flags["choice"]:
-    settings["constraint"] = choices(model.tokenizer, flags["choice"], **vocabulary)
-  if flags["schema"]:
-    schema = read_json(pathlib.Path(flags["schema"]))
-    settings["constraint"] = json_schema(model.tokenizer, schema, **vocabulary)
+    found["constraint"] = answer_choices(model, flags["choice"])
+  if schema is not None:
+    found["constraint"] = answer_schema(model, schema)
   if flags["lora"]:
-    settings["lora"] = load_lora(flags["lora"], model.config)
-  return settings
+    found["lora"] = load_lora(flags["lora"], model.config)
+  return found
 
 
 def _converse(
@@ -116,12 +117,16 @@ def _converse(
   """Reads prompts until the input ends or says /quit; /new forgets the conversation."""
   import sys
 
-  from gatrec_jax.lm.generate import Speed, generate
+  from gatrec_jax.lm.generate import Speed, generate, warm_up
   from gatrec_jax.lm.prompts import as_text, is_chat
 
   chat = is_chat(flags["chat"], model.tokenizer)
   messages: list[dict[str, str]] = []
-  print("an empty line asks nothing, /new forgets, /quit ends", file=sys.stderr)
+  print(
+    "an empty line asks nothing, /new forgets, /quit ends; what outgrows the context loses its "
+    "beginning",
+    file=sys.stderr,
+  )
   turn = 0
   while True:
     print("> ", end="", file=sys.stderr, flush=True)
@@ -137,14 +142,16 @@ def _converse(
     prompt = asked if chat else line.rstrip("\n")
     text, templated = as_text(model.tokenizer, prompt, chat=chat, system=flags["system"])
     speed = Speed()
-    # A conversation that outgrows the context loses its beginning instead of ending.
     own = settings | {"special_tokens": not templated, "truncate": "left"}
+    seconds = warm_up(model, [text], **own)
     answer = generate(
       model, [text], seed=flags["seed"] + turn, stop=flags["stop"], speed=speed,
       on_text=lambda _, new: print(new, end="", flush=True), **own,
     )[0]  # fmt: skip
     print(flush=True)
-    print(speed.line(), file=sys.stderr)
+    print(f"{speed.line()}; compiling and first run {seconds:.1f} s", file=sys.stderr)
+    if answer.truncated:
+      print(f"the first {answer.truncated} tokens had no room any more", file=sys.stderr)
     if chat:
       messages = [*asked, {"role": "assistant", "content": answer.text}]
     turn += 1

@@ -2,7 +2,7 @@
 
 from gatrec_jax.lm import objectives
 from gatrec_jax.lm.chat import render_chat
-from gatrec_jax.lm.constrain import Automaton, choices, token_trie, union
+from gatrec_jax.lm.constrain import Automaton, token_trie
 from gatrec_jax.lm.decoder import Lora, forward, hidden_states, init_params, parameter_count
 from gatrec_jax.lm.decoder_config import DecoderConfig, decoder_config, read_decoder_config
 from gatrec_jax.lm.encoder import Encoder, EncodeStats, encode, load_encoder
@@ -16,7 +16,6 @@ from gatrec_jax.lm.open import open_decoder
 from gatrec_jax.lm.packing import CompletionExample, LabelExample
 from gatrec_jax.lm.quantize import quantize_params
 from gatrec_jax.lm.sampling import Sampling
-from gatrec_jax.lm.schema import json_schema
 from gatrec_jax.lm.scoring import (
   label_tokens,
   score_continuations,
@@ -25,14 +24,15 @@ from gatrec_jax.lm.scoring import (
 )
 from gatrec_jax.lm.small import build_small
 from gatrec_jax.lm.source import EncoderSource, resolve_encoder
+from gatrec_jax.lm.texts import answer_choices, answer_schema, label_example, text_example
 
 __all__ = [
   "Automaton", "CompletionExample", "DecoderConfig", "EncodeStats", "Encoder", "EncoderSource",
-  "FinetuneConfig", "Finetuned", "Generation", "LabelExample", "LanguageModel", "Lora", "Sampling",
-  "Speed", "build_small", "choices", "decoder_config", "encode", "export_folder", "finetune",
-  "forward", "generate", "hidden_states", "init_lora", "init_params", "json_schema",
-  "label_tokens", "load_decoder", "load_encoder", "load_lora", "merge_lora", "objectives",
-  "open_decoder", "parameter_count", "quantize_params", "read_decoder_config", "render_chat",
-  "resolve_encoder", "save_lora", "score_continuations", "score_labels", "single_token_labels",
-  "token_trie", "union", "warm_up",
+  "FinetuneConfig", "Finetuned", "Generation", "LabelExample", "LanguageModel", "Lora",
+  "Sampling", "Speed", "answer_choices", "answer_schema", "build_small", "decoder_config",
+  "encode", "export_folder", "finetune", "forward", "generate", "hidden_states", "init_lora",
+  "init_params", "label_example", "label_tokens", "load_decoder", "load_encoder", "load_lora",
+  "merge_lora", "objectives", "open_decoder", "parameter_count", "quantize_params",
+  "read_decoder_config", "render_chat", "resolve_encoder", "save_lora", "score_continuations",
+  "score_labels", "single_token_labels", "text_example", "token_trie", "warm_up",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,18 +52,28 @@ def encode_prompt(
   Raises: InputError for text without a tokenizer, or an empty prompt where there is no BOS token.
   """
   if not isinstance(prompt, str):
+    require_list(prompt, "a prompt", "a text or token ids")
     ids = [int(token) for token in prompt]
   elif not prompt:
     ids = []
   elif tokenizer is None:
-    raise InputError("the model folder has no tokenizer; give token ids, or add a tokenizer.json")
+    raise InputError("the model folder has no tokenizer, which texts need: add a tokenizer.json")
+  elif any("\ud800" <= character <= "\udfff" for character in prompt):
+    raise InputError("the prompt is not UTF-8 text")
   else:
-    ids = list(tokenizer.encode(prompt, add_special_tokens=special_tokens))
+    # Not verbose: it would warn of long prompts, which are told of elsewhere.
+    ids = list(tokenizer(prompt, add_special_tokens=special_tokens, verbose=False)["input_ids"])
   if ids:
     return ids
   if bos is None:
     raise InputError("the prompt is empty and the model has no BOS token to begin with")
   return [bos]
+
+
+def require_list(values: object, what: str, wanted: str) -> None:
+  """Raises InputError where a list is needed; a lone text would be read letter by letter."""
+  if isinstance(values, str) or not isinstance(values, Iterable):
+    raise InputError(f"{what}: {values!r:.40} is given; {wanted} is needed")
 
 
 def render_chat(

@@ -34,6 +34,7 @@ from gatrec_jax.lm.automaton import (
   Builder,
   padded,
 )
+from gatrec_jax.lm.chat import require_list
 from gatrec_jax.lm.token_bytes import UTF8_STATES, make_spelling, spell
 
 if TYPE_CHECKING:
@@ -202,15 +203,16 @@ def choices(
   A leading space is the caller's: `" yes"` after `"Answer:"`, `"yes"` after `"Answer: "`.
   Raises: InputError for none, empty and repeated strings, and those that cannot be written.
   """
+  require_list(strings, "choices", "a list of texts")
   spelling = make_spelling(tokenizer, vocabulary=vocabulary, eos=eos)
   seen: dict[tuple[int, ...], int] = {}
   for place, string in enumerate(strings):
     if not string:
-      raise InputError(f"choice {place} is empty; each needs at least one character")
+      raise InputError(f"choice {place + 1} is empty; each needs at least one character")
     # Tokens write the exact bytes of their string, so only equal strings have equal tokens.
     other = seen.setdefault(tuple(spell(spelling, string)), place)
     if other != place:
-      raise InputError(f"choices {other} and {place} have the same tokens: {string!r}")
+      raise InputError(f"choices {other + 1} and {place + 1} have the same tokens: {string!r}")
   if not seen:
     raise InputError("no choices are given; at least one string is needed")
   return token_trie(list(seen), vocabulary=vocabulary, eos=eos)

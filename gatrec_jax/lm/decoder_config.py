@@ -174,8 +174,11 @@ def decoder_config(fields: Mapping[str, Any], *, where: str = "config.json") -> 
       "model, and --quantize=int8 for small memory"
     )
   known = {name: value for name, value in fields.items() if value is not None}
-  # None is a value where it switches something off, or says "as many as there are heads".
-  off = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
+  # None is a value where it says that there is none of something.
+  off = (
+    "sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "bos_token_id",
+    "eos_token_id",
+  )  # fmt: skip
   known |= {name: None for name in off if name in fields and fields[name] is None}
   defaults = dict(FAMILIES[family])
   if "num_key_value_heads" in fields and fields["num_key_value_heads"] is None:

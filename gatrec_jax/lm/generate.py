@@ -12,7 +12,7 @@ import numpy as np
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.cache import cache_bytes
-from gatrec_jax.lm.chat import encode_prompt
+from gatrec_jax.lm.chat import encode_prompt, require_list
 from gatrec_jax.lm.constrain import Automaton, min_tokens, start_state, union
 from gatrec_jax.lm.decode import Decoding, decode, prefill
 from gatrec_jax.lm.decoder import Lora
@@ -100,7 +100,8 @@ def generate(
     sampling: how tokens are drawn; the likeliest token by default.
     seed: of the draws; prompt i has keys of its own, whatever the batch size.
     stop: an answer ends before the first of these strings.
-    constraint: what may be drawn (`lm.constrain`, `lm.schema`); one, or one for each prompt.
+    constraint: what may be drawn, from `answer_choices`, `answer_schema` or `token_trie`; one, or
+      one for each prompt.
     truncate: prompts longer than the context are an `error`, or prompts lose tokens from the
       `left` until `max_tokens`, at most half the context, have room.
     special_tokens: whether the tokenizer adds its own; False for prompts from `render_chat`.
@@ -113,6 +114,7 @@ def generate(
     may be, or a cache that does not fit into memory.
   """
   sequences, cuts, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
+  require_list(stop, "stop", "a list of texts")
   if "" in stop:
     raise InputError("a stop string is empty")
   if stop and model.tokenizer is None:
@@ -265,6 +267,7 @@ def _prepared(
   special_tokens: bool,
 ) -> tuple[list[list[int]], list[int], list[int]]:
   """Token ids of every prompt, how many were cut off, and how many tokens may follow."""
+  require_list(prompts, "prompts", "a list of prompts")
   if truncate not in TRUNCATIONS:
     raise InputError(f"--truncate={truncate}: not one of {', '.join(TRUNCATIONS)}")
   limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
@@ -274,9 +277,12 @@ def _prepared(
     raise InputError(f"--max_tokens={min(limits)}: must be at least 1")
   context, sequences, cuts = model.config.context, [], []
   for row, prompt in enumerate(prompts):
-    ids = encode_prompt(
-      model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens
-    )
+    try:
+      ids = encode_prompt(
+        model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens
+      )
+    except InputError as error:
+      raise InputError(f"prompt {row + 1}: {error}") from None
     require_ids(model, ids, what=f"prompt {row + 1}")
     kept = ids
     if len(ids) >= context and truncate == "error":
@@ -306,6 +312,8 @@ def _union(
   if len(automata) != count:
     raise InputError(f"{len(automata)} constraints for {count} prompts")
   for row, (automaton, limit) in enumerate(zip(automata, limits, strict=True)):
+    if not isinstance(automaton, Automaton):
+      raise InputError(f"prompt {row + 1}: its constraint is {automaton!r:.40}, not an Automaton")
     if automaton.vocabulary != vocabulary:
       raise InputError(
         f"a constraint was made for {automaton.vocabulary} tokens, the model has {vocabulary}"

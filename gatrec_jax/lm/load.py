@@ -54,6 +54,10 @@ class LanguageModel:
   dtype: str = "float32"
   attention: str = "xla"
 
+  def __repr__(self) -> str:
+    size = f"{self.parameters / 1e6:.3g} M parameters"
+    return f"LanguageModel({self.name!r}, {self.config.family}, {size}, {self.dtype})"
+
   @property
   def bos(self) -> int | None:
     """The id that begins a text, None where the model has none."""
@@ -109,7 +113,7 @@ def load_decoder(
   """
   folder = Path(folder)
   if not folder.is_dir():
-    raise InputError(f"{folder}: no such folder")
+    raise InputError(f"{folder}: no such folder (open_decoder takes hub ids too)")
   if dtype not in DTYPES:
     raise InputError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
   if quantize not in QUANTIZATIONS:

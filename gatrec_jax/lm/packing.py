@@ -25,6 +25,11 @@ class CompletionExample:
   prompt: Sequence[int]
   completion: Sequence[int]
 
+  def __post_init__(self) -> None:
+    for name in ("prompt", "completion"):
+      if isinstance(getattr(self, name), str):
+        raise InputError(f"CompletionExample: its {name} is a text; use lm.text_example for texts")
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelExample:

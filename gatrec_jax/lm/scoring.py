@@ -15,7 +15,7 @@ import numpy as np
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.cache import Cache
-from gatrec_jax.lm.chat import encode_prompt
+from gatrec_jax.lm.chat import encode_prompt, require_list
 from gatrec_jax.lm.decode import prompt_cache
 from gatrec_jax.lm.decoder import Batch, Lora, Params, hidden_states, logits_of, run_decoder
 from gatrec_jax.lm.decoder_config import DecoderConfig
@@ -39,6 +39,7 @@ def label_tokens(
   Returns: [L] int32.
   Raises: InputError that lists every label that is not one token, and labels that share a token.
   """
+  require_list(labels, "labels", "a list of texts")
   if not labels:
     raise InputError("no labels are given")
   found: dict[int, str] = {}
@@ -55,7 +56,8 @@ def label_tokens(
   if problems:
     how = "with" if leading_space else "without"
     raise InputError(
-      f"labels must be one token each {how} a leading space: {'; '.join(problems)}"
+      f"labels must be one token each {how} a leading space: {'; '.join(problems)}; try "
+      f"leading_space={not leading_space}, or labels from single_token_labels"
     )
   return np.array(ids, np.int32)
 
@@ -104,6 +106,7 @@ def score_labels(
     lora: low-rank additions.
   Returns: [N, L] float32; a softmax over L gives the labels' probabilities among themselves.
   """
+  require_list(prompts, "prompts", "a list of prompts")
   if isinstance(labels, np.ndarray):
     ids = labels.astype(np.int32)
     require_ids(model, ids.tolist(), what="labels")
@@ -146,6 +149,9 @@ def score_continuations(
     the second to compare continuations of different lengths.
   Raises: InputError for an empty continuation, or one that does not fit into the context.
   """
+  require_list(prompts, "prompts", "a list of prompts")
+  for several in continuations:
+    require_list(several, "continuations", "a list of texts for each prompt")
   if len(prompts) != len(continuations):
     raise InputError(f"{len(continuations)} lists of continuations for {len(prompts)} prompts")
   results = []

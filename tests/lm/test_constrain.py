@@ -298,8 +298,8 @@ def test_choices_are_written_exactly(make, eos):
   ("strings", "message"),
   [
     ([], "no choices are given"),
-    (["a", ""], "choice 1 is empty"),
-    (["a", "b", "a"], "choices 0 and 2 have the same tokens: 'a'"),
+    (["a", ""], "choice 2 is empty"),
+    (["a", "b", "a"], "choices 1 and 3 have the same tokens: 'a'"),
   ],
 )
 def test_bad_choices_are_named(strings, message):

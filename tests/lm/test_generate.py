@@ -202,7 +202,7 @@ def test_without_a_tokenizer_ids_work():
   model = endless()
   (answer,) = generate(model, [[1, 4]], max_tokens=4, on_text=lambda row, text: 1 / 0)
   assert answer.text == "" and len(answer.tokens) == 4
-  with pytest.raises(InputError, match="no tokenizer; give token ids"):
+  with pytest.raises(InputError, match="has no tokenizer, which texts need"):
     generate(model, ["text"])
   with pytest.raises(InputError, match="stop strings need a tokenizer"):
     generate(model, [[1]], stop=["."])
