@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatrec_jax.errors import InputError
-from launch.peers.process import ROOT, Process
+from launch.benchmark_peers.process import ROOT, Process
 
 if TYPE_CHECKING:
   from gatrec_jax.lm.hardware import Rates
@@ -173,7 +173,7 @@ def _start_peer(python: str) -> Process:
   path = shutil.which(python)
   if path is None:
     raise InputError(f"--peer_python={python}: no such program; name a Python that has torch")
-  script = Path(__file__).parent / "peers" / "transformers_lm.py"
+  script = Path(__file__).parent / "benchmark_peers" / "transformers_lm.py"
   quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
   return Process([path, str(script)], what=f"--peer_python={python}", environment=quiet)
 
@@ -192,7 +192,7 @@ def _compile_twice(settings: Settings, folder: Path) -> Json:
       "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
     for name in ("cold", "cached"):
-      command = [sys.executable, "-m", "launch.peers.gatrec_lm"]
+      command = [sys.executable, "-m", "launch.benchmark_peers.gatrec_lm"]
       with Process(command, what="measuring compile time", environment=environment) as child:
         results[name] = child.ask("compile", **job)
   return results
