@@ -43,6 +43,8 @@ def main() -> None:
   given = [name for name in ("prompt", "prompts_file", "interactive") if common.FLAGS[name].present]
   if len(given) != 1:
     raise InputError("give one of --prompt, --prompts_file and --interactive")
+  if flags["interactive"] and flags["json_out"]:
+    raise InputError("--json_out: is not written with --interactive; leave it out")
   prompts = read_prompts(flags["prompts_file"]) if given == ["prompts_file"] else [flags["prompt"]]
   # What can be refused without the model is refused before it is loaded.
   common.require_writable("json_out")
@@ -63,11 +65,11 @@ def main() -> None:
   )
   settings = {name: flags[name] for name in ("max_tokens", "truncate", "batch_size")}
   settings |= {"sampling": sampling, **_from_model(model, flags, schema)}
-  if given == ["interactive"]:
-    return _converse(model, flags, settings)
   chat = is_chat(flags["chat"], model.tokenizer)
-  if flags["system"] and not chat and all(isinstance(one, str) for one in prompts):
+  if flags["system"] and not chat and not any(isinstance(one, list) for one in prompts):
     raise InputError("--system: these prompts are no chat; --chat=true makes them one")
+  if given == ["interactive"]:
+    return _converse(model, flags, settings, chat=chat)
   texts, templated = zip(
     *(as_text(model.tokenizer, one, chat=chat, system=flags["system"]) for one in prompts),
     strict=True,
@@ -112,15 +114,14 @@ def _from_model(
 
 
 def _converse(
-  model: LanguageModel, flags: dict[str, object], settings: dict[str, object]
+  model: LanguageModel, flags: dict[str, object], settings: dict[str, object], *, chat: bool
 ) -> None:
   """Reads prompts until the input ends or says /quit; /new forgets the conversation."""
   import sys
 
   from gatrec_jax.lm.generate import Speed, generate, warm_up
-  from gatrec_jax.lm.prompts import as_text, is_chat
+  from gatrec_jax.lm.prompts import as_text
 
-  chat = is_chat(flags["chat"], model.tokenizer)
   messages: list[dict[str, str]] = []
   print(
     "an empty line asks nothing, /new forgets, /quit ends; what outgrows the context loses its "

@@ -110,7 +110,8 @@ def finetune(
     objective=objective or (next_token if data.tokens else label_cross_entropy),
     total_steps=config.steps or config.epochs * data.steps_in(0),
     dtype=str(compute_dtype(model.params)),
-    attention="xla" if model.attention == "pallas" else model.attention,  # it has no gradient
+    # The kernel's backward pass is plain attention: there is nothing to win.
+    attention="xla" if model.attention == "pallas" else model.attention,
   )
   valid = data.collate(validation) if len(validation) else None
   if valid is not None and type(valid) is not type(data.rows(0)):

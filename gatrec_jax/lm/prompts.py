@@ -29,11 +29,12 @@ def read_prompts(path: str | Path) -> list[str | list[Message]]:
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, "strerror", None) or "not UTF-8 text"
     raise InputError(f"--prompts_file={path}: cannot be read ({reason})") from None
-  if not lines:
+  prompts: list[str | list[Message]] = list(lines)
+  if path.suffix == ".jsonl":
+    prompts = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+  if not prompts:
     raise InputError(f"--prompts_file={path}: holds no prompts")
-  if path.suffix != ".jsonl":
-    return list(lines)
-  return [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+  return prompts
 
 
 def _record(path: Path, number: int, line: str) -> str | list[Message]:

@@ -33,11 +33,6 @@ def quantize_array(array: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarra
   return rounded.astype(np.int8), scales.astype(np.float32)
 
 
-def dequantize_array(values: jax.Array, scales: jax.Array) -> jax.Array:
-  """The float32 matrix that int8 values [out, in] and scales [out] stand for."""
-  return values.astype(jnp.float32) * scales[:, None]
-
-
 def quantized_paths(config: DecoderConfig) -> frozenset[str]:
   """Paths of the parameters that become int8: the kernels of attention and MLP."""
   return frozenset(

@@ -41,10 +41,10 @@ def test_prints_text_and_speed_and_writes_them(place):
 def test_a_file_of_prompts_gives_each_what_it_gets_alone(place):
   (place / "prompts.txt").write_text("A film\nTwo brothers and a car\n\nsea")
   flags = ("--chat=false", "--max_tokens=5", "--truncate=left")
-  with_empty = launch("generate", LLM, "--prompts_file=prompts.txt", *flags, cwd=place)
-  if with_empty.returncode == 1:  # This folder has no BOS token for the empty line.
-    assert "BOS" in error_line(with_empty)
-    (place / "prompts.txt").write_text("A film\nTwo brothers and a car\nsea")
+  # The third line is empty, and this folder has no BOS token to stand for it.
+  with_empty = launch("generate", LLM, "--prompts_file=prompts.txt", *flags, cwd=place, check=1)
+  assert "prompt 3" in error_line(with_empty) and "BOS" in error_line(with_empty)
+  (place / "prompts.txt").write_text("A film\nTwo brothers and a car\nsea")
   answers = generated(place, "--prompts_file=prompts.txt", *flags)["answers"]
   alone = generated(place, "--prompt=Two brothers and a car", *flags)["answers"][0]
   assert alone["tokens"] == answers[1]["tokens"]

@@ -4,7 +4,6 @@ import functools
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,6 @@ from gatrec_jax.lm.decoder import forward
 from gatrec_jax.lm.generate import generate
 from gatrec_jax.lm.load import load_decoder, weight_bytes
 from gatrec_jax.lm.quantize import (
-  dequantize_array,
   quantize_array,
   quantize_params,
   quantized_paths,
@@ -49,7 +47,6 @@ def test_every_entry_is_off_by_half_a_scale_at_most(matrix):
   back = values.astype(np.float64) * scales[:, None]
   # Half a scale, and the rounding of the scale itself.
   assert (np.abs(back - matrix) <= scales[:, None] * (0.5 + 1e-4)).all()
-  np.testing.assert_allclose(dequantize_array(jnp.asarray(values), scales), back, rtol=1e-6)
   largest = np.abs(values.astype(int)).max(axis=1)
   assert (largest[scales > 0] == 127).all()
 
@@ -58,7 +55,7 @@ def test_rows_of_zeros_and_halves():
   values, scales = quantize_array(np.array([[0, 0, 0], [127, -127, 63.4], [0, 1, -0.25]]))
   np.testing.assert_array_equal(values, [[0, 0, 0], [127, -127, 63], [0, 127, -32]])
   np.testing.assert_allclose(scales, [0, 1, 1 / 127])
-  assert (np.asarray(dequantize_array(jnp.asarray(values), scales))[0] == 0).all()
+  assert (values[0] == 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
