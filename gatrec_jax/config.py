@@ -1,4 +1,4 @@
-"""Settings of a run: one frozen dataclass per stage, and the named presets.
+"""Settings of a run: one frozen dataclass per stage (the presets are in presets.py).
 
 Field names are unique over all stages, so that `--set field=value` needs no prefix.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.model_settings import MODELS, PAIRWISE, LogUniform, ModelSettings, Range, Uniform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class DataConfig:
     item_metadata: file with `item_id` and any text fields ("" = none).
     max_bad_share: largest share of unreadable rows in the user's files, in [0, 1].
     fold: `u1`…`u5`, `ua`, `ub` (ml-100k), or the 1-based part of `--split=kfold`.
-    split: how test rows are chosen where no shipped fold is given.
+    split: how test rows are chosen where no shipped fold is given; `recbole_a` and `recbole_b` are
+      whole protocols, which fix the shares, the thresholds and `select_metric`.
     test_share, split_seed: share of rows (users, items) held out, and the seed that chooses them.
     valid_share, valid_seed: share of the *training* rows set aside for choosing, and its seed.
     positive_threshold: ratings at or above it are positives.
@@ -75,7 +77,7 @@ class TextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(ModelSettings):
   """The graph attention network.
 
   Attributes:
@@ -93,6 +95,13 @@ class ModelConfig:
     edge_chunk: edges handled at once by the attention; 0 = chosen for the device.
   """
 
+  kind: ClassVar[str] = "gat"
+  trains_with: ClassVar[tuple[str, ...]] = (*PAIRWISE, "bpr_weight", "cosine_weight")
+  searched_training: ClassVar[Mapping[str, Range]] = {
+    "learning_rate": LogUniform(1e-4, 3e-2),
+    "cosine_weight": Uniform(0.0, 2.0),
+    "weight_decay": LogUniform(1e-6, 1e-2),
+  }
   node_features: str = "table"
   feature_width: int = 64
   layer_widths: tuple[int, ...] = (64, 64, 64)
@@ -108,6 +117,10 @@ class ModelConfig:
   score: str = "dot"
   edge_chunk: int = 0
 
+  @property
+  def reads_text(self) -> bool:
+    return self.node_features != "ids"
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -120,17 +133,19 @@ class TrainConfig:
     negatives_per_positive: how many are drawn for each positive.
     popularity_power: β of `popularity` (weight = training count of positives to the power β).
     explicit_share: of `mixed`, the probability that a negative is one of the user's dislikes.
-    batch_size: positives per step; 0 = all of them in one step.
+    batch_size: positives (for some models users) per step; 0 = all of them in one step.
     epochs: at most.
     learning_rate, weight_decay: of AdamW.
     schedule: `constant`, `cosine` (to zero over `epochs`) or `plateau` (on the training loss).
+    decay_epochs: over which `cosine` goes to zero; 0 = `epochs`.
     warmup_steps: linear warm-up from zero.
     plateau_factor, plateau_patience, plateau_window: of `plateau`: the rate is multiplied by the
       factor when the mean loss of a window of epochs has not fallen for more than `patience`
       epochs, rounded up to windows.
     gradient_clip: global norm; 0 = none.
-    select_on: `valid` (NDCG@10 on the validation part) or `train_loss` (its mean since the last
-      look); chooses the checkpoint.
+    select_on: `valid` (`select_metric` on the validation part), `train_loss` (its mean since the
+      last look) or `last` (the last epoch, whatever it is); chooses the checkpoint.
+    select_metric: any metric of full ranking, such as `ndcg@10` or `mrr@10`.
     evaluate_every: epochs between two looks at `select_on` (and two checkpoints).
     patience: epochs without a better value of `select_on` after which training stops.
   """
@@ -148,12 +163,14 @@ class TrainConfig:
   learning_rate: float = 1e-3
   weight_decay: float = 1e-5
   schedule: str = "plateau"
+  decay_epochs: int = 0
   warmup_steps: int = 0
   plateau_factor: float = 0.4
   plateau_patience: int = 5
   plateau_window: int = 1
   gradient_clip: float = 0.0
   select_on: str = "valid"
+  select_metric: str = "ndcg@10"
   evaluate_every: int = 5
   patience: int = 15
 
@@ -182,7 +199,7 @@ class Config:
   preset: str = "paper"
   data: DataConfig = DataConfig()
   text: TextConfig = TextConfig()
-  model: ModelConfig = ModelConfig()
+  model: ModelSettings = ModelConfig()
   train: TrainConfig = TrainConfig()
   evaluate: EvaluateConfig = EvaluateConfig()
 
@@ -197,9 +214,21 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
   "score": ("dot", "cosine"),
   "negatives": ("uniform", "popularity", "explicit", "mixed"),
   "schedule": ("constant", "cosine", "plateau"),
-  "select_on": ("valid", "train_loss"),
+  "select_on": ("valid", "train_loss", "last"),
   "protocol": ("full", "judged", "both"),
 }
+# Settings of training that every model has.
+_USED_BY_ALL = ("seed", "select_metric")
+_SELECTABLE = ("precision", "recall", "ndcg", "map", "mrr", "hit")
+FIXED_BY_SPLIT: Mapping[str, Mapping[str, Any]] = {
+  name: {
+    "positive_threshold": 3.0, "negative_threshold": 2.0, "test_share": 0.1, "valid_share": 0.1,
+    "valid_seed": 0, "select_metric": metric,
+  }
+  for name, metric in (("recbole_a", "ndcg@10"), ("recbole_b", "mrr@10"))
+}  # fmt: skip
+"""What a protocol by name leaves no choice in (ANCHORS.md; gatrec_jax/data/protocols.py)."""
+
 # field -> (lowest, highest) allowed value; None = no bound.
 _RANGES: Mapping[str, tuple[float | None, float | None]] = {
   "max_bad_share": (0, 1), "test_share": (0, 0.95), "valid_share": (0, 0.95),
@@ -208,7 +237,8 @@ _RANGES: Mapping[str, tuple[float | None, float | None]] = {
   "bpr_weight": (0, None), "cosine_weight": (0, None), "l2_weight": (0, None),
   "negatives_per_positive": (1, None), "popularity_power": (0, None), "explicit_share": (0, 1),
   "batch_size": (0, None), "epochs": (1, None), "learning_rate": (0, None),
-  "weight_decay": (0, None), "warmup_steps": (0, None), "plateau_factor": (0.01, 0.99),
+  "weight_decay": (0, None), "warmup_steps": (0, None), "decay_epochs": (0, None),
+  "plateau_factor": (0.01, 0.99),
   "plateau_patience": (0, None), "plateau_window": (1, None), "gradient_clip": (0, None),
   "evaluate_every": (1, None),
   "patience": (1, None), "bootstrap": (0, None), "evaluate_memory_mb": (1, None),
@@ -217,58 +247,25 @@ _RANGES: Mapping[str, tuple[float | None, float | None]] = {
 }  # fmt: skip
 
 
-def paper() -> Config:
-  """The published configuration (Ebrat et al. 2025), trained on all of the training fold.
-
-  python -m launch.train --preset=paper --dataset=ml-100k --fold=u1 --encoder=minilm, with the
-  published profiles: 2 CPU cores, 4 minutes (2 more to embed), NDCG@10 .427 ± .004 under full
-  ranking and .535 ± .005 judged-only (3 seeds). BUILD_NOTES.md, "The paper preset".
-  """
-  return Config(
-    preset="paper",
-    data=DataConfig(valid_share=0.0),
-    train=TrainConfig(
-      select_on="train_loss", evaluate_every=5, plateau_window=5, plateau_patience=4
-    ),
-  )
+def model_class(kind: str) -> type[ModelSettings]:
+  """The settings of the model called `kind`. Raises InputError for an unknown one."""
+  if kind == ModelConfig.kind:
+    return ModelConfig
+  if kind not in MODELS:
+    raise InputError(f"model '{kind}': unknown; there are gat, {', '.join(sorted(MODELS))}")
+  return MODELS[kind]
 
 
-def tiny() -> Config:
-  """Small and quick, chosen on validation: python -m launch.train --preset=tiny, 2 CPU cores.
-
-  10 seconds on `demo`, NDCG@10 .152 (1 seed, lexical encoder). BUILD_NOTES.md, "Quickstart".
-  """
-  return Config(
-    preset="tiny",
-    model=ModelConfig(
-      node_features="sum", feature_width=64, layer_widths=(32, 32), heads=(2, 2),
-      feature_dropout=0.1, edge_dropout=0.1,
-    ),
-    train=TrainConfig(
-      batch_size=8192, epochs=60, learning_rate=5e-3, schedule="cosine", cosine_weight=0.3,
-      negatives_per_positive=4, evaluate_every=2, patience=12,
-    ),
-  )  # fmt: skip
-
-
-PRESETS: Mapping[str, Callable[[], Config]] = {"paper": paper, "tiny": tiny}
-
-
-def get_preset(name: str) -> Config:
-  """The preset called `name`. Raises InputError for an unknown one, naming those that exist."""
-  if name not in PRESETS:
-    raise InputError(f"--preset={name}: unknown; there are {', '.join(sorted(PRESETS))}")
-  return PRESETS[name]()
-
-
-def field_types() -> dict[str, tuple[str, Any]]:
-  """Maps every settable field to its stage and type."""
+def field_types(config: Config) -> dict[str, tuple[str, Any]]:
+  """Maps every field that the model of `config` uses to its stage and type."""
   out = {}
   for stage in STAGES:
-    cls = {f.name: f for f in dataclasses.fields(Config)}[stage].default.__class__
+    cls = type(getattr(config, stage))
     for name, kind in typing.get_type_hints(cls).items():
-      out[name] = (stage, kind)
-  return out
+      if name in {field.name for field in dataclasses.fields(cls)}:
+        out[name] = (stage, kind)
+  used = (*config.model.trains_with, *_USED_BY_ALL)
+  return {name: at for name, at in out.items() if at[0] != "train" or name in used}
 
 
 def with_fields(config: Config, values: Mapping[str, Any]) -> Config:
@@ -280,25 +277,38 @@ def with_fields(config: Config, values: Mapping[str, Any]) -> Config:
   Raises:
     InputError: unknown field (the nearest ones are named), unreadable or impossible value.
   """
-  known = field_types()
+  known = field_types(config)
   by_stage: dict[str, dict[str, Any]] = {}
   for name, value in values.items():
     if name not in known:
-      near = difflib.get_close_matches(name, known, n=3) or sorted(known)
-      raise InputError(f"no setting is called '{name}'; did you mean {', '.join(near)}?")
+      raise InputError(_no_such_field(name, config.model.kind, known))
     stage, kind = known[name]
     by_stage.setdefault(stage, {})[name] = _parse(name, value, kind)
+  fixed = FIXED_BY_SPLIT.get(by_stage.get("data", {}).get("split", ""), {})
+  for name, value in fixed.items():
+    by_stage.setdefault(known[name][0], {}).setdefault(name, value)
   stages = {s: dataclasses.replace(getattr(config, s), **v) for s, v in by_stage.items()}
   return validated(dataclasses.replace(config, **stages))
 
 
-def parse_assignments(texts: list[str]) -> dict[str, str]:
-  """Reads `--set` values, "field=value" each. Raises InputError where there is no `=`."""
+def _no_such_field(name: str, model: str, known: Mapping[str, Any]) -> str:
+  elsewhere = {f.name for cls in (TrainConfig, ModelConfig, *MODELS.values())
+               for f in dataclasses.fields(cls)}  # fmt: skip
+  near = difflib.get_close_matches(name, known, n=3)
+  own = sorted(field for field, (stage, _) in known.items() if stage in ("model", "train"))
+  hint = f"did you mean {', '.join(near)}?" if near else f"{model} has {', '.join(own)}"
+  if name in elsewhere:
+    return f"{name}: {model} has no such setting; {hint}"
+  return f"no setting is called '{name}'; {hint}"
+
+
+def parse_assignments(texts: list[str], *, flag: str = "--set") -> dict[str, str]:
+  """Reads the values of `flag`, "field=value" each. Raises InputError where there is no `=`."""
   out = {}
   for text in texts:
     name, equals, value = text.partition("=")
     if not equals:
-      raise InputError(f"--set {text}: write it as field=value")
+      raise InputError(f"{flag} {text}: write it as field=value")
     out[name.strip()] = value.strip()
   return out
 
@@ -306,14 +316,50 @@ def parse_assignments(texts: list[str]) -> dict[str, str]:
 def validated(config: Config) -> Config:
   """Returns `config` after checking choices, ranges and combinations. Raises InputError."""
   flat = {k: v for s in STAGES for k, v in dataclasses.asdict(getattr(config, s)).items()}
-  for name, allowed in _CHOICES.items():
-    if flat[name] not in allowed:
+  choices, ranges = dict(_CHOICES), dict(_RANGES)
+  for field in dataclasses.fields(config.model):
+    if field.metadata:
+      choices[field.name] = field.metadata["choices"] or None
+      ranges[field.name] = field.metadata["range"]
+  for name, allowed in choices.items():
+    if allowed and name in flat and flat[name] not in allowed:
       raise InputError(f"{name}={flat[name]}: must be one of {', '.join(allowed)}")
-  for name, (low, high) in _RANGES.items():
-    value = flat[name]
-    if not ((low is None or value >= low) and (high is None or value <= high)):
+  for name, (low, high) in ranges.items():
+    value = flat.get(name)
+    if isinstance(value, int | float) and not (
+      (low is None or value >= low) and (high is None or value <= high)
+    ):
       raise InputError(f"{name}={value}: must lie in [{low}, {'∞' if high is None else high}]")
-  model, train, data = config.model, config.train, config.data
+  train, data = config.train, config.data
+  if isinstance(config.model, ModelConfig):
+    _check_gat(config.model, train)
+  fixed = FIXED_BY_SPLIT.get(data.split, {})
+  for name, value in fixed.items():
+    if flat[name] != value:
+      raise InputError(
+        f"--{name}={flat[name]}: protocol {data.split} fixes it at {value}; leave it out"
+      )
+  if fixed and data.fold:
+    raise InputError(f"--fold={data.fold}: protocol {data.split} makes its own split; leave it out")
+  name, at, k = train.select_metric.partition("@")
+  if not at or not k.isdigit() or not int(k) or name not in _SELECTABLE:
+    raise InputError(
+      f"select_metric={train.select_metric}: write one of {', '.join(_SELECTABLE)} and a cut-off, "
+      "such as ndcg@10"
+    )
+  if not config.evaluate.ks or any(k < 1 for k in config.evaluate.ks):
+    raise InputError(f"ks={config.evaluate.ks}: give positive cut-offs, such as 5,10,20")
+  if train.select_on == "valid" and data.valid_share == 0:
+    raise InputError("select_on=valid needs a validation part: set valid_share above 0")
+  if data.negative_threshold >= data.positive_threshold:
+    raise InputError(
+      f"negative_threshold={data.negative_threshold}: must lie below "
+      f"positive_threshold={data.positive_threshold}"
+    )
+  return config
+
+
+def _check_gat(model: ModelConfig, train: TrainConfig) -> None:
   if len(model.layer_widths) != len(model.heads):
     raise InputError(
       f"layer_widths={model.layer_widths} and heads={model.heads}: one entry a layer in each"
@@ -322,18 +368,8 @@ def validated(config: Config) -> Config:
     raise InputError("layer_widths and heads: every entry must be at least 1")
   if unknown := set(model.edge_features) - {"rating", "time"}:
     raise InputError(f"edge_features={sorted(unknown)}: only rating and time exist")
-  if not config.evaluate.ks or any(k < 1 for k in config.evaluate.ks):
-    raise InputError(f"ks={config.evaluate.ks}: give positive cut-offs, such as 5,10,20")
-  if train.select_on == "valid" and data.valid_share == 0:
-    raise InputError("select_on=valid needs a validation part: set valid_share above 0")
   if not train.bpr_weight and not train.cosine_weight:
     raise InputError("bpr_weight=0 and cosine_weight=0 leave nothing to learn from")
-  if data.negative_threshold >= data.positive_threshold:
-    raise InputError(
-      f"negative_threshold={data.negative_threshold}: must lie below "
-      f"positive_threshold={data.positive_threshold}"
-    )
-  return config
 
 
 def to_json(config: Config) -> dict[str, Any]:
@@ -344,14 +380,19 @@ def to_json(config: Config) -> dict[str, Any]:
       return {k: plain(v) for k, v in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
-  return plain(dataclasses.asdict(config))
+  tree = plain(dataclasses.asdict(config))
+  tree["model"] = {"kind": config.model.kind, **tree["model"]}
+  used = (*config.model.trains_with, *_USED_BY_ALL)
+  tree["train"] = {name: value for name, value in tree["train"].items() if name in used}
+  return tree
 
 
 def from_json(tree: Mapping[str, Any]) -> Config:
   """The inverse of `to_json`. Raises InputError for fields that this version does not know."""
   flat = {name: value for stage in STAGES for name, value in tree.get(stage, {}).items()}
-  base = Config(preset=tree.get("preset", "paper"))
-  return with_fields(base, flat)
+  model = model_class(flat.pop("kind", ModelConfig.kind))()
+  train = TrainConfig() if model.trains_with else TrainConfig(select_on="last")
+  return with_fields(Config(tree.get("preset", "paper"), model=model, train=train), flat)
 
 
 def differences(a: Config, b: Config, *, stages: tuple[str, ...] = STAGES) -> list[str]:
@@ -361,6 +402,10 @@ def differences(a: Config, b: Config, *, stages: tuple[str, ...] = STAGES) -> li
   """
   lines = []
   for stage in stages:
+    kinds = {getattr(getattr(c, stage), "kind", "") for c in (a, b)}
+    if len(kinds) > 1:
+      lines.append(f"model: {a.model.kind} → {b.model.kind}")
+      continue
     left, right = (dataclasses.asdict(getattr(c, stage)) for c in (a, b))
     changed = [k for k in left if left[k] != right[k] and k != "data_dir"]
     lines += [f"{k}: {left[k]} → {right[k]}" for k in changed]

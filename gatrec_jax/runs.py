@@ -9,9 +9,11 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
@@ -109,6 +111,23 @@ def file_digest(path: str | os.PathLike[str]) -> str:
       return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
   except OSError as error:
     raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def reset_peak_memory() -> None:
+  """Lets `peak_memory_mb` count from now on, where the system can (Linux)."""
+  with contextlib.suppress(OSError):
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb() -> int:
+  """Most memory that this process held since `reset_peak_memory` (else since its start), in MiB."""
+  with contextlib.suppress(OSError):
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+      if line.startswith("VmHWM:"):
+        return int(line.split()[1]) // 1024
+  import resource
+
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def stage(
@@ -239,19 +258,51 @@ class MetricsFile:
 
 
 @contextlib.contextmanager
+def signals(promise: str) -> Iterator[list[int]]:
+  """Collects SIGINT and SIGTERM instead of dying of them; a second one ends the process.
+
+  Args: promise: what the user is told when one comes, such as "stopping after this epoch".
+  Yields: the numbers of those that came; none outside the main thread, which alone gets them.
+  """
+  received: list[int] = []
+  if threading.current_thread() is not threading.main_thread():
+    yield received
+    return
+  former: dict[int, Any] = {}
+
+  def note(signum: int, _: Any) -> None:
+    received.append(signum)
+    print(f"{promise}; once more ends at once", file=sys.stderr, flush=True)
+    signal.signal(signum, former[signum])
+
+  for signum in (signal.SIGINT, signal.SIGTERM):
+    former[signum] = signal.signal(signum, note)
+  try:
+    yield received
+  finally:
+    for signum, handler in former.items():
+      signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
 def progress_bar(description: str, *, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-  """A progress bar on a terminal, a line every ten seconds elsewhere.
+  """A progress bar on a terminal, a line every ten seconds elsewhere; both tell what time is left.
 
   Yields:
     update(done, **values): absolute progress and numbers to show.
   """
   if not sys.stderr.isatty():
-    last = [time.monotonic()]
+    first, begun = done, time.monotonic()
+    last = [begun]
 
     def report(done: int, **values: float | str) -> None:
-      if time.monotonic() - last[0] >= 10 or done == total:
-        last[0] = time.monotonic()
-        print(f"{description} {done}/{total} {_values(values)}", file=sys.stderr, flush=True)
+      now = time.monotonic()
+      if now - last[0] >= 10 or done == total:
+        last[0] = now
+        left = (now - begun) * (total - done) / max(1, done - first)
+        words = [f"{description} {done}/{total}", _values(values)]
+        words += [f"({_duration(left)} left)"] if done < total else []
+        print(" ".join(filter(None, words)), file=sys.stderr, flush=True)
 
     yield report
     return
@@ -265,6 +316,14 @@ def progress_bar(description: str, *, total: int, done: int = 0) -> Iterator[Cal
   with Progress(*columns, console=Console(stderr=True)) as bar:
     task = bar.add_task(description, total=total, completed=done, values="")
     yield lambda done, **values: bar.update(task, completed=done, values=_values(values))
+
+
+def _duration(seconds: float) -> str:
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else (
+    f"{rest} s"
+  )
 
 
 def _values(values: Mapping[str, float | str]) -> str:

@@ -41,26 +41,48 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
                     "ratings"),
   "max_missing_share": ("float", None, "largest share of users or items without text (0.5)"),
   "fold": ("string", None, "u1 … u5, ua, ub of ml-100k; the part's number with --split=kfold"),
-  "split": ("string", None, "random, per_user, kfold, temporal, leave_last, cold_users, cold_items "
-            "(random)"),
+  "split": ("string", None, "random, per_user, kfold, temporal, leave_last, cold_users, "
+            "cold_items; or a whole protocol: recbole_a, recbole_b (random)"),
+  "folds": ("list", [], "shipped folds of ml-100k (or parts of --split=kfold), comma-separated; "
+            "all are trained and tested"),
+  "split_seeds": ("list", [], "several seeds of the split, each a part of its own, instead of "
+                  "--split_seed"),
+  "models": ("list", [], "presets to train and compare, comma-separated, each with settings behind "
+             "colons if any: ease:l2=500,lightgcn:layers=3"),
+  "seeds": ("list", ["0"], "seeds of the training, comma-separated"),
+  "reference": ("string", None, "label of the model that the others are compared with (the "
+                "first)"),
+  "refit": ("boolean", True, "every model ends trained on training and validation ratings; "
+            "protocols by name never do"),
+  "runs": ("list", [], "run folders to compare, comma-separated, instead of --models"),
+  "metrics": ("list", ["ndcg@10", "recall@20"], "of the table; the first one sorts it"),
   "split_seed": ("integer", None, "seed of the split (0)"),
   "test_share": ("float", None, "share held out for the test (0.2)"),
-  "valid_share": ("float", None, "share of the training part set aside for choosing (0.1; preset "
-                  "paper: 0)"),
+  "valid_share": ("float", None, "share of the training part set aside for choosing (0.1; 0 "
+                  "where nothing is chosen: preset paper, models without epochs)"),
   "valid_seed": ("integer", None, "seed of the validation part (0)"),
   "positive_threshold": ("float", None, "ratings at or above it are positives (4)"),
   "negative_threshold": ("float", None, "ratings at or below it are explicit negatives (2)"),
-  "preset": ("string", "paper", "paper, tiny"),
+  "preset": ("string", "paper", "paper, tiny, or the name of a --model"),
+  "model": ("string", None, "a peer instead of the GAT: popularity, item_knn, ease, "
+            "ease_rated, slim, admm_slim, ials, content_knn, text_ridge, bpr_mf, lightgcn, "
+            "lightgcn_softmax, xsimgcl, multi_vae"),
   "set": ("multi_string", [], "field=value, any field of gatrec_jax/config.py; may be repeated"),
+  "search": ("float", None, "search settings on validation first; may cost so many full "
+             "trainings, such as 16"),
+  "search_space": ("multi_string", [], "field=low:high, field=low:high:log (or :linear) or "
+                   "field=a|b to search another range; field=value to fix it; may be repeated"),
+  "search_seed": ("integer", 0, "of the settings that a search draws"),
   "encoder": ("string", None, "folder, hub id, minilm, lexical, auto (auto)"),
   "encoder_max_tokens": ("integer", None, "longer texts are cut there (256)"),
   "encoder_prompt": ("string", None, "an instruction put before every text (the encoder's own)"),
   "seed": ("integer", None, "of parameters, negatives, dropout and drawn tokens (0)"),
-  "workdir": ("string", None, "the run folder (runs/<dataset>[-<fold>]-<preset>-<seed>; "
-              "quickstart: runs/quickstart-<encoder>-<seed>)"),
+  "workdir": ("string", None, "the run folder (runs/<dataset>[-<fold or split>]-<preset>-<seed>; "
+              "quickstart: runs/quickstart-<encoder>-<seed>; compare: runs/compare-<dataset>-"
+              "<folds or split>, a run folder PART/LABEL-SEED for each)"),
   "protocol": ("string", None, "full, judged, both (full)"),
   "ks": ("string", None, "cut-offs (5,10,20,30,40,50)"),
-  "bootstrap": ("integer", None, "resamples of users behind the intervals (1000)"),
+  "bootstrap": ("integer", None, "resamples of users behind the intervals (1000; compare: 10000)"),
   "evaluate_memory_mb": ("integer", None, "memory bound of ranking (512)"),
   "recommendations": ("string", None, "CSV/Parquet of user_id, item_id, rank made by any tool; "
                       "without it, the run's own"),
@@ -73,7 +95,7 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "out": ("string", None, "file for the lists: .parquet, .csv or .jsonl"),
   "export_embeddings": ("string", None, "folder for users.npy, items.npy and their ids"),
   "llm": ("string", None, "folder or hub id of a decoder (llama, mistral, qwen2, qwen3, smollm3, "
-          "gemma2, gemma3)"),
+          "gemma2, gemma3); builtin where candidates are re-ranked"),
   "lora": ("string", None, "folder of a LoRA adapter (PEFT's format) for that model"),
   "dtype": ("string", "float32", "float32 or bfloat16, of weights and arithmetic"),
   "quantize": ("string", "none", "int8 keeps the matrices in 8 bits; none"),
@@ -98,7 +120,7 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
              "enums, bounded integers, booleans, arrays with maxItems)"),
   "batch_size": ("integer", 8, "prompts side by side"),
   "truncate": ("string", "error", "prompts longer than the context: error, or cut from the left"),
-  "suite": ("string", "lm", "what to measure: lm"),
+  "suite": ("string", "lm", "what to measure: lm, fusion, statistics, sweep, anchors"),
   "peer_python": ("string", None, "a Python that has torch and transformers, to measure them too"),
   "random_shape": ("string", "0.5b", "without --llm, of the random weights: 0.5b, tiny"),
   "prompt_tokens": ("integer", 512, "random ids in a prompt"),
@@ -106,6 +128,34 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "continuations": ("integer", 20, "how many follow one prompt when they are scored"),
   "repeats": ("integer", 3, "measured runs; their median counts"),
   "markdown": ("boolean", False, "print the table as Markdown too"),
+  "strategy": ("list", ["label"], "how the language model is asked, one or several of label, "
+               "pointwise, listwise, pairwise, batchwise, relevancy; or all"),
+  "top_candidates": ("integer", 20, "how many of the best items are re-ranked"),
+  "candidates": ("string", None, "CSV/Parquet of user_id, item_id, rank made by any tool, to "
+                 "re-rank instead of the run's own lists"),
+  "permutations": ("integer", 2, "orders of the candidates that label averages over where their "
+                   "labels are letters; builtin's are titles, without any order"),
+  "form": ("string", "bst", "of pairwise: bst (a binary search tree) or all (all pairs)"),
+  "both_orders": ("boolean", True, "pairwise asks each pair in both orders"),
+  "batch": ("integer", 5, "candidates of a batch of batchwise and relevancy"),
+  "stride": ("integer", 3, "places between two of these batches; less than a batch, they overlap"),
+  "merge": ("string", "borda", "of batchwise: borda or trueskill"),
+  "history": ("integer", 30, "liked titles that a prompt tells of a user, and a third as many "
+              "disliked ones"),
+  "fusion": ("string", "linear", "how scores are put together: linear, zscore, reciprocal, or auto "
+             "for the best of them by cross-fitting"),
+  "features": ("list", [], "fused too: popularity, text, recency"),
+  "by_segment": ("boolean", False, "weights of their own for users with few and many ratings, "
+                 "where validation supports them"),
+  "diversity": ("float", 1.0, "below 1, MMR puts different items forward"),
+  "out_of_fold": ("integer", 4, "parts of the training ratings, each predicted by a GAT without "
+                  "it"),
+  "tune": ("multi_string", [], "field=value of fine-tuning, such as steps=500, lora_rank=16, "
+           "learning_rate=1e-4, mode=full, batch_size=8; may be repeated"),
+  "write": ("list", None, "what to write: items, users or both (both; users where --item_profiles "
+            "gives the items)"),
+  "profile_form": ("string", "unified", "of users' profiles: unified (the sections of items' "
+                   "profiles) or summary (one paragraph)"),
 }  # fmt: skip
 
 DATA = ("dataset", "data_dir", "user_column", "item_column", "rating_column", "time_column",
@@ -113,7 +163,8 @@ DATA = ("dataset", "data_dir", "user_column", "item_column", "rating_column", "t
         "valid_share", "valid_seed", "positive_threshold", "negative_threshold")  # fmt: skip
 TEXT = ("item_profiles", "user_profiles", "max_missing_share", "encoder", "encoder_max_tokens",
         "encoder_prompt")  # fmt: skip
-RUN = ("preset", "set", "seed", "workdir")
+_OF_LM = ("attention",)  # flags of language models that a field of the GAT is called like
+RUN = ("preset", "model", "set", "seed", "workdir")
 EVALUATE = ("protocol", "ks", "bootstrap", "evaluate_memory_mb")
 
 
@@ -132,7 +183,10 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   """
   args = list(sys.argv if argv is None else argv)
   if any(a in ("--help", "-h", "-help") for a in args[1:]):
-    print(_help(doc))
+    try:
+      print(_help(doc), flush=True)
+    except BrokenPipeError:  # of `--help | head`
+      _close_output()
     sys.exit(0)
   try:
     rest = FLAGS(args)[1:]
@@ -159,9 +213,9 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     print(error, file=sys.stderr)
     sys.exit(128 + error.signum)
   except KeyboardInterrupt:
-    _fail("stopped", 130)
+    _fail("stopped; what is done is kept, and the same command goes on from there", 130)
   except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _close_output()
     sys.exit(0)
   except OSError as error:
     _fail(f"{error.filename or 'files'}: {error.strerror or error}", 1)
@@ -172,6 +226,11 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     _fail(f"out of device memory: {str(error).splitlines()[0]}", 1)
+
+
+def _close_output() -> None:
+  """Nobody reads on: what is still to be flushed goes nowhere."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> None:
@@ -194,42 +253,60 @@ def _help(doc: str) -> str:
 
 def config_from_flags() -> Config:
   """The preset with everything that was given on the command line. Raises InputError."""
-  from gatrec_jax.config import field_types, get_preset, parse_assignments, with_fields
+  from gatrec_jax.config import field_types, parse_assignments, with_fields
 
-  known = field_types()
+  preset = preset_from_flags()
+  known = field_types(preset)
   values: dict[str, Any] = {}
   for name in FLAGS:
-    if name in _TABLE and name in known and FLAGS[name].present:
+    if name in _TABLE and name in known and name not in _OF_LM and FLAGS[name].present:
       values[name] = FLAGS[name].value
   values |= parse_assignments(FLAGS["set"].value if "set" in FLAGS else [])
-  return with_fields(get_preset(FLAGS["preset"].value if "preset" in FLAGS else "paper"), values)
+  return with_fields(preset, values)
+
+
+def preset_from_flags() -> Config:
+  """What --preset or --model names. Raises InputError where it is unknown, or both differ."""
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.presets import get_preset
+
+  preset = FLAGS["preset"].value if "preset" in FLAGS else "paper"
+  model = FLAGS["model"].value if "model" in FLAGS else None
+  if model and FLAGS["preset"].present and model != preset:
+    raise InputError(f"--preset={preset} and --model={model}: give one of them")
+  return get_preset(model, flag="--model") if model else get_preset(preset)
 
 
 def require_agreement(config: Config) -> None:
-  """For programs that open a run: data flags given beside --workdir must be those of the run.
+  """For programs that open a run: settings given beside --workdir must be those of the run.
 
   Raises:
     InputError: a flag says something else than the run's configuration.
   """
-  from gatrec_jax.config import field_types, with_fields
+  from gatrec_jax.config import field_types, parse_assignments, with_fields
   from gatrec_jax.errors import InputError
 
-  known = field_types()
-  for name in DATA + ("seed",):
-    if name == "data_dir" or name not in FLAGS or not FLAGS[name].present:
-      continue
+  known = field_types(config)
+  given = {
+    name: FLAGS[name].value for name in DATA + TEXT + ("seed",)
+    if name != "data_dir" and name in FLAGS and FLAGS[name].present
+  }
+  given |= parse_assignments(FLAGS["set"].value if "set" in FLAGS else [])
+  asked = with_fields(config, given)
+  for name in given:
     stage = known[name][0]
-    wanted = getattr(getattr(with_fields(config, {name: FLAGS[name].value}), stage), name)
-    if wanted != (own := getattr(getattr(config, stage), name)):
+    wanted, own = (getattr(getattr(one, stage), name) for one in (asked, config))
+    if wanted != own:
       raise InputError(f"--{name}={wanted}: the run was made with {name}={own!r}; leave it out")
 
 
 def workdir_from_flags(config: Config) -> pathlib.Path:
-  """`--workdir`, else runs/<dataset>-<preset>-<seed>, with the fold behind the data set's name."""
+  """`--workdir`, else runs/<dataset>-<preset>-<seed>, with fold or split behind the data set."""
   if FLAGS["workdir"].value:
     return pathlib.Path(FLAGS["workdir"].value)
   data = config.data
-  name = pathlib.Path(data.dataset).stem + (f"-{data.fold}" if data.fold else "")
+  part = data.fold or (data.split if data.split != "random" else "")
+  name = pathlib.Path(data.dataset).stem + (f"-{part}" if part else "")
   return pathlib.Path("runs") / f"{name}-{config.preset}-{config.train.seed}"
 
 

@@ -7,8 +7,9 @@
 from launch import common
 
 common.define(
-  *common.DATA, "preset", "seed", "workdir", *common.EVALUATE, "recommendations", "json_out"
-)
+  *common.DATA, "preset", "model", "seed", "workdir", *common.EVALUATE, "recommendations",
+  "json_out",
+)  # fmt: skip
 
 
 def main() -> None:

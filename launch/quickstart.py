@@ -1,12 +1,26 @@
-"""The main job on the built-in catalogue, start to end: bash launch/quickstart.sh
+"""Everything on the built-in catalogue, start to end: bash launch/quickstart.sh
 
-Trains the GAT, the same without text, and the same without the graph; compares them with
-popularity on the test part; prints five users' recommendations. Also python -m launch.quickstart.
+Writes profiles, embeds them, trains the GAT, the same without text, and the same without the graph;
+builds a small language model of the catalogue that re-ranks the GAT's best; compares all of them
+with popularity on the test part; prints five users' lists. Also python -m launch.quickstart.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from launch import common
 
-common.define(*common.DATA, *common.TEXT, *common.RUN, "bootstrap", preset="tiny")
+if TYPE_CHECKING:
+  from pathlib import Path
+
+  from gatrec_jax.rerank.pipeline import Reranked
+
+common.define(
+  *common.DATA, *common.TEXT, "preset", "set", "seed", "workdir", "bootstrap", "llm", "lora",
+  "dtype", "quantize", "attention", "mesh", "top_candidates",
+  preset="tiny", llm="builtin",
+)  # fmt: skip
 
 # name -> fields that differ from the GAT with text and graph.
 VARIANTS = {
@@ -17,6 +31,7 @@ VARIANTS = {
 
 
 def main() -> None:
+  import dataclasses
   import pathlib
 
   import numpy as np
@@ -24,13 +39,14 @@ def main() -> None:
   from gatrec_jax import runs
   from gatrec_jax.config import with_fields
   from gatrec_jax.evaluate.tables import print_table
-  from gatrec_jax.evaluate.top_items import top_items
   from gatrec_jax.lm.source import resolve_encoder
-  from gatrec_jax.models.baselines.popularity import popularity_vectors
+  from gatrec_jax.presets import get_preset
   from gatrec_jax.train import serving
   from gatrec_jax.train.pipeline import train_and_evaluate
+  from launch.rerank_tables import print_comparison, print_lists
   from launch.tables import print_recommendations
 
+  common.keep_compiled_programs()
   config = with_fields(common.config_from_flags(), {"protocol": "full", "ks": (10, 20)})
   # The encoder that `auto` finds may be another one tomorrow, and is another run then.
   encoder = resolve_encoder(config.text.encoder)
@@ -44,14 +60,17 @@ def main() -> None:
     trained[name] = train_and_evaluate(with_fields(config, fields), folder, say=common.say)
   run = trained["GAT (text + graph)"][0]
 
-  everyone = np.arange(run.prepared.interactions.num_users, dtype=np.int32)
-  popular, _ = top_items(
-    *popularity_vectors(run.prepared.train, positive_threshold=run.prepared.positive_threshold),
-    everyone, seen=run.prepared.known, k=max(config.evaluate.ks),
-  )  # fmt: skip
-  lists = serving.evaluate_lists(popular, everyone, config=config, prepared=run.prepared)
-  rows = {"popularity": lists["full"].to_json()}
+  common.say("— popularity")
+  popular = dataclasses.replace(
+    get_preset("popularity"), data=config.data, evaluate=config.evaluate
+  )
+  _, results = train_and_evaluate(popular, workdir / "popularity", say=common.say)
+  rows = {"popularity": results["full"]}
   rows |= {name: results["full"] for name, (_, results) in trained.items()}
+  reranked = None
+  if common.FLAGS["llm"].value != "none":
+    reranked = rerank_best(run.workdir)
+    rows[f"GAT re-ranked by {reranked.results['llm_name']}"] = reranked.results["metrics"]["fused"]
   runs.write_json(workdir / "results.json", rows)
   print()
   print_table(
@@ -60,15 +79,37 @@ def main() -> None:
     notes=[f"texts: {run.texts.facts['encoder']}"],
   )  # fmt: skip
   best = rows["GAT (text + graph)"]["ndcg@10"]["mean"]
-  for name, values in rows.items():
-    if name != "GAT (text + graph)":
-      print(f"NDCG@10 against {name}: {best / values['ndcg@10']['mean'] - 1:+.1%}")
+  for name in ("popularity", *list(VARIANTS)[1:]):
+    print(f"NDCG@10 of the GAT against {name}: {best / rows[name]['ndcg@10']['mean'] - 1:+.1%}")
+  if reranked:
+    print_comparison({"label": reranked}, title="re-ranking", markdown=False)
   print("\nRecommendations for five users:")
   ids = run.prepared.interactions.user_ids
-  picked = [ids[u] for u in np.linspace(0, len(ids) - 1, 5).astype(int)]
-  print_recommendations(serving.recommend(run, picked, top_n=5))
+  picked = np.linspace(0, len(ids) - 1, 5).astype(int)
+  if reranked:
+    print_lists(reranked, run.prepared, users=picked, top_n=5)
+  else:
+    print_recommendations(serving.recommend(run, [ids[u] for u in picked], top_n=5))
   print(f"\nEverything is in {workdir}. To go on: source .venv/bin/activate, then")
   print(f"python -m launch.recommend --workdir={run.workdir} --liked=1,2,3")
+  print(f"python -m launch.rerank --workdir={run.workdir} --users=1,2")
+
+
+def rerank_best(workdir: Path) -> Reranked:
+  """The GAT's best items in the order that the language model of --llm makes of them."""
+  from gatrec_jax.rerank.pipeline import RerankSettings, rerank
+  from gatrec_jax.rerank.sources import open_source
+  from gatrec_jax.rerank.strategies import make_strategy
+  from launch.rerank_model import open_model
+
+  llm, top = common.FLAGS["llm"].value, common.FLAGS["top_candidates"].value
+  common.say(f"— the best {top} re-ranked by {llm}")
+  source = open_source(workdir, candidates=None, top=top, users=None, say=common.say)
+  model, lora, model_hash = open_model(source)
+  return rerank(
+    source, make_strategy("label", model, batch_size=32, lora=lora), model_name=model.name,
+    model_hash=model_hash, settings=RerankSettings(), say=common.say,
+  )  # fmt: skip
 
 
 if __name__ == "__main__":

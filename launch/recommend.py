@@ -9,7 +9,7 @@ Without --workdir, --dataset, --fold, --preset and --seed name the run folder as
 from launch import common
 
 common.define(
-  "preset", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
+  "preset", "model", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
   "top_n", "exclude_seen", "out", "export_embeddings",
 )  # fmt: skip
 
@@ -25,6 +25,8 @@ def main() -> None:
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
   common.require_agreement(run.config)
   settings = dict(top_n=flags["top_n"].value, exclude_seen=flags["exclude_seen"].value)
+  if flags["export_embeddings"].value:
+    _ = run.item_vectors  # raises, before anything is written, where the model has none
   if flags["liked"].value and flags["users"].present:
     raise InputError("--users and --liked: give one of them")
   if not flags["users"].value:

@@ -2,26 +2,50 @@
 
 Everything that is missing is made on the way: data, profiles, vectors. A run that was stopped goes
 on from its last checkpoint when the same command is given again. Results: WORKDIR/results.json.
+
+With --search the settings are searched first, on validation ratings: WORKDIR/search/trials.parquet.
 """
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING
 
 from launch import common
 
-common.define(*common.DATA, *common.TEXT, *common.RUN, *common.EVALUATE, "json_out")
+if TYPE_CHECKING:
+  from gatrec_jax.config import Config
+
+common.define(*common.DATA, *common.TEXT, *common.RUN, *common.EVALUATE, "search", "search_space",
+              "search_seed", "json_out")
 
 
 def main() -> None:
-  import pathlib
-
   from gatrec_jax import runs
   from gatrec_jax.train.pipeline import train_and_evaluate
   from launch.tables import print_results
 
   config = common.config_from_flags()
   workdir = common.workdir_from_flags(config)
+  config = searched(config, workdir)
   run, results = train_and_evaluate(config, workdir, say=common.say)
   print_results(results, title=f"{common.label(config)} · {workdir}", run=run)
   if common.FLAGS["json_out"].value:
     runs.write_json(pathlib.Path(common.FLAGS["json_out"].value), results)
+
+
+def searched(config: Config, workdir: pathlib.Path) -> Config:
+  """The best settings by --search, or `config` where there is none. Raises InputError."""
+  from gatrec_jax.errors import InputError
+
+  budget, space, seed = (common.FLAGS[n].value for n in ("search", "search_space", "search_seed"))
+  if not budget:
+    if space or seed:
+      raise InputError("--search_space and --search_seed: only with --search=N")
+    return config
+  from gatrec_jax.train.search import search
+
+  return search(config, workdir, budget=budget, space=space, seed=seed, say=common.say)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 
-from gatrec_jax.config import get_preset, with_fields
+from gatrec_jax.config import with_fields
+from gatrec_jax.presets import get_preset
 
 ROOT = pathlib.Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

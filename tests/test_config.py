@@ -5,19 +5,18 @@ import dataclasses
 import pytest
 
 from gatrec_jax.config import (
-  PRESETS,
   STAGES,
   Config,
   differences,
   field_types,
   from_json,
-  get_preset,
   parse_assignments,
   to_json,
   validated,
   with_fields,
 )
 from gatrec_jax.errors import InputError
+from gatrec_jax.presets import PRESETS, get_preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -28,9 +27,44 @@ def test_presets_are_valid_and_survive_json(name):
   assert "python" in PRESETS[name].__doc__
 
 
-def test_field_names_are_unique_over_the_stages():
-  names = [f.name for s in STAGES for f in dataclasses.fields(getattr(Config(), s))]
-  assert len(names) == len(set(names)) == len(field_types())
+@pytest.mark.parametrize("preset", PRESETS)
+def test_field_names_are_unique_over_the_stages(preset):
+  config = get_preset(preset)
+  names = [f.name for s in STAGES for f in dataclasses.fields(getattr(config, s))]
+  assert len(names) == len(set(names)) and set(field_types(config)) <= set(names)
+  unused = set(names) - set(field_types(config))
+  assert unused <= {f.name for f in dataclasses.fields(config.train)}
+
+
+def test_settings_that_a_model_has_not_are_refused():
+  with pytest.raises(InputError, match="learning_rate: ease has no such setting"):
+    with_fields(get_preset("ease"), {"learning_rate": 1})
+  with pytest.raises(InputError, match="l2=-1.0: must lie in"):
+    with_fields(get_preset("ease"), {"l2": -1})
+  with pytest.raises(InputError, match="loss=mse: must be one of bpr, softmax"):
+    with_fields(get_preset("lightgcn"), {"loss": "mse"})
+  assert with_fields(get_preset("lightgcn"), {"learning_rate": "0.5"}).train.learning_rate == 0.5
+
+
+def test_a_protocol_by_name_fixes_thresholds_shares_and_metric():
+  config = with_fields(get_preset("ease"), {"split": "recbole_b"})
+  assert (config.data.positive_threshold, config.data.valid_share) == (3.0, 0.1)
+  assert config.train.select_metric == "mrr@10"
+  with pytest.raises(InputError, match="--positive_threshold=4.0: protocol recbole_a fixes it"):
+    with_fields(get_preset("ease"), {"split": "recbole_a", "positive_threshold": 4})
+  with pytest.raises(InputError, match="--fold=u1: protocol recbole_a makes its own split"):
+    with_fields(get_preset("paper"), {"split": "recbole_a", "fold": "u1"})
+
+
+@pytest.mark.parametrize("metric", ["ndcg", "ndcg@0", "auc@10", "coverage@10"])
+def test_metrics_that_cannot_choose_are_refused(metric):
+  with pytest.raises(InputError, match="select_metric"):
+    with_fields(get_preset("paper"), {"select_metric": metric})
+
+
+def test_an_unknown_preset_names_the_nearest():
+  with pytest.raises(InputError, match=r"--model=eaze: unknown; did you mean ease"):
+    get_preset("eaze", flag="--model")
 
 
 def test_text_is_read_as_the_field_s_type():

@@ -71,7 +71,7 @@ def split_interactions(
     if seed < 0:
       raise InputError(f"{flag}={seed}: must not be negative")
   # The two purposes must not share a stream where both seeds are 0.
-  generator = _generator(split_seed, purpose=0)
+  generator = seeded_generator(split_seed, purpose=0)
   if kind == "shipped":
     is_test = _shipped(interactions, test_rows)
   elif kind == "random":
@@ -89,7 +89,7 @@ def split_interactions(
   elif kind == "cold_items":
     is_test = _cold(interactions.item, test_share, generator)
   else:
-    raise InputError(f"--split={kind}: unknown; one of {', '.join(KINDS)}")
+    raise _no_such_kind(kind)
   flags = f"--split={kind} --test_share={test_share}" + (f" --fold={fold}" if fold else "")
   if is_test.all() or not is_test.any():
     part = "training" if is_test.all() else "test"
@@ -115,11 +115,24 @@ def carve_validation(
       f"empty split: no {part} rows are left of {len(rows)} with --valid_share={valid_share}"
     )
   ordered = rows[_pair_order(interactions.take(rows))]
-  drawn = _generator(valid_seed, purpose=1).permutation(len(rows))
+  drawn = seeded_generator(valid_seed, purpose=1).permutation(len(rows))
   return np.sort(ordered[drawn[count:]]), np.sort(ordered[drawn[:count]])
 
 
-def _generator(seed: int, *, purpose: int) -> np.random.Generator:
+def _no_such_kind(kind: str) -> InputError:
+  # protocols.py builds on this module.
+  from gatrec_jax.data.protocols import PROTOCOLS
+
+  if kind in PROTOCOLS:
+    return InputError(
+      f"--split={kind}: a whole protocol, which leaves out rows before it divides them; it starts"
+      " from the full data set (apply_protocol, then protocol_split)"
+    )
+  return InputError(f"--split={kind}: unknown; one of {', '.join((*KINDS, *PROTOCOLS))}")
+
+
+def seeded_generator(seed: int, *, purpose: int) -> np.random.Generator:
+  """Of one seed, an independent stream of random numbers for each `purpose` (≥ 0)."""
   sequence = np.random.SeedSequence(seed, spawn_key=(purpose,))
   return np.random.Generator(np.random.PCG64(sequence))
 
@@ -142,7 +155,7 @@ def _pair_order(interactions: Interactions) -> np.ndarray:
   return np.argsort(users * interactions.num_items + items, kind="stable")
 
 
-def _draws(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
+def pair_draws(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
   """[R] int64, distinct random numbers that belong to pairs, not to rows of the file."""
   draws = np.empty(len(interactions), dtype=np.int64)
   draws[_pair_order(interactions)] = generator.permutation(len(interactions))
@@ -162,7 +175,7 @@ def _shipped(interactions: Interactions, test_rows: np.ndarray | None) -> np.nda
 def _random(
   interactions: Interactions, test_share: float, generator: np.random.Generator
 ) -> np.ndarray:
-  return _draws(interactions, generator) < round(test_share * len(interactions))
+  return pair_draws(interactions, generator) < round(test_share * len(interactions))
 
 
 def _kfold(
@@ -176,12 +189,12 @@ def _kfold(
       f"--split=kfold: --fold={fold or '(none)'} must be 1 to {parts} with"
       f" --test_share={test_share}"
     )
-  draws = _draws(interactions, generator)
+  draws = pair_draws(interactions, generator)
   # part of draw d is ⌊d · n / R⌋: sizes differ by at most one
   return draws * parts // len(interactions) == int(fold) - 1
 
 
-def _rank_within(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
+def rank_within(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
   """[R] int64, each row's place among the rows of its group; `order` sorts by group first."""
   ordered = groups[order]
   starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
@@ -195,7 +208,7 @@ def _per_user(
   interactions: Interactions, test_share: float, generator: np.random.Generator
 ) -> np.ndarray:
   user = interactions.user
-  rank = _rank_within(user, np.lexsort((_draws(interactions, generator), user)))
+  rank = rank_within(user, np.lexsort((pair_draws(interactions, generator), user)))
   counts = np.bincount(user, minlength=interactions.num_users)
   held_out = np.minimum(np.floor(counts * test_share + 0.5), counts - 1)
   return rank < held_out[user]
@@ -230,8 +243,8 @@ def _leave_last(interactions: Interactions, generator: np.random.Generator) -> n
   """Of a user's latest rows with equal times, a random one: by id, the newest items would win."""
   _require_times(interactions, "leave_last")
   user = interactions.user
-  order = np.lexsort((_draws(interactions, generator), interactions.timestamp, user))
-  rank = _rank_within(user, order)
+  order = np.lexsort((pair_draws(interactions, generator), interactions.timestamp, user))
+  rank = rank_within(user, order)
   counts = np.bincount(user, minlength=interactions.num_users)[user]
   return (rank == counts - 1) & (counts >= 2)
 

@@ -22,6 +22,7 @@ from gatrec_jax.lm.scoring import (
   score_labels,
   single_token_labels,
 )
+from gatrec_jax.lm.shared_prefix import score_labels_shared
 from gatrec_jax.lm.small import build_small
 from gatrec_jax.lm.source import EncoderSource, resolve_encoder
 from gatrec_jax.lm.texts import answer_choices, answer_schema, label_example, text_example
@@ -34,5 +35,6 @@ __all__ = [
   "init_params", "label_example", "label_tokens", "load_decoder", "load_encoder", "load_lora",
   "merge_lora", "objectives", "open_decoder", "parameter_count", "quantize_params",
   "read_decoder_config", "render_chat", "resolve_encoder", "save_lora", "score_continuations",
-  "score_labels", "single_token_labels", "text_example", "token_trie", "warm_up",
+  "score_labels", "score_labels_shared", "single_token_labels", "text_example", "token_trie",
+  "warm_up",
 ]  # fmt: skip

@@ -23,7 +23,8 @@ class Keys(NamedTuple):
   """Keys and values that queries look at, and which query may see which.
 
   Attributes:
-    key, value: [B or 1, Hk, S, d]; one row for all of the batch where it is shared.
+    key, value: [R, Hk, S, d], R a divisor of B: each row is shared by B / R rows that follow each
+      other in the batch.
     visible: [B, T, S] bool.
   """
 
@@ -154,8 +155,8 @@ def attend(
 ) -> jax.Array:
   """One softmax over all groups of keys, the scores of each group computed apart.
 
-  A group with one row for the whole batch (a shared prefix) is multiplied once, with the batch
-  folded into the queries.
+  A row of keys that rows of the batch share (a common prefix) is multiplied once, with all their
+  queries folded into one matrix.
 
   Args: query: [B, T, H, d]. keys: the groups. scale, softcap: as in `self_attention`.
   Returns: [B, T, H, d] in the dtype of `query`.
@@ -181,25 +182,24 @@ def attend(
 
 
 def _scores(query: jax.Array, key: jax.Array) -> jax.Array:
-  """query [B, T, Hk, G, d], key [B or 1, Hk, S, d] -> [B, Hk, T, G, S] float32."""
+  """query [B, T, Hk, G, d], key [R, Hk, S, d] -> [B, Hk, T, G, S] float32."""
   batch, length, kv_heads, group, size = query.shape
-  if key.shape[0] == batch:
-    rows = query.transpose(0, 2, 1, 3, 4).reshape(batch, kv_heads, length * group, size)
-    score = _matmul(rows, key.swapaxes(2, 3))
-    return score.reshape(batch, kv_heads, length, group, -1)
-  rows = query.transpose(2, 0, 1, 3, 4).reshape(1, kv_heads, batch * length * group, size)
-  score = _matmul(rows, key.swapaxes(2, 3))
-  return score.reshape(kv_heads, batch, length, group, -1).swapaxes(0, 1)
+  rows = key.shape[0]
+  folded = query.reshape(rows, batch // rows, length, kv_heads, group, size)
+  folded = folded.transpose(0, 3, 1, 2, 4, 5).reshape(rows, kv_heads, -1, size)
+  score = _matmul(folded, key.swapaxes(2, 3))
+  score = score.reshape(rows, kv_heads, batch // rows, length, group, -1).swapaxes(1, 2)
+  return score.reshape(batch, kv_heads, length, group, -1)
 
 
 def _mixed(weights: jax.Array, value: jax.Array) -> jax.Array:
-  """weights [B, Hk, T, G, S], value [B or 1, Hk, S, d] -> [B, Hk, T, G, d] float32."""
-  batch, kv_heads, length, group, _ = weights.shape
-  if value.shape[0] == batch:
-    rows = weights.reshape(batch, kv_heads, length * group, -1)
-    return _matmul(rows, value).reshape(batch, kv_heads, length, group, -1)
-  rows = weights.swapaxes(0, 1).reshape(1, kv_heads, batch * length * group, -1)
-  return _matmul(rows, value).reshape(kv_heads, batch, length, group, -1).swapaxes(0, 1)
+  """weights [B, Hk, T, G, S], value [R, Hk, S, d] -> [B, Hk, T, G, d] float32."""
+  batch, kv_heads, length, group, slots = weights.shape
+  rows = value.shape[0]
+  folded = weights.reshape(rows, batch // rows, kv_heads, length, group, slots).swapaxes(1, 2)
+  mixed = _matmul(folded.reshape(rows, kv_heads, -1, slots), value)
+  mixed = mixed.reshape(rows, kv_heads, batch // rows, length, group, -1).swapaxes(1, 2)
+  return mixed.reshape(batch, kv_heads, length, group, -1)
 
 
 def _matmul(left: jax.Array, right: jax.Array) -> jax.Array:

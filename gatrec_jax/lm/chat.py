@@ -58,7 +58,7 @@ def encode_prompt(
     ids = []
   elif tokenizer is None:
     raise InputError("the model folder has no tokenizer, which texts need: add a tokenizer.json")
-  elif any("\ud800" <= character <= "\udfff" for character in prompt):
+  elif not prompt.isascii() and any("\ud800" <= c <= "\udfff" for c in prompt):
     raise InputError("the prompt is not UTF-8 text")
   else:
     # Not verbose: it would warn of long prompts, which are told of elsewhere.

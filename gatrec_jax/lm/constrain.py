@@ -12,10 +12,13 @@ an automaton is represented is told in `automaton.py`; `schema.py` makes one of 
 
 Budget: `allowed_tokens` is given the tokens that remain, and allows one only if the shortest way
 from there to the end still fits. A run with at least `min_tokens` so always ends well-formed.
+
+What runs on the device is dispatched on the kind of constraint; `ordering.py` registers another.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,6 +57,7 @@ def start_state(starts: jax.Array) -> State:
   return State(starts, jnp.zeros_like(starts))
 
 
+@functools.singledispatch
 def allowed_tokens(automaton: Automaton, state: State, remaining: jax.Array) -> jax.Array:
   """Which tokens keep each row on its way to a well-formed end.
 
@@ -87,6 +91,7 @@ def allowed_tokens(automaton: Automaton, state: State, remaining: jax.Array) -> 
   )
 
 
+@functools.singledispatch
 def advance(automaton: Automaton, state: State, tokens: jax.Array) -> State:
   """The state after one more token a row.
 
@@ -116,6 +121,7 @@ def advance(automaton: Automaton, state: State, tokens: jax.Array) -> State:
   return State(jnp.where(final, node, following), jnp.where(final, used, count))
 
 
+@functools.singledispatch
 def finished(automaton: Automaton, state: State) -> jax.Array:
   """[B] bool: nothing follows. Whether what is there is well-formed says `accepting`."""
   return automaton.final[state.node]
@@ -126,6 +132,7 @@ def accepting(automaton: Automaton, state: State) -> jax.Array:
   return automaton.accepting[state.node]
 
 
+@functools.singledispatch
 def min_tokens(automaton: Automaton, start: int = START) -> int:
   """The least number of tokens of a well-formed run, eos not counted."""
   return int(np.asarray(automaton.distance)[start])

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.lm.cache import EMPTY, Cache, with_room
-from gatrec_jax.lm.constrain import Automaton, State, advance, allowed_tokens, finished
+from gatrec_jax.lm.constrain import advance, allowed_tokens, finished
 from gatrec_jax.lm.decoder import Batch, Lora, Params, logits_of, run_decoder
 from gatrec_jax.lm.decoder_config import DecoderConfig
+from gatrec_jax.lm.ordering import Constraint, Progress
 from gatrec_jax.lm.sampling import Sampler, draw
 
 
@@ -32,7 +33,7 @@ class Decoding:
     emitted: [B] int32, tokens of each row until it was done. done: [B] bool.
     keys: [B] PRNG keys of the rows.
     seen: [B, V] bool, tokens in prompt and answer; None where nothing is penalised.
-    node: where each row is in its automaton; None where nothing is constrained.
+    node: where each row is in its constraint; None where nothing is constrained.
   """
 
   cache: Cache
@@ -44,7 +45,7 @@ class Decoding:
   done: jax.Array
   keys: jax.Array
   seen: jax.Array | None
-  node: State | None
+  node: Progress | None
 
 
 @functools.partial(jax.jit, static_argnames=("config", "slots", "room", "attention"))
@@ -57,8 +58,8 @@ def prefill(
   *,
   config: DecoderConfig,
   sampler: Sampler,
-  automaton: Automaton | None,
-  node: State | None,
+  constraint: Constraint | None,
+  node: Progress | None,
   eos: jax.Array,
   slots: int,
   room: int,
@@ -72,7 +73,7 @@ def prefill(
     prompts: [B, T] int32, padded on the right. lengths: [B] int32, at least 1.
     limits: [B] int32, tokens that each row may get; 0 for rows that only fill the batch.
     keys: [B] PRNG keys; are consumed.
-    sampler: how tokens are drawn. automaton, node: what may be drawn, and where each row starts.
+    sampler: how tokens are drawn. constraint, node: what may be drawn, and where each row starts.
     eos: [E] int32, tokens that end a row.
     slots: of the cache, at least T + room - 1. room: N, the most tokens that any row may get.
   """
@@ -98,7 +99,7 @@ def prefill(
     seen=seen,
     node=node,
   )
-  return _draw(start, logits_of(params, last, config=config), sampler, automaton, eos)
+  return _draw(start, logits_of(params, last, config=config), sampler, constraint, eos)
 
 
 @functools.partial(
@@ -111,7 +112,7 @@ def decode(
   *,
   config: DecoderConfig,
   sampler: Sampler,
-  automaton: Automaton | None,
+  constraint: Constraint | None,
   eos: jax.Array,
   prompt_slots: int,
   lora: Lora | None = None,
@@ -136,7 +137,7 @@ def decode(
     )
     cache = Cache(tuple(key for key, _ in present), tuple(value for _, value in present), filled)
     logits = logits_of(params, hidden[:, 0], config=config)
-    return _draw(state.replace(cache=cache), logits, sampler, automaton, eos)
+    return _draw(state.replace(cache=cache), logits, sampler, constraint, eos)
 
   return jax.lax.while_loop(
     lambda state: (state.step < until) & ~state.done.all(), body, decoding
@@ -167,22 +168,22 @@ def _draw(
   state: Decoding,
   logits: jax.Array,
   sampler: Sampler,
-  automaton: Automaton | None,
+  constraint: Constraint | None,
   eos: jax.Array,
 ) -> Decoding:
   """Draws a token for every row that is not done. logits: [B, V] float32."""
   keys = jax.vmap(lambda key: jax.random.fold_in(key, state.step))(state.keys)
   changes: dict[str, Any] = {}
   allowed = None
-  if automaton is not None:
-    allowed = allowed_tokens(automaton, state.node, state.limits - state.step)
+  if constraint is not None:
+    allowed = allowed_tokens(constraint, state.node, state.limits - state.step)
   token = draw(keys, logits, sampler, seen=state.seen, allowed=allowed)
   token = jnp.where(state.done, 0, token)
   ended = (token[:, None] == eos).any(axis=1)
-  if automaton is not None:
-    node = advance(automaton, state.node, token)
+  if constraint is not None:
+    node = advance(constraint, state.node, token)
     changes["node"] = node
-    ended |= finished(automaton, node)
+    ended |= finished(constraint, node)
   if sampler.penalises:
     changes["seen"] = state.seen.at[jnp.arange(token.shape[0]), token].set(True)
   emitted = state.emitted + ~state.done

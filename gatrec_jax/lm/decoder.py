@@ -73,7 +73,8 @@ class Decoder(nn.Module):
   ) -> tuple[jax.Array, tuple[tuple[jax.Array, jax.Array], ...]]:
     """tokens: [B, T] int32; batch: what is known of them; past: keys and values of earlier ones.
 
-    Returns: [B, T, D] hidden states after the last norm; keys and values a layer, as `Attention`.
+    Returns: [B, T, D] hidden states after the last norm, [B, 1, D] with `batch.only`; keys and
+      values a layer, as `Attention`.
     """
     config = self.config
     hidden = Embedding(config.vocabulary, config.width, name="embed")(tokens, self.dtype)
@@ -83,10 +84,11 @@ class Decoder(nn.Module):
     present = []
     for number, layer in enumerate(config.layers):
       earlier = None if past is None else (past.keys[number], past.values[number])
+      whole = number + 1 < len(config.layers)  # the next layer needs all places
       hidden, kept = block(
         config, layer, self.implementation, self.lora_scale, self.lora_dropout,
         name=f"layer_{number}",
-      )(hidden, batch, earlier)  # fmt: skip
+      )(hidden, batch.replace(only=None) if whole else batch, earlier)  # fmt: skip
       present.append(kept)
     hidden = RmsNorm(config.epsilon, config.norm_offset, name="final_norm")(hidden)
     return hidden, tuple(present)
@@ -121,12 +123,12 @@ def _boxed_params(key: jax.Array, config: DecoderConfig) -> dict[str, Any]:
   params = dict(Decoder(config).init(body_key, tokens, batch)["params"])
   if not config.tied:
     hidden = jnp.zeros((1, config.width))
-    params["head"] = _head(config).init(head_key, hidden)["params"]
+    params["head"] = _head(config.vocabulary).init(head_key, hidden)["params"]
   return params
 
 
-def _head(config: DecoderConfig) -> Projection:
-  return Projection(config.vocabulary, False, ("vocab", "embed"), out_dtype=jnp.float32)
+def _head(features: int) -> Projection:
+  return Projection(features, False, ("vocab", "embed"), out_dtype=jnp.float32)
 
 
 def compute_dtype(params: Params) -> jnp.dtype:
@@ -181,33 +183,40 @@ def hidden_states(
   lengths: jax.Array | None = None,
   positions: jax.Array | None = None,
   segments: jax.Array | None = None,
+  only: jax.Array | None = None,
   lora: Lora | None = None,
   dropout_key: jax.Array | None = None,
   remat: bool = False,
   attention: str = "auto",
 ) -> jax.Array:
-  """Hidden states after the last norm, [B, T, D]. Arguments as in `forward`."""
+  """Hidden states after the last norm, [B, T, D]; with `only` [B] int32 those of one place a row,
+  [B, 1, D]. Other arguments as in `forward`."""
   rows, length = tokens.shape
   if lengths is None:
     lengths = jnp.full((rows,), length, jnp.int32)
   if positions is None:
     positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), tokens.shape)
-  batch = Batch(positions, lengths, segments, None, None)
+  batch = Batch(positions, lengths, segments, None, None, only)
   return run_decoder(
     params, tokens, batch, config=config, lora=lora, dropout_key=dropout_key, remat=remat,
     attention=attention,
   )[0]  # fmt: skip
 
 
-def logits_of(params: Params, hidden: jax.Array, *, config: DecoderConfig) -> jax.Array:
+def logits_of(
+  params: Params, hidden: jax.Array, *, config: DecoderConfig, tokens: jax.Array | None = None
+) -> jax.Array:
   """Logits of hidden states.
 
-  Args: params: of the model. hidden: [..., D]. config: the shape.
-  Returns: [..., V] float32.
+  Args: params: of the model. hidden: [..., D]. config: the shape. tokens: [L] int32, those whose
+    logits are wanted; None for all.
+  Returns: [..., V or L] float32.
   """
   kernel = params["embed"]["embedding"] if config.tied else params["head"]["kernel"]
+  if tokens is not None:
+    kernel = kernel[tokens]
   hidden = hidden.astype(compute_dtype(params))
-  logits = _head(config).apply({"params": {"kernel": kernel}}, hidden)
+  logits = _head(kernel.shape[0]).apply({"params": {"kernel": kernel}}, hidden)
   cap = config.final_softcap
   return logits if cap is None else cap * jnp.tanh(logits / cap)
 

@@ -93,6 +93,8 @@ class Batch(flax.struct.PyTreeNode):
     positions: [B, T] int32. lengths: [B] int32. segments: [B, T] int32 or None.
     slot: scalar int32, the first cache slot that the tokens are written to; None to write none.
     cache_positions: [B or 1, S] int32, those of the cache after writing; None without a cache.
+    only: [B] int32, the one place of each row whose result is wanted; None for all. The last layer
+      then asks its queries and its MLP for nothing else. Not for segments.
   """
 
   positions: jax.Array
@@ -100,6 +102,12 @@ class Batch(flax.struct.PyTreeNode):
   segments: jax.Array | None
   slot: jax.Array | None
   cache_positions: jax.Array | None
+  only: jax.Array | None = None
+
+
+def take_place(values: jax.Array, places: jax.Array) -> jax.Array:
+  """values [B, T, ...], places [B] int32 -> [B, 1, ...]."""
+  return jnp.take_along_axis(values, places.reshape(-1, *[1] * (values.ndim - 1)), axis=1)
 
 
 class Attention(nn.Module):
@@ -115,32 +123,36 @@ class Attention(nn.Module):
   def __call__(
     self, hidden: jax.Array, batch: Batch, past: tuple[jax.Array, jax.Array] | None
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """hidden: [B, T, D]; past: keys and values [B or 1, Hk, S, d] of the cache.
+    """hidden: [B, T, D]; past: keys and values [R, Hk, S, d] of the cache, R a divisor of B.
 
-    Returns: [B, T, D]; and keys and values, those of the tokens alone [B, Hk, T, d], or the whole
-      cache with them written where `batch.slot` is given.
+    Returns: [B, T, D], or [B, 1, D] with `batch.only`; and keys and values, those of the tokens
+      alone [B, Hk, T, d], or the whole cache with them written where `batch.slot` is given.
     """
-    config, (rows, length, _) = self.config, hidden.shape
+    config, length = self.config, hidden.shape[1]
+    asking, asked_from = hidden, batch.positions
+    if batch.only is not None:
+      asking, asked_from = take_place(hidden, batch.only), take_place(asked_from, batch.only)
     projection = functools.partial(
       Projection, lora_scale=self.lora_scale, lora_dropout=self.lora_dropout
     )
 
-    def heads(name: str, count: int, axis: str) -> jax.Array:
+    def heads(name: str, values: jax.Array, count: int, axis: str) -> jax.Array:
       features = count * config.head_size
-      out = projection(features, config.qkv_bias, (axis, "embed"), name=name)(hidden)
-      return out.reshape(rows, length, count, config.head_size)
+      out = projection(features, config.qkv_bias, (axis, "embed"), name=name)(values)
+      return out.reshape(*values.shape[:2], count, config.head_size)
 
-    query = heads("q", config.heads, "heads")
-    key, value = heads("k", config.kv_heads, "kv_heads"), heads("v", config.kv_heads, "kv_heads")
+    query = heads("q", asking, config.heads, "heads")
+    key = heads("k", hidden, config.kv_heads, "kv_heads")
+    value = heads("v", hidden, config.kv_heads, "kv_heads")
     if config.qk_norm:
       norm = functools.partial(RmsNorm, config.epsilon, config.norm_offset, None)
       query, key = norm(name="q_norm")(query), norm(name="k_norm")(key)
     if self.layer.rope is not None:
-      rotation = rotations(self.layer.rope, batch.positions, config.head_size)
-      query, key = rotate(query, rotation), rotate(key, rotation)
+      rotation = functools.partial(rotations, self.layer.rope, size=config.head_size)
+      query, key = rotate(query, rotation(asked_from)), rotate(key, rotation(batch.positions))
     by_head = (0, 2, 1, 3)
     scaled = {"scale": config.query_scale, "softcap": config.attention_softcap}
-    if past is None:
+    if past is None and batch.only is None:
       mixed = self_attention(
         query, key, value, lengths=batch.lengths, segments=batch.segments,
         window=self.layer.window, implementation=self.implementation, **scaled,
@@ -152,7 +164,7 @@ class Attention(nn.Module):
         jax.lax.dynamic_update_slice(old, new.transpose(by_head), start)
         for old, new in zip(past, (key, value), strict=True)
       )
-      seen = visible(batch.cache_positions, batch.positions, self.layer.window)
+      seen = visible(batch.cache_positions, asked_from, self.layer.window)
       mixed = attend(query, [Keys(*present, seen)], **scaled)
     else:
       present = (key.transpose(by_head), value.transpose(by_head))
@@ -160,10 +172,11 @@ class Attention(nn.Module):
         jnp.arange(length) < batch.lengths[:, None], batch.positions, -1
       )
       window = self.layer.window
-      earlier = visible(batch.cache_positions, batch.positions, window)
-      own = visible(own_positions, batch.positions, window)
-      mixed = attend(query, [Keys(*past, earlier), Keys(*present, own)], **scaled)
-    mixed = mixed.reshape(rows, length, config.heads * config.head_size)
+      keys = [Keys(*present, visible(own_positions, asked_from, window))]
+      if past is not None:
+        keys.insert(0, Keys(*past, visible(batch.cache_positions, asked_from, window)))
+      mixed = attend(query, keys, **scaled)
+    mixed = mixed.reshape(*asking.shape[:2], config.heads * config.head_size)
     out = projection(config.width, config.output_bias, ("embed", "heads"), name="o")(mixed)
     return out, present
 
@@ -209,6 +222,8 @@ class Block(nn.Module):
     mixed, present = attention(norm(name="input_norm")(hidden), batch, past)
     if config.sandwich_norms:
       mixed = norm(name="attention_output_norm")(mixed)
+    if batch.only is not None:
+      hidden = take_place(hidden, batch.only)
     hidden += mixed
     inner = Mlp(config, name="mlp", **lora)(norm(name="mlp_norm")(hidden))
     if config.sandwich_norms:

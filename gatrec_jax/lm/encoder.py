@@ -29,9 +29,7 @@ from gatrec_jax.lm.load import read_params
 from gatrec_jax.lm.weights import load_params
 
 DTYPES = ("float32", "bfloat16")
-# What compiling one more batch shape costs, in tokens that could be encoded meanwhile, and how
-# many tokens a device takes at once: a CPU compiles in a second and works best from its cache.
-COMPILE_TOKENS = {"cpu": 8_000, "other": 2_000_000}
+# How many tokens a device takes at once: a CPU works best from its cache.
 BATCH_TOKENS = {"cpu": 2_048, "other": 65_536}
 TOKENIZED_AT_ONCE = 20_000
 VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
@@ -262,9 +260,7 @@ def encode_batches(
     return batch_rows(length, batch_tokens) * len(devices)
 
   lengths = np.array([len(row) for row in ids], np.int32)
-  buckets = choose_buckets(
-    lengths, limit=model.max_tokens, rows_at=rows_at, compile_tokens=COMPILE_TOKENS[kind]
-  )
+  buckets = bucket_lengths(model.max_tokens)
   bucket_of = np.searchsorted(buckets, lengths)
   running: collections.deque[tuple[np.ndarray, jax.Array]] = collections.deque()
   for bucket in reversed(range(len(buckets))):
@@ -319,42 +315,22 @@ def embed_tokens(
 
 
 def bucket_lengths(limit: int) -> list[int]:
-  """Lengths that batches may have: steps of 16, of 32 from 256, of 128 from 512, then `limit`."""
-  steps = [*range(16, 257, 16), *range(288, 513, 32), *range(640, limit + 128, 128)]
-  return [step for step in steps if step < limit] + [limit]
+  """Lengths that batches may have: 16, 32, 48, 64, then four to an octave, and `limit`.
+
+  A text's own length alone says to which of them it is filled up. So it always runs in a batch of
+  the same shape, and its vector does not depend on which texts are embedded with it: float32 sums
+  of another shape round otherwise.
+  """
+  steps = [*range(16, 65, 16), *range(96, 129, 32)]
+  while steps[-1] < limit:
+    steps.extend(steps[-1] + steps[-1] // 4 * np.arange(1, 5))
+  return [int(step) for step in steps if step < limit] + [limit]
 
 
 def batch_rows(length: int, batch_tokens: int) -> int:
   """Rows of a batch of that length: as many as fit, in multiples of 4 where that many fit."""
   rows = max(1, batch_tokens // length)
   return rows - rows % 4 if rows >= 4 else rows
-
-
-def choose_buckets(
-  lengths: np.ndarray, *, limit: int, rows_at: Callable[[int], int], compile_tokens: int
-) -> list[int]:
-  """The bucket lengths that cost least: tokens with all padding, plus `compile_tokens` a bucket.
-
-  Args:
-    lengths: [N] int, N ≥ 1, tokens of each text, none above `limit`.
-    limit: the longest length that the model takes.
-    rows_at: length -> rows of its batches.
-    compile_tokens: cost of one more compiled shape.
-  Returns: ascending lengths out of `bucket_lengths(limit)`; the last one holds the longest text.
-  """
-  edges = bucket_lengths(limit)
-  edges = edges[: int(np.searchsorted(edges, lengths.max())) + 1]
-  counts = np.searchsorted(np.sort(lengths), edges, side="right")
-  # best[i]: (cost, buckets) of all texts up to edges[i], the last bucket being edges[i].
-  best: list[tuple[int, list[int]]] = []
-  for i, edge in enumerate(edges):
-    options = [(0, 0, [])] + [(counts[j], *best[j]) for j in range(i)]
-    totals = []
-    for below, cost, chosen in options:
-      batches = -(-int(counts[i] - below) // rows_at(edge))
-      totals.append((cost + batches * rows_at(edge) * edge + compile_tokens, [*chosen, edge]))
-    best.append(min(totals))
-  return best[-1][1]
 
 
 def _finished(rows: np.ndarray, vectors: jax.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -13,12 +13,13 @@ import numpy as np
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.cache import cache_bytes
 from gatrec_jax.lm.chat import encode_prompt, require_list
-from gatrec_jax.lm.constrain import Automaton, min_tokens, start_state, union
+from gatrec_jax.lm.constrain import min_tokens, start_state, union
 from gatrec_jax.lm.decode import Decoding, decode, prefill
 from gatrec_jax.lm.decoder import Lora
 from gatrec_jax.lm.groups import Group, plan, require_ids, rows_sharding, truncated_left
 from gatrec_jax.lm.load import LanguageModel
 from gatrec_jax.lm.memory import require_memory
+from gatrec_jax.lm.ordering import Constraint, Ordering, Progress, first_state, stack
 from gatrec_jax.lm.sampling import Sampler, Sampling, make_sampler
 from gatrec_jax.lm.text import TextTail, cut_at_stop
 
@@ -82,7 +83,7 @@ def generate(
   sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
   seed: int = 0,
   stop: Sequence[str] = (),
-  constraint: Automaton | Sequence[Automaton] | None = None,
+  constraint: Constraint | Sequence[Constraint] | None = None,
   truncate: str = "error",
   special_tokens: bool = True,
   batch_size: int = 8,
@@ -100,8 +101,8 @@ def generate(
     sampling: how tokens are drawn; the likeliest token by default.
     seed: of the draws; prompt i has keys of its own, whatever the batch size.
     stop: an answer ends before the first of these strings.
-    constraint: what may be drawn, from `answer_choices`, `answer_schema` or `token_trie`; one, or
-      one for each prompt.
+    constraint: what may be drawn, from `answer_choices`, `answer_schema`, `token_trie` or
+      `make_ordering`; one, or one for each prompt, all of one kind.
     truncate: prompts longer than the context are an `error`, or prompts lose tokens from the
       `left` until `max_tokens`, at most half the context, have room.
     special_tokens: whether the tokenizer adds its own; False for prompts from `render_chat`.
@@ -119,15 +120,15 @@ def generate(
     raise InputError("a stop string is empty")
   if stop and model.tokenizer is None:
     raise InputError("stop strings need a tokenizer; the model folder has none")
-  automaton, starts = _union(model, constraint, limits)
+  joined, first = _joined(model, constraint, limits)
   sampler = make_sampler(sampling)
   keys = jax.random.split(jax.random.key(seed), max(1, len(sequences)))
   results: list[Generation | None] = [None] * len(sequences)
   for group in plan(list(map(len, sequences)), limits, batch_size=batch_size):
     _require_cache(model, group)
-    loop = _Loop(model, group, sampler, automaton, lora)
+    loop = _Loop(model, group, sampler, joined, lora)
     begun = time.perf_counter()
-    state = loop.prefill([sequences[row] for row in group.rows], limits, starts, keys)
+    state = loop.prefill([sequences[row] for row in group.rows], limits, first, keys)
     jax.block_until_ready(state.step)
     prefilled = time.perf_counter()
     tails = {}
@@ -138,7 +139,7 @@ def generate(
     for place, row in enumerate(group.rows):
       drawn = tokens[place, : emitted[place]].tolist()
       results[row] = _finished(
-        model, sequences[row], drawn, stop, constrained=automaton is not None, cut=cuts[row]
+        model, sequences[row], drawn, stop, constrained=joined is not None, cut=cuts[row]
       )
       if row in tails and on_text is not None and (rest := tails[row].rest(results[row].text)):
         on_text(row, rest)
@@ -158,7 +159,7 @@ def warm_up(
   *,
   max_tokens: int | Sequence[int] = 128,
   sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
-  constraint: Automaton | Sequence[Automaton] | None = None,
+  constraint: Constraint | Sequence[Constraint] | None = None,
   truncate: str = "error",
   special_tokens: bool = True,
   batch_size: int = 8,
@@ -167,7 +168,7 @@ def warm_up(
   """Compiles all that `generate` with these arguments will run. Returns: seconds."""
   begun = time.perf_counter()
   sequences, _, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
-  automaton, starts = _union(model, constraint, limits)
+  joined, first = _joined(model, constraint, limits)
   keys = jax.random.split(jax.random.key(0), max(1, len(sequences)))
   shapes = {
     (group.batch, group.length, group.room): group
@@ -175,8 +176,8 @@ def warm_up(
   }
   for group in shapes.values():
     _require_cache(model, group)
-    loop = _Loop(model, group, make_sampler(sampling), automaton, lora)
-    state = loop.prefill([sequences[row] for row in group.rows], limits, starts, keys)
+    loop = _Loop(model, group, make_sampler(sampling), joined, lora)
+    state = loop.prefill([sequences[row] for row in group.rows], limits, first, keys)
     jax.block_until_ready(loop.decode(state, 0).step)
   return time.perf_counter() - begun
 
@@ -189,14 +190,14 @@ class _Loop:
     model: LanguageModel,
     group: Group,
     sampler: Sampler,
-    automaton: Automaton | None,
+    constraint: Constraint | None,
     lora: Lora | None,
   ) -> None:
     self.model, self.group, self.lora = model, group, lora
     self.shared = {
       "config": model.config,
       "sampler": sampler,
-      "automaton": automaton,
+      "constraint": constraint,
       # -1 is no token: a model without end tokens needs no program of its own.
       "eos": jnp.array(model.eos or (-1,), jnp.int32),
       "lora": lora,
@@ -206,7 +207,7 @@ class _Loop:
     self,
     sequences: Sequence[Sequence[int]],
     limits: Sequence[int],
-    starts: jax.Array | None,
+    first: Progress | None,
     keys: jax.Array,
   ) -> Decoding:
     group = self.group
@@ -224,7 +225,7 @@ class _Loop:
       jax.device_put(lengths, spread),
       jax.device_put(most, spread),
       keys[rows],
-      node=None if starts is None else start_state(starts[rows]),
+      node=jax.tree.map(lambda leaf: leaf[rows], first),
       slots=group.slots,
       room=group.room,
       attention=self.model.attention,
@@ -299,36 +300,43 @@ def _prepared(
   return sequences, cuts, limits
 
 
-def _union(
+def _joined(
   model: LanguageModel,
-  constraint: Automaton | Sequence[Automaton] | None,
+  constraint: Constraint | Sequence[Constraint] | None,
   limits: Sequence[int],
-) -> tuple[Automaton | None, jax.Array | None]:
-  """One automaton for all rows, and where each of them starts."""
+) -> tuple[Constraint | None, Progress | None]:
+  """One constraint for all rows, and where each of them starts."""
   count, vocabulary = len(limits), model.config.vocabulary
   if constraint is None or count == 0:
     return None, None
-  automata = [constraint] * count if isinstance(constraint, Automaton) else list(constraint)
-  if len(automata) != count:
-    raise InputError(f"{len(automata)} constraints for {count} prompts")
-  for row, (automaton, limit) in enumerate(zip(automata, limits, strict=True)):
-    if not isinstance(automaton, Automaton):
-      raise InputError(f"prompt {row + 1}: its constraint is {automaton!r:.40}, not an Automaton")
-    if automaton.vocabulary != vocabulary:
+  lone = isinstance(constraint, Constraint)
+  several = [constraint] * count if lone else list(constraint)
+  if len(several) != count:
+    raise InputError(f"{len(several)} constraints for {count} prompts")
+  for row, (one, limit) in enumerate(zip(several, limits, strict=True)):
+    if not isinstance(one, Constraint):
+      raise InputError(f"prompt {row + 1}: its constraint is {one!r:.40}, not an Automaton")
+    if type(one) is not type(several[0]):
+      raise InputError(f"prompt {row + 1}: its constraint is not of the kind of the first")
+    if one.vocabulary != vocabulary:
       raise InputError(
-        f"a constraint was made for {automaton.vocabulary} tokens, the model has {vocabulary}"
+        f"a constraint was made for {one.vocabulary} tokens, the model has {vocabulary}"
       )
-    if set(automaton.eos) != set(model.eos):
+    if set(one.eos) != set(model.eos):
       raise InputError(
-        f"a constraint was made with end tokens {list(automaton.eos)}, the model has "
+        f"a constraint was made with end tokens {list(one.eos)}, the model has "
         f"{list(model.eos)}; make it with eos=model.eos"
       )
-    if (least := min_tokens(automaton)) > limit:
+    if (least := min_tokens(one)) > limit:
       raise InputError(
         f"prompt {row + 1}: the constraint needs at least {least} tokens, {limit} are allowed; "
         "raise --max_tokens or shorten the prompt"
       )
-  return union(automata)
+  if isinstance(several[0], Ordering):
+    ordering = stack(several)
+    return ordering, first_state(ordering, count)
+  automaton, starts = union(several)
+  return automaton, start_state(starts)
 
 
 def _require_cache(model: LanguageModel, group: Group) -> None:

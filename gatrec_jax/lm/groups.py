@@ -70,7 +70,7 @@ def rows_sharding(model: LanguageModel, rows: int) -> NamedSharding | None:
 
 def require_ids(model: LanguageModel, ids: Sequence[int], *, what: str) -> None:
   """Raises InputError where an id is none of the model's, which the device would not notice."""
-  if any(not 0 <= token < model.config.vocabulary for token in ids):
+  if len(ids) and not 0 <= min(ids) <= max(ids) < model.config.vocabulary:
     raise InputError(f"{what}: a token id is not in 0 … {model.config.vocabulary - 1}")
 
 

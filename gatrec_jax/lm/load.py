@@ -81,6 +81,11 @@ class LanguageModel:
       raise InputError(f"{self.name}: texts need a tokenizer; the model folder has none")
     return make_spelling(self.tokenizer, vocabulary=self.config.vocabulary, eos=self.eos)
 
+  @functools.cached_property
+  def added_tokens(self) -> dict[str, int]:
+    """Pieces of text that are one token wherever they stand; empty without a tokenizer."""
+    return {} if self.tokenizer is None else dict(self.tokenizer.added_tokens_encoder)
+
   @property
   def parameters(self) -> int:
     """Number of weights, the scales of quantised ones not counted."""

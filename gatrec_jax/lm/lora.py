@@ -19,7 +19,7 @@ from gatrec_jax.lm.decoder_weights import weight_rules
 from gatrec_jax.lm.files import read_json
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
-CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_FILES = CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 # Settings of PEFT that change what the two matrices mean, and the values under which they do not.
 _PLAIN = {

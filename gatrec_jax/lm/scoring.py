@@ -107,25 +107,50 @@ def score_labels(
   Returns: [N, L] float32; a softmax over L gives the labels' probabilities among themselves.
   """
   require_list(prompts, "prompts", "a list of prompts")
-  if isinstance(labels, np.ndarray):
-    ids = labels.astype(np.int32)
-    require_ids(model, ids.tolist(), what="labels")
-  else:
-    ids = label_tokens(model, labels, leading_space=leading_space)
-  context = model.config.context
+  ids = label_ids(model, labels, leading_space=leading_space)
   sequences = [
-    _fitting(model, prompt, context, special_tokens, truncate_left) for prompt in prompts
+    fitting(model, prompt, special_tokens=special_tokens, truncate_left=truncate_left)
+    for prompt in prompts
   ]
   scores = np.zeros((len(sequences), len(ids)), np.float32)
-  lengths = list(map(len, sequences))
-  for group in plan(lengths, [1] * len(sequences), batch_size=batch_size):
+  found = []
+  for group in plan(list(map(len, sequences)), [1] * len(sequences), batch_size=batch_size):
     rows = list(group.rows)
     tokens, counts = _padded([sequences[row] for row in rows], group.batch, group.length, model)
     out = _label_logits(
       model.params, tokens, counts, ids, config=model.config, lora=lora, attention=model.attention
     )
+    found.append((rows, out))
+  # Fetched when all are on their way: the next group is prepared while the last one is computed.
+  for rows, out in found:
     scores[rows] = np.asarray(out)[: len(rows)]
   return scores
+
+
+def label_ids(
+  model: LanguageModel, labels: Sequence[str] | np.ndarray, *, leading_space: bool = False
+) -> np.ndarray:
+  """[L] int32 of labels as texts, or of their ids, which are checked."""
+  if not isinstance(labels, np.ndarray):
+    return label_tokens(model, labels, leading_space=leading_space)
+  require_ids(model, labels.tolist(), what="labels")
+  return labels.astype(np.int32)
+
+
+def fitting(
+  model: LanguageModel,
+  prompt: Prompt,
+  *,
+  special_tokens: bool = True,
+  truncate_left: bool = False,
+) -> list[int]:
+  """Token ids of a prompt that fit into the context. Raises: InputError where they do not."""
+  ids = encode_prompt(model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens)
+  require_ids(model, ids, what="a prompt")
+  most = model.config.context
+  if len(ids) > most and not truncate_left:
+    raise InputError(f"a prompt has {len(ids)} tokens, the model's context is {most}; shorten it")
+  return truncated_left(ids, most, bos=model.bos)
 
 
 def score_continuations(
@@ -210,11 +235,11 @@ def _label_logits(
   attention: str,
 ) -> jax.Array:
   """Logits [B, L] float32 of `labels` [L] behind rows of `tokens` [B, T]."""
-  hidden = hidden_states(
-    params, tokens, config=config, lengths=lengths, lora=lora, attention=attention
-  )
-  last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
-  return logits_of(params, last, config=config)[:, labels]
+  last = hidden_states(
+    params, tokens, config=config, lengths=lengths, only=lengths - 1, lora=lora,
+    attention=attention,
+  )  # fmt: skip
+  return logits_of(params, last[:, 0], config=config, tokens=labels)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "attention"))
@@ -265,16 +290,6 @@ def _suffixes(
   chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
   log_probability = chosen - jax.nn.logsumexp(logits, axis=-1)
   return jnp.where(jnp.arange(width) < lengths[:, None], log_probability, 0.0).sum(axis=1)
-
-
-def _fitting(
-  model: LanguageModel, prompt: Prompt, most: int, special_tokens: bool, truncate_left: bool
-) -> list[int]:
-  ids = encode_prompt(model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens)
-  require_ids(model, ids, what="a prompt")
-  if len(ids) > most and not truncate_left:
-    raise InputError(f"a prompt has {len(ids)} tokens, the model's context is {most}; shorten it")
-  return truncated_left(ids, most, bos=model.bos)
 
 
 def _padded(

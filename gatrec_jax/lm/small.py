@@ -48,8 +48,11 @@ def build_small(
   inner: int = 384,
   context: int = 512,
   extra_tokens: Sequence[str] = (),
+  words: Sequence[str] | None = None,
+  chat: bool = True,
   steps: int = 300,
   batch_size: int = 8,
+  row_tokens: int = 0,
   learning_rate: float = 3e-3,
   seed: int = 0,
   stop: Callable[[], int] = lambda: 0,
@@ -66,7 +69,11 @@ def build_small(
     vocabulary: most tokens; fewer where the texts do not give as many.
     width, layers, heads, kv_heads, inner, context: the decoder's shape.
     extra_tokens: pieces of text that shall be one token wherever they stand, such as labels.
-    steps, batch_size, learning_rate: of training; a batch has so many rows of `context` tokens.
+    words: texts that the other tokens are learned from; None for `texts`.
+    chat: whether the folder has a chat template; without one prompts are plain texts.
+    steps, batch_size, learning_rate: of training.
+    row_tokens: of each of the `batch_size` rows of a batch; longer texts are cut into pieces. 0 for
+      `context`.
     seed: of weights and order.
     stop, say: as in `finetune`.
   Returns:
@@ -88,7 +95,9 @@ def build_small(
     raise InputError(
       f"{described} context={context}: width must be a multiple of 2·heads, heads one of kv_heads"
     )
-  tokenizer = train_tokenizer(used, vocabulary=vocabulary, extra_tokens=extra_tokens)
+  tokenizer = train_tokenizer(
+    used if words is None else words, vocabulary=vocabulary, extra_tokens=extra_tokens
+  )
   config = DecoderConfig(
     family="llama",
     vocabulary=tokenizer.get_vocab_size(),
@@ -108,18 +117,20 @@ def build_small(
   )
   training = FinetuneConfig(
     mode="full", learning_rate=learning_rate, weight_decay=0.1, steps=steps, batch_size=batch_size,
-    max_tokens=context, evaluate_every=max(1, steps // 10), seed=seed,
+    max_tokens=row_tokens or context, evaluate_every=max(1, steps // 10), seed=seed,
   )  # fmt: skip
   model = LanguageModel(
     name=folder.name, folder=None, config=config, params=_first_params(config, seed),
-    tokenizer=_wrapped(tokenizer, context),
+    tokenizer=_wrapped(tokenizer, context, chat=chat),
   )  # fmt: skip
-  origin = runs.digest(used, repr(config), list(extra_tokens), dataclasses.asdict(training))
+  origin = runs.digest(
+    used, repr(config), tokenizer.to_str(), chat, dataclasses.asdict(training)
+  )
   workdir = folder.with_name(f".{folder.name}.{origin[:8]}.training")
   for other in folder.parent.glob(f".{folder.name}.*.training"):
     if other != workdir:  # of a run that was stopped and then asked for otherwise
       shutil.rmtree(other, ignore_errors=True)
-  examples = text_examples(tokenizer, used, context=context)
+  examples = text_examples(tokenizer, used, context=row_tokens or context)
   tuned = finetune(model, examples, training, workdir=workdir, stop=stop, say=say)
   export_folder(tuned.model, folder)
   shutil.rmtree(workdir, ignore_errors=True)
@@ -191,15 +202,15 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
   return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _wrapped(tokenizer: Tokenizer, context: int) -> PreTrainedTokenizerBase:
-  """As transformers wants it, with the chat template."""
+def _wrapped(tokenizer: Tokenizer, context: int, *, chat: bool) -> PreTrainedTokenizerBase:
+  """As transformers wants it."""
   from transformers import PreTrainedTokenizerFast
 
   wrapped = PreTrainedTokenizerFast(
     tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD,
     model_max_length=context, clean_up_tokenization_spaces=False,
   )  # fmt: skip
-  wrapped.chat_template = CHAT_TEMPLATE
+  wrapped.chat_template = CHAT_TEMPLATE if chat else None
   return wrapped
 
 

@@ -11,10 +11,23 @@ import jraph
 
 from gatrec_jax.config import ModelConfig
 from gatrec_jax.models.attention import Edges, attention_v1, attention_v2
+from gatrec_jax.models.method import drop, is_off
 
 _kernel_init = nn.initializers.glorot_uniform()
 # Of a plain linear map in PyTorch, which the authors' residuals are: uniform in ± 1/√fan_in.
 _residual_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Dropout(nn.Module):
+  """Flax's layer of that name, with the same draws, for a rate that may be traced."""
+
+  rate: Any
+
+  @nn.compact
+  def __call__(self, values: jax.Array, *, deterministic: bool) -> jax.Array:
+    if deterministic or is_off(self.rate):
+      return values
+    return drop(self.make_rng("dropout"), values, self.rate)
 
 
 class GraphAttention(nn.Module):
@@ -27,7 +40,7 @@ class GraphAttention(nn.Module):
   heads: int
   version: str = "v2"
   slope: float = 0.2
-  dropout: float = 0.0
+  dropout: Any = 0.0
   chunk: int = 0
 
   @nn.compact
@@ -38,7 +51,7 @@ class GraphAttention(nn.Module):
     shape = (self.heads, self.width)
     num_features = edges.features.shape[1]
     keep = None
-    if self.dropout and not deterministic:
+    if not (deterministic or is_off(self.dropout)):
       keep = _keep(self.make_rng("dropout"), self.dropout, (edges.senders.shape[0], self.heads))
     sources = nn.DenseGeneral(
       shape, kernel_init=_kernel_init, name="source", use_bias=self.version == "v2"
@@ -105,14 +118,14 @@ class GatRecommender(nn.Module):
     config = self.config
     nodes = self._features(text, new_text)
     edges = Edges(graph.senders, graph.receivers, graph.edges)
-    if config.edge_dropout and not deterministic:
+    if not (deterministic or is_off(config.edge_dropout)):
       kept = jax.random.bernoulli(
         self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
       )
       edges = edges._replace(where=kept | (edges.senders == edges.receivers))
     attention = []
     for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
-      nodes = nn.Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
+      nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
       out, weights = GraphAttention(
         width, heads, config.attention, config.attention_slope, config.attention_dropout,
         config.edge_chunk, name=f"attention_{layer}",
@@ -154,7 +167,7 @@ def unit(vectors: jax.Array) -> jax.Array:
   return jnp.where(square > 0, vectors * jax.lax.rsqrt(safe), 0.0)
 
 
-def _keep(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+def _keep(key: jax.Array, rate: Any, shape: tuple[int, ...]) -> jax.Array:
   """Dropout multipliers: 0 with probability `rate`, else 1 / (1 - rate). Consumes `key`."""
   return jax.random.bernoulli(key, 1 - rate, shape) / (1 - rate)
 

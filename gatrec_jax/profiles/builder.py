@@ -11,11 +11,11 @@ import numpy as np
 from gatrec_jax.profiles.keywords import keywords_of
 from gatrec_jax.profiles.schema import Profile, render_profile
 
-_YEAR = re.compile(r"\s*\(\d{4}(?:\s*[-–]\s*\d{0,4})?\)\s*$")
+YEAR = re.compile(r"\s*\(\d{4}(?:\s*[-–]\s*\d{0,4})?\)\s*$")
 _ARTICLE = re.compile(r"^(.+), (The|A|An|Le|La|Les|L'|Un|Une|Il|Lo|Gli|El|Los|Las|Der|Die|Das)$")
-_OVERVIEW_FIELDS = ("overview", "plot", "summary", "synopsis", "description", "abstract", "text")
-_TAG_FIELDS = ("tags", "keywords")
-_PEOPLE_FIELDS = ("director", "directors", "actors", "cast", "writer", "writers", "author",
+OVERVIEW_FIELDS = ("overview", "plot", "summary", "synopsis", "description", "abstract", "text")
+TAG_FIELDS = ("tags", "keywords")
+PEOPLE_FIELDS = ("director", "directors", "actors", "cast", "writer", "writers", "author",
                   "authors", "crew")
 _NO_GENRE = frozenset(("", "unknown", "(no genres listed)"))
 _ITEM_TAGS, _ITEM_DISLIKES = 10, 5
@@ -32,25 +32,25 @@ def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profil
   Args: item_fields: [I] mappings as in `Dataset.item_fields`.
   Returns: [I] profiles, None where an item has no text at all.
   """
-  genres = [_genres(fields) for fields in item_fields]
-  overviews = [_first_text(fields, _OVERVIEW_FIELDS) for fields in item_fields]
-  taglines = [_text(fields.get("tagline")) for fields in item_fields]
+  genres = [genres_of(fields) for fields in item_fields]
+  overviews = [first_text(fields, OVERVIEW_FIELDS) for fields in item_fields]
+  taglines = [one_line(fields.get("tagline")) for fields in item_fields]
   found = keywords_of(
     [f"{overview}\n{tagline}" for overview, tagline in zip(overviews, taglines, strict=True)],
     most=_ITEM_TAGS,
   )
   people = {
-    name.casefold() for fields in item_fields for field in _PEOPLE_FIELDS
-    for name in _terms(fields.get(field))
+    name.casefold() for fields in item_fields for field in PEOPLE_FIELDS
+    for name in terms_of(fields.get(field))
   }
   unlike = _unlike_genres(genres)
   profiles: list[Profile | None] = []
   for i, fields in enumerate(item_fields):
-    given = [tag for field in _TAG_FIELDS for tag in _terms(fields.get(field))]
+    given = [tag for field in TAG_FIELDS for tag in terms_of(fields.get(field))]
     tags = tuple(dict.fromkeys(tag for tag in given if tag.casefold() not in people))
     tags = tags[:_ITEM_TAGS] or tuple(word.capitalize() for word in found[i])
     profile = Profile(
-      name=_name(_text(fields.get("title"))) or None,
+      name=plain_title(one_line(fields.get("title"))) or None,
       overview=overviews[i],
       genres=genres[i],
       tags=tags,
@@ -64,8 +64,9 @@ def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profil
   return profiles
 
 
-def _name(title: str) -> str:
-  title = _YEAR.sub("", title).strip()
+def plain_title(title: str) -> str:
+  """A title without its year and with its article in front: "Matrix, The (1999)" → "The Matrix"."""
+  title = YEAR.sub("", title).strip()
   front, bracket, rest = title.partition(" (")
   article = _ARTICLE.match(front)
   if article:
@@ -74,35 +75,39 @@ def _name(title: str) -> str:
   return front + bracket + rest
 
 
-def _text(value: Any) -> str:
+def one_line(value: Any) -> str:
+  """A text without line breaks and double spaces; "" for what is no text."""
   return " ".join(value.split()) if isinstance(value, str) else ""
 
 
-def _terms(value: Any) -> list[str]:
+def terms_of(value: Any) -> list[str]:
   """A list of strings, or one string with commas, bars or semicolons between the terms."""
   parts = re.split(r"[|,;]", value) if isinstance(value, str) else value
   if not isinstance(parts, (list, tuple)):
     return []
-  return [text for part in parts if (text := _text(part).replace(",", ""))]
+  return [text for part in parts if (text := one_line(part).replace(",", ""))]
 
 
-def _genres(fields: Mapping[str, Any]) -> tuple[str, ...]:
-  names = _terms(fields.get("genres", fields.get("genre")))
+def genres_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
+  """An item's genres, each once, without those that mean none."""
+  names = terms_of(fields.get("genres", fields.get("genre")))
   return tuple(dict.fromkeys(name for name in names if name.casefold() not in _NO_GENRE))
 
 
-def _first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str:
-  return next((text for name in names if (text := _text(fields.get(name)))), "")
+def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str:
+  """The first of these fields that holds a text, in one line; "" where none does."""
+  return next((text for name in names if (text := one_line(fields.get(name)))), "")
 
 
 def _further_texts(fields: Mapping[str, Any]) -> list[str]:
   known = {"title", "name", "tagline", "genre", "genres"} | {
-    *_OVERVIEW_FIELDS, *_TAG_FIELDS, *_PEOPLE_FIELDS
+    *OVERVIEW_FIELDS, *TAG_FIELDS, *PEOPLE_FIELDS
   }
   return [
-    f"{field.replace('_', ' ').capitalize()}: {_sentence(_text(fields[field]))}"
+    f"{field.replace('_', ' ').capitalize()}: {_sentence(one_line(fields[field]))}"
     for field in sorted(fields)
-    if field not in known and not field.endswith(("id", "_source", "url")) and _text(fields[field])
+    if field not in known and not field.endswith(("id", "_source", "url"))
+    and one_line(fields[field])
   ]
 
 

@@ -10,6 +10,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
+from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 
 _TEXT_FIELDS = ("profile", "summary")
@@ -124,16 +125,19 @@ def check_user_profiles_leak(
   dataset: str,
   fold: str | None,
   trains_on_all_training: bool,
+  data_inputs: str,
 ) -> str | None:
   """Refuses user profiles known to hold ratings that the run must not see.
 
   A profile that a language model wrote from ratings hands those ratings to the recommender. The
-  published files are recognised by their texts, whatever the file's name.
+  published files are recognised by their texts, whatever the file's name; those of launch.profile
+  by the manifest beside them.
 
   Args:
     texts: the user profiles. path: of their file, for the message.
     dataset: value of --dataset. fold: shipped fold ("u1"), None for another split.
     trains_on_all_training: the run has no validation part and selects nothing on one.
+    data_inputs: hash of what the run's own data and parts were made from.
 
   Returns:
     None where the file is known and harmless here; for an unknown file a warning to be shown and
@@ -161,10 +165,31 @@ def check_user_profiles_leak(
         "--user_profiles"
       )
     return None
+  if _is_written_from(pathlib.Path(path), data_inputs):
+    return None
   return (
     f"{path}: user profiles written elsewhere: cannot be checked for leakage of validation or "
     "test ratings"
   )
+
+
+def _is_written_from(path: pathlib.Path, data_inputs: str) -> bool:
+  """Whether launch.profile wrote the file, as it is, from the same training part.
+
+  Raises: InputError where it wrote it from another.
+  """
+  try:
+    manifest = json.loads((path.parent / "manifest.json").read_text("utf-8"))
+    origin, sha256 = manifest["data_inputs"], manifest[path.stem]["sha256"]
+  except (OSError, ValueError, KeyError, TypeError):
+    return False  # not ours
+  if origin != data_inputs:
+    raise InputError(
+      f"{path}: these user profiles were written from another split, validation part or other "
+      "thresholds than this run's, so they may leak its validation and test ratings; give "
+      "launch.profile and this run the same --preset and flags of the data"
+    )
+  return sha256 == runs.file_digest(path)
 
 
 def text_digest(text: str) -> str:

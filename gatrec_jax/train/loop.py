@@ -6,23 +6,21 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.config import TrainConfig
 from gatrec_jax.errors import InputError, Interrupted
-from gatrec_jax.models.gat import GatRecommender
+from gatrec_jax.models.method import FittedMethod, Inputs, LearnedMethod, Method
+from gatrec_jax.models.registry import is_learned
 from gatrec_jax.parallel.checkpoint import Checkpoints
-from gatrec_jax.train.state import TrainingData, TrainState, init_state, train_epochs
+from gatrec_jax.train.state import TrainState, fit_whole, init_state, train_epochs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +29,8 @@ class Progress:
 
   Attributes:
     epoch: done so far.
-    best_value: highest value of the selection measure (minus the loss for `train_loss`).
+    best_value: highest value of the selection measure (minus the loss for `train_loss`, the number
+      of steps for `last`).
     best_epoch: where it was seen.
     seconds: spent in training so far, compilation included.
     finished: no further epoch is to come.
@@ -44,14 +43,15 @@ class Progress:
   finished: bool = False
 
 
-def fit(
-  data: TrainingData,
+def learn(
+  inputs: Inputs,
   *,
-  model: GatRecommender,
+  method: LearnedMethod,
   config: TrainConfig,
   workdir: pathlib.Path,
   validate: Callable[[Any], float] | None,
   say: Callable[[str], None],
+  until: int | None = None,
 ) -> tuple[Any, Progress]:
   """Trains until the selection measure stops rising, resuming where a former process stopped.
 
@@ -60,11 +60,13 @@ def fit(
   was not, since all randomness follows from the seed and the step.
 
   Args:
-    data: what a step reads.
-    model, config: static settings.
+    inputs: what a step reads.
+    method, config: static settings.
     workdir: gets `checkpoints/` and `metrics.jsonl`.
-    validate: params -> NDCG@10 on the validation part; None selects on the training loss.
+    validate: params -> the selection metric on the validation part; None selects on the training
+      loss, or takes the last epoch.
     say: where lines for the user go.
+    until: stop for now once so many epochs are done; None goes on to the end.
   Returns:
     The parameters of the best checkpoint, and where training stands.
   Raises:
@@ -72,33 +74,70 @@ def fit(
     Interrupted: SIGINT or SIGTERM came; everything is saved.
   """
   checkpoints = Checkpoints(workdir / "checkpoints")
+  end = config.epochs if until is None else min(until, config.epochs)
   try:
-    state, progress = _resume(checkpoints, data, model=model, config=config, say=say)
-    if not progress.finished:
+    state, progress = _resume(checkpoints, inputs, method=method, config=config, say=say)
+    if not progress.finished and progress.epoch < end:
       metrics = runs.MetricsFile(workdir / "metrics.jsonl", after_step=int(state.step))
       with contextlib.closing(metrics):
         progress = _run(
-          state, progress, data, model=model, config=config, checkpoints=checkpoints,
-          metrics=metrics, validate=validate,
+          state, progress, inputs, method=method, config=config, checkpoints=checkpoints,
+          metrics=metrics, validate=validate, end=end,
         )  # fmt: skip
       checkpoints.wait()
-    return restore_params(checkpoints, progress.best_epoch, data.text, data.graph, model), progress
+    return restore_params(checkpoints, progress.best_epoch, inputs, method), progress
+  finally:
+    checkpoints.close()
+
+
+def fit(
+  inputs: Inputs,
+  *,
+  method: FittedMethod,
+  seed: int,
+  workdir: pathlib.Path,
+  validate: Callable[[Any], float] | None,
+  say: Callable[[str], None],
+) -> tuple[Any, Progress]:
+  """Fits a method that knows no epochs, or takes the checkpoint that is there.
+
+  Args, returned, raised: as in `learn`; the progress is that of one epoch.
+  """
+  checkpoints = Checkpoints(workdir / "checkpoints")
+  try:
+    if (done := checkpoints.latest()) is not None:
+      trees, meta = checkpoints.restore(done, {"params": _shapes(inputs, method)})
+      say("train: fitted before, kept")
+      return trees["params"], Progress(**meta)
+    started = time.monotonic()
+    params = jax.block_until_ready(fit_whole(inputs, jax.random.key(seed), method=method))
+    seconds = time.monotonic() - started
+    if not all_finite(params):
+      raise InputError(
+        f"the parameters of {method.settings.kind} became infinite or NaN; nothing was saved; "
+        "stronger regularisation helps"
+      )
+    value = validate(params) if validate else 0.0
+    progress = Progress(1, value, 1, seconds, finished=True)
+    checkpoints.save(1, {"params": params}, value=value, meta=dataclasses.asdict(progress))
+    checkpoints.wait()
+    return params, progress
   finally:
     checkpoints.close()
 
 
 def _resume(
   checkpoints: Checkpoints,
-  data: TrainingData,
+  inputs: Inputs,
   *,
-  model: GatRecommender,
+  method: LearnedMethod,
   config: TrainConfig,
   say: Callable[[str], None],
 ) -> tuple[TrainState, Progress]:
   latest = checkpoints.latest()
   if latest is None:
-    return init_state(data, model=model, config=config), Progress()
-  like = jax.eval_shape(lambda: init_state(data, model=model, config=config))
+    return init_state(inputs, method=method, config=config), Progress()
+  like = jax.eval_shape(lambda: init_state(inputs, method=method, config=config))
   trees, meta = checkpoints.restore(latest, _trees(like))
   state = TrainState(trees["params"], **trees["training"])
   progress = Progress(**meta)
@@ -110,16 +149,16 @@ def _resume(
 
 
 def restore_params(
-  checkpoints: Checkpoints,
-  epoch: int,
-  text: jax.Array | np.ndarray,
-  graph: jraph.GraphsTuple,
-  model: GatRecommender,
+  checkpoints: Checkpoints, epoch: int, inputs: Inputs, method: Method
 ) -> Any:
   """The parameters alone of the checkpoint of `epoch`. Raises InputError as `restore` does."""
-  shapes = jax.eval_shape(model.init, jax.random.key(0), text, graph)["params"]
-  trees, _ = checkpoints.restore(epoch, {"params": shapes})
+  trees, _ = checkpoints.restore(epoch, {"params": _shapes(inputs, method)})
   return trees["params"]
+
+
+def _shapes(inputs: Inputs, method: Any) -> Any:
+  make = method.init if is_learned(method) else method.fit
+  return jax.eval_shape(make, inputs, jax.random.key(0))
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
@@ -133,52 +172,40 @@ def _trees(state: TrainState) -> dict[str, Any]:
 def _run(
   state: TrainState,
   progress: Progress,
-  data: TrainingData,
+  inputs: Inputs,
   *,
-  model: GatRecommender,
+  method: LearnedMethod,
   config: TrainConfig,
   checkpoints: Checkpoints,
   metrics: runs.MetricsFile,
   validate: Callable[[Any], float] | None,
+  end: int,
 ) -> Progress:
-  examples = data.user.shape[0]
+  examples = method.num_rows(inputs)
   with (
-    _signals() as received,
+    runs.signals("stopping after these epochs") as received,
     runs.progress_bar("train", total=config.epochs, done=progress.epoch) as show,
   ):
-    while not progress.finished:
+    while not progress.finished and progress.epoch < end:
       started, step = time.monotonic(), int(state.step)
-      block = min(config.evaluate_every, config.epochs - progress.epoch)
+      block = min(config.evaluate_every, end - progress.epoch)
       state, losses = train_epochs(
-        state, data, model=model, config=config, num_epochs=block
+        state, inputs, method=method, config=config, num_epochs=block
       )
       losses = np.asarray(losses)
       epoch_losses = losses.mean(axis=1)
-      value = -float(epoch_losses.mean())
-      if validate and np.isfinite(value):
-        try:
-          value = validate(state.params)
-        except FloatingPointError:  # the ranking's word for scores that are not finite
-          value = np.nan
+      value = value_of(state.params, losses, step=step, config=config, validate=validate)
       _require_finite(losses, state.params, value, step, checkpoints)
-      epoch = progress.epoch + block
-      better = value > progress.best_value
-      best_epoch = epoch if better else progress.best_epoch
       seconds = time.monotonic() - started
-      progress = Progress(
-        epoch=epoch,
-        best_value=value if better else progress.best_value,
-        best_epoch=best_epoch,
-        seconds=progress.seconds + seconds,
-        finished=epoch >= config.epochs or epoch - best_epoch >= config.patience,
-      )
+      progress = advanced(progress, config, epochs=block, value=value, seconds=seconds)
+      epoch = progress.epoch
       # Before the checkpoint: a resume drops lines behind it, but could not make up missing ones.
       for i, loss in enumerate(epoch_losses):
         metrics.write(step + (i + 1) * losses.shape[1], loss=loss)
       shown = {"loss": float(epoch_losses[-1])}
       if validate:
-        metrics.write(int(state.step), **{"valid_ndcg@10": value})
-        shown["valid_ndcg@10"] = value
+        metrics.write(int(state.step), **{f"valid_{config.select_metric}": value})
+        shown[f"valid_{config.select_metric}"] = value
       checkpoints.save(epoch, _trees(state), value=value, meta=dataclasses.asdict(progress))
       show(epoch, **shown, **{"examples/s": block * examples / seconds})
       if received and not progress.finished:
@@ -189,6 +216,45 @@ def _run(
           received[0],
         )
   return progress
+
+
+def value_of(
+  params: Any,
+  losses: np.ndarray,
+  *,
+  step: int,
+  config: TrainConfig,
+  validate: Callable[[Any], float] | None,
+) -> float:
+  """The selection measure after a block of epochs; NaN where scores are not finite.
+
+  Args:
+    losses: [epochs, steps] of the block. step: number of steps before it.
+    validate: as in `learn`.
+  """
+  # With `last` each look counts as better than the one before it.
+  value = float(step + 1) if config.select_on == "last" else -float(losses.mean())
+  if validate and np.isfinite(value):
+    try:
+      value = validate(params)
+    except FloatingPointError:  # the ranking's word for scores that are not finite
+      value = np.nan
+  return value
+
+
+def advanced(
+  progress: Progress, config: TrainConfig, *, epochs: int, value: float, seconds: float
+) -> Progress:
+  """Where training stands after `epochs` more that ended with `value` and took `seconds`."""
+  epoch, better = progress.epoch + epochs, value > progress.best_value
+  best_epoch = epoch if better else progress.best_epoch
+  return Progress(
+    epoch=epoch,
+    best_value=value if better else progress.best_value,
+    best_epoch=best_epoch,
+    seconds=progress.seconds + seconds,
+    finished=epoch >= config.epochs or epoch - best_epoch >= config.patience,
+  )
 
 
 def _require_finite(
@@ -206,7 +272,7 @@ def _require_finite(
   bad = np.flatnonzero(~np.isfinite(losses.ravel()))
   if bad.size:
     what, where = f"the loss became {losses.ravel()[bad[0]]}", step + int(bad[0]) + 1
-  elif not np.isfinite(value) or not _all_finite(params):
+  elif not np.isfinite(value) or not all_finite(params):
     what, where = "the parameters became infinite or NaN", step + losses.size
   else:
     return
@@ -219,28 +285,6 @@ def _require_finite(
 
 
 @jax.jit
-def _all_finite(params: Any) -> jax.Array:
+def all_finite(params: Any) -> jax.Array:
+  """[] bool, whether no number of a tree of arrays is infinite or NaN."""
   return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-  """Collects SIGINT and SIGTERM instead of dying of them; a second one ends the process."""
-  received: list[int] = []
-  if threading.current_thread() is not threading.main_thread():
-    yield received
-    return
-  former: dict[int, Any] = {}
-
-  def note(signum: int, _: Any) -> None:
-    received.append(signum)
-    print("stopping after these epochs; once more ends at once", file=sys.stderr, flush=True)
-    signal.signal(signum, former[signum])
-
-  for signum in (signal.SIGINT, signal.SIGTERM):
-    former[signum] = signal.signal(signum, note)
-  try:
-    yield received
-  finally:
-    for signum, handler in former.items():
-      signal.signal(signum, handler)

@@ -1,14 +1,13 @@
-"""The main job: ratings and text in; a trained GAT, honest metrics and recommendations out."""
+"""The main job: ratings and text in; a trained model, honest metrics, recommendations out."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jraph
 import numpy as np
 
 from gatrec_jax import runs
@@ -16,21 +15,26 @@ from gatrec_jax.config import Config, differences, from_json, to_json
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import write_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking
-from gatrec_jax.evaluate.top_items import top_items
-from gatrec_jax.models.gat import GatRecommender
-from gatrec_jax.train.loop import Progress, fit
+from gatrec_jax.evaluate.top_items import top_items_by
+from gatrec_jax.evaluate.user_values import write_user_values
+from gatrec_jax.models.method import Inputs, Method
+from gatrec_jax.models.registry import is_learned
+from gatrec_jax.train.loop import Progress, fit, learn
 from gatrec_jax.train.serving import (
   Run,
   assemble_run,
   evaluate_run,
+  method_and_inputs,
   results_json,
-  training_graph,
 )
 from gatrec_jax.train.stages import Prepared, Say, prepare
-from gatrec_jax.train.state import make_model, make_training_data, node_vectors
+from gatrec_jax.train.state import make_tables
+from gatrec_jax.train.sweep import SweepResult, sweep
 from gatrec_jax.train.texts import embed_run
 
 _TRAINED_STAGES = ("data", "text", "model", "train")
+USER_VALUES = "user_values.parquet"
+"""The file of a run folder with every metric of every user."""
 
 
 def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -71,9 +75,13 @@ def train_and_evaluate(
   """
   folder = open_run(config, workdir)
   with runs.locked(folder):
+    runs.reset_peak_memory()
     run, progress = train(config, folder, say=say)
     evaluations, items, scores = evaluate_run(run)
     interactions = run.prepared.interactions
+    write_user_values(
+      folder / USER_VALUES, interactions.user_ids, evaluations, truth=truth_digest(run.prepared)
+    )
     write_recommendations(
       folder / "recommendations.parquet",
       users=np.arange(interactions.num_users, dtype=np.int32),
@@ -86,13 +94,35 @@ def train_and_evaluate(
       evaluations,
       epoch=progress.best_epoch,
       epochs_run=progress.epoch,
-      selection={config.train.select_on: progress.best_value},
+      selection=_selection(config, progress),
       train_seconds=round(progress.seconds, 2),
+      peak_memory_mb=runs.peak_memory_mb(),
       encoder=run.texts.facts.get("encoder", "none"),
       seed=config.train.seed,
+      config_digest=runs.digest(to_json(config)),
     )
     runs.write_json(folder / "results.json", results)
   return run, results
+
+
+def results_are_of(config: Config, folder: pathlib.Path) -> bool:
+  """Whether the folder holds the results of just this configuration."""
+  path = folder / "results.json"
+  if not path.exists() or not (folder / USER_VALUES).exists():
+    return False
+  return runs.read_json(path).get("config_digest") == runs.digest(to_json(config))
+
+
+def truth_digest(prepared: Prepared) -> str:
+  """A hash of what is known and what is to be found; results are comparable where it is equal."""
+  parts = []
+  for rows in (prepared.known, prepared.test):
+    order = np.lexsort((rows.item, rows.user))
+    parts += [rows.user[order].tobytes(), rows.item[order].tobytes(), rows.rating[order].tobytes()]
+  ids = prepared.interactions
+  return runs.digest(
+    list(ids.user_ids), list(ids.item_ids), prepared.positive_threshold, *parts
+  )
 
 
 def train(config: Config, folder: pathlib.Path, *, say: Say) -> tuple[Run, Progress]:
@@ -100,51 +130,76 @@ def train(config: Config, folder: pathlib.Path, *, say: Say) -> tuple[Run, Progr
 
   Test rows are never read beyond the data stage.
   """
-  prepared = prepare(config, folder, say=say)
+  return train_prepared(config, folder, prepare(config, folder, say=say), say=say)
+
+
+def train_prepared(
+  config: Config, folder: pathlib.Path, prepared: Prepared, *, say: Say, until: int | None = None
+) -> tuple[Run, Progress]:
+  """The same behind the data stage.
+
+  Args: prepared: what the folder's data stage holds. until: as in `learn`.
+  """
   texts = embed_run(config, folder, prepared, say=say)
-  graph = training_graph(config, prepared)
-  data = make_training_data(
-    prepared.train,
-    graph,
-    texts.vectors,
-    config=config.train,
-    positive_threshold=prepared.positive_threshold,
-    negative_threshold=prepared.negative_threshold,
-  )
-  interactions = prepared.interactions
-  model = make_model(
-    config.model, num_users=interactions.num_users, num_items=interactions.num_items
-  )
-  say(
-    f"train: {data.user.shape[0]} positives, {graph.senders.shape[0]} edges, "
-    f"{jax.default_backend()}"
-  )
+  method, inputs = method_and_inputs(config, prepared, texts)
+  kind = config.model.kind
+  say(f"train: {kind}, {inputs.user.shape[0]} positives, {jax.default_backend()}")
+  learned = is_learned(method)
   validate = None
-  if config.train.select_on == "valid":
-    validate = make_validator(prepared, data.text, data.graph, model=model, config=config)
-  params, progress = fit(
-    data, model=model, config=config.train, workdir=folder, validate=validate, say=say
-  )
-  say(
-    f"train: {progress.epoch} epochs in {progress.seconds:.0f} s, best at epoch "
-    f"{progress.best_epoch} by {config.train.select_on}"
-  )
+  if config.train.select_on == "valid" if learned else len(prepared.split.valid):
+    validate = make_validator(prepared, inputs, method=method, config=config)
+  common = dict(method=method, workdir=folder, validate=validate, say=say)
+  if learned:
+    params, progress = learn(inputs, config=config.train, until=until, **common)
+    say(
+      f"train: {progress.epoch} epochs in {progress.seconds:.0f} s, best at epoch "
+      f"{progress.best_epoch} by {config.train.select_on}"
+    )
+  else:
+    params, progress = fit(inputs, seed=config.train.seed, **common)
+    say(f"train: {kind} fitted in {progress.seconds:.1f} s")
   run = assemble_run(
-    folder, config=config, prepared=prepared, texts=texts, model=model, params=params,
-    graph=data.graph,
+    folder, config=config, prepared=prepared, texts=texts, method=method, params=params,
+    inputs=inputs,
   )  # fmt: skip
   return run, progress
 
 
-def make_validator(
-  prepared: Prepared,
-  text: jax.Array,
-  graph: jraph.GraphsTuple,
-  *,
-  model: GatRecommender,
+def sweep_settings(
   config: Config,
+  workdir: str | os.PathLike[str],
+  settings: Sequence[Mapping[str, Any]],
+  *,
+  memory_mb: float = 4096,
+  say: Say = print,
+) -> SweepResult:
+  """Trains a model with many settings in one program; data and texts are those of a run folder.
+
+  Args:
+    config: what all settings have in common; its validation part chooses, test rows are not read.
+    workdir: gets the stages before training, none of the models.
+    settings: numbers by field: seeds, learning rates, weights, temperatures, dropouts.
+    memory_mb: bound for all that is alive at once.
+    say: where lines for the user go.
+  Raises:
+    InputError: as `train_and_evaluate` and `sweep`.
+  """
+  folder = open_run(config, workdir)
+  with runs.locked(folder):
+    prepared = prepare(config, folder, say=say)
+    texts = embed_run(config, folder, prepared, say=say)
+  method, inputs = method_and_inputs(config, prepared, texts)
+  validate = make_validator(prepared, inputs, method=method, config=config)
+  return sweep(
+    inputs, method=method, config=config.train, settings=settings, validate=validate,
+    memory_mb=memory_mb, say=say,
+  )  # fmt: skip
+
+
+def make_validator(
+  prepared: Prepared, inputs: Inputs, *, method: Method, config: Config
 ) -> Callable[[Any], float]:
-  """params -> NDCG@10 on the validation part, over all items without a training rating."""
+  """params -> `select_metric` on the validation part, over all items without a training rating."""
   train, valid = prepared.train, prepared.valid
   liked = valid.rating >= prepared.positive_threshold
   if not liked.any():
@@ -153,17 +208,29 @@ def make_validator(
       f"threshold {prepared.positive_threshold:g}; raise the share or use select_on=train_loss"
     )
   users = np.unique(valid.user[liked])
+  metric = config.train.select_metric
+  k = int(metric.rpartition("@")[2])
 
-  def ndcg(params: Any) -> float:
-    vectors = node_vectors(params, text, graph, model=model)
-    items, _ = top_items(
-      vectors[: model.num_users], vectors[model.num_users :], users, seen=train, k=10,
-      memory_mb=config.evaluate.evaluate_memory_mb,
+  def measure(params: Any) -> float:
+    items, _ = top_items_by(
+      method.score, make_tables(params, inputs, method=method), users,
+      num_items=method.num_items, seen=train, k=k, memory_mb=config.evaluate.evaluate_memory_mb,
     )  # fmt: skip
     evaluation = full_ranking(
       items, users, train=train, test=valid, positive_threshold=prepared.positive_threshold,
-      ks=(10,), num_bootstrap=0,
+      ks=(k,), num_bootstrap=0,
     )  # fmt: skip
-    return evaluation.summary["ndcg@10"].mean
+    return evaluation.summary[metric].mean
 
-  return ndcg
+  return measure
+
+
+def _selection(config: Config, progress: Progress) -> dict[str, float]:
+  """What the checkpoint was chosen by; empty where nothing was chosen."""
+  train = config.train
+  if not config.model.trains_with:
+    return {f"valid_{train.select_metric}": progress.best_value} if config.data.valid_share else {}
+  if train.select_on == "last":
+    return {}
+  name = f"valid_{train.select_metric}" if train.select_on == "valid" else train.select_on
+  return {name: progress.best_value}

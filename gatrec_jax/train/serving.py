@@ -10,22 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import jraph
 import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.config import Config, from_json
-from gatrec_jax.data.graph import add_users, bipartite_graph
+from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.evaluation import Evaluation
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
-from gatrec_jax.evaluate.top_items import top_items
-from gatrec_jax.models.gat import GatRecommender
+from gatrec_jax.evaluate.top_items import dot_product_scores, top_items_by
+from gatrec_jax.models.method import Inputs, Method, NewUsers
+from gatrec_jax.models.registry import make_method
 from gatrec_jax.parallel.checkpoint import Checkpoints
 from gatrec_jax.train.loop import restore_params
 from gatrec_jax.train.stages import Prepared, load_prepared
-from gatrec_jax.train.state import make_model, node_vectors
+from gatrec_jax.train.state import make_tables, training_inputs
 from gatrec_jax.train.texts import Texts, load_texts, texts_of_new_users
 
 
@@ -38,22 +37,42 @@ class Run:
     config: its settings.
     prepared: interactions, split, item fields.
     texts: text vectors and where they came from.
-    model: the Flax module.
+    method: the model.
     params: of the chosen checkpoint.
-    graph: training ratings.
-    user_vectors: [U, D] float32 final vectors.
-    item_vectors: [I, D] float32; the dot product of the two is the score.
+    inputs: the training ratings (and texts) that it serves from.
+    tables: what `method.score` needs.
   """
 
   workdir: pathlib.Path
   config: Config
   prepared: Prepared
   texts: Texts
-  model: GatRecommender
+  method: Method
   params: Any
-  graph: jraph.GraphsTuple
-  user_vectors: jax.Array
-  item_vectors: jax.Array
+  inputs: Inputs
+  tables: Any
+
+  @property
+  def has_vectors(self) -> bool:
+    """Whether the score is the dot product of a user's and an item's vector."""
+    return self.method.score is dot_product_scores
+
+  @property
+  def user_vectors(self) -> jax.Array:
+    """[U, D] float32. Raises InputError where the model scores in another way."""
+    return self._vectors()[0]
+
+  @property
+  def item_vectors(self) -> jax.Array:
+    """[I, D] float32; the dot product of the two is the score."""
+    return self._vectors()[1]
+
+  def _vectors(self) -> tuple[jax.Array, jax.Array]:
+    if not self.has_vectors:
+      raise InputError(
+        f"{self.workdir}: {self.config.model.kind} scores without vectors of users and items"
+      )
+    return self.tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,25 +98,32 @@ def assemble_run(
   config: Config,
   prepared: Prepared,
   texts: Texts,
-  model: GatRecommender,
+  method: Method,
   params: Any,
-  graph: jraph.GraphsTuple,
+  inputs: Inputs,
 ) -> Run:
-  """Computes the final vectors and puts a Run together."""
-  vectors = node_vectors(params, jnp.asarray(texts.vectors), graph, model=model)
-  num_users = prepared.interactions.num_users
-  return Run(
-    workdir, config, prepared, texts, model, params, graph, vectors[:num_users], vectors[num_users:]
-  )  # fmt: skip
+  """Makes the tables behind the scores and puts a Run together."""
+  tables = make_tables(params, inputs, method=method)
+  return Run(workdir, config, prepared, texts, method, params, inputs, tables)
 
 
-def training_graph(config: Config, prepared: Prepared) -> jraph.GraphsTuple:
-  """The graph that a run trains on and serves from: its training rows alone."""
-  return bipartite_graph(
-    prepared.train,
-    edge_features=config.model.edge_features,
-    self_loops=config.model.self_loops,
+def method_and_inputs(
+  config: Config, prepared: Prepared, texts: Texts
+) -> tuple[Method, Inputs]:
+  """The model of a run and what it trains on and serves from: the training rows alone."""
+  interactions = prepared.interactions
+  method = make_method(
+    config.model, num_users=interactions.num_users, num_items=interactions.num_items
   )
+  inputs = training_inputs(
+    method,
+    prepared.train,
+    text=texts.vectors,
+    config=config.train,
+    positive_threshold=prepared.positive_threshold,
+    negative_threshold=prepared.negative_threshold,
+  )
+  return method, inputs
 
 
 def load_run(workdir: str | os.PathLike[str]) -> Run:
@@ -113,22 +139,18 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
   if not (folder / "checkpoints").is_dir():
     raise InputError(f"{folder}: not trained yet; run launch.train with this --workdir first")
   runs.require_same_origin(folder, "text vectors", texts.digest)
-  interactions = prepared.interactions
-  model = make_model(
-    config.model, num_users=interactions.num_users, num_items=interactions.num_items
-  )
-  graph = jax.tree.map(jnp.asarray, training_graph(config, prepared))
+  method, inputs = method_and_inputs(config, prepared, texts)
   checkpoints = Checkpoints(folder / "checkpoints")
   try:
     best = checkpoints.best()
     if best is None:
       raise InputError(f"{folder}: not trained yet; run launch.train with this --workdir first")
-    params = restore_params(checkpoints, best, texts.vectors, graph, model)
+    params = restore_params(checkpoints, best, inputs, method)
   finally:
     checkpoints.close()
   return assemble_run(
-    folder, config=config, prepared=prepared, texts=texts, model=model, params=params,
-    graph=graph,
+    folder, config=config, prepared=prepared, texts=texts, method=method, params=params,
+    inputs=inputs,
   )  # fmt: skip
 
 
@@ -144,7 +166,7 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
     InputError: an unknown user id.
   """
   index = _indices(users, run.prepared.interactions.user_ids, "user")
-  return np.asarray(run.user_vectors[index] @ run.item_vectors.T)
+  return np.asarray(run.method.score(run.tables, jax.numpy.asarray(index)), np.float32)
 
 
 def top_lists(
@@ -159,11 +181,19 @@ def top_lists(
   Returns:
     items [m, k] int32 (−1 where candidates run out) and scores [m, k] float32.
   """
-  return top_items(
-    run.user_vectors,
-    run.item_vectors,
+  return lists_without(run, users, seen=run.prepared.known if exclude_seen else None, k=k)
+
+
+def lists_without(
+  run: Run, users: np.ndarray, *, seen: Interactions | None, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """The same without the pairs of `seen`, whatever they are."""
+  return top_items_by(
+    run.method.score,
+    run.tables,
     users,
-    seen=run.prepared.known if exclude_seen else None,
+    num_items=run.method.num_items,
+    seen=seen,
     k=k,
     memory_mb=run.config.evaluate.evaluate_memory_mb,
   )
@@ -200,11 +230,12 @@ def recommend_to_new_user(
 ) -> Recommendations:
   """The best items for somebody known only by liked (and disliked) items; nothing is retrained.
 
-  The user becomes a node that receives from those items (the highest and the lowest training
-  rating as the edge's rating, the latest time), with the text built from them.
+  To the GAT the user becomes a node that receives from those items (the highest and the lowest
+  training rating as the edge's rating, the latest time), with the text built from them.
 
   Raises:
-    InputError: no liked item, an unknown or repeated item id, or `top_n` below 1.
+    InputError: no liked item, an unknown or repeated item id, `top_n` below 1, or a model that
+      serves only those it was trained on.
   """
   _require_positive(top_n)
   if not liked:
@@ -214,7 +245,7 @@ def recommend_to_new_user(
   both = np.concatenate([good, bad])
   if len(np.unique(both)) < len(both):
     raise InputError("--liked: an item id is given twice, or as liked and as disliked")
-  vectors = new_user_vectors(run, liked=[good], disliked=[bad])
+  all_scores = new_user_scores(run, liked=[good], disliked=[bad])
   seen = None
   if exclude_seen:
     seen = dataclasses.replace(
@@ -222,43 +253,29 @@ def recommend_to_new_user(
       user=np.zeros(len(both), np.int32),
       item=both.astype(np.int32),
     )
-  items, scores = top_items(
-    vectors, run.item_vectors, np.zeros(1, np.int32), seen=seen, k=top_n,
+  items, scores = top_items_by(
+    _given_scores, all_scores, np.zeros(1, np.int32), num_items=len(item_ids), seen=seen, k=top_n,
     memory_mb=run.config.evaluate.evaluate_memory_mb,
   )  # fmt: skip
   return _named(run, [""], items, scores)
 
 
-def new_user_vectors(
+def new_user_scores(
   run: Run, *, liked: Sequence[np.ndarray], disliked: Sequence[np.ndarray]
 ) -> jax.Array:
-  """[B, D] final vectors of B users given by item indices (the inductive path)."""
+  """[B, I] scores for B users given by item indices; nothing is retrained."""
   rating = run.prepared.train.rating
-  values = {"rating": (float(rating.max()), float(rating.min())), "time": (1.0, 1.0)}
-  columns = [values[name] for name in run.config.model.edge_features]
-  features = [
-    np.concatenate([
-      np.tile(np.float32([high for high, _ in columns]), (len(good), 1)),
-      np.tile(np.float32([low for _, low in columns]), (len(bad), 1)),
-    ])
-    for good, bad in zip(liked, disliked, strict=True)
-  ]  # fmt: skip
-  num_users = run.prepared.interactions.num_users
-  graph = add_users(
-    jax.tree.map(np.asarray, run.graph),
-    num_users=num_users,
-    items=[np.concatenate(pair) for pair in zip(liked, disliked, strict=True)],
-    features=features,
-    self_loops=run.config.model.self_loops,
-  )
-  new_text = texts_of_new_users(
+  text = texts_of_new_users(
     run.workdir, run.config, run.prepared, run.texts, liked=liked, disliked=disliked
   )
-  vectors = node_vectors(
-    run.params, jnp.asarray(run.texts.vectors), jax.tree.map(jnp.asarray, graph),
-    jnp.asarray(new_text), model=run.model,
-  )  # fmt: skip
-  return vectors[-len(new_text) :]
+  users = NewUsers(
+    list(liked), list(disliked), text, float(rating.max()), float(rating.min())
+  )
+  return run.method.score_new(run.params, run.inputs, run.tables, users)
+
+
+def _given_scores(scores: jax.Array, users: jax.Array) -> jax.Array:
+  return scores[users]
 
 
 def evaluate_lists(
@@ -300,7 +317,11 @@ def evaluate_run(run: Run) -> tuple[dict[str, Evaluation], np.ndarray, np.ndarra
   """Test metrics of a run, and all users' lists: [U, K] int32 items and [U, K] float32 scores."""
   users = np.arange(run.prepared.interactions.num_users, dtype=np.int32)
   items, scores = top_lists(run, users, k=max(run.config.evaluate.ks))
-  vectors = run.texts.item_vectors if run.texts.is_text else np.asarray(run.item_vectors)
+  vectors = None  # no vectors, no diversity
+  if run.texts.is_text:
+    vectors = run.texts.item_vectors
+  elif run.has_vectors:
+    vectors = np.asarray(run.item_vectors)
   evaluations = evaluate_lists(
     items, users, config=run.config, prepared=run.prepared, item_vectors=vectors
   )

@@ -13,12 +13,14 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.config import Config
 from gatrec_jax.data.catalogue import load_dataset
-from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.interactions import Dataset, Interactions
+from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
 from gatrec_jax.data.splits import Split, split_interactions
 from gatrec_jax.data.tables import Columns
 from gatrec_jax.errors import InputError
 
 Say = Callable[[str], None]
+OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
 _FORMAT = 1  # raised when a stage's files change their form, so that old ones are made anew
 
 
@@ -30,7 +32,8 @@ class Prepared:
     interactions: all rows; [R].
     split: which of them are training, validation and test rows.
     item_fields: [I] title, genres, texts of each item.
-    positive_threshold, negative_threshold: as configured, or 1 and 0 for implicit feedback.
+    positive_threshold, negative_threshold: as configured, or 1 and 0 for implicit feedback, or
+      what the protocol says.
     facts: counts for the user, as kept in the manifest.
   """
 
@@ -74,40 +77,17 @@ def prepare(config: Config, workdir: pathlib.Path, *, say: Say) -> Prepared:
   runs.require_same_origin(workdir, "data", inputs)
   folder = workdir / "data"
 
-  def make() -> Mapping[str, Any]:
-    dataset, split = load_and_split(config)
-    parts = np.zeros(len(dataset.interactions), np.int8)
-    parts[split.valid], parts[split.test] = 1, 2
-    positive, negative = _thresholds(config, dataset.interactions)
-    _write_data(folder, dataset.interactions, dataset.item_fields, parts)
-    rows = dataset.interactions
-    return {
-      "users": rows.num_users,
-      "items": rows.num_items,
-      "ratings": len(rows),
-      "train": len(split.train),
-      "valid": len(split.valid),
-      "test": len(split.test),
-      "users without training ratings": rows.num_users
-      - len(np.unique(rows.user[split.train])),
-      "items without training ratings": rows.num_items
-      - len(np.unique(rows.item[split.train])),
-      "positive_threshold": positive,
-      "negative_threshold": negative,
-      **{k: v for k, v in dataset.notes.items() if v},
-    }
-
   runs.stage(
-    folder, name="data", inputs=inputs, make=make, say=say,
-    outputs=("interactions.parquet", "users.parquet", "items.jsonl"),
+    folder, name="data", inputs=inputs, say=say, outputs=OUTPUTS,
+    make=lambda: write_prepared(folder, prepared_in_memory(config)),
   )  # fmt: skip
   prepared = load_prepared(workdir)
   say("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
   return prepared
 
 
-def load_and_split(config: Config) -> tuple[Any, Split]:
-  """The Dataset of `config.data` and its split, without a run folder."""
+def prepared_in_memory(config: Config) -> Prepared:
+  """The split data of `config`, without a run folder; for evaluating other tools' lists."""
   data = config.data
   kind = "shipped" if data.fold and data.split != "kfold" else data.split
   dataset = load_dataset(
@@ -118,6 +98,8 @@ def load_and_split(config: Config) -> tuple[Any, Split]:
     item_metadata=data.item_metadata,
     max_bad_share=data.max_bad_share,
   )
+  if kind in PROTOCOLS:
+    return _by_protocol(dataset, kind, data.split_seed)
   split = split_interactions(
     dataset.interactions,
     kind=kind,
@@ -128,16 +110,21 @@ def load_and_split(config: Config) -> tuple[Any, Split]:
     fold=data.fold,
     test_rows=dataset.test_rows,
   )
-  return dataset, split
-
-
-def prepared_in_memory(config: Config) -> Prepared:
-  """The split data of `config`, without a run folder; for evaluating other tools' lists."""
-  dataset, split = load_and_split(config)
   positive, negative = _thresholds(config, dataset.interactions)
   return Prepared(
     dataset.interactions, split, dataset.item_fields, positive, negative, dict(dataset.notes)
   )
+
+
+def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
+  """Every row that a protocol leaves is a positive, and its validation part is its own."""
+  protocol = PROTOCOLS[name]
+  dataset = apply_protocol(dataset, protocol)
+  split = protocol_split(dataset.interactions, protocol, split_seed)
+  return Prepared(
+    dataset.interactions, split, dataset.item_fields,
+    protocol.lowest_rating, protocol.negative_threshold, dict(dataset.notes),
+  )  # fmt: skip
 
 
 def load_prepared(workdir: pathlib.Path) -> Prepared:
@@ -174,26 +161,38 @@ def _thresholds(config: Config, interactions: Interactions) -> tuple[float, floa
   return config.data.positive_threshold, config.data.negative_threshold
 
 
-def _write_data(
-  folder: pathlib.Path,
-  interactions: Interactions,
-  item_fields: Sequence[Mapping[str, Any]],
-  parts: np.ndarray,
-) -> None:
+def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
+  """Writes `OUTPUTS`, each whole or not at all. Returns: the facts that belong beside them."""
   import pyarrow as pa
   import pyarrow.parquet as pq
 
+  rows, split = prepared.interactions, prepared.split
+  parts = np.zeros(len(rows), np.int8)
+  parts[split.valid], parts[split.test] = 1, 2
   columns = {
-    "user": interactions.user,
-    "item": interactions.item,
-    "rating": interactions.rating,
-    "timestamp": interactions.timestamp,
+    "user": rows.user,
+    "item": rows.item,
+    "rating": rows.rating,
+    "timestamp": rows.timestamp,
     "part": parts,
   }
   with runs.atomic_path(folder / "interactions.parquet") as path:
     pq.write_table(pa.table(columns), path)
   with runs.atomic_path(folder / "users.parquet") as path:
-    pq.write_table(pa.table({"user_id": pa.array(interactions.user_ids, pa.string())}), path)
+    pq.write_table(pa.table({"user_id": pa.array(rows.user_ids, pa.string())}), path)
   with runs.atomic_path(folder / "items.jsonl") as path, open(path, "w", encoding="utf-8") as out:
-    for item_id, fields in zip(interactions.item_ids, item_fields, strict=True):
+    for item_id, fields in zip(rows.item_ids, prepared.item_fields, strict=True):
       out.write(json.dumps({**fields, "item_id": item_id}, ensure_ascii=False) + "\n")
+  return {
+    "users": rows.num_users,
+    "items": rows.num_items,
+    "ratings": len(rows),
+    "train": len(split.train),
+    "valid": len(split.valid),
+    "test": len(split.test),
+    "users without training ratings": rows.num_users - len(np.unique(rows.user[split.train])),
+    "items without training ratings": rows.num_items - len(np.unique(rows.item[split.train])),
+    "positive_threshold": prepared.positive_threshold,
+    "negative_threshold": prepared.negative_threshold,
+    **{k: v for k, v in prepared.facts.items() if v},
+  }

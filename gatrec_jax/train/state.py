@@ -1,4 +1,4 @@
-"""Training state, the data of a step, the optimiser, and epochs as one compiled program."""
+"""Training state, the inputs of a run, the optimiser, and epochs as one compiled program."""
 
 from __future__ import annotations
 
@@ -7,23 +7,34 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import optax
 
-from gatrec_jax.config import ModelConfig, TrainConfig
+from gatrec_jax.config import TrainConfig
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.errors import InputError
-from gatrec_jax.models.gat import GatRecommender
-from gatrec_jax.train.losses import hybrid_loss
-from gatrec_jax.train.negatives import NegativeSampler, draw_negatives, make_sampler
+from gatrec_jax.models.method import (
+  FittedMethod,
+  Inputs,
+  LearnedMethod,
+  Method,
+  is_off,
+  make_inputs,
+)
+from gatrec_jax.models.negatives import make_sampler
+from gatrec_jax.train.numbers import (
+  Numbers,
+  method_with,
+  split_method,
+  split_numbers,
+  with_numbers,
+)
 
 
 class TrainState(NamedTuple):
   """What a step changes.
 
   Attributes:
-    params: of `GatRecommender`.
+    params: of the method.
     optimizer: optax state.
     step: [] int32, steps done; with the seed it determines every random draw that follows.
   """
@@ -33,87 +44,53 @@ class TrainState(NamedTuple):
   step: jax.Array
 
 
-class TrainingData(NamedTuple):
-  """What a step reads, as arrays on device.
-
-  Attributes:
-    graph: training ratings, of `bipartite_graph`.
-    text: [U + I, D] float32 text vectors.
-    user, item: [P] int32, the positive pairs; items counted from 0.
-    sampler: of negatives.
-  """
-
-  graph: jraph.GraphsTuple
-  text: jax.Array
-  user: jax.Array
-  item: jax.Array
-  sampler: NegativeSampler
-
-
-def make_training_data(
+def training_inputs(
+  method: Method,
   train: Interactions,
-  graph: jraph.GraphsTuple,
-  text: np.ndarray,
   *,
+  text: np.ndarray,
   config: TrainConfig,
   positive_threshold: float,
   negative_threshold: float,
-) -> TrainingData:
-  """Puts on device what training needs. Row order in `train` has no effect on the result.
+) -> Inputs:
+  """Puts on device what a method learns from. Row order in `train` has no effect on the result.
 
   Args:
     train: training rows only.
-    graph: their graph.
     text: [U + I, D] float32.
     config: which negatives.
     positive_threshold, negative_threshold: what counts as liked and as disliked.
   Raises:
     InputError: no positive among the training rows.
   """
-  liked = train.rating >= positive_threshold
-  if not liked.any():
-    raise InputError(
-      f"positive_threshold={positive_threshold}: no training rating reaches it, so there is "
-      "nothing to learn; lower it"
+  sampler = None
+  if "negatives" in method.settings.trains_with:
+    sampler = make_sampler(
+      train,
+      mode=config.negatives,
+      positive_threshold=positive_threshold,
+      negative_threshold=negative_threshold,
+      popularity_power=config.popularity_power,
+      explicit_share=config.explicit_share,
     )
-  user, item = train.user[liked], train.item[liked]
-  order = np.lexsort((item, user))
-  sampler = make_sampler(
-    train,
-    mode=config.negatives,
-    positive_threshold=positive_threshold,
-    negative_threshold=negative_threshold,
-    popularity_power=config.popularity_power,
-    explicit_share=config.explicit_share,
+  return make_inputs(
+    method, train, text=text, sampler=sampler, positive_threshold=positive_threshold
   )
-  data = TrainingData(
-    graph=graph,
-    text=jnp.asarray(text, jnp.float32),
-    user=jnp.asarray(user[order], jnp.int32),
-    item=jnp.asarray(item[order], jnp.int32),
-    sampler=sampler,
-  )
-  return jax.tree.map(jnp.asarray, data)
 
 
-def make_model(config: ModelConfig, *, num_users: int, num_items: int) -> GatRecommender:
-  """The Flax module for a catalogue of that size."""
-  return GatRecommender(config, num_users, num_items)
+def steps_per_epoch(config: TrainConfig, num_rows: int) -> int:
+  """Steps in which every row (positive, or user) is seen once."""
+  return -(-num_rows // config.batch_size) if config.batch_size else 1
 
 
-def steps_per_epoch(config: TrainConfig, num_positives: int) -> int:
-  """Steps in which every positive is seen once."""
-  return -(-num_positives // config.batch_size) if config.batch_size else 1
-
-
-def make_optimizer(config: TrainConfig, *, num_positives: int) -> optax.GradientTransformation:
+def make_optimizer(config: TrainConfig, *, num_rows: int) -> optax.GradientTransformation:
   """AdamW with the configured schedule, warm-up and clipping.
 
   `plateau` lowers the rate when the mean training loss of `plateau_window` epochs has not fallen
   for more than `plateau_patience` epochs (with a window of 1, PyTorch's ReduceLROnPlateau).
   """
-  per_epoch = steps_per_epoch(config, num_positives)
-  total = config.epochs * per_epoch
+  per_epoch = steps_per_epoch(config, num_rows)
+  total = (config.decay_epochs or config.epochs) * per_epoch
   if config.schedule == "cosine":
     rate = optax.cosine_decay_schedule(
       config.learning_rate, max(total - config.warmup_steps, 1)
@@ -123,7 +100,9 @@ def make_optimizer(config: TrainConfig, *, num_positives: int) -> optax.Gradient
   if config.warmup_steps:
     warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
     rate = optax.join_schedules([warmup, rate], [config.warmup_steps])
-  parts = [optax.clip_by_global_norm(config.gradient_clip)] if config.gradient_clip else []
+  parts = []
+  if not is_off(config.gradient_clip):
+    parts.append(optax.clip_by_global_norm(config.gradient_clip))
   parts.append(optax.adamw(rate, weight_decay=config.weight_decay))
   if config.schedule == "plateau":
     parts.append(
@@ -138,70 +117,62 @@ def make_optimizer(config: TrainConfig, *, num_positives: int) -> optax.Gradient
   return optax.chain(*parts)
 
 
-def init_state(
-  data: TrainingData, *, model: GatRecommender, config: TrainConfig
-) -> TrainState:
-  """Fresh parameters and optimiser state from `config.seed`."""
+def new_state(inputs: Inputs, *, method: LearnedMethod, config: TrainConfig) -> TrainState:
+  """Fresh parameters and optimiser state from `config.seed`; traceable."""
   key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
-  params = jax.jit(model.init)(key, data.text, data.graph)["params"]
-  optimizer = make_optimizer(config, num_positives=data.user.shape[0])
-  return TrainState(params, jax.jit(optimizer.init)(params), jnp.int32(0))
+  params = method.init(inputs, key)
+  optimizer = make_optimizer(config, num_rows=method.num_rows(inputs))
+  return TrainState(params, optimizer.init(params), jnp.int32(0))
 
 
-@partial(
-  jax.jit, static_argnames=("model", "config", "num_epochs"), donate_argnames=("state",)
-)
-def train_epochs(
+def init_state(inputs: Inputs, *, method: LearnedMethod, config: TrainConfig) -> TrainState:
+  """`new_state` as a compiled program, the same for all numbers among the settings."""
+  numbers, method, config = split_numbers(method, config)
+  return _init_state(inputs, numbers, method=method, config=config)
+
+
+@partial(jax.jit, static_argnames=("method", "config"))
+def _init_state(
+  inputs: Inputs, numbers: Numbers, *, method: LearnedMethod, config: TrainConfig
+) -> TrainState:
+  method, config = with_numbers(method, config, numbers)
+  return new_state(inputs, method=method, config=config)
+
+
+def run_epochs(
   state: TrainState,
-  data: TrainingData,
+  inputs: Inputs,
   *,
-  model: GatRecommender,
+  method: LearnedMethod,
   config: TrainConfig,
   num_epochs: int,
 ) -> tuple[TrainState, jax.Array]:
-  """Runs whole epochs as one program.
+  """Whole epochs, to be traced.
 
-  Each epoch visits the positives in a new random order, `batch_size` at a time (the last batch of
-  an epoch is filled up with masked rows), each step with fresh negatives over the whole graph.
+  Each epoch visits the rows (positives, or users) in a new random order, `batch_size` at a time
+  (the last batch of an epoch is filled up with masked rows). All randomness follows from the seed
+  and the step.
 
   Args:
-    state: donated.
-    data: graph, texts, positives.
-    model, config, num_epochs: static.
+    state: where training stands.
+    inputs: what a step reads.
+    method, config: the seed and what a search may draw can be traced numbers.
+    num_epochs: how many.
   Returns:
     The new state and the [num_epochs, steps] float32 mean losses.
   """
-  num_positives = data.user.shape[0]
-  steps = steps_per_epoch(config, num_positives)
-  batch = config.batch_size or num_positives
-  optimizer = make_optimizer(config, num_positives=num_positives)
+  num_rows = method.num_rows(inputs)
+  steps = steps_per_epoch(config, num_rows)
+  batch = config.batch_size or num_rows
+  optimizer = make_optimizer(config, num_rows=num_rows)
   base_key = jax.random.key(config.seed)
-  weights = dict(
-    bpr_weight=config.bpr_weight,
-    cosine_weight=config.cosine_weight,
-    l2_weight=config.l2_weight,
-  )
-
-  def loss_of(params: Any, rows: jax.Array, where: jax.Array, key: jax.Array) -> jax.Array:
-    dropout_key, negative_key = jax.random.split(key)
-    vectors = model.apply(
-      {"params": params}, data.text, data.graph, deterministic=False,
-      rngs={"dropout": dropout_key},
-    )  # fmt: skip
-    user, item = data.user[rows], data.item[rows]
-    negative, possible = draw_negatives(
-      negative_key, data.sampler, user, num=config.negatives_per_positive
-    )
-    items = vectors[model.num_users :]
-    losses = hybrid_loss(
-      vectors[user], items[item], items[negative], negative_where=possible, where=where, **weights
-    )
-    return jnp.sum(losses) / jnp.maximum(where.sum(), 1)
 
   def step(state: TrainState, xs: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
     rows, where = xs
     key = jax.random.fold_in(base_key, state.step)
-    loss, gradient = jax.value_and_grad(loss_of)(state.params, rows, where, key)
+    loss, gradient = jax.value_and_grad(method.loss)(
+      state.params, inputs, rows, key, step=state.step, train=config, where=where
+    )
     updates, optimizer_state = optimizer.update(
       gradient, state.optimizer, state.params, value=loss
     )
@@ -209,25 +180,71 @@ def train_epochs(
     return TrainState(params, optimizer_state, state.step + 1), loss
 
   def epoch(state: TrainState, _: None) -> tuple[TrainState, jax.Array]:
-    rows = jnp.arange(num_positives)
+    rows = jnp.arange(num_rows)
     if steps > 1:
       order_key = jax.random.fold_in(jax.random.fold_in(base_key, 2**31 - 2), state.step)
       rows = jax.random.permutation(order_key, rows)
-    rows = jnp.pad(rows, (0, steps * batch - num_positives))
-    where = jnp.arange(steps * batch) < num_positives
+    rows = jnp.pad(rows, (0, steps * batch - num_rows))
+    where = jnp.arange(steps * batch) < num_rows
     return jax.lax.scan(step, state, (rows.reshape(steps, batch), where.reshape(steps, batch)))
 
   return jax.lax.scan(epoch, state, None, length=num_epochs)
 
 
-@partial(jax.jit, static_argnames=("model",))
-def node_vectors(
-  params: Any,
-  text: jax.Array,
-  graph: jraph.GraphsTuple,
-  new_text: jax.Array | None = None,
+def train_epochs(
+  state: TrainState,
+  inputs: Inputs,
   *,
-  model: GatRecommender,
-) -> jax.Array:
-  """[U + I + B, D] float32 final vectors without dropout; B users that were not in training."""
-  return model.apply({"params": params}, text, graph, new_text=new_text)
+  method: LearnedMethod,
+  config: TrainConfig,
+  num_epochs: int,
+) -> tuple[TrainState, jax.Array]:
+  """`run_epochs` as one compiled program; `state` is donated.
+
+  Another seed, learning rate, weight, dropout, … uses the program that is there (`split_numbers`);
+  any other setting is static.
+  """
+  numbers, method, config = split_numbers(method, config)
+  return _train_epochs(
+    state, inputs, numbers, method=method, config=config, num_epochs=num_epochs
+  )
+
+
+@partial(
+  jax.jit, static_argnames=("method", "config", "num_epochs"), donate_argnames=("state",)
+)
+def _train_epochs(
+  state: TrainState,
+  inputs: Inputs,
+  numbers: Numbers,
+  *,
+  method: LearnedMethod,
+  config: TrainConfig,
+  num_epochs: int,
+) -> tuple[TrainState, jax.Array]:
+  method, config = with_numbers(method, config, numbers)
+  return run_epochs(state, inputs, method=method, config=config, num_epochs=num_epochs)
+
+
+def make_tables(params: Any, inputs: Inputs, *, method: Method) -> Any:
+  """What `method.score` needs."""
+  numbers, method = split_method(method)
+  return _make_tables(params, inputs, numbers, method=method)
+
+
+@partial(jax.jit, static_argnames=("method",))
+def _make_tables(params: Any, inputs: Inputs, numbers: Numbers, *, method: Method) -> Any:
+  return method_with(method, numbers).tables(params, inputs)
+
+
+def fit_whole(inputs: Inputs, key: jax.Array, *, method: FittedMethod) -> Any:
+  """The parameters of a method that is fitted as a whole. `key` is consumed."""
+  numbers, method = split_method(method)
+  return _fit_whole(inputs, key, numbers, method=method)
+
+
+@partial(jax.jit, static_argnames=("method",))
+def _fit_whole(
+  inputs: Inputs, key: jax.Array, numbers: Numbers, *, method: FittedMethod
+) -> Any:
+  return method_with(method, numbers).fit(inputs, key)

@@ -37,7 +37,7 @@ class Texts:
     vectors: [U + I, D] float32, users first; 0 for a node without text.
     num_users: U.
     digest: hash of the vectors' origin.
-    is_text: False where the model reads no text (`node_features=ids`) and D is 1.
+    is_text: False where the model reads no text and D is 1.
     facts: encoder, where it was found, counts; as kept in the manifest.
   """
 
@@ -65,9 +65,10 @@ def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *,
       missing texts than `max_missing_share`.
   """
   text, data = config.text, config.data
+  data_inputs = runs.read_json(workdir / "data" / "manifest.json")["inputs"]
   inputs = runs.digest(
     _FORMAT,
-    runs.read_json(workdir / "data" / "manifest.json")["inputs"],
+    data_inputs,
     runs.file_digest(text.item_profiles),
     runs.file_digest(text.user_profiles),
     text.profile_style,
@@ -89,6 +90,7 @@ def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *,
         dataset=data.dataset,
         fold=data.fold or None,
         trains_on_all_training=data.valid_share == 0,
+        data_inputs=data_inputs,
       )
       if warning:
         say(f"warning: {warning}")
@@ -124,7 +126,7 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
   Raises:
     InputError: as `build_profiles`, or no encoder where one was asked for.
   """
-  if config.model.node_features == "ids":
+  if not config.model.reads_text:
     return _no_texts(prepared)
   origin = build_profiles(config, workdir, prepared, say=say)
   source = resolve_encoder(config.text.encoder)
@@ -141,7 +143,7 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
   lines = []
 
   def make() -> Mapping[str, Any]:
-    bodies = {kind: _bodies(workdir, kind) for kind in ("users", "items")}
+    bodies = {kind: read_texts(workdir, kind) for kind in ("users", "items")}
     if source.kind == "lexical":
       # Fitted on item texts alone, so that no rating shapes it.
       lexical = fit_lexical([body for body in bodies["items"] if body])
@@ -180,7 +182,7 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
 
 def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
   """What `embed_run` kept. Raises InputError where it is not there or damaged."""
-  if config.model.node_features == "ids":
+  if not config.model.reads_text:
     return _no_texts(load_prepared(workdir))
   folder = workdir / "embeddings"
   manifest = runs.read_json(folder / "manifest.json")
@@ -207,7 +209,7 @@ def texts_of_new_users(
   """
   if not texts.is_text:
     return np.zeros((len(liked), texts.vectors.shape[1]), np.float32)
-  given_items = {i: body for i, body in enumerate(_bodies(workdir, "items")) if body}
+  given_items = {i: body for i, body in enumerate(read_texts(workdir, "items")) if body}
   profiles = _item_profiles(prepared, given_items)
   vocabulary = users.taste_vocabulary(prepared.train, profiles)
   bodies = builder.user_texts(
@@ -279,7 +281,7 @@ def _write(
       out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _bodies(workdir: pathlib.Path, kind: str) -> list[str | None]:
+def read_texts(workdir: pathlib.Path, kind: str) -> list[str | None]:
   """The texts of profiles/KIND.jsonl in catalogue order, None where there is none."""
   path = workdir / "profiles" / f"{kind}.jsonl"
   try:

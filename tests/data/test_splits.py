@@ -169,7 +169,8 @@ def test_validation_does_not_see_the_test_rows(text_ids):
 @pytest.mark.parametrize(
   ("chosen", "message"),
   [
-    (dict(kind="recbole_a"), "--split=recbole_a: unknown; one of shipped, random"),
+    (dict(kind="recbole"), "--split=recbole: unknown; one of shipped, .*, recbole_a, recbole_b$"),
+    (dict(kind="recbole_a"), "--split=recbole_a: a whole protocol.*apply_protocol"),
     (dict(kind="shipped"), "--split=shipped: needs"),
     (dict(kind="shipped", test_rows=np.zeros(3, bool)), "3 test marks for 400"),
     (dict(kind="shipped", test_rows=np.zeros(400, bool)), "empty split: no test rows.*--split"),

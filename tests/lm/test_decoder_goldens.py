@@ -66,6 +66,22 @@ def test_a_row_alone_equals_its_row_in_a_batch(name):
 
 
 @pytest.mark.parametrize("name", VARIED)
+def test_other_rows_of_a_batch_do_not_change_a_bit(name):
+  golden = read_arrays(GOLDENS / name / "golden.npz")
+  tokens, lengths = golden["tokens"], golden["lengths"]
+  batch = run(load(name), tokens, lengths=lengths)
+  row = 1
+  own = np.arange(len(tokens)) == row
+  for tokens_beside, lengths_beside in ((tokens[::-1], lengths[::-1]), (tokens * 0 + 5, 1)):
+    other = run(
+      load(name),
+      np.where(own[:, None], tokens, tokens_beside),
+      lengths=np.where(own, lengths, lengths_beside),
+    )
+    np.testing.assert_array_equal(batch[row, : lengths[row]], other[row, : lengths[row]])
+
+
+@pytest.mark.parametrize("name", VARIED)
 def test_padding_tokens_have_no_influence(name):
   golden = read_arrays(GOLDENS / name / "golden.npz")
   tokens, lengths = golden["tokens"], golden["lengths"]

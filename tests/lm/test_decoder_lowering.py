@@ -23,7 +23,7 @@ def test_programs_lower(family, platform):
   shape = lambda dims, dtype=jnp.int32: jax.ShapeDtypeStruct(dims, dtype)
   sampler = make_sampler(Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.1))
   keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 4))
-  shared = {"config": config, "sampler": sampler, "automaton": None, "eos": jnp.array([1])}
+  shared = {"config": config, "sampler": sampler, "constraint": None, "eos": jnp.array([1])}
 
   def start(params, prompts, lengths, limits, keys):
     return prefill(

@@ -1,6 +1,7 @@
 """The sentence encoder: parity with torch, batching, truncation, sharding, bad folders."""
 
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -95,6 +96,16 @@ def test_vectors_do_not_depend_on_the_batch(models):
   np.testing.assert_allclose(small[::-1], together, atol=1e-6)
 
 
+def test_a_text_runs_in_the_same_shape_whatever_is_beside_it(models):
+  model = models["mpnet"]
+  texts, _ = read_golden(GOLDENS / "mpnet" / "golden.npz")
+  encoder.encode(model, texts, max_tokens=LIMIT)
+  before = encoder.embed_tokens._cache_size()
+  for text in texts:
+    encoder.encode(model, [text], max_tokens=LIMIT)
+  assert encoder.embed_tokens._cache_size() == before
+
+
 def test_more_texts_compile_nothing_new(models):
   model = models["bert"]
   texts = ["a lighthouse keeper"] * 5
@@ -160,30 +171,21 @@ def test_eight_devices_equal_one(models, tmp_path):
   np.testing.assert_allclose(sharded, single, atol=1e-6)
 
 
-@given(
-  lengths=st.lists(st.integers(1, 700), min_size=1, max_size=60),
-  compile_tokens=st.sampled_from([0, 500, 10**9]),
-)
+@given(limit=st.integers(1, 9000))
 @settings(max_examples=60, deadline=None)
-def test_buckets_hold_every_text(lengths, compile_tokens):
-  lengths = np.array(lengths)
-  buckets = encoder.choose_buckets(
-    lengths,
-    limit=700,
-    rows_at=lambda length: encoder.batch_rows(length, 2048),
-    compile_tokens=compile_tokens,
-  )
+def test_buckets_reach_the_limit_with_little_padding(limit):
+  buckets = encoder.bucket_lengths(limit)
   assert buckets == sorted(set(buckets))
-  assert set(buckets) <= set(encoder.bucket_lengths(700))
-  assert buckets[-1] >= lengths.max()
-  if compile_tokens == 10**9:
-    assert len(buckets) == 1
+  assert buckets[-1] == limit
+  for below, above in itertools.pairwise(buckets):
+    assert above - below <= max(16, 2, below // 2 if below < 128 else below // 4)
+  assert len(buckets) <= 6 + 4 * 7
 
 
-def test_cheap_compilation_gives_fine_buckets():
-  lengths = np.repeat([10, 30, 60, 120], 1000)
-  buckets = encoder.choose_buckets(lengths, limit=512, rows_at=lambda _: 8, compile_tokens=100)
-  assert buckets == [16, 32, 64, 128]
+def test_buckets_of_common_models():
+  assert encoder.bucket_lengths(128) == [16, 32, 48, 64, 96, 128]
+  assert encoder.bucket_lengths(256) == [16, 32, 48, 64, 96, 128, 160, 192, 224, 256]
+  assert encoder.bucket_lengths(514)[-5:] == [320, 384, 448, 512, 514]
 
 
 def test_pooling_modes():

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.profiles import given
 
@@ -49,13 +50,34 @@ def test_a_file_of_another_dataset_or_none(tmp_path):
 
 def check(texts, **changed):
   arguments = {
-    "path": "users.jsonl", "dataset": "ml-100k", "fold": "u1", "trains_on_all_training": True
+    "path": "users.jsonl", "dataset": "ml-100k", "fold": "u1", "trains_on_all_training": True,
+    "data_inputs": "own",
   }
   return given.check_user_profiles_leak(texts, **(arguments | changed))
 
 
 def test_unknown_texts_give_a_warning():
   assert "cannot be checked for leakage" in check(["likes westerns", "likes musicals"])
+
+
+def test_profiles_of_our_own_are_known_by_the_manifest_beside_them(tmp_path):
+  path = tmp_path / "users.jsonl"
+  path.write_text('{"user_id": 1, "profile": "likes westerns"}\n')
+  manifest = {"data_inputs": "own", "users": {"sha256": runs.file_digest(path)}}
+  runs.write_json(tmp_path / "manifest.json", manifest)
+  assert check(["likes westerns"], path=path) is None
+  with pytest.raises(InputError, match="users.jsonl: .* another split, validation part"):
+    check(["likes westerns"], path=path, data_inputs="other")
+  # Edited, or under a name that the manifest does not vouch for, it is a file from elsewhere.
+  copy = tmp_path / "copy.jsonl"
+  copy.write_bytes(path.read_bytes())
+  path.write_text('{"user_id": 1, "profile": "likes westerns and Heat"}\n')
+  for changed in (path, copy):
+    assert "cannot be checked" in check(["likes westerns"], path=changed)
+  # Files of other programs are called manifest.json too.
+  for other in ("{}", "[1]", "no JSON", '{"users": 1, "data_inputs": 2}'):
+    (tmp_path / "manifest.json").write_text(other)
+    assert "cannot be checked" in check(["likes westerns"], path=path)
 
 
 def published(name):

@@ -12,11 +12,12 @@ import pytest
 from support import arrays_equal, quick_config
 
 import gatrec_jax
+from gatrec_jax.config import with_fields
 from gatrec_jax.data.synthetic import plant
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.evaluate.top_items import top_items
-from gatrec_jax.models.baselines.popularity import popularity_vectors
+from gatrec_jax.presets import get_preset
 from gatrec_jax.train import pipeline, serving, stages
 
 
@@ -74,8 +75,12 @@ def test_beats_popularity_by_the_planted_truth(trained):
   utility = plant().utility
   everyone = np.arange(len(utility), dtype=np.int32)
   ours, _ = serving.top_lists(run, everyone, k=10)
-  vectors = popularity_vectors(run.prepared.train, positive_threshold=4)
-  popular, _ = top_items(*vectors, everyone, seen=run.prepared.known, k=10)
+  train = run.prepared.train
+  count = np.bincount(train.item[train.rating >= 4], minlength=train.num_items)[:, None]
+  popular, _ = top_items(
+    np.ones((len(utility), 1), np.float32), count.astype(np.float32), everyone,
+    seen=run.prepared.known, k=10,
+  )
   gain = [np.take_along_axis(utility, lists, axis=1).mean() for lists in (ours, popular)]
   assert gain[0] > gain[1] + 0.3
 
@@ -196,7 +201,7 @@ def test_held_out_ratings_reach_nothing_that_is_trained(untouched, tmp_path, par
   for name in ("profiles/items.jsonl", "profiles/users.jsonl", "embeddings/users.npy",
                "embeddings/items.npy"):
     assert (folder / name).read_bytes() == (reference.workdir / name).read_bytes(), name
-  assert arrays_equal(jax.tree.leaves(run.graph), jax.tree.leaves(reference.graph))
+  assert arrays_equal(jax.tree.leaves(run.inputs), jax.tree.leaves(reference.inputs))
   assert arrays_equal(jax.tree.leaves(run.params), jax.tree.leaves(reference.params))
 
 
@@ -245,3 +250,16 @@ def test_configs_are_hashable_and_runs_are_frozen(trained):
   hash(trained[0].config)
   with pytest.raises(dataclasses.FrozenInstanceError):
     trained[0].config = None
+
+
+def test_a_sweep_over_a_run_folder_chooses_on_validation(tmp_path):
+  config = with_fields(get_preset("ease"), {"dataset": "demo", "valid_share": 0.1})
+  lines = []
+  result = pipeline.sweep_settings(
+    config, tmp_path, [{"l2": 1.0}, {"l2": 100.0}], say=lines.append
+  )
+  values = [outcome.best_value for outcome in result.outcomes]
+  assert len(set(values)) == 2 and all(0 < value < 1 for value in values)
+  assert not (tmp_path / "checkpoints").exists() and any("sweep: 2 settings" in x for x in lines)
+  with pytest.raises(InputError, match="iterations"):
+    pipeline.sweep_settings(config, tmp_path, [{"iterations": 3}], say=lines.append)

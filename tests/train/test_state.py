@@ -8,9 +8,9 @@ import pytest
 from support import arrays_equal
 
 from gatrec_jax.config import ModelConfig, TrainConfig
-from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
+from gatrec_jax.models.gat_method import GatMethod
 from gatrec_jax.train import state as training
 
 MODEL = ModelConfig(node_features="ids", feature_width=8, layer_widths=(4,), heads=(2,))
@@ -29,20 +29,24 @@ def interactions(num_users=12, num_items=9):
 
 def setup(**fields):
   rows, config = interactions(), TrainConfig(**{"schedule": "constant", "epochs": 20} | fields)
-  data = training.make_training_data(
-    rows, bipartite_graph(rows), np.zeros((21, 1), np.float32), config=config,
-    positive_threshold=4, negative_threshold=2,
+  method = GatMethod(MODEL, 12, 9)
+  inputs = inputs_of(rows, config)
+  return training.init_state(inputs, method=method, config=config), inputs, method, config
+
+
+def inputs_of(rows, config, positive_threshold=4):
+  return training.training_inputs(
+    GatMethod(MODEL, 12, 9), rows, text=np.zeros((21, 1), np.float32), config=config,
+    positive_threshold=positive_threshold, negative_threshold=2,
   )
-  model = training.make_model(MODEL, num_users=12, num_items=9)
-  return training.init_state(data, model=model, config=config), data, model, config
 
 
 def run(epochs, calls=1, **fields):
-  state, data, model, config = setup(**fields)
+  state, inputs, method, config = setup(**fields)
   losses = []
   for _ in range(calls):
     state, loss = training.train_epochs(
-      state, data, model=model, config=config, num_epochs=epochs
+      state, inputs, method=method, config=config, num_epochs=epochs
     )
     losses.append(loss)
   return state, np.concatenate(losses)
@@ -79,34 +83,28 @@ def test_order_of_training_rows_does_not_matter():
   rows = interactions()
   shuffled = rows.take(np.random.default_rng(1).permutation(len(rows)))
   config = TrainConfig()
-  data = [
-    training.make_training_data(
-      r, bipartite_graph(r), np.zeros((21, 1), np.float32), config=config,
-      positive_threshold=4, negative_threshold=2,
-    )
-    for r in (rows, shuffled)
-  ]
-  assert arrays_equal(*(jax.tree.leaves(d) for d in data))
+  both = [inputs_of(r, config) for r in (rows, shuffled)]
+  assert arrays_equal(*(jax.tree.leaves(inputs) for inputs in both))
 
 
 def test_a_second_block_compiles_nothing():
-  state, data, model, config = setup(batch_size=8)
-  state, _ = training.train_epochs(state, data, model=model, config=config, num_epochs=1)
-  before = training.train_epochs._cache_size()
+  state, inputs, method, config = setup(batch_size=8)
+  state, _ = training.train_epochs(state, inputs, method=method, config=config, num_epochs=1)
+  before = training._train_epochs._cache_size()
   for _ in range(3):
-    state, _ = training.train_epochs(state, data, model=model, config=config, num_epochs=1)
-  assert training.train_epochs._cache_size() == before
+    state, _ = training.train_epochs(state, inputs, method=method, config=config, num_epochs=1)
+  assert training._train_epochs._cache_size() == before
 
 
 def test_the_old_state_is_donated():
-  state, data, model, config = setup()
-  training.train_epochs(state, data, model=model, config=config, num_epochs=1)
+  state, inputs, method, config = setup()
+  training.train_epochs(state, inputs, method=method, config=config, num_epochs=1)
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
-def rates(config, losses, num_positives=10):
+def rates(config, losses, num_rows=10):
   """The learning rates that the optimiser applies, read off steps of a sign-like gradient."""
-  optimizer = training.make_optimizer(config, num_positives=num_positives)
+  optimizer = training.make_optimizer(config, num_rows=num_rows)
   params = jnp.zeros(1)
   state, out = optimizer.init(params), []
   for loss in losses:
@@ -145,8 +143,8 @@ def test_warmup_and_cosine():
 
 def test_clipping_bounds_the_gradient():
   config = TrainConfig(gradient_clip=1.0, schedule="constant")
-  optimizer = training.make_optimizer(config, num_positives=10)
-  plain = training.make_optimizer(TrainConfig(schedule="constant"), num_positives=10)
+  optimizer = training.make_optimizer(config, num_rows=10)
+  plain = training.make_optimizer(TrainConfig(schedule="constant"), num_rows=10)
   params = jnp.zeros(2)
   big = jnp.array([300.0, 400.0])
   clipped, _ = optimizer.update(big, optimizer.init(params), params)
@@ -158,7 +156,4 @@ def test_clipping_bounds_the_gradient():
 def test_nothing_positive():
   rows = interactions()
   with pytest.raises(InputError, match="positive_threshold=9"):
-    training.make_training_data(
-      rows, bipartite_graph(rows), np.zeros((21, 1), np.float32), config=TrainConfig(),
-      positive_threshold=9, negative_threshold=2,
-    )
+    inputs_of(rows, TrainConfig(), positive_threshold=9)

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.evaluate.top_items import dot_product_scores
+from gatrec_jax.model_settings import PopularityConfig
+from gatrec_jax.models.method import Inputs, NewUsers, item_counts
+
+Array = jax.Array
 
 
-def popularity_vectors(
-  train: Interactions, *, positive_threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-  """Popularity as a dot product.
+@dataclasses.dataclass(frozen=True)
+class PopularityMethod:
+  """Params are {"count": [I] float32}, the training positives of each item."""
 
-  Args:
-    train: training rows.
-    positive_threshold: ratings at or above it count.
-  Returns:
-    [U, 1] float32 ones and [I, 1] float32 counts of positives.
-  """
-  liked = train.rating >= positive_threshold
-  count = np.bincount(train.item[liked], minlength=train.num_items).astype(np.float32)
-  return np.ones((train.num_users, 1), np.float32), count[:, None]
+  settings: PopularityConfig
+  num_users: int
+  num_items: int
+  seeded: ClassVar[bool] = False
+
+  def own_inputs(self, train: Interactions, liked: np.ndarray) -> None:
+    """Nothing beside the positives."""
+
+  def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
+    del key
+    return {"count": item_counts(inputs, num_items=self.num_items)}
+
+  def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
+    """[U, 1] ones and [I, 1] counts, float32."""
+    return jnp.ones((self.num_users, 1), jnp.float32), params["count"][:, None]
+
+  score = staticmethod(dot_product_scores)
+
+  def score_new(
+    self, params: dict[str, Array], inputs: Inputs, tables: tuple[Array, Array], users: NewUsers
+  ) -> Array:
+    """[B, I] float32, the counts in every row."""
+    return jnp.broadcast_to(params["count"], (len(users.liked), self.num_items))

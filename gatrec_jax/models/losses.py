@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.models.gat import unit
+from gatrec_jax.models.method import is_off
 
 
 def bpr_loss(
@@ -37,9 +38,9 @@ def hybrid_loss(
   positive: jax.Array,
   negative: jax.Array,
   *,
-  bpr_weight: float = 1.0,
-  cosine_weight: float = 1.0,
-  l2_weight: float = 0.0,
+  bpr_weight: float | jax.Array = 1.0,
+  cosine_weight: float | jax.Array = 1.0,
+  l2_weight: float | jax.Array = 0.0,
   negative_where: jax.Array | None = None,
   where: jax.Array | None = None,
 ) -> jax.Array:
@@ -51,7 +52,7 @@ def hybrid_loss(
   Args:
     user, positive: [B, D] float vectors.
     negative: [B, M, D] float vectors.
-    bpr_weight, cosine_weight, l2_weight: ≥ 0.
+    bpr_weight, cosine_weight, l2_weight: ≥ 0, may be traced.
     negative_where: [B, M] bool, negatives that count.
     where: [B] bool, examples that count.
   Returns:
@@ -60,8 +61,9 @@ def hybrid_loss(
   scores = jnp.einsum("bd,bmd->bm", user, negative)
   positive_score = jnp.sum(user * positive, axis=-1)
   loss = bpr_weight * bpr_loss(positive_score, scores, where=negative_where)
-  loss += cosine_weight * cosine_distance(user, positive)
-  if l2_weight:
+  if not is_off(cosine_weight):
+    loss += cosine_weight * cosine_distance(user, positive)
+  if not is_off(l2_weight):
     squares = jnp.sum(user**2 + positive**2, axis=-1)
     squares += jnp.mean(jnp.sum(negative**2, axis=-1), axis=-1)
     loss += 0.5 * l2_weight * squares

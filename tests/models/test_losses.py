@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gatrec_jax.train.losses import bpr_loss, cosine_distance, hybrid_loss
+from gatrec_jax.models.losses import bpr_loss, cosine_distance, hybrid_loss
 
 
 def test_bpr_by_hand():

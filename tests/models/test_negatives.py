@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.train.negatives import _below, draw_negatives, make_sampler
+from gatrec_jax.models.negatives import _below, draw_negatives, make_sampler
 
 ITEMS = 12
 

@@ -1,0 +1,89 @@
+"""Long jobs over many things, a chunk at a time, kept in a file that is only appended to."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gatrec_jax import runs
+from gatrec_jax.errors import InputError, Interrupted
+
+Record = Mapping[str, Any]
+
+
+def in_chunks(
+  path: pathlib.Path,
+  keys: Sequence[str],
+  make: Callable[[range], Sequence[Record]],
+  *,
+  chunk: int,
+  name: str,
+) -> list[Record]:
+  """Makes a record for each key, going on where a former process stopped, however it ended.
+
+  Chunks are the same in every process: what depends on who stands side by side comes out the same,
+  and so does the file, byte for byte. A kill loses the chunk in flight.
+
+  Args:
+    path: JSON lines, {"key": …, **record}; appended to chunk by chunk.
+    keys: n of them, each another.
+    make: places in `keys` -> their records, plain values.
+    chunk: how many at once.
+    name: of the job, for the user.
+  Returns:
+    n records, "key" included.
+  Raises:
+    InputError: the file is of other keys.
+    Interrupted: SIGINT or SIGTERM came; what is done is kept.
+  """
+  records = _kept(path, keys, chunk)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with (
+    open(path, "ab") as out,
+    runs.signals(f"{name}: stopping after these {chunk}") as received,
+    runs.progress_bar(name, total=len(keys), done=len(records)) as show,
+  ):
+    while len(records) < len(keys):
+      places = range(len(records), min(len(records) + chunk, len(keys)))
+      fresh = [
+        {"key": keys[place], **record}
+        for place, record in zip(places, make(places), strict=True)
+      ]
+      lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in fresh]
+      out.write("".join(lines).encode())
+      out.flush()
+      os.fsync(out.fileno())
+      records += fresh
+      show(len(records))
+      if received:
+        raise Interrupted(
+          f"stopped by {signal.Signals(received[0]).name} after {len(records)} of {len(keys)}, "
+          "saved; the same command goes on from there",
+          received[0],
+        )
+  return records
+
+
+def _kept(path: pathlib.Path, keys: Sequence[str], chunk: int) -> list[Record]:
+  """The records of whole chunks; the file is cut behind them."""
+  if not path.exists():
+    return []
+  lines = path.read_bytes().splitlines(keepends=True)
+  if lines and not lines[-1].endswith(b"\n"):
+    lines.pop()
+  if len(lines) < len(keys):
+    lines = lines[: len(lines) // chunk * chunk]
+  try:
+    records = [json.loads(line) for line in lines]
+    same = [record["key"] for record in records] == list(keys[: len(records)])
+  except (ValueError, KeyError, TypeError):
+    same = False
+  if not same:
+    raise InputError(f"{path}: damaged or of another job; delete it and run again")
+  if sum(map(len, lines)) < path.stat().st_size:
+    os.truncate(path, sum(map(len, lines)))
+  return records

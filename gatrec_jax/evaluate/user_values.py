@@ -1,0 +1,99 @@
+"""Every metric of every user of a run, as a file: what comparisons are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.evaluation import Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class UserValues:
+  """Metrics of one run by user.
+
+  Attributes:
+    system: the label of the model.
+    part: the fold or split. seed: of the training.
+    protocol: "full" or "judged".
+    user_ids: [n] raw ids.
+    values: by metric name ("ndcg@10"), [n] float64; NaN where the metric does not count a user.
+    truth: hash of what was known and what was to be found.
+  """
+
+  system: str
+  part: str
+  seed: int
+  protocol: str
+  user_ids: tuple[str, ...]
+  values: Mapping[str, np.ndarray]
+  truth: str
+
+
+def write_user_values(
+  path: pathlib.Path,
+  user_ids: Sequence[str],
+  evaluations: Mapping[str, Evaluation],
+  *,
+  truth: str,
+) -> None:
+  """Writes the evaluations of a run as Parquet, whole or not at all.
+
+  Args:
+    path: the file. user_ids: [U] raw ids, by user index. evaluations: by protocol.
+    truth: hash of the split.
+  """
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  tables = []
+  for protocol, evaluation in evaluations.items():
+    ids = [user_ids[user] for user in evaluation.users]
+    columns = {"protocol": pa.array([protocol] * len(ids)), "user_id": pa.array(ids, pa.string())}
+    # NaN, not null, is a user who does not count.
+    columns |= {
+      name: pa.array(np.asarray(values, np.float32), from_pandas=False)
+      for name, values in evaluation.per_user.items()
+    }
+    tables.append(pa.table(columns))
+  table = pa.concat_tables(tables, promote_options="default")
+  with runs.atomic_path(path) as temporary:
+    pq.write_table(table.replace_schema_metadata({"truth": truth}), temporary)
+
+
+def read_user_values(
+  path: pathlib.Path, *, system: str, part: str, seed: int
+) -> list[UserValues]:
+  """What `write_user_values` wrote, one for each protocol.
+
+  Args: system, part, seed: of the run, for comparisons.
+  Raises: InputError where the file is missing, damaged or something else.
+  """
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  try:
+    table = pq.read_table(path)
+  except (OSError, pa.ArrowException) as error:
+    reason = " ".join(str(error).split())[:120]
+    raise InputError(f"{path}: cannot be read ({reason}); run launch.train again") from None
+  truth = (table.schema.metadata or {}).get(b"truth")
+  if truth is None or not {"protocol", "user_id"} <= set(table.column_names):
+    raise InputError(f"{path}: not a file of metrics by user that launch.train made")
+  found = []
+  protocols = np.array(table["protocol"].to_pylist())
+  for protocol in dict.fromkeys(protocols.tolist()):
+    rows = table.filter(pa.array(protocols == protocol))
+    values = {
+      name: np.asarray(rows[name].to_numpy(), np.float64)
+      for name in rows.column_names
+      if name not in ("protocol", "user_id") and rows[name].null_count < len(rows)
+    }
+    ids = tuple(rows["user_id"].to_pylist())
+    found.append(UserValues(system, part, seed, protocol, ids, values, truth.decode()))
+  return found

@@ -1,0 +1,72 @@
+"""Matrix factorisation with the BPR loss (Rendle et al. 2009)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import numpy as np
+
+from gatrec_jax.config import TrainConfig
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.top_items import dot_product_scores
+from gatrec_jax.model_settings import BprMfConfig
+from gatrec_jax.models.baselines.pairwise import Pair, normal_vectors, pairwise_loss
+from gatrec_jax.models.method import Inputs, NewUsers
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class BprMfMethod:
+  """A vector for each user and each item; rows are positives."""
+
+  settings: BprMfConfig
+  num_users: int
+  num_items: int
+  seeded: ClassVar[bool] = True
+  score = staticmethod(dot_product_scores)
+
+  def own_inputs(self, train: Interactions, liked: np.ndarray) -> None:
+    """Nothing more than all models get."""
+
+  def num_rows(self, inputs: Inputs) -> int:
+    """P, the positives."""
+    return inputs.user.shape[0]
+
+  def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
+    """{"user": [U, D], "item": [I, D]} float32."""
+    return normal_vectors(
+      key, num_users=self.num_users, num_items=self.num_items, width=self.settings.width,
+      stddev=self.settings.init_stddev,
+    )
+
+  def loss(
+    self,
+    params: dict[str, Array],
+    inputs: Inputs,
+    rows: Array,
+    key: Array,
+    *,
+    step: Array,
+    train: TrainConfig,
+    where: Array,
+  ) -> Array:
+    """See `pairwise_loss`."""
+    vectors = self.tables(params, inputs)
+    return pairwise_loss(vectors, vectors, inputs, rows, key, train=train, where=where)
+
+  def tables(self, params: dict[str, Array], inputs: Inputs) -> Pair:
+    """([U, D], [I, D]) float32."""
+    return params["user"], params["item"]
+
+  def score_new(
+    self, params: dict[str, Array], inputs: Inputs, tables: Pair, users: NewUsers
+  ) -> Array:
+    """Raises: InputError: always."""
+    raise InputError(
+      "bpr_mf: has no vector for users who were not in training; use a model that can (ease, "
+      "ials, …)"
+    )

@@ -1,0 +1,36 @@
+"""Text alone: items whose texts are near those of the items that a user liked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from gatrec_jax.model_settings import ContentKnnConfig
+from gatrec_jax.models.baselines.item_item import (
+  ItemItemMethod,
+  exact_matmul,
+  nearest,
+  without_diagonal,
+)
+from gatrec_jax.models.method import Inputs
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentKnnMethod(ItemItemMethod):
+  """Similarity max(cosine of the text vectors, 0)^power. No rating has a part in it, so items
+  that nobody has rated are served like all others. An item without text is similar to none."""
+
+  settings: ContentKnnConfig
+
+  def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
+    del key
+    text = inputs.text[self.num_users :]
+    length = jnp.linalg.norm(text, axis=1, keepdims=True)
+    text = text / jnp.where(length > 0, length, 1.0)
+    cosine = jnp.maximum(exact_matmul(text, text.T), 0.0)
+    neighbours = self.settings.neighbours or self.num_items
+    return {"weights": nearest(without_diagonal(cosine**self.settings.power), neighbours)}

@@ -1,0 +1,123 @@
+"""EASE with a second relation: what a user has rated at all speaks beside what she likes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.model_settings import EaseRatedConfig
+from gatrec_jax.models.baselines.item_item import (
+  exact_matmul,
+  inverse,
+  user_chunks,
+  without_diagonal,
+)
+from gatrec_jax.models.method import (
+  Histories,
+  Inputs,
+  NewUsers,
+  histories,
+  history_rows,
+  liked_rows,
+)
+
+Array = jax.Array
+Tables = tuple[dict[str, Array], Inputs]
+
+
+@dataclasses.dataclass(frozen=True)
+class EaseRatedMethod:
+  """Steck 2019 with two kinds of history, the likes X and all ratings A (likes included):
+
+  min ‖X − X W − A V‖² + l2 ‖W‖² + rated_l2 ‖V‖² with diag(W) = diag(V) = 0, in closed form.
+
+  Params are {"liked": W, "rated": V}, [I, I] float32 each. Where every rating is a like it is
+  EASE with the penalty l2 · rated_l2 ÷ (l2 + rated_l2).
+
+  `Inputs.own` holds all rated items of each user.
+  """
+
+  settings: EaseRatedConfig
+  num_users: int
+  num_items: int
+  seeded: ClassVar[bool] = False
+
+  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Histories:
+    """All training ratings, whatever their value."""
+    del liked
+    return histories(train.user, train.item, num_users=self.num_users)
+
+  def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
+    del key
+    together = _grams(inputs, num_items=self.num_items)
+    liked, rated = two_relation_weights(together, self.settings.l2, self.settings.rated_l2)
+    return {"liked": liked, "rated": rated}
+
+  def tables(self, params: dict[str, Array], inputs: Inputs) -> Tables:
+    """The weights and what makes the histories."""
+    return params, inputs
+
+  @staticmethod
+  def score(tables: Tables, users: Array) -> Array:
+    """[B, I] float32 for `users` [B] int32; who has rated nothing scores 0 everywhere."""
+    params, inputs = tables
+    num_items = params["liked"].shape[0]
+    return _scores(
+      params,
+      history_rows(inputs, users, num_items=num_items),
+      history_rows(inputs.own, users, num_items=num_items),
+    )
+
+  def score_new(
+    self, params: dict[str, Array], inputs: Inputs, tables: Tables, users: NewUsers
+  ) -> Array:
+    """[B, I] float32: the same model; the new users' likes and dislikes are what they rated."""
+    liked = liked_rows(users, num_items=self.num_items)
+    disliked = liked_rows(users._replace(liked=users.disliked), num_items=self.num_items)
+    return _scores(params, liked, jnp.maximum(liked, disliked))
+
+
+def two_relation_weights(
+  together: Array, l2: Array | float, rated_l2: Array | float
+) -> tuple[Array, Array]:
+  """W and V of the class above.
+
+  With Z = [X A], P = (Zᵀ Z + diag(l2 …, rated_l2 …))⁻¹ and the multipliers of the two forbidden
+  weights of item j, column j is e_j − c_j P_j − d_j P_(I + j), where c_j and d_j solve
+  P_jj c + P_(j, I+j) d = 1 and P_(I+j, j) c + P_(I+j, I+j) d = 0.
+
+  Args: together: Zᵀ Z, [2 I, 2 I] float32. l2, rated_l2: > 0, may be traced.
+  Returns: [I, I] float32 each, diagonals 0.
+  """
+  num_items = together.shape[0] // 2
+  penalties = jnp.repeat(jnp.stack([jnp.float32(l2), jnp.float32(rated_l2)]), num_items)
+  precision = inverse(together + jnp.diag(penalties))
+  own = jnp.diag(precision[:num_items, :num_items])
+  across = jnp.diag(precision[:num_items, num_items:])
+  other = jnp.diag(precision[num_items:, num_items:])
+  determinant = own * other - across**2
+  first, second = other / determinant, -across / determinant
+  weights = -(precision[:, :num_items] * first + precision[:, num_items:] * second)
+  return without_diagonal(weights[:num_items]), without_diagonal(weights[num_items:])
+
+
+def _grams(inputs: Inputs, *, num_items: int) -> Array:
+  """Zᵀ Z, [2 I, 2 I] float32: in how many histories two items stand together, for both kinds."""
+
+  def add(total: Array, users: Array) -> tuple[Array, None]:
+    both = jnp.concatenate(
+      [history_rows(kind, users, num_items=num_items) for kind in (inputs, inputs.own)], axis=1
+    )
+    return total + exact_matmul(both.T, both), None
+
+  chunks = user_chunks(inputs.start.shape[0] - 1, 2 * num_items)
+  return jax.lax.scan(add, jnp.zeros((2 * num_items, 2 * num_items), jnp.float32), chunks)[0]
+
+
+def _scores(params: dict[str, Array], liked: Array, rated: Array) -> Array:
+  return exact_matmul(liked, params["liked"]) + exact_matmul(rated, params["rated"])

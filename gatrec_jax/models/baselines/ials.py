@@ -1,0 +1,162 @@
+"""Implicit alternating least squares: matrix factorisation over all pairs, solved exactly.
+
+Hu, Koren and Volinsky 2008; in the form of Rendle et al. 2022, "Revisiting the Performance of iALS
+on Item Recommendation Benchmarks". With user factors w, item factors h, positives S:
+
+  Σ_(u,i)∈S (1 − ⟨w_u, h_i⟩)² + α₀ Σ_(u,i) ⟨w_u, h_i⟩²
+    + λ Σ_u (|S_u| + α₀ I)^ν ‖w_u‖² + λ Σ_i (|S_i| + α₀ U)^ν ‖h_i‖²
+
+With one side fixed, each row of the other is the solution of its own D × D system.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.evaluate.top_items import dot_product_scores
+from gatrec_jax.model_settings import IalsConfig
+from gatrec_jax.models.method import Inputs, NewUsers
+
+Array = jax.Array
+_EXACT = jax.lax.Precision.HIGHEST
+
+# What a chunk may gather, in floats: 64 MB. Smaller ones mean more loops to compile and to turn.
+_CHUNK_FLOATS = 16_000_000
+_SHORTEST = 16
+
+
+class Bucket(NamedTuple):
+  """Rows of one side with histories of about one length, in C chunks of B rows.
+
+  Attributes:
+    rows: [C, B] int32, which rows; the number of rows for padding.
+    lists: [C, B, L] int32, their positives on the other side; its number of rows for padding.
+  """
+
+  rows: Array
+  lists: Array
+
+
+class Sides(NamedTuple):
+  """The positives twice: by user and by item. Who has none is in no bucket."""
+
+  users: tuple[Bucket, ...]
+  items: tuple[Bucket, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class IalsMethod:
+  """Implicit ALS. Who has no positives gets the factor 0.
+
+  Attributes: settings; num_users, num_items: U and I. Parameters: {"user": [U, D] float32,
+  "item": [I, D] float32}, the users solved last, so that a new user with the same likes as one of
+  them gets her factor.
+  """
+
+  settings: IalsConfig
+  num_users: int
+  num_items: int
+  seeded: ClassVar[bool] = True
+
+  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Sides:
+    user, item = train.user[liked], train.item[liked]
+    return Sides(
+      users=self._buckets(user, item, num_rows=self.num_users, num_others=self.num_items),
+      items=self._buckets(item, user, num_rows=self.num_items, num_others=self.num_users),
+    )
+
+  def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
+    """`settings.iterations` passes over items, then users. `key` is consumed."""
+    width = self.settings.width
+    user = jax.random.normal(key, (self.num_users, width)) * (
+      self.settings.init_stddev / np.sqrt(width)
+    )
+    # Whoever has no positives is never solved, and must not weigh on the items either.
+    user = jnp.where(jnp.diff(inputs.start)[:, None] > 0, user, 0.0)
+
+    def one_pass(_: int, factors: dict[str, Array]) -> dict[str, Array]:
+      item = self._solve(inputs.own.items, factors["user"], num_rows=self.num_items)
+      return {"user": self._solve(inputs.own.users, item, num_rows=self.num_users), "item": item}
+
+    factors = {"user": user, "item": jnp.zeros((self.num_items, width))}
+    return jax.lax.fori_loop(0, self.settings.iterations, one_pass, factors)
+
+  def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
+    return params["user"], params["item"]
+
+  score = staticmethod(dot_product_scores)
+
+  def score_new(
+    self, params: dict[str, Array], inputs: Inputs, tables: Any, users: NewUsers
+  ) -> Array:
+    """[B, I] float32: their factors are solved once for the items as they are."""
+    liked = [np.unique(items) for items in users.liked]
+    row = np.repeat(np.arange(len(liked)), [len(items) for items in liked])
+    buckets = self._buckets(
+      row, np.concatenate([*liked, np.zeros(0, np.int64)]), num_rows=len(liked),
+      num_others=self.num_items,
+    )
+    factors = self._solve(buckets, params["item"], num_rows=len(liked))
+    return dot_product_scores((factors, params["item"]), jnp.arange(len(liked)))
+
+  def _buckets(
+    self, row: np.ndarray, other: np.ndarray, *, num_rows: int, num_others: int
+  ) -> tuple[Bucket, ...]:
+    """Rows by the next power of two of their number of positives; of the longest, by its own.
+
+    Args: row, other: [P] int, the positives, each pair once. num_rows, num_others: of the sides.
+    """
+    order = np.lexsort((other, row))
+    row, other = row[order], other[order].astype(np.int32)
+    counts = np.bincount(row, minlength=num_rows)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    padded = np.minimum(
+      2 ** np.ceil(np.log2(np.maximum(counts, _SHORTEST))).astype(np.int64), counts.max(initial=1)
+    )
+    buckets = []
+    for length in np.unique(padded[counts > 0]).tolist():
+      inside = (padded == length) & (counts > 0)
+      chosen = np.flatnonzero(inside)
+      # A chunk holds gathered factors and normal matrices: [B, L, D] and [B, D, D].
+      fitting = _CHUNK_FLOATS // (self.settings.width * max(length, self.settings.width))
+      chunks = -(-len(chosen) // max(1, fitting))
+      batch = -(-len(chosen) // chunks)
+      rows = np.full(chunks * batch, num_rows, np.int32)
+      rows[:len(chosen)] = chosen
+      lists = np.full((chunks * batch, length), num_others, np.int32)
+      pairs = inside[row]
+      lists[np.searchsorted(chosen, row[pairs]), place[pairs]] = other[pairs]
+      buckets.append(Bucket(rows.reshape(chunks, batch), lists.reshape(chunks, batch, length)))
+    return tuple(buckets)
+
+  def _solve(self, buckets: tuple[Bucket, ...], others: Array, *, num_rows: int) -> Array:
+    """[num_rows, D] float32: one side where the loss is least for the other, [N, D], as it is."""
+    settings = self.settings
+    num_others, width = others.shape
+    of_all = settings.unobserved_weight * jnp.matmul(others.T, others, precision=_EXACT)
+
+    def solve_chunk(table: Array, lists: Array) -> Array:
+      # Padding gathers row N, a factor of 0, which adds nothing to any sum.
+      factors = table[lists]
+      counts = (lists < num_others).sum(axis=-1)
+      l2 = settings.l2 * (counts + settings.unobserved_weight * num_others) ** settings.l2_power
+      normal = jnp.einsum("bld,ble->bde", factors, factors, precision=_EXACT)
+      normal = normal + of_all + l2[:, None, None] * jnp.eye(width)
+      lower = jax.lax.linalg.cholesky(normal, symmetrize_input=False)
+      right = factors.sum(axis=1)[..., None]
+      return jax.scipy.linalg.cho_solve((lower, True), right)[..., 0]
+
+    # Buckets stand in a chain, each reading the table that the one before it has written to: two
+    # batched LAPACK calls that XLA runs side by side on a CPU can wait for each other for ever.
+    table = jnp.concatenate([others, jnp.zeros((num_rows + 1, width))])
+    for rows, lists in buckets:
+      solved = jax.lax.map(functools.partial(solve_chunk, table), lists)
+      table = table.at[num_others + 1 + rows].set(solved, mode="drop")
+    return table[num_others + 1:]

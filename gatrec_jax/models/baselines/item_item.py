@@ -1,0 +1,107 @@
+"""Models that are one matrix of item-item weights: a user's score of an item is the sum of its
+weights from the items in her history. What they share beside the fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.models.method import Inputs, NewUsers, history_rows, liked_rows
+
+Array = jax.Array
+
+# Values of the dense histories of users that are alive at a time: 128 MiB.
+_CHUNK_VALUES = 2**25
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemItemMethod:
+  """Base: params are {"weights": [I, I] float32}, scores are histories @ weights.
+
+  Column j of the weights holds what speaks for item j.
+  """
+
+  settings: Any
+  num_users: int
+  num_items: int
+  seeded: ClassVar[bool] = False
+
+  def own_inputs(self, train: Interactions, liked: np.ndarray) -> None:
+    """Nothing beside the histories."""
+
+  def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Inputs]:
+    """The weights and what makes the histories."""
+    return params["weights"], inputs
+
+  @staticmethod
+  def score(tables: tuple[Array, Inputs], users: Array) -> Array:
+    """[B, I] float32 for `users` [B] int32; a user without positives scores 0 everywhere."""
+    weights, inputs = tables
+    return exact_matmul(history_rows(inputs, users, num_items=weights.shape[0]), weights)
+
+  def score_new(
+    self, params: dict[str, Array], inputs: Inputs, tables: tuple[Array, Inputs], users: NewUsers
+  ) -> Array:
+    """[B, I] float32: the same model on the new users' likes."""
+    return exact_matmul(liked_rows(users, num_items=self.num_items), params["weights"])
+
+
+def exact_matmul(left: Array, right: Array) -> Array:
+  """left @ right in full float32, also where the device would round its inputs."""
+  return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def user_chunks(num_users: int, num_items: int) -> Array:
+  """[N, B] int32: 0 … num_users − 1, then indices that are no user, in chunks of equal size such
+  that B dense histories fit in memory."""
+  fitting = max(1, _CHUNK_VALUES // num_items)
+  num_chunks = math.ceil(num_users / fitting)
+  size = math.ceil(num_users / num_chunks)
+  return jnp.arange(num_chunks * size, dtype=jnp.int32).reshape(num_chunks, size)
+
+
+def gram(inputs: Inputs, *, num_items: int) -> Array:
+  """[I, I] float32: in how many histories two items stand together; X^T X of the positives X.
+
+  Counts below 2^24 are exact.
+  """
+
+  def add(total: Array, users: Array) -> tuple[Array, None]:
+    histories = history_rows(inputs, users, num_items=num_items)
+    return total + exact_matmul(histories.T, histories), None
+
+  chunks = user_chunks(inputs.start.shape[0] - 1, num_items)
+  return jax.lax.scan(add, jnp.zeros((num_items, num_items), jnp.float32), chunks)[0]
+
+
+def inverse(matrix: Array) -> Array:
+  """The inverse of a symmetric positive definite [I, I] by Cholesky; NaN where it is not."""
+  factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
+  return jax.scipy.linalg.cho_solve(factor, jnp.eye(matrix.shape[0], dtype=matrix.dtype))
+
+
+def without_diagonal(matrix: Array) -> Array:
+  """[I, I] with 0 on the diagonal: no item speaks for itself."""
+  return jnp.where(jnp.eye(matrix.shape[0], dtype=bool), 0.0, matrix)
+
+
+def nearest(similarity: Array, neighbours: int) -> Array:
+  """Keeps the `neighbours` largest values of every column, ties by lower index; the rest become 0.
+
+  Args:
+    similarity: [I, I] float32, ≥ 0, symmetric, diagonal 0.
+    neighbours: static; I − 1 or more keeps all.
+  """
+  num_items = similarity.shape[0]
+  if neighbours >= num_items - 1:
+    return similarity
+  # Rows equal columns in a symmetric matrix, and top_k works on rows.
+  values, rows = jax.lax.top_k(similarity, neighbours)
+  columns = jnp.broadcast_to(jnp.arange(num_items)[:, None], rows.shape)
+  return jnp.zeros_like(similarity).at[rows, columns].set(values)

@@ -1,0 +1,125 @@
+"""Text alone: the factors that a collaborative model gives an item, predicted from its text."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.evaluate.top_items import dot_product_scores
+from gatrec_jax.model_settings import IalsConfig, TextRidgeConfig
+from gatrec_jax.models.baselines.ease import ease_weights
+from gatrec_jax.models.baselines.ials import IalsMethod
+from gatrec_jax.models.baselines.item_item import exact_matmul, gram, inverse, user_chunks
+from gatrec_jax.models.method import Inputs, NewUsers, history_rows, item_counts, liked_rows
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TextRidgeMethod:
+  """Ridge regression, learned from the items with training positives, used for all items: it
+  serves items that nobody has rated (the attribute-to-factor map of Gantner et al. 2010).
+
+  `ease`: an item's factor is its column of EASE's weights; params are {"coefficients": [D, I],
+  "intercept": [I]}. `ials`: its factor of iALS, of width W; params are {"coefficients": [D, W],
+  "intercept": [W]} and those of iALS, {"user": [U, W], "item": [I, W]}. All float32.
+  """
+
+  settings: TextRidgeConfig
+  num_users: int
+  num_items: int
+
+  @property
+  def seeded(self) -> bool:
+    """iALS begins with random factors, EASE has one solution."""
+    return self.settings.factors == "ials"
+
+  @property
+  def _ials(self) -> IalsMethod:
+    own = self.settings
+    settings = IalsConfig(
+      width=own.width, unobserved_weight=own.unobserved_weight, l2=own.ials_l2,
+      iterations=own.iterations,
+    )  # fmt: skip
+    return IalsMethod(settings, self.num_users, self.num_items)
+
+  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Any:
+    """What iALS needs; nothing for EASE."""
+    return self._ials.own_inputs(train, liked) if self.settings.factors == "ials" else None
+
+  def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
+    if self.settings.factors == "ials":
+      collaborative = self._ials.fit(inputs, key)
+      return collaborative | self._regression(inputs, collaborative["item"])
+    weights = ease_weights(gram(inputs, num_items=self.num_items), self.settings.ease_l2)
+    return self._regression(inputs, weights.T)
+
+  def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
+    """[U, D + 1] and [I, D + 1] float32: what each user wants of a text, and the texts.
+
+    ⟨user factor, predicted item factor⟩ with the regression on the user's side, so that EASE's
+    predicted weights, [I, I], are never made.
+    """
+    items = _with_constant(inputs.text[self.num_users :])
+    if self.settings.factors == "ials":
+      return _wants(params, params["user"]), items
+
+    def wants_of(users: Array) -> Array:
+      return _wants(params, history_rows(inputs, users, num_items=self.num_items))
+
+    users = jax.lax.map(wants_of, user_chunks(self.num_users, self.num_items))
+    return users.reshape(-1, items.shape[1])[: self.num_users], items
+
+  score = staticmethod(dot_product_scores)
+
+  def score_new(
+    self, params: dict[str, Array], inputs: Inputs, tables: tuple[Array, Array], users: NewUsers
+  ) -> Array:
+    """[B, I] float32."""
+    _, items = tables
+    if self.settings.factors == "ials":
+      # The prediction is linear in what it predicts: the new users' scores of the items by iALS,
+      # predicted from text, are their factors times the predicted factors.
+      collaborative = {name: params[name] for name in ("user", "item")}
+      pair = collaborative["user"], collaborative["item"]
+      scores = self._ials.score_new(collaborative, inputs, pair, users)
+      params = self._regression(inputs, scores.T)
+      wants = jnp.column_stack([params["coefficients"].T, params["intercept"]])
+    else:
+      wants = _wants(params, liked_rows(users, num_items=self.num_items))
+    return exact_matmul(wants, items.T)
+
+  def _regression(self, inputs: Inputs, targets: Array) -> dict[str, Array]:
+    """Least squares of `targets` [I, F] by the items' text, penalty text_l2, free intercept."""
+    text = inputs.text[self.num_users :]
+    warm = (item_counts(inputs, num_items=self.num_items) > 0).astype(jnp.float32)[:, None]
+    text_mean, target_mean = (
+      jnp.sum(warm * values, axis=0) / jnp.sum(warm) for values in (text, targets)
+    )
+    centred = warm * (text - text_mean)
+    ridge = self.settings.text_l2 * jnp.eye(text.shape[1])
+    # Only once the targets are there: two independent solves in one program hang XLA on a CPU
+    # (jax 0.10.2).
+    normal, targets = jax.lax.optimization_barrier((exact_matmul(centred.T, centred), targets))
+    solve = inverse(normal + ridge)
+    coefficients = exact_matmul(solve, exact_matmul(centred.T, targets - target_mean))
+    return {
+      "coefficients": coefficients,
+      "intercept": target_mean - exact_matmul(text_mean, coefficients),
+    }
+
+
+def _with_constant(text: Array) -> Array:
+  """[I, D] -> [I, D + 1], the last column 1."""
+  return jnp.concatenate([text, jnp.ones((len(text), 1), text.dtype)], axis=1)
+
+
+def _wants(params: dict[str, Array], factors: Array) -> Array:
+  """[B, D + 1]: user factors or histories [B, F] times the regression."""
+  regression = jnp.concatenate([params["coefficients"], params["intercept"][None]])
+  return exact_matmul(factors, regression.T)

@@ -1,0 +1,162 @@
+"""XSimGCL (Yu et al. 2023): LightGCN, noise in every hop, and a contrast between two of its layers.
+
+"XSimGCL: Towards Extremely Simple Graph Contrastive Learning for Recommendation".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.config import TrainConfig
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.top_items import dot_product_scores
+from gatrec_jax.model_settings import XSimGclConfig
+from gatrec_jax.models.baselines.pairwise import Pair, normal_vectors, pairwise_loss
+from gatrec_jax.models.baselines.propagation import (
+  Graph,
+  fold_in,
+  layer_vectors,
+  make_propagation,
+  mean_of_layers,
+)
+from gatrec_jax.models.gat import unit
+from gatrec_jax.models.method import Inputs, NewUsers, is_off, liked_rows
+
+Array = jax.Array
+
+# Users, and items, that a step contrasts: the field's batch size, and a bound on the square matrix.
+_CONTRASTED = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class XSimGclMethod:
+  """The mean of the vectors after 1 … L hops; rows are positives.
+
+  Raises: InputError: a contrast_layer above layers.
+  """
+
+  settings: XSimGclConfig
+  num_users: int
+  num_items: int
+  seeded: ClassVar[bool] = True
+  score = staticmethod(dot_product_scores)
+
+  def __post_init__(self) -> None:
+    if self.settings.contrast_layer > self.settings.layers:
+      raise InputError(
+        f"contrast_layer={self.settings.contrast_layer}: must be at most "
+        f"layers={self.settings.layers}"
+      )
+
+  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Graph:
+    """The graph of the positives."""
+    return make_propagation(
+      train.user[liked], train.item[liked], self.num_users, self.num_items,
+      self.settings.propagation,
+    )
+
+  def num_rows(self, inputs: Inputs) -> int:
+    """P, the positives."""
+    return inputs.user.shape[0]
+
+  def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
+    """{"user": [U, D], "item": [I, D]} float32."""
+    return normal_vectors(
+      key, num_users=self.num_users, num_items=self.num_items, width=self.settings.width,
+      stddev=self.settings.init_stddev,
+    )
+
+  def loss(
+    self,
+    params: dict[str, Array],
+    inputs: Inputs,
+    rows: Array,
+    key: Array,
+    *,
+    step: Array,
+    train: TrainConfig,
+    where: Array,
+  ) -> Array:
+    """`pairwise_loss` + contrast_weight · `contrast_loss` (of users + of items).
+
+    L2 counts the vectors before any hop, as LightGCN's. Contrasted are the users and positive items
+    of the batch, each once however often it occurs (so none is its own negative); where they are
+    more than 2,048, a random 2,048 of them.
+    """
+    settings, start = self.settings, (params["user"], params["item"])
+    noise_key, negative_key, *contrast_keys = jax.random.split(key, 4)
+    layers = layer_vectors(
+      inputs.own, start, layers=settings.layers, noise=settings.noise, key=noise_key
+    )
+    final = mean_of_layers(layers[1:])
+    loss = pairwise_loss(final, start, inputs, rows, negative_key, train=train, where=where)
+    if is_off(settings.contrast_weight):
+      return loss
+    batch = (inputs.user[rows], inputs.item[rows])
+    for ids, view, other, own_key in zip(
+      batch, final, layers[settings.contrast_layer], contrast_keys, strict=True
+    ):
+      chosen, present = distinct(own_key, ids, where, num=view.shape[0], most=_CONTRASTED)
+      loss += settings.contrast_weight * contrast_loss(
+        view[chosen], other[chosen], temperature=settings.contrast_temperature, where=present
+      )
+    return loss
+
+  def tables(self, params: dict[str, Array], inputs: Inputs) -> Pair:
+    """([U, D], [I, D]) float32, without noise."""
+    layers = layer_vectors(
+      inputs.own, (params["user"], params["item"]), layers=self.settings.layers
+    )
+    return mean_of_layers(layers[1:])
+
+  def score_new(
+    self, params: dict[str, Array], inputs: Inputs, tables: Pair, users: NewUsers
+  ) -> Array:
+    """[B, I] scores from what the propagation brings to new users, with 0 as their own vector.
+
+    As LightGCN's; a user without likes scores 0 everywhere.
+    """
+    layers = layer_vectors(
+      inputs.own, (params["user"], params["item"]), layers=self.settings.layers
+    )
+    new = fold_in(inputs.own, layers, liked_rows(users, num_items=self.num_items))
+    return self.score((new / self.settings.layers, tables[1]), jnp.arange(len(users.liked)))
+
+
+def distinct(
+  key: Array, ids: Array, where: Array, *, num: int, most: int
+) -> tuple[Array, Array]:
+  """The different ids among those that count, in random order, at most `most` of them.
+
+  Args: ids: [B] int32 in 0 … num − 1. where: [B] bool. key: consumed.
+  Returns: [N] int32, and [N] bool: False where there was no other left. N = min(most, num, B).
+  """
+  present = jnp.zeros(num, bool).at[ids].max(where)
+  draw = jnp.where(present, jax.random.uniform(key, (num,)), -1.0)
+  values, chosen = jax.lax.top_k(draw, min(most, num, ids.shape[0]))
+  return chosen, values >= 0
+
+
+def contrast_loss(left: Array, right: Array, *, temperature: Any, where: Array) -> Array:
+  """InfoNCE (van den Oord et al. 2018): each left vector is to find its own among all right ones.
+
+  Mean of −log(exp(cos(l_n, r_n) ÷ τ) ÷ Σ_m exp(cos(l_n, r_m) ÷ τ)); m runs over all, n included.
+
+  Args:
+    left, right: [N, D] float32, two views of the same N different things.
+    temperature: τ, may be traced.
+    where: [N] bool, which count, as n and as m.
+  Returns:
+    [] float32; 0 where none counts.
+  """
+  left, right = unit(left) / temperature, unit(right)
+  scores = jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST)
+  total = jax.nn.logsumexp(jnp.where(where, scores, -1e30), axis=1)
+  losses = jnp.where(where, total - jnp.sum(left * right, axis=1), 0.0)
+  return jnp.sum(losses) / jnp.maximum(where.sum(), 1)

@@ -1,0 +1,133 @@
+"""What a written profile may not hold: empty sections, titles of the catalogue, people's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from gatrec_jax.profiles import builder
+from gatrec_jax.profiles.schema import Profile
+
+_WORD = re.compile(r"\w+")
+_LETTER = re.compile(r"[^\W\d_]")
+_OPENING, _CLOSING = "\"'“‘„«*_", "\"'”’“»*_"
+_TERM_OF_ITEMS = 2
+
+
+class Names:
+  """Titles of the catalogue and the people of its metadata, to be found in texts.
+
+  Case and the borders of words count. One word alone ("Heat", "Cher") may well mean the word: a
+  title of one word counts in quotes or with its year, a person's name of one word never.
+  """
+
+  def __init__(
+    self, item_fields: Iterable[Mapping[str, Any]], *, terms: Collection[str] = ()
+  ) -> None:
+    """Args: item_fields: of all items, as in `Dataset.item_fields`. terms: are no titles."""
+    self._long: dict[str, dict[str, str]] = {}
+    self._short: dict[str, set[str]] = {}
+    for fields in item_fields:
+      for form, year in title_forms(builder.one_line(fields.get("title"))):
+        if form in terms:
+          continue
+        if " " in form:
+          self._add(form, "title")
+        else:
+          self._short.setdefault(form, set()).add(year)
+      for field in builder.PEOPLE_FIELDS:
+        for name in builder.terms_of(fields.get(field)):
+          if " " in name:
+            self._add(name, "person")
+
+  def found(self, text: str) -> list[str]:
+    """What stands in `text`, such as `title "The Matrix"`, in its order, each once."""
+    found: dict[str, None] = {}
+    for match in _WORD.finditer(text):
+      start, word = match.start(), match.group()
+      here = [
+        form for form in self._long.get(word, ())
+        if text.startswith(form, start) and not _goes_on(text, start + len(form))
+      ]
+      if here:
+        form = max(here, key=len)
+        found[f'{self._long[word][form]} "{form}"'] = None
+      elif word in self._short and self._is_marked(text, start, match.end(), self._short[word]):
+        found[f'title "{word}"'] = None
+    return list(found)
+
+  def _add(self, name: str, kind: str) -> None:
+    first = _WORD.match(name)
+    if first is not None:
+      self._long.setdefault(first.group(), {}).setdefault(name, kind)
+
+  def _is_marked(self, text: str, start: int, end: int, years: set[str]) -> bool:
+    before, after = text[max(0, start - 1) : start], text[end : end + 1]
+    quoted = before != "" and before in _OPENING and after != "" and after in _CLOSING
+    return quoted or any(year and text.startswith(f" ({year})", end) for year in years)
+
+
+def title_forms(title: str) -> list[tuple[str, str]]:
+  """How a text may write a title, each with its year or "": "Matrix, The (1999)" gives two.
+
+  Marks at the ends, and what stands in brackets behind, are left out of the forms.
+  """
+  year = builder.YEAR.search(title)
+  forms = {builder.YEAR.sub("", title).strip(), builder.plain_title(title)}
+  forms |= {form.partition(" (")[0] for form in forms}
+  stripped = dict.fromkeys(re.sub(r"^\W+|\W+$", "", form) for form in sorted(forms))
+  return [(form, year.group().strip(" ()") if year else "") for form in stripped if form]
+
+
+def without_title(text: str, title: str) -> str:
+  """`text` with "the film" for its own title; for a title of one word where it stands in quotes."""
+  forms = sorted((form for form, _ in title_forms(title)), key=len, reverse=True)
+  quote, end = f"[{re.escape(_OPENING)}]", f"[{re.escape(_CLOSING)}]"
+  for form in forms:
+    if form not in text:
+      continue
+    word = re.escape(form)
+    pattern = rf"{quote}?(?<!\w){word}(?!\w){end}?" if " " in form else f"{quote}{word}{end}"
+    text = re.sub(pattern, "the film", text)
+  return text
+
+
+def common_terms(profiles: Sequence[Profile | None]) -> frozenset[str]:
+  """Keywords of several items: no titles, even where a film is called so ("True Crime")."""
+  items: dict[str, set[str]] = {}
+  for profile in profiles:
+    for term in () if profile is None else (*profile.genres, *profile.tags):
+      if term != profile.name:
+        items.setdefault(term, set()).add(profile.name or "")
+  return frozenset(term for term, names in items.items() if len(names) >= _TERM_OF_ITEMS)
+
+
+def user_problems(profile: Profile, sections: Sequence[str], names: Names) -> list[str]:
+  """What speaks against a user's profile; nothing where it is good.
+
+  Args: sections: fields that must not be empty.
+  """
+  texts = [profile.overview, *profile.genres, *profile.tags, profile.description,
+           *profile.dislikes]  # fmt: skip
+  return _empty(profile, sections) + _named(texts, names)
+
+
+def item_problems(profile: Profile, sections: Sequence[str], names: Names) -> list[str]:
+  """The same for an item, whose prose may name its film: users' profiles are made of keywords."""
+  return _empty(profile, sections) + _named([*profile.tags, *profile.dislikes], names)
+
+
+def _empty(profile: Profile, sections: Sequence[str]) -> list[str]:
+  return [
+    f"{section} is empty" for section in sections
+    if not _LETTER.search("".join(getattr(profile, section)))
+  ]
+
+
+def _named(texts: Sequence[str], names: Names) -> list[str]:
+  return list(dict.fromkeys(f"has {name}" for text in texts for name in names.found(text)))
+
+
+def _goes_on(text: str, end: int) -> bool:
+  return end < len(text) and (text[end].isalnum() or text[end] == "_")

@@ -1,0 +1,55 @@
+"""Which interactions a written user profile is made of, and in which turns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+
+RECENT, BATCH = 10, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Turns:
+  """One user's films, a batch of item indices a turn; the liked ones come first."""
+
+  liked: tuple[tuple[int, ...], ...] = ()
+  disliked: tuple[tuple[int, ...], ...] = ()
+
+
+def turns_of_users(
+  train: Interactions,
+  *,
+  positive_threshold: float,
+  negative_threshold: float,
+  described: np.ndarray,
+) -> list[Turns]:
+  """The 10 latest liked and the 10 latest disliked items of each user in batches of 5.
+
+  Of equal times the higher item index is the later. In a turn, and from turn to turn, the oldest
+  comes first.
+
+  Args:
+    train: training interactions; nothing else is read.
+    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at
+      or below it.
+    described: [I] bool, whether an item has a profile; the others have nothing to tell.
+  Returns: [U].
+  """
+  known = described[train.item]
+  liked = _latest(train, known & (train.rating >= positive_threshold))
+  disliked = _latest(train, known & (train.rating <= negative_threshold))
+  return [Turns(*pair) for pair in zip(liked, disliked, strict=True)]
+
+
+def _latest(train: Interactions, chosen: np.ndarray) -> list[tuple[tuple[int, ...], ...]]:
+  rows = np.flatnonzero(chosen)
+  rows = rows[np.lexsort((train.item[rows], train.timestamp[rows], train.user[rows]))]
+  ends = np.searchsorted(train.user[rows], np.arange(train.num_users + 1))
+  batches = []
+  for start, end in zip(ends[:-1], ends[1:], strict=True):
+    items = train.item[rows[max(start, end - RECENT) : end]].tolist()
+    batches.append(tuple(tuple(items[n : n + BATCH]) for n in range(0, len(items), BATCH)))
+  return batches

@@ -1,0 +1,283 @@
+"""Re-ranking from end to end: candidates, a language model's scores, fusion, results."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.files import write_recommendations
+from gatrec_jax.evaluate.ranking import full_ranking
+from gatrec_jax.evaluate.significance import Difference, paired_difference
+from gatrec_jax.rerank.candidates import Candidates
+from gatrec_jax.rerank.contexts import DISLIKED, LIKED, make_contexts
+from gatrec_jax.rerank.diversity import mmr
+from gatrec_jax.rerank.features import FEATURES, extra_features
+from gatrec_jax.rerank.fusion import Fusion, apply_fusion, cross_fit, fit_fusion
+from gatrec_jax.rerank.fusion_learn import METHODS
+from gatrec_jax.rerank.prompts import unique_titles
+from gatrec_jax.rerank.scoring import Asked, Cost, options_of, score_lists
+from gatrec_jax.rerank.sources import Source
+from gatrec_jax.rerank.strategies import Strategy
+from gatrec_jax.train.stages import Prepared, Say
+
+METRIC = "ndcg@10"
+SEGMENTS = ((20, "under 20"), (100, "20 to 99"), (np.inf, "100 and more"))
+
+
+@dataclasses.dataclass(frozen=True)
+class RerankSettings:
+  """How candidates become a list.
+
+  Attributes:
+    liked, disliked: titles of each kind that a prompt tells of a user, at most.
+    fusion: `linear`, `zscore`, `reciprocal`, or `auto` for the best of them by cross-fitting.
+    features: what is fused with the base beside the language model: any of `features.FEATURES`.
+    by_segment: weights of their own for users with few and many training ratings, where validation
+      supports them.
+    diversity: trade-off of MMR: 1 is the fused order alone, lower values want different items.
+    seed: of the folds and intervals.
+    bootstrap: resamples behind the intervals.
+  """
+
+  liked: int = LIKED
+  disliked: int = DISLIKED
+  fusion: str = "linear"
+  features: tuple[str, ...] = ()
+  by_segment: bool = False
+  diversity: float = 1.0
+  seed: int = 0
+  bootstrap: int = 10_000
+
+  def __post_init__(self) -> None:
+    if unknown := set(self.features) - set(FEATURES):
+      raise InputError(f"--features={','.join(unknown)}: there are {', '.join(FEATURES)}")
+    if min(self.liked, self.disliked) < 0:
+      raise InputError(f"--history={self.liked}: must be at least 0")
+    if self.fusion not in METHODS:
+      raise InputError(f"--fusion={self.fusion}: not one of {', '.join(METHODS)}")
+    if not 0 <= self.diversity <= 1:
+      raise InputError(f"--diversity={self.diversity}: must lie in [0, 1]; 1 changes nothing")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reranked:
+  """What re-ranking gives.
+
+  Attributes:
+    candidates: the lists that were re-ranked.
+    lists: [m, N] int32, the result.
+    fusions: the learned weights: one, or one for each part of the users.
+    cost: of the language model.
+    results: plain values: metrics by system (`base`, `llm`, `fused`), differences, cost.
+    folder: where all of it is kept.
+  """
+
+  candidates: Candidates
+  lists: np.ndarray
+  fusions: Sequence[Fusion]
+  cost: Cost
+  results: Mapping[str, Any]
+  folder: pathlib.Path
+
+
+def rerank(
+  source: Source,
+  strategy: Strategy,
+  *,
+  model_name: str,
+  model_hash: str,
+  settings: RerankSettings,
+  say: Say,
+) -> Reranked:
+  """Scores candidates, fuses the scores with the base's, evaluates on the test part, writes.
+
+  The order leaves the base's only as far as validation ratings show that it should (`fusion.py`).
+
+  Args:
+    source: candidates, and what is known of their users; its folder gets rerank/…. Weights are
+      learned on its validation lists; where it has none, they are cross-fitted over halves of the
+      users, for lists that others made. Prompts are made of training rows and profiles alone.
+    strategy: from `make_strategy`. model_name, model_hash: of its model and adapter.
+    settings: the rest. say: where lines for the user go.
+  Raises:
+    InputError: no text vectors where they are needed, more candidates than letters.
+    Interrupted: a signal came; the same call goes on.
+  """
+  candidates, validation, prepared = source.candidates, source.validation, source.prepared
+  profiles, text_vectors = source.user_profiles, source.text_vectors
+  titles = unique_titles(prepared.item_fields, prepared.interactions.item_ids)
+  parts = {"test": candidates} | ({"valid": validation} if validation is not None else {})
+  rows = {name: _askable(part, prepared.train, profiles) for name, part in parts.items()}
+  for name, kept in rows.items():
+    if left := int((~kept).sum()):
+      say(f"rerank: {left} {name} users have no history and no profile: their order stays")
+  asked = [
+    Asked(
+      name,
+      [prepared.interactions.user_ids[user] for user in part.users[rows[name]]],
+      make_contexts(
+        prepared.train, part.users[rows[name]], titles=titles, profiles=profiles,
+        positive_threshold=prepared.positive_threshold,
+        negative_threshold=prepared.negative_threshold,
+        liked=settings.liked, disliked=settings.disliked,
+      ),
+      [[titles[item] for item in items if item >= 0] for items in part.items[rows[name]]],
+    )
+    for name, part in parts.items()
+  ]  # fmt: skip
+  folder, scores, cost = score_lists(
+    strategy, asked, source.workdir, model_name=model_name, model_hash=model_hash, say=say
+  )
+  features = {
+    name: {"llm": _table(part, rows[name], given)}
+    | extra_features(part, settings.features, prepared=prepared, text_vectors=text_vectors)
+    for (name, part), given in zip(parts.items(), scores, strict=True)
+  }
+  fused, fusions = _fused(candidates, validation, features, prepared, settings)
+  for fusion in fusions:
+    say(f"rerank: {fusion.says(source.name)}")
+  llm = np.nan_to_num(features["test"]["llm"], nan=-np.inf)
+  llm[~rows["test"]] = candidates.base[~rows["test"]]
+  lists = {
+    "base": candidates.lists,
+    "llm": candidates.reordered(llm),
+    "fused": candidates.reordered(fused),
+  }
+  if settings.diversity < 1:
+    num_users = prepared.interactions.num_users
+    lists["diverse"] = _diverse(candidates, fused, text_vectors, settings, num_users=num_users)
+  results = _results(lists, candidates, prepared, text_vectors, settings) | {
+    "fusion": [fusion.to_json() for fusion in fusions],
+    "says": [fusion.says(source.name) for fusion in fusions],
+    "cost": dataclasses.asdict(cost),
+    "strategy": strategy.name,
+    "options": options_of(strategy),
+    "llm_name": model_name,
+    "settings": dataclasses.asdict(settings),
+    "environment": runs.environment(),
+  }
+  final = lists.get("diverse", lists["fused"])
+  runs.write_json(folder / "results.json", results)
+  ids = prepared.interactions
+  write_recommendations(
+    folder / "recommendations.parquet", users=candidates.users, items=final,
+    scores=np.broadcast_to(1.0 / np.arange(1, final.shape[1] + 1), final.shape),
+    user_ids=ids.user_ids, item_ids=ids.item_ids,
+  )  # fmt: skip
+  return Reranked(candidates, final, fusions, cost, results, folder)
+
+
+def _askable(
+  part: Candidates, train: Interactions, profiles: Sequence[str | None]
+) -> np.ndarray:
+  """[m] bool: users of whom a prompt could say anything, with a candidate."""
+  rated = np.bincount(train.user, minlength=train.num_users)[part.users] > 0
+  described = np.array([bool(profiles[user]) for user in part.users], bool)
+  return (rated | described) & part.valid.any(axis=1)
+
+
+def _table(part: Candidates, kept: np.ndarray, scores: Sequence[np.ndarray]) -> np.ndarray:
+  """[m, K] float32 from each list's scores; NaN where a list is shorter or was not asked for."""
+  table = np.full(part.items.shape, np.nan, np.float32)
+  for row, values in zip(np.flatnonzero(kept), scores, strict=True):
+    table[row, : len(values)] = values
+  return table
+
+
+def _fused(
+  candidates: Candidates,
+  validation: Candidates | None,
+  features: Mapping[str, Mapping[str, np.ndarray]],
+  prepared: Prepared,
+  settings: RerankSettings,
+) -> tuple[np.ndarray, list[Fusion]]:
+  """Fused scores [m, K] of the test lists, and the weights."""
+  count = np.bincount(prepared.train.user, minlength=prepared.train.num_users)
+
+  def segments(part: Candidates) -> np.ndarray | None:
+    if not settings.by_segment:
+      return None
+    ends = np.array([end for end, _ in SEGMENTS])
+    return np.array([name for _, name in SEGMENTS])[
+      np.searchsorted(ends, count[part.users], side="right")
+    ]
+
+  shared = {"method": settings.fusion, "seed": settings.seed}
+  if validation is None:
+    return cross_fit(
+      candidates.base, features["test"], candidates.hits, candidates.num_relevant,
+      valid=candidates.valid, segments=segments(candidates), **shared,
+    )  # fmt: skip
+  fusion = fit_fusion(
+    validation.base, features["valid"], validation.hits, validation.num_relevant,
+    valid=validation.valid, segments=segments(validation), **shared,
+  )  # fmt: skip
+  scores = apply_fusion(
+    fusion, candidates.base, features["test"], valid=candidates.valid,
+    segments=segments(candidates),
+  )  # fmt: skip
+  return scores, [fusion]
+
+
+def _diverse(
+  candidates: Candidates,
+  fused: np.ndarray,
+  text_vectors: np.ndarray | None,
+  settings: RerankSettings,
+  *,
+  num_users: int,
+) -> np.ndarray:
+  """[m, N] lists with the candidates in MMR's order."""
+  if text_vectors is None:
+    raise InputError("--diversity: needs text vectors of the items, which this run has none of")
+  order = mmr(
+    np.where(candidates.valid, fused, 0.0), text_vectors[num_users:], items=candidates.items,
+    valid=candidates.valid, trade_off=settings.diversity, k=candidates.top,
+  )  # fmt: skip
+  head = np.take_along_axis(candidates.items, np.maximum(order, 0), axis=1)
+  head = np.where(order >= 0, head, -1)
+  return np.concatenate([head, candidates.lists[:, candidates.top :]], axis=1)
+
+
+def _results(
+  lists: Mapping[str, np.ndarray],
+  candidates: Candidates,
+  prepared: Prepared,
+  text_vectors: np.ndarray | None,
+  settings: RerankSettings,
+) -> dict[str, Any]:
+  """Full-ranking metrics of each system, and paired differences to the base."""
+  num_users = prepared.interactions.num_users
+  evaluations = {
+    name: full_ranking(
+      items, candidates.users, train=prepared.known, test=prepared.test,
+      positive_threshold=prepared.positive_threshold, ks=(5, 10, 20), num_bootstrap=1000,
+      item_vectors=None if text_vectors is None else text_vectors[num_users:],
+    )
+    for name, items in lists.items()
+  }  # fmt: skip
+  base = evaluations["base"].per_user
+  differences = {
+    name: {
+      metric: dataclasses.asdict(_difference(evaluation.per_user[metric], base[metric], settings))
+      for metric in (METRIC, "recall@10", "diversity@10") if metric in base
+    }
+    for name, evaluation in evaluations.items() if name != "base"
+  }
+  return {
+    "metrics": {name: evaluation.to_json() for name, evaluation in evaluations.items()},
+    "differences": differences,
+  }
+
+
+def _difference(values: np.ndarray, base: np.ndarray, settings: RerankSettings) -> Difference:
+  return paired_difference(
+    values, base, num_resamples=settings.bootstrap, seed=settings.seed
+  )

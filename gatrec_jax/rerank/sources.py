@@ -1,0 +1,133 @@
+"""Where candidates and what is known of their users come from: a trained run, or a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from gatrec_jax.config import Config
+from gatrec_jax.errors import InputError
+from gatrec_jax.rerank.candidates import (
+  Candidates,
+  file_candidates,
+  run_candidates,
+  validation_candidates,
+)
+from gatrec_jax.train.pipeline import open_run
+from gatrec_jax.train.serving import Run, load_run, read_config
+from gatrec_jax.train.stages import Prepared, Say, load_prepared, prepare
+from gatrec_jax.train.texts import build_profiles, read_texts
+
+LISTS = 50  # items of a list, the candidates included
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """All that re-ranking starts from.
+
+  Attributes:
+    name: of whoever made the candidates, for people.
+    config, workdir, prepared: of the run folder.
+    candidates: to re-rank. validation: to learn weights on; None for lists that others made.
+    user_profiles: [U] texts; None where there is none. item_profiles: [I], likewise.
+    text_vectors: [U + I, D] float32, or None.
+  """
+
+  name: str
+  config: Config
+  workdir: pathlib.Path
+  prepared: Prepared
+  candidates: Candidates
+  validation: Candidates | None
+  user_profiles: Sequence[str | None]
+  item_profiles: Sequence[str | None]
+  text_vectors: np.ndarray | None
+
+
+def open_source(
+  workdir: pathlib.Path,
+  *,
+  top: int,
+  candidates: str | None = None,
+  config: Config | None = None,
+  users: Sequence[str] | None = None,
+  say: Say = lambda _: None,
+) -> Source:
+  """A trained run and its candidates; or a file's lists, in a folder of their own.
+
+  Args:
+    workdir: the run folder. top: K.
+    candidates: file of lists; None for those of the run. config: of the data, for a file of lists
+      where the folder holds no run yet.
+    users: raw ids whose lists are re-ranked; None for all.
+    say: where lines for the user go.
+  Raises: InputError for a run that is not trained or has no validation part, unknown users, a bad
+    file.
+  """
+  if candidates:
+    return _of_file(config or Config(), workdir, candidates, top=top, users=users, say=say)
+  run = load_run(workdir)
+  ids = run.prepared.interactions.user_ids
+  rows = np.arange(len(ids)) if users is None else _rows(users, ids)
+  lists = run_candidates(run, rows.astype(np.int32), top=top, length=max(LISTS, top))
+  return _with_texts(run, lists, validation_candidates(run, top=top))
+
+
+def _with_texts(run: Run, lists: Candidates, validation: Candidates) -> Source:
+  kind = run.config.model.kind
+  return Source(
+    "the GAT" if kind == "gat" else kind, run.config, run.workdir, run.prepared, lists, validation,
+    *_texts(run.workdir, run.config, run.prepared),
+    text_vectors=run.texts.vectors if run.texts.is_text else None,
+  )  # fmt: skip
+
+
+def _of_file(
+  config: Config,
+  workdir: pathlib.Path,
+  path: str,
+  *,
+  top: int,
+  users: Sequence[str] | None,
+  say: Say,
+) -> Source:
+  if (workdir / "config.json").exists():
+    config = read_config(workdir)
+    prepared = load_prepared(workdir)
+  else:
+    workdir = open_run(config, workdir)
+    prepared = prepare(config, workdir, say=say)
+    if config.model.reads_text:
+      build_profiles(config, workdir, prepared, say=say)
+  lists = file_candidates(path, prepared, top=top)
+  if users is not None:
+    wanted = np.isin(lists.users, _rows(users, prepared.interactions.user_ids))
+    if not wanted.any():
+      raise InputError(f"--users={','.join(users)}: none of them has a list in {path}")
+    lists = lists.take(wanted)
+  return Source(
+    pathlib.Path(path).name, config, workdir, prepared, lists, None,
+    *_texts(workdir, config, prepared), text_vectors=None,
+  )  # fmt: skip
+
+
+def _texts(
+  workdir: pathlib.Path, config: Config, prepared: Prepared
+) -> tuple[Sequence[str | None], Sequence[str | None]]:
+  if not config.model.reads_text:
+    ids = prepared.interactions
+    return [None] * ids.num_users, [None] * ids.num_items
+  return read_texts(workdir, "users"), read_texts(workdir, "items")
+
+
+def _rows(users: Sequence[str], ids: Sequence[str]) -> np.ndarray:
+  places = {raw: row for row, raw in enumerate(ids)}
+  if unknown := [user for user in users if user not in places]:
+    raise InputError(
+      f"--users={','.join(unknown[:5])}: not in the catalogue ({len(ids)} users, such as "
+      f"{', '.join(ids[:3])})"
+    )
+  return np.array(sorted({places[user] for user in users}), np.int64)

@@ -1,0 +1,302 @@
+"""Many settings of one model in one compiled program: seeds, rates, weights, dropouts.
+
+The numbers among the settings are arguments of the program (train/numbers.py), here with an axis of
+settings in front. On an accelerator that axis is a batch axis (`vmap`): one run of a small model
+leaves most of the device idle. On a CPU a batch of runs is no quicker than its parts (measured, see
+launch/benchmark_sweep.py), so a program goes through its settings one by one (`map`), with the
+temporaries of one alone, and a lane of its own goes through the program on every core: gathers,
+scatters and element-wise work of a step mostly use a single one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.config import TrainConfig
+from gatrec_jax.models.method import FittedMethod, Inputs, LearnedMethod, Method
+from gatrec_jax.models.registry import is_learned
+from gatrec_jax.train.loop import Progress, advanced, all_finite, value_of
+from gatrec_jax.train.numbers import Numbers, method_with, with_numbers
+from gatrec_jax.train.state import TrainState, new_state, run_epochs
+from gatrec_jax.train.sweep_plan import Plan, fitting_plan, stacked_numbers, tree_bytes
+
+Validate = Callable[[Any], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What came of one setting.
+
+  Attributes:
+    setting: as it was given.
+    best_value, best_epoch, epochs: as in `loop.Progress`, `epochs` being those that were run.
+    losses: [epochs, steps] float32; None for a model that is fitted as a whole.
+    params: of the best epoch, as arrays on the host.
+    diverged: it was ended because a loss, a parameter or a score was not finite; the best is from
+      before, and a best_epoch of 0 means that there was none.
+  """
+
+  setting: Mapping[str, Any]
+  best_value: float
+  best_epoch: int
+  epochs: int
+  losses: np.ndarray | None
+  params: Any
+  diverged: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+  """The outcomes in the order of the settings, and how the settings went through the device."""
+
+  outcomes: Sequence[Outcome]
+  plan: Plan
+
+
+def sweep(
+  inputs: Inputs,
+  *,
+  method: Method,
+  config: TrainConfig,
+  settings: Sequence[Mapping[str, Any]],
+  validate: Validate | None,
+  memory_mb: float,
+  say: Callable[[str], None],
+  spread: str = "",
+) -> SweepResult:
+  """Trains, or fits, one model per setting; each ends as a single run with that setting would.
+
+  The settings go through one compiled program in groups that fit into `memory_mb`, which is found
+  out before anything runs. Each is looked at every `evaluate_every` epochs, keeps the parameters of
+  its own best look, and stops by its own `patience`.
+
+  Args:
+    inputs: what a step reads.
+    method, config: what all settings have in common.
+    settings: numbers by field; fields that a setting does not name are those of `method` and
+      `config`.
+    validate: params -> the selection metric, as in `loop.learn`; called from several threads.
+    memory_mb: bound on inputs, parameters, optimiser states, gradients and temporaries together.
+    say: where lines for the user go.
+    spread: `vmap` or `map` ("" = as the device likes it).
+  Raises:
+    InputError: no settings, a field that is no number of the program, an impossible value, or a
+      budget in which not even one setting fits.
+  """
+  spread = spread or ("map" if jax.default_backend() == "cpu" else "vmap")
+  numbers, method, config = stacked_numbers(method, config, settings)
+  if is_learned(method):
+    work = _Learning(inputs, method, config, spread, validate)
+  else:
+    # Side by side, batched LAPACK calls on a CPU can wait for each other for ever.
+    work = _Fitting(inputs, method, validate)
+  plan = fitting_plan(work, inputs, numbers, num_settings=len(settings), memory_mb=memory_mb)
+  say(
+    f"sweep: {len(settings)} settings of {method.settings.kind}, {plan.group_size} a group, "
+    f"{plan.lanes} at a time, {plan.memory_mb:.0f} of {memory_mb} MB"
+  )
+
+  def run(first: int) -> list[Outcome]:
+    # The last group is filled up, so that one program serves all.
+    rows = np.minimum(np.arange(first, first + plan.group_size), len(settings) - 1)
+    group = {name: jnp.asarray(values[rows]) for name, values in numbers.items()}
+    return work.run(group, settings[first : first + plan.group_size])
+
+  with ThreadPoolExecutor(plan.lanes) as lanes:
+    try:
+      groups = list(lanes.map(run, range(0, len(settings), plan.group_size)))
+    except BaseException:
+      work.stop.set()
+      lanes.shutdown(cancel_futures=True)
+      raise
+  return SweepResult([outcome for group in groups for outcome in group], plan)
+
+
+class _Learning:
+  """Blocks of epochs of a group of settings."""
+
+  def __init__(
+    self,
+    inputs: Inputs,
+    method: LearnedMethod,
+    config: TrainConfig,
+    spread: str,
+    validate: Validate | None,
+  ) -> None:
+    self.inputs, self.method, self.config, self.validate = inputs, method, config, validate
+    self.spread = spread
+    self.stop = threading.Event()
+    self.lanes = (os.cpu_count() or 1) if spread == "map" else 1
+    self.programs: dict[int, Any] = {}
+    self.starts: Any = jax.jit(partial(_start, method=method, config=config, spread=spread))
+
+  def blocks(self) -> set[int]:
+    """The numbers of epochs that a program has to do."""
+    each, epochs = self.config.evaluate_every, self.config.epochs
+    return {min(each, epochs), epochs % each} - {0}
+
+  def least_bytes(self, numbers: Numbers) -> int:
+    """Of one setting: parameters, optimiser state, gradients, best parameters."""
+    one = {name: values[:1] for name, values in numbers.items()}
+    state = jax.eval_shape(self.starts, self.inputs, one)
+    return tree_bytes(state) + 2 * tree_bytes(state.params)
+
+  def compile(self, numbers: Numbers) -> list[tuple[Any, int]]:
+    """Programs for a group of that size, and what each holds beside arguments and results."""
+    state = jax.eval_shape(self.starts, self.inputs, numbers)
+    active = jnp.ones(state.step.shape, bool)
+    program = partial(_block, method=self.method, config=self.config, spread=self.spread)
+    for epochs in self.blocks():
+      jitted = jax.jit(
+        partial(program, num_epochs=epochs), donate_argnums=0, keep_unused=True
+      )
+      self.programs[epochs] = jitted.lower(state, self.inputs, numbers, active).compile()
+    best = tree_bytes(state.params)
+    return [(program, best) for program in self.programs.values()]
+
+  def run(self, numbers: Numbers, settings: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+    """Trains a group to its end. Args: numbers: [n] each, those behind the settings are fill."""
+    state = self.starts(self.inputs, numbers)
+    best = jax.tree.map(jnp.copy, state.params)
+    size = state.step.shape[0]
+    progress = [Progress(finished=row >= len(settings)) for row in range(size)]
+    losses: list[list[np.ndarray]] = [[] for _ in settings]
+    diverged = np.zeros(size, bool)
+    epoch = 0
+    while not all(one.finished for one in progress) and not self.stop.is_set():
+      block = min(self.config.evaluate_every, self.config.epochs - epoch)
+      active = np.array([not one.finished for one in progress])
+      state, lost = self.programs[block](state, self.inputs, numbers, jnp.asarray(active))
+      lost, finite = np.asarray(lost), np.asarray(_finite_each(state.params))
+      better = np.zeros(size, bool)
+      for row in np.flatnonzero(active):
+        value = value_of(
+          _one_of(state.params, row), lost[row], step=epoch * lost.shape[2], config=self.config,
+          validate=self.validate,
+        )  # fmt: skip
+        losses[row].append(lost[row])
+        if not (np.isfinite(value) and np.isfinite(lost[row]).all() and finite[row]):
+          diverged[row] = True
+          progress[row] = dataclasses.replace(progress[row], epoch=epoch + block, finished=True)
+          continue
+        better[row] = value > progress[row].best_value
+        progress[row] = advanced(
+          progress[row], self.config, epochs=block, value=value, seconds=0.0
+        )
+      best = _better_of(jnp.asarray(better), state.params, best)
+      epoch += block
+    params = jax.device_get(best)
+    return [
+      Outcome(
+        setting, one.best_value, one.best_epoch, one.epoch, np.concatenate(own),
+        jax.tree.map(lambda leaf, row=row: leaf[row], params), bool(diverged[row]),
+      )
+      for row, (setting, one, own) in enumerate(zip(settings, progress, losses, strict=False))
+    ]  # fmt: skip
+
+
+class _Fitting:
+  """Fits of a group of settings, as a batch: what does not depend on them is computed once."""
+
+  lanes = 1
+
+  def __init__(self, inputs: Inputs, method: FittedMethod, validate: Validate | None) -> None:
+    self.inputs, self.method, self.validate = inputs, method, validate
+    self.stop = threading.Event()
+    self.program: Any = None
+
+  def least_bytes(self, numbers: Numbers) -> int:
+    """Of one setting: parameters."""
+    one = {name: values[:1] for name, values in numbers.items()}
+    return tree_bytes(jax.eval_shape(partial(_fit, method=self.method), self.inputs, one))
+
+  def compile(self, numbers: Numbers) -> list[tuple[Any, int]]:
+    jitted = jax.jit(partial(_fit, method=self.method), keep_unused=True)
+    self.program = jitted.lower(self.inputs, numbers).compile()
+    return [(self.program, 0)]
+
+  def run(self, numbers: Numbers, settings: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+    """Fits a group. Args: as of `_Learning.run`."""
+    params = self.program(self.inputs, numbers)
+    finite = np.asarray(_finite_each(params))
+    outcomes = []
+    for row, setting in enumerate(settings):
+      own, good, value = _one_of(params, row), bool(finite[row]), -np.inf
+      if good:
+        value = self.validate(own) if self.validate else 0.0
+      outcomes.append(Outcome(setting, value, int(good), 1, None, jax.device_get(own), not good))
+    return outcomes
+
+
+def _start(
+  inputs: Inputs, numbers: Numbers, *, method: LearnedMethod, config: TrainConfig, spread: str
+) -> TrainState:
+  def start(numbers: Numbers) -> TrainState:
+    own_method, own_config = with_numbers(method, config, numbers)
+    return new_state(inputs, method=own_method, config=own_config)
+
+  return jax.vmap(start)(numbers) if spread == "vmap" else jax.lax.map(start, numbers)
+
+
+def _block(
+  state: TrainState,
+  inputs: Inputs,
+  numbers: Numbers,
+  active: jax.Array,
+  *,
+  method: LearnedMethod,
+  config: TrainConfig,
+  num_epochs: int,
+  spread: str,
+) -> tuple[TrainState, jax.Array]:
+  """`run_epochs` for each of n settings; [n] in front of everything. With `map`, settings that are
+  not active stay as they are and cost nothing; their losses are 0."""
+
+  def run(state: TrainState, numbers: Numbers) -> tuple[TrainState, jax.Array]:
+    own_method, own_config = with_numbers(method, config, numbers)
+    return run_epochs(
+      state, inputs, method=own_method, config=own_config, num_epochs=num_epochs
+    )
+
+  if spread == "vmap":
+    return jax.vmap(run)(state, numbers)
+
+  def run_active(xs: tuple[TrainState, Numbers, jax.Array]) -> tuple[TrainState, jax.Array]:
+    state, numbers, active = xs
+    losses = jax.eval_shape(run, state, numbers)[1]
+    rest = lambda state, _: (state, jnp.zeros(losses.shape, losses.dtype))
+    return jax.lax.cond(active, run, rest, state, numbers)
+
+  return jax.lax.map(run_active, (state, numbers, active))
+
+
+def _fit(inputs: Inputs, numbers: Numbers, *, method: FittedMethod) -> Any:
+  def fit(numbers: Numbers) -> Any:
+    return method_with(method, numbers).fit(inputs, jax.random.key(numbers["seed"]))
+
+  return jax.vmap(fit)(numbers)
+
+
+_finite_each = jax.jit(jax.vmap(all_finite))
+
+
+@jax.jit
+def _one_of(params: Any, row: jax.Array) -> Any:
+  return jax.tree.map(lambda leaf: leaf[row], params)
+
+
+@partial(jax.jit, donate_argnames=("best",))
+def _better_of(better: jax.Array, params: Any, best: Any) -> Any:
+  """Leaf by leaf the new ones [n, …] where `better` [n], else the old ones."""
+  choose = lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+  return jax.tree.map(choose, params, best)

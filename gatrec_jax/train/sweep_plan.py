@@ -1,0 +1,128 @@
+"""What a sweep does before it runs: which numbers each setting has, and how many fit in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from gatrec_jax.config import Config, TrainConfig, with_fields
+from gatrec_jax.errors import InputError
+from gatrec_jax.models.method import Inputs, Method
+from gatrec_jax.train.numbers import TRAINING_NUMBERS, Numbers, number_names, split_numbers
+
+
+class Work(Protocol):
+  """Something that settings can be run through in groups."""
+
+  lanes: int
+
+  def least_bytes(self, numbers: Numbers) -> int:
+    """What one setting takes without any temporaries."""
+
+  def compile(self, numbers: Numbers) -> Sequence[tuple[Any, int]]:
+    """The programs for a group as large as `numbers` [n], and bytes held beside each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How settings go through the device.
+
+  Attributes:
+    group_size: settings of one run of the program.
+    lanes: runs of it at a time.
+    memory_mb: what they take together.
+  """
+
+  group_size: int
+  lanes: int
+  memory_mb: float
+
+
+def stacked_numbers(
+  method: Method, config: TrainConfig, settings: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, np.ndarray], Method, TrainConfig]:
+  """[n] values of every number of n settings, and what is the same for all of them.
+
+  Raises:
+    InputError: no settings, a field that is no number of the program, or an impossible value.
+  """
+  if not settings:
+    raise InputError("sweep: give at least one setting")
+  own = number_names(method.settings)
+  used = [n for n in TRAINING_NUMBERS if n == "seed" or n in method.settings.trains_with]
+  base = Config(model=method.settings, train=config)
+  varied = {name for setting in settings for name in setting}
+  rows = []
+  for setting in settings:
+    changed = with_fields(base, setting)
+    if other := [name for name in setting if name not in (*own, *used)]:
+      raise InputError(
+        f"{other[0]} changes the program; a sweep varies numbers only: "
+        f"{', '.join((*used, *own))}"
+      )
+    numbers, common, common_config = split_numbers(
+      dataclasses.replace(method, settings=changed.model), changed.train, also=varied
+    )
+    rows.append(numbers)
+  stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+  if "gradient_clip" in varied:  # as a number 0 would not mean "none"
+    clip = stacked["gradient_clip"]
+    stacked["gradient_clip"] = np.where(clip == 0, np.float32(np.inf), clip)
+  return stacked, common, common_config
+
+
+def fitting_plan(
+  work: Work,
+  inputs: Inputs,
+  numbers: Mapping[str, np.ndarray],
+  *,
+  num_settings: int,
+  memory_mb: float,
+) -> Plan:
+  """The largest groups in the budget; `work` then has its programs for groups of that size.
+
+  Shapes alone bound the size from above; what temporaries take is the compiler's word for the
+  program that is to run, so that it is compiled again where that was too much.
+
+  Raises:
+    InputError: not even one setting fits.
+  """
+  budget, fixed = memory_mb * 2**20, tree_bytes(inputs)
+  least = work.least_bytes(numbers)
+  lanes = max(1, min(work.lanes, num_settings, int((budget - fixed) // max(least, 1))))
+  size = min(-(-num_settings // lanes), int((budget - fixed) // max(lanes * least, 1)))
+  if size < 1:
+    raise _too_little(memory_mb, fixed + least)
+  while True:
+    part = {name: values[:1].repeat(size) for name, values in numbers.items()}
+    each = max(_own_bytes(program, fixed) + more for program, more in work.compile(part))
+    if fixed + lanes * each <= budget:
+      return Plan(size, lanes, (fixed + lanes * each) / 2**20)
+    if size > 1:
+      size = max(1, min(size - 1, int(size * (budget - fixed) / (lanes * each))))
+    elif lanes > 1:
+      lanes = max(1, min(lanes - 1, int((budget - fixed) // each)))
+    else:
+      raise _too_little(memory_mb, fixed + each)
+
+
+def tree_bytes(tree: Any) -> int:
+  """Of all arrays (or shapes) of a tree."""
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _own_bytes(program: Any, fixed: int) -> int:
+  """What a run of a compiled program takes beside `fixed` bytes of inputs."""
+  used = program.memory_analysis()
+  held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+  return held - fixed + used.temp_size_in_bytes
+
+
+def _too_little(memory_mb: float, needed: int) -> InputError:
+  return InputError(
+    f"memory_mb={memory_mb}: not even one setting fits; it takes {needed / 2**20:.1f} MB"
+  )

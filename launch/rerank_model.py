@@ -1,0 +1,55 @@
+"""From flags to the language model that re-ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from launch import common
+
+if TYPE_CHECKING:
+  from gatrec_jax.lm.decoder import Lora
+  from gatrec_jax.lm.load import LanguageModel
+  from gatrec_jax.rerank.sources import Source
+
+FLAGS = ("llm", "lora", "dtype", "quantize", "attention", "mesh")
+
+
+def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
+  """The decoder of --llm, the adapter of --lora, and a hash of both. Raises InputError."""
+  from pathlib import Path
+
+  from gatrec_jax import runs
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.lm.lora import ADAPTER_FILES, load_lora
+  from gatrec_jax.lm.open import open_decoder
+  from gatrec_jax.lm.source import content_hash
+  from gatrec_jax.rerank.builtin import NAME, open_builtin
+
+  flags = {name: common.FLAGS[name].value for name in FLAGS}
+  if flags["llm"] == "none":
+    raise InputError("--llm=none: nothing to ask; name builtin, a model folder or a hub id")
+  if flags["llm"] == NAME:
+    if flags["lora"]:
+      raise InputError("--lora: goes with a model folder, not with --llm=builtin")
+    model = open_builtin(
+      source.config, source.workdir, source.prepared, user_profiles=source.user_profiles,
+      item_profiles=source.item_profiles, say=common.say,
+    )  # fmt: skip
+  else:
+    model = open_decoder(
+      flags["llm"], dtype=flags["dtype"], quantize=flags["quantize"],
+      attention=flags["attention"], mesh=flags["mesh"],
+    )  # fmt: skip
+  lora, adapter = None, []
+  if flags["lora"]:
+    if not (Path(flags["lora"]) / ADAPTER_FILES[0]).is_file():
+      raise InputError(
+        f"--lora={flags['lora']}: holds no {ADAPTER_FILES[0]}; name the folder that "
+        "launch.finetune wrote"
+      )
+    lora = load_lora(flags["lora"], model.config)
+    adapter = [runs.file_digest(Path(flags["lora"]) / name) for name in ADAPTER_FILES]
+  if model.tokenizer is None:
+    raise InputError(f"--llm={flags['llm']}: has no tokenizer.json, which prompts need")
+  origin = runs.digest(content_hash(model.folder), adapter, flags["dtype"], flags["quantize"])
+  return model, lora, origin

@@ -1,0 +1,96 @@
+"""launch.compare on the demo catalogue, and models through train, evaluate and recommend."""
+
+import json
+
+import pytest
+from support import error_line, launch
+
+SMALL = ("--bootstrap=200",)
+QUICK = "bpr_mf:width=8:batch_size=0:epochs=4:evaluate_every=2:learning_rate=0.05"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  return tmp_path_factory.mktemp("compare")
+
+
+@pytest.fixture(scope="module")
+def done(place):
+  return launch(
+    "compare", f"--models=ease,popularity,{QUICK}", "--seeds=0", "--split_seeds=0,1", *SMALL,
+    "--workdir=c", "--json_out=c.json", "--markdown", "--reference=popularity", cwd=place, check=0,
+  )  # fmt: skip
+
+
+def test_one_table_with_verdicts(place, done):
+  tree = json.loads((place / "c.json").read_text())
+  assert tree["reference"] == "popularity" and tree["num_resamples"] == 200
+  models = tree["models"]
+  assert list(models) == sorted(models, key=lambda m: -models[m]["full"]["ndcg@10"]["mean"])
+  assert models["ease"]["full"]["ndcg@10"]["against_reference"]["verdict"] == "ahead"
+  assert models["ease"]["seeds"] == [0] and models["bpr_mf"]["seeds"] == [0]
+  assert models["ease"]["parts"] == ["random-0", "random-1"] and len(models["bpr_mf"]["runs"]) == 2
+  assert models["ease"]["train_seconds"] > 0 and models["ease"]["peak_memory_mb"] > 50
+  assert "| ease | 0." in done.stdout and "ahead" in done.stdout and "Holm" in done.stdout
+
+
+def test_the_same_command_trains_nothing_again(place, done):
+  again = launch(
+    "compare", "--models=ease,popularity", "--split_seeds=0,1", *SMALL, "--workdir=c", cwd=place,
+    check=0,
+  )  # fmt: skip
+  assert again.stdout.count("finished before, kept") == 4 and "fitted in" not in again.stdout
+
+
+def test_finished_runs_are_compared_and_other_splits_refused(place, done):
+  folders = ["c/random-0/ease-0", "c/random-0/popularity-0"]
+  both = launch("compare", f"--runs={','.join(folders)}", *SMALL, cwd=place, check=0)
+  assert "ease-0" in both.stdout and "reference" in both.stdout
+  other = launch(
+    "compare", f"--runs={folders[0]},c/random-1/popularity-0", *SMALL, cwd=place, check=1
+  )
+  assert "results of different splits cannot be compared" in error_line(other)
+
+
+def test_a_peer_is_evaluated_and_recommends_like_the_gat(place, done):
+  run = "--workdir=c/random-0/ease-0"
+  evaluated = launch("evaluate", run, *SMALL, cwd=place, check=0)
+  ndcg = json.loads((place / "c.json").read_text())["models"]["ease"]["full"]["ndcg@10"]["mean"]
+  assert "ndcg" in evaluated.stdout and ndcg > 0
+  known = launch("recommend", run, "--users=1", "--top_n=3", cwd=place, check=0)
+  new = launch("recommend", run, "--liked=1,2,3", "--top_n=3", cwd=place, check=0)
+  assert known.stdout.count("[") == new.stdout.count("[") == 3
+  refused = launch(
+    "recommend", "--workdir=c/random-0/bpr_mf-0", "--liked=1,2", cwd=place, check=1
+  )
+  assert "users who were not in training" in error_line(refused)
+  vectors = launch("recommend", run, "--users=1", "--export_embeddings=v", cwd=place, check=1)
+  assert "ease scores without vectors" in error_line(vectors)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--models=eaze"], "--models=eaze: unknown; did you mean ease"),
+    (["--models=ease:lambda=3"], "no setting is called 'lambda'; ease has l2, seed, select_metric"),
+    (["--models=ease:l2"], "write it as field=value"),
+    (["--models=ease,ease"], "'ease' is there already"),
+    (["--models=ease", "--seeds=0,x"], "--seeds=0,x"),
+    (["--models=ease", "--reference=ials"], "--reference=ials: not among ease"),
+    (["--models=ease", "--metrics=auc@10"], "--metrics=auc@10: write one of precision"),
+    (["--models=ease", "--metrics=ndcg@11"], "one of the cut-offs --ks=5,10"),
+    (["--models=ease", "--split=recbole_a", "--positive_threshold=4"], "recbole_a fixes it at 3"),
+    (["--models=ease", "--split=recbole_c"], "--split=recbole_c: unknown"),
+    (["--models=ease", "--folds=u1"], "--fold"),
+    ([], "--models, --runs: give one of them"),
+    (["--runs=nothing"], "nothing"),
+  ],
+)
+def test_wrong_input_is_one_line(place, flags, message):
+  done = launch("compare", *flags, "--workdir=w", *SMALL, cwd=place, check=1)
+  assert message in error_line(done)
+
+
+def test_a_model_and_another_preset_exclude_each_other(place):
+  done = launch("train", "--model=ease", "--preset=tiny", cwd=place, check=1)
+  assert "--preset=tiny and --model=ease: give one of them" in error_line(done)

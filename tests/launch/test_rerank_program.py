@@ -1,0 +1,198 @@
+"""launch.rerank and launch.finetune as users call them: compared, killed, refused."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rerank_table import write_table
+from support import ROOT, environment, error_line, launch
+
+from gatrec_jax.lm.export import export_folder
+from gatrec_jax.rerank.strategies import STRATEGIES
+
+TRAIN = ("--preset=tiny", "--encoder=lexical", "--set=epochs=3", "--bootstrap=20",
+         "--dataset=ratings.csv", "--item_metadata=items.jsonl")  # fmt: skip
+RERANK = ("--llm=model", "--top_candidates=6", "--history=6")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  """A folder with a table, a run, a random decoder, and lists of another tool."""
+  from tiny_reranker import tiny_reranker
+
+  folder = tmp_path_factory.mktemp("place")
+  titles = write_table(folder)
+  export_folder(tiny_reranker(titles), folder / "model")
+  launch("train", *TRAIN, "--workdir=run", cwd=folder, check=0)
+  lists = pq.read_table(folder / "run/recommendations.parquet").to_pylist()
+  with open(folder / "lists.csv", "w", newline="") as out:
+    writer = csv.writer(out)
+    writer.writerow(["user_id", "item_id", "rank"])
+    writer.writerows([row["user_id"], row["item_id"], row["rank"]] for row in lists)
+  return folder
+
+
+def rerank(place, *flags, workdir="run", check=0):
+  return launch("rerank", f"--workdir={workdir}", *RERANK, *flags, cwd=place, check=check)
+
+
+def folders(place, workdir="run"):
+  return sorted((place / workdir / "rerank").iterdir())
+
+
+def test_all_strategies_are_compared(place):
+  done = rerank(
+    place, "--strategy=all", "--json_out=all.json", "--top_candidates=4", "--history=3"
+  )
+  found = json.loads((place / "all.json").read_text())
+  assert list(found) == list(STRATEGIES)
+  assert all(name in done.stdout for name in STRATEGIES)
+  base = {json.dumps(results["metrics"]["base"]) for results in found.values()}
+  assert len(base) == 1
+  for name, results in found.items():
+    assert results["cost"]["tokens_per_list"] > 0 and results["cost"]["lists_per_second"] > 0
+    assert (results["strategy"], results["llm_name"]) == (name, "model")
+    lists = pq.read_table(next(place.glob(f"run/rerank/{name}-*/recommendations.parquet")))
+    before = pq.read_table(place / "run/recommendations.parquet")
+    pairs = lambda table: {(r["user_id"], r["item_id"]) for r in table.to_pylist()}
+    assert pairs(lists) == pairs(before)
+
+
+def test_the_second_time_the_model_is_not_asked(place):
+  rerank(place)
+  scores = {path: path.read_bytes() for path in place.glob("run/rerank/label-*/*.jsonl")}
+  stamps = {path: path.stat().st_mtime_ns for path in scores}
+  before = len(folders(place))
+  rerank(place, "--fusion=zscore", "--features=popularity", "--diversity=0.5")
+  assert stamps == {path: path.stat().st_mtime_ns for path in scores}
+  assert len(folders(place)) == before
+
+
+def test_lists_of_some_users_are_shown_with_their_former_places(place):
+  done = rerank(place, "--users=3,5", "--top_n=4")
+  assert done.stdout.count("(was ") == 8 and "user 3" in done.stdout and "Film" in done.stdout
+
+
+def test_a_file_of_lists_needs_no_trained_run(place):
+  done = rerank(
+    place, "--candidates=lists.csv", "--dataset=ratings.csv", "--item_metadata=items.jsonl",
+    "--preset=tiny", workdir="theirs",
+  )  # fmt: skip
+  assert "lists.csv" in done.stdout and "re-ranking" not in done.stderr
+  results = json.loads((folders(place, "theirs")[0] / "results.json").read_text())
+  assert len(results["fusion"]) == 2  # one for each half of the users
+  assert not (place / "theirs/checkpoints").exists()
+
+
+def test_a_taught_model_has_its_adapter_and_its_own_folder(place):
+  done = launch(
+    "finetune", "--workdir=run", "--llm=model", "--top_candidates=6", "--history=6",
+    "--out_of_fold=2", "--tune=steps=3", "--tune=lora_rank=2", "--json_out=tuned.json", cwd=place,
+    check=0,
+  )  # fmt: skip
+  adapter = place / "run/finetuned/model-label/adapter"
+  assert (adapter / "adapter_model.safetensors").exists() and f"--lora={adapter}" not in done.stderr
+  assert "launch.rerank --workdir=run --llm=model --lora=run/finetuned/model-label/adapter" in (
+    done.stdout
+  )
+  history = json.loads((place / "tuned.json").read_text())["history"]
+  assert history[-1]["step"] == 3 and np.isfinite(history[-1]["valid_loss"])
+  before = set(folders(place))
+  rerank(place, f"--lora={adapter.relative_to(place)}")
+  (new,) = set(folders(place)) - before
+  assert new.name.startswith("label-model-")
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(place):
+  rerank(place)
+  whole = max(
+    (folder for folder in folders(place) if folder.name.startswith("label-")),
+    key=lambda folder: (folder / "results.json").stat().st_mtime_ns,
+  )
+  wanted = {path.name: path.read_bytes() for path in whole.glob("*.jsonl")}
+  for path in whole.glob("*.json*"):
+    path.unlink()
+  command = [sys.executable, "-m", "launch.rerank", "--workdir=run", *RERANK]
+  process = subprocess.Popen(
+    command, cwd=place, env=environment(place), stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )  # fmt: skip
+  deadline = time.monotonic() + 120
+  while not list(whole.glob("*.jsonl")) and time.monotonic() < deadline:
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert not (whole / "results.json").exists()
+  rerank(place)
+  assert {path.name: path.read_bytes() for path in whole.glob("*.jsonl")} == wanted
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--strategy=taste"], "--strategy=taste: not one of label, pointwise"),
+    (["--llm=none"], "--llm=none: nothing to ask"),
+    (["--llm=nowhere/at-all-x"], "nowhere/at-all-x"),
+    (["--top_candidates=0"], "--top_candidates=0: must be at least 1"),
+    (["--users=nobody"], "--users=nobody: not in the catalogue"),
+    (["--features=taste"], "--features=taste: there are popularity"),
+    (["--diversity=3"], "--diversity=3.0: must lie in"),
+    (["--fusion=sum"], "--fusion=sum: not one of zscore"),
+    (["--history=-1"], "--history=-1: must be at least 0"),
+    (["--top_n=0"], "--top_n=0"),
+    (["--users="], "--users: give user ids, or all"),
+    (["--attention=nothing"], "nothing"),
+    (["--lora=run"], "--lora=run: holds no adapter_config.json"),
+    (["--permutations=0"], "--permutations=0"),
+    (["--batch_size=0"], "--batch_size=0"),
+    (["--dataset=ml-1m"], "--dataset=ml-1m: the run was made with"),
+    (["--workdir=nothing"], "nothing"),
+    (["--candidates=missing.csv"], "missing.csv: no such file"),
+    (["--json_out=no/such/x.json"], "--json_out=no/such/x.json"),
+  ],
+)
+def test_wrong_input_is_one_line(place, flags, message):
+  done = launch("rerank", "--workdir=run", *RERANK, *flags, cwd=place, check=1)
+  assert message in error_line(done)
+
+
+def test_candidates_with_unknown_or_repeated_ids_are_refused(place):
+  for text, message in (
+    ("1,nothing,1\n", "row 1: item_id nothing is unknown"),
+    ("1,2,1\n1,2,2\n", "stands twice for user 1"),
+  ):
+    (place / "bad.csv").write_text("user_id,item_id,rank\n" + text)
+    done = rerank(place, "--candidates=bad.csv", check=1)
+    assert message in error_line(done)
+
+
+def test_a_run_without_validation_part_is_refused(place):
+  launch(
+    "train", *TRAIN, "--valid_share=0", "--set=select_on=train_loss", "--workdir=bare", cwd=place,
+    check=0,
+  )  # fmt: skip
+  assert "train with --valid_share=0.1" in error_line(rerank(place, workdir="bare", check=1))
+
+
+def test_wrong_settings_of_teaching_are_one_line(place):
+  for flags, message in (
+    (["--tune=speed=3"], "--tune=speed=3: no such field; there are mode, learning_rate"),
+    (["--tune=steps=many"], "--tune=steps=many: must be int"),
+    (["--strategy=listwise"], "--strategy=listwise: can be taught are label, pairwise, pointwise"),
+    (["--llm=builtin", "--tune=steps=3"], "--tune: the builtin model has a recipe of its own"),
+    (["--out_of_fold=1"], "--out_of_fold=1: at least 2"),
+  ):
+    done = launch("finetune", "--workdir=run", "--llm=model", *flags, cwd=place, check=1)
+    assert message in error_line(done)
+
+
+def test_the_programs_explain_themselves():
+  for program in ("rerank", "finetune"):
+    done = launch(program, "--help", cwd=ROOT, check=0)
+    assert "builtin" in done.stdout and "--top_candidates" in done.stdout
