@@ -16,6 +16,9 @@ IMPLEMENTATIONS = ("auto", "xla", "cudnn", "pallas")
 # each is compiled on its own.
 QUERY_BLOCK = 128
 MOST_BLOCKS = 8
+# Keys are padded to a multiple of it: products of these widths round alike on a CPU (of 20 and 36
+# keys they did not), so that a text's numbers do not depend on how far its row is padded.
+KEY_MULTIPLE = 64
 MASKED = -1e30  # finite, so that a row that sees nothing gives numbers and not NaN
 
 
@@ -132,20 +135,24 @@ def _in_blocks(
   """`self_attention` in plain operations, block of queries by block."""
   length = query.shape[1]
   by_head = (0, 2, 1, 3)
-  key, value = key.transpose(by_head), value.transpose(by_head)
+  rest = ((0, 0), (0, -length % KEY_MULTIPLE), (0, 0), (0, 0))
+  key, value = (jnp.pad(array, rest).transpose(by_head) for array in (key, value))
+  if segments is not None:
+    key_segments = jnp.pad(segments, rest[:2])
   size = QUERY_BLOCK * max(1, -(-length // (QUERY_BLOCK * MOST_BLOCKS)))
   blocks = []
   for start in range(0, length, size):
     end = min(start + size, length)
-    first = 0 if window is None else max(0, start - window + 1)
-    rows, columns = jnp.arange(start, end)[:, None], jnp.arange(first, end)[None, :]
+    first = 0 if window is None else max(0, start - window + 1) // KEY_MULTIPLE * KEY_MULTIPLE
+    last = end + -end % KEY_MULTIPLE
+    rows, columns = jnp.arange(start, end)[:, None], jnp.arange(first, last)[None, :]
     visible = columns <= rows
     if window is not None:
       visible &= rows - columns < window
     visible = visible[None] & (columns[None] < lengths[:, None, None])
     if segments is not None:
-      visible &= segments[:, start:end, None] == segments[:, None, first:end]
-    keys = Keys(key[:, :, first:end], value[:, :, first:end], visible)
+      visible &= segments[:, start:end, None] == key_segments[:, None, first:last]
+    keys = Keys(key[:, :, first:last], value[:, :, first:last], visible)
     blocks.append(attend(query[:, start:end], [keys], scale=scale, softcap=softcap))
   return blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=1)
 
