@@ -86,12 +86,28 @@ class ModelConfig(ModelSettings):
     feature_width: width of `ids`, `projected` and `sum` features.
     layer_widths: units per head, one entry a layer; empty = no graph, the features are scored.
     heads: heads per layer, concatenated.
-    attention: `v2` (Brody et al. 2022) or `v1` (Veličković et al. 2018).
-    edge_features: columns of the edge features: `rating`, `time`.
+    convolution: `full` (the paper's layer) or `light` (attention alone, without weight matrices; one
+      head, as wide as the features).
+    attention: `v2` (Brody et al. 2022), `v1` (Veličković et al. 2018); of `light` layers v1 or
+      `none` (the mean).
+    combine: the `last` layer's vectors, or the `mean` over the features and all layers.
+    graph: its edges: all that is `rated` in training, or what is `liked`.
+    edge_features: columns of the edge features: `rating`, `time`, `grade` (its logarithm;
+      gatrec_jax/data/grades.py).
     self_loops: add an edge from each node to itself, with the mean of its incoming features.
     attention_slope, activation_slope: LeakyReLU slopes inside attention and after LayerNorm.
     feature_dropout, attention_dropout, edge_dropout: shares dropped in training.
     score: `dot` or `cosine` of the final user and item vectors.
+    loss: `pairwise` (BPR and cosine over drawn negatives) or `softmax` over all items (a batch is
+      then counted in users).
+    temperature: of `softmax`.
+    grades: what `softmax` should give: `liked` (all positives alike) or `graded` (every rating, by
+      its grade).
+    user_power: a user weighs (the sum of her grades)^−user_power in the `softmax`.
+    linear_weight: of a linear item–item channel in the score (EASE with two relations, in closed
+      form from the training ratings); 0 = none. Each channel's scores are divided by their standard
+      deviation over the items, user by user.
+    linear_l2, linear_rated_l2: its penalties.
     edge_chunk: edges handled at once by the attention; 0 = chosen for the device.
   """
 
@@ -106,7 +122,10 @@ class ModelConfig(ModelSettings):
   feature_width: int = 64
   layer_widths: tuple[int, ...] = (64, 64, 64)
   heads: tuple[int, ...] = (4, 4, 1)
+  convolution: str = "full"
   attention: str = "v2"
+  combine: str = "last"
+  graph: str = "rated"
   edge_features: tuple[str, ...] = ("rating",)
   self_loops: bool = False
   attention_slope: float = 0.2
@@ -115,6 +134,13 @@ class ModelConfig(ModelSettings):
   attention_dropout: float = 0.0
   edge_dropout: float = 0.0
   score: str = "dot"
+  loss: str = "pairwise"
+  temperature: float = 0.25
+  grades: str = "liked"
+  user_power: float = 0.0
+  linear_weight: float = 0.0
+  linear_l2: float = 300.0
+  linear_rated_l2: float = 600.0
   edge_chunk: int = 0
 
   @property
@@ -210,8 +236,13 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
   "profile_style": ("unified", "integrated"),
   "encoder_dtype": ("float32", "bfloat16"),
   "node_features": ("table", "projected", "ids", "sum"),
-  "attention": ("v1", "v2"),
+  "convolution": ("full", "light"),
+  "attention": ("v1", "v2", "none"),
+  "combine": ("last", "mean"),
+  "graph": ("rated", "liked"),
   "score": ("dot", "cosine"),
+  "loss": ("pairwise", "softmax"),
+  "grades": ("liked", "graded"),
   "negatives": ("uniform", "popularity", "explicit", "mixed"),
   "schedule": ("constant", "cosine", "plateau"),
   "select_on": ("valid", "train_loss", "last"),
@@ -242,6 +273,8 @@ _RANGES: Mapping[str, tuple[float | None, float | None]] = {
   "plateau_patience": (0, None), "plateau_window": (1, None), "gradient_clip": (0, None),
   "evaluate_every": (1, None),
   "patience": (1, None), "bootstrap": (0, None), "evaluate_memory_mb": (1, None),
+  "temperature": (1e-3, None), "user_power": (0, 1), "linear_weight": (0, None),
+  "linear_l2": (1e-6, None), "linear_rated_l2": (1e-6, None),
   "edge_chunk": (0, None), "seed": (0, 2**32 - 1), "split_seed": (0, 2**32 - 1),
   "valid_seed": (0, 2**32 - 1),
 }  # fmt: skip
@@ -366,8 +399,26 @@ def _check_gat(model: ModelConfig, train: TrainConfig) -> None:
     )
   if any(n < 1 for n in model.layer_widths + model.heads):
     raise InputError("layer_widths and heads: every entry must be at least 1")
-  if unknown := set(model.edge_features) - {"rating", "time"}:
-    raise InputError(f"edge_features={sorted(unknown)}: only rating and time exist")
+  if unknown := set(model.edge_features) - {"rating", "time", "grade"}:
+    raise InputError(f"edge_features={sorted(unknown)}: only rating, time and grade exist")
+  light = model.convolution == "light"
+  if light and set(model.heads) - {1}:
+    raise InputError(f"heads={model.heads}: light layers have one head each")
+  if light and model.attention == "v2":
+    raise InputError("attention=v2: light layers have v1 or none")
+  if not light and model.attention == "none":
+    raise InputError("attention=none: only of light layers (convolution=light)")
+  if (light or model.combine == "mean") and model.node_features == "table":
+    raise InputError(
+      "node_features=table: light layers and combine=mean need features as wide as the layers; use "
+      "ids, projected or sum"
+    )
+  widths = {w * h for w, h in zip(model.layer_widths, model.heads, strict=True)}
+  if (light or model.combine == "mean") and widths - {model.feature_width}:
+    raise InputError(
+      f"layer_widths={model.layer_widths}, heads={model.heads}: light layers and combine=mean need "
+      f"layers as wide as the features (feature_width={model.feature_width})"
+    )
   if not train.bpr_weight and not train.cosine_weight:
     raise InputError("bpr_weight=0 and cosine_weight=0 leave nothing to learn from")
 

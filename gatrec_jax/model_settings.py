@@ -126,11 +126,14 @@ class EaseRatedConfig(ModelSettings):
   Attributes:
     l2: of the weights from liked items.
     rated_l2: of the weights from rated items.
+    grades: what counts as liked, and is predicted: `liked` (positives, 1 each) or `graded` (every
+      rating, by its grade; gatrec_jax/data/grades.py).
   """
 
   kind: ClassVar[str] = "ease_rated"
   l2: float = setting(300.0, low=1e-6, search=LogUniform(10, 10_000))
   rated_l2: float = setting(600.0, low=1e-6, search=LogUniform(10, 10_000))
+  grades: str = setting("liked", choices=("liked", "graded"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,6 +268,9 @@ class LightGcnConfig(ModelSettings):
     loss: `bpr` over drawn negatives, dot products; `softmax` over all items, cosines ÷ temperature
       (a batch is then counted in users).
     temperature: of `softmax`.
+    grades: what `softmax` should give: `liked` (all positives alike) or `graded` (every rating, by
+      its grade; gatrec_jax/data/grades.py).
+    user_power: a user weighs (the sum of her grades)^−user_power in the `softmax`.
     init_stddev: vectors begin with it.
     propagation: `dense`, `sparse`, or `auto` for the quicker one.
   """
@@ -278,6 +284,8 @@ class LightGcnConfig(ModelSettings):
   layers: int = setting(2, low=0, search=Choice((1, 2, 3)))
   loss: str = setting("bpr", choices=("bpr", "softmax"))
   temperature: float = setting(0.2, low=1e-3)
+  grades: str = setting("liked", choices=("liked", "graded"))
+  user_power: float = setting(0.0, low=0, high=1)
   init_stddev: float = setting(0.1, low=1e-9)
   propagation: str = setting("auto", choices=("auto", "dense", "sparse"))
 

@@ -115,7 +115,7 @@ def _tested(
     method = make_method(settings, num_users=num_users, num_items=num_items)
     inputs = make_inputs(
       method, train, text=np.zeros((num_users + num_items, 1), np.float32), sampler=None,
-      positive_threshold=3.0,
+      positive_threshold=3.0, negative_threshold=2.0,
     )  # fmt: skip
     started = time.monotonic()
     params = jax.block_until_ready(jax.jit(method.fit)(inputs, jax.random.key(0)))

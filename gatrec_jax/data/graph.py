@@ -16,6 +16,7 @@ def bipartite_graph(
   *,
   edge_features: Sequence[str] = ("rating",),
   self_loops: bool = False,
+  grade: np.ndarray | None = None,
   pad_to: tuple[int, int] | None = None,
 ) -> jraph.GraphsTuple:
   """The user-item graph of the given (training) interactions.
@@ -25,19 +26,20 @@ def bipartite_graph(
   Args:
     interactions: the rows that become edges; R of them.
     edge_features: columns of the edge features, F of them: `rating` as given, `time` scaled to
-      [0, 1] over these rows (0 where times are unknown).
+      [0, 1] over these rows (0 where times are unknown), `grade` the logarithm of `grade`.
     self_loops: add an edge from each node to itself, with the mean features of its incoming edges
       (0 for an isolated node).
+    grade: [R] float32 in (0, 1], how much each rating is a like (gatrec_jax/data/grades.py).
     pad_to: (nodes, edges), both larger than the graph's: pads with jraph's rule to that static
       shape; padding edges join the first padding node.
   Returns:
     GraphsTuple with `senders`, `receivers` [E] int32 sorted by receiver, `edges` [E, F] float32,
     E = 2 R (+ U + I), `nodes` and `globals` None; numpy arrays.
   Raises:
-    InputError: an unknown edge feature, or `pad_to` too small.
+    InputError: an unknown edge feature, one without its values, or `pad_to` too small.
   """
   num_users, num_nodes = interactions.num_users, interactions.num_users + interactions.num_items
-  features = np.stack([_column(interactions, name) for name in edge_features] or
+  features = np.stack([_column(interactions, name, grade) for name in edge_features] or
                       [np.zeros(len(interactions), np.float32)], axis=1)  # fmt: skip
   if not edge_features:
     features = features[:, :0]
@@ -114,11 +116,15 @@ def add_users(
   )
 
 
-def _column(interactions: Interactions, name: str) -> np.ndarray:
+def _column(
+  interactions: Interactions, name: str, grade: np.ndarray | None
+) -> np.ndarray:
+  if name == "grade" and grade is not None:
+    return np.log(grade).astype(np.float32)
   if name == "rating":
     return interactions.rating.astype(np.float32)
   if name == "time":
     time = interactions.timestamp
     span = max(int(time.max() - time.min()), 1) if len(time) else 1
     return ((time - (time.min() if len(time) else 0)) / span).astype(np.float32)
-  raise InputError(f"edge_features: '{name}' does not exist; there are rating and time")
+  raise InputError(f"edge_features: '{name}' does not exist; there are rating, time and grade")

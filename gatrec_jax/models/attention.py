@@ -109,6 +109,44 @@ def attention_v1(
   return _attend(sources, edges, logits=logits, keep=keep, chunk=chunk)
 
 
+def attention_light(
+  values: jax.Array,
+  edges: Edges,
+  *,
+  source_vector: jax.Array,
+  target_vector: jax.Array,
+  edge_vector: jax.Array,
+  slope: float = 0.2,
+  keep: jax.Array | None = None,
+  chunk: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+  """Attention without weight matrices: LeakyReLU(a_s·x_j + a_t·x_i) + a_e·e_ij, softmax over j.
+
+  LightGCN's hop with GAT's weights (version 1) in place of degrees. Edge features stand outside the
+  LeakyReLU: where e is the logarithm of a weight, a = (0, 0, 1) gives the weighted mean.
+
+  Args:
+    values: [N, H, D] float, x.
+    edges: receiver-sorted edges.
+    source_vector, target_vector: [H, D] float, a_s and a_t.
+    edge_vector: [F, H] float, a_e.
+    slope, keep, chunk: as in `attention_v2`.
+  Returns:
+    As `attention_v2`.
+  """
+  from_source = jnp.sum(values * source_vector, axis=-1)
+  from_target = jnp.sum(values * target_vector, axis=-1)
+
+  def logits(part: Edges) -> jax.Array:
+    total = _gather(from_source, part.senders) + _gather_sorted(from_target, part.receivers)
+    total = jax.nn.leaky_relu(total, slope)
+    for f in range(edge_vector.shape[0]):
+      total += part.features[:, f, None] * edge_vector[f]
+    return total
+
+  return _attend(values, edges, logits=logits, keep=keep, chunk=chunk)
+
+
 def segment_softmax(
   logits: jax.Array, receivers: jax.Array, num_nodes: int, *, where: jax.Array | None = None
 ) -> jax.Array:

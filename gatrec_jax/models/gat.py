@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jraph
 
 from gatrec_jax.config import ModelConfig
-from gatrec_jax.models.attention import Edges, attention_v1, attention_v2
+from gatrec_jax.models.attention import Edges, attention_light, attention_v1, attention_v2
 from gatrec_jax.models.method import drop, is_off
 
 _kernel_init = nn.initializers.glorot_uniform()
@@ -80,12 +80,49 @@ class GraphAttention(nn.Module):
     return out + self.param("bias", nn.initializers.zeros, (out.shape[1],)), weights
 
 
+class LightAttention(nn.Module):
+  """A convolution with attention and without weight matrices: [N, D] -> [N, D].
+
+  Begins as the mean of the neighbours, weighted by their edges' grades where these are a feature;
+  `attention` = none keeps it there.
+  """
+
+  attention: str
+  slope: float = 0.2
+  dropout: Any = 0.0
+  chunk: int = 0
+
+  @nn.compact
+  def __call__(
+    self, nodes: jax.Array, edges: Edges, *, deterministic: bool = True
+  ) -> tuple[jax.Array, jax.Array]:
+    """Args: nodes: [N, D] float. Returns: [N, D] and the attention weights [E, 1]."""
+    width, num_features = nodes.shape[1], edges.features.shape[1]
+    keep = None
+    if not (deterministic or is_off(self.dropout)):
+      keep = _keep(self.make_rng("dropout"), self.dropout, (edges.senders.shape[0], 1))
+    shapes = {
+      "source_vector": (1, width), "target_vector": (1, width), "edge_vector": (num_features, 1)
+    }
+    zeros, ones = nn.initializers.zeros, nn.initializers.ones
+    vectors = {
+      name: jnp.full(shape, float(name == "edge_vector")) if self.attention == "none"
+      else self.param(name, ones if name == "edge_vector" else zeros, shape)
+      for name, shape in shapes.items()
+    }  # fmt: skip
+    out, weights = attention_light(
+      nodes[:, None, :], edges, **vectors, slope=self.slope, keep=keep, chunk=self.chunk
+    )
+    return out[:, 0], weights
+
+
 class GatRecommender(nn.Module):
   """Vectors of all users and items from their texts and the rating graph.
 
-  Each layer is convolution → LayerNorm → LeakyReLU → + residual (linear where widths differ), as
-  in Ebrat et al. 2025. `score` = cosine makes the final vectors unit vectors, so that a dot product
-  scores in either case.
+  Each `full` layer is convolution → LayerNorm → LeakyReLU → + residual (linear where widths differ),
+  as in Ebrat et al. 2025; a `light` one is `LightAttention` alone. The result is the last layer's,
+  or the mean over the features and all layers. `score` = cosine makes the final vectors unit
+  vectors, so that a dot product scores in either case.
   """
 
   config: ModelConfig
@@ -123,19 +160,30 @@ class GatRecommender(nn.Module):
         self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
       )
       edges = edges._replace(where=kept | (edges.senders == edges.receivers))
-    attention = []
+    attention, found = [], [nodes]
     for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
       nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
-      out, weights = GraphAttention(
-        width, heads, config.attention, config.attention_slope, config.attention_dropout,
-        config.edge_chunk, name=f"attention_{layer}",
-      )(nodes, edges, deterministic=deterministic)  # fmt: skip
+      common = (config.attention, config.attention_slope, config.attention_dropout,
+                config.edge_chunk)  # fmt: skip
+      name = f"attention_{layer}"
+      if config.convolution == "light":
+        convolution = LightAttention(*common, name=name)
+      else:
+        convolution = GraphAttention(width, heads, *common, name=name)
+      out, weights = convolution(nodes, edges, deterministic=deterministic)
       attention.append(weights)
+      if config.convolution == "light":
+        nodes = out
+        found.append(nodes)
+        continue
       out = nn.LayerNorm(epsilon=1e-5, name=f"norm_{layer}")(out)
       out = nn.leaky_relu(out, config.activation_slope)
       if nodes.shape[1] != out.shape[1]:
         nodes = nn.Dense(out.shape[1], kernel_init=_residual_init, name=f"residual_{layer}")(nodes)
       nodes = out + nodes
+      found.append(nodes)
+    if config.combine == "mean":
+      nodes = sum(found) / len(found)
     if config.score == "cosine":
       nodes = unit(nodes)
     return (nodes, tuple(attention)) if return_attention else nodes

@@ -1,9 +1,11 @@
-"""The graph attention recommender as a method: trained on ratings, served as dot products."""
+"""The graph attention recommender as a method: trained on ratings, served as dot products, with a
+linear item–item channel beside them where one is asked for."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +13,46 @@ import jraph
 import numpy as np
 
 from gatrec_jax.config import ModelConfig, TrainConfig
+from gatrec_jax.data.grades import DISLIKE, Feedback
 from gatrec_jax.data.graph import add_users, bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.top_items import dot_product_scores
+from gatrec_jax.model_settings import EaseRatedConfig
+from gatrec_jax.models.baselines import ease_rated
 from gatrec_jax.models.gat import GatRecommender
 from gatrec_jax.models.losses import hybrid_loss
 from gatrec_jax.models.method import Inputs, NewUsers
 from gatrec_jax.models.negatives import draw_negatives
+from gatrec_jax.models.propagation import Pair
+from gatrec_jax.models.softmax import Targets, make_targets, softmax_loss
 
 Array = jax.Array
 
 
+class Own(NamedTuple):
+  """Attributes:
+    graph: of all training ratings, or of the likes.
+    targets: of the softmax; None for the pairwise loss.
+    linear: tables of the linear channel; None without one. Like the graph it follows from the
+      training ratings alone, so it is made here and is no parameter.
+  """
+
+  graph: jraph.GraphsTuple
+  targets: Targets | None
+  linear: ease_rated.Tables | None
+
+
+class TwoChannels(NamedTuple):
+  """Attributes: vectors: ([U, D], [I, D]). linear: of the linear channel. weight: [] of it."""
+
+  vectors: Pair
+  linear: ease_rated.Tables
+  weight: Array
+
+
 @dataclasses.dataclass(frozen=True)
 class GatMethod:
-  """Ebrat et al. 2025, with the variants that `ModelConfig` names. `Inputs.own` is the graph."""
+  """Ebrat et al. 2025, with the variants that `ModelConfig` names."""
 
   settings: ModelConfig
   num_users: int
@@ -35,30 +63,52 @@ class GatMethod:
   def module(self) -> GatRecommender:
     return GatRecommender(self.settings, self.num_users, self.num_items)
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> jraph.GraphsTuple:
-    """The graph of all training ratings, not of the positives alone."""
-    del liked
-    return bipartite_graph(
-      train, edge_features=self.settings.edge_features, self_loops=self.settings.self_loops
-    )
+  @property
+  def _linear(self) -> ease_rated.EaseRatedMethod | None:
+    settings = self.settings
+    if not settings.linear_weight:
+      return None
+    linear = EaseRatedConfig(settings.linear_l2, settings.linear_rated_l2, settings.grades)
+    return ease_rated.EaseRatedMethod(linear, self.num_users, self.num_items)
+
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> Own:
+    settings, linear, targets = self.settings, None, None
+    edges = np.ones(len(train), bool) if settings.graph == "rated" else feedback.liked
+    graph = bipartite_graph(
+      train.take(edges), edge_features=settings.edge_features, self_loops=settings.self_loops,
+      grade=feedback.grade[edges],
+    )  # fmt: skip
+    if settings.loss == "softmax":
+      targets = make_targets(train, feedback, grades=settings.grades, propagation="auto")
+    if (method := self._linear) is not None:
+      rated = method.own_inputs(train, feedback)
+      linear = (jax.jit(method.fit_rated)(rated), rated)
+    return Own(graph, targets, linear)
 
   def num_rows(self, inputs: Inputs) -> int:
-    return inputs.user.shape[0]
+    """P positives, or U users for `softmax`."""
+    return self.num_users if self.settings.loss == "softmax" else inputs.user.shape[0]
 
   def init(self, inputs: Inputs, key: Array) -> Any:
-    return self.module.init(key, inputs.text, inputs.own)["params"]
+    return self.module.init(key, inputs.text, inputs.own.graph)["params"]
 
   def loss(
     self, params: Any, inputs: Inputs, rows: Array, key: Array, *, step: Array,
     train: TrainConfig, where: Array,
   ) -> Array:  # fmt: skip
-    """The hybrid objective of eq. 1; rows are positives."""
+    """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
     del step
     dropout_key, negative_key = jax.random.split(key)
     vectors = self.module.apply(
-      {"params": params}, inputs.text, inputs.own, deterministic=False,
+      {"params": params}, inputs.text, inputs.own.graph, deterministic=False,
       rngs={"dropout": dropout_key},
     )  # fmt: skip
+    if self.settings.loss == "softmax":
+      pair = self._pair(vectors)
+      return softmax_loss(
+        pair, pair, inputs.own.targets, rows, temperature=self.settings.temperature,
+        l2_weight=train.l2_weight, user_power=self.settings.user_power, where=where,
+      )  # fmt: skip
     user, item = inputs.user[rows], inputs.item[rows]
     negative, possible = draw_negatives(
       negative_key, inputs.sampler, user, num=train.negatives_per_positive
@@ -70,30 +120,42 @@ class GatMethod:
     )  # fmt: skip
     return jnp.sum(losses) / jnp.maximum(where.sum(), 1)
 
-  def tables(self, params: Any, inputs: Inputs) -> tuple[Array, Array]:
-    """[U, D] and [I, D] float32 final vectors, without dropout."""
-    vectors = self.module.apply({"params": params}, inputs.text, inputs.own)
-    return vectors[: self.num_users], vectors[self.num_users :]
+  def tables(self, params: Any, inputs: Inputs) -> Pair | TwoChannels:
+    """[U, D] and [I, D] float32 final vectors, without dropout; and the linear channel."""
+    vectors = self._pair(self.module.apply({"params": params}, inputs.text, inputs.own.graph))
+    if inputs.own.linear is None:
+      return vectors
+    return TwoChannels(vectors, inputs.own.linear, jnp.float32(self.settings.linear_weight))
 
-  score = staticmethod(dot_product_scores)
+  @property
+  def score(self) -> Callable[[Any, Array], Array]:
+    """tables, users [B] -> [B, I] float32."""
+    return dot_product_scores if self._linear is None else two_channel_scores
 
   def score_new(
-    self, params: Any, inputs: Inputs, tables: tuple[Array, Array], users: NewUsers
+    self, params: Any, inputs: Inputs, tables: Pair | TwoChannels, users: NewUsers
   ) -> Array:
     """The users become nodes that receive from their items; nothing is retrained (inductive)."""
-    values = {"rating": (users.top_rating, users.low_rating), "time": (1.0, 1.0)}
+    values = {
+      "rating": (users.top_rating, users.low_rating),
+      "time": (1.0, 1.0),
+      "grade": (0.0, float(np.log(DISLIKE))),
+    }
     columns = [values[name] for name in self.settings.edge_features]
+    disliked = users.disliked
+    if self.settings.graph == "liked":
+      disliked = [items[:0] for items in disliked]
     features = [
       np.concatenate([
         np.tile(np.float32([high for high, _ in columns]), (len(good), 1)),
         np.tile(np.float32([low for _, low in columns]), (len(bad), 1)),
       ])
-      for good, bad in zip(users.liked, users.disliked, strict=True)
+      for good, bad in zip(users.liked, disliked, strict=True)
     ]  # fmt: skip
     graph = add_users(
-      jax.tree.map(np.asarray, inputs.own),
+      jax.tree.map(np.asarray, inputs.own.graph),
       num_users=self.num_users,
-      items=[np.concatenate(pair) for pair in zip(users.liked, users.disliked, strict=True)],
+      items=[np.concatenate(pair) for pair in zip(users.liked, disliked, strict=True)],
       features=features,
       self_loops=self.settings.self_loops,
     )
@@ -101,6 +163,37 @@ class GatMethod:
       {"params": params}, inputs.text, jax.tree.map(jnp.asarray, graph),
       new_text=jnp.asarray(users.text),
     )  # fmt: skip
-    _, items = tables
     new = vectors[-len(users.text) :]
-    return jnp.matmul(new, items.T, precision=jax.lax.Precision.HIGHEST)
+    if (linear := self._linear) is None:
+      return _products(new, tables[1])
+    of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
+    return add_channels(_products(new, tables.vectors[1]), of_linear, weight=tables.weight)
+
+  def _pair(self, vectors: Array) -> Pair:
+    return vectors[: self.num_users], vectors[self.num_users :]
+
+
+def two_channel_scores(tables: TwoChannels, users: Array) -> Array:
+  """[B, I] float32 for `users` [B] int32."""
+  graph = dot_product_scores(tables.vectors, users)
+  linear = ease_rated.EaseRatedMethod.score(tables.linear, users)
+  return add_channels(graph, linear, weight=tables.weight)
+
+
+def add_channels(graph: Array, linear: Array, *, weight: Array | float) -> Array:
+  """graph ÷ its standard deviation + weight · linear ÷ its own, [B, I], user by user.
+
+  A channel that says the same of all items (a user without ratings) adds 0 to all.
+  """
+  return _standard(graph) + weight * _standard(linear)
+
+
+def _standard(scores: Array) -> Array:
+  """[B, I] with mean 0 and standard deviation 1 in each row; 0 where a row has no spread."""
+  centred = scores - scores.mean(axis=1, keepdims=True)
+  spread = jnp.sqrt(jnp.mean(centred**2, axis=1, keepdims=True))
+  return jnp.where(spread > 1e-9, centred / jnp.maximum(spread, 1e-9), 0.0)
+
+
+def _products(users: Array, items: Array) -> Array:
+  return jnp.matmul(users, items.T, precision=jax.lax.Precision.HIGHEST)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config import TrainConfig
+from gatrec_jax.data.grades import Feedback, read_feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.negatives import NegativeSampler
@@ -84,8 +85,8 @@ class Method(Protocol):
   num_items: int
   seeded: ClassVar[bool]
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Any:
-    """`Inputs.own`. Args: train: training rows. liked: [R] bool, the positives among them."""
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> Any:
+    """`Inputs.own`. Args: train: training rows, by user, then by item. feedback: their meaning."""
 
   def tables(self, params: Any, inputs: Inputs) -> Any:
     """What `score` needs, made once; traceable."""
@@ -143,6 +144,7 @@ def make_inputs(
   text: np.ndarray,
   sampler: NegativeSampler | None,
   positive_threshold: float,
+  negative_threshold: float,
 ) -> Inputs:
   """Puts on device what a method needs. The order of the rows of `train` has no effect.
 
@@ -151,12 +153,16 @@ def make_inputs(
     text: [U + I, D] float32.
     sampler: of negatives, None for methods that draw none.
     positive_threshold: ratings at or above it are positives.
+    negative_threshold: ratings at or below it are dislikes.
   Raises:
     InputError: no positive among the training rows.
   """
   order = np.lexsort((train.item, train.user))
   train = train.take(order)
-  liked = train.rating >= positive_threshold
+  feedback = read_feedback(
+    train, positive_threshold=positive_threshold, negative_threshold=negative_threshold
+  )
+  liked = feedback.liked
   if not liked.any():
     raise InputError(
       f"positive_threshold={positive_threshold}: no training rating reaches it, so there is "
@@ -168,7 +174,7 @@ def make_inputs(
     **histories(user, item, num_users=train.num_users)._asdict(),
     sampler=sampler,
     text=np.asarray(text, np.float32),
-    own=method.own_inputs(train, liked),
+    own=method.own_inputs(train, feedback),
   )
   return jax.tree.map(jnp.asarray, inputs)
 
@@ -188,14 +194,22 @@ def history_rows(inputs: Inputs | Histories, users: Array, *, num_items: int) ->
 
   Args: users: [B] int32; an index of U or more gives a row of 0.
   """
+  return valued_rows(inputs, jnp.ones(inputs.item.shape[0]), users, num_items=num_items)
+
+
+def valued_rows(
+  inputs: Inputs | Histories, values: Array, users: Array, *, num_items: int
+) -> Array:
+  """The same with values [R] float32 of the histories' entries instead of 1."""
   num_users = inputs.start.shape[0] - 1
   known = jnp.minimum(users, num_users - 1)
   place = inputs.start[known][:, None] + inputs.places
   inside = (place < inputs.start[known + 1][:, None]) & (users < num_users)[:, None]
-  item = inputs.item[jnp.minimum(place, inputs.item.shape[0] - 1)]
+  place = jnp.minimum(place, inputs.item.shape[0] - 1)
+  item = inputs.item[place]
   rows = jnp.broadcast_to(jnp.arange(users.shape[0])[:, None], item.shape)
   out = jnp.zeros((users.shape[0], num_items), jnp.float32)
-  return out.at[rows, jnp.where(inside, item, num_items)].set(1.0, mode="drop")
+  return out.at[rows, jnp.where(inside, item, num_items)].set(values[place], mode="drop")
 
 
 def liked_rows(users: NewUsers, *, num_items: int) -> Array:

@@ -28,7 +28,9 @@ TRAINING_NUMBERS = (
 """Fields of TrainConfig that are numbers to a compiled step."""
 
 # Read in scoring too: parameters would then no longer say alone what is recommended.
-_SCORED_WITH = ("attention_slope", "activation_slope")
+_SCORED_WITH = (
+  "attention_slope", "activation_slope", "linear_weight", "linear_l2", "linear_rated_l2",
+)  # fmt: skip
 # What stands in the static settings for a number that was taken out.
 _TAKEN = 1
 

@@ -74,8 +74,9 @@ def training_inputs(
       explicit_share=config.explicit_share,
     )
   return make_inputs(
-    method, train, text=text, sampler=sampler, positive_threshold=positive_threshold
-  )
+    method, train, text=text, sampler=sampler, positive_threshold=positive_threshold,
+    negative_threshold=negative_threshold,
+  )  # fmt: skip
 
 
 def steps_per_epoch(config: TrainConfig, num_rows: int) -> int:

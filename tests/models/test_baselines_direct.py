@@ -49,7 +49,9 @@ def prepare(settings, liked, text=None):
   if text is None:
     text = np.zeros((liked.shape[1], 1), np.float32)
   text = np.concatenate([np.ones((len(liked), text.shape[1])), text])  # users' must not be read
-  return method, make_inputs(method, rows, text=text, sampler=None, positive_threshold=4)
+  return method, make_inputs(
+    method, rows, text=text, sampler=None, positive_threshold=4, negative_threshold=2
+  )
 
 
 def fitted(settings, liked, text=None):

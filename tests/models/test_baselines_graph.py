@@ -14,20 +14,22 @@ from gatrec_jax.config import TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.model_settings import BprMfConfig, LightGcnConfig, XSimGclConfig
-from gatrec_jax.models.baselines import pairwise, propagation
+from gatrec_jax.models import propagation
+from gatrec_jax.models.baselines import pairwise
 from gatrec_jax.models.baselines.bpr_mf import BprMfMethod
-from gatrec_jax.models.baselines.lightgcn import LightGcnMethod, softmax_loss
-from gatrec_jax.models.baselines.propagation import (
+from gatrec_jax.models.baselines.lightgcn import LightGcnMethod
+from gatrec_jax.models.propagation import (
   DenseEdges,
   SparseEdges,
   layer_vectors,
   make_propagation,
   propagate,
-  sum_of_liked,
+  sum_over_items,
 )
 from gatrec_jax.models.baselines.xsimgcl import XSimGclMethod, contrast_loss, distinct
 from gatrec_jax.models.method import NewUsers, history_rows, make_inputs
 from gatrec_jax.models.negatives import draw_negatives, make_sampler
+from gatrec_jax.models.softmax import softmax_loss
 
 KEY = jax.random.key(0)
 drawn = jax.jit(draw_negatives, static_argnames="num")
@@ -49,6 +51,7 @@ def prepared(cls, config, pairs, num_users, num_items):
   train = interactions(pairs, num_users, num_items)
   inputs = make_inputs(
     method, train, text=np.zeros((num_users + num_items, 1)), positive_threshold=1.0,
+    negative_threshold=0.0,
     sampler=make_sampler(train, positive_threshold=1.0, negative_threshold=0.0),
   )
   return method, inputs, jax.jit(method.init)(inputs, KEY)
@@ -81,14 +84,14 @@ def test_propagation_by_hand(kind):
   half = 1 / np.sqrt(2)
   np.testing.assert_allclose(to_user[:, 0], [100 * half + 1000 / 2, 1000 * half], rtol=1e-6)
   np.testing.assert_allclose(to_item[:, 0], [1 * half, 1 / 2 + 10 * half, 0.0], rtol=1e-6)
-  np.testing.assert_allclose(sum_of_liked(graph, item)[:, 0], [1100.0, 1000.0])
+  np.testing.assert_allclose(sum_over_items(graph.edges, item, num_users=2)[:, 0], [1100.0, 1000.0])
 
 
 @jax.jit
 @jax.value_and_grad
 def some_function(vectors, graph, weights):
   found = layer_vectors(graph, vectors, layers=2)
-  liked = sum_of_liked(graph, vectors[1])
+  liked = sum_over_items(graph.edges, vectors[1], num_users=len(vectors[0]))
   return jnp.sum(liked**2) + sum(jnp.sum(jnp.sin(w * v)) for w, v in zip(weights, found[-1]))
 
 
@@ -244,6 +247,33 @@ def test_softmax_by_hand_with_masked_users(kind):
   assert of_all(method, params, inputs, where=jnp.zeros(8, bool), l2_weight=0.5) == 0
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_softmax_of_grades_by_hand(kind):
+  pairs = np.array([[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 3]])
+  train = dataclasses.replace(
+    interactions(pairs, 3, 4), rating=np.float32([5, 4, 3, 1, 5, 2])
+  )
+  config = LightGcnConfig(
+    width=4, loss="softmax", temperature=0.5, grades="graded", user_power=0.5, propagation=kind
+  )
+  method = LightGcnMethod(config, 3, 4)
+  inputs = make_inputs(
+    method, train, text=np.zeros((7, 1)), sampler=None, positive_threshold=4.0,
+    negative_threshold=2.0,
+  )  # fmt: skip
+  params = jax.jit(method.init)(inputs, KEY)
+  user, item = map(np.asarray, method.tables(params, inputs))
+  scores = user @ item.T / 0.5
+  log_share = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+  grade = np.zeros((3, 4))
+  grade[tuple(pairs.T)] = [1.0, 0.8, 0.25, 0.05, 1.0, 0.05]
+  weight = grade / np.sqrt(grade.sum(axis=1, keepdims=True))
+  want = -(weight * log_share).sum() / weight.sum()
+  np.testing.assert_allclose(of_all(method, params, inputs), want, rtol=1e-5)
+  # Only positives are edges of the graph.
+  np.testing.assert_array_equal(np.asarray(inputs.own.graph.user_scale > 0), [True, True, False])
+
+
 @pytest.mark.parametrize("block", [1, 100])
 def test_softmax_in_parts_is_the_same(block):
   config = LightGcnConfig(width=4, loss="softmax")
@@ -251,7 +281,8 @@ def test_softmax_in_parts_is_the_same(block):
 
   def loss(params, block):
     return softmax_loss(
-      method.tables(params, inputs), (params["user"], params["item"]), inputs, jnp.arange(30),
+      method.tables(params, inputs), (params["user"], params["item"]), inputs.own.targets,
+      jnp.arange(30),
       temperature=0.2, l2_weight=0.0, where=jnp.arange(30) < 27, block=block,
     )
 
@@ -262,7 +293,7 @@ def test_softmax_in_parts_is_the_same(block):
 
 
 @pytest.mark.parametrize("cls, config, fields", [
-  (LightGcnMethod, LightGcnConfig(width=4, loss="softmax"), ["temperature"]),
+  (LightGcnMethod, LightGcnConfig(width=4, loss="softmax"), ["temperature", "user_power"]),
   (XSimGclMethod, XSimGclConfig(width=4), ["contrast_temperature", "contrast_weight", "noise"]),
 ])  # fmt: skip
 def test_settings_may_be_traced(cls, config, fields):

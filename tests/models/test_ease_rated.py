@@ -35,7 +35,9 @@ def fitted(config, table):
   )
   method = make_method(config, num_users=table.shape[0], num_items=table.shape[1])
   text = np.zeros((sum(table.shape), 1), np.float32)
-  inputs = make_inputs(method, rows, text=text, sampler=None, positive_threshold=4)
+  inputs = make_inputs(
+    method, rows, text=text, sampler=None, positive_threshold=4, negative_threshold=2
+  )
   return method, inputs, jax.jit(method.fit)(inputs, KEY)
 
 

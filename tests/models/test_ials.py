@@ -44,7 +44,8 @@ def matrix():
 def setup(matrix, settings=SETTINGS):
   method = IalsMethod(settings, *matrix.shape)
   inputs = make_inputs(
-    method, interactions(matrix), text=np.zeros((1, 1)), sampler=None, positive_threshold=4
+    method, interactions(matrix), text=np.zeros((1, 1)), sampler=None, positive_threshold=4,
+    negative_threshold=2,
   )
   return method, inputs
 
@@ -190,7 +191,7 @@ def test_order_of_rows_has_no_effect_and_seeds_do(matrix):
   train = interactions(matrix)
   results = [
     method.fit(make_inputs(method, rows, text=np.zeros((1, 1)), sampler=None,
-                           positive_threshold=4), jax.random.key(seed))["user"]
+                           positive_threshold=4, negative_threshold=2), jax.random.key(seed))["user"]
     for rows, seed in ((train, 0), (train.take(np.arange(len(train))[::-1]), 0), (train, 1))
   ]
   np.testing.assert_array_equal(results[0], results[1])

@@ -30,7 +30,8 @@ def setup(matrix, settings):
   )
   method = MultiVaeMethod(settings, *matrix.shape)
   return method, make_inputs(
-    method, train, text=np.zeros((1, 1)), sampler=None, positive_threshold=1
+    method, train, text=np.zeros((1, 1)), sampler=None, positive_threshold=1,
+    negative_threshold=0,
   )
 
 

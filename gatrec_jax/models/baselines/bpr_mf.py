@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from gatrec_jax.config import TrainConfig
+from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.top_items import dot_product_scores
@@ -29,7 +30,7 @@ class BprMfMethod:
   seeded: ClassVar[bool] = True
   score = staticmethod(dot_product_scores)
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> None:
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
     """Nothing more than all models get."""
 
   def num_rows(self, inputs: Inputs) -> int:

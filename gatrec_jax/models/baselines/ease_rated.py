@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.grades import DISLIKE, Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.model_settings import EaseRatedConfig
 from gatrec_jax.models.baselines.item_item import (
@@ -24,10 +25,20 @@ from gatrec_jax.models.method import (
   histories,
   history_rows,
   liked_rows,
+  valued_rows,
 )
 
 Array = jax.Array
-Tables = tuple[dict[str, Array], Inputs]
+
+
+class Rated(NamedTuple):
+  """Attributes: all: every training rating. grade: [R] float32, how much each is a like."""
+
+  all: Histories
+  grade: Array
+
+
+Tables = tuple[dict[str, Array], Rated]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +47,9 @@ class EaseRatedMethod:
 
   min ‖X − X W − A V‖² + l2 ‖W‖² + rated_l2 ‖V‖² with diag(W) = diag(V) = 0, in closed form.
 
-  Params are {"liked": W, "rated": V}, [I, I] float32 each. Where every rating is a like it is
-  EASE with the penalty l2 · rated_l2 ÷ (l2 + rated_l2).
-
-  `Inputs.own` holds all rated items of each user.
+  X is 1 for a positive, or the grade of every rating (`settings.grades`). Params are {"liked": W,
+  "rated": V}, [I, I] float32 each. Where every rating is a like of grade 1 it is EASE with the
+  penalty l2 · rated_l2 ÷ (l2 + rated_l2).
   """
 
   settings: EaseRatedConfig
@@ -47,31 +57,32 @@ class EaseRatedMethod:
   num_items: int
   seeded: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Histories:
-    """All training ratings, whatever their value."""
-    del liked
-    return histories(train.user, train.item, num_users=self.num_users)
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> Rated:
+    """All training ratings and what they count."""
+    grade = feedback.grade if self.settings.grades == "graded" else feedback.liked
+    return Rated(
+      histories(train.user, train.item, num_users=self.num_users), grade.astype(np.float32)
+    )
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     del key
-    together = _grams(inputs, num_items=self.num_items)
-    liked, rated = two_relation_weights(together, self.settings.l2, self.settings.rated_l2)
-    return {"liked": liked, "rated": rated}
+    return self.fit_rated(inputs.own)
+
+  def fit_rated(self, rated: Rated) -> dict[str, Array]:
+    """The same from what it needs alone; traceable."""
+    together = _grams(rated, num_items=self.num_items)
+    weights = two_relation_weights(together, self.settings.l2, self.settings.rated_l2)
+    return dict(zip(("liked", "rated"), weights, strict=True))
 
   def tables(self, params: dict[str, Array], inputs: Inputs) -> Tables:
     """The weights and what makes the histories."""
-    return params, inputs
+    return params, inputs.own
 
   @staticmethod
   def score(tables: Tables, users: Array) -> Array:
     """[B, I] float32 for `users` [B] int32; who has rated nothing scores 0 everywhere."""
-    params, inputs = tables
-    num_items = params["liked"].shape[0]
-    return _scores(
-      params,
-      history_rows(inputs, users, num_items=num_items),
-      history_rows(inputs.own, users, num_items=num_items),
-    )
+    params, rated = tables
+    return _scores(params, *_relations(rated, users, num_items=params["liked"].shape[0]))
 
   def score_new(
     self, params: dict[str, Array], inputs: Inputs, tables: Tables, users: NewUsers
@@ -79,7 +90,8 @@ class EaseRatedMethod:
     """[B, I] float32: the same model; the new users' likes and dislikes are what they rated."""
     liked = liked_rows(users, num_items=self.num_items)
     disliked = liked_rows(users._replace(liked=users.disliked), num_items=self.num_items)
-    return _scores(params, liked, jnp.maximum(liked, disliked))
+    grade = jnp.maximum(liked, DISLIKE * disliked) if self.settings.grades == "graded" else liked
+    return _scores(params, grade, jnp.maximum(liked, disliked))
 
 
 def two_relation_weights(
@@ -106,16 +118,22 @@ def two_relation_weights(
   return without_diagonal(weights[:num_items]), without_diagonal(weights[num_items:])
 
 
-def _grams(inputs: Inputs, *, num_items: int) -> Array:
+def _relations(rated: Rated, users: Array, *, num_items: int) -> tuple[Array, Array]:
+  """X and A of the class above, [B, I] float32 each."""
+  return (
+    valued_rows(rated.all, rated.grade, users, num_items=num_items),
+    history_rows(rated.all, users, num_items=num_items),
+  )
+
+
+def _grams(rated: Rated, *, num_items: int) -> Array:
   """Zᵀ Z, [2 I, 2 I] float32: in how many histories two items stand together, for both kinds."""
 
   def add(total: Array, users: Array) -> tuple[Array, None]:
-    both = jnp.concatenate(
-      [history_rows(kind, users, num_items=num_items) for kind in (inputs, inputs.own)], axis=1
-    )
+    both = jnp.concatenate(_relations(rated, users, num_items=num_items), axis=1)
     return total + exact_matmul(both.T, both), None
 
-  chunks = user_chunks(inputs.start.shape[0] - 1, 2 * num_items)
+  chunks = user_chunks(rated.all.start.shape[0] - 1, 2 * num_items)
   return jax.lax.scan(add, jnp.zeros((2 * num_items, 2 * num_items), jnp.float32), chunks)[0]
 
 

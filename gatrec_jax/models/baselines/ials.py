@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import IalsConfig
@@ -65,8 +66,8 @@ class IalsMethod:
   num_items: int
   seeded: ClassVar[bool] = True
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Sides:
-    user, item = train.user[liked], train.item[liked]
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> Sides:
+    user, item = train.user[feedback.liked], train.item[feedback.liked]
     return Sides(
       users=self._buckets(user, item, num_rows=self.num_users, num_others=self.num_items),
       items=self._buckets(item, user, num_rows=self.num_items, num_others=self.num_users),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.method import Inputs, NewUsers, history_rows, liked_rows
 
@@ -32,7 +33,7 @@ class ItemItemMethod:
   num_items: int
   seeded: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> None:
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
     """Nothing beside the histories."""
 
   def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Inputs]:

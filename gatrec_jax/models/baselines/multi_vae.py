@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config import TrainConfig
+from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.model_settings import MultiVaeConfig
 from gatrec_jax.models.method import Inputs, NewUsers, drop, history_rows, is_off, liked_rows
@@ -38,7 +39,7 @@ class MultiVaeMethod:
   num_items: int
   seeded: ClassVar[bool] = True
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> tuple[()]:
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> tuple[()]:
     return ()
 
   def num_rows(self, inputs: Inputs) -> int:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import PopularityConfig
@@ -26,7 +27,7 @@ class PopularityMethod:
   num_items: int
   seeded: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> None:
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
     """Nothing beside the positives."""
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import IalsConfig, TextRidgeConfig
@@ -48,9 +49,9 @@ class TextRidgeMethod:
     )  # fmt: skip
     return IalsMethod(settings, self.num_users, self.num_items)
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Any:
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> Any:
     """What iALS needs; nothing for EASE."""
-    return self._ials.own_inputs(train, liked) if self.settings.factors == "ials" else None
+    return self._ials.own_inputs(train, feedback) if self.settings.factors == "ials" else None
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     if self.settings.factors == "ials":

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config import TrainConfig
+from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import XSimGclConfig
 from gatrec_jax.models.baselines.pairwise import Pair, normal_vectors, pairwise_loss
-from gatrec_jax.models.baselines.propagation import (
+from gatrec_jax.models.propagation import (
   Graph,
   fold_in,
   layer_vectors,
@@ -54,10 +55,10 @@ class XSimGclMethod:
         f"layers={self.settings.layers}"
       )
 
-  def own_inputs(self, train: Interactions, liked: np.ndarray) -> Graph:
+  def own_inputs(self, train: Interactions, feedback: Feedback) -> Graph:
     """The graph of the positives."""
     return make_propagation(
-      train.user[liked], train.item[liked], self.num_users, self.num_items,
+      train.user[feedback.liked], train.item[feedback.liked], self.num_users, self.num_items,
       self.settings.propagation,
     )
 

@@ -25,22 +25,25 @@ _DENSE_SHARE = 0.01
 
 
 class DenseEdges(NamedTuple):
-  """Attributes: adjacency: [U, I] float32, 1 where the user likes the item."""
+  """Attributes: adjacency: [U, I] float32, the edges' weights, 0 where there is none."""
 
   adjacency: Array
 
 
 class SparseEdges(NamedTuple):
-  """The likes twice, each time sorted by where they lead.
+  """The edges twice, each time sorted by where they lead.
 
   Attributes:
     user, item: [P] int32 by user. user_by_item, item_by_item: the same, by item.
+    weight, weight_by_item: [P] float32, in these orders; None where all are 1.
   """
 
   user: Array
   item: Array
   user_by_item: Array
   item_by_item: Array
+  weight: Array | None
+  weight_by_item: Array | None
 
 
 class Graph(NamedTuple):
@@ -54,12 +57,22 @@ class Graph(NamedTuple):
 def make_propagation(
   user: np.ndarray, item: np.ndarray, num_users: int, num_items: int, kind: str
 ) -> Graph:
-  """The graph of the likes, in the form that suits the machine.
+  """The graph of the likes. Args, raised: as in `make_edges`."""
+  edges = make_edges(user, item, num_users, num_items, kind)
+  return Graph(edges, _scale(user, num_users), _scale(item, num_items))
+
+
+def make_edges(
+  user: np.ndarray, item: np.ndarray, num_users: int, num_items: int, kind: str,
+  *, weight: np.ndarray | None = None,
+) -> DenseEdges | SparseEdges:  # fmt: skip
+  """Pairs in the form that suits the machine; numpy arrays.
 
   Args:
-    user, item: [P] the positive pairs, each once, in any order.
+    user, item: [P] pairs, each once, in any order.
     kind: `dense`, `sparse`, or `auto`: dense where its matrix takes at most `DENSE_BYTES` and, on a
       CPU, where enough of it is filled to be quicker.
+    weight: [P] float32 of the pairs; None for 1 each.
   Raises:
     InputError: an unknown kind.
   """
@@ -72,12 +85,11 @@ def make_propagation(
     kind = "dense" if quicker and 4 * cells <= DENSE_BYTES else "sparse"
   if kind == "dense":
     adjacency = np.zeros((num_users, num_items), np.float32)
-    adjacency[user, item] = 1.0
-    edges = DenseEdges(adjacency)
-  else:
-    by_user, by_item = np.lexsort((item, user)), np.lexsort((user, item))
-    edges = SparseEdges(user[by_user], item[by_user], user[by_item], item[by_item])
-  return Graph(edges, _scale(user, num_users), _scale(item, num_items))
+    adjacency[user, item] = 1.0 if weight is None else weight
+    return DenseEdges(adjacency)
+  by_user, by_item = np.lexsort((item, user)), np.lexsort((user, item))
+  weights = (None, None) if weight is None else (weight[by_user], weight[by_item])
+  return SparseEdges(user[by_user], item[by_user], user[by_item], item[by_item], *weights)
 
 
 def propagate(graph: Graph, vectors: Pair) -> Pair:
@@ -91,10 +103,12 @@ def propagate(graph: Graph, vectors: Pair) -> Pair:
   return to_user * user_scale, to_item * item_scale
 
 
-def sum_of_liked(graph: Graph, values: Array) -> Array:
-  """[U, D]: the rows of `values` ([I, D] float32) of each user's liked items, summed."""
-  nothing = jnp.zeros((graph.user_scale.shape[0], values.shape[1]), values.dtype)
-  return _sums(graph.edges, (nothing, values))[0]
+def sum_over_items(
+  edges: DenseEdges | SparseEdges, values: Array, *, num_users: int
+) -> Array:
+  """[U, D]: the rows of `values` ([I, D] float32) of each user's items, weighted, summed."""
+  nothing = jnp.zeros((num_users, values.shape[1]), values.dtype)
+  return _sums(edges, (nothing, values))[0]
 
 
 def layer_vectors(
@@ -168,11 +182,15 @@ def _sums(edges: DenseEdges | SparseEdges, vectors: Pair) -> Pair:
 @jax.custom_vjp
 def _sparse_sums(edges: SparseEdges, vectors: Pair) -> Pair:
   user, item = vectors
+  sent_by_item, sent_by_user = item[edges.item], user[edges.user_by_item]
+  if edges.weight is not None:
+    sent_by_item = sent_by_item * edges.weight[:, None]
+    sent_by_user = sent_by_user * edges.weight_by_item[:, None]
   to_user = jraph.segment_sum(
-    item[edges.item], edges.user, user.shape[0], indices_are_sorted=True
+    sent_by_item, edges.user, user.shape[0], indices_are_sorted=True
   )
   to_item = jraph.segment_sum(
-    user[edges.user_by_item], edges.item_by_item, item.shape[0], indices_are_sorted=True
+    sent_by_user, edges.item_by_item, item.shape[0], indices_are_sorted=True
   )
   return to_user, to_item
 
