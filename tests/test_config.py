@@ -94,6 +94,13 @@ def test_text_is_read_as_the_field_s_type():
   ({"valid_share": "0"}, "valid_share above 0"),
   ({"bpr_weight": "0", "cosine_weight": "0"}, "nothing to learn"),
   ({"test_share": "1.5"}, "0.95"),
+  ({"convolution": "light", "attention": "v1"}, "one head each"),
+  ({"convolution": "light", "heads": "1,1", "layer_widths": "64,64"}, "attention=v2"),
+  ({"convolution": "light", "heads": "1,1", "attention": "v1"}, "as wide as the features"),
+  ({"attention": "none"}, "only of light layers"),
+  ({"combine": "mean", "node_features": "table"}, "node_features=table"),
+  ({"linear_weight": "-1"}, "linear_weight"),
+  ({"loss": "mse"}, "pairwise, softmax"),
 ])
 def test_impossible_values_are_named(values, words):
   with pytest.raises(InputError, match=words):

@@ -33,6 +33,14 @@ def test_edges_by_hand():
   assert graph.edges.dtype == np.float32 and graph.senders.dtype == np.int32
 
 
+def test_grades_are_logarithms_and_need_their_values():
+  rows = interactions([(1, 0), (0, 1)], [5, 2])
+  graph = bipartite_graph(rows, edge_features=("grade",), grade=np.float32([1, 0.05]))
+  np.testing.assert_allclose(graph.edges[:, 0], np.log([0.05, 1, 1, 0.05]), rtol=1e-6)
+  with pytest.raises(InputError, match="grade"):
+    bipartite_graph(rows, edge_features=("grade",))
+
+
 def test_self_loops_carry_the_mean_of_incoming_features():
   graph = bipartite_graph(interactions([(0, 0), (1, 0)], [5, 2]), self_loops=True)
   loops = {int(s): float(f) for s, r, f in zip(graph.senders, graph.receivers, graph.edges[:, 0],

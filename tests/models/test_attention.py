@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatrec_jax.models.attention import Edges, attention_v1, attention_v2, segment_softmax
+from gatrec_jax.models.attention import (
+  Edges,
+  attention_light,
+  attention_v1,
+  attention_v2,
+  segment_softmax,
+)
 
 HEADS, WIDTH, FEATURES = 2, 3, 2
 
@@ -66,6 +72,35 @@ def test_v2_equals_the_loops_for_every_chunk_size(chunk, masked):
   want_out, want_weights = naive(sources, logits, edges, where, keep)
   np.testing.assert_allclose(out, want_out, atol=2e-6)
   np.testing.assert_allclose(weights, want_weights, atol=2e-6)
+
+
+@pytest.mark.parametrize("chunk", [3, 1000])
+def test_light_equals_the_loops(chunk):
+  edges, draw = random_case(3)
+  values = draw(7, HEADS, WIDTH)
+  from_source, from_target = draw(HEADS, WIDTH), draw(HEADS, WIDTH)
+  edge_vector, keep = draw(FEATURES, HEADS), jnp.abs(draw(20, HEADS))
+  out, weights = attention_light(
+    values, edges, source_vector=from_source, target_vector=from_target, edge_vector=edge_vector,
+    keep=keep, chunk=chunk,
+  )
+  left = (np.asarray(values) * from_source).sum(-1)[np.asarray(edges.senders)]
+  right = (np.asarray(values) * from_target).sum(-1)[np.asarray(edges.receivers)]
+  logits = leaky(left + right) + np.asarray(edges.features) @ np.asarray(edge_vector)
+  want_out, want_weights = naive(values, logits, edges, keep=keep)
+  np.testing.assert_allclose(out, want_out, atol=2e-6)
+  np.testing.assert_allclose(weights, want_weights, atol=2e-6)
+
+
+def test_light_attention_to_log_weights_is_the_weighted_mean():
+  edges = Edges(jnp.array([0, 1]), jnp.array([2, 2]), jnp.log(jnp.array([[1.0], [0.25]])))
+  none = jnp.zeros((1, 2))
+  out, _ = attention_light(
+    jnp.array([[[10.0, 0.0]], [[0.0, 5.0]], [[7.0, 7.0]]]), edges, source_vector=none,
+    target_vector=none, edge_vector=jnp.ones((1, 1)),
+  )
+  np.testing.assert_allclose(out[2, 0], [8.0, 1.0], rtol=1e-6)
+  assert not np.asarray(out[:2]).any()
 
 
 def test_v1_equals_the_loops():

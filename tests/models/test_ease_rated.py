@@ -74,6 +74,25 @@ def test_each_column_is_a_ridge_regression_on_the_other_items(l2, rated_l2):
   assert (scores_of(method, inputs, params)[3] == 0).all()
 
 
+def test_graded_histories_are_input_and_target():
+  table = ratings()
+  method, inputs, params = fitted(EaseRatedConfig(4.0, 9.0, grades="graded"), table)
+  grades = np.array([0, 0.05, 0.05, 0.25, 0.8, 1.0])[table]
+  num_items = table.shape[1]
+  both = np.concatenate([grades, table > 0], axis=1)
+  penalties = np.repeat([4.0, 9.0], num_items)
+  for j in (0, 5):
+    others = np.delete(np.arange(2 * num_items), [j, num_items + j])
+    part = both[:, others]
+    normal = part.T @ part + np.diag(penalties[others])
+    want = part @ np.linalg.solve(normal, part.T @ grades[:, j])
+    np.testing.assert_allclose(scores_of(method, inputs, params)[:, j], want, atol=1e-4)
+  new = NewUsers([np.array([1])], [np.array([2])], np.zeros((1, 1), np.float32), 5.0, 1.0)
+  served = method.score_new(params, inputs, method.tables(params, inputs), new)
+  want = params["liked"][1] + 0.05 * params["liked"][2] + params["rated"][1] + params["rated"][2]
+  np.testing.assert_allclose(served[0], want, atol=1e-5)
+
+
 def test_without_the_second_relation_it_is_ease():
   table = ratings()
   _, _, params = fitted(EaseRatedConfig(5.0, 1e9), table)

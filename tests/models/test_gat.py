@@ -167,6 +167,46 @@ def test_new_users_leave_the_others_alone_and_depend_on_their_items(node_feature
   assert not np.allclose(got[0][9], got[1][9])
 
 
+LIGHT = dict(
+  convolution="light", combine="mean", layer_widths=(6, 6), heads=(1, 1), self_loops=False,
+  node_features="ids", edge_features=("grade",),
+)
+
+
+def light(attention):
+  grade = np.float32([1.0, 0.05, 0.8, 0.25, 1.0])
+  graph = bipartite_graph(small_interactions(), edge_features=("grade",), grade=grade)
+  return build(graph, attention=attention, **LIGHT)
+
+
+@pytest.mark.parametrize("attention", ["v1", "none"])
+def test_light_layers_begin_as_means_by_grade_and_the_result_is_the_mean_of_layers(attention):
+  model, variables, text, graph = light(attention)
+  assert ("attention_0" in variables["params"]) == (attention == "v1")
+  weights = np.zeros((9, 9))
+  for user, item, grade in zip([0, 0, 1, 2, 2], [0, 2, 1, 0, 3], [1, 0.05, 0.8, 0.25, 1]):
+    weights[user, 4 + item] = weights[4 + item, user] = grade
+  weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+  ids = np.asarray(variables["params"]["ids"])
+  want = (ids + weights @ ids + weights @ weights @ ids) / 3
+  np.testing.assert_allclose(model.apply(variables, text, graph), want, atol=1e-6)
+
+
+def test_light_attention_learns_whom_to_listen_to():
+  model, variables, text, graph = light("v1")
+
+  def total(params):
+    return jnp.sum(jnp.sin(model.apply({"params": params}, text, graph)))
+
+  gradient = jax.jit(jax.grad(total))(variables["params"])
+  for name in ("source_vector", "target_vector", "edge_vector"):
+    leaf = np.asarray(gradient["attention_0"][name])
+    # Where all neighbours weigh alike, the target's share cancels in the softmax, but the LeakyReLU
+    # has its corner at 0, where the two sides differ.
+    assert np.isfinite(leaf).all()
+    assert leaf.any() or name == "target_vector"
+
+
 def test_unit_is_safe_at_zero():
   value, gradient = jax.value_and_grad(lambda v: unit(v).sum())(jnp.zeros(3))
   assert value == 0 and not np.asarray(gradient).any()

@@ -1,0 +1,98 @@
+"""The GAT as a method: the softmax over users, the linear channel, new users in both."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gatrec_jax.config import ModelConfig, TrainConfig
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.evaluate.top_items import dot_product_scores
+from gatrec_jax.model_settings import EaseRatedConfig
+from gatrec_jax.models.baselines.ease_rated import EaseRatedMethod
+from gatrec_jax.models.gat_method import GatMethod, add_channels
+from gatrec_jax.models.method import NewUsers, make_inputs
+
+KEY = jax.random.key(0)
+BEST = dict(
+  node_features="ids", feature_width=6, layer_widths=(6, 6), heads=(1, 1), convolution="light",
+  attention="v1", combine="mean", edge_features=("grade",), score="cosine", loss="softmax",
+  temperature=0.5, grades="graded", linear_weight=0.3, linear_l2=3.0, linear_rated_l2=5.0,
+)  # fmt: skip
+
+
+def rows(users=20, items=9, seed=0):
+  rng = np.random.default_rng(seed)
+  table = rng.integers(1, 6, (users, items)) * (rng.random((users, items)) < 0.5)
+  table[3] = 0
+  user, item = np.nonzero(table)
+  return Interactions(
+    user.astype(np.int32), item.astype(np.int32), table[user, item].astype(np.float32),
+    np.zeros(len(user), np.int64), tuple(map(str, range(users))), tuple(map(str, range(items))),
+  ), table  # fmt: skip
+
+
+def prepared(**fields):
+  train, table = rows()
+  method = GatMethod(ModelConfig(**(BEST | fields)), *table.shape)
+  inputs = make_inputs(
+    method, train, text=np.zeros((sum(table.shape), 1)), sampler=None, positive_threshold=4,
+    negative_threshold=2,
+  )  # fmt: skip
+  return method, inputs, jax.jit(method.init)(inputs, KEY), train, table
+
+
+def test_the_softmax_by_hand():
+  method, inputs, params, _, table = prepared(user_power=0.25)
+  vectors = np.asarray(method.module.apply({"params": params}, inputs.text, inputs.own.graph))
+  np.testing.assert_allclose(np.linalg.norm(vectors[:3], axis=1), 1, rtol=1e-5)
+  scores = vectors[:20] @ vectors[20:].T / 0.5
+  log_share = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+  grade = np.array([0, 0.05, 0.05, 0.25, 0.8, 1.0])[table]
+  weight = grade * np.maximum(grade.sum(axis=1, keepdims=True), 1e-9) ** -0.25
+  got = jax.jit(method.loss, static_argnames="train")(
+    params, inputs, jnp.arange(20), KEY, step=jnp.int32(0), train=TrainConfig(),
+    where=jnp.ones(20, bool),
+  )  # fmt: skip
+  np.testing.assert_allclose(got, -(weight * log_share).sum() / weight.sum(), rtol=1e-5)
+  assert method.num_rows(inputs) == 20
+
+
+def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
+  method, inputs, params, train, table = prepared()
+  users = jnp.array([0, 3, 7])
+  tables = jax.jit(method.tables)(params, inputs)
+  got = np.asarray(method.score(tables, users))
+  alone, own, _, _, _ = prepared(linear_weight=0.0)
+  assert alone.score is dot_product_scores and own.own.linear is None
+  graph = np.asarray(alone.score(jax.jit(alone.tables)(params, own), users))
+  ease = EaseRatedMethod(EaseRatedConfig(3.0, 5.0, "graded"), *table.shape)
+  inputs = make_inputs(
+    ease, train, text=np.zeros((29, 1)), sampler=None, positive_threshold=4, negative_threshold=2
+  )
+  linear = np.asarray(ease.score(ease.tables(jax.jit(ease.fit)(inputs, KEY), inputs), users))
+  z = lambda s: (s - s.mean(1, keepdims=True)) / np.maximum(s.std(1, keepdims=True), 1e-9)
+  np.testing.assert_allclose(got, z(graph) + 0.3 * z(linear), atol=2e-4)
+  assert not linear[1].any()  # nothing rated: the graph speaks alone
+  np.testing.assert_allclose(got[1], z(graph)[1], atol=1e-5)
+
+
+def test_a_channel_without_spread_adds_nothing():
+  graph = jnp.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
+  got = np.asarray(add_channels(graph, jnp.zeros((2, 3)), weight=9.0))
+  assert got[0].argmax() == 2 and not got[1].any() and np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("graph", ["rated", "liked"])
+def test_new_users_are_heard_in_both_channels(graph):
+  method, inputs, params, _, _ = prepared(graph=graph)
+  tables = jax.jit(method.tables)(params, inputs)
+
+  def served(liked, disliked):
+    new = NewUsers([np.array(liked)], [np.array(disliked, int)], np.zeros((1, 1)), 5.0, 1.0)
+    return np.asarray(method.score_new(params, inputs, tables, new))
+
+  plain = served([1, 4], [])
+  assert plain.shape == (1, 9) and np.isfinite(plain).all()
+  assert not np.allclose(plain, served([2, 5], []), atol=1e-3)
+  assert not np.allclose(plain, served([1, 4], [2]), atol=1e-4)  # at least the linear channel
