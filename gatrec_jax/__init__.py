@@ -17,6 +17,7 @@ from gatrec_jax.models.method import Inputs, Method, make_inputs
 from gatrec_jax.models.negatives import NegativeSampler, draw_negatives, make_sampler
 from gatrec_jax.models.registry import make_method
 from gatrec_jax.presets import get_preset
+from gatrec_jax.train.new_ratings import with_new_ratings
 from gatrec_jax.train.pipeline import sweep_settings, train_and_evaluate
 from gatrec_jax.train.serving import (
   Recommendations,
@@ -39,5 +40,5 @@ __all__ = [
   "get_preset", "hybrid_loss", "init_state", "judged_ranking", "load_dataset", "load_run",
   "make_inputs", "make_method", "make_sampler", "recommend", "recommend_to_new_user",
   "run_epochs", "score", "segment_softmax", "split_interactions", "sweep", "sweep_settings",
-  "top_items", "train_and_evaluate", "train_epochs", "with_fields",
+  "top_items", "train_and_evaluate", "train_epochs", "with_fields", "with_new_ratings",
 ]  # fmt: skip

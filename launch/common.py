@@ -63,7 +63,7 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "valid_seed": ("integer", None, "seed of the validation part (0)"),
   "positive_threshold": ("float", None, "ratings at or above it are positives (4)"),
   "negative_threshold": ("float", None, "ratings at or below it are explicit negatives (2)"),
-  "preset": ("string", "paper", "paper, tiny, or the name of a --model"),
+  "preset": ("string", "best", "best, paper, tiny, or the name of a --model"),
   "model": ("string", None, "a peer instead of the GAT: popularity, item_knn, ease, "
             "ease_rated, slim, admm_slim, ials, content_knn, text_ridge, bpr_mf, lightgcn, "
             "lightgcn_softmax, xsimgcl, multi_vae"),
@@ -91,6 +91,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "liked": ("list", [], "item ids that a new user likes, comma-separated, instead of --users"),
   "disliked": ("list", [], "item ids that the new user dislikes"),
   "top_n": ("integer", 10, "length of the lists"),
+  "new_ratings": ("string", None, "CSV, TSV, Parquet or JSONL of ratings that came after training, "
+                  "of known or new users and items, in the columns of the run's own table"),
   "exclude_seen": ("boolean", True, "leave out what the user is known to have rated"),
   "out": ("string", None, "file for the lists: .parquet, .csv or .jsonl"),
   "export_embeddings": ("string", None, "folder for users.npy, items.npy and their ids"),
@@ -270,7 +272,7 @@ def preset_from_flags() -> Config:
   from gatrec_jax.errors import InputError
   from gatrec_jax.presets import get_preset
 
-  preset = FLAGS["preset"].value if "preset" in FLAGS else "paper"
+  preset = FLAGS["preset"].value if "preset" in FLAGS else "best"
   model = FLAGS["model"].value if "model" in FLAGS else None
   if model and FLAGS["preset"].present and model != preset:
     raise InputError(f"--preset={preset} and --model={model}: give one of them")

@@ -2,15 +2,23 @@
 
   python -m launch.recommend --workdir=runs/ml-100k-u1-paper-0 --users=1,2 --top_n=5
   python -m launch.recommend --workdir=runs/ml-100k-u1-paper-0 --liked=50,172,181
+  python -m launch.recommend --workdir=runs/ml-100k-u1-paper-0 --new_ratings=today.csv --users=1,99999
 
 Without --workdir, --dataset, --fold, --preset and --seed name the run folder as in launch.train.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from launch import common
+
+if TYPE_CHECKING:
+  from gatrec_jax.train.serving import Run
 
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
-  "top_n", "exclude_seen", "out", "export_embeddings",
+  "top_n", "exclude_seen", "out", "export_embeddings", "new_ratings",
 )  # fmt: skip
 
 
@@ -24,6 +32,8 @@ def main() -> None:
   flags = common.FLAGS
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
   common.require_agreement(run.config)
+  if flags["new_ratings"].value:
+    run = with_ratings_from(run, flags["new_ratings"].value)
   settings = dict(top_n=flags["top_n"].value, exclude_seen=flags["exclude_seen"].value)
   if flags["export_embeddings"].value:
     _ = run.item_vectors  # raises, before anything is written, where the model has none
@@ -48,6 +58,22 @@ def main() -> None:
   if flags["export_embeddings"].value:
     serving.export_embeddings(run, flags["export_embeddings"].value)
     print(f"vectors written to {flags['export_embeddings'].value}")
+
+
+def with_ratings_from(run: Run, path: str) -> Run:
+  """The run with the ratings of a file, in columns called as those of the run's own table."""
+  from gatrec_jax.data.tables import Columns, load_interactions
+  from gatrec_jax.train.new_ratings import with_new_ratings
+
+  data = run.config.data
+  columns = Columns(data.user_column, data.item_column, data.rating_column, data.time_column)
+  added, notes = load_interactions(path, columns=columns)
+  grown = with_new_ratings(run, added)
+  former, now = run.prepared.interactions, grown.prepared.interactions
+  counts = {"new ratings": len(added), "new users": now.num_users - former.num_users,
+            "new items": now.num_items - former.num_items, **notes}  # fmt: skip
+  common.say(", ".join(f"{name} {count}" for name, count in counts.items()))
+  return grown
 
 
 if __name__ == "__main__":

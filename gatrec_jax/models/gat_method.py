@@ -169,6 +169,36 @@ class GatMethod:
     of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
     return add_channels(_products(new, tables.vectors[1]), of_linear, weight=tables.weight)
 
+  def grown(self, params: Any, inputs: Inputs, *, num_users: int, num_items: int) -> Any:
+    """The parameters of a model of U' users and I' items, for this larger one.
+
+    Args: params: of the smaller model. inputs: of this one; known users and items come first.
+      num_users, num_items: U' and I'.
+    Returns: the same parameters; a new node's row of the table is its text, its id's vector the
+      mean of its kind.
+    """
+    if "table" in params:
+      return params | {"table": self._with_new_rows(
+        params["table"], num_users, inputs.text[num_users : self.num_users],
+        inputs.text[self.num_users + num_items :],
+      )}  # fmt: skip
+    if "ids" not in params:
+      return params
+    ids, width = params["ids"], params["ids"].shape[1]
+    users, items = (
+      jnp.broadcast_to(part.mean(axis=0), (count, width))
+      for part, count in (
+        (ids[:num_users], self.num_users - num_users),
+        (ids[num_users:], self.num_items - num_items),
+      )
+    )
+    return params | {"ids": self._with_new_rows(ids, num_users, users, items)}
+
+  def _with_new_rows(
+    self, table: Array, num_users: int, users: Array, items: Array
+  ) -> Array:
+    return jnp.concatenate([table[:num_users], users, table[num_users:], items])
+
   def _pair(self, vectors: Array) -> Pair:
     return vectors[: self.num_users], vectors[self.num_users :]
 

@@ -115,7 +115,12 @@ def method_and_inputs(
   method = make_method(
     config.model, num_users=interactions.num_users, num_items=interactions.num_items
   )
-  inputs = training_inputs(
+  return method, method_inputs(method, config, prepared, texts)
+
+
+def method_inputs(method: Method, config: Config, prepared: Prepared, texts: Texts) -> Inputs:
+  """What a method trains on and serves from: the training rows alone."""
+  return training_inputs(
     method,
     prepared.train,
     text=texts.vectors,
@@ -123,7 +128,6 @@ def method_and_inputs(
     positive_threshold=prepared.positive_threshold,
     negative_threshold=prepared.negative_threshold,
   )
-  return method, inputs
 
 
 def load_run(workdir: str | os.PathLike[str]) -> Run:

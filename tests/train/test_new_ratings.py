@@ -1,0 +1,123 @@
+"""New ratings, users and items without training again: exact where the model is in closed form."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from rerank_table import write_table
+
+from gatrec_jax.config import with_fields
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
+from gatrec_jax.presets import get_preset
+from gatrec_jax.train import pipeline, serving
+from gatrec_jax.train.new_ratings import with_new_ratings
+from gatrec_jax.train.texts import embed_run
+
+QUICK = {"epochs": 10, "evaluate_every": 10, "bootstrap": 0, "dataset": "ratings.csv"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("place")
+  write_table(folder)
+  patch = pytest.MonkeyPatch()
+  patch.chdir(folder)
+  yield folder
+  patch.undo()
+
+
+def trained(preset, folder, **fields):
+  config = get_preset(preset)
+  known = {k: v for k, v in QUICK.items() if config.model.trains_with or k == "dataset"}
+  return pipeline.train_and_evaluate(
+    with_fields(config, known | fields), folder / preset, say=lambda _: None
+  )[0]
+
+
+@pytest.fixture(scope="module")
+def best(folder):
+  return trained("best", folder)
+
+
+def ratings(rows):
+  user, item, rating = zip(*rows, strict=True)
+  user_ids, item_ids = (tuple(dict.fromkeys(column)) for column in (user, item))
+  return Interactions(
+    np.array([user_ids.index(u) for u in user], np.int32),
+    np.array([item_ids.index(i) for i in item], np.int32),
+    np.array(rating, np.float32), np.zeros(len(rows), np.int64), user_ids, item_ids,
+  )  # fmt: skip
+
+
+def test_a_closed_form_is_what_training_with_them_gives(folder):
+  run = trained("ease_rated", folder)
+  held = run.prepared.test
+  all_known = with_new_ratings(run, held)
+  prepared = dataclasses.replace(
+    run.prepared, split=dataclasses.replace(
+      run.prepared.split,
+      train=np.append(run.prepared.split.train, run.prepared.split.test),
+      test=run.prepared.split.test[:0],
+    ),
+  )  # fmt: skip
+  texts = embed_run(run.config, run.workdir, run.prepared, say=lambda _: None)
+  method, inputs = serving.method_and_inputs(run.config, prepared, texts)
+  whole = serving.assemble_run(
+    run.workdir, config=run.config, prepared=prepared, texts=texts, method=method,
+    params=method.fit(inputs, None), inputs=inputs,
+  )  # fmt: skip
+  users = ["0", "7", "33"]
+  np.testing.assert_allclose(
+    serving.score(all_known, users), serving.score(whole, users), atol=1e-5
+  )
+  assert len(all_known.prepared.test) == 0
+
+
+def test_ratings_that_are_known_already_change_nothing(best):
+  same = with_new_ratings(best, best.prepared.train)
+  np.testing.assert_array_equal(serving.score(same, ["3", "4"]), serving.score(best, ["3", "4"]))
+
+
+def test_a_changed_rating_is_heard(best):
+  row = best.prepared.train.take(np.array([0]))
+  user, item = row.user_ids[row.user[0]], row.item_ids[row.item[0]]
+  changed = with_new_ratings(best, ratings([(user, item, 6.0 - float(row.rating[0]))]))
+  assert len(changed.prepared.train) == len(best.prepared.train)
+  assert not np.allclose(serving.score(changed, [user]), serving.score(best, [user]), atol=1e-4)
+
+
+def test_new_users_and_items_are_served(best):
+  # A user of the third kind, and an item that only the third kind has rated, and liked.
+  kind = [str(user) for user in range(2, 60, 4)]
+  rows = [("new", str(item), 5.0) for item in range(2, 30, 4)]
+  rows += [(user, "film", 5.0) for user in kind]
+  grown = with_new_ratings(best, ratings(rows))
+  assert grown.prepared.interactions.user_ids[-1] == "new"
+  scores = serving.score(grown, ["new", *kind[:3], "0", "1", "3"])
+  assert scores.shape == (7, 41) and np.isfinite(scores).all()
+  (items,) = serving.recommend(grown, ["new"], top_n=5).items
+  assert "film" in items and not {str(item) for item in range(2, 30, 4)} & set(items)
+  place = (scores >= scores[:, -1:]).sum(axis=1)
+  assert place[0] <= 5 < place[4:].min()
+  assert best.prepared.interactions.num_items == 40  # the run itself is as it was
+
+
+def test_a_model_that_would_have_to_learn_again_says_so(folder):
+  run = trained("lightgcn", folder)
+  with pytest.raises(InputError, match="lightgcn cannot take new ratings"):
+    with_new_ratings(run, ratings([("0", "1", 5.0)]))
+
+
+@pytest.mark.parametrize("node_features", ["table", "sum"])
+def test_texts_of_new_nodes_stand_where_they_belong(folder, node_features):
+  config = with_fields(get_preset("tiny"), {
+    **QUICK, "item_metadata": "items.jsonl", "encoder": "lexical", "node_features": node_features,
+  })  # fmt: skip
+  run, _ = pipeline.train_and_evaluate(config, folder / node_features, say=lambda _: None)
+  grown = with_new_ratings(run, ratings([("new", "2", 5.0), ("5", "film", 4.0)]))
+  text = grown.texts.vectors
+  np.testing.assert_array_equal(text[:60], run.texts.vectors[:60])
+  np.testing.assert_array_equal(text[61:101], run.texts.vectors[60:])
+  assert text[60].any() and not text[101].any()
+  assert np.isfinite(serving.score(grown, ["new"])).all()
