@@ -31,14 +31,14 @@ def best() -> Config:
   return Config(
     preset="best",
     model=ModelConfig(
-      node_features="ids", feature_width=64, layer_widths=(64, 64), heads=(1, 1),
+      node_features="sum", feature_width=64, layer_widths=(64, 64), heads=(1, 1),
       convolution="light", attention="v1", combine="mean", edge_features=("grade",),
       score="cosine", loss="softmax", temperature=0.25, grades="graded", user_power=0.25,
       linear_weight=0.25,
     ),
     train=TrainConfig(
-      epochs=300, learning_rate=2e-2, weight_decay=0.0, cosine_weight=0.0, schedule="constant",
-      evaluate_every=10, patience=80,
+      epochs=300, learning_rate=2e-2, weight_decay=0.0, schedule="constant", evaluate_every=10,
+      patience=60,
     ),
   )  # fmt: skip
 

@@ -153,7 +153,7 @@ class GatRecommender(nn.Module):
       in the order of the graph's edges.
     """
     config = self.config
-    nodes = self._features(text, new_text)
+    nodes = self._features(text, new_text, graph)
     edges = Edges(graph.senders, graph.receivers, graph.edges)
     if not (deterministic or is_off(config.edge_dropout)):
       kept = jax.random.bernoulli(
@@ -188,9 +188,12 @@ class GatRecommender(nn.Module):
       nodes = unit(nodes)
     return (nodes, tuple(attention)) if return_attention else nodes
 
-  def _features(self, text: jax.Array, new_text: jax.Array | None) -> jax.Array:
+  def _features(
+    self, text: jax.Array, new_text: jax.Array | None, graph: jraph.GraphsTuple
+  ) -> jax.Array:
     """[U + I + B, D] layer-0 vectors. A new user has no trained row: its text stands for it
-    (`table`), and the mean row of the known users where there is no text part (`ids`, `sum`)."""
+    (`table`), and the mean row of the known users where there is no text part (`ids`, `sum`).
+    The id of a node without edges says nothing and counts 0: its text speaks alone."""
     config, parts = self.config, []
     kind, width = config.node_features, config.feature_width
     if kind == "table":
@@ -204,7 +207,10 @@ class GatRecommender(nn.Module):
       if new_text is not None:
         mean = jnp.broadcast_to(ids[: self.num_users].mean(axis=0), (new_text.shape[0], width))
         ids = jnp.concatenate([ids, mean])
-      parts.append(ids)
+      degree = jraph.segment_sum(
+        jnp.ones_like(graph.receivers), graph.receivers, len(ids), indices_are_sorted=True
+      )
+      parts.append(jnp.where(degree[:, None] > 0, ids, 0.0))
     return sum(parts[1:], parts[0])
 
 

@@ -33,12 +33,15 @@ class Own(NamedTuple):
   """Attributes:
     graph: of all training ratings, or of the likes.
     targets: of the softmax; None for the pairwise loss.
+    rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
+      judged by their text, not pushed away.
     linear: tables of the linear channel; None without one. Like the graph it follows from the
       training ratings alone, so it is made here and is no parameter.
   """
 
   graph: jraph.GraphsTuple
   targets: Targets | None
+  rated: Array
   linear: ease_rated.Tables | None
 
 
@@ -83,7 +86,8 @@ class GatMethod:
     if (method := self._linear) is not None:
       rated = method.own_inputs(train, feedback)
       linear = (jax.jit(method.fit_rated)(rated), rated)
-    return Own(graph, targets, linear)
+    rated_items = np.bincount(train.item, minlength=self.num_items) > 0
+    return Own(graph, targets, rated_items, linear)
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
@@ -108,6 +112,7 @@ class GatMethod:
       return softmax_loss(
         pair, pair, inputs.own.targets, rows, temperature=self.settings.temperature,
         l2_weight=train.l2_weight, user_power=self.settings.user_power, where=where,
+        candidates=inputs.own.rated,
       )  # fmt: skip
     user, item = inputs.user[rows], inputs.item[rows]
     negative, possible = draw_negatives(

@@ -56,6 +56,7 @@ def softmax_loss(
   l2_weight: Any = 0.0,
   user_power: Any = 0.0,
   where: Array,
+  candidates: Array | None = None,
   block: int = _BLOCK,
 ) -> Array:
   """Cross-entropy of the users' targets under a softmax over all items.
@@ -71,6 +72,7 @@ def softmax_loss(
     targets: of all users.
     users, where: [B], which users, and which of them count.
     temperature, l2_weight, user_power: numbers, may be traced.
+    candidates: [I] bool, the items that the softmax is over; None for all.
     block: scores held at a time; more are computed in parts, and again for the gradient.
   Returns:
     [] float32; 0 where no target counts.
@@ -80,7 +82,7 @@ def softmax_loss(
   total = jnp.where(where, targets.total[users], 0.0)
   # The scores of the targets need no scores of pairs: Σ_i w_i u · v_i = u · Σ_i w_i v_i.
   wanted = sum_over_items(targets.edges, item, num_users=num_users)[users]
-  losses = total * _log_normaliser(user, item, block=block) - jnp.sum(user * wanted, axis=1)
+  losses = total * _log_normaliser(user, item, candidates, block=block) - jnp.sum(user * wanted, axis=1)
   if not is_off(l2_weight):
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularised)
     of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users)
@@ -94,12 +96,14 @@ def softmax_loss(
   )
 
 
-def _log_normaliser(user: Array, item: Array, *, block: int) -> Array:
-  """[B]: log Σ_i exp(user · item_i) for [B, D] users and [I, D] items."""
+def _log_normaliser(
+  user: Array, item: Array, candidates: Array | None, *, block: int
+) -> Array:
+  """[B]: log Σ_i exp(user · item_i) for [B, D] users and [I, D] items, those of `candidates`."""
 
   def of_part(user: Array) -> Array:
     scores = jnp.matmul(user, item.T, precision=jax.lax.Precision.HIGHEST)
-    return jax.nn.logsumexp(scores, axis=1)
+    return jax.nn.logsumexp(scores, axis=1, where=candidates)
 
   size = user.shape[0]
   parts = min(size, -(-size * item.shape[0] // block))

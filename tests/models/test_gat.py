@@ -186,8 +186,10 @@ def test_light_layers_begin_as_means_by_grade_and_the_result_is_the_mean_of_laye
   weights = np.zeros((9, 9))
   for user, item, grade in zip([0, 0, 1, 2, 2], [0, 2, 1, 0, 3], [1, 0.05, 0.8, 0.25, 1]):
     weights[user, 4 + item] = weights[4 + item, user] = grade
+  # The ids of user 3 and item 4, without edges, count 0.
+  ids = np.where(weights.any(axis=1, keepdims=True), variables["params"]["ids"], 0)
+  assert not ids[3].any() and not ids[8].any() and ids[0].any()
   weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
-  ids = np.asarray(variables["params"]["ids"])
   want = (ids + weights @ ids + weights @ weights @ ids) / 3
   np.testing.assert_allclose(model.apply(variables, text, graph), want, atol=1e-6)
 

@@ -58,6 +58,30 @@ def test_the_softmax_by_hand():
   assert method.num_rows(inputs) == 20
 
 
+def test_an_item_without_ratings_is_not_pushed_away_and_its_text_speaks():
+  train, table = rows()
+  train = train.take(train.item != 4)
+  method = GatMethod(ModelConfig(**(BEST | {"node_features": "sum"})), *table.shape)
+  text = np.random.default_rng(1).normal(size=(29, 3)).astype(np.float32)
+  inputs = make_inputs(
+    method, train, text=text, sampler=None, positive_threshold=4, negative_threshold=2
+  )
+  params = jax.jit(method.init)(inputs, KEY)
+  _, items = jax.jit(method.tables)(params, inputs).vectors
+  alone = text[24] @ params["projection"]["kernel"]
+  np.testing.assert_allclose(items[4], alone / np.linalg.norm(alone), atol=1e-5)
+
+  def loss(params):
+    return method.loss(
+      params, inputs, jnp.arange(20), KEY, step=jnp.int32(0), train=TrainConfig(),
+      where=jnp.ones(20, bool),
+    )  # fmt: skip
+
+  gradient = jax.jit(jax.grad(loss))(params)
+  moved = np.abs(np.asarray(gradient["ids"])).sum(axis=1)
+  assert moved[24] == 0 and (np.delete(moved, [3, 24]) > 0).all()  # user 3 has rated nothing
+
+
 def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
   method, inputs, params, train, table = prepared()
   users = jnp.array([0, 3, 7])
