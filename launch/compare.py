@@ -1,8 +1,8 @@
 """Trains models alike and says who is ahead, with intervals:
 
-  python -m launch.compare --dataset=ml-100k --folds=u1,u2,u3,u4,u5 --models=ease,ials,paper
+  python -m launch.compare --dataset=ml-100k --folds=u1,u2,u3,u4,u5 --models=ease,ials,best
   python -m launch.compare --dataset=ml-1m --split=recbole_a --models=ease:l2=1000,admm_slim
-  python -m launch.compare --runs=runs/ml-100k-u1-ease-0,runs/ml-100k-u1-paper-0
+  python -m launch.compare --runs=runs/ml-100k-u1-ease-0,runs/ml-100k-u1-best-0
 
 A model is a preset's name, with settings behind colons (lightgcn:layers=3:learning_rate=0.002) and
 a label before it where one preset stands twice (small=ials:width=32). Users are the unit: the folds

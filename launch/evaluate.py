@@ -1,6 +1,6 @@
 """Test metrics of a run, or of any tool's lists:
 
-  python -m launch.evaluate --workdir=runs/ml-100k-u1-paper-0 --protocol=both
+  python -m launch.evaluate --workdir=runs/ml-100k-u1-best-0 --protocol=both
   python -m launch.evaluate --recommendations=lists.csv --dataset=ml-100k --fold=u1
 """
 
