@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT, SHARED, environment, error_line, launch
+from support import ROOT, SHARED, call, environment, error_line, launch
 
 FOLDER = ROOT / "tests" / "lm" / "goldens" / "decoders" / "qwen2"
 STORIES = SHARED / "models" / "stories260K"
@@ -42,7 +42,7 @@ def test_a_file_of_prompts_gives_each_what_it_gets_alone(place):
   (place / "prompts.txt").write_text("A film\nTwo brothers and a car\n\nsea")
   flags = ("--chat=false", "--max_tokens=5", "--truncate=left")
   # The third line is empty, and this folder has no BOS token to stand for it.
-  with_empty = launch("generate", LLM, "--prompts_file=prompts.txt", *flags, cwd=place, check=1)
+  with_empty = call("generate", LLM, "--prompts_file=prompts.txt", *flags, cwd=place, check=1)
   assert "prompt 3" in error_line(with_empty) and "BOS" in error_line(with_empty)
   (place / "prompts.txt").write_text("A film\nTwo brothers and a car\nsea")
   answers = generated(place, "--prompts_file=prompts.txt", *flags)["answers"]
@@ -88,16 +88,23 @@ def test_interactive_answers_line_by_line(place):
   ((LLM, "--prompt=" + "very long " * 200), "--truncate=left"),
 ])
 def test_wrong_input_is_one_line(place, flags, said):
-  done = launch("generate", *flags, cwd=place, check=1)
+  done = call("generate", *flags, cwd=place, check=1)
   assert said in error_line(done)
   assert done.stdout == ""
+
+
+def test_a_refusal_of_the_process_is_the_same(place):
+  wrong = ("generate", LLM, "--prompt=a", "--mesh=8")
+  done = [by(*wrong, cwd=place, check=1) for by in (launch, call)]
+  assert error_line(done[0]) == error_line(done[1])
+  assert done[0].stdout == done[1].stdout == ""
 
 
 def test_a_folder_of_pytorch_weights_says_how_to_convert_them(place):
   folder = place / "old"
   shutil.copytree(FOLDER, folder)
   (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-  line = error_line(launch("generate", f"--llm={folder}", "--prompt=a", cwd=place, check=1))
+  line = error_line(call("generate", f"--llm={folder}", "--prompt=a", cwd=place, check=1))
   assert "AutoModelForCausalLM" in line and "pytorch_model.bin" in line
 
 
