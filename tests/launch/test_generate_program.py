@@ -20,8 +20,8 @@ def place(tmp_path_factory):
   return tmp_path_factory.mktemp("place")
 
 
-def generated(place, *flags):
-  launch("generate", LLM, *flags, "--json_out=out.json", cwd=place, check=0)
+def generated(place, *flags, by=launch):
+  by("generate", LLM, *flags, "--json_out=out.json", cwd=place, check=0)
   return json.loads((place / "out.json").read_text())
 
 
@@ -46,7 +46,7 @@ def test_a_file_of_prompts_gives_each_what_it_gets_alone(place):
   assert "prompt 3" in error_line(with_empty) and "BOS" in error_line(with_empty)
   (place / "prompts.txt").write_text("A film\nTwo brothers and a car\nsea")
   answers = generated(place, "--prompts_file=prompts.txt", *flags)["answers"]
-  alone = generated(place, "--prompt=Two brothers and a car", *flags)["answers"][0]
+  alone = generated(place, "--prompt=Two brothers and a car", *flags, by=call)["answers"][0]
   assert alone["tokens"] == answers[1]["tokens"]
 
 
@@ -57,9 +57,10 @@ def test_chat_goes_through_the_template(place):
   )
   first, second = generated(place, "--prompts_file=chat.jsonl", "--max_tokens=3")["answers"]
   assert first["tokens"] == second["tokens"] and first["prompt_tokens"] == second["prompt_tokens"]
-  plain = generated(place, "--prompt=hello", "--chat=false", "--max_tokens=3")["answers"][0]
+  plain = generated(place, "--prompt=hello", "--chat=false", "--max_tokens=3", by=call)
+  plain = plain["answers"][0]
   assert plain["prompt_tokens"] < first["prompt_tokens"]
-  with_system = generated(place, "--prompt=hello", "--system=Be brief.", "--max_tokens=3")
+  with_system = generated(place, "--prompt=hello", "--system=Be brief.", "--max_tokens=3", by=call)
   assert with_system["answers"][0]["prompt_tokens"] != first["prompt_tokens"]
 
 
