@@ -1,9 +1,15 @@
 """What tests share: running the real programs, small catalogues."""
 
+import contextlib
+import importlib
+import io
+import logging
 import os
 import pathlib
 import subprocess
 import sys
+import warnings
+from unittest import mock
 
 import numpy as np
 
@@ -23,6 +29,52 @@ def launch(program, *flags, cwd, check=None, env=None):
   if check is not None:
     assert done.returncode == check, done.stdout + done.stderr
   return done
+
+
+def call(program, *flags, cwd, check=None, env=None):
+  """What `launch` gives, from within this process: for refusals, of which there are many.
+
+  The flags go through the program's own `common.run`, which turns errors into one line and an exit
+  code; what is saved is the import of JAX and what this process has compiled before. An error that
+  the program would let through is raised. A refusal of each program is seen by `launch` as well.
+  """
+  from launch import common
+
+  out, err, code = io.StringIO(), io.StringIO(), 0
+  absl_level, formatwarning = logging.getLogger("absl").level, warnings.formatwarning
+  with (
+    mock.patch.dict(os.environ, environment(cwd) | (env or {})), contextlib.chdir(cwd),
+    contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _no_flags(common),
+  ):
+    # Imported anew, since it is the import that defines a program's flags.
+    sys.modules.pop(f"launch.{program}", None)
+    module = importlib.import_module(f"launch.{program}")
+    try:
+      common.run(module.main, module.__doc__, [program, *flags])
+    except SystemExit as stop:
+      code = stop.code
+    finally:  # what `run` sets for a whole process
+      logging.captureWarnings(False)
+      logging.getLogger("absl").setLevel(absl_level)
+      warnings.formatwarning = formatwarning
+  assert check in (None, code), out.getvalue() + err.getvalue()
+  return subprocess.CompletedProcess(flags, code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _no_flags(common):
+  """No program's flags before and after: absl has one set of them for a process."""
+
+  def forget():
+    for name in [name for name in common.FLAGS if name in common._TABLE]:
+      delattr(common.FLAGS, name)
+    common.FLAGS.unparse_flags()
+
+  forget()
+  try:
+    yield
+  finally:
+    forget()
 
 
 def environment(cwd):

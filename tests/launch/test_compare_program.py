@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support import error_line, launch
+from support import call, error_line, launch
 
 SMALL = ("--bootstrap=200",)
 QUICK = "bpr_mf:width=8:batch_size=0:epochs=4:evaluate_every=2:learning_rate=0.05"
@@ -46,7 +46,7 @@ def test_finished_runs_are_compared_and_other_splits_refused(place, done):
   folders = ["c/random-0/ease-0", "c/random-0/popularity-0"]
   both = launch("compare", f"--runs={','.join(folders)}", *SMALL, cwd=place, check=0)
   assert "ease-0" in both.stdout and "reference" in both.stdout
-  other = launch(
+  other = call(
     "compare", f"--runs={folders[0]},c/random-1/popularity-0", *SMALL, cwd=place, check=1
   )
   assert "results of different splits cannot be compared" in error_line(other)
@@ -60,11 +60,11 @@ def test_a_peer_is_evaluated_and_recommends_like_the_gat(place, done):
   known = launch("recommend", run, "--users=1", "--top_n=3", cwd=place, check=0)
   new = launch("recommend", run, "--liked=1,2,3", "--top_n=3", cwd=place, check=0)
   assert known.stdout.count("[") == new.stdout.count("[") == 3
-  refused = launch(
+  refused = call(
     "recommend", "--workdir=c/random-0/bpr_mf-0", "--liked=1,2", cwd=place, check=1
   )
   assert "users who were not in training" in error_line(refused)
-  vectors = launch("recommend", run, "--users=1", "--export_embeddings=v", cwd=place, check=1)
+  vectors = call("recommend", run, "--users=1", "--export_embeddings=v", cwd=place, check=1)
   assert "ease scores without vectors" in error_line(vectors)
 
 
@@ -87,10 +87,16 @@ def test_a_peer_is_evaluated_and_recommends_like_the_gat(place, done):
   ],
 )
 def test_wrong_input_is_one_line(place, flags, message):
-  done = launch("compare", *flags, "--workdir=w", *SMALL, cwd=place, check=1)
+  done = call("compare", *flags, "--workdir=w", *SMALL, cwd=place, check=1)
   assert message in error_line(done)
 
 
+def test_a_refusal_of_the_process_is_the_same(place):
+  wrong = ("compare", "--models=ease,ease", "--workdir=w")
+  lines = [error_line(by(*wrong, cwd=place, check=1)) for by in (launch, call)]
+  assert lines[0] == lines[1]
+
+
 def test_a_model_and_another_preset_exclude_each_other(place):
-  done = launch("train", "--model=ease", "--preset=tiny", cwd=place, check=1)
+  done = call("train", "--model=ease", "--preset=tiny", cwd=place, check=1)
   assert "--preset=tiny and --model=ease: give one of them" in error_line(done)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT, SHARED, environment, error_line, launch
+from support import ROOT, SHARED, call, environment, error_line, launch
 
 FOLDER = ROOT / "tests" / "lm" / "goldens" / "decoders" / "qwen2"
 STORIES = SHARED / "models" / "stories260K"
@@ -20,8 +20,8 @@ def place(tmp_path_factory):
   return tmp_path_factory.mktemp("place")
 
 
-def generated(place, *flags):
-  launch("generate", LLM, *flags, "--json_out=out.json", cwd=place, check=0)
+def generated(place, *flags, by=launch):
+  by("generate", LLM, *flags, "--json_out=out.json", cwd=place, check=0)
   return json.loads((place / "out.json").read_text())
 
 
@@ -42,11 +42,11 @@ def test_a_file_of_prompts_gives_each_what_it_gets_alone(place):
   (place / "prompts.txt").write_text("A film\nTwo brothers and a car\n\nsea")
   flags = ("--chat=false", "--max_tokens=5", "--truncate=left")
   # The third line is empty, and this folder has no BOS token to stand for it.
-  with_empty = launch("generate", LLM, "--prompts_file=prompts.txt", *flags, cwd=place, check=1)
+  with_empty = call("generate", LLM, "--prompts_file=prompts.txt", *flags, cwd=place, check=1)
   assert "prompt 3" in error_line(with_empty) and "BOS" in error_line(with_empty)
   (place / "prompts.txt").write_text("A film\nTwo brothers and a car\nsea")
   answers = generated(place, "--prompts_file=prompts.txt", *flags)["answers"]
-  alone = generated(place, "--prompt=Two brothers and a car", *flags)["answers"][0]
+  alone = generated(place, "--prompt=Two brothers and a car", *flags, by=call)["answers"][0]
   assert alone["tokens"] == answers[1]["tokens"]
 
 
@@ -57,9 +57,10 @@ def test_chat_goes_through_the_template(place):
   )
   first, second = generated(place, "--prompts_file=chat.jsonl", "--max_tokens=3")["answers"]
   assert first["tokens"] == second["tokens"] and first["prompt_tokens"] == second["prompt_tokens"]
-  plain = generated(place, "--prompt=hello", "--chat=false", "--max_tokens=3")["answers"][0]
+  plain = generated(place, "--prompt=hello", "--chat=false", "--max_tokens=3", by=call)
+  plain = plain["answers"][0]
   assert plain["prompt_tokens"] < first["prompt_tokens"]
-  with_system = generated(place, "--prompt=hello", "--system=Be brief.", "--max_tokens=3")
+  with_system = generated(place, "--prompt=hello", "--system=Be brief.", "--max_tokens=3", by=call)
   assert with_system["answers"][0]["prompt_tokens"] != first["prompt_tokens"]
 
 
@@ -88,16 +89,23 @@ def test_interactive_answers_line_by_line(place):
   ((LLM, "--prompt=" + "very long " * 200), "--truncate=left"),
 ])
 def test_wrong_input_is_one_line(place, flags, said):
-  done = launch("generate", *flags, cwd=place, check=1)
+  done = call("generate", *flags, cwd=place, check=1)
   assert said in error_line(done)
   assert done.stdout == ""
+
+
+def test_a_refusal_of_the_process_is_the_same(place):
+  wrong = ("generate", LLM, "--prompt=a", "--mesh=8")
+  done = [by(*wrong, cwd=place, check=1) for by in (launch, call)]
+  assert error_line(done[0]) == error_line(done[1])
+  assert done[0].stdout == done[1].stdout == ""
 
 
 def test_a_folder_of_pytorch_weights_says_how_to_convert_them(place):
   folder = place / "old"
   shutil.copytree(FOLDER, folder)
   (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-  line = error_line(launch("generate", f"--llm={folder}", "--prompt=a", cwd=place, check=1))
+  line = error_line(call("generate", f"--llm={folder}", "--prompt=a", cwd=place, check=1))
   assert "AutoModelForCausalLM" in line and "pytorch_model.bin" in line
 
 

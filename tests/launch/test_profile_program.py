@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from support import ROOT, environment, error_line, launch
+from support import ROOT, call, environment, error_line, launch
 from writer_support import write_model
 
 from gatrec_jax.profiles.schema import parse_profile
@@ -127,5 +127,5 @@ def test_another_model_is_refused_and_the_same_one_elsewhere_is_kept(place):
   ((f"--llm={QWEN}",), "longer context"),
 ])
 def test_wrong_input_is_one_line(place, changed, said):
-  done = launch("profile", *flags("wrong", *changed), cwd=place, check=1)
+  done = call("profile", *flags("wrong", *changed), cwd=place, check=1)
   assert said in error_line(done)

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from support import SHARED, error_line, launch
+from support import SHARED, call, error_line, launch
 
 TRAIN = ("--preset=tiny", "--encoder=lexical", "--set=epochs=2", "--bootstrap=20")
+# A second shape of the data is compiled for anew: of one layer, which takes half as long.
+ONE_LAYER = ("--set=layer_widths=16", "--set=heads=1")
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def test_recommend_prints_writes_and_serves_new_users(place):
   assert shown.stdout.count("The ") == 6 and "user 2" in shown.stdout
   new = launch("recommend", "--preset=tiny", "--liked=1,5", "--top_n=3", cwd=place, check=0)
   assert new.stdout.count("The ") == 3
-  for name in ("lists.csv", "lists.jsonl", "lists.parquet"):
-    launch("recommend", "--preset=tiny", f"--out={name}", "--top_n=5", cwd=place, check=0)
+  for name, by in (("lists.csv", launch), ("lists.jsonl", call), ("lists.parquet", call)):
+    by("recommend", "--preset=tiny", f"--out={name}", "--top_n=5", cwd=place, check=0)
   assert len((place / "lists.jsonl").read_text().splitlines()) == 3000
   launch(
     "evaluate", "--recommendations=lists.csv", "--dataset=demo", "--ks=5", cwd=place, check=0
@@ -70,7 +72,9 @@ def test_own_tables_with_metadata_from_start_to_end(tmp_path):
   ))
   flags = ("--dataset=mine.csv", "--user_column=who", "--item_column=what",
            "--rating_column=stars", "--time_column=when", "--item_metadata=meta.jsonl")
-  launch("train", *TRAIN, *flags, "--workdir=w", "--split=leave_last", cwd=tmp_path, check=0)
+  launch(
+    "train", *TRAIN, *ONE_LAYER, *flags, "--workdir=w", "--split=leave_last", cwd=tmp_path, check=0
+  )
   done = launch("recommend", "--workdir=w", "--users=7", "--top_n=40", cwd=tmp_path, check=0)
   assert "Book 30  [b30]" in done.stdout  # an item without any rating is a candidate
 
@@ -99,22 +103,28 @@ def test_help_names_the_flags_and_ends_well(tmp_path):
 ])
 def test_wrong_input_is_one_line_and_writes_no_results(tmp_path, flags, code, words):
   (tmp_path / "file").write_text("")
-  done = launch("train", "--preset=tiny", "--encoder=lexical", *flags, cwd=tmp_path, check=code)
+  done = call("train", "--preset=tiny", "--encoder=lexical", *flags, cwd=tmp_path, check=code)
   line = error_line(done)
   assert all(word in line for word in words), line
   assert not list(tmp_path.rglob("results.json"))
 
 
+@pytest.mark.parametrize(("flag", "code"), [("--seed=one", 2), ("--dataset=nowhere.csv", 1)])
+def test_a_refusal_of_the_process_is_the_same(tmp_path, flag, code):
+  lines = [error_line(by("train", flag, cwd=tmp_path, check=code)) for by in (launch, call)]
+  assert lines[0] == lines[1]
+
+
 def test_wrong_questions_to_a_run(place):
-  for flags, words in (
-    (["--users=5000"], ["user 5000", "600"]),
-    (["--liked=5000"], ["item 5000"]),
-    (["--top_n=0"], ["--top_n"]),
-    (["--out=lists.xlsx"], [".parquet"]),
-    (["--workdir=runs/none"], ["runs/none"]),
-    (["--disliked=3"], ["--liked"]),
+  for by, flags, words in (
+    (launch, ["--users=5000"], ["user 5000", "600"]),
+    (call, ["--liked=5000"], ["item 5000"]),
+    (call, ["--top_n=0"], ["--top_n"]),
+    (call, ["--out=lists.xlsx"], [".parquet"]),
+    (call, ["--workdir=runs/none"], ["runs/none"]),
+    (call, ["--disliked=3"], ["--liked"]),
   ):
-    done = launch("recommend", "--preset=tiny", *flags, cwd=place, check=1)
+    done = by("recommend", "--preset=tiny", *flags, cwd=place, check=1)
     assert all(word in error_line(done) for word in words)
   done = launch("evaluate", "--preset=tiny", "--split_seed=7", cwd=place, check=1)
   assert "split_seed" in error_line(done)
@@ -134,7 +144,7 @@ def test_leaking_profiles_are_refused(tmp_path):
   if not profiles.exists():
     pytest.skip("needs ../shared")
   flags = (f"--data_dir={SHARED / 'data'}", f"--user_profiles={profiles}", "--dataset=ml-100k")
-  for more in (["--fold=u2"], ["--fold=u1", "--valid_share=0.1"]):
-    done = launch("prepare", "--preset=paper", *flags, *more, "--workdir=w", cwd=tmp_path, check=1)
+  for by, more in ((launch, ["--fold=u2"]), (call, ["--fold=u1", "--valid_share=0.1"])):
+    done = by("prepare", "--preset=paper", *flags, *more, "--workdir=w", cwd=tmp_path, check=1)
     assert "u1" in error_line(done)
   launch("prepare", "--preset=paper", *flags, "--fold=u1", "--workdir=w", cwd=tmp_path, check=0)

@@ -8,13 +8,16 @@ import time
 
 import jax
 import numpy as np
+from rerank_table import write_table
 from support import arrays_equal, environment, launch
 
 from gatrec_jax.train.serving import load_run
 
+# Four steps an epoch; so many epochs that the last kill comes long before the end.
 FLAGS = (
-  "--preset=tiny", "--encoder=lexical", "--set=epochs=14", "--set=evaluate_every=1",
-  "--set=patience=14", "--bootstrap=20",
+  "--preset=tiny", "--encoder=lexical", "--set=epochs=30", "--set=evaluate_every=1",
+  "--set=patience=30", "--set=batch_size=128", "--bootstrap=20", "--dataset=ratings.csv",
+  "--item_metadata=items.jsonl",
 )
 
 
@@ -33,6 +36,7 @@ def start(workdir):
 
 
 def test_killed_three_times_and_terminated_once_ends_bit_for_bit_the_same(tmp_path):
+  write_table(tmp_path)
   workdir = tmp_path / "run"
   rng, seen, outputs = np.random.default_rng(0), 0, []
   for signum in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):

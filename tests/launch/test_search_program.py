@@ -8,7 +8,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
-from support import environment, error_line, launch
+from support import call, environment, error_line, launch
 
 FLAGS = ("--model=ease", "--bootstrap=0", "--workdir=w")
 
@@ -61,12 +61,12 @@ def test_a_terminated_search_goes_on_where_it_was(tmp_path):
   (["--search_space=l2=1:5"], ["only with --search"]),
 ])  # fmt: skip
 def test_bad_searches_are_told_in_a_line(tmp_path, flags, words):
-  line = error_line(launch("train", *FLAGS, *flags, cwd=tmp_path, check=1))
+  line = error_line(call("train", *FLAGS, *flags, cwd=tmp_path, check=1))
   assert all(word in line for word in words), line
   assert not (tmp_path / "w").exists()
 
 
 def test_a_run_without_search_is_not_overwritten(tmp_path):
   (tmp_path / "w/checkpoints/1").mkdir(parents=True)
-  line = error_line(launch("train", *FLAGS, "--search=2", cwd=tmp_path, check=1))
+  line = error_line(call("train", *FLAGS, "--search=2", cwd=tmp_path, check=1))
   assert "trained without --search" in line

@@ -1,5 +1,7 @@
 """Graph attention against slow references, at its edges, and in its gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,8 @@ from gatrec_jax.models.attention import (
 )
 
 HEADS, WIDTH, FEATURES = 2, 3, 2
+# One program a case; operation by operation, compiling takes longer.
+attend = jax.jit(attention_v2, static_argnames="chunk")
 
 
 def random_case(seed, *, num_nodes=7, num_edges=20):
@@ -62,7 +66,7 @@ def test_v2_equals_the_loops_for_every_chunk_size(chunk, masked):
   vector, kernel = draw(HEADS, WIDTH), draw(FEATURES, HEADS, WIDTH)
   keep = jnp.abs(draw(20, HEADS))
   where = np.random.default_rng(1).random(20) < 0.5 if masked else None
-  out, weights = attention_v2(
+  out, weights = attend(
     sources, targets, edges._replace(where=None if where is None else jnp.asarray(where)),
     vector=vector, edge_kernel=kernel, keep=keep, chunk=chunk,
   )
@@ -120,18 +124,22 @@ def test_v1_equals_the_loops():
   np.testing.assert_allclose(weights, want_weights, atol=2e-6)
 
 
+@functools.partial(jax.jit, static_argnames="chunk")
 def v2_sum(parts, edges, chunk):
   sources, targets, vector, kernel = parts
-  out, _ = attention_v2(sources, targets, edges, vector=vector, edge_kernel=kernel, chunk=chunk)
+  out, _ = attend(sources, targets, edges, vector=vector, edge_kernel=kernel, chunk=chunk)
   return jnp.sum(jnp.sin(out))
+
+
+gradient_of_sum = jax.jit(jax.grad(v2_sum), static_argnums=2)
 
 
 def test_gradients_do_not_depend_on_the_chunks_and_match_differences():
   edges, draw = random_case(3)
   parts = (draw(7, HEADS, WIDTH), draw(7, HEADS, WIDTH), draw(HEADS, WIDTH),
            draw(FEATURES, HEADS, WIDTH))
-  whole = jax.grad(v2_sum)(parts, edges, 1000)
-  chunked = jax.grad(v2_sum)(parts, edges, 3)
+  whole = gradient_of_sum(parts, edges, 1000)
+  chunked = gradient_of_sum(parts, edges, 3)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, chunked)
   direction = jax.tree.map(
     lambda p: jnp.cos(jnp.arange(p.size, dtype=jnp.float32)).reshape(p.shape), parts
@@ -152,19 +160,19 @@ def test_isolated_masked_and_extreme_nodes_stay_finite(scale):
   edges = edges._replace(where=edges.receivers != 0)  # node 0 has masked edges only
   parts = jax.tree.map(lambda p: p * scale, (
     draw(5, HEADS, WIDTH), draw(5, HEADS, WIDTH), draw(HEADS, WIDTH), draw(FEATURES, HEADS, WIDTH)))
-  out, weights = attention_v2(
+  out, weights = attend(
     parts[0], parts[1], edges, vector=parts[2], edge_kernel=parts[3], chunk=3
   )
   assert np.isfinite(out).all() and np.isfinite(weights).all()
   assert (np.asarray(out)[[0, 3, 4]] == 0).all()
-  gradients = jax.grad(v2_sum)(parts, edges, 3)
+  gradients = gradient_of_sum(parts, edges, 3)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
 
 
 def test_no_edges_at_all():
   _, draw = random_case(5)
   none = Edges(jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32), jnp.zeros((0, FEATURES)))
-  out, weights = attention_v2(
+  out, weights = attend(
     draw(4, HEADS, WIDTH), draw(4, HEADS, WIDTH), none, vector=draw(HEADS, WIDTH),
     edge_kernel=draw(FEATURES, HEADS, WIDTH),
   )
@@ -193,7 +201,7 @@ def test_vmap_over_inputs_equals_a_loop():
   targets, vector, kernel = draw(7, HEADS, WIDTH), draw(HEADS, WIDTH), draw(FEATURES, HEADS, WIDTH)
 
   def one(sources):
-    return attention_v2(sources, targets, edges, vector=vector, edge_kernel=kernel, chunk=6)[0]
+    return attend(sources, targets, edges, vector=vector, edge_kernel=kernel, chunk=6)[0]
 
   np.testing.assert_allclose(
     jax.vmap(one)(batch), np.stack([one(row) for row in batch]), atol=1e-6

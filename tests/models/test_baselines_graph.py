@@ -54,7 +54,8 @@ def prepared(cls, config, pairs, num_users, num_items):
     negative_threshold=0.0,
     sampler=make_sampler(train, positive_threshold=1.0, negative_threshold=0.0),
   )
-  return method, inputs, jax.jit(method.init)(inputs, KEY)
+  # Not compiled as a whole, once a method: the draws of one shape are one program for all.
+  return method, inputs, method.init(inputs, KEY)
 
 
 def planted(num_users=30, num_items=20, seed=0):

@@ -1,5 +1,6 @@
 """The layer against PyTorch Geometric, and the recommender's features, shapes and dropouts."""
 
+import functools
 import pathlib
 
 import jax
@@ -67,14 +68,16 @@ def test_layer_equals_pytorch_geometric(prefix):
   layer = GraphAttention(width=3, heads=2, version=prefix[:2], chunk=16)
   edges, nodes = edges_of_golden("loops" in prefix), jnp.asarray(GOLDEN["nodes"])
   params = jax.tree.map(jnp.asarray, params_of_golden(prefix))
-  shapes = jax.tree.map(jnp.shape, layer.init(jax.random.key(0), nodes, edges)["params"])
+  # Shapes alone, and one compiled program: operation by operation, compiling takes longer.
+  shapes = jax.eval_shape(layer.init, jax.random.key(0), nodes, edges)["params"]
+  shapes = jax.tree.map(lambda leaf: leaf.shape, shapes)
   assert jax.tree.map(jnp.shape, params) == shapes
 
   def total(nodes):
     out, _ = layer.apply({"params": params}, nodes, edges)
     return jnp.sum(jnp.sin(out)), out
 
-  gradient, out = jax.grad(total, has_aux=True)(nodes)
+  gradient, out = jax.jit(jax.grad(total, has_aux=True))(nodes)
   np.testing.assert_allclose(out, GOLDEN[f"{prefix}/out"], atol=2e-5)
   np.testing.assert_allclose(gradient, GOLDEN[f"{prefix}/gradient"], atol=5e-5)
 
@@ -87,19 +90,25 @@ def build(graph=None, **fields):
   graph = jax.tree.map(jnp.asarray, graph)
   text = jnp.asarray(np.random.default_rng(0).normal(size=(9, 5)), jnp.float32)
   model = GatRecommender(config, 4, 5)
-  variables = model.init(jax.random.key(1), text, graph)
+  variables = jax.jit(model.init)(jax.random.key(1), text, graph)
   return model, variables, text, graph
+
+
+@functools.partial(jax.jit, static_argnames=("model", "deterministic", "return_attention"))
+def apply(model, variables, *given, rngs=None, **settings):
+  """One program for each shape; operation by operation, compiling takes longer."""
+  return model.apply(variables, *given, rngs=rngs, **settings)
 
 
 @pytest.mark.parametrize("node_features", ["table", "projected", "ids", "sum"])
 def test_features_and_shapes(node_features):
   model, variables, text, graph = build(node_features=node_features)
-  out, attention = model.apply(variables, text, graph, return_attention=True)
+  out, attention = apply(model, variables, text, graph, return_attention=True)
   assert out.shape == (9, 3)
   assert [a.shape for a in attention] == [(19, 2), (19, 1)]  # 10 directed edges and 9 self-loops
   sums = jax.ops.segment_sum(attention[0], graph.receivers, 9)
   np.testing.assert_allclose(sums, 1, atol=1e-6)
-  moved = model.apply(variables, text + 1.0, graph)
+  moved = apply(model, variables, text + 1.0, graph)
   reads_text = not np.allclose(moved, out)
   # A table starts as the text and is trained from there; afterwards the text is not read.
   assert reads_text == (node_features in ("projected", "sum"))
@@ -113,12 +122,12 @@ def test_table_starts_as_the_text():
 def test_no_layers_scores_the_features_alone():
   model, variables, text, graph = build(node_features="projected", layer_widths=(), heads=())
   kernel = variables["params"]["projection"]["kernel"]
-  np.testing.assert_allclose(model.apply(variables, text, graph), text @ kernel, atol=1e-5)
+  np.testing.assert_allclose(apply(model, variables, text, graph), text @ kernel, atol=1e-5)
 
 
 def test_cosine_scores_are_unit_vectors():
   model, variables, text, graph = build(score="cosine")
-  lengths = jnp.linalg.norm(model.apply(variables, text, graph), axis=1)
+  lengths = jnp.linalg.norm(apply(model, variables, text, graph), axis=1)
   np.testing.assert_allclose(lengths, 1, atol=1e-5)
 
 
@@ -127,12 +136,12 @@ def test_dropouts_act_in_training_only_and_follow_the_key(dropout):
   model, variables, text, graph = build(**{dropout: 0.5})
   plain, _, _, _ = build()
   np.testing.assert_array_equal(
-    model.apply(variables, text, graph), plain.apply(variables, text, graph)
+    apply(model, variables, text, graph), apply(plain, variables, text, graph)
   )
 
   def noisy(seed):
-    return model.apply(
-      variables, text, graph, deterministic=False, rngs={"dropout": jax.random.key(seed)}
+    return apply(
+      model, variables, text, graph, deterministic=False, rngs={"dropout": jax.random.key(seed)}
     )
 
   np.testing.assert_array_equal(noisy(0), noisy(0))
@@ -141,17 +150,17 @@ def test_dropouts_act_in_training_only_and_follow_the_key(dropout):
 
 def test_padding_changes_no_real_node():
   model, variables, text, graph = build(node_features="table")
-  want = model.apply(variables, text, graph)
+  want = apply(model, variables, text, graph)
   padded = bipartite_graph(small_interactions(), self_loops=True, pad_to=(12, 40))
   more = jnp.zeros((3, text.shape[1]))
-  got = model.apply(variables, text, jax.tree.map(jnp.asarray, padded), new_text=more)
+  got = apply(model, variables, text, jax.tree.map(jnp.asarray, padded), new_text=more)
   np.testing.assert_allclose(got[:9], want, atol=1e-6)
 
 
 @pytest.mark.parametrize("node_features", ["table", "projected", "ids", "sum"])
 def test_new_users_leave_the_others_alone_and_depend_on_their_items(node_features):
   model, variables, text, graph = build(node_features=node_features)
-  want = model.apply(variables, text, graph)
+  want = apply(model, variables, text, graph)
   base = bipartite_graph(small_interactions(), self_loops=True)
   rated = np.float32([[5.0], [5.0]])
   got = []
@@ -159,8 +168,8 @@ def test_new_users_leave_the_others_alone_and_depend_on_their_items(node_feature
     grown = add_users(
       base, num_users=4, items=[np.array(items)], features=[rated], self_loops=True
     )
-    got.append(model.apply(
-      variables, text, jax.tree.map(jnp.asarray, grown), new_text=jnp.ones((1, 5))
+    got.append(apply(
+      model, variables, text, jax.tree.map(jnp.asarray, grown), new_text=jnp.ones((1, 5))
     ))
     np.testing.assert_allclose(got[-1][:9], want, atol=1e-6)
   assert got[0].shape == (10, 3)

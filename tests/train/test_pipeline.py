@@ -20,6 +20,9 @@ from gatrec_jax.evaluate.top_items import top_items
 from gatrec_jax.presets import get_preset
 from gatrec_jax.train import pipeline, serving, stages
 
+# For claims that hold of any model: each trains another program, and one layer compiles sooner.
+ONE_LAYER = {"layer_widths": (16,), "heads": (1,)}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
@@ -224,7 +227,7 @@ def test_too_many_missing_texts(tmp_path):
   ))
   with pytest.raises(InputError, match="item_metadata"):
     pipeline.train_and_evaluate(quick_config(dataset=str(csv)), tmp_path / "run", say=str)
-  config = quick_config(dataset=str(csv), node_features="ids", epochs=2)
+  config = quick_config(dataset=str(csv), node_features="ids", epochs=2, **ONE_LAYER)
   _, results = pipeline.train_and_evaluate(config, tmp_path / "run2", say=str)
   assert results["encoder"] == "none"
 
@@ -234,14 +237,14 @@ def test_implicit_feedback_has_no_dislikes(tmp_path):
   csv.write_text("user_id,item_id\n" + "".join(
     f"u{u},i{(u * 7 + k) % 15}\n" for u in range(12) for k in range(6)
   ))
-  config = quick_config(dataset=str(csv), node_features="ids", epochs=2)
+  config = quick_config(dataset=str(csv), node_features="ids", epochs=2, **ONE_LAYER)
   run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", say=str)
   assert (run.prepared.positive_threshold, run.prepared.negative_threshold) == (1.0, 0.0)
 
 
 def test_non_finite_loss_names_the_step_and_keeps_the_good_checkpoint(tmp_path):
   config = quick_config(epochs=8, learning_rate=1e30, schedule="constant", warmup_steps=4,
-                        evaluate_every=1)
+                        evaluate_every=1, **ONE_LAYER)
   with pytest.raises(InputError, match=r"at step \d+; .*(checkpoint|nothing)"):
     pipeline.train_and_evaluate(config, tmp_path, say=str)
 
