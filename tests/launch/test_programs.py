@@ -130,6 +130,19 @@ def test_wrong_questions_to_a_run(place):
   assert "split_seed" in error_line(done)
 
 
+def test_new_ratings_are_heard_without_training(place):
+  flags = ("--preset=tiny", "--users=77777", "--top_n=5", "--new_ratings=new.csv")
+  (place / "new.csv").write_text(
+    "user_id,item_id,rating\n77777,3,5\n77777,8,4.5\n77777,12,1\n1,99999,5\n"
+  )
+  done = call("recommend", *flags, cwd=place, check=0)
+  assert "new ratings 4, new users 1, new items 1" in done.stderr + done.stdout
+  assert done.stdout.count("[") >= 5 and "[3]" not in done.stdout
+  (place / "new.csv").write_text("user,item_id,rating\n1,3,5\n")
+  done = call("recommend", *flags, cwd=place, check=1)
+  assert "new.csv" in error_line(done) and "user_id" in error_line(done)
+
+
 def test_two_programs_in_one_folder(place):
   import fcntl
 

@@ -9,6 +9,7 @@ from rerank_table import write_table
 from gatrec_jax.config import with_fields
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
+from gatrec_jax.models.registry import make_method
 from gatrec_jax.presets import get_preset
 from gatrec_jax.train import pipeline, serving
 from gatrec_jax.train.new_ratings import with_new_ratings
@@ -27,17 +28,18 @@ def folder(tmp_path_factory):
   patch.undo()
 
 
+TEXTS = {"item_metadata": "items.jsonl", "encoder": "lexical"}
+
+
 def trained(preset, folder, **fields):
-  config = get_preset(preset)
-  known = {k: v for k, v in QUICK.items() if config.model.trains_with or k == "dataset"}
   return pipeline.train_and_evaluate(
-    with_fields(config, known | fields), folder / preset, say=lambda _: None
+    with_fields(get_preset(preset), fields), folder / preset, say=lambda _: None
   )[0]
 
 
 @pytest.fixture(scope="module")
 def best(folder):
-  return trained("best", folder)
+  return trained("best", folder, **QUICK, **TEXTS)
 
 
 def ratings(rows):
@@ -51,7 +53,7 @@ def ratings(rows):
 
 
 def test_a_closed_form_is_what_training_with_them_gives(folder):
-  run = trained("ease_rated", folder)
+  run = trained("ease_rated", folder, dataset="ratings.csv", bootstrap=0)
   held = run.prepared.test
   all_known = with_new_ratings(run, held)
   prepared = dataclasses.replace(
@@ -103,18 +105,26 @@ def test_new_users_and_items_are_served(best):
   assert best.prepared.interactions.num_items == 40  # the run itself is as it was
 
 
-def test_a_model_that_would_have_to_learn_again_says_so(folder):
-  run = trained("lightgcn", folder)
+def test_a_model_that_would_have_to_learn_again_says_so(best):
+  lightgcn = make_method(get_preset("lightgcn").model, num_users=60, num_items=40)
+  run = dataclasses.replace(best, method=lightgcn)
   with pytest.raises(InputError, match="lightgcn cannot take new ratings"):
     with_new_ratings(run, ratings([("0", "1", 5.0)]))
 
 
-@pytest.mark.parametrize("node_features", ["table", "sum"])
-def test_texts_of_new_nodes_stand_where_they_belong(folder, node_features):
-  config = with_fields(get_preset("tiny"), {
-    **QUICK, "item_metadata": "items.jsonl", "encoder": "lexical", "node_features": node_features,
-  })  # fmt: skip
-  run, _ = pipeline.train_and_evaluate(config, folder / node_features, say=lambda _: None)
+def test_a_trained_table_gets_rows_for_new_nodes(folder):
+  run = trained(
+    "tiny", folder, **QUICK | {"epochs": 1, "evaluate_every": 1}, **TEXTS, node_features="table",
+    layer_widths=(16,), heads=(1,),
+  )  # fmt: skip
+  texts_stand_where_they_belong(run)
+
+
+def test_texts_of_new_nodes_stand_where_they_belong(best):
+  texts_stand_where_they_belong(best)
+
+
+def texts_stand_where_they_belong(run):
   grown = with_new_ratings(run, ratings([("new", "2", 5.0), ("5", "film", 4.0)]))
   text = grown.texts.vectors
   np.testing.assert_array_equal(text[:60], run.texts.vectors[:60])
