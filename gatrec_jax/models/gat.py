@@ -64,7 +64,7 @@ class GraphAttention(nn.Module):
         targets,
         edges,
         vector=self.param("vector", _kernel_init, shape),
-        edge_kernel=self.param("edge_kernel", _flat_glorot, (num_features, *shape)),
+        edge_kernel=self._of_edges("edge_kernel", _flat_glorot, (num_features, *shape)),
         **common,
       )
     else:
@@ -73,11 +73,16 @@ class GraphAttention(nn.Module):
         edges,
         source_vector=self.param("source_vector", _kernel_init, shape),
         target_vector=self.param("target_vector", _kernel_init, shape),
-        edge_vector=self.param("edge_vector", _kernel_init, (num_features, self.heads)),
+        edge_vector=self._of_edges("edge_vector", _kernel_init, (num_features, self.heads)),
         **common,
       )
     out = out.reshape(out.shape[0], -1)
     return out + self.param("bias", nn.initializers.zeros, (out.shape[1],)), weights
+
+  def _of_edges(self, name: str, init: Any, shape: tuple[int, ...]) -> jax.Array:
+    """A parameter with a row for each edge feature; without features none (Orbax keeps no empty
+    arrays)."""
+    return self.param(name, init, shape) if shape[0] else jnp.zeros(shape)
 
 
 class LightAttention(nn.Module):
@@ -106,7 +111,8 @@ class LightAttention(nn.Module):
     }
     zeros, ones = nn.initializers.zeros, nn.initializers.ones
     vectors = {
-      name: jnp.full(shape, float(name == "edge_vector")) if self.attention == "none"
+      name: jnp.full(shape, float(name == "edge_vector"))
+      if self.attention == "none" or not shape[0]
       else self.param(name, ones if name == "edge_vector" else zeros, shape)
       for name, shape in shapes.items()
     }  # fmt: skip
@@ -227,7 +233,5 @@ def _keep(key: jax.Array, rate: Any, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _flat_glorot(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Glorot over [F, H * D], as a flat linear map would be drawn; F = 0 gives an empty kernel."""
-  if not shape[0]:
-    return jnp.zeros(shape)
+  """Glorot over [F, H * D], as a flat linear map would be drawn."""
   return _kernel_init(key, (shape[0], shape[1] * shape[2])).reshape(shape)

@@ -237,7 +237,9 @@ def test_implicit_feedback_has_no_dislikes(tmp_path):
   csv.write_text("user_id,item_id\n" + "".join(
     f"u{u},i{(u * 7 + k) % 15}\n" for u in range(12) for k in range(6)
   ))
-  config = quick_config(dataset=str(csv), node_features="ids", epochs=2, **ONE_LAYER)
+  config = quick_config(
+    dataset=str(csv), node_features="ids", epochs=2, edge_features="", **ONE_LAYER
+  )
   run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", say=str)
   assert (run.prepared.positive_threshold, run.prepared.negative_threshold) == (1.0, 0.0)
 
