@@ -86,8 +86,8 @@ class ModelConfig(ModelSettings):
     feature_width: width of `ids`, `projected` and `sum` features.
     layer_widths: units per head, one entry a layer; empty = no graph, the features are scored.
     heads: heads per layer, concatenated.
-    convolution: `full` (the paper's layer) or `light` (attention alone, without weight matrices; one
-      head, as wide as the features).
+    convolution: `full` (the paper's layer) or `light` (attention alone, without weight matrices;
+      one head, as wide as the features).
     attention: `v2` (Brody et al. 2022), `v1` (Veličković et al. 2018); of `light` layers v1 or
       `none` (the mean).
     combine: the `last` layer's vectors, or the `mean` over the features and all layers.

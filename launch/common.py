@@ -53,7 +53,7 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "reference": ("string", None, "label of the model that the others are compared with (the "
                 "first)"),
   "refit": ("boolean", True, "every model ends trained on training and validation ratings; "
-            "protocols by name never do"),
+            "protocols by name never do (compare: true, train: false)"),
   "runs": ("list", [], "run folders to compare, comma-separated, instead of --models"),
   "metrics": ("list", ["ndcg@10", "recall@20"], "of the table; the first one sorts it"),
   "split_seed": ("integer", None, "seed of the split (0)"),

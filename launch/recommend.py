@@ -2,7 +2,7 @@
 
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --users=1,2 --top_n=5
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --liked=50,172,181
-  python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_ratings=today.csv --users=1,99999
+  python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_ratings=today.csv
 
 Without --workdir, --dataset, --fold, --preset and --seed name the run folder as in launch.train.
 """

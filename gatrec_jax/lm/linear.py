@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 # Up to so many rows a CPU is faster with the weights as the left factor: then the small factor is
 # the one that gets packed. 8 rows of a 4864 × 896 matrix on two cores: 7 against 10 ms; from about
-# a hundred rows on the order makes no difference. Only for steps of one token a row: the rounding of
-# that form depends on the number of rows, that of the plain one does not, so that a text read whole
-# gives the same numbers whatever stands beside it.
+# a hundred rows on the order makes no difference. Only for steps of one token a row: the rounding
+# of that form depends on the number of rows, that of the plain one does not, so that a text read
+# whole gives the same numbers whatever stands beside it.
 FEW_ROWS = 64
 
 

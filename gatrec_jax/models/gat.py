@@ -125,10 +125,10 @@ class LightAttention(nn.Module):
 class GatRecommender(nn.Module):
   """Vectors of all users and items from their texts and the rating graph.
 
-  Each `full` layer is convolution → LayerNorm → LeakyReLU → + residual (linear where widths differ),
-  as in Ebrat et al. 2025; a `light` one is `LightAttention` alone. The result is the last layer's,
-  or the mean over the features and all layers. `score` = cosine makes the final vectors unit
-  vectors, so that a dot product scores in either case.
+  Each `full` layer is convolution → LayerNorm → LeakyReLU → + residual (linear where widths
+  differ), as in Ebrat et al. 2025; a `light` one is `LightAttention` alone. The result is the last
+  layer's, or the mean over the features and all layers. `score` = cosine makes the final vectors
+  unit vectors, so that a dot product scores in either case.
   """
 
   config: ModelConfig

@@ -82,7 +82,8 @@ def softmax_loss(
   total = jnp.where(where, targets.total[users], 0.0)
   # The scores of the targets need no scores of pairs: Σ_i w_i u · v_i = u · Σ_i w_i v_i.
   wanted = sum_over_items(targets.edges, item, num_users=num_users)[users]
-  losses = total * _log_normaliser(user, item, candidates, block=block) - jnp.sum(user * wanted, axis=1)
+  losses = total * _log_normaliser(user, item, candidates, block=block)
+  losses -= jnp.sum(user * wanted, axis=1)
   if not is_off(l2_weight):
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularised)
     of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users)

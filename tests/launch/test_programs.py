@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from rerank_table import write_table
 from support import SHARED, call, error_line, launch
 
 TRAIN = ("--preset=tiny", "--encoder=lexical", "--set=epochs=2", "--bootstrap=20")
@@ -141,6 +143,24 @@ def test_new_ratings_are_heard_without_training(place):
   (place / "new.csv").write_text("user,item_id,rating\n1,3,5\n")
   done = call("recommend", *flags, cwd=place, check=1)
   assert "new.csv" in error_line(done) and "user_id" in error_line(done)
+
+
+def test_refit_chooses_apart_and_trains_on_all(tmp_path):
+  write_table(tmp_path)
+  flags = ("--preset=best", "--dataset=ratings.csv", "--set=node_features=ids", "--set=epochs=20",
+           "--bootstrap=0", "--workdir=w", "--refit", "--json_out=r.json")  # fmt: skip
+  done = call("train", *flags, cwd=tmp_path, check=0)
+  chosen, final = (
+    json.loads((tmp_path / name / "results.json").read_text()) for name in ("w/choosing", "w")
+  )
+  assert final["epochs_run"] == chosen["epoch"] and "NDCG@10" in done.stdout
+  parts = [pq.read_table(tmp_path / name / "data/interactions.parquet")["part"].to_pylist()
+           for name in ("w/choosing", "w")]  # fmt: skip
+  assert (parts[0].count(1) > 0, parts[1].count(1)) == (True, 0)
+  assert parts[0].count(2) == parts[1].count(2)
+  assert json.loads((tmp_path / "r.json").read_text())["full"] == final["full"]
+  done = call("train", *flags[:-2], cwd=tmp_path, check=1)
+  assert "another configuration" in error_line(done)
 
 
 def test_two_programs_in_one_folder(place):

@@ -18,6 +18,9 @@ from gatrec_jax.models import propagation
 from gatrec_jax.models.baselines import pairwise
 from gatrec_jax.models.baselines.bpr_mf import BprMfMethod
 from gatrec_jax.models.baselines.lightgcn import LightGcnMethod
+from gatrec_jax.models.baselines.xsimgcl import XSimGclMethod, contrast_loss, distinct
+from gatrec_jax.models.method import NewUsers, history_rows, make_inputs
+from gatrec_jax.models.negatives import draw_negatives, make_sampler
 from gatrec_jax.models.propagation import (
   DenseEdges,
   SparseEdges,
@@ -26,9 +29,6 @@ from gatrec_jax.models.propagation import (
   propagate,
   sum_over_items,
 )
-from gatrec_jax.models.baselines.xsimgcl import XSimGclMethod, contrast_loss, distinct
-from gatrec_jax.models.method import NewUsers, history_rows, make_inputs
-from gatrec_jax.models.negatives import draw_negatives, make_sampler
 from gatrec_jax.models.softmax import softmax_loss
 
 KEY = jax.random.key(0)

@@ -189,9 +189,14 @@ def test_settings_may_be_traced_and_mapped(matrix):
 def test_order_of_rows_has_no_effect_and_seeds_do(matrix):
   method, _ = setup(matrix)
   train = interactions(matrix)
+  def inputs(rows):
+    return make_inputs(
+      method, rows, text=np.zeros((1, 1)), sampler=None, positive_threshold=4,
+      negative_threshold=2,
+    )  # fmt: skip
+
   results = [
-    method.fit(make_inputs(method, rows, text=np.zeros((1, 1)), sampler=None,
-                           positive_threshold=4, negative_threshold=2), jax.random.key(seed))["user"]
+    method.fit(inputs(rows), jax.random.key(seed))["user"]
     for rows, seed in ((train, 0), (train.take(np.arange(len(train))[::-1]), 0), (train, 1))
   ]
   np.testing.assert_array_equal(results[0], results[1])

@@ -6,7 +6,6 @@ import dataclasses
 from typing import ClassVar
 
 import jax
-import numpy as np
 
 from gatrec_jax.config import TrainConfig
 from gatrec_jax.data.grades import Feedback

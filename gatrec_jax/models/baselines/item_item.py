@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions

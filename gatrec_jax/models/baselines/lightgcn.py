@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gatrec_jax.config import TrainConfig
 from gatrec_jax.data.grades import Feedback
@@ -16,6 +15,8 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import LightGcnConfig
 from gatrec_jax.models.baselines.pairwise import Pair, normal_vectors, pairwise_loss
+from gatrec_jax.models.gat import unit
+from gatrec_jax.models.method import Inputs, NewUsers, liked_rows
 from gatrec_jax.models.propagation import (
   Graph,
   fold_in,
@@ -23,8 +24,6 @@ from gatrec_jax.models.propagation import (
   make_propagation,
   mean_of_layers,
 )
-from gatrec_jax.models.gat import unit
-from gatrec_jax.models.method import Inputs, NewUsers, liked_rows
 from gatrec_jax.models.softmax import Targets, make_targets, softmax_loss
 
 Array = jax.Array

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gatrec_jax.config import TrainConfig
 from gatrec_jax.data.grades import Feedback

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gatrec_jax.config import TrainConfig
 from gatrec_jax.data.grades import Feedback
@@ -19,6 +18,8 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import XSimGclConfig
 from gatrec_jax.models.baselines.pairwise import Pair, normal_vectors, pairwise_loss
+from gatrec_jax.models.gat import unit
+from gatrec_jax.models.method import Inputs, NewUsers, is_off, liked_rows
 from gatrec_jax.models.propagation import (
   Graph,
   fold_in,
@@ -26,8 +27,6 @@ from gatrec_jax.models.propagation import (
   make_propagation,
   mean_of_layers,
 )
-from gatrec_jax.models.gat import unit
-from gatrec_jax.models.method import Inputs, NewUsers, is_off, liked_rows
 
 Array = jax.Array
 
