@@ -26,6 +26,7 @@ from gatrec_jax.lm.load import LanguageModel
 from gatrec_jax.lm.scoring import score_continuations
 
 _COMPILE_EVENTS = "/jax/core/compile/"  # tracing, lowering, and the compiler
+_CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +89,40 @@ def compile_clock() -> Iterator[list[float]]:
     total.append(_covered(spans))
 
 
+@contextmanager
+def cache_hits() -> Iterator[list[int]]:
+  """Counts the programs that come from jax's persistent compilation cache.
+
+  Yields: a list that holds their number once the block has ended.
+  """
+  hits: list[str] = []
+  total: list[int] = []
+
+  def listen(event: str, **_: str | int) -> None:
+    if event == _CACHE_HIT:
+      hits.append(event)
+
+  jax.monitoring.register_event_listener(listen)
+  try:
+    yield total
+  finally:
+    jax.monitoring.unregister_event_listener(listen)
+    total.append(len(hits))
+
+
 def time_compiling(
   model: LanguageModel, prompts: Sequence[Sequence[int]], *, max_tokens: int
 ) -> dict[str, float]:
   """Compiles generation for these prompts, and runs their prefill once.
 
-  Returns: `compile_seconds`, of tracing and compiling alone, and `first_call_seconds` in all.
+  Returns: `compile_seconds`, of tracing and compiling alone, `first_call_seconds` in all, and
+    `programs_from_cache`, the number of programs that jax's persistent cache held.
   """
-  with compile_clock() as clock:
+  with cache_hits() as hits, compile_clock() as clock:
     first = warm_up(model, prompts, max_tokens=max_tokens, batch_size=len(prompts))
-  return {"compile_seconds": clock[0], "first_call_seconds": first}
+  return {
+    "compile_seconds": clock[0], "first_call_seconds": first, "programs_from_cache": hits[0],
+  }  # fmt: skip
 
 
 def time_generation(
