@@ -108,6 +108,9 @@ class ModelConfig(ModelSettings):
       form from the training ratings); 0 = none. Each channel's scores are divided by their standard
       deviation over the items, user by user.
     linear_l2, linear_rated_l2: its penalties.
+    unrated_l2: items without training ratings get the scores that a ridge regression with this
+      penalty predicts from texts, genres, tags, people and years (gatrec_jax/models/unrated.py);
+      0 = those of the network.
     edge_chunk: edges handled at once by the attention; 0 = chosen for the device.
   """
 
@@ -141,11 +144,16 @@ class ModelConfig(ModelSettings):
   linear_weight: float = 0.0
   linear_l2: float = 300.0
   linear_rated_l2: float = 600.0
+  unrated_l2: float = 0.0
   edge_chunk: int = 0
 
   @property
   def reads_text(self) -> bool:
     return self.node_features != "ids"
+
+  @property
+  def reads_attributes(self) -> bool:
+    return self.unrated_l2 > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,6 +283,7 @@ _RANGES: Mapping[str, tuple[float | None, float | None]] = {
   "patience": (1, None), "bootstrap": (0, None), "evaluate_memory_mb": (1, None),
   "temperature": (1e-3, None), "user_power": (0, 1), "linear_weight": (0, None),
   "linear_l2": (1e-6, None), "linear_rated_l2": (1e-6, None),
+  "unrated_l2": (0.0, None),
   "edge_chunk": (0, None), "seed": (0, 2**32 - 1), "split_seed": (0, 2**32 - 1),
   "valid_seed": (0, 2**32 - 1),
 }  # fmt: skip

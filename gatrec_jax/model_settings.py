@@ -85,6 +85,11 @@ class ModelSettings:
     """Whether the model reads the text vectors; a run makes them only then."""
     return False
 
+  @property
+  def reads_attributes(self) -> bool:
+    """Whether what the catalogue says of items beside texts has a part in it."""
+    return False
+
 
 @dataclasses.dataclass(frozen=True)
 class PopularityConfig(ModelSettings):

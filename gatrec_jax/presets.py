@@ -40,7 +40,7 @@ def best() -> Config:
       node_features="sum", feature_width=64, layer_widths=(64, 64), heads=(1, 1),
       convolution="light", attention="v1", combine="mean", edge_features=("grade",),
       score="cosine", loss="softmax", temperature=0.25, grades="graded", user_power=0.25,
-      linear_weight=0.25,
+      linear_weight=0.25, unrated_l2=5.0,
     ),
     train=TrainConfig(
       epochs=300, learning_rate=2e-2, weight_decay=0.0, schedule="constant", evaluate_every=10,

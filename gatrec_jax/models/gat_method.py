@@ -1,5 +1,5 @@
 """The graph attention recommender as a method: trained on ratings, served as dot products, with a
-linear item–item channel beside them where one is asked for."""
+linear item–item channel and scores of unrated items beside them where these are asked for."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from gatrec_jax.model_settings import EaseRatedConfig
 from gatrec_jax.models.baselines import ease_rated
 from gatrec_jax.models.gat import GatRecommender
 from gatrec_jax.models.losses import hybrid_loss
-from gatrec_jax.models.method import Inputs, NewUsers
+from gatrec_jax.models.method import Inputs, NewUsers, is_off
 from gatrec_jax.models.negatives import draw_negatives
 from gatrec_jax.models.propagation import Pair
 from gatrec_jax.models.softmax import Targets, make_targets, softmax_loss
+from gatrec_jax.models.unrated import Unrated, fill_unrated, make_unrated
 
 Array = jax.Array
 
@@ -45,12 +46,19 @@ class Own(NamedTuple):
   linear: ease_rated.Tables | None
 
 
-class TwoChannels(NamedTuple):
-  """Attributes: vectors: ([U, D], [I, D]). linear: of the linear channel. weight: [] of it."""
+class Channels(NamedTuple):
+  """Attributes:
+    vectors: ([U, D], [I, D]).
+    linear: of the linear channel; None without one. weight: [] of it.
+    rated: [I] bool, items with a training rating.
+    unrated: what fills in the scores of the others; None where the network's stay.
+  """
 
   vectors: Pair
-  linear: ease_rated.Tables
+  linear: ease_rated.Tables | None
   weight: Array
+  rated: Array
+  unrated: Unrated | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,20 +133,28 @@ class GatMethod:
     )  # fmt: skip
     return jnp.sum(losses) / jnp.maximum(where.sum(), 1)
 
-  def tables(self, params: Any, inputs: Inputs) -> Pair | TwoChannels:
-    """[U, D] and [I, D] float32 final vectors, without dropout; and the linear channel."""
+  def tables(self, params: Any, inputs: Inputs) -> Pair | Channels:
+    """[U, D] and [I, D] float32 final vectors, without dropout; and what is beside them."""
     vectors = self._pair(self.module.apply({"params": params}, inputs.text, inputs.own.graph))
-    if inputs.own.linear is None:
+    if self._scores_by_vectors:
       return vectors
-    return TwoChannels(vectors, inputs.own.linear, jnp.float32(self.settings.linear_weight))
+    own, settings, unrated = inputs.own, self.settings, None
+    if not is_off(settings.unrated_l2):
+      text = inputs.text[self.num_users :]
+      unrated = make_unrated(text, inputs.attributes, own.rated, settings.unrated_l2)
+    return Channels(vectors, own.linear, jnp.float32(settings.linear_weight), own.rated, unrated)
 
   @property
   def score(self) -> Callable[[Any, Array], Array]:
     """tables, users [B] -> [B, I] float32."""
-    return dot_product_scores if self._linear is None else two_channel_scores
+    return dot_product_scores if self._scores_by_vectors else channel_scores
+
+  @property
+  def _scores_by_vectors(self) -> bool:
+    return not self.settings.linear_weight and not self.settings.unrated_l2
 
   def score_new(
-    self, params: Any, inputs: Inputs, tables: Pair | TwoChannels, users: NewUsers
+    self, params: Any, inputs: Inputs, tables: Pair | Channels, users: NewUsers
   ) -> Array:
     """The users become nodes that receive from their items; nothing is retrained (inductive)."""
     values = {
@@ -169,10 +185,12 @@ class GatMethod:
       new_text=jnp.asarray(users.text),
     )  # fmt: skip
     new = vectors[-len(users.text) :]
-    if (linear := self._linear) is None:
+    if self._scores_by_vectors:
       return _products(new, tables[1])
-    of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
-    return add_channels(_products(new, tables.vectors[1]), of_linear, weight=tables.weight)
+    of_linear = None
+    if (linear := self._linear) is not None:
+      of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
+    return _together(tables, _products(new, tables.vectors[1]), of_linear)
 
   def grown(self, params: Any, inputs: Inputs, *, num_users: int, num_items: int) -> Any:
     """The parameters of a model of U' users and I' items, for this larger one.
@@ -208,25 +226,38 @@ class GatMethod:
     return vectors[: self.num_users], vectors[self.num_users :]
 
 
-def two_channel_scores(tables: TwoChannels, users: Array) -> Array:
+def channel_scores(tables: Channels, users: Array) -> Array:
   """[B, I] float32 for `users` [B] int32."""
-  graph = dot_product_scores(tables.vectors, users)
-  linear = ease_rated.EaseRatedMethod.score(tables.linear, users)
-  return add_channels(graph, linear, weight=tables.weight)
+  linear = None
+  if tables.linear is not None:
+    linear = ease_rated.EaseRatedMethod.score(tables.linear, users)
+  return _together(tables, dot_product_scores(tables.vectors, users), linear)
 
 
-def add_channels(graph: Array, linear: Array, *, weight: Array | float) -> Array:
+def _together(tables: Channels, graph: Array, linear: Array | None) -> Array:
+  """[B, I] from the channels' scores of all items."""
+  scores = graph
+  if linear is not None:
+    scores = add_channels(graph, linear, weight=tables.weight, rated=tables.rated)
+  return scores if tables.unrated is None else fill_unrated(scores, tables.unrated)
+
+
+def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:
   """graph ÷ its standard deviation + weight · linear ÷ its own, [B, I], user by user.
 
-  A channel that says the same of all items (a user without ratings) adds 0 to all.
+  Means and deviations are those over the `rated` items, [I] bool. A channel that says the same of
+  all of them (a user without ratings) adds 0 to all items.
   """
-  return _standard(graph) + weight * _standard(linear)
+  return _standard(graph, rated) + weight * _standard(linear, rated)
 
 
-def _standard(scores: Array) -> Array:
-  """[B, I] with mean 0 and standard deviation 1 in each row; 0 where a row has no spread."""
-  centred = scores - scores.mean(axis=1, keepdims=True)
-  spread = jnp.sqrt(jnp.mean(centred**2, axis=1, keepdims=True))
+def _standard(scores: Array, rated: Array) -> Array:
+  """[B, I] with mean 0 and standard deviation 1 over the rated items of each row; 0 where these
+  have no spread."""
+  count = rated.astype(jnp.float32)
+  total = jnp.maximum(count.sum(), 1)
+  centred = scores - jnp.sum(count * scores, axis=1, keepdims=True) / total
+  spread = jnp.sqrt(jnp.sum(count * centred**2, axis=1, keepdims=True) / total)
   return jnp.where(spread > 1e-9, centred / jnp.maximum(spread, 1e-9), 0.0)
 
 

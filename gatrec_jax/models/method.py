@@ -32,6 +32,7 @@ class Inputs(NamedTuple):
     places: [L] int32, 0 … L − 1, L being the longest history (its shape is what counts).
     sampler: of negatives; None for methods that draw none.
     text: [U + I, D] float32 text vectors, users first; D = 1 and all 0 where none are read.
+    attributes: [I, A] float32, of the items (`profiles.attributes`); A may be 0.
     own: what the method adds to them: a graph, buckets, …
   """
 
@@ -41,6 +42,7 @@ class Inputs(NamedTuple):
   places: Array
   sampler: NegativeSampler | None
   text: Array
+  attributes: Array
   own: Any
 
 
@@ -145,6 +147,7 @@ def make_inputs(
   sampler: NegativeSampler | None,
   positive_threshold: float,
   negative_threshold: float,
+  attributes: np.ndarray | None = None,
 ) -> Inputs:
   """Puts on device what a method needs. The order of the rows of `train` has no effect.
 
@@ -154,6 +157,7 @@ def make_inputs(
     sampler: of negatives, None for methods that draw none.
     positive_threshold: ratings at or above it are positives.
     negative_threshold: ratings at or below it are dislikes.
+    attributes: [I, A] float32; None for none.
   Raises:
     InputError: no positive among the training rows.
   """
@@ -174,6 +178,7 @@ def make_inputs(
     **histories(user, item, num_users=train.num_users)._asdict(),
     sampler=sampler,
     text=np.asarray(text, np.float32),
+    attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,
     own=method.own_inputs(train, feedback),
   )
   return jax.tree.map(jnp.asarray, inputs)

@@ -22,6 +22,7 @@ from gatrec_jax.evaluate.top_items import dot_product_scores, top_items_by
 from gatrec_jax.models.method import Inputs, Method, NewUsers
 from gatrec_jax.models.registry import make_method
 from gatrec_jax.parallel.checkpoint import Checkpoints
+from gatrec_jax.profiles.attributes import item_attributes
 from gatrec_jax.train.loop import restore_params
 from gatrec_jax.train.stages import Prepared, load_prepared
 from gatrec_jax.train.state import make_tables, training_inputs
@@ -127,6 +128,7 @@ def method_inputs(method: Method, config: Config, prepared: Prepared, texts: Tex
     config=config.train,
     positive_threshold=prepared.positive_threshold,
     negative_threshold=prepared.negative_threshold,
+    attributes=item_attributes(prepared.item_fields) if method.settings.reads_attributes else None,
   )
 
 

@@ -103,7 +103,9 @@ def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
 
 def test_a_channel_without_spread_adds_nothing():
   graph = jnp.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
-  got = np.asarray(add_channels(graph, jnp.zeros((2, 3)), weight=9.0))
+  got = np.asarray(add_channels(
+    graph, jnp.zeros((2, 3)), weight=9.0, rated=jnp.ones(3, bool)
+  ))
   assert got[0].argmax() == 2 and not got[1].any() and np.isfinite(got).all()
 
 
