@@ -33,7 +33,7 @@ def main() -> None:
   from gatrec_jax.errors import InputError
   from gatrec_jax.evaluate.comparison import compare_systems, comparison_json
   from gatrec_jax.train.grid import open_finished, run_grid
-  from launch.compare_tables import facts_by_system, print_comparison, values_by_system
+  from launch.compare_tables import facts_by_system, print_comparison, values_by_protocol
 
   flags = common.FLAGS
   common.require_writable("json_out")
@@ -50,17 +50,17 @@ def main() -> None:
       systems, parts, seeds, workdir, refit=flags["refit"].value, say=common.say
     )
     title = f"{pathlib.Path(flags['dataset'].value or 'demo').name} · {', '.join(parts)}"
-  values = values_by_system(finished, "judged" if flags["protocol"].value == "judged" else "full")
-  reference = _reference_among(values)
-  comparison = compare_systems(
-    values, reference=reference, metrics=metrics,
-    num_resamples=max(flags["bootstrap"].value or 10_000, 1),
-  )  # fmt: skip
-  facts = facts_by_system(finished)
-  print_comparison(comparison, facts, title=title, markdown=flags["markdown"].value)
+  facts, comparisons = facts_by_system(finished), []
+  reference = _reference_among(facts)
+  for values in values_by_protocol(finished, flags["protocol"].value):
+    comparisons.append(compare_systems(
+      values, reference=reference if reference in values else next(iter(values)), metrics=metrics,
+      num_resamples=max(flags["bootstrap"].value or 10_000, 1),
+    ))  # fmt: skip
+    print_comparison(comparisons[-1], facts, title=title, markdown=flags["markdown"].value)
   if flags["json_out"].value:
     runs.write_json(pathlib.Path(flags["json_out"].value), {
-      "title": title, "refit": flags["refit"].value, **comparison_json(comparison, facts),
+      "title": title, "refit": flags["refit"].value, **comparison_json(comparisons, facts),
       "environment": runs.environment(),
     })  # fmt: skip
 

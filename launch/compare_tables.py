@@ -6,27 +6,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatrec_jax.evaluate.comparison import Comparison
+from gatrec_jax.evaluate.tables import protocol_note
 from gatrec_jax.evaluate.user_values import UserValues, read_user_values
 from gatrec_jax.train.grid import Finished
 from gatrec_jax.train.pipeline import USER_VALUES
 
 
-def values_by_system(
-  finished: Sequence[Finished], protocol: str
-) -> dict[str, list[UserValues]]:
-  """The metrics of every user of the runs, by system. Raises InputError for damaged files."""
+def values_by_protocol(
+  finished: Sequence[Finished], protocol: str | None
+) -> list[dict[str, list[UserValues]]]:
+  """The metrics of every user of the runs, by system; one mapping for each protocol to show.
+
+  These are the chosen ones (None: full), and what the runs have beside them: of splits by whole
+  items or users the ranking of new items and of new users, among the systems that can do so.
+
+  Raises: InputError for damaged files, and for a chosen protocol that a run was not evaluated by.
+  """
   from gatrec_jax.errors import InputError
 
-  out: dict[str, list[UserValues]] = {}
+  chosen = ("full", "judged") if protocol == "both" else (protocol or "full",)
+  out: dict[str, dict[str, list[UserValues]]] = {name: {} for name in chosen}
   for run in finished:
-    found = read_user_values(
-      run.folder / USER_VALUES, system=run.system, part=run.part, seed=run.seed
-    )
-    fitting = [values for values in found if values.protocol == protocol]
-    if not fitting:
-      raise InputError(f"{run.folder}: was not evaluated under --protocol={protocol}")
-    out.setdefault(run.system, []).extend(fitting)
-  return out
+    found = {
+      values.protocol: values
+      for values in read_user_values(
+        run.folder / USER_VALUES, system=run.system, part=run.part, seed=run.seed
+      )
+    }
+    for name in chosen:
+      if name not in found:
+        raise InputError(f"{run.folder}: was not evaluated under --protocol={name}")
+    for name, values in found.items():
+      if name in chosen or name not in ("full", "judged"):
+        out.setdefault(name, {}).setdefault(run.system, []).append(values)
+  return list(out.values())
 
 
 def facts_by_system(finished: Sequence[Finished]) -> dict[str, dict[str, Any]]:
@@ -93,7 +106,8 @@ def notes_of(comparison: Comparison, facts: Mapping[str, Mapping[str, Any]]) -> 
     unlike = [f"NOT TRAINED ALIKE: numbers of training ratings differ ({sizes})"]
   some = next(iter(comparison.parts))
   return unlike + [
-    f"{comparison.protocol} ranking; users are the unit, each averaged over seeds, then over "
+    protocol_note(comparison.protocol),
+    "users are the unit, each averaged over seeds, then over "
     f"{len(comparison.parts[some])} part(s): {', '.join(comparison.parts[some])}",
     f"intervals: {comparison.level:.0%} bootstrap, paired (and expanded) for differences; p: sign "
     f"flips, Holm over {len(comparison.against)} comparison(s); {comparison.num_resamples} "
@@ -113,6 +127,7 @@ def print_comparison(
 
   head, rows = grid_of(comparison, facts)
   notes = notes_of(comparison, facts)
+  title = f"{title} · {comparison.protocol}"
   print_grid(title, head, rows, notes)
   if markdown:
     print(f"\n{markdown_grid(title, head, rows, notes)}")

@@ -20,6 +20,7 @@ def main() -> None:
   from gatrec_jax.config import with_fields
   from gatrec_jax.evaluate.files import read_recommendations
   from gatrec_jax.train import serving, stages
+  from gatrec_jax.train.cold_start import cold_evaluations
   from launch.tables import print_results
 
   config = common.config_from_flags()
@@ -39,7 +40,7 @@ def main() -> None:
     common.require_agreement(run.config)
     given = {n: flags[n].value for n in common.EVALUATE if flags[n].present}
     run = dataclasses.replace(run, config=with_fields(run.config, given))
-    evaluations, _, _ = serving.evaluate_run(run)
+    evaluations = serving.evaluate_run(run)[0] | cold_evaluations(run)
     results = serving.results_json(evaluations, workdir=str(folder))
     title = f"{common.label(run.config)} · {folder}"
   print_results(results, title=title, run=run)

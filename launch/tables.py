@@ -13,6 +13,8 @@ _COLUMNS = {
   "judged": ("precision", "recall", "ndcg", "map", "coverage", "novelty"),
 }
 
+_BUCKETS = "_by_training_count"
+
 
 def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) -> None:
   """A table per protocol, rows by cut-off; then NDCG@10 by the users' training count."""
@@ -21,9 +23,8 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
   notes = []
   if run is not None:
     notes.append(f"texts: {run.texts.facts.get('encoder', 'not used')}")
-  for protocol, columns in _COLUMNS.items():
-    if protocol not in results:
-      continue
+  for protocol in _protocols(results):
+    columns = _COLUMNS.get(protocol, _COLUMNS["full"])
     print_table(
       rows_by_cutoff(results[protocol]), title=f"{title} · {protocol} ranking",
       protocol=protocol, metrics=columns, digits=6, intervals=False, notes=notes,
@@ -34,13 +35,17 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
         f"NDCG@10 {headline['mean']:.4f} "
         f"[{headline['lo']:.4f}, {headline['hi']:.4f}] over {headline['n']} users"
       )
-    buckets = results.get(f"{protocol}_by_training_count", {})
+    buckets = results[f"{protocol}{_BUCKETS}"]
     parts = [
       f"{bucket}: {values['ndcg@10']['mean']:.4f} (n={values['ndcg@10']['n']})"
       for bucket, values in buckets.items() if "ndcg@10" in values
     ]  # fmt: skip
     if parts:
       print("NDCG@10 by number of training ratings: " + " · ".join(parts))
+
+
+def _protocols(results: Mapping[str, Any]) -> list[str]:
+  return [name.removesuffix(_BUCKETS) for name in results if name.endswith(_BUCKETS)]
 
 
 def print_recommendations(lists: Recommendations, *, limit: int | None = None) -> None:

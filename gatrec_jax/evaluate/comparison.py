@@ -138,32 +138,42 @@ def compare_systems(
 
 
 def comparison_json(
-  comparison: Comparison, facts: Mapping[str, Mapping[str, Any]]
+  comparisons: Sequence[Comparison], facts: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
   """`{"reference": …, "models": {"ease": {"full": {"ndcg@10": {"mean": …, "against_reference":
-  {…}}}, "train_seconds": …}}}`. Args: facts: by system, what else is known of it."""
-  models = {}
-  for system, estimates in comparison.estimates.items():
-    metrics: dict[str, Any] = {}
-    for metric, estimate in estimates.items():
-      metrics[metric] = dataclasses.asdict(estimate)
-      if system in comparison.against:
-        found = comparison.against[system][metric]
-        metrics[metric]["against_reference"] = {
-          **dataclasses.asdict(found.difference), "holm_p_value": found.holm_p_value,
-          "verdict": found.difference.verdict,
-        }
-    models[system] = {
-      comparison.protocol: metrics, "parts": comparison.parts[system],
-      "seeds": comparison.seeds[system], **facts.get(system, {}),
-    }  # fmt: skip
+  {…}}}, "train_seconds": …}}}`.
+
+  Args: comparisons: of the same runs under one protocol each, the first of all systems. facts: by
+    system, what else is known of it.
+  """
+  first = comparisons[0]
+  models: dict[str, dict[str, Any]] = {
+    system: {
+      comparison.protocol: _metrics_json(comparison, system)
+      for comparison in comparisons if system in comparison.estimates
+    } | {"parts": first.parts[system], "seeds": first.seeds[system], **facts.get(system, {})}
+    for system in first.estimates
+  }  # fmt: skip
   return {
-    "reference": comparison.reference,
-    "level": comparison.level,
-    "num_resamples": comparison.num_resamples,
-    "seed": comparison.seed,
+    "reference": first.reference,
+    "level": first.level,
+    "num_resamples": first.num_resamples,
+    "seed": first.seed,
     "models": models,
   }
+
+
+def _metrics_json(comparison: Comparison, system: str) -> dict[str, Any]:
+  metrics: dict[str, Any] = {}
+  for metric, estimate in comparison.estimates[system].items():
+    metrics[metric] = dataclasses.asdict(estimate)
+    if system in comparison.against:
+      found = comparison.against[system][metric]
+      metrics[metric]["against_reference"] = {
+        **dataclasses.asdict(found.difference), "holm_p_value": found.holm_p_value,
+        "verdict": found.difference.verdict,
+      }  # fmt: skip
+  return metrics
 
 
 def _require_same_parts(runs: Runs, reference: str) -> None:

@@ -94,18 +94,31 @@ def footnotes(
   columns: Sequence[str], *, protocol: str, intervals: bool, notes: Sequence[str] = ()
 ) -> list[str]:
   """One line per metric among the columns with its definition, then the notes."""
-  definitions = {"full": DEFINITIONS, "judged": JUDGED_DEFINITIONS}[protocol]
+  definitions = JUDGED_DEFINITIONS if protocol == "judged" else DEFINITIONS
   names = dict.fromkeys(column.partition("@")[0] for column in columns)
   lines = [f"{name}: {definitions[name]}" for name in names if name in definitions]
-  if protocol == "full":
-    lines.append("full ranking: every item not rated in training is a candidate; "
-                 "users with at least one relevant test item")
-  else:
-    lines.append("judged-only: items without a test rating are removed from the lists; "
-                 "not comparable with full ranking")
+  lines.append(protocol_note(protocol))
   if intervals:
     lines.append("[lo, hi]: 95 % bootstrap interval over users")
   return lines + list(notes)
+
+
+def protocol_note(protocol: str) -> str:
+  """What is ranked: "full", "judged", "new_items" or "given_5"."""
+  name, _, count = protocol.partition("_")
+  if name == "given":
+    return (
+      f"given {count}: users without training ratings are given {count} of theirs (a random order;"
+      " the truth lies behind the first ten for every number); full ranking"
+    )
+  return {
+    "full": "full ranking: every item not rated in training is a candidate; users with at least one"
+            " relevant test item",
+    "judged": "judged-only: items without a test rating are removed from the lists; not comparable"
+              " with full ranking",
+    "new_items": "new items: the items without a training rating are the candidates; users with at"
+                 " least one relevant test item",
+  }[protocol]
 
 
 def _columns(rows: Mapping[str, Results], metrics: Sequence[str] | None) -> list[str]:

@@ -192,35 +192,37 @@ class GatMethod:
       of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
     return _together(tables, _products(new, tables.vectors[1]), of_linear)
 
-  def grown(self, params: Any, inputs: Inputs, *, num_users: int, num_items: int) -> Any:
+  def grown(
+    self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
+  ) -> Any:
     """The parameters of a model of U' users and I' items, for this larger one.
 
     Args: params: of the smaller model. inputs: of this one; known users and items come first.
-      num_users, num_items: U' and I'.
-    Returns: the same parameters; a new node's row of the table is its text, its id's vector the
-      mean of its kind.
+      former: inputs of the smaller one. num_users, num_items: U' and I'.
+    Returns: the same parameters, with rows for the nodes that had no edge: of the table their
+      texts, of the ids the mean of their kind.
     """
-    if "table" in params:
-      return params | {"table": self._with_new_rows(
-        params["table"], num_users, inputs.text[num_users : self.num_users],
-        inputs.text[self.num_users + num_items :],
-      )}  # fmt: skip
-    if "ids" not in params:
+    (name,) = {"table", "ids"} & params.keys() or ("",)
+    if not name:
       return params
-    ids, width = params["ids"], params["ids"].shape[1]
-    users, items = (
-      jnp.broadcast_to(part.mean(axis=0), (count, width))
-      for part, count in (
-        (ids[:num_users], self.num_users - num_users),
-        (ids[num_users:], self.num_items - num_items),
-      )
-    )
-    return params | {"ids": self._with_new_rows(ids, num_users, users, items)}
-
-  def _with_new_rows(
-    self, table: Array, num_users: int, users: Array, items: Array
-  ) -> Array:
-    return jnp.concatenate([table[:num_users], users, table[num_users:], items])
+    edges = former.own.graph
+    own = np.asarray(edges.receivers)[np.asarray(edges.senders != edges.receivers)]
+    known = np.bincount(own, minlength=num_users + num_items) > 0
+    kinds = []
+    for first, last, new_first, new_last in (
+      (0, num_users, 0, self.num_users),
+      (num_users, num_users + num_items, self.num_users, self.num_users + self.num_items),
+    ):
+      rows, learned = params[name][first:last], known[first:last, None]
+      more = new_last - new_first - (last - first)
+      if name == "table":
+        stand_in = inputs.text[new_first:new_last]
+      else:
+        mean = jnp.sum(learned * rows, axis=0) / max(learned.sum(), 1)
+        stand_in = jnp.broadcast_to(mean, (new_last - new_first, rows.shape[1]))
+      rows, learned = jnp.pad(rows, ((0, more), (0, 0))), np.pad(learned, ((0, more), (0, 0)))
+      kinds.append(jnp.where(learned, rows, stand_in))
+    return params | {name: jnp.concatenate(kinds)}
 
   def _pair(self, vectors: Array) -> Pair:
     return vectors[: self.num_users], vectors[self.num_users :]

@@ -11,6 +11,7 @@ import numpy as np
 from gatrec_jax.data.interactions import Interactions, pair_keys
 from gatrec_jax.data.splits import Split
 from gatrec_jax.errors import InputError
+from gatrec_jax.models.method import Method
 from gatrec_jax.models.registry import is_learned, make_method
 from gatrec_jax.train.serving import Run, assemble_run, method_inputs
 from gatrec_jax.train.stages import Prepared
@@ -21,17 +22,18 @@ from gatrec_jax.train.texts import Texts, texts_of_new_users
 def with_new_ratings(run: Run, added: Interactions) -> Run:
   """The run as if `added` had been among its training ratings, its learned parameters as they are.
 
-  The graph, the linear channel and models in closed form are made anew from all ratings. A new
-  user's or item's own vector is the mean of the known ones (of `node_features=table` its text),
-  so what is known of it comes from its neighbours. A new user's text is built from her ratings; a
-  new item has none. A rating of a pair that is known already takes its place, wherever it was.
+  The graph, the linear channel and models in closed form are made anew from all ratings. The own
+  vector of a user or item that had no training rating is the mean of the known ones (of
+  `node_features=table` its text), so what is known of it comes from its neighbours. The text of
+  such a user is built from the added ratings; a new item has none. A rating of a pair that is known
+  already takes its place, wherever it was.
 
   Args: run. added: ratings, with ids of their own vocabularies.
   Returns: a run in memory; its folder is not touched.
   Raises: InputError: a model that can do so only by training again.
   """
   method = run.method
-  if is_learned(method) and not hasattr(method, "grown"):
+  if not takes_new_ratings(method):
     raise InputError(
       f"{run.workdir}: {method.settings.kind} cannot take new ratings without training again"
     )
@@ -43,14 +45,20 @@ def with_new_ratings(run: Run, added: Interactions) -> Run:
   inputs = method_inputs(method, run.config, prepared, texts)
   if is_learned(method):
     params = method.grown(
-      run.params, inputs, num_users=former.num_users, num_items=former.num_items
-    )
+      run.params, inputs, former=run.inputs, num_users=former.num_users,
+      num_items=former.num_items,
+    )  # fmt: skip
   else:
     params = fit_whole(inputs, jax.random.key(run.config.train.seed), method=method)
   return assemble_run(
     run.workdir, config=run.config, prepared=prepared, texts=texts, method=method, params=params,
     inputs=inputs,
   )  # fmt: skip
+
+
+def takes_new_ratings(method: Method) -> bool:
+  """Whether the model can do so: it is in closed form, or its parameters fit a grown graph."""
+  return not is_learned(method) or hasattr(method, "grown")
 
 
 def _joined(prepared: Prepared, added: Interactions) -> Prepared:
@@ -97,13 +105,15 @@ def _grown_texts(run: Run, prepared: Prepared) -> Texts:
   former, now = run.prepared.interactions, prepared.interactions
   train = prepared.train
   vectors, width = run.texts.vectors, run.texts.vectors.shape[1]
-  of_users = np.zeros((now.num_users - former.num_users, width), np.float32)
-  if len(of_users):
-    new = np.arange(former.num_users, now.num_users)
+  of_users = np.zeros((now.num_users, width), np.float32)
+  of_users[: former.num_users] = vectors[: former.num_users]
+  known = np.bincount(run.prepared.train.user, minlength=now.num_users)
+  new = np.flatnonzero((known == 0) & (np.bincount(train.user, minlength=now.num_users) > 0))
+  if len(new):
     rows = [train.take(train.user == user) for user in new]
     # Only of items that have a text of their own.
     rows = [one.take(one.item < former.num_items) for one in rows]
-    of_users = texts_of_new_users(
+    of_users[new] = texts_of_new_users(
       run.workdir, run.config, run.prepared, run.texts,
       liked=[one.item[one.rating >= prepared.positive_threshold] for one in rows],
       disliked=[one.item[one.rating <= prepared.negative_threshold] for one in rows],
@@ -111,8 +121,6 @@ def _grown_texts(run: Run, prepared: Prepared) -> Texts:
   of_items = np.zeros((now.num_items - former.num_items, width), np.float32)
   return dataclasses.replace(
     run.texts,
-    vectors=np.concatenate(
-      [vectors[: former.num_users], of_users, vectors[former.num_users :], of_items]
-    ),
+    vectors=np.concatenate([of_users, vectors[former.num_users :], of_items]),
     num_users=now.num_users,
   )

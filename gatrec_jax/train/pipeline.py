@@ -19,6 +19,7 @@ from gatrec_jax.evaluate.top_items import top_items_by
 from gatrec_jax.evaluate.user_values import write_user_values
 from gatrec_jax.models.method import Inputs, Method
 from gatrec_jax.models.registry import is_learned
+from gatrec_jax.train.cold_start import cold_evaluations
 from gatrec_jax.train.loop import Progress, fit, learn
 from gatrec_jax.train.serving import (
   Run,
@@ -78,6 +79,7 @@ def train_and_evaluate(
     runs.reset_peak_memory()
     run, progress = train(config, folder, say=say)
     evaluations, items, scores = evaluate_run(run)
+    evaluations |= cold_evaluations(run)
     interactions = run.prepared.interactions
     write_user_values(
       folder / USER_VALUES, interactions.user_ids, evaluations, truth=truth_digest(run.prepared)

@@ -123,7 +123,7 @@ def test_an_absent_reference_is_refused():
 
 def test_json_has_everything_by_model_and_protocol():
   base = np.random.default_rng(3).random(40)
-  tree = comparison_json(compared(base=base, up=base + 0.1), {"up": {"train_seconds": 2.0}})
+  tree = comparison_json([compared(base=base, up=base + 0.1)], {"up": {"train_seconds": 2.0}})
   up = tree["models"]["up"]
   assert up["full"]["m@1"]["against_reference"]["verdict"] == "ahead"
   assert set(up["full"]["m@1"]) == {"mean", "lo", "hi", "n", "against_reference"}

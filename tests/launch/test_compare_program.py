@@ -42,6 +42,18 @@ def test_the_same_command_trains_nothing_again(place, done):
   assert again.stdout.count("finished before, kept") == 4 and "fitted in" not in again.stdout
 
 
+def test_a_split_by_whole_users_has_a_table_for_each_number_of_given_ratings(tmp_path):
+  done = launch(
+    "compare", "--models=popularity,ease,bpr_mf:width=8:epochs=1:evaluate_every=1", *SMALL,
+    "--split=cold_users", "--json_out=c.json", cwd=tmp_path, check=0,
+  )  # fmt: skip
+  models = json.loads((tmp_path / "c.json").read_text())["models"]
+  assert models["ease"]["given_5"]["ndcg@10"]["against_reference"]["verdict"] == "ahead"
+  assert "given_5" in models["popularity"] and "full" in models["bpr_mf"]
+  assert "given_5" not in models["bpr_mf"]  # it can only by training again
+  assert "given 10: users without training ratings" in " ".join(done.stdout.split())
+
+
 def test_finished_runs_are_compared_and_other_splits_refused(place, done):
   folders = ["c/random-0/ease-0", "c/random-0/popularity-0"]
   both = launch("compare", f"--runs={','.join(folders)}", *SMALL, cwd=place, check=0)
