@@ -111,6 +111,8 @@ class ModelConfig(ModelSettings):
     unrated_l2: items without training ratings get the scores that a ridge regression with this
       penalty predicts from texts, genres, tags, people and years (gatrec_jax/models/unrated.py);
       0 = those of the network.
+    unrated_shift: added to these, in standard deviations of the user's scores: higher shows more
+      unrated items.
     edge_chunk: edges handled at once by the attention; 0 = chosen for the device.
   """
 
@@ -145,6 +147,7 @@ class ModelConfig(ModelSettings):
   linear_l2: float = 300.0
   linear_rated_l2: float = 600.0
   unrated_l2: float = 0.0
+  unrated_shift: float = -0.25
   edge_chunk: int = 0
 
   @property
@@ -283,7 +286,7 @@ _RANGES: Mapping[str, tuple[float | None, float | None]] = {
   "patience": (1, None), "bootstrap": (0, None), "evaluate_memory_mb": (1, None),
   "temperature": (1e-3, None), "user_power": (0, 1), "linear_weight": (0, None),
   "linear_l2": (1e-6, None), "linear_rated_l2": (1e-6, None),
-  "unrated_l2": (0.0, None),
+  "unrated_l2": (0.0, None), "unrated_shift": (-10, 10),
   "edge_chunk": (0, None), "seed": (0, 2**32 - 1), "split_seed": (0, 2**32 - 1),
   "valid_seed": (0, 2**32 - 1),
 }  # fmt: skip

@@ -141,7 +141,9 @@ class GatMethod:
     own, settings, unrated = inputs.own, self.settings, None
     if not is_off(settings.unrated_l2):
       text = inputs.text[self.num_users :]
-      unrated = make_unrated(text, inputs.attributes, own.rated, settings.unrated_l2)
+      unrated = make_unrated(
+        text, inputs.attributes, own.rated, l2=settings.unrated_l2, shift=settings.unrated_shift
+      )
     return Channels(vectors, own.linear, jnp.float32(settings.linear_weight), own.rated, unrated)
 
   @property

@@ -19,19 +19,23 @@ class Unrated(NamedTuple):
     rated: [I] bool, items with a training rating.
     features: [I, F] float32, text and attributes less their mean over the rated items.
     solve: [F, F] float32, (CᵀC + l2)⁻¹ of the rated items' features C.
+    shift: [] float32, in standard deviations of a user's scores.
   """
 
   rated: Array
   features: Array
   solve: Array
+  shift: Array
 
 
-def make_unrated(text: Array, attributes: Array, rated: Array, l2: Array | float) -> Unrated:
+def make_unrated(
+  text: Array, attributes: Array, rated: Array, *, l2: float, shift: float = 0.0
+) -> Unrated:
   """What a ridge regression on items needs, whatever is to be predicted; traceable.
 
   Args:
     text: [I, D] float32; a row of 0 is an item without text. attributes: [I, A] float32.
-    rated: [I] bool. l2: penalty.
+    rated: [I] bool. l2: penalty. shift: of the predictions, in standard deviations.
   """
   length = jnp.linalg.norm(text, axis=1, keepdims=True)
   text = text / jnp.where(length > 0, length, 1.0)
@@ -40,7 +44,7 @@ def make_unrated(text: Array, attributes: Array, rated: Array, l2: Array | float
   features = features - jnp.sum(count * features, axis=0) / jnp.maximum(count.sum(), 1)
   known = count * features
   gram = exact_matmul(known.T, known) + l2 * jnp.eye(features.shape[1])
-  return Unrated(rated, features, inverse(gram))
+  return Unrated(rated, features, inverse(gram), jnp.float32(shift))
 
 
 def fill_unrated(scores: Array, unrated: Unrated) -> Array:
@@ -49,7 +53,7 @@ def fill_unrated(scores: Array, unrated: Unrated) -> Array:
   A user's scores of the rated items are regressed on their features (ridge; the map from attributes
   to a collaborative model's outcome of Gantner et al. 2010, with scores in the place of factors).
   Predictions are brought to the spread that her scores of the rated items have, since a regression
-  shrinks: an unrated item stands where its features put it among the rated ones.
+  shrinks: an unrated item stands where its features put it among the rated ones, moved by `shift`.
   """
   count = unrated.rated.astype(jnp.float32)
   total = jnp.maximum(count.sum(), 1)
@@ -61,5 +65,5 @@ def fill_unrated(scores: Array, unrated: Unrated) -> Array:
     jnp.sqrt(jnp.sum(count * values**2, axis=1, keepdims=True) / total)
     for values in (centred, predicted)
   )
-  stretched = predicted * spread / jnp.where(shrunk > 0, shrunk, 1.0)
-  return jnp.where(unrated.rated, scores, mean + stretched)
+  stretched = predicted / jnp.where(shrunk > 0, shrunk, 1.0)
+  return jnp.where(unrated.rated, scores, mean + spread * (stretched + unrated.shift))

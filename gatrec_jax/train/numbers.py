@@ -30,7 +30,7 @@ TRAINING_NUMBERS = (
 # Read in scoring too: parameters would then no longer say alone what is recommended.
 _SCORED_WITH = (
   "attention_slope", "activation_slope", "linear_weight", "linear_l2", "linear_rated_l2",
-  "unrated_l2",
+  "unrated_l2", "unrated_shift",
 )  # fmt: skip
 # What stands in the static settings for a number that was taken out.
 _TAKEN = 1

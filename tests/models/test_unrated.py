@@ -18,7 +18,7 @@ def parts(seed=0):
 
 def test_a_ridge_regression_by_hand():
   scores, text, attributes = parts()
-  unrated = jax.jit(make_unrated)(text, attributes, RATED, 0.7)
+  unrated = make_unrated(text, attributes, RATED, l2=0.7, shift=-0.5)
   got = np.asarray(jax.jit(fill_unrated)(scores, unrated))
   np.testing.assert_array_equal(got[:, :6], scores[:, :6])
   unit = text / np.linalg.norm(text, axis=1, keepdims=True)
@@ -30,13 +30,14 @@ def test_a_ridge_regression_by_hand():
     weights = np.linalg.solve(known.T @ known + 0.7 * np.eye(5), known.T @ centred)
     stretch = centred.std() / np.sqrt(np.mean((known @ weights) ** 2))
     np.testing.assert_allclose(
-      want[6:], row[:6].mean() + stretch * features[6:] @ weights, rtol=1e-4, atol=1e-4
+      want[6:], row[:6].mean() + stretch * features[6:] @ weights - 0.5 * centred.std(),
+      rtol=1e-4, atol=1e-4,
     )
 
 
 def test_what_the_unrated_items_scored_before_has_no_part():
   scores, text, attributes = parts()
-  unrated = make_unrated(text, attributes, RATED, 1.0)
+  unrated = make_unrated(text, attributes, RATED, l2=1.0)
   other = scores.copy()
   other[:, 6:] = 99
   np.testing.assert_array_equal(fill_unrated(scores, unrated), fill_unrated(other, unrated))
@@ -45,7 +46,7 @@ def test_what_the_unrated_items_scored_before_has_no_part():
 def test_an_item_like_a_liked_one_comes_before_one_like_a_disliked_one():
   text = jnp.eye(4)[jnp.array([0, 1, 2, 3, 0, 1])]
   rated = jnp.array([True] * 4 + [False] * 2)
-  unrated = make_unrated(text, jnp.zeros((6, 0)), rated, 0.1)
+  unrated = make_unrated(text, jnp.zeros((6, 0)), rated, l2=0.1)
   got = fill_unrated(jnp.array([[3.0, -3.0, 0.1, -0.1, 0.0, 0.0]]), unrated)[0]
   assert got[4] > got[2] and got[5] < got[3]
 
@@ -56,11 +57,12 @@ def test_degenerate_cases_are_finite():
   # A user whose scores have no spread, texts that are all missing, all items rated, none rated.
   flat = scores.copy()
   flat[1] = 2.0
-  got = np.asarray(fill_unrated(flat, make_unrated(text, none, RATED, 1.0)))
+  got = np.asarray(fill_unrated(flat, make_unrated(text, none, RATED, l2=1.0)))
   np.testing.assert_allclose(got[1], 2.0, rtol=1e-6)
-  got = np.asarray(fill_unrated(scores, make_unrated(jnp.zeros((8, 1)), none, RATED, 1.0)))
+  got = np.asarray(fill_unrated(scores, make_unrated(jnp.zeros((8, 1)), none, RATED, l2=1.0)))
   np.testing.assert_allclose(got[:, 6:], scores[:, :6].mean(axis=1, keepdims=True) + [[0, 0]],
                              atol=1e-6)  # fmt: skip
-  every = make_unrated(text, none, np.ones(8, bool), 1.0)
+  every = make_unrated(text, none, np.ones(8, bool), l2=1.0)
   np.testing.assert_array_equal(fill_unrated(scores, every), scores)
-  assert np.isfinite(fill_unrated(scores, make_unrated(text, none, np.zeros(8, bool), 1.0))).all()
+  nothing = make_unrated(text, none, np.zeros(8, bool), l2=1.0)
+  assert np.isfinite(fill_unrated(scores, nothing)).all()
