@@ -93,6 +93,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "top_n": ("integer", 10, "length of the lists"),
   "new_ratings": ("string", None, "CSV, TSV, Parquet or JSONL of ratings that came after training, "
                   "of known or new users and items, in the columns of the run's own table"),
+  "new_items": ("string", None, "table of items that came after training, in the form of "
+                "--item_metadata: their texts speak for them until they have ratings"),
   "exclude_seen": ("boolean", True, "leave out what the user is known to have rated"),
   "out": ("string", None, "file for the lists: .parquet, .csv or .jsonl"),
   "export_embeddings": ("string", None, "folder for users.npy, items.npy and their ids"),

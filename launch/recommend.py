@@ -3,6 +3,7 @@
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --users=1,2 --top_n=5
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --liked=50,172,181
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_ratings=today.csv
+  python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_items=arrivals.jsonl
 
 Without --workdir, --dataset, --fold, --preset and --seed name the run folder as in launch.train.
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
   "top_n", "exclude_seen", "out", "export_embeddings", "new_ratings",
+  "new_items",
 )  # fmt: skip
 
 
@@ -32,8 +34,8 @@ def main() -> None:
   flags = common.FLAGS
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
   common.require_agreement(run.config)
-  if flags["new_ratings"].value:
-    run = with_ratings_from(run, flags["new_ratings"].value)
+  if flags["new_ratings"].value or flags["new_items"].value:
+    run = with_what_is_new(run)
   settings = dict(top_n=flags["top_n"].value, exclude_seen=flags["exclude_seen"].value)
   if flags["export_embeddings"].value:
     _ = run.item_vectors  # raises, before anything is written, where the model has none
@@ -60,19 +62,28 @@ def main() -> None:
     print(f"vectors written to {flags['export_embeddings'].value}")
 
 
-def with_ratings_from(run: Run, path: str) -> Run:
-  """The run with the ratings of a file, in columns called as those of the run's own table."""
-  from gatrec_jax.data.tables import Columns, load_interactions
+def with_what_is_new(run: Run) -> Run:
+  """The run with the ratings of --new_ratings, in columns called as those of the run's own table,
+  and the items of --new_items."""
+  from gatrec_jax.data.interactions import no_interactions
+  from gatrec_jax.data.tables import Columns, load_interactions, load_item_metadata
   from gatrec_jax.train.new_ratings import with_new_ratings
 
-  data = run.config.data
-  columns = Columns(data.user_column, data.item_column, data.rating_column, data.time_column)
-  added, notes = load_interactions(path, columns=columns)
-  grown = with_new_ratings(run, added)
+  data, notes = run.config.data, {}
+  fields, added = {}, no_interactions()
+  if path := common.FLAGS["new_items"].value:
+    fields, notes = load_item_metadata(path, max_bad_share=data.max_bad_share)
+  if path := common.FLAGS["new_ratings"].value:
+    columns = Columns(data.user_column, data.item_column, data.rating_column, data.time_column)
+    added, more = load_interactions(path, columns=columns)
+    notes = notes | more
+  grown = with_new_ratings(run, added, fields)
   former, now = run.prepared.interactions, grown.prepared.interactions
   counts = {"new ratings": len(added), "new users": now.num_users - former.num_users,
-            "new items": now.num_items - former.num_items, **notes}  # fmt: skip
-  common.say(", ".join(f"{name} {count}" for name, count in counts.items()))
+            "new items": now.num_items - former.num_items}  # fmt: skip
+  if known := len(fields.keys() & set(former.item_ids)):
+    counts["of --new_items known to the run and kept as they were"] = known
+  common.say(", ".join(f"{name} {count}" for name, count in (counts | notes).items()))
   return grown
 
 

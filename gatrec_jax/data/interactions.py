@@ -137,6 +137,12 @@ def build_interactions(
   return interactions.take(kept), {"duplicate ratings dropped": len(interactions) - len(kept)}
 
 
+def no_interactions() -> Interactions:
+  """No rows, of nobody."""
+  empty = np.zeros(0, np.int32)
+  return Interactions(empty, empty, empty.astype(np.float32), empty.astype(np.int64), (), ())
+
+
 def catalogue_order(ids: Iterable[int | str]) -> tuple[str, ...]:
   """Distinct `ids` as strings: numeric order where all are integers, else sorted as text."""
   distinct = {str(raw_id) for raw_id in ids}

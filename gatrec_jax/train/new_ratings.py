@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,19 +18,24 @@ from gatrec_jax.models.registry import is_learned, make_method
 from gatrec_jax.train.serving import Run, assemble_run, method_inputs
 from gatrec_jax.train.stages import Prepared
 from gatrec_jax.train.state import fit_whole
-from gatrec_jax.train.texts import Texts, texts_of_new_users
+from gatrec_jax.train.texts import Texts, texts_of_new_items, texts_of_new_users
+
+_NO_FIELDS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
-def with_new_ratings(run: Run, added: Interactions) -> Run:
+def with_new_ratings(
+  run: Run, added: Interactions, item_fields: Mapping[str, Mapping[str, Any]] = _NO_FIELDS
+) -> Run:
   """The run as if `added` had been among its training ratings, its learned parameters as they are.
 
   The graph, the linear channel and models in closed form are made anew from all ratings. The own
   vector of a user or item that had no training rating is the mean of the known ones (of
   `node_features=table` its text), so what is known of it comes from its neighbours. The text of
-  such a user is built from the added ratings; a new item has none. A rating of a pair that is known
-  already takes its place, wherever it was.
+  such a user is built from the added ratings, that of a new item from its fields. A rating of a
+  pair that is known already takes its place, wherever it was.
 
-  Args: run. added: ratings, with ids of their own vocabularies.
+  Args: run. added: ratings, with ids of their own vocabularies; there may be none. item_fields: by
+    item id, what is known of new items, with ratings or without (title, genres, …).
   Returns: a run in memory; its folder is not touched.
   Raises: InputError: a model that can do so only by training again.
   """
@@ -38,7 +45,7 @@ def with_new_ratings(run: Run, added: Interactions) -> Run:
       f"{run.workdir}: {method.settings.kind} cannot take new ratings without training again"
     )
   former = run.prepared.interactions
-  prepared = _joined(run.prepared, added)
+  prepared = _joined(run.prepared, added, item_fields)
   now = prepared.interactions
   texts = _grown_texts(run, prepared)
   method = make_method(run.config.model, num_users=now.num_users, num_items=now.num_items)
@@ -61,11 +68,13 @@ def takes_new_ratings(method: Method) -> bool:
   return not is_learned(method) or hasattr(method, "grown")
 
 
-def _joined(prepared: Prepared, added: Interactions) -> Prepared:
+def _joined(
+  prepared: Prepared, added: Interactions, item_fields: Mapping[str, Mapping[str, Any]]
+) -> Prepared:
   """With the added rows in the training part, new ids behind the old ones."""
   former = prepared.interactions
   user_ids = _longer(former.user_ids, added.user_ids)
-  item_ids = _longer(former.item_ids, added.item_ids)
+  item_ids = _longer(former.item_ids, (*added.item_ids, *item_fields))
   new = dataclasses.replace(
     added, user=_places(added.user_ids, user_ids)[added.user],
     item=_places(added.item_ids, item_ids)[added.item], user_ids=user_ids, item_ids=item_ids,
@@ -83,7 +92,8 @@ def _joined(prepared: Prepared, added: Interactions) -> Prepared:
     valid=prepared.split.valid[~replaced[prepared.split.valid]],
     test=prepared.split.test[~replaced[prepared.split.test]],
   )
-  fields = list(prepared.item_fields) + [{}] * (len(item_ids) - former.num_items)
+  fields = list(prepared.item_fields)
+  fields += [item_fields.get(item_id, {}) for item_id in item_ids[former.num_items :]]
   return dataclasses.replace(
     prepared, interactions=dataclasses.replace(old, **columns), split=split, item_fields=fields
   )
@@ -91,7 +101,7 @@ def _joined(prepared: Prepared, added: Interactions) -> Prepared:
 
 def _longer(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
   there = set(known)
-  return (*known, *(raw_id for raw_id in more if raw_id not in there))
+  return (*known, *dict.fromkeys(raw_id for raw_id in more if raw_id not in there))
 
 
 def _places(ids: Sequence[str], vocabulary: Sequence[str]) -> np.ndarray:
@@ -118,7 +128,10 @@ def _grown_texts(run: Run, prepared: Prepared) -> Texts:
       liked=[one.item[one.rating >= prepared.positive_threshold] for one in rows],
       disliked=[one.item[one.rating <= prepared.negative_threshold] for one in rows],
     )  # fmt: skip
-  of_items = np.zeros((now.num_items - former.num_items, width), np.float32)
+  of_items = texts_of_new_items(
+    run.workdir, run.config, run.texts, known=run.prepared.item_fields,
+    new=prepared.item_fields[former.num_items :],
+  )  # fmt: skip
   return dataclasses.replace(
     run.texts,
     vectors=np.concatenate([of_users, vectors[former.num_users :], of_items]),

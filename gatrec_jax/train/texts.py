@@ -219,6 +219,13 @@ def texts_of_new_users(
     ],
     style=config.text.profile_style,
   )
+  return _encoded(workdir, config, texts, bodies)
+
+
+def _encoded(
+  workdir: pathlib.Path, config: Config, texts: Texts, bodies: Sequence[str | None]
+) -> np.ndarray:
+  """[n, D] by the encoder that the run's texts went through."""
   if texts.facts["kind"] == "lexical":
     folder = workdir / "embeddings" / "lexical"
     encoder = lexical_text_encoder(load_lexical(folder), where=str(folder))
@@ -233,6 +240,22 @@ def texts_of_new_users(
     bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", progress=False
   )
   return vectors
+
+
+def texts_of_new_items(
+  workdir: pathlib.Path, config: Config, texts: Texts, *, known: Sequence[Mapping[str, Any]],
+  new: Sequence[Mapping[str, Any]],
+) -> np.ndarray:  # fmt: skip
+  """[n, D] float32 vectors of the texts built for new items; 0 where none can be.
+
+  Args: known, new: fields of the catalogue's items and of the new ones.
+  Raises: InputError as `texts_of_new_users`.
+  """
+  if not texts.is_text:
+    return np.zeros((len(new), texts.vectors.shape[1]), np.float32)
+  profiles = builder.build_item_profiles([*known, *new])[len(known) :]
+  bodies = builder.item_texts(profiles, style=config.text.profile_style)
+  return _encoded(workdir, config, texts, bodies)
 
 
 def _open(config: Config, source: EncoderSource) -> TextEncoder:

@@ -7,7 +7,7 @@ import pytest
 from rerank_table import write_table
 
 from gatrec_jax.config import with_fields
-from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.interactions import Interactions, no_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.registry import make_method
 from gatrec_jax.presets import get_preset
@@ -131,3 +131,25 @@ def texts_stand_where_they_belong(run):
   np.testing.assert_array_equal(text[61:101], run.texts.vectors[60:])
   assert text[60].any() and not text[101].any()
   assert np.isfinite(serving.score(grown, ["new"])).all()
+
+
+def test_new_items_are_known_by_their_fields(folder):
+  run = trained("best", folder, **QUICK, **TEXTS)
+  train = run.prepared.train
+  some = int(np.bincount(train.item).argmax())
+  twin = dict(run.prepared.item_fields[some])
+  fields = {"new-1": twin, "new-2": {}, train.item_ids[0]: {"title": "not this"}}
+  told = with_new_ratings(run, no_interactions(), fields)
+  now = told.prepared.interactions
+  assert now.item_ids == (*train.item_ids, "new-1", "new-2")
+  assert told.prepared.item_fields[0] == run.prepared.item_fields[0]
+  np.testing.assert_allclose(
+    told.texts.item_vectors[-2], run.texts.item_vectors[some], atol=2e-2
+  )  # the same text; its key words are chosen among one item more
+  assert not told.texts.item_vectors[-1].any()
+  before, after = serving.score(run, ["1"])[0], serving.score(told, ["1"])[0]
+  np.testing.assert_allclose(after[: len(before)], before, atol=1e-4)
+  # Text alone: the twin of an item correlates with it over the users, an unknown one says nothing.
+  every = serving.score(told, list(now.user_ids))
+  both = np.corrcoef(every[:, some], every[:, -2])[0, 1]
+  assert both > 0.3, both
