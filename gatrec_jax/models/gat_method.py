@@ -36,6 +36,8 @@ class Own(NamedTuple):
     targets: of the softmax; None for the pairwise loss.
     rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
       judged by their text, not pushed away.
+    known: [U] bool, users with a training rating.
+    likes: [I] float32, training positives of each item, the score of all other users.
     linear: tables of the linear channel; None without one. Like the graph it follows from the
       training ratings alone, so it is made here and is no parameter.
   """
@@ -43,6 +45,8 @@ class Own(NamedTuple):
   graph: jraph.GraphsTuple
   targets: Targets | None
   rated: Array
+  known: Array
+  likes: Array
   linear: ease_rated.Tables | None
 
 
@@ -50,7 +54,7 @@ class Channels(NamedTuple):
   """Attributes:
     vectors: ([U, D], [I, D]).
     linear: of the linear channel; None without one. weight: [] of it.
-    rated: [I] bool, items with a training rating.
+    rated, known, likes: as in `Own`.
     unrated: what fills in the scores of the others; None where the network's stay.
   """
 
@@ -58,6 +62,8 @@ class Channels(NamedTuple):
   linear: ease_rated.Tables | None
   weight: Array
   rated: Array
+  known: Array
+  likes: Array
   unrated: Unrated | None
 
 
@@ -95,7 +101,9 @@ class GatMethod:
       rated = method.own_inputs(train, feedback)
       linear = (jax.jit(method.fit_rated)(rated), rated)
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
-    return Own(graph, targets, rated_items, linear)
+    known = np.bincount(train.user, minlength=self.num_users) > 0
+    likes = np.bincount(train.item[feedback.liked], minlength=self.num_items).astype(np.float32)
+    return Own(graph, targets, rated_items, known, likes, linear)
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
@@ -144,7 +152,8 @@ class GatMethod:
       unrated = make_unrated(
         text, inputs.attributes, own.rated, l2=settings.unrated_l2, shift=settings.unrated_shift
       )
-    return Channels(vectors, own.linear, jnp.float32(settings.linear_weight), own.rated, unrated)
+    weight = jnp.float32(settings.linear_weight)
+    return Channels(vectors, own.linear, weight, own.rated, own.known, own.likes, unrated)
 
   @property
   def score(self) -> Callable[[Any, Array], Array]:
@@ -192,7 +201,8 @@ class GatMethod:
     of_linear = None
     if (linear := self._linear) is not None:
       of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
-    return _together(tables, _products(new, tables.vectors[1]), of_linear)
+    known = jnp.ones(len(new), bool)
+    return _together(tables, _products(new, tables.vectors[1]), of_linear, known)
 
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
@@ -231,18 +241,20 @@ class GatMethod:
 
 
 def channel_scores(tables: Channels, users: Array) -> Array:
-  """[B, I] float32 for `users` [B] int32."""
+  """[B, I] float32 for `users` [B] int32; of one without training ratings, popularity."""
   linear = None
   if tables.linear is not None:
     linear = ease_rated.EaseRatedMethod.score(tables.linear, users)
-  return _together(tables, dot_product_scores(tables.vectors, users), linear)
+  known = tables.known[users]
+  return _together(tables, dot_product_scores(tables.vectors, users), linear, known)
 
 
-def _together(tables: Channels, graph: Array, linear: Array | None) -> Array:
-  """[B, I] from the channels' scores of all items."""
+def _together(tables: Channels, graph: Array, linear: Array | None, known: Array) -> Array:
+  """[B, I] from the channels' scores of all items. Args: known: [B] bool, users with ratings."""
   scores = graph
   if linear is not None:
     scores = add_channels(graph, linear, weight=tables.weight, rated=tables.rated)
+  scores = jnp.where(known[:, None], scores, tables.likes)
   return scores if tables.unrated is None else fill_unrated(scores, tables.unrated)
 
 
