@@ -111,8 +111,8 @@ class ModelConfig(ModelSettings):
     unrated_l2: items without training ratings get the scores that a ridge regression with this
       penalty predicts from texts, genres, tags, people and years (gatrec_jax/models/unrated.py);
       0 = those of the network.
-    unrated_shift: added to these, in standard deviations of the user's scores: higher shows more
-      unrated items.
+    unrated_shift: added to these, in standard deviations of the user's scores, but not for items
+      that are new: nobody having rated an item that could be rated speaks against it.
     edge_chunk: edges handled at once by the attention; 0 = chosen for the device.
   """
 
@@ -147,7 +147,7 @@ class ModelConfig(ModelSettings):
   linear_l2: float = 300.0
   linear_rated_l2: float = 600.0
   unrated_l2: float = 0.0
-  unrated_shift: float = -0.25
+  unrated_shift: float = -1.0
   edge_chunk: int = 0
 
   @property

@@ -150,8 +150,9 @@ class GatMethod:
     if not is_off(settings.unrated_l2):
       text = inputs.text[self.num_users :]
       unrated = make_unrated(
-        text, inputs.attributes, own.rated, l2=settings.unrated_l2, shift=settings.unrated_shift
-      )
+        text, inputs.attributes, own.rated, l2=settings.unrated_l2,
+        shift=jnp.where(inputs.new, 0.0, settings.unrated_shift),
+      )  # fmt: skip
     weight = jnp.float32(settings.linear_weight)
     return Channels(vectors, own.linear, weight, own.rated, own.known, own.likes, unrated)
 

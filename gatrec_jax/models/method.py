@@ -33,6 +33,7 @@ class Inputs(NamedTuple):
     sampler: of negatives; None for methods that draw none.
     text: [U + I, D] float32 text vectors, users first; D = 1 and all 0 where none are read.
     attributes: [I, A] float32, of the items (`profiles.attributes`); A may be 0.
+    new: [I] bool, items that nobody could rate yet, unlike those that nobody has rated.
     own: what the method adds to them: a graph, buckets, …
   """
 
@@ -43,6 +44,7 @@ class Inputs(NamedTuple):
   sampler: NegativeSampler | None
   text: Array
   attributes: Array
+  new: Array
   own: Any
 
 
@@ -148,6 +150,7 @@ def make_inputs(
   positive_threshold: float,
   negative_threshold: float,
   attributes: np.ndarray | None = None,
+  new: np.ndarray | None = None,
 ) -> Inputs:
   """Puts on device what a method needs. The order of the rows of `train` has no effect.
 
@@ -157,7 +160,7 @@ def make_inputs(
     sampler: of negatives, None for methods that draw none.
     positive_threshold: ratings at or above it are positives.
     negative_threshold: ratings at or below it are dislikes.
-    attributes: [I, A] float32; None for none.
+    attributes: [I, A] float32; None for none. new: [I] bool; None for none.
   Raises:
     InputError: no positive among the training rows.
   """
@@ -179,6 +182,7 @@ def make_inputs(
     sampler=sampler,
     text=np.asarray(text, np.float32),
     attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,
+    new=np.zeros(train.num_items, bool) if new is None else new,
     own=method.own_inputs(train, feedback),
   )
   return jax.tree.map(jnp.asarray, inputs)

@@ -19,7 +19,7 @@ class Unrated(NamedTuple):
     rated: [I] bool, items with a training rating.
     features: [I, F] float32, text and attributes less their mean over the rated items.
     solve: [F, F] float32, (CᵀC + l2)⁻¹ of the rated items' features C.
-    shift: [] float32, in standard deviations of a user's scores.
+    shift: [I] float32, in standard deviations of a user's scores.
   """
 
   rated: Array
@@ -29,13 +29,14 @@ class Unrated(NamedTuple):
 
 
 def make_unrated(
-  text: Array, attributes: Array, rated: Array, *, l2: float, shift: float = 0.0
+  text: Array, attributes: Array, rated: Array, *, l2: float, shift: Array | float = 0.0
 ) -> Unrated:
   """What a ridge regression on items needs, whatever is to be predicted; traceable.
 
   Args:
     text: [I, D] float32; a row of 0 is an item without text. attributes: [I, A] float32.
-    rated: [I] bool. l2: penalty. shift: of the predictions, in standard deviations.
+    rated: [I] bool. l2: penalty. shift: [I] or one, of the predictions, in
+      standard deviations.
   """
   length = jnp.linalg.norm(text, axis=1, keepdims=True)
   text = text / jnp.where(length > 0, length, 1.0)
@@ -44,7 +45,8 @@ def make_unrated(
   features = features - jnp.sum(count * features, axis=0) / jnp.maximum(count.sum(), 1)
   known = count * features
   gram = exact_matmul(known.T, known) + l2 * jnp.eye(features.shape[1])
-  return Unrated(rated, features, inverse(gram), jnp.float32(shift))
+  shift = jnp.broadcast_to(jnp.asarray(shift, jnp.float32), rated.shape)
+  return Unrated(rated, features, inverse(gram), shift)
 
 
 def fill_unrated(scores: Array, unrated: Unrated) -> Array:

@@ -95,8 +95,9 @@ def _joined(
   fields = list(prepared.item_fields)
   fields += [item_fields.get(item_id, {}) for item_id in item_ids[former.num_items :]]
   return dataclasses.replace(
-    prepared, interactions=dataclasses.replace(old, **columns), split=split, item_fields=fields
-  )
+    prepared, interactions=dataclasses.replace(old, **columns), split=split, item_fields=fields,
+    num_later=prepared.num_later + len(item_ids) - former.num_items,
+  )  # fmt: skip
 
 
 def _longer(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:

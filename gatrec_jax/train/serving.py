@@ -129,7 +129,17 @@ def method_inputs(method: Method, config: Config, prepared: Prepared, texts: Tex
     positive_threshold=prepared.positive_threshold,
     negative_threshold=prepared.negative_threshold,
     attributes=item_attributes(prepared.item_fields) if method.settings.reads_attributes else None,
+    new=_new_items(config, prepared),
   )
+
+
+def _new_items(config: Config, prepared: Prepared) -> np.ndarray:
+  """[I] bool: what came after training; of a split by whole items those that it holds out."""
+  num_items = prepared.interactions.num_items
+  new = np.arange(num_items) >= num_items - prepared.num_later
+  if config.data.split == "cold_items":
+    new |= np.bincount(prepared.train.item, minlength=num_items) == 0
+  return new
 
 
 def load_run(workdir: str | os.PathLike[str]) -> Run:

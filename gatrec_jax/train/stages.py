@@ -35,6 +35,7 @@ class Prepared:
     positive_threshold, negative_threshold: as configured, or 1 and 0 for implicit feedback, or
       what the protocol says.
     facts: counts for the user, as kept in the manifest.
+    num_later: how many items, the last ones of the catalogue, came after training.
   """
 
   interactions: Interactions
@@ -43,6 +44,7 @@ class Prepared:
   positive_threshold: float
   negative_threshold: float
   facts: Mapping[str, Any]
+  num_later: int = 0
 
   @property
   def train(self) -> Interactions:
