@@ -5,6 +5,7 @@ from gatrec_jax.data.catalogue import load_dataset
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.splits import Split, split_interactions
+from gatrec_jax.data.tables import load_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.comparison import compare_systems
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
@@ -37,8 +38,9 @@ __all__ = [
   "Inputs", "Interactions", "Method", "NegativeSampler", "Recommendations", "Run", "Split",
   "TrainState", "attention_v1", "attention_v2", "bipartite_graph", "bpr_loss", "compare_systems",
   "cosine_distance", "draw_negatives", "evaluate_run", "export_embeddings", "full_ranking",
-  "get_preset", "hybrid_loss", "init_state", "judged_ranking", "load_dataset", "load_run",
-  "make_inputs", "make_method", "make_sampler", "recommend", "recommend_to_new_user",
-  "run_epochs", "score", "segment_softmax", "split_interactions", "sweep", "sweep_settings",
-  "top_items", "train_and_evaluate", "train_epochs", "with_fields", "with_new_ratings",
+  "get_preset", "hybrid_loss", "init_state", "judged_ranking", "load_dataset",
+  "load_interactions", "load_run", "make_inputs", "make_method", "make_sampler", "recommend",
+  "recommend_to_new_user", "run_epochs", "score", "segment_softmax", "split_interactions",
+  "sweep", "sweep_settings", "top_items", "train_and_evaluate", "train_epochs", "with_fields",
+  "with_new_ratings",
 ]  # fmt: skip

@@ -53,6 +53,9 @@ def main() -> None:
   facts, comparisons = facts_by_system(finished), []
   reference = _reference_among(facts)
   for values in values_by_protocol(finished, flags["protocol"].value):
+    if missing := [system for system in facts if system not in values]:
+      name = next(iter(values.values()))[0].protocol
+      common.say(f"{name}: without {', '.join(missing)}, which can only by training again")
     comparisons.append(compare_systems(
       values, reference=reference if reference in values else next(iter(values)), metrics=metrics,
       num_resamples=max(flags["bootstrap"].value or 10_000, 1),

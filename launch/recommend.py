@@ -82,7 +82,7 @@ def with_what_is_new(run: Run) -> Run:
   counts = {"new ratings": len(added), "new users": now.num_users - former.num_users,
             "new items": now.num_items - former.num_items}  # fmt: skip
   if known := len(fields.keys() & set(former.item_ids)):
-    counts["of --new_items known to the run and kept as they were"] = known
+    counts["known items left as they were"] = known
   common.say(", ".join(f"{name} {count}" for name, count in (counts | notes).items()))
   return grown
 

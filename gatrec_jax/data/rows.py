@@ -51,7 +51,9 @@ class BadRows:
     where = f"{unit} {', '.join(self._first)}" + (" …" if self._count > len(self._first) else "")
     total = self._count + good
     text = f"{self._path}: {self._count} of {total} rows cannot be read: {where}"
-    if not good or self._count > self._max_share * total:
+    if not good:
+      raise InputError(f"{text}; no row is left")
+    if self._count > self._max_share * total:
       raise InputError(f"{text}; --max_bad_share={self._max_share} allows fewer")
     logger.warning("%s; they are skipped", text)
     return {"unreadable rows skipped": self._count}

@@ -84,6 +84,7 @@ def train_alike(
   Protocols by name know no refit: their validation part stays out.
 
   Returns: results.json, its `train_seconds` those of both trainings.
+  Raises: InputError where the folder holds a run that did not choose first.
   """
   if config.data.split in FIXED_BY_SPLIT:
     return _kept_or_trained(config, folder, say=say)
@@ -92,6 +93,11 @@ def train_alike(
     return _kept_or_trained(with_fields(config, {"valid_share": share}), folder, say=say)
   if config.train.select_on != "valid":
     return _kept_or_trained(with_fields(config, {"valid_share": 0.0}), folder, say=say)
+  if runs.has_checkpoints(folder) and not (folder / "choosing").is_dir():
+    raise InputError(
+      f"--workdir={folder}: holds a run that was trained without --refit; use another --workdir, "
+      "or delete this one"
+    )
   chosen = _kept_or_trained(config, folder / "choosing", say=say)
   train = config.train
   final = with_fields(config, {

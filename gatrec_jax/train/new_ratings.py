@@ -42,7 +42,8 @@ def with_new_ratings(
   method = run.method
   if not takes_new_ratings(method):
     raise InputError(
-      f"{run.workdir}: {method.settings.kind} cannot take new ratings without training again"
+      f"{run.workdir}: {method.settings.kind} cannot take new ratings or items without training "
+      "again; the GAT's presets and the models in closed form can"
     )
   former = run.prepared.interactions
   prepared = _joined(run.prepared, added, item_fields)

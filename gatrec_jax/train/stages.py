@@ -85,7 +85,24 @@ def prepare(config: Config, workdir: pathlib.Path, *, say: Say) -> Prepared:
   )  # fmt: skip
   prepared = load_prepared(workdir)
   say("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
+  if data.split not in PROTOCOLS and (told := _meaning_of_ratings(prepared)):
+    say(told)
   return prepared
+
+
+def _meaning_of_ratings(prepared: Prepared) -> str:
+  """What the user should know where nearly all ratings count as likes; "" where they do not."""
+  rating = prepared.interactions.rating
+  if (rating == 1.0).all():
+    return "data: every rating is 1, or there is no rating column: implicit feedback, all are likes"
+  share = float((rating >= prepared.positive_threshold).mean())
+  if share < 0.95:
+    return ""
+  return (
+    f"warning: {share:.1%} of the ratings ({rating.min():g} to {rating.max():g}) reach "
+    f"positive_threshold {prepared.positive_threshold:g}; on another scale set "
+    "--positive_threshold and --negative_threshold"
+  )
 
 
 def prepared_in_memory(config: Config) -> Prepared:

@@ -85,3 +85,12 @@ def test_a_folder_that_is_not_finished_is_refused(done, tmp_path):
   runs.write_json(tmp_path / "config.json", runs.read_json(finished[0].folder / "config.json"))
   with pytest.raises(InputError, match="has no results.json; run launch.train"):
     grid.open_finished(tmp_path)
+
+
+def test_a_run_without_a_refit_is_no_place_for_one(tmp_path):
+  config = systems()["mf"]
+  grid.train_alike(config, tmp_path, refit=False, say=str)
+  lines = []
+  with pytest.raises(InputError, match="trained without --refit"):
+    grid.train_alike(config, tmp_path, refit=True, say=lines.append)
+  assert not lines  # said before anything was trained

@@ -240,8 +240,26 @@ def test_implicit_feedback_has_no_dislikes(tmp_path):
   config = quick_config(
     dataset=str(csv), node_features="ids", epochs=2, edge_features="", **ONE_LAYER
   )
-  run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", say=str)
+  lines = []
+  run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", say=lines.append)
   assert (run.prepared.positive_threshold, run.prepared.negative_threshold) == (1.0, 0.0)
+  assert any("implicit feedback" in line for line in lines)
+
+
+def test_a_scale_that_the_thresholds_do_not_fit_is_told(tmp_path):
+  csv = tmp_path / "hundred.csv"
+  csv.write_text("user_id,item_id,rating\n" + "".join(
+    f"u{u},i{(u * 7 + k) % 15},{10 + 7 * k}\n" for u in range(12) for k in range(6)
+  ))
+  config = with_fields(get_preset("popularity"), {"dataset": str(csv)})
+  lines = []
+  pipeline.train_and_evaluate(config, tmp_path / "run", say=lines.append)
+  (line,) = [line for line in lines if "warning" in line]
+  assert "100.0% of the ratings (10 to 45) reach positive_threshold 4" in line
+  lines.clear()
+  config = with_fields(config, {"positive_threshold": 40.0, "negative_threshold": 20.0})
+  pipeline.train_and_evaluate(config, tmp_path / "fitting", say=lines.append)
+  assert not [line for line in lines if "warning" in line]
 
 
 def test_non_finite_loss_names_the_step_and_keeps_the_good_checkpoint(tmp_path):
