@@ -31,7 +31,7 @@ def best() -> Config:
   all items, and EASE with two relations beside it; chosen on validation parts of ML-100K's u1.
 
   python -m launch.train --dataset=ml-100k --fold=u1 --refit: 2 CPU cores, 40 to 60 s (90 more to
-  embed by MiniLM), NDCG@10 .492 (.481 without --refit; seed 0); .4198 on u1–u5, where EASE has
+  embed by MiniLM), NDCG@10 .493 (.481 without --refit; seed 0); .4213 on u1–u5, where EASE has
   .3956. Items without ratings are ranked by their texts and attributes. BUILD_NOTES.md, "The
   recipe".
   """
