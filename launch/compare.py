@@ -55,7 +55,7 @@ def main() -> None:
   for values in values_by_protocol(finished, flags["protocol"].value):
     if missing := [system for system in facts if system not in values]:
       name = next(iter(values.values()))[0].protocol
-      common.say(f"{name}: without {', '.join(missing)}, which can only by training again")
+      common.say(f"{name}: without {', '.join(missing)}, which take ratings only by training again")
     comparisons.append(compare_systems(
       values, reference=reference if reference in values else next(iter(values)), metrics=metrics,
       num_resamples=max(flags["bootstrap"].value or 10_000, 1),

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
-  "top_n", "exclude_seen", "out", "export_embeddings", "new_ratings",
-  "new_items",
+  "top_n", "exclude_seen", "out", "export_embeddings", "new_ratings", "new_items",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 
 GENRES = ("Drama", "Comedy", "War", "Noir")
 
@@ -24,3 +25,12 @@ def write_table(folder, *, users=60, items=40):
       fields = {"item_id": item, "title": f"Film {item}", "genres": [genre], "overview": genre}
       out.write(json.dumps(fields) + "\n")
   return [f"Film {item}" for item in range(items)]
+
+
+def in_table_folder(tmp_path_factory):
+  """For fixtures: a folder with the table, in which the tests then run."""
+  folder = tmp_path_factory.mktemp("place")
+  write_table(folder)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    yield folder

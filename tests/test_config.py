@@ -12,9 +12,9 @@ from gatrec_jax.config import (
   from_json,
   parse_assignments,
   to_json,
-  validated,
   with_fields,
 )
+from gatrec_jax.config_checks import validated
 from gatrec_jax.errors import InputError
 from gatrec_jax.presets import PRESETS, get_preset
 

@@ -29,7 +29,7 @@ class Evaluation:
   """Metrics of one set of recommendation lists.
 
   Attributes:
-    protocol: "full" or "judged".
+    protocol: "full", "judged", "new_items" or "given_5".
     users: [n] int32, the evaluated users, ascending.
     per_user: by metric name ("ndcg@10"), [n] float32; NaN where the metric does not count a user.
     summary: by metric name, means over the counted users, and the metrics of all lists together

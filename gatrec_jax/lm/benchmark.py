@@ -67,47 +67,40 @@ def spread(values: Sequence[float]) -> dict[str, float]:
   return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-@contextmanager
-def compile_clock() -> Iterator[list[float]]:
-  """Adds up the time in which jax traces and compiles.
+@dataclasses.dataclass
+class Compiled:
+  """Attributes: seconds: of tracing and compiling. from_cache: programs that jax's persistent
+  cache held."""
 
-  Yields: a list that holds the seconds once the block has ended. Spans that lie within others
+  seconds: float = 0.0
+  from_cache: int = 0
+
+
+@contextmanager
+def compile_clock() -> Iterator[Compiled]:
+  """Adds up the time in which jax traces and compiles, and counts what its cache spares.
+
+  Yields: the figures, which are there once the block has ended. Spans that lie within others
     (functions traced within functions) count once.
   """
   spans: list[tuple[float, float]] = []
-  total: list[float] = []
+  found = Compiled()
 
-  def listen(event: str, begun: float, ended: float, **_: str | int) -> None:
+  def on_span(event: str, begun: float, ended: float, **_: str | int) -> None:
     if event.startswith(_COMPILE_EVENTS):
       spans.append((begun, ended))
 
-  jax.monitoring.register_event_time_span_listener(listen)
+  def on_event(event: str, **_: str | int) -> None:
+    found.from_cache += event == _CACHE_HIT
+
+  jax.monitoring.register_event_time_span_listener(on_span)
+  jax.monitoring.register_event_listener(on_event)
   try:
-    yield total
+    yield found
   finally:
-    jax.monitoring.unregister_event_time_span_listener(listen)
-    total.append(_covered(spans))
-
-
-@contextmanager
-def cache_hits() -> Iterator[list[int]]:
-  """Counts the programs that come from jax's persistent compilation cache.
-
-  Yields: a list that holds their number once the block has ended.
-  """
-  hits: list[str] = []
-  total: list[int] = []
-
-  def listen(event: str, **_: str | int) -> None:
-    if event == _CACHE_HIT:
-      hits.append(event)
-
-  jax.monitoring.register_event_listener(listen)
-  try:
-    yield total
-  finally:
-    jax.monitoring.unregister_event_listener(listen)
-    total.append(len(hits))
+    jax.monitoring.unregister_event_time_span_listener(on_span)
+    jax.monitoring.unregister_event_listener(on_event)
+    found.seconds = _covered(spans)
 
 
 def time_compiling(
@@ -118,10 +111,11 @@ def time_compiling(
   Returns: `compile_seconds`, of tracing and compiling alone, `first_call_seconds` in all, and
     `programs_from_cache`, the number of programs that jax's persistent cache held.
   """
-  with cache_hits() as hits, compile_clock() as clock:
+  with compile_clock() as compiled:
     first = warm_up(model, prompts, max_tokens=max_tokens, batch_size=len(prompts))
   return {
-    "compile_seconds": clock[0], "first_call_seconds": first, "programs_from_cache": hits[0],
+    "compile_seconds": compiled.seconds, "first_call_seconds": first,
+    "programs_from_cache": compiled.from_cache,
   }  # fmt: skip
 
 

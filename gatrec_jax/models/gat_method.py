@@ -21,11 +21,11 @@ from gatrec_jax.model_settings import EaseRatedConfig
 from gatrec_jax.models.baselines import ease_rated
 from gatrec_jax.models.gat import GatRecommender
 from gatrec_jax.models.losses import hybrid_loss
-from gatrec_jax.models.method import Inputs, NewUsers, is_off
+from gatrec_jax.models.method import Inputs, NewUsers
 from gatrec_jax.models.negatives import draw_negatives
 from gatrec_jax.models.propagation import Pair
 from gatrec_jax.models.softmax import Targets, make_targets, softmax_loss
-from gatrec_jax.models.unrated import Unrated, fill_unrated, make_unrated
+from gatrec_jax.models.unrated import Unrated, fill_unrated, make_unrated, mean_and_spread
 
 Array = jax.Array
 
@@ -147,7 +147,7 @@ class GatMethod:
     if self._scores_by_vectors:
       return vectors
     own, settings, unrated = inputs.own, self.settings, None
-    if not is_off(settings.unrated_l2):
+    if settings.unrated_l2:
       text = inputs.text[self.num_users :]
       unrated = make_unrated(
         text, inputs.attributes, own.rated, l2=settings.unrated_l2,
@@ -215,30 +215,31 @@ class GatMethod:
     Returns: the same parameters, with rows for the nodes that had no edge: of the table their
       texts, of the ids the mean of their kind.
     """
-    (name,) = {"table", "ids"} & params.keys() or ("",)
-    if not name:
+    name = next((name for name in ("table", "ids") if name in params), None)
+    if name is None:
       return params
-    edges = former.own.graph
-    own = np.asarray(edges.receivers)[np.asarray(edges.senders != edges.receivers)]
-    known = np.bincount(own, minlength=num_users + num_items) > 0
-    kinds = []
-    for first, last, new_first, new_last in (
-      (0, num_users, 0, self.num_users),
-      (num_users, num_users + num_items, self.num_users, self.num_users + self.num_items),
-    ):
-      rows, learned = params[name][first:last], known[first:last, None]
-      more = new_last - new_first - (last - first)
-      if name == "table":
-        stand_in = inputs.text[new_first:new_last]
-      else:
-        mean = jnp.sum(learned * rows, axis=0) / max(learned.sum(), 1)
-        stand_in = jnp.broadcast_to(mean, (new_last - new_first, rows.shape[1]))
-      rows, learned = jnp.pad(rows, ((0, more), (0, 0))), np.pad(learned, ((0, more), (0, 0)))
-      kinds.append(jnp.where(learned, rows, stand_in))
+    graph, rows, text = former.own.graph, params[name], inputs.text
+    heard = np.asarray(graph.receivers)[np.asarray(graph.senders != graph.receivers)]
+    known = np.bincount(heard, minlength=num_users + num_items)[:, None] > 0
+    kinds = [
+      _grown_rows(rows[:num_users], known[:num_users], text[: self.num_users], kind=name),
+      _grown_rows(rows[num_users:], known[num_users:], text[self.num_users :], kind=name),
+    ]
     return params | {name: jnp.concatenate(kinds)}
 
   def _pair(self, vectors: Array) -> Pair:
     return vectors[: self.num_users], vectors[self.num_users :]
+
+
+def _grown_rows(rows: Array, known: np.ndarray, text: Array, *, kind: str) -> Array:
+  """[n', W] from [n, W]: the `known` rows [n, 1] as they are; elsewhere the text [n', D] of a
+  `table`, of `ids` the mean of the known ones."""
+  stand_in = text
+  if kind == "ids":
+    mean = jnp.sum(known * rows, axis=0) / max(known.sum(), 1)
+    stand_in = jnp.broadcast_to(mean, (len(text), rows.shape[1]))
+  former = jnp.where(known, rows, stand_in[: len(rows)])
+  return jnp.concatenate([former, stand_in[len(rows) :]])
 
 
 def channel_scores(tables: Channels, users: Array) -> Array:
@@ -271,11 +272,8 @@ def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: A
 def _standard(scores: Array, rated: Array) -> Array:
   """[B, I] with mean 0 and standard deviation 1 over the rated items of each row; 0 where these
   have no spread."""
-  count = rated.astype(jnp.float32)
-  total = jnp.maximum(count.sum(), 1)
-  centred = scores - jnp.sum(count * scores, axis=1, keepdims=True) / total
-  spread = jnp.sqrt(jnp.sum(count * centred**2, axis=1, keepdims=True) / total)
-  return jnp.where(spread > 1e-9, centred / jnp.maximum(spread, 1e-9), 0.0)
+  mean, spread = mean_and_spread(scores, rated)
+  return jnp.where(spread > 1e-9, (scores - mean) / jnp.maximum(spread, 1e-9), 0.0)
 
 
 def _products(users: Array, items: Array) -> Array:

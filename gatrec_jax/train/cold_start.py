@@ -12,7 +12,6 @@ import numpy as np
 
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.splits import pair_draws, rank_within, seeded_generator
-from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.evaluation import Evaluation
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.top_items import top_items_by
@@ -27,7 +26,8 @@ def cold_evaluations(run: Run) -> dict[str, Evaluation]:
   """What the splits by whole items and whole users are for, beside full ranking.
 
   Returns: of `cold_items` {"new_items": …}; of `cold_users` {"given_1": …, …} for `GIVEN`; else
-    nothing. Nothing either where the model cannot take ratings without training again.
+    nothing. Nothing either where the model cannot take ratings without training again, or where
+    held-out users have too few.
   """
   split = run.config.data.split
   if split == "cold_items":
@@ -56,17 +56,16 @@ def users_given_ratings(run: Run) -> dict[str, Evaluation]:
   The users are those with more test ratings than the most that are given; the ratings are the first
   of a random order that hangs on the split's seed, and the truth is what lies behind the last given
   one, so that users and truth are the same for every number. Nothing is trained again but models
-  in closed form; the text of a user is built from what she gave.
-
-  Raises: InputError where no held-out user has so many ratings.
+  in closed form; the text of a user is built from what she gave. Nothing where no held-out user
+  has so many ratings and a positive behind them.
   """
   test = run.prepared.test
   draws = pair_draws(test, seeded_generator(run.config.data.split_seed, purpose=2))
   rank = rank_within(test.user, np.lexsort((draws, test.user)))
   enough = np.bincount(test.user, minlength=test.num_users)[test.user] > max(GIVEN)
-  if not enough.any():
-    raise InputError(f"--split=cold_users: no held-out user has more than {max(GIVEN)} ratings")
   truth = test.take(enough & (rank >= max(GIVEN)))
+  if not (truth.rating >= run.prepared.positive_threshold).any():
+    return {}
   users = np.unique(truth.user).astype(np.int32)
   found = {}
   for count in GIVEN:

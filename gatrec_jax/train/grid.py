@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatrec_jax import runs
-from gatrec_jax.config import FIXED_BY_SPLIT, Config, from_json, with_fields
+from gatrec_jax.config import Config, from_json, with_fields
+from gatrec_jax.config_checks import FIXED_BY_SPLIT
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.registry import make_method
 from gatrec_jax.train.pipeline import USER_VALUES, results_are_of, train_and_evaluate

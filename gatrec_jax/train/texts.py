@@ -225,7 +225,9 @@ def texts_of_new_users(
 def _encoded(
   workdir: pathlib.Path, config: Config, texts: Texts, bodies: Sequence[str | None]
 ) -> np.ndarray:
-  """[n, D] by the encoder that the run's texts went through."""
+  """[n, D] by the encoder that the run's texts went through, which is opened if there are any."""
+  if not any(bodies):
+    return np.zeros((len(bodies), texts.vectors.shape[1]), np.float32)
   if texts.facts["kind"] == "lexical":
     folder = workdir / "embeddings" / "lexical"
     encoder = lexical_text_encoder(load_lexical(folder), where=str(folder))

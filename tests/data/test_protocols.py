@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import SHARED
 
-from gatrec_jax.config import FIXED_BY_SPLIT, Config, DataConfig
+from gatrec_jax.config import Config, DataConfig
+from gatrec_jax.config_checks import FIXED_BY_SPLIT
 from gatrec_jax.data.interactions import Dataset, build_interactions
 from gatrec_jax.data.movielens import load_movielens
 from gatrec_jax.data.protocols import PROTOCOLS, Protocol, apply_protocol, filtered, protocol_split

@@ -138,11 +138,13 @@ def test_bytes_of_a_step_leave_out_an_embedding_that_is_no_head():
 
 
 def test_nested_compile_spans_count_once():
-  with compile_clock() as clock:
+  with compile_clock() as compiled:
     for begun, ended in ((10.0, 14.0), (11.0, 12.0), (13.0, 15.0), (20.0, 21.0)):
       jax.monitoring.record_event_time_span("/jax/core/compile/part", begun, ended)
     jax.monitoring.record_event_time_span("/jax/other", 0.0, 100.0)
-  assert clock == [6.0]
+    for event in ("cache_hits", "cache_misses", "cache_hits"):
+      jax.monitoring.record_event(f"/jax/compilation_cache/{event}")
+  assert (compiled.seconds, compiled.from_cache) == (6.0, 2)
   assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
 
 

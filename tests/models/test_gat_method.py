@@ -1,5 +1,7 @@
 """The GAT as a method: the softmax over users, the linear channel, new users in both."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,3 +124,47 @@ def test_new_users_are_heard_in_both_channels(graph):
   assert plain.shape == (1, 9) and np.isfinite(plain).all()
   assert not np.allclose(plain, served([2, 5], []), atol=1e-3)
   assert not np.allclose(plain, served([1, 4], [2]), atol=1e-4)  # at least the linear channel
+
+
+@pytest.mark.parametrize("features", ["ids", "table"])
+def test_rows_of_nodes_that_nothing_was_heard_of_are_made_anew(features):
+  fields = {"node_features": features}
+  if features == "table":
+    fields |= {"convolution": "full", "combine": "last", "feature_width": 3, "layer_widths": (3, 3)}
+  method, former, params, train, _ = prepared(**fields)
+  larger = GatMethod(method.settings, 22, 10)
+  more = dataclasses.replace(
+    train, user_ids=tuple(map(str, range(22))), item_ids=tuple(map(str, range(10)))
+  )
+  text = np.random.default_rng(3).normal(size=(32, 1)).astype(np.float32)
+  inputs = make_inputs(
+    larger, more, text=text, sampler=None, positive_threshold=4, negative_threshold=2
+  )
+  rows = params[features]
+  got = np.asarray(larger.grown(params, inputs, former=former, num_users=20, num_items=9)[features])
+  known = np.delete(np.arange(20), 3)  # user 3 has rated nothing
+  np.testing.assert_array_equal(got[known], rows[known])
+  np.testing.assert_array_equal(got[22:31], rows[20:])
+  new_users, new_items = got[[3, 20, 21]], got[31:]
+  if features == "ids":
+    np.testing.assert_allclose(new_users, np.tile(rows[known].mean(axis=0), (3, 1)), atol=1e-6)
+    np.testing.assert_allclose(new_items, [rows[20:].mean(axis=0)], atol=1e-6)
+  else:
+    np.testing.assert_array_equal(new_users, text[[3, 20, 21]])
+    np.testing.assert_array_equal(new_items, text[31:])
+
+
+def test_an_item_that_nobody_has_rated_stands_lower_than_a_new_one():
+  train, table = rows()
+  train = train.take((train.item != 4) & (train.item != 5))
+  settings = ModelConfig(**(BEST | {"unrated_l2": 1.0, "unrated_shift": -3.0}))
+  method, text = GatMethod(settings, *table.shape), np.zeros((29, 1))
+  inputs = make_inputs(
+    method, train, text=text, sampler=None, positive_threshold=4, negative_threshold=2,
+    new=np.arange(9) == 5,
+  )  # fmt: skip
+  tables = jax.jit(method.tables)(jax.jit(method.init)(inputs, KEY), inputs)
+  got = np.asarray(method.score(tables, jnp.array([0, 7])))
+  of_rated = np.delete(got, [4, 5], axis=1)
+  np.testing.assert_allclose(got[:, 5], of_rated.mean(axis=1), atol=1e-4)  # nothing is known of it
+  np.testing.assert_allclose(got[:, 5] - got[:, 4], 3 * of_rated.std(axis=1), rtol=1e-4)

@@ -51,6 +51,29 @@ def test_an_item_like_a_liked_one_comes_before_one_like_a_disliked_one():
   assert got[4] > got[2] and got[5] < got[3]
 
 
+def test_what_is_not_known_of_an_item_says_nothing():
+  scores, text, attributes = parts()
+  text[[2, 6]], attributes[[3, 6]] = 0, 0
+  unrated = make_unrated(text, attributes, RATED, l2=1.0)
+  assert not unrated.features[6].any()
+  got = np.asarray(fill_unrated(scores, unrated))
+  np.testing.assert_allclose(got[:, 6], scores[:, :6].mean(axis=1), atol=1e-5)
+  # Means are those of the items that have a text, or attributes.
+  np.testing.assert_allclose(unrated.features[:6, :3].sum(axis=0), 0, atol=1e-5)
+  np.testing.assert_allclose(unrated.features[:6, 3:].sum(axis=0), 0, atol=1e-5)
+  assert not unrated.features[2, :3].any() and not unrated.features[3, 3:].any()
+
+
+def test_the_shift_may_differ_from_item_to_item():
+  scores, text, attributes = parts()
+  plain = fill_unrated(scores, make_unrated(text, attributes, RATED, l2=1.0))
+  shift = jnp.array([0.0] * 7 + [-2.0])
+  moved = fill_unrated(scores, make_unrated(text, attributes, RATED, l2=1.0, shift=shift))
+  np.testing.assert_array_equal(moved[:, :7], plain[:, :7])
+  spread = scores[:, :6].std(axis=1)
+  np.testing.assert_allclose(moved[:, 7], plain[:, 7] - 2 * spread, atol=1e-5)
+
+
 def test_degenerate_cases_are_finite():
   scores, text, _ = parts()
   none = jnp.zeros((8, 0))
@@ -60,8 +83,12 @@ def test_degenerate_cases_are_finite():
   got = np.asarray(fill_unrated(flat, make_unrated(text, none, RATED, l2=1.0)))
   np.testing.assert_allclose(got[1], 2.0, rtol=1e-6)
   got = np.asarray(fill_unrated(scores, make_unrated(jnp.zeros((8, 1)), none, RATED, l2=1.0)))
-  np.testing.assert_allclose(got[:, 6:], scores[:, :6].mean(axis=1, keepdims=True) + [[0, 0]],
-                             atol=1e-6)  # fmt: skip
+  mean = np.repeat(scores[:, :6].mean(axis=1, keepdims=True), 2, axis=1)
+  np.testing.assert_allclose(got[:, 6:], mean, atol=1e-6)
+  # Texts that are all alike tell no item from another: rounding errors are not stretched.
+  alike = np.tile(np.float32([0.3, 0.7, -0.2]), (8, 1))
+  got = np.asarray(fill_unrated(scores, make_unrated(alike, none, RATED, l2=1e-3)))
+  np.testing.assert_allclose(got[:, 6:], mean, atol=1e-6)
   every = make_unrated(text, none, np.ones(8, bool), l2=1.0)
   np.testing.assert_array_equal(fill_unrated(scores, every), scores)
   nothing = make_unrated(text, none, np.zeros(8, bool), l2=1.0)

@@ -25,13 +25,6 @@ def test_names_that_three_items_share_have_a_column():
   np.testing.assert_allclose(years[0, :3], np.exp([-0.5, 0, -0.5]), rtol=1e-6)
 
 
-def test_columns_are_those_of_the_items_they_are_to_be_like():
-  new = [{"genres": ["Drama", "Musical"], "title": "E (1989)"}]
-  found = item_attributes(new, FIELDS)
-  assert found.shape == (1, 11) and found[0, :2].sum() == 1
-  assert found[0, 2:].argmax() == 0  # older than all
-
-
 def test_nothing_known_is_no_column():
   assert item_attributes([{}, {"title": "x"}]).shape == (2, 0)
 

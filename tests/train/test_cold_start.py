@@ -4,13 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from rerank_table import write_table
+from rerank_table import in_table_folder
 
 from gatrec_jax.config import with_fields
-from gatrec_jax.errors import InputError
 from gatrec_jax.presets import get_preset
 from gatrec_jax.train import pipeline
-from gatrec_jax.train.cold_start import cold_evaluations, users_given_ratings
+from gatrec_jax.train.cold_start import GIVEN, cold_evaluations, users_given_ratings
 
 QUICK = {
   "bootstrap": 0, "dataset": "ratings.csv", "item_metadata": "items.jsonl", "encoder": "lexical",
@@ -20,12 +19,7 @@ LEARNED = {"epochs": 5, "evaluate_every": 5, "bootstrap": 0}
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("place")
-  write_table(folder)
-  patch = pytest.MonkeyPatch()
-  patch.chdir(folder)
-  yield folder
-  patch.undo()
+  yield from in_table_folder(tmp_path_factory)
 
 
 def trained(preset, folder, **fields):
@@ -39,6 +33,7 @@ def test_only_new_items_are_candidates(folder):
   train, test = run.prepared.train, run.prepared.test
   new = np.setdiff1d(np.arange(train.num_items), train.item)
   assert set(test.item) <= set(new)
+  np.testing.assert_array_equal(np.flatnonzero(run.inputs.new), new)
   found = cold_evaluations(run)["new_items"]
   k = len(new)
   run = dataclasses.replace(run, config=with_fields(run.config, {"ks": (1, k)}))
@@ -65,19 +60,30 @@ def test_new_users_are_given_ratings_and_judged_on_others(folder):
 
 def test_given_ratings_are_no_truth(folder):
   run, _ = trained("ease", folder, split="cold_users")
+  every = run.method.num_items
+  run = dataclasses.replace(run, config=with_fields(run.config, {"ks": (every,)}))
   found = users_given_ratings(run)
-  again = users_given_ratings(run)
-  for name, evaluation in found.items():
+  for count, evaluation in zip(GIVEN, found.values(), strict=True):
+    # All 22 ratings of a user but the ten that are given in the end are sought, whatever is given.
+    assert (evaluation.per_user[f"recall@{every}"] == 1).all()
     np.testing.assert_array_equal(
-      evaluation.per_user["ndcg@10"], again[name].per_user["ndcg@10"]
+      evaluation.per_user[f"precision@{every}"], found["given_1"].per_user[f"precision@{every}"]
     )
-  with pytest.raises(InputError, match="no held-out user has more than 10 ratings"):
-    few = run.prepared.split.test[:5]
-    users_given_ratings(dataclasses.replace(run, prepared=dataclasses.replace(
-      run.prepared, split=dataclasses.replace(run.prepared.split, test=few)
-    )))  # fmt: skip
+    assert list(evaluation.buckets) == [{1: "1-4", 3: "1-4", 5: "5-9", 10: "10-19"}[count]]
+  test = run.prepared.test
+  liked = np.bincount(test.user[test.rating >= 4], minlength=60)[found["given_1"].users]
+  sought = found["given_1"].per_user[f"precision@{every}"] * every
+  assert (sought < liked).any() and (sought >= liked - max(GIVEN)).all()
+
+
+def test_nothing_is_said_where_users_have_too_few_ratings(folder):
+  run, _ = trained("ease", folder, split="cold_users")
+  few = dataclasses.replace(run.prepared.split, test=run.prepared.split.test[:5])
+  run = dataclasses.replace(run, prepared=dataclasses.replace(run.prepared, split=few))
+  assert cold_evaluations(run) == {}
 
 
 def test_other_splits_have_none(folder):
   run, results = trained("popularity", folder)
+  assert not run.inputs.new.any()  # what nobody has rated in a part of the ratings is not new
   assert cold_evaluations(run) == {} and "new_items" not in results
