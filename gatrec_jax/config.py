@@ -89,8 +89,8 @@ class ModelConfig(ModelSettings):
     heads: heads per layer, concatenated.
     convolution: `full` (the paper's layer) or `light` (attention alone, without weight matrices;
       one head, as wide as the features).
-    attention: `v2` (Brody et al. 2022), `v1` (Veličković et al. 2018); of `light` layers v1 or
-      `none` (the mean).
+    attention: `v2` (Brody et al. 2022; not of `light` layers), `v1` (Veličković et al. 2018), or
+      `none` (the mean; of `light` layers weighted by the edges' grades).
     combine: the `last` layer's vectors, or the `mean` over the features and all layers.
     graph: its edges: all that is `rated` in training, or what is `liked`.
     edge_features: columns of the edge features: `rating`, `time`, `grade` (its logarithm;
@@ -167,7 +167,8 @@ class TrainConfig:
   Attributes:
     seed: of parameters, negatives, dropout and the order of positives.
     bpr_weight, cosine_weight, l2_weight: of the parts of the objective.
-    negatives: `uniform`, `popularity`, `explicit` (dislikes) or `mixed`.
+    negatives: `uniform`, `popularity`, `unliked` (uniform, dislikes included), `explicit` (dislikes
+      alone) or `mixed`.
     negatives_per_positive: how many are drawn for each positive.
     popularity_power: β of `popularity` (weight = training count of positives to the power β).
     explicit_share: of `mixed`, the probability that a negative is one of the user's dislikes.

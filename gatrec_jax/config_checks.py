@@ -22,7 +22,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
   "score": ("dot", "cosine"),
   "loss": ("pairwise", "softmax"),
   "grades": ("liked", "graded"),
-  "negatives": ("uniform", "popularity", "explicit", "mixed"),
+  "negatives": ("uniform", "popularity", "unliked", "explicit", "mixed"),
   "schedule": ("constant", "cosine", "plateau"),
   "select_on": ("valid", "train_loss", "last"),
   "protocol": ("full", "judged", "both"),
@@ -119,8 +119,6 @@ def _check_gat(model: ModelConfig, train: TrainConfig) -> None:
     raise InputError(f"heads={model.heads}: light layers have one head each")
   if light and model.attention == "v2":
     raise InputError("attention=v2: light layers have v1 or none")
-  if not light and model.attention == "none":
-    raise InputError("attention=none: only of light layers (convolution=light)")
   if (light or model.combine == "mean") and model.node_features == "table":
     raise InputError(
       "node_features=table: light layers and combine=mean need features as wide as the layers; use "

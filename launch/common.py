@@ -56,6 +56,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
             "protocols by name never do (compare: true, train: false)"),
   "runs": ("list", [], "run folders to compare, comma-separated, instead of --models"),
   "metrics": ("list", ["ndcg@10", "recall@20"], "of the table; the first one sorts it"),
+  "below": ("list", [], "numbers, comma-separated: a table more for each, of the users with fewer "
+            "training ratings, as 5,10,20"),
   "split_seed": ("integer", None, "seed of the split (0)"),
   "test_share": ("float", None, "share held out for the test (0.2)"),
   "valid_share": ("float", None, "share of the training part set aside for choosing (0.1; 0 "
@@ -319,6 +321,20 @@ def label(config: Config) -> str:
   data = config.data
   kind = data.split if data.split != "random" and (not data.fold or data.split == "kfold") else ""
   return " ".join(filter(None, (pathlib.Path(data.dataset).name, kind, data.fold)))
+
+
+def whole_numbers(flag: str) -> list[int]:
+  """The different whole numbers that a list flag holds. Raises InputError for anything else."""
+  from gatrec_jax.errors import InputError
+
+  texts = FLAGS[flag].value
+  try:
+    numbers = [int(text) for text in texts]
+  except ValueError:
+    numbers = []
+  if len(set(numbers)) < len(texts):
+    raise InputError(f"--{flag}={','.join(texts)}: different whole numbers, as 0,1,2")
+  return numbers
 
 
 def require_writable(flag: str) -> None:

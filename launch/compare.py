@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 common.define(
   *(name for name in common.DATA if name != "fold"), *common.TEXT, *common.EVALUATE, "folds",
-  "split_seeds", "models", "seeds", "reference", "refit", "runs", "metrics", "workdir", "json_out",
-  "markdown",
+  "split_seeds", "models", "seeds", "reference", "refit", "runs", "metrics", "below", "workdir",
+  "json_out", "markdown",
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def main() -> None:
   flags = common.FLAGS
   common.require_writable("json_out")
   metrics = [name.strip() for name in flags["metrics"].value]
+  below = common.whole_numbers("below")
   if bool(flags["models"].value) == bool(flags["runs"].value):
     raise InputError("--models, --runs: give one of them, what to train or what is trained")
   if flags["runs"].value:
@@ -52,7 +53,9 @@ def main() -> None:
     title = f"{pathlib.Path(flags['dataset'].value or 'demo').name} · {', '.join(parts)}"
   facts, comparisons = facts_by_system(finished), []
   reference = _reference_among(facts)
-  for values in values_by_protocol(finished, flags["protocol"].value):
+  for values in values_by_protocol(
+    finished, flags["protocol"].value, below=below, say=common.say
+  ):
     if missing := [system for system in facts if system not in values]:
       name = next(iter(values.values()))[0].protocol
       common.say(f"{name}: without {', '.join(missing)}, which take ratings only by training again")
@@ -116,31 +119,19 @@ def _grid_from_flags() -> tuple[
     if "/" in label:
       raise InputError(f"--models={text}: a label may not hold a slash")
     systems[label] = config
-  try:
-    seeds = [int(seed) for seed in flags["seeds"].value]
-  except ValueError:
-    seeds = []
-  if not seeds or len(set(seeds)) < len(seeds):
-    raise InputError(f"--seeds={','.join(flags['seeds'].value)}: different whole numbers, as 0,1,2")
+  seeds = common.whole_numbers("seeds")
+  if not seeds:
+    raise InputError("--seeds: give at least one, as 0,1,2")
   folds = flags["folds"].value
   data = next(iter(systems.values())).data
   if folds and data.split not in ("random", "kfold"):
     raise InputError(f"--folds: shipped folds and --split={data.split} exclude each other")
   parts = {fold: {"fold": fold} for fold in folds}
   if not folds:
-    parts = {f"{data.split}-{seed}": {"split_seed": seed} for seed in _split_seeds()}
+    split_seeds = common.whole_numbers("split_seeds") or [flags["split_seed"].value or 0]
+    parts = {f"{data.split}-{seed}": {"split_seed": seed} for seed in split_seeds}
   default = f"runs/compare-{pathlib.Path(data.dataset).stem}-{'folds' if folds else data.split}"
   return systems, parts, seeds, pathlib.Path(flags["workdir"].value or default)
-
-
-def _split_seeds() -> list[int]:
-  from gatrec_jax.errors import InputError
-
-  texts = common.FLAGS["split_seeds"].value or [str(common.FLAGS["split_seed"].value or 0)]
-  try:
-    return [int(text) for text in texts]
-  except ValueError:
-    raise InputError(f"--split_seeds={','.join(texts)}: whole numbers, as 0,1,2") from None
 
 
 if __name__ == "__main__":

@@ -10,15 +10,17 @@ from gatrec_jax.evaluate.tables import protocol_note
 from gatrec_jax.evaluate.user_values import UserValues, read_user_values
 from gatrec_jax.train.grid import Finished
 from gatrec_jax.train.pipeline import USER_VALUES
+from gatrec_jax.train.stages import Say
 
 
 def values_by_protocol(
-  finished: Sequence[Finished], protocol: str | None
+  finished: Sequence[Finished], protocol: str | None, *, below: Sequence[int], say: Say
 ) -> list[dict[str, list[UserValues]]]:
   """The metrics of every user of the runs, by system; one mapping for each protocol to show.
 
   These are the chosen ones (None: full), and what the runs have beside them: of splits by whole
-  items or users the ranking of new items and of new users, among the systems that can do so.
+  items or users the ranking of new items and of new users, among the systems that can do so; then
+  the chosen ones for the users with fewer training ratings than each number of `below`.
 
   Raises: InputError for damaged files, and for a chosen protocol that a run was not evaluated by.
   """
@@ -39,6 +41,13 @@ def values_by_protocol(
     for name, values in found.items():
       if name in chosen or name not in ("full", "judged"):
         out.setdefault(name, {}).setdefault(run.system, []).append(values)
+  for count in below:
+    for name in chosen:
+      few = {system: [values.below(count) for values in own] for system, own in out[name].items()}
+      if any(values.user_ids for own in few.values() for values in own):
+        out[f"{name}_below_{count}"] = few
+      else:
+        say(f"--below={count}: no user has fewer training ratings, so there is no such table")
   return list(out.values())
 
 

@@ -97,7 +97,6 @@ def test_text_is_read_as_the_field_s_type():
   ({"convolution": "light", "attention": "v1"}, "one head each"),
   ({"convolution": "light", "heads": "1,1", "layer_widths": "64,64"}, "attention=v2"),
   ({"convolution": "light", "heads": "1,1", "attention": "v1"}, "as wide as the features"),
-  ({"attention": "none"}, "only of light layers"),
   ({"combine": "mean", "node_features": "table"}, "node_features=table"),
   ({"linear_weight": "-1"}, "linear_weight"),
   ({"loss": "mse"}, "pairwise, softmax"),

@@ -31,6 +31,7 @@ class Evaluation:
   Attributes:
     protocol: "full", "judged", "new_items" or "given_5".
     users: [n] int32, the evaluated users, ascending.
+    training_counts: [n] int, how many interactions of each were known.
     per_user: by metric name ("ndcg@10"), [n] float32; NaN where the metric does not count a user.
     summary: by metric name, means over the counted users, and the metrics of all lists together
       ("coverage@10", "gini@10"), which have no interval.
@@ -40,6 +41,7 @@ class Evaluation:
 
   protocol: str
   users: np.ndarray
+  training_counts: np.ndarray
   per_user: Mapping[str, np.ndarray]
   summary: Mapping[str, Estimate]
   buckets: Mapping[str, Mapping[str, Estimate]]
@@ -90,7 +92,7 @@ def summarise(
       name: Estimate(float(means[m]), None, None, int(counts[m]))
       for m, name in enumerate(names) if counts[m]
     }
-  return Evaluation(protocol, users, per_user, summary, buckets)
+  return Evaluation(protocol, users, training_counts, per_user, summary, buckets)
 
 
 def bootstrap_intervals(

@@ -104,7 +104,10 @@ def footnotes(
 
 
 def protocol_note(protocol: str) -> str:
-  """What is ranked: "full", "judged", "new_items" or "given_5"."""
+  """What is ranked: "full", "judged", "new_items", "given_5", or of some users "full_below_5"."""
+  protocol, _, below = protocol.partition("_below_")
+  if below:
+    return f"{protocol_note(protocol)}; among these who have fewer than {below} training ratings"
   name, _, count = protocol.partition("_")
   if name == "given":
     return (

@@ -12,6 +12,8 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.evaluation import Evaluation
 
+_COUNT = "training_ratings"  # a column beside the metrics
+
 
 @dataclasses.dataclass(frozen=True)
 class UserValues:
@@ -20,8 +22,10 @@ class UserValues:
   Attributes:
     system: the label of the model.
     part: the fold or split. seed: of the training.
-    protocol: "full" or "judged".
+    protocol: "full", "judged", …; of some users "full_below_5".
     user_ids: [n] raw ids.
+    training_ratings: [n] int64, how many ratings of each were known; None in files that were made
+      before these were kept.
     values: by metric name ("ndcg@10"), [n] float64; NaN where the metric does not count a user.
     truth: hash of what was known and what was to be found.
   """
@@ -31,8 +35,27 @@ class UserValues:
   seed: int
   protocol: str
   user_ids: tuple[str, ...]
+  training_ratings: np.ndarray | None
   values: Mapping[str, np.ndarray]
   truth: str
+
+  def below(self, count: int) -> UserValues:
+    """Those of the users with fewer than `count` training ratings.
+
+    Raises: InputError where the file does not say.
+    """
+    if self.training_ratings is None:
+      raise InputError(
+        f"--below={count}: the run {self.system} of {self.part} was made before numbers of "
+        "training ratings were kept; train it again"
+      )
+    rows = np.flatnonzero(self.training_ratings < count)
+    return dataclasses.replace(
+      self, protocol=f"{self.protocol}_below_{count}",
+      user_ids=tuple(self.user_ids[row] for row in rows),
+      training_ratings=self.training_ratings[rows],
+      values={name: values[rows] for name, values in self.values.items()},
+    )  # fmt: skip
 
 
 def write_user_values(
@@ -54,7 +77,11 @@ def write_user_values(
   tables = []
   for protocol, evaluation in evaluations.items():
     ids = [user_ids[user] for user in evaluation.users]
-    columns = {"protocol": pa.array([protocol] * len(ids)), "user_id": pa.array(ids, pa.string())}
+    columns = {
+      "protocol": pa.array([protocol] * len(ids)),
+      "user_id": pa.array(ids, pa.string()),
+      _COUNT: pa.array(np.asarray(evaluation.training_counts, np.int64)),
+    }
     # NaN, not null, is a user who does not count.
     columns |= {
       name: pa.array(np.asarray(values, np.float32), from_pandas=False)
@@ -92,8 +119,9 @@ def read_user_values(
     values = {
       name: np.asarray(rows[name].to_numpy(), np.float64)
       for name in rows.column_names
-      if name not in ("protocol", "user_id") and rows[name].null_count < len(rows)
+      if name not in ("protocol", "user_id", _COUNT) and rows[name].null_count < len(rows)
     }
     ids = tuple(rows["user_id"].to_pylist())
-    found.append(UserValues(system, part, seed, protocol, ids, values, truth.decode()))
+    counts = rows[_COUNT].to_numpy() if _COUNT in rows.column_names else None
+    found.append(UserValues(system, part, seed, protocol, ids, counts, values, truth.decode()))
   return found

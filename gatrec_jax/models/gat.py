@@ -33,7 +33,8 @@ class Dropout(nn.Module):
 class GraphAttention(nn.Module):
   """One multi-head attention convolution, heads concatenated: [N, D_in] -> [N, heads * width].
 
-  Parameters are laid out as in PyTorch Geometric's GATv2Conv (v2) and GATConv (v1).
+  Parameters are laid out as in PyTorch Geometric's GATv2Conv (v2) and GATConv (v1). Version `none`
+  is the plain mean over the neighbours, without attention or edge features.
   """
 
   width: int
@@ -67,7 +68,7 @@ class GraphAttention(nn.Module):
         edge_kernel=self._of_edges("edge_kernel", _flat_glorot, (num_features, *shape)),
         **common,
       )
-    else:
+    elif self.version == "v1":
       out, weights = attention_v1(
         sources,
         edges,
@@ -76,6 +77,12 @@ class GraphAttention(nn.Module):
         edge_vector=self._of_edges("edge_vector", _kernel_init, (num_features, self.heads)),
         **common,
       )
+    else:
+      alike = jnp.zeros(shape)
+      out, weights = attention_v1(
+        sources, edges, source_vector=alike, target_vector=alike,
+        edge_vector=jnp.zeros((num_features, self.heads)), **common,
+      )  # fmt: skip
     out = out.reshape(out.shape[0], -1)
     return out + self.param("bias", nn.initializers.zeros, (out.shape[1],)), weights
 

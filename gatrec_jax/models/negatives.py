@@ -17,6 +17,9 @@ import numpy as np
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 
+MODES = ("uniform", "popularity", "unliked", "explicit", "mixed")
+"""Which items may be drawn; see `make_sampler`."""
+
 _MASS = 1 << 30  # total weight of the catalogue, below the int32 limit
 
 
@@ -59,16 +62,17 @@ def make_sampler(
   Args:
     train: training rows only.
     mode: `uniform` or `popularity` over items that the user has neither liked nor disliked (neutral
-      ratings may be drawn); `explicit` the user's dislikes, where there are any, else uniform;
-      `mixed` a dislike with probability `explicit_share`, else uniform.
+      ratings may be drawn); `unliked` uniform over all that the user has not liked, so that
+      dislikes are drawn like any other item; `explicit` the user's dislikes, where there are any,
+      else uniform; `mixed` a dislike with probability `explicit_share`, else uniform.
     positive_threshold, negative_threshold: what counts as liked and as disliked.
     popularity_power: β; an item's weight is its count of positives to the power β.
     explicit_share: of `mixed`.
   Raises:
     InputError: an unknown mode.
   """
-  if mode not in ("uniform", "popularity", "explicit", "mixed"):
-    raise InputError(f"negatives={mode}: must be uniform, popularity, explicit or mixed")
+  if mode not in MODES:
+    raise InputError(f"negatives={mode}: must be one of {', '.join(MODES)}")
   num_users, num_items = train.num_users, train.num_items
   liked = train.rating >= positive_threshold
   disliked = train.rating <= negative_threshold
@@ -80,7 +84,7 @@ def make_sampler(
     weight = np.ones(num_items, np.int64)
 
   mass_before = np.concatenate([[0], np.cumsum(weight)])
-  user, item = _sorted_pairs(train, liked | disliked)
+  user, item = _sorted_pairs(train, liked if mode == "unliked" else liked | disliked)
   start = np.searchsorted(user, np.arange(num_users + 1))
   running = np.concatenate([[0], np.cumsum(weight[item])])
   forbidden_before = running[:-1] - running[start[user]]

@@ -15,7 +15,7 @@ NAN = float("nan")
 def run(system, values, *, part="u1", seed=0, users=None, truth="t", protocol="full", metric="m@1"):
   users = users or tuple("abcdefgh"[: len(values)])
   return UserValues(
-    system, part, seed, protocol, users, {metric: np.array(values, float)}, f"{truth}-{part}"
+    system, part, seed, protocol, users, None, {metric: np.array(values, float)}, f"{truth}-{part}"
   )
 
 
@@ -132,7 +132,7 @@ def test_json_has_everything_by_model_and_protocol():
 
 
 def evaluation(protocol, values):
-  return Evaluation(protocol, np.array([0, 2], np.int32), values, {}, {})
+  return Evaluation(protocol, np.array([0, 2], np.int32), np.array([4, 9]), values, {}, {})
 
 
 def test_files_keep_users_who_do_not_count(tmp_path):
@@ -146,6 +146,15 @@ def test_files_keep_users_who_do_not_count(tmp_path):
   assert (full.protocol, full.user_ids, full.truth, full.seed) == ("full", ("u", "w"), "abc", 3)
   np.testing.assert_array_equal(full.values["ndcg@10"], [0.25, NAN])
   assert set(judged.values) == {"ndcg@10"} and list(judged.values["ndcg@10"]) == [0.5, 0.75]
+  few = judged.below(9)
+  assert few.protocol == "judged_below_9" and few.user_ids == ("u",)
+  assert list(few.values["ndcg@10"]) == [0.5] and list(judged.below(5).training_ratings) == [4]
+  assert not judged.below(4).user_ids
+
+
+def test_a_file_that_does_not_say_how_many_ratings_there_were():
+  with pytest.raises(InputError, match="--below=5: the run x of u1 was made before"):
+    run("x", [0.1]).below(5)
 
 
 def test_other_files_are_refused(tmp_path):

@@ -18,7 +18,8 @@ def place(tmp_path_factory):
 def done(place):
   return launch(
     "compare", f"--models=ease,popularity,{QUICK}", "--seeds=0", "--split_seeds=0,1", *SMALL,
-    "--workdir=c", "--json_out=c.json", "--markdown", "--reference=popularity", cwd=place, check=0,
+    "--workdir=c", "--json_out=c.json", "--markdown", "--reference=popularity", "--below=12,2",
+    cwd=place, check=0,
   )  # fmt: skip
 
 
@@ -32,6 +33,9 @@ def test_one_table_with_verdicts(place, done):
   assert models["ease"]["parts"] == ["random-0", "random-1"] and len(models["bpr_mf"]["runs"]) == 2
   assert models["ease"]["train_seconds"] > 0 and models["ease"]["peak_memory_mb"] > 50
   assert "| ease | 0." in done.stdout and "ahead" in done.stdout and "Holm" in done.stdout
+  few, everybody = (models["ease"][name]["ndcg@10"]["n"] for name in ("full_below_12", "full"))
+  assert 0 < few < everybody and "fewer than 12 training ratings" in done.stdout
+  assert "--below=2: no user has fewer" in done.stdout
 
 
 def test_the_same_command_trains_nothing_again(place, done):
@@ -88,6 +92,7 @@ def test_a_peer_is_evaluated_and_recommends_like_the_gat(place, done):
     (["--models=ease:l2"], "write it as field=value"),
     (["--models=ease,ease"], "'ease' is there already"),
     (["--models=ease", "--seeds=0,x"], "--seeds=0,x"),
+    (["--models=ease", "--below=few"], "--below=few: different whole numbers"),
     (["--models=ease", "--reference=ials"], "--reference=ials: not among ease"),
     (["--models=ease", "--metrics=auc@10"], "--metrics=auc@10: write one of precision"),
     (["--models=ease", "--metrics=ndcg@11"], "one of the cut-offs --ks=5,10"),

@@ -218,6 +218,15 @@ def test_light_attention_learns_whom_to_listen_to():
     assert leaf.any() or name == "target_vector"
 
 
+def test_full_layers_without_attention_take_the_mean_of_their_neighbours():
+  graph = bipartite_graph(small_interactions())
+  model, variables, text, graph = build(graph, attention="none", layer_widths=(3,), heads=(2,))
+  _, (weights,) = model.apply(variables, text, graph, return_attention=True)
+  degree = np.bincount(graph.receivers, minlength=9)
+  np.testing.assert_allclose(weights, 1 / degree[graph.receivers][:, None] * [[1, 1]], atol=1e-6)
+  assert set(variables["params"]["attention_0"]) == {"source", "bias"}
+
+
 def test_unit_is_safe_at_zero():
   value, gradient = jax.value_and_grad(lambda v: unit(v).sum())(jnp.zeros(3))
   assert value == 0 and not np.asarray(gradient).any()

@@ -83,6 +83,15 @@ def test_explicit_draws_dislikes_and_falls_back_to_uniform():
   assert 4 not in items[1] and len(set(items[1])) == ITEMS - 1
 
 
+def test_unliked_draws_dislikes_like_any_other_item():
+  ratings = np.zeros((1, ITEMS))
+  ratings[0, [0, 3, 4, 11]] = [5, 1, 4, 2]
+  items, _ = draws(ratings, "unliked", num=20_000)
+  count = np.bincount(items[0], minlength=ITEMS)
+  assert not count[[0, 4]].any()
+  assert chisquare(count[np.setdiff1d(np.arange(ITEMS), [0, 4])]).pvalue > 1e-3
+
+
 def test_mixed_share():
   ratings = np.zeros((1, ITEMS))
   ratings[0, 1], ratings[0, 2] = 1, 5
