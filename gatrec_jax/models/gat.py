@@ -149,8 +149,10 @@ class GatRecommender(nn.Module):
     graph: jraph.GraphsTuple,
     *,
     new_text: jax.Array | None = None,
+    where: jax.Array | None = None,
     deterministic: bool = True,
     return_attention: bool = False,
+    return_states: bool = False,
   ) -> Any:
     """The final vectors.
 
@@ -159,20 +161,24 @@ class GatRecommender(nn.Module):
       graph: of `bipartite_graph`, with U + I + B nodes, receiver-sorted.
       new_text: [B, D_text] text vectors of users that were not there in training (the graph's last
         B nodes), or None where B = 0.
+      where: [E] bool, edges that are there; None = all.
       deterministic: False applies the dropouts; needs a "dropout" PRNG key.
       return_attention: also return the attention weights.
+      return_states: also return the features and what each layer gave.
     Returns:
-      [U + I + B, D] float32; with `return_attention` a pair with one [E, H] array per layer, rows
-      in the order of the graph's edges.
+      [U + I + B, D] float32; behind it, as a tuple, with `return_attention` one [E, H] array per
+      layer, rows in the order of the graph's edges, and with `return_states` L + 1 arrays
+      [U + I + B, D_l].
     """
     config = self.config
-    nodes = self._features(text, new_text, graph)
-    edges = Edges(graph.senders, graph.receivers, graph.edges)
+    nodes = self._features(text, new_text, graph, where)
+    edges = Edges(graph.senders, graph.receivers, graph.edges, where)
     if not (deterministic or is_off(config.edge_dropout)):
       kept = jax.random.bernoulli(
         self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
       )
-      edges = edges._replace(where=kept | (edges.senders == edges.receivers))
+      kept |= edges.senders == edges.receivers
+      edges = edges._replace(where=kept if where is None else kept & where)
     attention, found = [], [nodes]
     for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
       nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
@@ -199,11 +205,13 @@ class GatRecommender(nn.Module):
       nodes = sum(found) / len(found)
     if config.score == "cosine":
       nodes = unit(nodes)
-    return (nodes, tuple(attention)) if return_attention else nodes
+    more = (tuple(attention),) * return_attention + (tuple(found),) * return_states
+    return (nodes, *more) if more else nodes
 
   def _features(
-    self, text: jax.Array, new_text: jax.Array | None, graph: jraph.GraphsTuple
-  ) -> jax.Array:
+    self, text: jax.Array, new_text: jax.Array | None, graph: jraph.GraphsTuple,
+    where: jax.Array | None,
+  ) -> jax.Array:  # fmt: skip
     """[U + I + B, D] layer-0 vectors. A new user has no trained row: its text stands for it
     (`table`), and the mean row of the known users where there is no text part (`ids`, `sum`).
     The id of a node without edges says nothing and counts 0: its text speaks alone."""
@@ -220,8 +228,9 @@ class GatRecommender(nn.Module):
       if new_text is not None:
         mean = jnp.broadcast_to(ids[: self.num_users].mean(axis=0), (new_text.shape[0], width))
         ids = jnp.concatenate([ids, mean])
+      there = jnp.ones(graph.receivers.shape, bool) if where is None else where
       degree = jraph.segment_sum(
-        jnp.ones_like(graph.receivers), graph.receivers, len(ids), indices_are_sorted=True
+        there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
       )
       parts.append(jnp.where(degree[:, None] > 0, ids, 0.0))
     return sum(parts[1:], parts[0])

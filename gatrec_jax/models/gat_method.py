@@ -198,12 +198,12 @@ class GatMethod:
     )  # fmt: skip
     new = vectors[-len(users.text) :]
     if self._scores_by_vectors:
-      return _products(new, tables[1])
+      return products(new, tables[1])
     of_linear = None
     if (linear := self._linear) is not None:
       of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
     known = jnp.ones(len(new), bool)
-    return _together(tables, _products(new, tables.vectors[1]), of_linear, known)
+    return together(tables, products(new, tables.vectors[1]), of_linear, known)
 
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
@@ -248,10 +248,10 @@ def channel_scores(tables: Channels, users: Array) -> Array:
   if tables.linear is not None:
     linear = ease_rated.EaseRatedMethod.score(tables.linear, users)
   known = tables.known[users]
-  return _together(tables, dot_product_scores(tables.vectors, users), linear, known)
+  return together(tables, dot_product_scores(tables.vectors, users), linear, known)
 
 
-def _together(tables: Channels, graph: Array, linear: Array | None, known: Array) -> Array:
+def together(tables: Channels, graph: Array, linear: Array | None, known: Array) -> Array:
   """[B, I] from the channels' scores of all items. Args: known: [B] bool, users with ratings."""
   scores = graph
   if linear is not None:
@@ -276,5 +276,6 @@ def _standard(scores: Array, rated: Array) -> Array:
   return jnp.where(spread > 1e-9, (scores - mean) / jnp.maximum(spread, 1e-9), 0.0)
 
 
-def _products(users: Array, items: Array) -> Array:
+def products(users: Array, items: Array) -> Array:
+  """[B, I] float32 dot products of [B, D] and [I, D]."""
   return jnp.matmul(users, items.T, precision=jax.lax.Precision.HIGHEST)

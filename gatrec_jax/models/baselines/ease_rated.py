@@ -84,6 +84,13 @@ class EaseRatedMethod:
     params, rated = tables
     return _scores(params, *_relations(rated, users, num_items=params["liked"].shape[0]))
 
+  @staticmethod
+  def score_with_part(tables: Tables, user: Array, part: Array) -> Array:
+    """[B, I] float32 for a `user` [] int32 of whose ratings those in `part` [B, I] count."""
+    params, rated = tables
+    grade, all_rated = _relations(rated, user[None], num_items=params["liked"].shape[0])
+    return _scores(params, grade * part, all_rated * part)
+
   def score_new(
     self, params: dict[str, Array], inputs: Inputs, tables: Tables, users: NewUsers
   ) -> Array:
