@@ -91,6 +91,11 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "json_out": ("string", None, "file for the numbers that the table shows"),
   "users": ("list", ["all"], "user ids, comma-separated, or all"),
   "liked": ("list", [], "item ids that a new user likes, comma-separated, instead of --users"),
+  "items": ("list", [], "item ids to explain, comma-separated, instead of the users' lists"),
+  "style": ("string", "short", "of reasons: short, detailed, counterfactual (what would have to be "
+            "different)"),
+  "audit": ("integer", 0, "how many reasons to measure instead of showing any"),
+  "explain": ("boolean", False, "print a reason below each item"),
   "disliked": ("list", [], "item ids that the new user dislikes"),
   "top_n": ("integer", 10, "length of the lists"),
   "new_ratings": ("string", None, "CSV, TSV, Parquet or JSONL of ratings that came after training, "

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from launch import common
 
 if TYPE_CHECKING:
-  from gatrec_jax.train.serving import Run
+  from gatrec_jax.train.serving import Recommendations, Run
 
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
-  "top_n", "exclude_seen", "out", "export_embeddings", "new_ratings", "new_items",
+  "top_n", "exclude_seen", "explain", "style", "out", "export_embeddings",
+  "new_ratings", "new_items",
 )  # fmt: skip
 
 
@@ -51,7 +52,9 @@ def main() -> None:
   else:
     names = flags["users"].value
     lists = serving.recommend(run, None if names == ["all"] else names, **settings)
-  if flags["out"].value:
+  if flags["explain"].value:
+    print_with_reasons(run, lists)
+  elif flags["out"].value:
     serving.write_lists(pathlib.Path(flags["out"].value), lists)
     print(f"{len(lists.users)} lists written to {flags['out'].value}")
   else:
@@ -59,6 +62,30 @@ def main() -> None:
   if flags["export_embeddings"].value:
     serving.export_embeddings(run, flags["export_embeddings"].value)
     print(f"vectors written to {flags['export_embeddings'].value}")
+
+
+def print_with_reasons(run: Run, lists: Recommendations) -> None:
+  """The lists with a reason for each item."""
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.rerank.evidence import make_explainer
+  from gatrec_jax.train.serving import indices_of
+  from launch.reason_tables import print_reasons
+
+  flags, ids = common.FLAGS, run.prepared.interactions
+  if flags["liked"].value or flags["out"].value or not flags["exclude_seen"].value:
+    raise InputError(
+      "--explain: goes with --users and what they have not rated, on the console; launch.explain "
+      "writes files"
+    )
+  explained = {
+    int(user): (indices_of(items, ids.item_ids, "item").tolist(), None)
+    for user, items in zip(
+      indices_of(lists.users, ids.user_ids, "user"), lists.items, strict=True
+    )
+  }
+  print_reasons(
+    make_explainer(run), explained, style=flags["style"].value, top_n=flags["top_n"].value
+  )
 
 
 def with_what_is_new(run: Run) -> Run:

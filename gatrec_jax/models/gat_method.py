@@ -244,11 +244,14 @@ def _grown_rows(rows: Array, known: np.ndarray, text: Array, *, kind: str) -> Ar
 
 def channel_scores(tables: Channels, users: Array) -> Array:
   """[B, I] float32 for `users` [B] int32; of one without training ratings, popularity."""
-  linear = None
-  if tables.linear is not None:
-    linear = ease_rated.EaseRatedMethod.score(tables.linear, users)
+  linear = None if tables.linear is None else linear_scores(tables, users)
   known = tables.known[users]
   return together(tables, dot_product_scores(tables.vectors, users), linear, known)
+
+
+def linear_scores(tables: Channels, users: Array) -> Array:
+  """[B, I] float32 of the linear channel alone."""
+  return ease_rated.EaseRatedMethod.score(tables.linear, users)
 
 
 def together(tables: Channels, graph: Array, linear: Array | None, known: Array) -> Array:
@@ -266,10 +269,10 @@ def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: A
   Means and deviations are those over the `rated` items, [I] bool. A channel that says the same of
   all of them (a user without ratings) adds 0 to all items.
   """
-  return _standard(graph, rated) + weight * _standard(linear, rated)
+  return standard(graph, rated) + weight * standard(linear, rated)
 
 
-def _standard(scores: Array, rated: Array) -> Array:
+def standard(scores: Array, rated: Array) -> Array:
   """[B, I] with mean 0 and standard deviation 1 over the rated items of each row; 0 where these
   have no spread."""
   mean, spread = mean_and_spread(scores, rated)

@@ -181,7 +181,7 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
   Raises:
     InputError: an unknown user id.
   """
-  index = _indices(users, run.prepared.interactions.user_ids, "user")
+  index = indices_of(users, run.prepared.interactions.user_ids, "user")
   return np.asarray(run.method.score(run.tables, jax.numpy.asarray(index)), np.float32)
 
 
@@ -230,7 +230,7 @@ def recommend(
   _require_positive(top_n)
   user_ids = run.prepared.interactions.user_ids
   index = (
-    np.arange(len(user_ids)) if users is None else _indices(users, user_ids, "user")
+    np.arange(len(user_ids)) if users is None else indices_of(users, user_ids, "user")
   )
   items, scores = top_lists(run, index.astype(np.int32), k=top_n, exclude_seen=exclude_seen)
   return _named(run, [user_ids[u] for u in index], items, scores)
@@ -257,7 +257,7 @@ def recommend_to_new_user(
   if not liked:
     raise InputError("--liked: give at least one item id")
   item_ids = run.prepared.interactions.item_ids
-  good, bad = _indices(liked, item_ids, "item"), _indices(disliked, item_ids, "item")
+  good, bad = indices_of(liked, item_ids, "item"), indices_of(disliked, item_ids, "item")
   both = np.concatenate([good, bad])
   if len(np.unique(both)) < len(both):
     raise InputError("--liked: an item id is given twice, or as liked and as disliked")
@@ -409,7 +409,11 @@ def _named(
   )
 
 
-def _indices(ids: Sequence[str | int], vocabulary: Sequence[str], kind: str) -> np.ndarray:
+def indices_of(ids: Sequence[str | int], vocabulary: Sequence[str], kind: str) -> np.ndarray:
+  """[n] int64, where the raw ids stand. Args: kind: `user` or `item`, for the message.
+
+  Raises: InputError for ids that are not there.
+  """
   positions = {raw: i for i, raw in enumerate(vocabulary)}
   missing = [str(i) for i in ids if str(i) not in positions]
   if missing:

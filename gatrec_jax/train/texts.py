@@ -306,14 +306,22 @@ def _write(
       out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def read_texts(workdir: pathlib.Path, kind: str) -> list[str | None]:
-  """The texts of profiles/KIND.jsonl in catalogue order, None where there is none."""
+def read_texts(
+  workdir: pathlib.Path, kind: str, *, given_alone: bool = False
+) -> list[str | None]:
+  """The texts of profiles/KIND.jsonl in catalogue order, None where there is none.
+
+  Args: given_alone: leave out those that were built without a language model.
+  """
   path = workdir / "profiles" / f"{kind}.jsonl"
   try:
     lines = path.read_text("utf-8").rstrip("\n").split("\n")
   except OSError as error:
     raise InputError(f"{path}: cannot be read ({error.strerror}); run again to rebuild") from None
-  return [json.loads(line)["profile"] or None for line in lines]
+  rows = [json.loads(line) for line in lines]
+  return [
+    None if given_alone and row["source"] == "built" else row["profile"] or None for row in rows
+  ]
 
 
 def _require_texts(config: Config, prepared: Prepared, facts: Mapping[str, Any]) -> None:

@@ -1,0 +1,224 @@
+"""How true reasons are, measured over many recommendations of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.models.rescoring import Rescorer
+from gatrec_jax.rerank.checker import Checker, Finding, make_checker
+from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items
+from gatrec_jax.rerank.planted import planted_errors
+from gatrec_jax.rerank.reasons import Reason, reason_by_template
+from gatrec_jax.train.serving import top_lists
+from gatrec_jax.train.stages import Say
+
+
+@dataclasses.dataclass(frozen=True)
+class Audited:
+  """One recommendation. Attributes: user, item: indices. findings: of the checker. seconds: for
+  evidence and words."""
+
+  user: int
+  item: int
+  evidence: Evidence
+  reason: Reason
+  findings: Sequence[Finding]
+  seconds: float
+
+
+def audit(
+  explainer: Explainer, *, pairs: int, style: str, top_n: int, seed: int, say: Say
+) -> dict[str, Any]:
+  """Measures reasons for the lists of users drawn at random, whole lists, at least `pairs` items.
+
+  Returns: plain values; what each means stands in `MEANINGS`.
+  Raises: InputError where no user has training ratings.
+  """
+  rng = np.random.default_rng(seed)
+  run = explainer.run
+  users = np.flatnonzero(explainer.rescorer.ratings > 0)
+  if not len(users):
+    raise InputError(f"{run.workdir}: no user has training ratings")
+  users = rng.permutation(users)[: -(-pairs // top_n)]
+  whole = dataclasses.replace(explainer.rescorer, states=None)
+  checker = make_checker(
+    run.prepared, explainer.titles, whole, _Remembering(explainer.rescorer)
+  )
+  audited: list[Audited] = []
+  for place, user in enumerate(users):
+    if place % 10 == 0:
+      say(f"audit: {len(audited)} reasons of {place} of {len(users)} users")
+    audited += _of_user(explainer, checker, int(user), style=style, top_n=top_n)
+  edits, caught = _planted(audited, checker, rng)
+  texts = [one.reason.text for one in audited]
+  findings = [finding for one in audited for finding in one.findings]
+  wrong = Counter(finding.kind for finding in findings if not finding.true)
+  count = len(audited)
+  return {
+    "pairs": count,
+    "claims": len(findings),
+    "evidence_precision": 1 - sum(wrong.values()) / len(findings),
+    "wrong_claims": dict(wrong),
+    "invented_title_rate": _share(audited, lambda f, _: f.kind == "title"),
+    "contradiction_rate": _share(audited, lambda f, one: _contradicts(f, one, checker)),
+    **_fidelity(audited, explainer, whole, rng),
+    **_counterfactuals(audited, whole, checker),
+    "coverage": sum(bool(one.evidence.cited) for one in audited) / count,
+    "distinct_2": _distinct_2(texts),
+    "repeated_text_share": 1 - len(set(texts)) / count,
+    "template_share": 1.0,
+    "seconds_per_reason": sum(one.seconds for one in audited) / count,
+    "planted_errors": sum(edits.values()),
+    "planted_errors_caught": sum(caught.values()) / max(sum(edits.values()), 1),
+    "planted_by_kind": {kind: [caught[kind], number] for kind, number in sorted(edits.items())},
+  }
+
+
+MEANINGS = {
+  "evidence_precision": "claims that the independent checker finds true ÷ claims that it finds",
+  "invented_title_rate": "reasons with a title that is not in the catalogue",
+  "contradiction_rate": "reasons that claim a liking for what the user disliked",
+  "score_fall_cited": "mean fall of the score without the cited ratings",
+  "score_fall_random": "without as many random other ratings of the user",
+  "fidelity_score_ratio": "of the two; none where random ratings do not lower the score at all",
+  "counterfactual_validity": "counterfactuals after which, the whole network run again, the item "
+                             "has the rank that they state, outside the list",
+  "no_counterfactual_share": "items for which no set of three ratings was found",
+  "coverage": "reasons that cite a rating",
+  "distinct_2": "different pairs of words ÷ pairs of words",
+  "repeated_text_share": "reasons whose text another one has as well",
+  "template_share": "reasons written without a language model",
+  "planted_errors_caught": "of true reasons made false on purpose, in thirteen ways",
+}
+
+
+@dataclasses.dataclass
+class _Remembering:
+  """A rescorer that keeps its last answer: what is asked about a user is asked again and again."""
+
+  rescorer: Rescorer
+  key: Any = None
+  answer: np.ndarray | None = None
+
+  def __call__(self, user: int, without: Sequence[Sequence[int]]) -> np.ndarray:
+    key = (user, tuple(map(tuple, without)))
+    if key != self.key:
+      self.key, self.answer = key, self.rescorer(user, without)
+    return self.answer
+
+
+def _of_user(
+  explainer: Explainer, checker: Checker, user: int, *, style: str, top_n: int
+) -> list[Audited]:
+  items, _ = top_lists(explainer.run, np.array([user], np.int32), k=top_n)
+  items = [int(item) for item in items[0] if item >= 0]
+  start = time.perf_counter()
+  found = explain_items(explainer, user, items, top_n=top_n)
+  reasons = [reason_by_template(evidence, style=style) for evidence in found]
+  each = (time.perf_counter() - start) / max(len(items), 1)
+  return [
+    Audited(user, item, evidence, reason, checker(reason.text, user, item), each)
+    for item, evidence, reason in zip(items, found, reasons, strict=True)
+  ]
+
+
+def _share(audited: Sequence[Audited], is_so: Any) -> float:
+  """Of reasons with a false finding for which `is_so(finding, audited)`."""
+  return sum(
+    any(not finding.true and is_so(finding, one) for finding in one.findings) for one in audited
+  ) / len(audited)
+
+
+def _contradicts(finding: Finding, one: Audited, checker: Checker) -> bool:
+  if finding.kind != "liked":
+    return False
+  rating = checker.ratings[one.user].get(checker.titles.index(finding.text))
+  return rating is not None and rating <= checker.prepared.negative_threshold
+
+
+def _fidelity(
+  audited: Sequence[Audited], explainer: Explainer, whole: Rescorer, rng: np.random.Generator
+) -> dict[str, float | None]:
+  """Falls of score and rank without the cited ratings, and without as many random other ones."""
+  places = {raw: place for place, raw in enumerate(explainer.run.prepared.interactions.item_ids)}
+  falls: dict[str, list[tuple[float, float]]] = {"cited": [], "random": []}
+  checker_rank = _ranks_of(explainer)
+  train = explainer.run.prepared.train
+  for one in audited:
+    cited = [places[c.item_id] for c in one.evidence.cited]
+    others = np.setdiff1d(train.item[train.user == one.user], cited)
+    if not cited or len(others) < len(cited):
+      continue
+    random = rng.choice(others, len(cited), replace=False).tolist()
+    scores = whole(one.user, [[], cited, random])
+    ranks = [checker_rank(row, one.user, one.item) for row in scores]
+    for name, row in (("cited", 1), ("random", 2)):
+      falls[name].append((scores[0, one.item] - scores[row, one.item], ranks[row] - ranks[0]))
+  if not falls["cited"]:
+    return {}
+  cited, random = (np.mean(falls[name], axis=0) for name in ("cited", "random"))
+  return {
+    "score_fall_cited": float(cited[0]), "score_fall_random": float(random[0]),
+    "fidelity_score_ratio": float(cited[0] / random[0]) if random[0] > 0 else None,
+    "rank_fall_cited": float(cited[1]), "rank_fall_random": float(random[1]),
+  }  # fmt: skip
+
+
+def _ranks_of(explainer: Explainer) -> Any:
+  known = explainer.run.prepared.known
+
+  def rank(scores: np.ndarray, user: int, item: int) -> int:
+    free = np.ones(len(scores), bool)
+    free[known.item[known.user == user]] = False
+    return 1 + int(((scores > scores[item]) & free).sum())
+
+  return rank
+
+
+def _counterfactuals(
+  audited: Sequence[Audited], whole: Rescorer, checker: Checker
+) -> dict[str, float | int]:
+  places = {raw: place for place, raw in enumerate(checker.prepared.interactions.item_ids)}
+  stated = [one for one in audited if one.evidence.counterfactual]
+  right = 0
+  for one in stated:
+    found = one.evidence.counterfactual
+    scores = whole(one.user, [[places[raw] for raw in found.item_ids]])[0]
+    rank = checker.rank(scores, one.user, one.item)
+    right += rank == found.rank and rank > one.evidence.top_n
+  return {
+    "counterfactuals": len(stated),
+    "counterfactual_validity": right / len(stated) if stated else 1.0,
+    "no_counterfactual_share": 1 - len(stated) / len(audited),
+  }
+
+
+def _planted(
+  audited: Sequence[Audited], checker: Checker, rng: np.random.Generator
+) -> tuple[Counter[str], Counter[str]]:
+  """How many errors of each kind were planted in true reasons, and how many were noticed."""
+  edits: Counter[str] = Counter()
+  caught: Counter[str] = Counter()
+  for one in audited[:: max(1, len(audited) // 60)]:
+    if not all(finding.true for finding in one.findings):
+      continue
+    for edit in planted_errors(
+      one.reason.text, one.evidence, checker, one.user, one.item, rng
+    ):
+      edits[edit.kind] += 1
+      found = checker(edit.text, one.user, one.item)
+      caught[edit.kind] += any(not finding.true for finding in found)
+  return edits, caught
+
+
+def _distinct_2(texts: Sequence[str]) -> float:
+  """Li et al. 2016."""
+  pairs = [pair for text in texts for pair in zip(text.split(), text.split()[1:], strict=False)]
+  return len(set(pairs)) / max(len(pairs), 1)

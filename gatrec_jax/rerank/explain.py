@@ -1,0 +1,151 @@
+"""Reasons for whole lists: of a run, or of a list that somebody re-ranked; in files that go on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.errors import InputError, Interrupted
+from gatrec_jax.evaluate.files import read_recommendations
+from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items
+from gatrec_jax.rerank.reasons import Reason, reason_by_template, unsupported
+from gatrec_jax.train.serving import Run, top_lists
+from gatrec_jax.train.stages import Say
+
+TEMPLATE = "template"
+"""Who wrote a reason without a language model."""
+
+Lists = Mapping[int, tuple[Sequence[int], Sequence[int] | None]]
+"""By user index: items, best first, and their ranks where others than the run made the list."""
+
+
+def lists_of_run(run: Run, users: Sequence[int], *, top_n: int) -> Lists:
+  """The run's own lists."""
+  items, _ = top_lists(run, np.asarray(users, np.int32), k=top_n)
+  return {
+    int(user): ([int(item) for item in row if item >= 0], None)
+    for user, row in zip(users, items, strict=True)
+  }
+
+
+def lists_of_file(path: str, run: Run, users: Sequence[int] | None, *, top_n: int) -> Lists:
+  """The first `top_n` of lists that any tool made.
+
+  Raises: InputError as `read_recommendations`, and for a user whom the file does not have.
+  """
+  ids = run.prepared.interactions
+  found, items = read_recommendations(path, user_ids=ids.user_ids, item_ids=ids.item_ids)
+  lists = {}
+  for user, row in zip(found, items, strict=True):
+    kept = [int(item) for item in row[:top_n] if item >= 0]
+    lists[int(user)] = (kept, range(1, len(kept) + 1))
+  if missing := [ids.user_ids[user] for user in users or () if user not in lists]:
+    raise InputError(f"{path}: has no list of user {missing[0]}")
+  return lists if users is None else {user: lists[user] for user in users}
+
+
+def reasons_for(
+  explainer: Explainer, user: int, items: Sequence[int], ranks: Sequence[int] | None, *,
+  style: str, top_n: int,
+) -> Iterator[tuple[Evidence, Reason, float]]:  # fmt: skip
+  """Evidence, reason and seconds for each item of a user's list."""
+  start = time.perf_counter()
+  found = explain_items(explainer, user, items, ranks=ranks, top_n=top_n)
+  each = (time.perf_counter() - start) / max(len(items), 1)
+  for evidence in found:
+    start = time.perf_counter()
+    reason = reason_by_template(evidence, style=style)
+    yield evidence, reason, each + time.perf_counter() - start
+
+
+def _row_of(evidence: Evidence, reason: Reason, *, seconds: float) -> dict[str, Any]:
+  wrong = unsupported(reason, evidence)
+  return {
+    "user_id": evidence.user_id, "item_id": evidence.item_id, "rank": evidence.rank,
+    "title": evidence.title, "text": reason.text, "sentences": list(reason.sentences),
+    "checks": {"claims": len(reason.claims), "unsupported": wrong},
+    "model": TEMPLATE, "seconds": round(seconds, 4), "evidence": evidence.to_json(),
+  }  # fmt: skip
+
+
+def write_reasons(
+  path: pathlib.Path, explainer: Explainer, lists: Lists, *, style: str, top_n: int, say: Say
+) -> int:
+  """Writes a line for each item, user by user; what a former call wrote is kept.
+
+  Users without training ratings are left out and counted.
+
+  Returns: how many lines there are now.
+  Raises:
+    InputError: the file holds something else, or reasons of another style, list length or run.
+    Interrupted: a signal came; the same call goes on.
+  """
+  user_ids = explainer.run.prepared.interactions.user_ids
+  origin = {"run": str(explainer.run.workdir.resolve()), "style": style, "top_n": top_n}
+  kept = _kept(path, origin)
+  written = sum(map(len, kept.values()))
+  left = [user for user in lists if user_ids[user] not in kept]
+  silent = [user for user in left if not explainer.rescorer.ratings[user]]
+  if kept:
+    say(f"explain: {len(kept)} users are in {path} already")
+  with runs.signals("explain: stopping after this user") as received:
+    with open(path, "a", encoding="utf-8") as out:
+      for done, user in enumerate(left):
+        if received:
+          raise Interrupted(
+            f"explain: stopped after {len(kept) + done} users; the same command goes on",
+            received[0],
+          )
+        if user in silent:
+          continue
+        items, ranks = lists[user]
+        rows = [
+          _row_of(evidence, reason, seconds=seconds) | origin
+          for evidence, reason, seconds in reasons_for(
+            explainer, user, items, ranks, style=style, top_n=top_n
+          )
+        ]
+        out.write("".join(map(_line, rows)))
+        out.flush()
+        written += len(rows)
+        if (done + 1) % 100 == 0:
+          say(f"explain: {len(kept) + done + 1} of {len(kept) + len(left)} users")
+  if silent:
+    say(f"explain: {len(silent)} users without training ratings have no reasons")
+  return written
+
+
+def _kept(path: pathlib.Path, origin: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+  """Rows by user of a file of the same origin. The last user goes: her list may have been cut."""
+  if not path.exists():
+    return {}
+  by_user: dict[str, list[dict[str, Any]]] = {}
+  lines = path.read_text("utf-8").split("\n")
+  try:
+    rows = [json.loads(line) for line in lines[:-1]]
+    for row in rows:
+      by_user.setdefault(row["user_id"], []).append(row)
+    found = {name: rows[0][name] for name in origin} if rows else origin
+  except (ValueError, KeyError, TypeError):
+    raise InputError(f"--out={path}: is there and holds no reasons; name another file") from None
+  if found != origin:
+    raise InputError(
+      f"--out={path}: holds reasons of {found['run']} in style {found['style']} for lists of "
+      f"{found['top_n']}; name another file"
+    )
+  if by_user:
+    by_user.popitem()
+  with runs.atomic_path(path) as temporary:
+    temporary.write_text("".join(map(_line, itertools.chain(*by_user.values()))), "utf-8")
+  return by_user
+
+
+def _line(row: Mapping[str, Any]) -> str:
+  return json.dumps(row, ensure_ascii=False) + "\n"

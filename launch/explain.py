@@ -1,0 +1,117 @@
+"""Reasons for recommendations, each resting on what the model does without a rating:
+
+  python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --users=1,2 --top_n=5
+  python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --users=1 --style=detailed
+  python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --users=1 --items=50,172
+  python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --out=reasons.jsonl      (all users)
+  python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --style=detailed --audit=500
+  python -m launch.explain --workdir=RUN --recommendations=RUN/rerank/…/recommendations.parquet
+
+A file of reasons goes on where it was stopped; each line has text, evidence and checks. --audit
+measures how true reasons are, by a checker that looks everything up anew. --recommendations takes a
+list that was re-ranked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from launch import common
+
+if TYPE_CHECKING:
+  from gatrec_jax.rerank.evidence import Explainer
+  from gatrec_jax.rerank.explain import Lists
+  from gatrec_jax.train.serving import Run
+
+common.define(
+  "preset", "model", "seed", "workdir", "dataset", "fold", "users", "items", "top_n", "style",
+  "recommendations", "out", "audit", "json_out",
+)  # fmt: skip
+
+
+def main() -> None:
+  import pathlib
+
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.rerank.evidence import make_explainer
+  from gatrec_jax.rerank.explain import write_reasons
+  from gatrec_jax.rerank.reasons import STYLES
+  from gatrec_jax.train import serving
+  from launch.reason_tables import print_reasons
+
+  flags = common.FLAGS
+  style, top_n, out = (flags[name].value for name in ("style", "top_n", "out"))
+  if style not in STYLES:
+    raise InputError(f"--style={style}: must be one of {', '.join(STYLES)}")
+  if top_n < 1:
+    raise InputError(f"--top_n={top_n}: must be at least 1")
+  if out and pathlib.Path(out).suffix != ".jsonl":
+    raise InputError(f"--out={out}: must end in .jsonl")
+  common.require_writable("json_out")
+  if out:
+    common.require_writable("out")
+  elif not flags["audit"].value and flags["users"].value == ["all"]:
+    raise InputError("--out: name a .jsonl file for the reasons of all users, or give --users")
+  common.keep_compiled_programs()
+  run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
+  common.require_agreement(run.config)
+  explainer = make_explainer(run)
+  if flags["audit"].value:
+    print_audit(explainer)
+    return
+  lists = lists_from_flags(run)
+  if out:
+    count = write_reasons(
+      pathlib.Path(out), explainer, lists, style=style, top_n=top_n, say=common.say
+    )
+    print(f"{count} reasons are in {out}")
+  else:
+    print_reasons(explainer, lists, style=style, top_n=top_n)
+
+
+def print_audit(explainer: Explainer) -> None:
+  """Measures reasons, and prints and keeps the figures."""
+  import pathlib
+
+  from gatrec_jax import runs
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.rerank.audit import audit
+  from launch.reason_tables import print_figures
+
+  flags = common.FLAGS
+  if flags["audit"].value < 1:
+    raise InputError(f"--audit={flags['audit'].value}: must be at least 1")
+  figures = audit(
+    explainer, pairs=flags["audit"].value, style=flags["style"].value, top_n=flags["top_n"].value,
+    seed=flags["seed"].value or 0, say=common.say,
+  )  # fmt: skip
+  print_figures(figures, title=f"{common.label(explainer.run.config)} · {flags['style'].value}")
+  if flags["json_out"].value:
+    runs.write_json(
+      pathlib.Path(flags["json_out"].value), {**figures, "environment": runs.environment()}
+    )
+
+
+def lists_from_flags(run: Run) -> Lists:
+  """What is to be explained, by user index."""
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.rerank.explain import lists_of_file, lists_of_run
+  from gatrec_jax.train.serving import indices_of
+
+  flags, ids = common.FLAGS, run.prepared.interactions
+  names, top_n, path = (flags[name].value for name in ("users", "top_n", "recommendations"))
+  if not names:
+    raise InputError("--users: give user ids, or all")
+  users = None if names == ["all"] else indices_of(names, ids.user_ids, "user").tolist()
+  if flags["items"].value:
+    if path or users is None:
+      raise InputError("--items: goes with --users and without --recommendations")
+    items = indices_of(flags["items"].value, ids.item_ids, "item").tolist()
+    return {user: (items, None) for user in users}
+  if path:
+    return lists_of_file(path, run, users, top_n=top_n)
+  return lists_of_run(run, list(range(ids.num_users)) if users is None else users, top_n=top_n)
+
+
+if __name__ == "__main__":
+  common.run(main, __doc__)

@@ -1,0 +1,107 @@
+"""launch.explain as users call it: shown, written, stopped, measured, refused."""
+
+import json
+
+import pytest
+from rerank_table import write_table
+from support import call, error_line, launch
+
+from gatrec_jax.rerank.reasons import STYLES
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("explain")
+  write_table(folder)
+  launch(
+    "train", "--dataset=ratings.csv", "--item_metadata=items.jsonl", "--encoder=lexical",
+    "--set=epochs=5", "--set=evaluate_every=5", "--bootstrap=0", "--workdir=run", cwd=folder,
+    check=0,
+  )  # fmt: skip
+  return folder
+
+
+def explain(place, *flags, check=0, by=call):
+  return by("explain", "--workdir=run", *flags, cwd=place, check=check)
+
+
+def rows(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_reasons_on_the_console(place):
+  done = explain(place, "--users=3,4", "--top_n=2", by=launch)
+  assert done.stdout.count("user ") == 2 and done.stdout.count("[") == 4
+  assert "liked" in done.stdout or "rating" in done.stdout
+  one = explain(place, "--users=3", "--items=" + done.stdout.split("[")[1].split("]")[0])
+  assert one.stdout.count("[") == 1
+
+
+def test_recommend_explains(place):
+  done = call(
+    "recommend", "--workdir=run", "--users=3", "--top_n=2", "--explain", "--style=detailed",
+    cwd=place, check=0,
+  )  # fmt: skip
+  assert done.stdout.count("[") == 2 and "genres" in done.stdout or "of the" in done.stdout
+  refused = call("recommend", "--workdir=run", "--liked=3", "--explain", cwd=place, check=1)
+  assert "--explain: goes with --users" in error_line(refused)
+
+
+def test_a_file_goes_on_where_it_was_cut(place):
+  path = place / "reasons.jsonl"
+  flags = (f"--out={path.name}", "--top_n=3", "--style=detailed")
+  assert "reasons are in reasons.jsonl" in explain(place, *flags).stdout
+  whole = rows(path)
+  assert len(whole) == 60 * 3 and {row["user_id"] for row in whole} == {str(u) for u in range(60)}
+  for row in whole:
+    assert row["text"] == " ".join(row["sentences"]) and row["checks"]["unsupported"] == []
+    assert row["checks"]["claims"] > 0 and row["model"] == "template" and row["seconds"] > 0
+    assert row["evidence"]["cited"][0]["score_drop"] > 0
+  text = path.read_text()
+  path.write_text(text[: len(text) // 2])  # in the middle of a line
+  assert "are in reasons.jsonl already" in explain(place, *flags).stdout
+  without_time = lambda own: [{k: v for k, v in row.items() if k != "seconds"} for row in own]
+  assert without_time(rows(path)) == without_time(whole)
+  other = explain(place, f"--out={path.name}", "--top_n=3", check=1)
+  assert "holds reasons of" in error_line(other) and "in style detailed" in error_line(other)
+  assert without_time(rows(path)) == without_time(whole)
+
+
+def test_a_list_that_another_made(place):
+  done = explain(place, "--users=5", "--top_n=3")
+  ids = [line.split("[")[1].split("]")[0] for line in done.stdout.splitlines() if "[" in line]
+  (place / "theirs.csv").write_text(
+    "user_id,item_id,rank\n" + "".join(f"5,{i},{r}\n" for r, i in enumerate(ids[::-1], 1))
+  )
+  flags = ("--recommendations=theirs.csv", "--top_n=3", "--style=detailed")
+  moved = explain(place, *flags, "--users=5").stdout
+  assert "(was 3)" in moved and "from place 3 to 1" in " ".join(moved.split())
+  assert "has no list of user 6" in error_line(explain(place, *flags, "--users=6", check=1))
+
+
+def test_measured(place):
+  done = explain(place, "--audit=10", "--top_n=5", "--json_out=audit.json", "--style=detailed")
+  figures = json.loads((place / "audit.json").read_text())
+  assert figures["pairs"] == 10 and figures["evidence_precision"] == 1.0
+  assert "evidence precision       1.0000" in done.stdout and figures["environment"]
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--users=3", "--style=long"], f"--style=long: must be one of {', '.join(STYLES)}"),
+    (["--users=3", "--top_n=0"], "--top_n=0: must be at least 1"),
+    (["--users=nobody"], "user nobody: not in the catalogue (60 users"),
+    (["--users=3", "--items=999"], "item 999: not in the catalogue (40 items"),
+    ([], "--out: name a .jsonl file for the reasons of all users, or give --users"),
+    (["--out=reasons.csv"], "--out=reasons.csv: must end in .jsonl"),
+    (["--out=ratings.jsonl"], "--out=ratings.jsonl: is there and holds no reasons"),
+    (["--items=3", "--out=x.jsonl"], "--items: goes with --users"),
+    (["--audit=-1"], "--audit=-1: must be at least 1"),
+    (["--workdir=nothing", "--users=1"], "is --workdir a folder that launch.train made?"),
+  ],
+)
+def test_wrong_input_is_one_line(place, flags, message):
+  (place / "ratings.jsonl").write_text('{"item_id": 1}\n')
+  assert message in error_line(explain(place, *flags, check=1))
+  assert not (place / "x.jsonl").exists()

@@ -1,0 +1,170 @@
+"""Evidence of a trained run: falls, ranks and counterfactuals are those of the whole network,
+counts those of the ratings; and the checker sees through reasons that were made false."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from rerank_table import in_table_folder
+from scipy.stats import rankdata
+
+from gatrec_jax.config import with_fields
+from gatrec_jax.errors import InputError
+from gatrec_jax.presets import get_preset
+from gatrec_jax.rerank.audit import MEANINGS, audit
+from gatrec_jax.rerank.checker import make_checker
+from gatrec_jax.rerank.evidence import explain_items, make_explainer
+from gatrec_jax.rerank.reasons import reason_by_template
+from gatrec_jax.train import pipeline
+from gatrec_jax.train.serving import top_lists
+
+USER = 11
+
+
+def described(folder):
+  """The table's items with people, tags and titles that are hard to find in a text."""
+  lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+  for place, fields in enumerate(lines):
+    fields["tags"] = ["sea", "war", "ice"][place % 3]
+    fields["director"] = f"Dee Ray {'ABCDE'[place % 5]}"
+    fields["actors"] = [f"Cy Lo {'VWXYZ'[place % 5]}", "Bo Ek"]
+  lines[3]["title"], lines[4]["title"] = 'Film "3" <b>&amp;</b> {x}', "Film 1 (1999)"
+  (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  for place in in_table_folder(tmp_path_factory):
+    described(place)
+    yield place
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+  config = with_fields(get_preset("best"), {
+    "dataset": "ratings.csv", "item_metadata": "items.jsonl", "encoder": "lexical", "epochs": 20,
+    "bootstrap": 0, "feature_width": 16, "layer_widths": "16,16",
+  })  # fmt: skip
+  return pipeline.train_and_evaluate(config, folder / "best", say=lambda _: None)[0]
+
+
+@pytest.fixture(scope="module")
+def explainer(run):
+  return make_explainer(run)
+
+
+def whole(explainer):
+  return dataclasses.replace(explainer.rescorer, states=None)
+
+
+def own_list(run, user=USER, k=5):
+  items, _ = top_lists(run, np.array([user], np.int32), k=k)
+  return [int(item) for item in items[0]]
+
+
+def test_the_ratings_cited_are_those_whose_removal_costs_most(run, explainer):
+  items = own_list(run)
+  found = explain_items(explainer, USER, items, top_n=5)
+  train = run.prepared.train
+  rated = train.item[train.user == USER]
+  scores = whole(explainer)(USER, [[], *([item] for item in rated)])
+  for place, (item, one) in enumerate(zip(items, found, strict=True)):
+    falls = scores[0, item] - scores[1:, item]
+    assert one.rank == one.rank_before == place + 1 and one.score == pytest.approx(scores[0, item],
+                                                                                  abs=1e-5)
+    assert sum(one.parts.values()) == pytest.approx(one.score, abs=1e-4)
+    best = run.prepared.interactions.item_ids[rated[falls.argmax()]]
+    assert one.cited[0].item_id == best
+    assert one.cited[0].score_drop == pytest.approx(falls.max(), abs=1e-5)
+    assert [c.score_drop for c in one.cited] == sorted(c.score_drop for c in one.cited)[::-1]
+    free = np.setdiff1d(np.arange(40), run.prepared.known.item[run.prepared.known.user == USER])
+    without = scores[1 + falls.argmax()]
+    rank = rankdata(-without[free], method="ordinal")[np.flatnonzero(free == item)[0]]
+    assert one.cited[0].rank_without == rank
+    likes = train.rating >= 4
+    assert one.likes == np.unique(train.user[likes & (train.item == item)]).size
+    assert one.num_rated == len(rated) and one.num_liked + one.num_disliked <= len(rated)
+    json.dumps(one.to_json())
+
+
+def test_counterfactuals_hold_when_everything_is_run_again(run, explainer):
+  items, stated = own_list(run, k=3), 0
+  places = {raw: i for i, raw in enumerate(run.prepared.interactions.item_ids)}
+  check = make_checker(run.prepared, explainer.titles, whole(explainer), explainer.rescorer)
+  for one, item in zip(explain_items(explainer, USER, items, top_n=3), items, strict=True):
+    singles = whole(explainer)(USER, [[i] for i in check.ratings[USER]])
+    last = max(check.rank(row, USER, item) for row in singles)
+    if one.counterfactual is None:
+      assert last <= 3
+      continue
+    stated += 1
+    found = one.counterfactual
+    assert (len(found.titles) == 1) == (last > 3)  # none of two where one is enough
+    scores = whole(explainer)(USER, [[places[raw] for raw in found.item_ids]])[0]
+    assert check.rank(scores, USER, item) == found.rank > 3
+  assert stated
+
+
+def test_attention_is_secondary_and_counts_people_not_names(run, explainer):
+  (one,) = explain_items(explainer, USER, own_list(run, k=1))
+  train = run.prepared.train
+  likes = train.rating >= 4
+  by = {i: set(train.user[likes & (train.item == i)]) for i in range(40)}
+  places = {raw: i for i, raw in enumerate(run.prepared.interactions.item_ids)}
+  for cited in one.cited:
+    assert 0 <= cited.attention <= 1
+    assert cited.both == len(by[places[cited.item_id]] & by[own_list(run, k=1)[0]])
+
+
+def test_what_cannot_be_explained_is_refused(run, explainer, folder):
+  rated = int(run.prepared.train.item[run.prepared.train.user == USER][0])
+  with pytest.raises(InputError, match="has rated it, so it is not recommended"):
+    explain_items(explainer, USER, [rated])
+  empty = dataclasses.replace(
+    run.prepared.split, train=run.prepared.split.train[run.prepared.train.user != USER]
+  )
+  lonely = dataclasses.replace(run, prepared=dataclasses.replace(run.prepared, split=empty))
+  with pytest.raises(InputError, match="user 11: has no training ratings"):
+    explain_items(dataclasses.replace(explainer, run=lonely), USER, [0])
+  ease = with_fields(get_preset("ease"), {"dataset": "ratings.csv", "bootstrap": 0})
+  other = pipeline.train_and_evaluate(ease, folder / "ease", say=lambda _: None)[0]
+  with pytest.raises(InputError, match="reasons are made for the GAT .* not for ease"):
+    make_explainer(other)
+
+
+def test_a_network_of_full_layers_is_explained_as_well(folder):
+  config = with_fields(get_preset("tiny"), {
+    "dataset": "ratings.csv", "encoder": "lexical", "item_metadata": "items.jsonl", "epochs": 2,
+    "bootstrap": 0, "layer_widths": "8", "heads": "1",
+  })  # fmt: skip
+  full = pipeline.train_and_evaluate(config, folder / "tiny", say=lambda _: None)[0]
+  made = make_explainer(full)
+  assert made.attention is None and made.rescorer.states is None
+  (one,) = explain_items(made, USER, own_list(full, k=1))
+  assert one.cited and one.cited[0].attention is None and set(one.parts) == {"graph"}
+
+
+def test_reasons_are_true_and_planted_errors_are_caught(explainer):
+  figures = audit(
+    explainer, pairs=40, style="detailed", top_n=5, seed=0, say=lambda _: None
+  )
+  assert figures["pairs"] == 40 and figures["claims"] > 200
+  assert figures["evidence_precision"] == 1.0, figures["wrong_claims"]
+  assert figures["invented_title_rate"] == figures["contradiction_rate"] == 0
+  assert figures["counterfactual_validity"] == 1.0 and figures["counterfactuals"] > 5
+  assert figures["score_fall_cited"] > 2 * abs(figures["score_fall_random"])
+  assert figures["planted_errors"] >= 200 and len(figures["planted_by_kind"]) >= 8
+  assert figures["planted_errors_caught"] >= 0.99, figures["planted_by_kind"]
+  assert MEANINGS.keys() <= figures.keys()
+
+
+def test_the_checker_wants_something_to_look_up(run, explainer):
+  check = make_checker(run.prepared, explainer.titles, whole(explainer), explainer.rescorer)
+  item = own_list(run, k=1)[0]
+  said = lambda text: [(f.kind, f.true) for f in check(text, USER, item)]
+  assert said("A masterpiece.") == [("nothing to look up", False)]
+  assert ("title", False) in said("You liked The Purple Compass (1987), so it follows.")
+  (one,) = explain_items(explainer, USER, [item])
+  text = reason_by_template(one, style="short").text
+  assert all(true for _, true in said(text)) and len(said(text)) > 3
