@@ -2,7 +2,8 @@
 
 Writes profiles, embeds them, trains the GAT, the same without text, and the same without the graph;
 builds a small language model of the catalogue that re-ranks the GAT's best; compares all of them
-with popularity on the test part; prints five users' lists. Also python -m launch.quickstart.
+with popularity on the test part; prints three users' lists, each item with its reason. Also
+python -m launch.quickstart.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ def main() -> None:
   from gatrec_jax.evaluate.tables import print_table
   from gatrec_jax.lm.source import resolve_encoder
   from gatrec_jax.presets import get_preset
-  from gatrec_jax.train import serving
+  from gatrec_jax.rerank.evidence import make_explainer
+  from gatrec_jax.rerank.explain import lists_of_file, lists_of_run
   from gatrec_jax.train.pipeline import train_and_evaluate
-  from launch.rerank_tables import print_comparison, print_lists
-  from launch.tables import print_recommendations
+  from launch.reason_tables import print_reasons
+  from launch.rerank_tables import print_comparison
 
   common.keep_compiled_programs()
   config = with_fields(common.config_from_flags(), {"protocol": "full", "ks": (10, 20)})
@@ -83,16 +85,19 @@ def main() -> None:
     print(f"NDCG@10 of the GAT against {name}: {best / rows[name]['ndcg@10']['mean'] - 1:+.1%}")
   if reranked:
     print_comparison({"label": reranked}, title="re-ranking", markdown=False)
-  print("\nRecommendations for five users:")
-  ids = run.prepared.interactions.user_ids
-  picked = np.linspace(0, len(ids) - 1, 5).astype(int)
+  print("\nThree users' lists, and why:")
+  explainer = make_explainer(run)
+  able = np.flatnonzero(explainer.rescorer.ratings > 0)
+  picked = able[np.linspace(0, len(able) - 1, 3).astype(int)].tolist()
+  lists = lists_of_run(run, picked, top_n=5)
   if reranked:
-    print_lists(reranked, run.prepared, users=picked, top_n=5)
-  else:
-    print_recommendations(serving.recommend(run, [ids[u] for u in picked], top_n=5))
+    path = str(reranked.folder / "recommendations.parquet")
+    lists = lists_of_file(path, run, picked, top_n=5)
+  print_reasons(explainer, lists, style="short", top_n=5)
   print(f"\nEverything is in {workdir}. To go on: source .venv/bin/activate, then")
   print(f"python -m launch.recommend --workdir={run.workdir} --liked=1,2,3")
   print(f"python -m launch.rerank --workdir={run.workdir} --users=1,2")
+  print(f"python -m launch.explain --workdir={run.workdir} --users=1,2 --style=detailed")
 
 
 def rerank_best(workdir: Path) -> Reranked:

@@ -1,9 +1,10 @@
-"""Re-ranking of candidates by language models: prompts, strategies, fusion, a model that learns."""
+"""Re-ranking of candidates by language models, and reasons for what is recommended."""
 
 from gatrec_jax.rerank.builtin import Recipe, open_builtin
 from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged
 from gatrec_jax.rerank.contexts import make_contexts
 from gatrec_jax.rerank.diversity import mmr
+from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items, make_explainer
 from gatrec_jax.rerank.examples import ExampleSettings, ranking_examples
 from gatrec_jax.rerank.fusion import Fusion, apply_fusion, cross_fit, fit_fusion
 from gatrec_jax.rerank.fusion_scores import order_of
@@ -12,13 +13,15 @@ from gatrec_jax.rerank.out_of_fold import TrainingLists, out_of_fold_lists
 from gatrec_jax.rerank.pipeline import Reranked, RerankSettings, rerank
 from gatrec_jax.rerank.prompts import Context, unique_titles
 from gatrec_jax.rerank.questions import Usage
+from gatrec_jax.rerank.reasons import Reason, reason_by_template, unsupported
 from gatrec_jax.rerank.sources import Source, open_source
 from gatrec_jax.rerank.strategies import STRATEGIES, Options, Strategy, make_strategy
 
 __all__ = [
-  "STRATEGIES", "Candidates", "Context", "ExampleSettings", "Fusion", "Options", "Recipe",
-  "RerankSettings", "Reranked", "Source", "Strategy", "TrainingLists", "Usage", "apply_fusion",
-  "cross_fit", "file_candidates", "fit_fusion", "judged", "learn_to_rerank",
-  "make_contexts", "make_strategy", "mmr", "open_builtin", "open_source", "order_of",
-  "out_of_fold_lists", "ranking_examples", "rerank", "unique_titles",
+  "STRATEGIES", "Candidates", "Context", "Evidence", "ExampleSettings", "Explainer", "Fusion",
+  "Options", "Reason", "Recipe", "RerankSettings", "Reranked", "Source", "Strategy",
+  "TrainingLists", "Usage", "apply_fusion", "cross_fit", "explain_items", "file_candidates",
+  "fit_fusion", "judged", "learn_to_rerank", "make_contexts", "make_explainer", "make_strategy",
+  "mmr", "open_builtin", "open_source", "order_of", "out_of_fold_lists", "ranking_examples",
+  "reason_by_template", "rerank", "unique_titles", "unsupported",
 ]  # fmt: skip
