@@ -114,6 +114,10 @@ class ModelConfig(ModelSettings):
       0 = those of the network.
     unrated_shift: added to these, in standard deviations of the user's scores, but not for items
       that are new: nobody having rated an item that could be rated speaks against it.
+    prior_weight: of the items' popularity (the logarithm of their likes) beside the scores of users
+      with few training ratings, both in standard deviations; 0 = none. It falls with the number n
+      of a user's ratings as (1 − n ÷ prior_ratings)².
+    prior_ratings: from so many on a user's scores stand alone.
     edge_chunk: edges handled at once by the attention; 0 = chosen for the device.
   """
 
@@ -149,6 +153,8 @@ class ModelConfig(ModelSettings):
   linear_rated_l2: float = 600.0
   unrated_l2: float = 0.0
   unrated_shift: float = -1.0
+  prior_weight: float = 0.0
+  prior_ratings: int = 15
   edge_chunk: int = 0
 
   @property

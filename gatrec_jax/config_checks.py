@@ -53,6 +53,7 @@ _RANGES: Mapping[str, tuple[float | None, float | None]] = {
   "temperature": (1e-3, None), "user_power": (0, 1), "linear_weight": (0, None),
   "linear_l2": (1e-6, None), "linear_rated_l2": (1e-6, None),
   "unrated_l2": (0.0, None), "unrated_shift": (-10, 10),
+  "prior_weight": (0, None), "prior_ratings": (1, None),
   "edge_chunk": (0, None), "seed": (0, 2**32 - 1), "split_seed": (0, 2**32 - 1),
   "valid_seed": (0, 2**32 - 1),
 }  # fmt: skip

@@ -32,8 +32,8 @@ def best() -> Config:
 
   python -m launch.train --dataset=ml-100k --fold=u1 --refit: 2 CPU cores, 40 to 60 s (90 more to
   embed by MiniLM), NDCG@10 .493 (.481 without --refit; seed 0); .4213 on u1–u5, where EASE has
-  .3956. Items without ratings are ranked by their texts and attributes. BUILD_NOTES.md, "The
-  recipe".
+  .3956. Items without ratings are ranked by their texts and attributes, and users with few ratings
+  are shown more of what is popular. BUILD_NOTES.md, "The recipe".
   """
   return Config(
     preset="best",
@@ -41,7 +41,7 @@ def best() -> Config:
       node_features="sum", feature_width=64, layer_widths=(64, 64), heads=(1, 1),
       convolution="light", attention="v1", combine="mean", edge_features=("grade",),
       score="cosine", loss="softmax", temperature=0.25, grades="graded", user_power=0.25,
-      linear_weight=0.25, unrated_l2=5.0,
+      linear_weight=0.25, unrated_l2=5.0, prior_weight=4.0,
     ),
     train=TrainConfig(
       epochs=300, learning_rate=2e-2, weight_decay=0.0, schedule="constant", evaluate_every=10,

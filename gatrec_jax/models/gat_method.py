@@ -36,8 +36,8 @@ class Own(NamedTuple):
     targets: of the softmax; None for the pairwise loss.
     rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
       judged by their text, not pushed away.
-    known: [U] bool, users with a training rating.
-    likes: [I] float32, training positives of each item, the score of all other users.
+    ratings: [U] float32, training ratings of each user.
+    likes: [I] float32, training positives of each item.
     linear: tables of the linear channel; None without one. Like the graph it follows from the
       training ratings alone, so it is made here and is no parameter.
   """
@@ -45,7 +45,7 @@ class Own(NamedTuple):
   graph: jraph.GraphsTuple
   targets: Targets | None
   rated: Array
-  known: Array
+  ratings: Array
   likes: Array
   linear: ease_rated.Tables | None
 
@@ -54,7 +54,9 @@ class Channels(NamedTuple):
   """Attributes:
     vectors: ([U, D], [I, D]).
     linear: of the linear channel; None without one. weight: [] of it.
-    rated, known, likes: as in `Own`.
+    rated, ratings, likes: as in `Own`.
+    prior: ([], []) weight of popularity for a user without ratings, and the number of ratings at
+      which it is 0.
     unrated: what fills in the scores of the others; None where the network's stay.
   """
 
@@ -62,8 +64,9 @@ class Channels(NamedTuple):
   linear: ease_rated.Tables | None
   weight: Array
   rated: Array
-  known: Array
+  ratings: Array
   likes: Array
+  prior: tuple[Array, Array]
   unrated: Unrated | None
 
 
@@ -101,9 +104,9 @@ class GatMethod:
       rated = method.own_inputs(train, feedback)
       linear = (jax.jit(method.fit_rated)(rated), rated)
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
-    known = np.bincount(train.user, minlength=self.num_users) > 0
+    ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
     likes = np.bincount(train.item[feedback.liked], minlength=self.num_items).astype(np.float32)
-    return Own(graph, targets, rated_items, known, likes, linear)
+    return Own(graph, targets, rated_items, ratings, likes, linear)
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
@@ -154,7 +157,10 @@ class GatMethod:
         shift=jnp.where(inputs.new, 0.0, settings.unrated_shift),
       )  # fmt: skip
     weight = jnp.float32(settings.linear_weight)
-    return Channels(vectors, own.linear, weight, own.rated, own.known, own.likes, unrated)
+    prior = jnp.float32(settings.prior_weight), jnp.float32(settings.prior_ratings)
+    return Channels(
+      vectors, own.linear, weight, own.rated, own.ratings, own.likes, prior, unrated
+    )
 
   @property
   def score(self) -> Callable[[Any, Array], Array]:
@@ -163,7 +169,8 @@ class GatMethod:
 
   @property
   def _scores_by_vectors(self) -> bool:
-    return not self.settings.linear_weight and not self.settings.unrated_l2
+    settings = self.settings
+    return not (settings.linear_weight or settings.unrated_l2 or settings.prior_weight)
 
   def score_new(
     self, params: Any, inputs: Inputs, tables: Pair | Channels, users: NewUsers
@@ -202,8 +209,10 @@ class GatMethod:
     of_linear = None
     if (linear := self._linear) is not None:
       of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
-    known = jnp.ones(len(new), bool)
-    return together(tables, products(new, tables.vectors[1]), of_linear, known)
+    ratings = jnp.array([
+      len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)
+    ], jnp.float32)  # fmt: skip
+    return together(tables, products(new, tables.vectors[1]), of_linear, ratings)
 
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
@@ -245,8 +254,8 @@ def _grown_rows(rows: Array, known: np.ndarray, text: Array, *, kind: str) -> Ar
 def channel_scores(tables: Channels, users: Array) -> Array:
   """[B, I] float32 for `users` [B] int32; of one without training ratings, popularity."""
   linear = None if tables.linear is None else linear_scores(tables, users)
-  known = tables.known[users]
-  return together(tables, dot_product_scores(tables.vectors, users), linear, known)
+  graph = dot_product_scores(tables.vectors, users)
+  return together(tables, graph, linear, tables.ratings[users])
 
 
 def linear_scores(tables: Channels, users: Array) -> Array:
@@ -254,13 +263,26 @@ def linear_scores(tables: Channels, users: Array) -> Array:
   return ease_rated.EaseRatedMethod.score(tables.linear, users)
 
 
-def together(tables: Channels, graph: Array, linear: Array | None, known: Array) -> Array:
-  """[B, I] from the channels' scores of all items. Args: known: [B] bool, users with ratings."""
+def together(tables: Channels, graph: Array, linear: Array | None, ratings: Array) -> Array:
+  """[B, I] from the channels' scores of all items. Args: ratings: [B] float32, how many each user
+  has."""
   scores = graph
   if linear is not None:
     scores = add_channels(graph, linear, weight=tables.weight, rated=tables.rated)
-  scores = jnp.where(known[:, None], scores, tables.likes)
+  scores += prior_scores(tables, scores, ratings)
+  scores = jnp.where(ratings[:, None] > 0, scores, tables.likes)
   return scores if tables.unrated is None else fill_unrated(scores, tables.unrated)
+
+
+def prior_scores(tables: Channels, scores: Array, ratings: Array) -> Array:
+  """[B, I]: what popularity adds to scores of users with few ratings: the items' likes, as
+  logarithms and in standard deviations, times the spread of the user's scores and a weight that
+  falls with the number of her ratings. Little is known of her then, and most people like what most
+  people like."""
+  weight, enough = tables.prior
+  share = weight * jnp.maximum(1 - ratings / enough, 0.0) ** 2
+  _, spread = mean_and_spread(scores, tables.rated)
+  return share[:, None] * spread * standard(jnp.log1p(tables.likes)[None], tables.rated)
 
 
 def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:

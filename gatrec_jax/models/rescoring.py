@@ -62,7 +62,7 @@ class Rescorer:
     part = np.ones((len(without), self.method.num_items), bool)
     for row, items in zip(part, without, strict=True):
       row[list(items)] = False
-    left = self.ratings[user] - np.array([len(set(items)) for items in without], int)
+    left = np.float32([self.ratings[user] - len(set(items)) for items in without])
     if self.states is None:
       return np.concatenate([self._as_a_whole(user, *one) for one in zip(part, left, strict=True)])
     around = surroundings(self.graph, user)
@@ -73,13 +73,13 @@ class Rescorer:
       padding = padded_size(count) - count
       scores = _scores_nearby(
         self.params, self.tables, self.states, around,
-        np.pad(part[rows], ((0, padding), (0, 0))), np.pad(left[rows] > 0, (0, padding)),
+        np.pad(part[rows], ((0, padding), (0, 0))), np.pad(left[rows], (0, padding)),
         method=self.method,
       )  # fmt: skip
       found.append(np.asarray(scores)[:count])
     return np.concatenate(found)
 
-  def _as_a_whole(self, user: int, part: np.ndarray, left: int) -> np.ndarray:
+  def _as_a_whole(self, user: int, part: np.ndarray, left: np.float32) -> np.ndarray:
     """[1, I], by a run of the whole network."""
     graph, num_users = self.graph, self.method.num_users
     other_end = np.where(
@@ -91,7 +91,7 @@ class Rescorer:
       edges = _loops_of_the_rest(graph, gone)
     return np.asarray(_scores_as_a_whole(
       self.params, self.inputs.text, self.tables, graph._replace(edges=edges), np.int32(user),
-      ~gone, part[None], np.array([left > 0]), method=self.method,
+      ~gone, part[None], left[None], method=self.method,
     ))  # fmt: skip
 
 
@@ -116,9 +116,10 @@ def _states(params: Any, inputs: Inputs, *, method: GatMethod) -> tuple[Array, .
 @functools.partial(jax.jit, static_argnames="method")
 def _scores_nearby(
   params: Any, tables: Pair | Channels, states: tuple[Array, ...], around: Surroundings,
-  part: Array, known: Array, *, method: GatMethod,
+  part: Array, left: Array, *, method: GatMethod,
 ) -> Array:  # fmt: skip
-  """[B, I]. Args: part: [B, I] bool, items of the user whose ratings count. known: [B] bool."""
+  """[B, I]. Args: part: [B, I] bool, items of the user whose ratings count. left: [B] float32, how
+  many of her ratings count."""
   vectors = tables.vectors if isinstance(tables, Channels) else tables
   items = around.items - method.num_users
   changed = vectors_without(
@@ -130,29 +131,29 @@ def _scores_nearby(
   )
   place = jnp.where(around.there, items, method.num_items)
   graph = graph.at[:, place].set(own, mode="drop")
-  return _with_channels(tables, graph, around.user, part, known)
+  return _with_channels(tables, graph, around.user, part, left)
 
 
 @functools.partial(jax.jit, static_argnames="method")
 def _scores_as_a_whole(
   params: Any, text: Array, tables: Pair | Channels, graph: jraph.GraphsTuple, user: Array,
-  where: Array, part: Array, known: Array, *, method: GatMethod,
+  where: Array, part: Array, left: Array, *, method: GatMethod,
 ) -> Array:  # fmt: skip
   """The same for one set. Args: where: [E] bool, edges that are there."""
   vectors = method.module.apply({"params": params}, text, graph, where=where)
   scores = products(vectors[user][None], vectors[method.num_users :])
-  return _with_channels(tables, scores, user, part, known)
+  return _with_channels(tables, scores, user, part, left)
 
 
 def _with_channels(
-  tables: Pair | Channels, graph: Array, user: Array, part: Array, known: Array
+  tables: Pair | Channels, graph: Array, user: Array, part: Array, left: Array
 ) -> Array:
   if not isinstance(tables, Channels):
     return graph
   linear = None
   if tables.linear is not None:
     linear = EaseRatedMethod.score_with_part(tables.linear, user, part)
-  return together(tables, graph, linear, known)
+  return together(tables, graph, linear, left)
 
 
 def _loops_of_the_rest(graph: jraph.GraphsTuple, gone: np.ndarray) -> np.ndarray:

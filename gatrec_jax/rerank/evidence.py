@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.gat_method import Channels, GatMethod, linear_scores, standard
+from gatrec_jax.models.gat_method import Channels, GatMethod, linear_scores, prior_scores, standard
 from gatrec_jax.models.rescoring import Rescorer, make_rescorer
 from gatrec_jax.profiles.schema import parse_profile
 from gatrec_jax.rerank.prompts import unique_titles
@@ -292,17 +292,18 @@ def _counterfactuals(
 
 
 def _parts(run: Run, user: int, items: Sequence[int]) -> dict[str, np.ndarray]:
-  """By name, [T]: `graph` and, where there is one, `linear`, as they enter the score."""
+  """By name, [T]: `graph`, and where they are there `linear` and `popularity` (of users with few
+  ratings), as they enter the score of rated items."""
   tables, index = run.tables, np.array([user])
   if not isinstance(tables, Channels):
     return {"graph": np.asarray(tables[0][user] @ tables[1][np.array(items)].T)}
-  graph = tables.vectors[0][index] @ tables.vectors[1].T
-  if tables.linear is None:
-    return {"graph": np.asarray(graph)[0, list(items)]}
-  linear = linear_scores(tables, index)
-  parts = {
-    "graph": standard(graph, tables.rated), "linear": tables.weight * standard(linear, tables.rated)
-  }
+  parts = {"graph": tables.vectors[0][index] @ tables.vectors[1].T}
+  if tables.linear is not None:
+    linear = standard(linear_scores(tables, index), tables.rated)
+    parts = {"graph": standard(parts["graph"], tables.rated), "linear": tables.weight * linear}
+  prior = prior_scores(tables, sum(parts.values()), tables.ratings[index])
+  if np.asarray(prior).any():
+    parts["popularity"] = prior
   return {name: np.asarray(values)[0, list(items)] for name, values in parts.items()}
 
 

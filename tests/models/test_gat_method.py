@@ -103,6 +103,23 @@ def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
   np.testing.assert_array_equal(got[1], (prepared()[4] >= 4).sum(axis=0))
 
 
+def test_popularity_helps_out_where_a_user_has_few_ratings():
+  few, inputs, params, train, _ = prepared(prior_weight=2.0, prior_ratings=6)
+  plain = prepared()[0]
+  ratings = np.bincount(train.user, minlength=20)
+  users = np.array([int((ratings == n).argmax()) for n in (2, 4, 6)])
+  assert list(ratings[users]) == [2, 4, 6]
+  with_prior, without = (
+    np.asarray(m.score(jax.jit(m.tables)(params, inputs), jnp.array(users))) for m in (few, plain)
+  )
+  likes = np.log1p(np.bincount(train.item[train.rating >= 4], minlength=9))
+  popular = (likes - likes.mean()) / likes.std()
+  share = 2 * (1 - np.array([2, 4, 6]) / 6) ** 2
+  want = without + (share * without.std(axis=1))[:, None] * popular
+  np.testing.assert_allclose(with_prior, want, atol=1e-4)
+  np.testing.assert_array_equal(with_prior[2], without[2])  # who has enough is left alone
+
+
 def test_a_channel_without_spread_adds_nothing():
   graph = jnp.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
   got = np.asarray(add_channels(

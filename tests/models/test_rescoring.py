@@ -16,11 +16,11 @@ BEST = dict(
   node_features="sum", feature_width=6, layer_widths=(6, 6), heads=(1, 1), convolution="light",
   attention="v1", combine="mean", edge_features=("grade",), score="cosine", loss="softmax",
   temperature=0.5, grades="graded", linear_weight=0.3, linear_l2=3.0, linear_rated_l2=5.0,
-  unrated_l2=1.0,
+  unrated_l2=1.0, prior_weight=2.0, prior_ratings=8,
 )  # fmt: skip
 FULL = dict(
   node_features="table", layer_widths=(3, 2), heads=(2, 1), convolution="full", combine="last",
-  linear_weight=0.0, unrated_l2=0.0, score="dot", edge_features=("rating",),
+  linear_weight=0.0, unrated_l2=0.0, prior_weight=0.0, score="dot", edge_features=("rating",),
 )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def sets_of(train, user):
 @pytest.mark.parametrize("fields", [
   {}, {"attention": "none"}, {"layer_widths": (6,), "heads": (1,)}, {"combine": "last"},
   {"graph": "liked", "edge_features": ()}, {"node_features": "ids", "linear_weight": 0.0},
-  {"score": "dot", "unrated_l2": 0.0},
+  {"score": "dot", "unrated_l2": 0.0}, {"prior_weight": 0.0},
 ])  # fmt: skip
 @pytest.mark.parametrize("user", [2, 5])
 def test_a_part_run_again_equals_the_whole(fields, user):
