@@ -17,10 +17,9 @@ def print_reasons(explainer: Explainer, lists: Lists, *, style: str, top_n: int)
   Raises: InputError for a user without training ratings, or an item that she has rated.
   """
   for user, (items, ranks) in lists.items():
+    found = list(reasons_for(explainer, user, items, ranks, style=style, top_n=top_n))
     print(f"user {explainer.run.prepared.interactions.user_ids[user]}")
-    for evidence, reason, _ in reasons_for(
-      explainer, user, items, ranks, style=style, top_n=top_n
-    ):
+    for evidence, reason, _ in found:
       moved = "" if evidence.rank == evidence.rank_before else f"  (was {evidence.rank_before})"
       print(f"  {evidence.rank:>3}{moved}  {shown_title(evidence.title)}  [{evidence.item_id}]")
       print(textwrap.fill(

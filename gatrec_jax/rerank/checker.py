@@ -58,13 +58,14 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Checker:
-  """Attributes:
+  """(text, user, item) -> what the text says, and whether it holds.
+
+  Attributes:
     prepared: the ratings and the metadata.
     scores: by runs of the whole network. quick_scores: for what needs a run for each rating.
     titles: [I], as people say them. pattern: finds any of them.
-    liked: user index -> items with ratings at or above the positive threshold; disliked: at or
-      below the negative one; ratings: item -> rating.
-    genres: all of the catalogue.
+    ratings: [U], training ratings by item index. likers: [I], training users who like the item.
+    genres: finds any of the catalogue's.
   """
 
   prepared: Prepared

@@ -26,9 +26,14 @@ class Edit:
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-  """What an edit is made from. Attributes: disliked, neutral, unrated: shown titles; idle: liked
-  ones whose removal does not lower the score; genre: one that neither the item nor all of the
-  liked have; person: of another item."""
+  """What an edit is made from.
+
+  Attributes:
+    disliked, unrated: titles that the user dislikes, that she has not rated; idle: that she likes
+      and whose removal raises the score.
+    genres: those that the item does not have. own_genres: those that it has.
+    people: those who are not in it.
+  """
 
   disliked: Sequence[str]
   unrated: Sequence[str]
