@@ -95,6 +95,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "style": ("string", "short", "of reasons: short, detailed, counterfactual (what would have to be "
             "different)"),
   "audit": ("integer", 0, "how many reasons to measure instead of showing any"),
+  "retrain": ("integer", 0, "of an audit: train the model again without what a reason of so many "
+              "users cites, and without as many random ratings"),
   "explain": ("boolean", False, "print a reason below each item"),
   "disliked": ("list", [], "item ids that the new user dislikes"),
   "top_n": ("integer", 10, "length of the lists"),

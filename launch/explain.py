@@ -5,11 +5,12 @@
   python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --users=1 --items=50,172
   python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --out=reasons.jsonl      (all users)
   python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --style=detailed --audit=500
+  python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --audit=500 --retrain=50
   python -m launch.explain --workdir=RUN --recommendations=RUN/rerank/…/recommendations.parquet
 
 A file of reasons goes on where it was stopped; each line has text, evidence and checks. --audit
-measures how true reasons are, by a checker that looks everything up anew. --recommendations takes a
-list that was re-ranked.
+measures how true reasons are, by a checker that looks everything up anew; --retrain also trains the
+model without what reasons cite. --recommendations takes a list that was re-ranked.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "items", "top_n", "style",
-  "recommendations", "out", "audit", "json_out",
+  "recommendations", "out", "audit", "retrain", "json_out",
 )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def print_audit(explainer: Explainer) -> None:
     raise InputError(f"--audit={flags['audit'].value}: must be at least 1")
   figures = audit(
     explainer, pairs=flags["audit"].value, style=flags["style"].value, top_n=flags["top_n"].value,
-    seed=flags["seed"].value or 0, say=common.say,
+    seed=flags["seed"].value or 0, say=common.say, retrained=flags["retrain"].value,
   )  # fmt: skip
   print_figures(figures, title=f"{common.label(explainer.run.config)} · {flags['style'].value}")
   if flags["json_out"].value:

@@ -16,6 +16,7 @@ from gatrec_jax.rerank.checker import Checker, Finding, make_checker
 from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items
 from gatrec_jax.rerank.planted import planted_errors
 from gatrec_jax.rerank.reasons import Reason, reason_by_template
+from gatrec_jax.rerank.retraining import retrained_falls
 from gatrec_jax.train.serving import top_lists
 from gatrec_jax.train.stages import Say
 
@@ -34,10 +35,13 @@ class Audited:
 
 
 def audit(
-  explainer: Explainer, *, pairs: int, style: str, top_n: int, seed: int, say: Say
-) -> dict[str, Any]:
+  explainer: Explainer, *, pairs: int, style: str, top_n: int, seed: int, say: Say,
+  retrained: int = 0,
+) -> dict[str, Any]:  # fmt: skip
   """Measures reasons for the lists of users drawn at random, whole lists, at least `pairs` items.
 
+  Args: retrained: for how many users the model is trained again without what one of their reasons
+    cites; needs a run folder that can be written to.
   Returns: plain values; what each means stands in `MEANINGS`.
   Raises: InputError where no user has training ratings.
   """
@@ -70,6 +74,7 @@ def audit(
     "contradiction_rate": _share(audited, lambda f, one: _contradicts(f, one, checker)),
     **_fidelity(audited, explainer, whole, rng),
     **_counterfactuals(audited, whole, checker),
+    **_retrained(audited, explainer, retrained, rng, say),
     "coverage": sum(bool(one.evidence.cited) for one in audited) / count,
     "distinct_2": _distinct_2(texts),
     "repeated_text_share": 1 - len(set(texts)) / count,
@@ -88,6 +93,8 @@ MEANINGS = {
   "score_fall_cited": "mean fall of the score without the cited ratings",
   "score_fall_random": "without as many random other ratings of the user",
   "fidelity_score_ratio": "of the two; none where random ratings do not lower the score at all",
+  "retrained_score_falls": "the same by models trained again without these ratings",
+  "retrained_rank_falls": "places that the item falls then",
   "counterfactual_validity": "counterfactuals after which, the whole network run again, the item "
                              "has the rank that they state, outside the list",
   "no_counterfactual_share": "items for which no set of three ratings was found",
@@ -169,6 +176,32 @@ def _fidelity(
     "fidelity_score_ratio": float(cited[0] / random[0]) if random[0] > 0 else None,
     "rank_fall_cited": float(cited[1]), "rank_fall_random": float(random[1]),
   }  # fmt: skip
+
+
+def _retrained(
+  audited: Sequence[Audited], explainer: Explainer, count: int, rng: np.random.Generator, say: Say
+) -> dict[str, Any]:
+  places = {raw: place for place, raw in enumerate(explainer.run.prepared.interactions.item_ids)}
+  train = explainer.run.prepared.train
+  chosen: dict[int, tuple[int, list[int], list[int]]] = {}
+  for one in (audited[place] for place in rng.permutation(len(audited))):
+    cited = [places[c.item_id] for c in one.evidence.cited]
+    others = np.setdiff1d(train.item[train.user == one.user], cited)
+    if len(chosen) < count and one.user not in chosen and cited and len(others) >= len(cited):
+      random = rng.choice(others, len(cited), replace=False).tolist()
+      chosen[one.user] = (one.item, cited, random)
+  if not chosen:
+    return {}
+  falls = retrained_falls(
+    explainer.run, [(user, item) for user, (item, _, _) in chosen.items()],
+    {"cited": [own[1] for own in chosen.values()], "random": [own[2] for own in chosen.values()]},
+    say=say,
+  )  # fmt: skip
+  return {
+    "retrained_pairs": len(chosen),
+    "retrained_score_falls": {name: own["score"] for name, own in falls.items()},
+    "retrained_rank_falls": {name: own["rank"] for name, own in falls.items()},
+  }
 
 
 def _ranks_of(explainer: Explainer) -> Any:

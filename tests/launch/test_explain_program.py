@@ -56,7 +56,8 @@ def test_a_file_goes_on_where_it_was_cut(place):
   for row in whole:
     assert row["text"] == " ".join(row["sentences"]) and row["checks"]["unsupported"] == []
     assert row["checks"]["claims"] > 0 and row["model"] == "template" and row["seconds"] > 0
-    assert row["evidence"]["cited"][0]["score_drop"] > 0
+    assert all(cited["score_drop"] > 0 for cited in row["evidence"]["cited"])
+  assert sum(bool(row["evidence"]["cited"]) for row in whole) > 100
   text = path.read_text()
   path.write_text(text[: len(text) // 2])  # in the middle of a line
   assert "are in reasons.jsonl already" in explain(place, *flags).stdout
@@ -80,10 +81,15 @@ def test_a_list_that_another_made(place):
 
 
 def test_measured(place):
-  done = explain(place, "--audit=10", "--top_n=5", "--json_out=audit.json", "--style=detailed")
+  flags = ("--audit=10", "--top_n=5", "--retrain=2", "--json_out=audit.json", "--style=detailed")
+  done = explain(place, *flags)
   figures = json.loads((place / "audit.json").read_text())
   assert figures["pairs"] == 10 and figures["evidence_precision"] == 1.0
   assert "evidence precision       1.0000" in done.stdout and figures["environment"]
+  assert figures["retrained_pairs"] == 2 and set(figures["retrained_rank_falls"]) == {
+    "cited", "random"
+  }
+  assert not any((place / "run/retrained").iterdir())
 
 
 @pytest.mark.parametrize(
