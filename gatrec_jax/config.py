@@ -115,9 +115,9 @@ class ModelConfig(ModelSettings):
     unrated_shift: added to these, in standard deviations of the user's scores, but not for items
       that are new: nobody having rated an item that could be rated speaks against it.
     prior_weight: of the items' popularity (the logarithm of their likes) beside the scores of users
-      with few training ratings, both in standard deviations; 0 = none. It falls with the number n
-      of a user's ratings as (1 − n ÷ prior_ratings)².
-    prior_ratings: from so many on a user's scores stand alone.
+      who came after training, both in standard deviations; 0 = none. It falls with the number n of
+      a user's ratings as (1 − n ÷ prior_ratings)².
+    prior_ratings: from so many on such a user's scores stand alone.
     edge_chunk: edges handled at once by the attention; 0 = chosen for the device.
   """
 

@@ -32,8 +32,8 @@ def best() -> Config:
 
   python -m launch.train --dataset=ml-100k --fold=u1 --refit: 2 CPU cores, 40 to 60 s (90 more to
   embed by MiniLM), NDCG@10 .493 (.481 without --refit; seed 0); .4213 on u1–u5, where EASE has
-  .3956. Items without ratings are ranked by their texts and attributes, and users with few ratings
-  are shown more of what is popular. BUILD_NOTES.md, "The recipe".
+  .3956. Items without ratings are ranked by their texts and attributes, and users who come after
+  training with few ratings are shown more of what is popular. BUILD_NOTES.md, "The recipe".
   """
   return Config(
     preset="best",

@@ -36,8 +36,8 @@ class Own(NamedTuple):
     targets: of the softmax; None for the pairwise loss.
     rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
       judged by their text, not pushed away.
-    ratings: [U] float32, training ratings of each user.
-    likes: [I] float32, training positives of each item.
+    ratings: [U] float32, ratings of each user.
+    likes: [I] float32, training positives of each item, the score of users without ratings.
     linear: tables of the linear channel; None without one. Like the graph it follows from the
       training ratings alone, so it is made here and is no parameter.
   """
@@ -54,9 +54,9 @@ class Channels(NamedTuple):
   """Attributes:
     vectors: ([U, D], [I, D]).
     linear: of the linear channel; None without one. weight: [] of it.
-    rated, ratings, likes: as in `Own`.
-    prior: ([], []) weight of popularity for a user without ratings, and the number of ratings at
-      which it is 0.
+    rated, likes: as in `Own`.
+    known: [U] bool, users with ratings.
+    prior: [U] float32, weights of popularity beside the users' scores.
     unrated: what fills in the scores of the others; None where the network's stay.
   """
 
@@ -64,9 +64,9 @@ class Channels(NamedTuple):
   linear: ease_rated.Tables | None
   weight: Array
   rated: Array
-  ratings: Array
+  known: Array
   likes: Array
-  prior: tuple[Array, Array]
+  prior: Array
   unrated: Unrated | None
 
 
@@ -157,10 +157,15 @@ class GatMethod:
         shift=jnp.where(inputs.new, 0.0, settings.unrated_shift),
       )  # fmt: skip
     weight = jnp.float32(settings.linear_weight)
-    prior = jnp.float32(settings.prior_weight), jnp.float32(settings.prior_ratings)
+    prior = jnp.where(inputs.later, self.prior_of(own.ratings), 0.0)
     return Channels(
-      vectors, own.linear, weight, own.rated, own.ratings, own.likes, prior, unrated
+      vectors, own.linear, weight, own.rated, own.ratings > 0, own.likes, prior, unrated
     )
+
+  def prior_of(self, ratings: Array) -> Array:
+    """Weights of popularity for users who came after training, by their numbers of ratings."""
+    left = jnp.maximum(1 - ratings / self.settings.prior_ratings, 0.0)
+    return self.settings.prior_weight * left**2
 
   @property
   def score(self) -> Callable[[Any, Array], Array]:
@@ -212,7 +217,8 @@ class GatMethod:
     ratings = jnp.array([
       len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)
     ], jnp.float32)  # fmt: skip
-    return together(tables, products(new, tables.vectors[1]), of_linear, ratings)
+    graph = products(new, tables.vectors[1])
+    return together(tables, graph, of_linear, ratings > 0, self.prior_of(ratings))
 
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
@@ -255,7 +261,7 @@ def channel_scores(tables: Channels, users: Array) -> Array:
   """[B, I] float32 for `users` [B] int32; of one without training ratings, popularity."""
   linear = None if tables.linear is None else linear_scores(tables, users)
   graph = dot_product_scores(tables.vectors, users)
-  return together(tables, graph, linear, tables.ratings[users])
+  return together(tables, graph, linear, tables.known[users], tables.prior[users])
 
 
 def linear_scores(tables: Channels, users: Array) -> Array:
@@ -263,26 +269,24 @@ def linear_scores(tables: Channels, users: Array) -> Array:
   return ease_rated.EaseRatedMethod.score(tables.linear, users)
 
 
-def together(tables: Channels, graph: Array, linear: Array | None, ratings: Array) -> Array:
-  """[B, I] from the channels' scores of all items. Args: ratings: [B] float32, how many each user
-  has."""
+def together(
+  tables: Channels, graph: Array, linear: Array | None, known: Array, prior: Array
+) -> Array:
+  """[B, I] from the channels' scores of all items. Args: known, prior: [B], as in `Channels`."""
   scores = graph
   if linear is not None:
     scores = add_channels(graph, linear, weight=tables.weight, rated=tables.rated)
-  scores += prior_scores(tables, scores, ratings)
-  scores = jnp.where(ratings[:, None] > 0, scores, tables.likes)
+  scores += prior_scores(tables, scores, prior)
+  scores = jnp.where(known[:, None], scores, tables.likes)
   return scores if tables.unrated is None else fill_unrated(scores, tables.unrated)
 
 
-def prior_scores(tables: Channels, scores: Array, ratings: Array) -> Array:
-  """[B, I]: what popularity adds to scores of users with few ratings: the items' likes, as
-  logarithms and in standard deviations, times the spread of the user's scores and a weight that
-  falls with the number of her ratings. Little is known of her then, and most people like what most
-  people like."""
-  weight, enough = tables.prior
-  share = weight * jnp.maximum(1 - ratings / enough, 0.0) ** 2
+def prior_scores(tables: Channels, scores: Array, prior: Array) -> Array:
+  """[B, I]: what popularity adds to scores [B, I]: the items' likes, as logarithms and in standard
+  deviations, times the spread of the user's scores and her weight `prior` [B]. Of somebody with few
+  ratings, for whom nothing was learned, little is known, and most people like what most like."""
   _, spread = mean_and_spread(scores, tables.rated)
-  return share[:, None] * spread * standard(jnp.log1p(tables.likes)[None], tables.rated)
+  return prior[:, None] * spread * standard(jnp.log1p(tables.likes)[None], tables.rated)
 
 
 def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:

@@ -34,6 +34,7 @@ class Inputs(NamedTuple):
     text: [U + I, D] float32 text vectors, users first; D = 1 and all 0 where none are read.
     attributes: [I, A] float32, of the items (`profiles.attributes`); A may be 0.
     new: [I] bool, items that nobody could rate yet, unlike those that nobody has rated.
+    later: [U] bool, users whose ratings all came after training.
     own: what the method adds to them: a graph, buckets, …
   """
 
@@ -45,6 +46,7 @@ class Inputs(NamedTuple):
   text: Array
   attributes: Array
   new: Array
+  later: Array
   own: Any
 
 
@@ -151,6 +153,7 @@ def make_inputs(
   negative_threshold: float,
   attributes: np.ndarray | None = None,
   new: np.ndarray | None = None,
+  later: np.ndarray | None = None,
 ) -> Inputs:
   """Puts on device what a method needs. The order of the rows of `train` has no effect.
 
@@ -160,7 +163,7 @@ def make_inputs(
     sampler: of negatives, None for methods that draw none.
     positive_threshold: ratings at or above it are positives.
     negative_threshold: ratings at or below it are dislikes.
-    attributes: [I, A] float32; None for none. new: [I] bool; None for none.
+    attributes: [I, A] float32; None for none. new: [I] bool, later: [U] bool; None for none.
   Raises:
     InputError: no positive among the training rows.
   """
@@ -183,6 +186,7 @@ def make_inputs(
     text=np.asarray(text, np.float32),
     attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,
     new=np.zeros(train.num_items, bool) if new is None else new,
+    later=np.zeros(train.num_users, bool) if later is None else later,
     own=method.own_inputs(train, feedback),
   )
   return jax.tree.map(jnp.asarray, inputs)

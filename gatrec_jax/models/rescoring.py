@@ -74,6 +74,7 @@ class Rescorer:
       scores = _scores_nearby(
         self.params, self.tables, self.states, around,
         np.pad(part[rows], ((0, padding), (0, 0))), np.pad(left[rows], (0, padding)),
+        self.inputs.later[user],
         method=self.method,
       )  # fmt: skip
       found.append(np.asarray(scores)[:count])
@@ -91,7 +92,7 @@ class Rescorer:
       edges = _loops_of_the_rest(graph, gone)
     return np.asarray(_scores_as_a_whole(
       self.params, self.inputs.text, self.tables, graph._replace(edges=edges), np.int32(user),
-      ~gone, part[None], left[None], method=self.method,
+      ~gone, part[None], left[None], self.inputs.later[user], method=self.method,
     ))  # fmt: skip
 
 
@@ -116,10 +117,10 @@ def _states(params: Any, inputs: Inputs, *, method: GatMethod) -> tuple[Array, .
 @functools.partial(jax.jit, static_argnames="method")
 def _scores_nearby(
   params: Any, tables: Pair | Channels, states: tuple[Array, ...], around: Surroundings,
-  part: Array, left: Array, *, method: GatMethod,
+  part: Array, left: Array, later: Array, *, method: GatMethod,
 ) -> Array:  # fmt: skip
   """[B, I]. Args: part: [B, I] bool, items of the user whose ratings count. left: [B] float32, how
-  many of her ratings count."""
+  many of her ratings count. later: [] bool, whether she came after training."""
   vectors = tables.vectors if isinstance(tables, Channels) else tables
   items = around.items - method.num_users
   changed = vectors_without(
@@ -131,29 +132,31 @@ def _scores_nearby(
   )
   place = jnp.where(around.there, items, method.num_items)
   graph = graph.at[:, place].set(own, mode="drop")
-  return _with_channels(tables, graph, around.user, part, left)
+  return _with_channels(tables, graph, around.user, part, left, later, method)
 
 
 @functools.partial(jax.jit, static_argnames="method")
 def _scores_as_a_whole(
   params: Any, text: Array, tables: Pair | Channels, graph: jraph.GraphsTuple, user: Array,
-  where: Array, part: Array, left: Array, *, method: GatMethod,
+  where: Array, part: Array, left: Array, later: Array, *, method: GatMethod,
 ) -> Array:  # fmt: skip
   """The same for one set. Args: where: [E] bool, edges that are there."""
   vectors = method.module.apply({"params": params}, text, graph, where=where)
   scores = products(vectors[user][None], vectors[method.num_users :])
-  return _with_channels(tables, scores, user, part, left)
+  return _with_channels(tables, scores, user, part, left, later, method)
 
 
 def _with_channels(
-  tables: Pair | Channels, graph: Array, user: Array, part: Array, left: Array
-) -> Array:
+  tables: Pair | Channels, graph: Array, user: Array, part: Array, left: Array, later: Array,
+  method: GatMethod,
+) -> Array:  # fmt: skip
   if not isinstance(tables, Channels):
     return graph
   linear = None
   if tables.linear is not None:
     linear = EaseRatedMethod.score_with_part(tables.linear, user, part)
-  return together(tables, graph, linear, left)
+  prior = jnp.where(later, method.prior_of(left), 0.0)
+  return together(tables, graph, linear, left > 0, prior)
 
 
 def _loops_of_the_rest(graph: jraph.GraphsTuple, gone: np.ndarray) -> np.ndarray:

@@ -292,8 +292,8 @@ def _counterfactuals(
 
 
 def _parts(run: Run, user: int, items: Sequence[int]) -> dict[str, np.ndarray]:
-  """By name, [T]: `graph`, and where they are there `linear` and `popularity` (of users with few
-  ratings), as they enter the score of rated items."""
+  """By name, [T]: `graph`, and where they are there `linear` and `popularity` (of users who came
+  after training), as they enter the score of rated items."""
   tables, index = run.tables, np.array([user])
   if not isinstance(tables, Channels):
     return {"graph": np.asarray(tables[0][user] @ tables[1][np.array(items)].T)}
@@ -301,7 +301,7 @@ def _parts(run: Run, user: int, items: Sequence[int]) -> dict[str, np.ndarray]:
   if tables.linear is not None:
     linear = standard(linear_scores(tables, index), tables.rated)
     parts = {"graph": standard(parts["graph"], tables.rated), "linear": tables.weight * linear}
-  prior = prior_scores(tables, sum(parts.values()), tables.ratings[index])
+  prior = prior_scores(tables, sum(parts.values()), tables.prior[index])
   if np.asarray(prior).any():
     parts["popularity"] = prior
   return {name: np.asarray(values)[0, list(items)] for name, values in parts.items()}

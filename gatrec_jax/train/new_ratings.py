@@ -98,6 +98,7 @@ def _joined(
   return dataclasses.replace(
     prepared, interactions=dataclasses.replace(old, **columns), split=split, item_fields=fields,
     num_later=prepared.num_later + len(item_ids) - former.num_items,
+    later_users=(*prepared.later_users, *np.setdiff1d(new.user, prepared.train.user).tolist()),
   )  # fmt: skip
 
 

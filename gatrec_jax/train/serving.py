@@ -130,6 +130,7 @@ def method_inputs(method: Method, config: Config, prepared: Prepared, texts: Tex
     negative_threshold=prepared.negative_threshold,
     attributes=item_attributes(prepared.item_fields) if method.settings.reads_attributes else None,
     new=_new_items(config, prepared),
+    later=np.isin(np.arange(prepared.interactions.num_users), prepared.later_users),
   )
 
 

@@ -36,6 +36,7 @@ class Prepared:
       what the protocol says.
     facts: counts for the user, as kept in the manifest.
     num_later: how many items, the last ones of the catalogue, came after training.
+    later_users: indices of users all of whose ratings came after training.
   """
 
   interactions: Interactions
@@ -45,6 +46,7 @@ class Prepared:
   negative_threshold: float
   facts: Mapping[str, Any]
   num_later: int = 0
+  later_users: tuple[int, ...] = ()
 
   @property
   def train(self) -> Interactions:

@@ -54,6 +54,7 @@ def training_inputs(
   negative_threshold: float,
   attributes: np.ndarray | None = None,
   new: np.ndarray | None = None,
+  later: np.ndarray | None = None,
 ) -> Inputs:
   """Puts on device what a method learns from. Row order in `train` has no effect on the result.
 
@@ -62,7 +63,8 @@ def training_inputs(
     text: [U + I, D] float32.
     config: which negatives.
     positive_threshold, negative_threshold: what counts as liked and as disliked.
-    attributes: [I, A] float32 of the items; None for none. new: [I] bool, as in `Inputs`.
+    attributes: [I, A] float32 of the items; None for none. new: [I] bool, later: [U] bool: as in
+      `Inputs`.
   Raises:
     InputError: no positive among the training rows.
   """
@@ -78,7 +80,7 @@ def training_inputs(
     )
   return make_inputs(
     method, train, text=text, sampler=sampler, positive_threshold=positive_threshold,
-    negative_threshold=negative_threshold, attributes=attributes, new=new,
+    negative_threshold=negative_threshold, attributes=attributes, new=new, later=later,
   )  # fmt: skip
 
 

@@ -103,15 +103,19 @@ def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
   np.testing.assert_array_equal(got[1], (prepared()[4] >= 4).sum(axis=0))
 
 
-def test_popularity_helps_out_where_a_user_has_few_ratings():
+def test_popularity_helps_out_where_a_user_came_after_training_with_few_ratings():
   few, inputs, params, train, _ = prepared(prior_weight=2.0, prior_ratings=6)
+  after_training = inputs._replace(later=jnp.ones(20, bool))
   plain = prepared()[0]
   ratings = np.bincount(train.user, minlength=20)
   users = np.array([int((ratings == n).argmax()) for n in (2, 4, 6)])
   assert list(ratings[users]) == [2, 4, 6]
   with_prior, without = (
-    np.asarray(m.score(jax.jit(m.tables)(params, inputs), jnp.array(users))) for m in (few, plain)
+    np.asarray(few.score(jax.jit(few.tables)(params, given), jnp.array(users)))
+    for given in (after_training, inputs)
   )
+  served = plain.score(jax.jit(plain.tables)(params, inputs), jnp.array(users))
+  np.testing.assert_array_equal(without, served)  # whom training knew is left alone
   likes = np.log1p(np.bincount(train.item[train.rating >= 4], minlength=9))
   popular = (likes - likes.mean()) / likes.std()
   share = 2 * (1 - np.array([2, 4, 6]) / 6) ** 2

@@ -44,8 +44,9 @@ def rescorer(train=None, params=None, **fields):
   method = GatMethod(ModelConfig(**(BEST | fields)), train.num_users, train.num_items)
   text = np.random.default_rng(1).normal(size=(train.num_users + train.num_items, 5))
   inputs = make_inputs(
-    method, train, text=text, sampler=None, positive_threshold=4, negative_threshold=2
-  )
+    method, train, text=text, sampler=None, positive_threshold=4, negative_threshold=2,
+    later=np.isin(np.arange(train.num_users), [2, 5]),
+  )  # fmt: skip
   if params is None:
     params = method.init(inputs, jax.random.key(0))
     # Attention that says something: light layers begin with 0.
