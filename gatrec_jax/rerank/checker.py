@@ -24,6 +24,10 @@ Scores = Callable[[int, Sequence[Sequence[int]]], np.ndarray]
 
 _MARK = re.compile(r"⟦(\d+)⟧")
 _TITLE = re.compile(r"[A-Z0-9][^,;⟦⟧“”]*?\(\d{4}\)")
+# Not behind an initial or a short form, which names have: George C. Scott, Robert Downey Jr.
+_END = re.compile(
+  r"(?<!\b[A-Z]\.)(?<!\b[JSDM]r\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?]) (?=[“A-Z0-9⟦])"
+)
 _ROLE = re.compile(r"([^,⟦⟧]+?) \((director|actor|writer|author|crew member)\)")
 _QUOTED = re.compile(r"“([^”]+)”")
 _OTHERS = re.compile(r"\b(?:people|those who) like\b")
@@ -98,7 +102,7 @@ class Checker:
       return f"⟦{len(items) - 1}⟧"
 
     found = []
-    for part in re.split(r"(?<=[.!?]) (?=[“A-Z0-9⟦])", self.pattern.sub(mark, text)):
+    for part in _END.split(self.pattern.sub(mark, text)):
       places = [int(place) for place in _MARK.findall(part)]
       own = dict(zip(places, range(len(places)), strict=True))
       renamed = _MARK.sub(lambda match, own=own: f"⟦{own[int(match.group(1))]}⟧", part)

@@ -28,7 +28,7 @@ def described(folder):
   for place, fields in enumerate(lines):
     fields["tags"] = ["sea", "war", "ice"][place % 3]
     fields["director"] = f"Dee Ray {'ABCDE'[place % 5]}"
-    fields["actors"] = [f"Cy Lo {'VWXYZ'[place % 5]}", "Bo Ek"]
+    fields["actors"] = [f"Cy {'VWXYZ'[place % 5]}. Lo", "Bo Ek Jr."]
   lines[3]["title"], lines[4]["title"] = 'Film "3" <b>&amp;</b> {x}', "Film 1 (1999)"
   (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
