@@ -25,12 +25,17 @@ def explain(place, *flags, check=0, by=call):
   return by("explain", "--workdir=run", *flags, cwd=place, check=check)
 
 
+def test_a_refusal_of_the_process_is_the_same(place):
+  lines = [error_line(explain(place, "--top_n=0", check=1, by=by)) for by in (launch, call)]
+  assert lines[0] == lines[1]
+
+
 def rows(path):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_reasons_on_the_console(place):
-  done = explain(place, "--users=3,4", "--top_n=2", by=launch)
+  done = explain(place, "--users=3,4", "--top_n=2")
   assert done.stdout.count("user ") == 2 and done.stdout.count("[") == 4
   assert "liked" in done.stdout or "rating" in done.stdout
   one = explain(place, "--users=3", "--items=" + done.stdout.split("[")[1].split("]")[0])

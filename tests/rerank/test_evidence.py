@@ -44,7 +44,8 @@ def folder(tmp_path_factory):
 def run(folder):
   config = with_fields(get_preset("best"), {
     "dataset": "ratings.csv", "item_metadata": "items.jsonl", "encoder": "lexical", "epochs": 20,
-    "bootstrap": 0, "feature_width": 16, "layer_widths": "16,16",
+    "bootstrap": 0, "feature_width": 16, "layer_widths": "16,16", "evaluate_every": 20,
+    "select_on": "last", "valid_share": 0,
   })  # fmt: skip
   return pipeline.train_and_evaluate(config, folder / "best", say=lambda _: None)[0]
 
