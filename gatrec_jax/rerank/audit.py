@@ -102,7 +102,7 @@ MEANINGS = {
   "distinct_2": "different pairs of words ÷ pairs of words",
   "repeated_text_share": "reasons whose text another one has as well",
   "template_share": "reasons written without a language model",
-  "planted_errors_caught": "of true reasons made false on purpose, in thirteen ways",
+  "planted_errors_caught": "of true reasons made false on purpose, in fourteen ways",
 }
 
 
