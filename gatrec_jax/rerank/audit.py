@@ -13,7 +13,7 @@ import numpy as np
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.rescoring import Rescorer
 from gatrec_jax.rerank.checker import Checker, Finding, make_checker
-from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items
+from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items, profile_tags
 from gatrec_jax.rerank.planted import planted_errors
 from gatrec_jax.rerank.reasons import Reason, reason_by_template
 from gatrec_jax.rerank.retraining import retrained_falls
@@ -53,7 +53,7 @@ def audit(
   users = rng.permutation(users)[: -(-pairs // top_n)]
   whole = dataclasses.replace(explainer.rescorer, states=None)
   checker = make_checker(
-    run.prepared, explainer.titles, whole, _Remembering(explainer.rescorer)
+    run.prepared, explainer.titles, whole, _Remembering(explainer.rescorer), profile_tags(run)
   )
   audited: list[Audited] = []
   for place, user in enumerate(users):
@@ -72,13 +72,12 @@ def audit(
     "wrong_claims": dict(wrong),
     "invented_title_rate": _share(audited, lambda f, _: f.kind == "title"),
     "contradiction_rate": _share(audited, lambda f, one: _contradicts(f, one, checker)),
-    **_fidelity(audited, explainer, whole, rng),
+    **_fidelity(audited, checker, whole, rng),
     **_counterfactuals(audited, whole, checker),
     **_retrained(audited, explainer, retrained, rng, say),
     "coverage": sum(bool(one.evidence.cited) for one in audited) / count,
     "distinct_2": _distinct_2(texts),
     "repeated_text_share": 1 - len(set(texts)) / count,
-    "template_share": 1.0,
     "seconds_per_reason": sum(one.seconds for one in audited) / count,
     "planted_errors": sum(edits.values()),
     "planted_errors_caught": sum(caught.values()) / max(sum(edits.values()), 1),
@@ -101,7 +100,6 @@ MEANINGS = {
   "coverage": "reasons that cite a rating",
   "distinct_2": "different pairs of words ÷ pairs of words",
   "repeated_text_share": "reasons whose text another one has as well",
-  "template_share": "reasons written without a language model",
   "planted_errors_caught": "of true reasons made false on purpose, in fourteen ways",
 }
 
@@ -151,21 +149,19 @@ def _contradicts(finding: Finding, one: Audited, checker: Checker) -> bool:
 
 
 def _fidelity(
-  audited: Sequence[Audited], explainer: Explainer, whole: Rescorer, rng: np.random.Generator
+  audited: Sequence[Audited], checker: Checker, whole: Rescorer, rng: np.random.Generator
 ) -> dict[str, float | None]:
   """Falls of score and rank without the cited ratings, and without as many random other ones."""
-  places = {raw: place for place, raw in enumerate(explainer.run.prepared.interactions.item_ids)}
+  places = {raw: place for place, raw in enumerate(checker.prepared.interactions.item_ids)}
   falls: dict[str, list[tuple[float, float]]] = {"cited": [], "random": []}
-  checker_rank = _ranks_of(explainer)
-  train = explainer.run.prepared.train
   for one in audited:
     cited = [places[c.item_id] for c in one.evidence.cited]
-    others = np.setdiff1d(train.item[train.user == one.user], cited)
+    others = np.setdiff1d(list(checker.ratings[one.user]), cited)
     if not cited or len(others) < len(cited):
       continue
     random = rng.choice(others, len(cited), replace=False).tolist()
     scores = whole(one.user, [[], cited, random])
-    ranks = [checker_rank(row, one.user, one.item) for row in scores]
+    ranks = [checker.rank(row, one.user, one.item) for row in scores]
     for name, row in (("cited", 1), ("random", 2)):
       falls[name].append((scores[0, one.item] - scores[row, one.item], ranks[row] - ranks[0]))
   if not falls["cited"]:
@@ -202,17 +198,6 @@ def _retrained(
     "retrained_score_falls": {name: own["score"] for name, own in falls.items()},
     "retrained_rank_falls": {name: own["rank"] for name, own in falls.items()},
   }
-
-
-def _ranks_of(explainer: Explainer) -> Any:
-  known = explainer.run.prepared.known
-
-  def rank(scores: np.ndarray, user: int, item: int) -> int:
-    free = np.ones(len(scores), bool)
-    free[known.item[known.user == user]] = False
-    return 1 + int(((scores > scores[item]) & free).sum())
-
-  return rank
 
 
 def _counterfactuals(

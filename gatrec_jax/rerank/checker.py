@@ -70,6 +70,7 @@ class Checker:
     titles: [I], as people say them. pattern: finds any of them.
     ratings: [U], training ratings by item index. likers: [I], training users who like the item.
     genres: finds any of the catalogue's.
+    tags: [I], in small letters, those of the metadata and of profiles that somebody wrote.
   """
 
   prepared: Prepared
@@ -80,6 +81,7 @@ class Checker:
   ratings: Sequence[Mapping[int, float]]
   likers: Sequence[frozenset[int]]
   genres: re.Pattern[str]
+  tags: Sequence[frozenset[str]]
 
   def __call__(self, text: str, user: int, item: int, *, rank: int | None = None) -> list[Finding]:
     """What the text says, and whether it holds. A sentence that says nothing that could be looked
@@ -186,13 +188,10 @@ class Checker:
     return {name.casefold() for field in wanted for name in terms_of(fields.get(field))}
 
   def _tags(self, sentence: str, others: Sequence[int], item: int) -> list[Finding]:
-    found = []
-    for tag in _QUOTED.findall(sentence):
-      for one in (item, *others):
-        fields = self.prepared.item_fields[one]
-        own = {name.casefold() for field in TAG_FIELDS for name in terms_of(fields.get(field))}
-        found.append(Finding("tag", f"{tag}, {self.titles[one]}", tag.casefold() in own))
-    return found
+    return [
+      Finding("tag", f"{tag}, {self.titles[one]}", tag.casefold() in self.tags[one])
+      for tag in _QUOTED.findall(sentence) for one in (item, *others)
+    ]
 
   def _genres(self, sentence: str, rated: Mapping[int, float], item: int) -> list[Finding]:
     plain = _ROLE.sub("", _QUOTED.sub("", sentence))
@@ -256,9 +255,11 @@ class Checker:
 
 
 def make_checker(
-  prepared: Prepared, titles: Sequence[str], scores: Scores, quick_scores: Scores
-) -> Checker:
-  """Args: titles: [I], each another. scores, quick_scores: as in `Checker`."""
+  prepared: Prepared, titles: Sequence[str], scores: Scores, quick_scores: Scores,
+  profile_tags: Sequence[Sequence[str]],
+) -> Checker:  # fmt: skip
+  """Args: titles: [I], each another. scores, quick_scores: as in `Checker`. profile_tags: [I], of
+  profiles that somebody wrote."""
   train = prepared.train
   shown = [shown_title(title) for title in titles]
   ratings: list[dict[int, float]] = [{} for _ in range(train.num_users)]
@@ -270,7 +271,13 @@ def make_checker(
   genres = {name for fields in prepared.item_fields for name in genres_of(fields)}
   return Checker(
     prepared, scores, quick_scores, shown, _any_of(shown, ends=r"(?!\w)"), ratings,
-    [frozenset(one) for one in likers], _any_of(genres, starts=r"(?<!\w)", ends=r"(?!\w)"),
+    [frozenset(one) for one in likers], _any_of(genres, starts=r"(?<!\w)", ends=r"(?!\w)"), [
+      frozenset(
+        tag.casefold()
+        for tag in (*(t for field in TAG_FIELDS for t in terms_of(fields.get(field))), *own)
+      )
+      for fields, own in zip(prepared.item_fields, profile_tags, strict=True)
+    ],
   )  # fmt: skip
 
 

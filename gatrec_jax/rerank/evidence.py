@@ -46,9 +46,9 @@ class Cited:
     rating: as given. opinion: `liked`, `neutral` or `disliked`.
     score_drop: how much the recommended item's score falls without it, > 0.
     rank_without: the item's rank then.
-    attention: the weight that attention gives the paths user ← this item ← other users → the
-      recommended item, a second signal that proves nothing; None where the network has fewer than
-      two layers.
+    attention: how much this item and the recommended one hear from the same users (Σ over users of
+      the two attention weights), a second signal that proves nothing; None where the network has
+      fewer than two layers.
     both: how many training users like this item and the recommended one.
   """
 
@@ -145,19 +145,24 @@ def make_explainer(run: Run) -> Explainer:
   train, shape = prepared.train, (method.num_items, method.num_users)
   ratings = np.bincount(train.user, minlength=method.num_users)
   likes = train.take(train.rating >= prepared.positive_threshold)
-  tags: list[Sequence[str]] = [()] * method.num_items
-  if run.texts.is_text:
-    given = read_texts(run.workdir, "items", given_alone=True)
-    tags = [parse_profile(text or "").tags for text in given]
-    tags += [()] * (method.num_items - len(tags))
   return Explainer(
     run,
     make_rescorer(method, run.params, run.inputs, run.tables, ratings=ratings),
     unique_titles(prepared.item_fields, prepared.interactions.item_ids),
-    catalogue_traits(prepared.item_fields, tags),
+    catalogue_traits(prepared.item_fields, profile_tags(run)),
     scipy.sparse.csr_matrix((np.ones(len(likes)), (likes.item, likes.user)), shape=shape),
     _attention(run) if len(method.settings.layer_widths) > 1 else None,
   )
+
+
+def profile_tags(run: Run) -> list[tuple[str, ...]]:
+  """[I]: tags of the profiles that somebody wrote; () for items that have none of these."""
+  num_items = run.prepared.interactions.num_items
+  if not run.texts.is_text:
+    return [()] * num_items
+  given = read_texts(run.workdir, "items", given_alone=True)
+  tags = [parse_profile(text or "").tags for text in given]
+  return tags + [()] * (num_items - len(tags))  # items that came after training
 
 
 def explain_items(

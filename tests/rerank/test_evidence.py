@@ -14,7 +14,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.presets import get_preset
 from gatrec_jax.rerank.audit import MEANINGS, audit
 from gatrec_jax.rerank.checker import make_checker
-from gatrec_jax.rerank.evidence import explain_items, make_explainer
+from gatrec_jax.rerank.evidence import explain_items, make_explainer, profile_tags
 from gatrec_jax.rerank.reasons import reason_by_template
 from gatrec_jax.train import pipeline
 from gatrec_jax.train.serving import top_lists
@@ -59,6 +59,12 @@ def whole(explainer):
   return dataclasses.replace(explainer.rescorer, states=None)
 
 
+def checker_of(run, explainer):
+  return make_checker(
+    run.prepared, explainer.titles, whole(explainer), explainer.rescorer, profile_tags(run)
+  )
+
+
 def own_list(run, user=USER, k=5):
   items, _ = top_lists(run, np.array([user], np.int32), k=k)
   return [int(item) for item in items[0]]
@@ -92,7 +98,7 @@ def test_the_ratings_cited_are_those_whose_removal_costs_most(run, explainer):
 def test_counterfactuals_hold_when_everything_is_run_again(run, explainer):
   items, stated = own_list(run, k=3), 0
   places = {raw: i for i, raw in enumerate(run.prepared.interactions.item_ids)}
-  check = make_checker(run.prepared, explainer.titles, whole(explainer), explainer.rescorer)
+  check = checker_of(run, explainer)
   for one, item in zip(explain_items(explainer, USER, items, top_n=3), items, strict=True):
     singles = whole(explainer)(USER, [[i] for i in check.ratings[USER]])
     last = max(check.rank(row, USER, item) for row in singles)
@@ -113,8 +119,21 @@ def test_attention_is_secondary_and_counts_people_not_names(run, explainer):
   likes = train.rating >= 4
   by = {i: set(train.user[likes & (train.item == i)]) for i in range(40)}
   places = {raw: i for i, raw in enumerate(run.prepared.interactions.item_ids)}
+  graph = run.inputs.own.graph
+  _, weights = run.method.module.apply(
+    {"params": run.params}, run.inputs.text, graph, return_attention=True
+  )
+  layers = [np.zeros((100, 40)), np.zeros((100, 40))]  # what an item hears from a user
+  for layer, weight in zip(layers, weights, strict=True):
+    to_items = np.asarray(graph.receivers) >= 60
+    layer[np.asarray(graph.senders)[to_items], np.asarray(graph.receivers)[to_items] - 60] = (
+      np.asarray(weight)[to_items, 0]
+    )
   for cited in one.cited:
-    assert 0 <= cited.attention <= 1
+    shared = sum(
+      layers[0][v, places[cited.item_id]] * layers[1][v, own_list(run, k=1)[0]] for v in range(60)
+    )
+    assert cited.attention == pytest.approx(shared, abs=1e-6) and shared > 0
     assert cited.both == len(by[places[cited.item_id]] & by[own_list(run, k=1)[0]])
 
 
@@ -157,7 +176,7 @@ def test_reasons_are_true_and_planted_errors_are_caught(explainer):
 
 
 def test_the_checker_wants_something_to_look_up(run, explainer):
-  check = make_checker(run.prepared, explainer.titles, whole(explainer), explainer.rescorer)
+  check = checker_of(run, explainer)
   item = own_list(run, k=1)[0]
   said = lambda text: [(f.kind, f.true) for f in check(text, USER, item)]
   assert said("A masterpiece.") == [("nothing to look up", False)]

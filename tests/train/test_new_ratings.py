@@ -156,3 +156,14 @@ def test_known_users_need_no_encoder(best):
   gone = dataclasses.replace(best.texts, facts={**best.texts.facts, "content_hash": "another"})
   grown = with_new_ratings(dataclasses.replace(best, texts=gone), ratings([("0", "1", 5.0)]))
   assert grown.prepared.interactions.num_users == 60
+
+
+def test_popularity_helps_out_users_who_came_after_training_alone(best):
+  known = next(iter(best.prepared.interactions.user_ids))
+  told = with_new_ratings(best, ratings([("new", "1", 5.0), (known, "2", 5.0)]))
+  again = with_new_ratings(told, ratings([("new", "3", 5.0)]))
+  for run, count in ((told, 1), (again, 2)):
+    place = run.prepared.interactions.user_ids.index("new")
+    prior = np.asarray(run.tables.prior)
+    assert np.flatnonzero(prior).tolist() == [place]
+    np.testing.assert_allclose(prior[place], 4 * (1 - count / 15) ** 2, rtol=1e-6)
