@@ -122,6 +122,12 @@ def test_popularity_helps_out_where_a_user_came_after_training_with_few_ratings(
   want = without + (share * without.std(axis=1))[:, None] * popular
   np.testing.assert_allclose(with_prior, want, atol=1e-4)
   np.testing.assert_array_equal(with_prior[2], without[2])  # who has enough is left alone
+  new = NewUsers([np.array([1, 4])], [np.array([], int)], np.zeros((1, 1)), 5.0, 1.0)
+  with_prior, without = (
+    np.asarray(m.score_new(params, inputs, jax.jit(m.tables)(params, inputs), new))
+    for m in (few, plain)
+  )
+  np.testing.assert_allclose(with_prior, without + share[0] * without.std() * popular, atol=1e-4)
 
 
 def test_a_channel_without_spread_adds_nothing():
