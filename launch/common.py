@@ -108,7 +108,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "out": ("string", None, "file for the lists: .parquet, .csv or .jsonl"),
   "export_embeddings": ("string", None, "folder for users.npy, items.npy and their ids"),
   "llm": ("string", None, "folder or hub id of a decoder (llama, mistral, qwen2, qwen3, smollm3, "
-          "gemma2, gemma3); builtin where candidates are re-ranked"),
+          "gemma2, gemma3); builtin where candidates are re-ranked or reasons written, none for "
+          "templates"),
   "lora": ("string", None, "folder of a LoRA adapter (PEFT's format) for that model"),
   "dtype": ("string", "float32", "float32 or bfloat16, of weights and arithmetic"),
   "quantize": ("string", "none", "int8 keeps the matrices in 8 bits; none"),

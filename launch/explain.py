@@ -8,9 +8,11 @@
   python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --audit=500 --retrain=50
   python -m launch.explain --workdir=RUN --recommendations=RUN/rerank/…/recommendations.parquet
 
-A file of reasons goes on where it was stopped; each line has text, evidence and checks. --audit
-measures how true reasons are, by a checker that looks everything up anew; --retrain also trains the
-model without what reasons cite. --recommendations takes a list that was re-ranked.
+Sentences are written by the language model of --llm: builtin (made on the first use), a model
+folder, or none for templates alone. Each is read back, and stays only if it says what the evidence
+says. A file of reasons goes on where it was stopped; each line has text, evidence and checks.
+--audit measures how true reasons are, by a checker that looks everything up anew; --retrain also
+trains the model without what reasons cite. --recommendations takes a list that was re-ranked.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launch import common
+from launch.rerank_model import FLAGS, open_author
 
 if TYPE_CHECKING:
   from gatrec_jax.rerank.evidence import Explainer
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "items", "top_n", "style",
-  "recommendations", "out", "audit", "retrain", "json_out",
+  "recommendations", "out", "audit", "retrain", "json_out", *FLAGS, llm="builtin",
 )  # fmt: skip
 
 
@@ -60,14 +63,15 @@ def main() -> None:
   if flags["audit"].value:
     print_audit(explainer)
     return
+  author = open_author()
   lists = lists_from_flags(run)
   if out:
     count = write_reasons(
-      pathlib.Path(out), explainer, lists, style=style, top_n=top_n, say=common.say
+      pathlib.Path(out), explainer, author, lists, style=style, top_n=top_n, say=common.say
     )
     print(f"{count} reasons are in {out}")
   else:
-    print_reasons(explainer, lists, style=style, top_n=top_n)
+    print_reasons(explainer, author, lists, style=style, top_n=top_n)
 
 
 def print_audit(explainer: Explainer) -> None:
@@ -83,8 +87,9 @@ def print_audit(explainer: Explainer) -> None:
   if flags["audit"].value < 1:
     raise InputError(f"--audit={flags['audit'].value}: must be at least 1")
   figures = audit(
-    explainer, pairs=flags["audit"].value, style=flags["style"].value, top_n=flags["top_n"].value,
-    seed=flags["seed"].value or 0, say=common.say, retrained=flags["retrain"].value,
+    explainer, open_author(), pairs=flags["audit"].value, style=flags["style"].value,
+    top_n=flags["top_n"].value, seed=flags["seed"].value or 0, say=common.say,
+    retrained=flags["retrain"].value,
   )  # fmt: skip
   print_figures(figures, title=f"{common.label(explainer.run.config)} · {flags['style'].value}")
   if flags["json_out"].value:

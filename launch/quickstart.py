@@ -2,7 +2,8 @@
 
 Writes profiles, embeds them, trains the GAT, the same without text, and the same without the graph;
 builds a small language model of the catalogue that re-ranks the GAT's best; compares all of them
-with popularity on the test part; prints three users' lists, each item with its reason. Also
+with popularity on the test part; prints three users' lists, each item with its reason in the words
+of another small language model. Also
 python -m launch.quickstart.
 """
 
@@ -46,6 +47,7 @@ def main() -> None:
   from gatrec_jax.rerank.explain import lists_of_file, lists_of_run
   from gatrec_jax.train.pipeline import train_and_evaluate
   from launch.reason_tables import print_reasons
+  from launch.rerank_model import open_author
   from launch.rerank_tables import print_comparison
 
   common.keep_compiled_programs()
@@ -93,7 +95,7 @@ def main() -> None:
   if reranked:
     path = str(reranked.folder / "recommendations.parquet")
     lists = lists_of_file(path, run, picked, top_n=5)
-  print_reasons(explainer, lists, style="short", top_n=5)
+  print_reasons(explainer, open_author(), lists, style="short", top_n=5)
   print(f"\nEverything is in {workdir}. To go on: source .venv/bin/activate, then")
   print(f"python -m launch.recommend --workdir={run.workdir} --liked=1,2,3")
   print(f"python -m launch.rerank --workdir={run.workdir} --users=1,2")

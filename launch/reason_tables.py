@@ -9,15 +9,18 @@ from typing import Any
 from gatrec_jax.rerank.audit import MEANINGS
 from gatrec_jax.rerank.explain import Explainer, Lists, reasons_for
 from gatrec_jax.rerank.phrases import shown_title
+from gatrec_jax.rerank.wording import Author
 
 
-def print_reasons(explainer: Explainer, lists: Lists, *, style: str, top_n: int) -> None:
+def print_reasons(
+  explainer: Explainer, author: Author, lists: Lists, *, style: str, top_n: int
+) -> None:
   """For each user each item with its place, title and reason.
 
   Raises: InputError for a user without training ratings, or an item that she has rated.
   """
   for user, (items, ranks) in lists.items():
-    found = list(reasons_for(explainer, user, items, ranks, style=style, top_n=top_n))
+    found = reasons_for(explainer, author, user, items, ranks, style=style, top_n=top_n)
     print(f"user {explainer.run.prepared.interactions.user_ids[user]}")
     for evidence, reason, _ in found:
       moved = "" if evidence.rank == evidence.rank_before else f"  (was {evidence.rank_before})"

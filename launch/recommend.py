@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launch import common
+from launch.rerank_model import FLAGS, open_author
 
 if TYPE_CHECKING:
   from gatrec_jax.train.serving import Recommendations, Run
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
   "top_n", "exclude_seen", "explain", "style", "out", "export_embeddings",
-  "new_ratings", "new_items",
+  "new_ratings", "new_items", *FLAGS, llm="builtin",
 )  # fmt: skip
 
 
@@ -84,8 +85,9 @@ def print_with_reasons(run: Run, lists: Recommendations) -> None:
     )
   }
   print_reasons(
-    make_explainer(run), explained, style=flags["style"].value, top_n=flags["top_n"].value
-  )
+    make_explainer(run), open_author(), explained, style=flags["style"].value,
+    top_n=flags["top_n"].value,
+  )  # fmt: skip
 
 
 def with_what_is_new(run: Run) -> Run:

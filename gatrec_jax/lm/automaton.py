@@ -276,7 +276,7 @@ def tokens_needed(moves: np.ndarray, minimum: int, maximum: int) -> np.ndarray:
 
 
 def padded(arrays: Mapping[str, np.ndarray], *, width: int, eos: tuple[int, ...]) -> Automaton:
-  """An automaton on the device, states and lists filled up to a power of two.
+  """An automaton on the device, states, lists and dense rows filled up to a power of two.
 
   Args: arrays: the attributes of `Automaton`, of any integer type.
   """
@@ -290,6 +290,9 @@ def padded(arrays: Mapping[str, np.ndarray], *, width: int, eos: tuple[int, ...]
       # Nothing leads to what is added; -1 keeps it out of the dense rows.
       value = -1 if name in ("row", "limit") else 0
       values = np.pad(values, (0, count - len(values)), constant_values=value)
+    elif name == "next_dense" and len(values):
+      more = (1 << (len(values) - 1).bit_length()) - len(values)
+      values = np.pad(values, ((0, more), (0, 0)), constant_values=-1)
     filled[name] = jnp.asarray(values, bool if name in ("accepting", "final") else jnp.int32)
   return Automaton(**filled, width=width, eos=eos)
 

@@ -13,15 +13,17 @@ from gatrec_jax.rerank.out_of_fold import TrainingLists, out_of_fold_lists
 from gatrec_jax.rerank.pipeline import Reranked, RerankSettings, rerank
 from gatrec_jax.rerank.prompts import Context, unique_titles
 from gatrec_jax.rerank.questions import Usage
-from gatrec_jax.rerank.reasons import Reason, reason_by_template, unsupported
+from gatrec_jax.rerank.reasons import Reason, unsupported
 from gatrec_jax.rerank.sources import Source, open_source
 from gatrec_jax.rerank.strategies import STRATEGIES, Options, Strategy, make_strategy
+from gatrec_jax.rerank.verbaliser import open_verbaliser
+from gatrec_jax.rerank.wording import Author, LanguageModelAuthor, TemplateAuthor
 
 __all__ = [
-  "STRATEGIES", "Candidates", "Context", "Evidence", "ExampleSettings", "Explainer", "Fusion",
-  "Options", "Reason", "Recipe", "RerankSettings", "Reranked", "Source", "Strategy",
-  "TrainingLists", "Usage", "apply_fusion", "cross_fit", "explain_items", "file_candidates",
-  "fit_fusion", "judged", "learn_to_rerank", "make_contexts", "make_explainer", "make_strategy",
-  "mmr", "open_builtin", "open_source", "order_of", "out_of_fold_lists", "ranking_examples",
-  "reason_by_template", "rerank", "unique_titles", "unsupported",
+  "STRATEGIES", "Author", "Candidates", "Context", "Evidence", "ExampleSettings", "Explainer",
+  "Fusion", "LanguageModelAuthor", "Options", "Reason", "Recipe", "RerankSettings", "Reranked",
+  "Source", "Strategy", "TemplateAuthor", "TrainingLists", "Usage", "apply_fusion", "cross_fit",
+  "explain_items", "file_candidates", "fit_fusion", "judged", "learn_to_rerank", "make_contexts",
+  "make_explainer", "make_strategy", "mmr", "open_builtin", "open_source", "open_verbaliser",
+  "order_of", "out_of_fold_lists", "ranking_examples", "rerank", "unique_titles", "unsupported",
 ]  # fmt: skip

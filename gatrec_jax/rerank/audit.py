@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +12,12 @@ import numpy as np
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.rescoring import Rescorer
 from gatrec_jax.rerank.checker import Checker, Finding, make_checker
-from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items, profile_tags
+from gatrec_jax.rerank.evidence import Evidence, Explainer, profile_tags
+from gatrec_jax.rerank.explain import lists_of_run, reasons_for
 from gatrec_jax.rerank.planted import planted_errors
-from gatrec_jax.rerank.reasons import Reason, reason_by_template
+from gatrec_jax.rerank.reasons import Reason
 from gatrec_jax.rerank.retraining import retrained_falls
-from gatrec_jax.train.serving import top_lists
+from gatrec_jax.rerank.wording import Author
 from gatrec_jax.train.stages import Say
 
 
@@ -35,7 +35,7 @@ class Audited:
 
 
 def audit(
-  explainer: Explainer, *, pairs: int, style: str, top_n: int, seed: int, say: Say,
+  explainer: Explainer, author: Author, *, pairs: int, style: str, top_n: int, seed: int, say: Say,
   retrained: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
   """Measures reasons for the lists of users drawn at random, whole lists, at least `pairs` items.
@@ -59,7 +59,7 @@ def audit(
   for place, user in enumerate(users):
     if place % 10 == 0:
       say(f"audit: {len(audited)} reasons of {place} of {len(users)} users")
-    audited += _of_user(explainer, checker, int(user), style=style, top_n=top_n)
+    audited += _of_user(explainer, author, checker, int(user), style=style, top_n=top_n)
   edits, caught = _planted(audited, checker, rng)
   texts = [one.reason.text for one in audited]
   findings = [finding for one in audited for finding in one.findings]
@@ -75,6 +75,11 @@ def audit(
     **_fidelity(audited, checker, whole, rng),
     **_counterfactuals(audited, whole, checker),
     **_retrained(audited, explainer, retrained, rng, say),
+    "model": author.name,
+    "template_share": (
+      sum(one.reason.by_template for one in audited)
+      / sum(len(one.reason.sentences) for one in audited)
+    ),
     "coverage": sum(bool(one.evidence.cited) for one in audited) / count,
     "distinct_2": _distinct_2(texts),
     "repeated_text_share": 1 - len(set(texts)) / count,
@@ -97,6 +102,7 @@ MEANINGS = {
   "counterfactual_validity": "counterfactuals after which, the whole network run again, the item "
                              "has the rank that they state, outside the list",
   "no_counterfactual_share": "items for which no set of three ratings was found",
+  "template_share": "sentences that templates wrote",
   "coverage": "reasons that cite a rating",
   "distinct_2": "different pairs of words ÷ pairs of words",
   "repeated_text_share": "reasons whose text another one has as well",
@@ -120,17 +126,13 @@ class _Remembering:
 
 
 def _of_user(
-  explainer: Explainer, checker: Checker, user: int, *, style: str, top_n: int
+  explainer: Explainer, author: Author, checker: Checker, user: int, *, style: str, top_n: int
 ) -> list[Audited]:
-  items, _ = top_lists(explainer.run, np.array([user], np.int32), k=top_n)
-  items = [int(item) for item in items[0] if item >= 0]
-  start = time.perf_counter()
-  found = explain_items(explainer, user, items, top_n=top_n)
-  reasons = [reason_by_template(evidence, style=style) for evidence in found]
-  each = (time.perf_counter() - start) / max(len(items), 1)
+  items, ranks = lists_of_run(explainer.run, [user], top_n=top_n)[user]
+  found = reasons_for(explainer, author, user, items, ranks, style=style, top_n=top_n)
   return [
-    Audited(user, item, evidence, reason, checker(reason.text, user, item), each)
-    for item, evidence, reason in zip(items, found, reasons, strict=True)
+    Audited(user, item, evidence, reason, checker(reason.text, user, item), seconds)
+    for item, (evidence, reason, seconds) in zip(items, found, strict=True)
   ]
 
 

@@ -30,11 +30,11 @@ _END = re.compile(
 )
 _ROLE = re.compile(r"([^,⟦⟧]+?) \((director|actor|writer|author|crew member)\)")
 _QUOTED = re.compile(r"“([^”]+)”")
-_OTHERS = re.compile(r"\b(?:people|those who) like\b")
-_LIKED = re.compile(r"\byour? (?:have )?(?:really )?(?:liked|loved|liking|love|like)\b", re.I)
+_OTHERS = re.compile(r"\b(?:people(?: who)?|those who) like\b")
+_LIKED = re.compile(r"\byour? (?:have |really )*(?:liked|loved|enjoyed|liking|love|like)\b", re.I)
 _DISLIKED = re.compile(r"\byou(?:r)? (?:disliked|hated|disliking)\b", re.I)
 _SPEAKS = re.compile(r"because|follows|brings|speaks|counts|rests")
-_MOST = re.compile(r"above all|most")
+_MOST = re.compile(r"above all|\bmost\b|nothing \w+ more", re.I)
 _GIVEN = re.compile(r"(?:gave ⟦(\d+)⟧ a|⟦(\d+)⟧, which you gave a|⟦(\d+)⟧, a) ([\d.]*\d)")
 _SHARES = (
   re.compile(r"(\d+) of the (\d+) you (liked|disliked)"),
@@ -42,11 +42,15 @@ _SHARES = (
 )
 _BOTH = (
   re.compile(r"(\d+) people like both it and ⟦(\d+)⟧"),
-  re.compile(r"[Oo]f those who like ⟦(?P<t>\d+)⟧, (?P<n>\d+) like this one"),
+  re.compile(r"[Oo]f those who like ⟦(?P<t>\d+)⟧, (?P<n>\d+) like (?:this one|it)\b"),
+  re.compile(r"(\d+) people who like ⟦(\d+)⟧ like (?:this one|it)\b"),
 )
-_LIKES = re.compile(r"(\d+) people (?:who )?like it")
-_LEAVES = re.compile(r"(?:Without|Had you not rated) .*number (\d+)\b.* top (\d+)")
-_STAYS = re.compile(r"(?:[Tt]ake away any one|No single one) .*top (\d+)")
+_LIKES = (re.compile(r"(\d+) people (?:who )?like it\b"), re.compile(r"liked by (\d+) people"))
+_LEAVES = re.compile(r"(?:Without|Had you not rated|Take) .*number (\d+)\b.* top (\d+)")
+_STAYS = (
+  re.compile(r"(?:[Tt]ake away any one|No single one) .*top (\d+)"),
+  re.compile(r"stays in your top (\d+), whichever one"),
+)
 _MOVED = re.compile(r"from place (\d+) to (\d+)")
 _NOT = re.compile(r"\bfree of\b|\bis not\b|\bno\b|\bwithout\b", re.I)
 
@@ -223,7 +227,7 @@ class Checker:
         found.append(Finding("like both", match.group(), int(n) == both))
     found += [
       Finding("like it", match.group(), int(match.group(1)) == len(self.likers[item]))
-      for match in _LIKES.finditer(sentence)
+      for pattern in _LIKES for match in pattern.finditer(sentence)
     ]
     return found
 
@@ -236,7 +240,7 @@ class Checker:
       mine = [other for other in others if other in self.ratings[user]]
       there = self.rank(self.scores(user, [mine])[0], user, item)
       found.append(Finding("leaves", match.group(), there == n > m and bool(mine)))
-    if match := _STAYS.search(sentence):
+    for match in filter(None, (pattern.search(sentence) for pattern in _STAYS)):
       scores = self.quick_scores(user, [[other] for other in self.ratings[user]])
       last = max(self.rank(row, user, item) for row in scores)
       found.append(Finding("stays", match.group(), last <= int(match.group(1))))

@@ -6,7 +6,7 @@ import itertools
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,10 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items
-from gatrec_jax.rerank.reasons import Reason, reason_by_template, unsupported
+from gatrec_jax.rerank.reasons import Reason, unsupported
+from gatrec_jax.rerank.wording import Author
 from gatrec_jax.train.serving import Run, top_lists
 from gatrec_jax.train.stages import Say
-
-TEMPLATE = "template"
-"""Who wrote a reason without a language model."""
 
 Lists = Mapping[int, tuple[Sequence[int], Sequence[int] | None]]
 """By user index: items, best first, and their ranks where others than the run made the list."""
@@ -52,17 +50,15 @@ def lists_of_file(path: str, run: Run, users: Sequence[int] | None, *, top_n: in
 
 
 def reasons_for(
-  explainer: Explainer, user: int, items: Sequence[int], ranks: Sequence[int] | None, *,
-  style: str, top_n: int,
-) -> Iterator[tuple[Evidence, Reason, float]]:  # fmt: skip
+  explainer: Explainer, author: Author, user: int, items: Sequence[int],
+  ranks: Sequence[int] | None, *, style: str, top_n: int,
+) -> list[tuple[Evidence, Reason, float]]:  # fmt: skip
   """Evidence, reason and seconds for each item of a user's list."""
   start = time.perf_counter()
   found = explain_items(explainer, user, items, ranks=ranks, top_n=top_n)
+  reasons = author(found, style=style)
   each = (time.perf_counter() - start) / max(len(items), 1)
-  for evidence in found:
-    start = time.perf_counter()
-    reason = reason_by_template(evidence, style=style)
-    yield evidence, reason, each + time.perf_counter() - start
+  return [(evidence, reason, each) for evidence, reason in zip(found, reasons, strict=True)]
 
 
 def _row_of(evidence: Evidence, reason: Reason, *, seconds: float) -> dict[str, Any]:
@@ -71,24 +67,30 @@ def _row_of(evidence: Evidence, reason: Reason, *, seconds: float) -> dict[str, 
     "user_id": evidence.user_id, "item_id": evidence.item_id, "rank": evidence.rank,
     "title": evidence.title, "text": reason.text, "sentences": list(reason.sentences),
     "checks": {"claims": len(reason.claims), "unsupported": wrong},
-    "model": TEMPLATE, "seconds": round(seconds, 4), "evidence": evidence.to_json(),
+    "by_template": reason.by_template, "seconds": round(seconds, 4),
+    "evidence": evidence.to_json(),
   }  # fmt: skip
 
 
 def write_reasons(
-  path: pathlib.Path, explainer: Explainer, lists: Lists, *, style: str, top_n: int, say: Say
-) -> int:
+  path: pathlib.Path, explainer: Explainer, author: Author, lists: Lists, *, style: str,
+  top_n: int, say: Say,
+) -> int:  # fmt: skip
   """Writes a line for each item, user by user; what a former call wrote is kept.
 
   Users without training ratings are left out and counted.
 
   Returns: how many lines there are now.
   Raises:
-    InputError: the file holds something else, or reasons of another style, list length or run.
+    InputError: the file holds something else, or reasons of another style, list length, run or
+      model.
     Interrupted: a signal came; the same call goes on.
   """
   user_ids = explainer.run.prepared.interactions.user_ids
-  origin = {"run": str(explainer.run.workdir.resolve()), "style": style, "top_n": top_n}
+  origin = {
+    "run": str(explainer.run.workdir.resolve()), "model": author.name, "style": style,
+    "top_n": top_n,
+  }  # fmt: skip
   kept = _kept(path, origin)
   written = sum(map(len, kept.values()))
   left = [user for user in lists if user_ids[user] not in kept]
@@ -109,7 +111,7 @@ def write_reasons(
         rows = [
           _row_of(evidence, reason, seconds=seconds) | origin
           for evidence, reason, seconds in reasons_for(
-            explainer, user, items, ranks, style=style, top_n=top_n
+            explainer, author, user, items, ranks, style=style, top_n=top_n
           )
         ]
         out.write("".join(map(_line, rows)))
@@ -137,8 +139,8 @@ def _kept(path: pathlib.Path, origin: Mapping[str, Any]) -> dict[str, list[dict[
     raise InputError(f"--out={path}: is there and holds no reasons; name another file") from None
   if found != origin:
     raise InputError(
-      f"--out={path}: holds reasons of {found['run']} in style {found['style']} for lists of "
-      f"{found['top_n']}; name another file"
+      f"--out={path}: holds reasons of {found['run']} by {found['model']} in style "
+      f"{found['style']} for lists of {found['top_n']}; name another file"
     )
   if by_user:
     by_user.popitem()

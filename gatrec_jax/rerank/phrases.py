@@ -3,6 +3,7 @@ directions, so that whatever is written can be read back."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -30,45 +31,101 @@ class Claim(NamedTuple):
 class Phrase(NamedTuple):
   """Attributes:
     kind: what it is about. Those of a kind say the same in other words.
-    words: with slots such as {title}; {titles} is a list.
+    words: with slots such as {title}; {titles} is a list, {tag} a name in quotation marks.
   """
 
   kind: str
   words: str
 
 
-PHRASES: Sequence[Phrase] = (
-  Phrase("liked", "It is here above all because you liked {titles}."),
-  Phrase("liked", "You liked {titles}, and nothing speaks more for it."),
-  Phrase("liked", "What brings it up most is that you liked {titles}."),
-  Phrase("liked", "It follows most of all from your liking {titles}."),
-  Phrase("liked_too", "That you liked {titles} counts for it as well."),
-  Phrase("liked_too", "You liked {titles}, which speaks for it, too."),
-  Phrase("rated_most", "Most of all it rests on your rating of {title}, a {rating}."),
-  Phrase("rated_most", "What brings it up most is {title}, which you gave a {rating}."),
-  Phrase("rated", "Your rating of {title}, a {rating}, counts for it as well."),
-  Phrase("rated", "That you gave {title} a {rating} speaks for it, too."),
-  Phrase("person", "Like {title}, which you liked, it has {name} ({role})."),
-  Phrase("person", "{name} ({role}) had a hand in {title} as well, which you liked."),
-  Phrase("person", "You liked {title}, and {name} ({role}) is here again."),
-  Phrase("tag", "Like {title}, which you liked, it is about “{name}”."),
-  Phrase("tag", "“{name}” is a theme of it, and of {title}, which you liked."),
-  Phrase("genre", "Its genres include {name}, as do those of {n} of the {m} you liked."),
-  Phrase("genre", "{name} is one of its genres, and {n} of the {m} you liked have it."),
-  Phrase("genre", "Of the {m} you liked {n} are {name}, and so is this one."),
-  Phrase("both", "{n} people like both it and {title}."),
-  Phrase("both", "Of those who like {title}, {n} like this one, too."),
-  Phrase("likes", "{n} people like it."),
-  Phrase("likes", "It has found {n} people who like it."),
-  Phrase("avoided", "It is free of {name}, the genre of {n} of the {m} you disliked."),
-  Phrase("avoided", "Of the {m} you disliked {n} are {name}, which this one is not."),
-  Phrase("moved", "Re-ranking moved it from place {n} to {m}."),
-  Phrase("leaves", "Without {titles} in your history it would be number {n}, outside the top {m}."),
-  Phrase("leaves", "Had you not rated {titles}, it would be number {n} and not in the top {m}."),
-  Phrase("stays", "No single one of your ratings decides that it is in your top {m}."),
-  Phrase("stays", "Take away any one of your ratings, and it stays in your top {m}."),
-)
-"""Those of a kind are alike in what they claim."""
+# By kind; <one|other> stands for either.
+_TABLE: Mapping[str, Sequence[str]] = {
+  "liked": (
+    "<It is here|It is on your list|It comes up> <above all|most of all> because you "
+    "<liked|enjoyed> {titles}.",
+    "<Above all|Most of all>, <it is here|it is on your list|it comes up> because you "
+    "<liked|enjoyed> {titles}.",
+    "You <liked|enjoyed> {titles}, and nothing <speaks|counts> more for it.",
+    "What <brings it up|speaks for it|counts for it> most is that you <liked|enjoyed> {titles}.",
+    "It follows <above all|most of all> from your liking {titles}.",
+  ),
+  "liked_too": (
+    "That you <liked|enjoyed> {titles} <counts|speaks> for it <as well|too>.",
+    "You <liked|enjoyed> {titles}, which <speaks|counts> for it <as well|too>.",
+    "It also rests on your liking {titles}.",
+  ),
+  "rated_most": (
+    "<Above all|Most of all>, it rests on your rating of {title}, a {rating}.",
+    "What <brings it up|counts for it> most is {title}, which you gave a {rating}.",
+    "<It is here|It comes up> <above all|most of all> because you gave {title} a {rating}.",
+  ),
+  "rated": (
+    "Your rating of {title}, a {rating}, <counts|speaks> for it <as well|too>.",
+    "That you gave {title} a {rating} <speaks|counts> for it <as well|too>.",
+    "It also rests on your rating of {title}, a {rating}.",
+  ),
+  "person": (
+    "Like {title}, which you <liked|enjoyed>, it has {name} ({role}).",
+    "{name} ({role}) had a hand in {title} as well, which you <liked|enjoyed>.",
+    "You <liked|enjoyed> {title}, and {name} ({role}) is <here again|part of this one, too>.",
+    "{name} ({role}) is part of it, as of {title}, which you <liked|enjoyed>.",
+  ),
+  "tag": (
+    "Like {title}, which you <liked|enjoyed>, it is about {tag}.",
+    "{tag} is a theme of it, and of {title}, which you <liked|enjoyed>.",
+    "It shares the theme {tag} with {title}, which you <liked|enjoyed>.",
+  ),
+  "genre": (
+    "Its genres include {name}, as do those of {n} of the {m} you liked.",
+    "{name} is <one of|among> its genres, and {n} of the {m} you liked <have|share> it.",
+    "Of the {m} you liked {n} are {name}, <and so|as> is this one.",
+    "It is {name}, as are {n} of the {m} you liked.",
+  ),
+  "both": (
+    "{n} people like both it and {title}.",
+    "Of those who like {title}, {n} like <this one|it> <as well|too>.",
+    "{n} people who like {title} like this one <as well|too>.",
+  ),
+  "likes": (
+    "{n} people like it.",
+    "It has found {n} people who like it.",
+    "It is liked by {n} people.",
+  ),
+  "avoided": (
+    "It is free of {name}, the genre of {n} of the {m} you disliked.",
+    "Of the {m} you disliked {n} are {name}, which this one is not.",
+    "Unlike {n} of the {m} you disliked, it is not {name}.",
+  ),
+  "moved": (
+    "Re-ranking moved it from place {n} to {m}.",
+    "It was moved from place {n} to {m} by re-ranking.",
+  ),
+  "leaves": (
+    "Without {titles} in your history it would be number {n}, outside <the|your> top {m}.",
+    "Had you not rated {titles}, it would be number {n} and not in <the|your> top {m}.",
+    "Take {titles} out of your history, and it is number {n}, outside <the|your> top {m}.",
+  ),
+  "stays": (
+    "No single one of your ratings decides that it is in your top {m}.",
+    "Take away any one of your ratings, and it <stays|is still> in your top {m}.",
+    "It stays in your top {m}, whichever one of your ratings is taken away.",
+  ),
+}  # fmt: skip
+
+_EITHER = re.compile(r"<([^>]*)>")
+
+
+def _wordings(words: str) -> list[str]:
+  parts = [part.split("|") if place % 2 else [part]
+           for place, part in enumerate(_EITHER.split(words))]  # fmt: skip
+  return ["".join(chosen) for chosen in itertools.product(*parts)]
+
+
+PHRASES: Mapping[str, tuple[Phrase, ...]] = {
+  kind: tuple(Phrase(kind, one) for words in own for one in _wordings(words))
+  for kind, own in _TABLE.items()
+}
+"""All that may be said, by kind. The first of a kind is the plainest."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -79,14 +136,28 @@ def shown_title(title: str) -> str:
   return plain_title(title) + (f" {year.group().strip()}" if year else "")
 
 
+def slots_of(phrase: Phrase) -> tuple[str, ...]:
+  """The names of its slots, in the order in which they stand."""
+  return tuple(_SLOT.findall(phrase.words))
+
+
 def write(phrase: Phrase, values: Mapping[str, str | Sequence[str]]) -> str:
-  """The sentence. Args: values: by slot; titles may hold any characters."""
+  """The sentence. Args: values: as for `filled`."""
+  return fill(phrase, {slot: filled(slot, values) for slot in slots_of(phrase)})
 
-  def filled(slot: re.Match[str]) -> str:
-    value = values[slot.group(1)]
-    return value if isinstance(value, str) else listed(value)
 
-  return _SLOT.sub(filled, phrase.words)
+def fill(phrase: Phrase, texts: Mapping[str, str]) -> str:
+  """The sentence. Args: texts: what stands in each slot."""
+  return _SLOT.sub(lambda slot: texts[slot.group(1)], phrase.words)
+
+
+def filled(slot: str, values: Mapping[str, str | Sequence[str]]) -> str:
+  """What stands in a slot. Args: values: `titles`, `title`, `name`, `role`, `n`, `m`, `rating`, as
+  far as they are needed; they may hold any characters."""
+  if slot == "tag":
+    return f"“{values['name']}”"
+  value = values[slot]
+  return value if isinstance(value, str) else listed(value)
 
 
 def listed(titles: Sequence[str]) -> str:
@@ -100,7 +171,7 @@ def read(sentence: str, titles: Sequence[str]) -> tuple[Claim, ...] | None:
   Args: titles: those that may be named, as `shown_title` gives them; a list is cut where these
     end, and what is none of them stands in a claim of its own.
   """
-  for phrase, pattern in zip(PHRASES, _PATTERNS, strict=True):
+  for phrase, pattern in _PATTERNS:
     if found := pattern.fullmatch(sentence):
       values = {
         slot: _cut(text, titles) if slot == "titles" else text
@@ -151,11 +222,14 @@ def _cut(text: str, titles: Sequence[str]) -> tuple[str, ...]:
 
 def _pattern(phrase: Phrase) -> re.Pattern[str]:
   parts = _SLOT.split(phrase.words)  # words and slots by turns
-  kinds = {"n": r"\d+", "m": r"\d+", "rating": r"[\d.]+", "role": r"[\w ]+"}
+  kinds = {
+    "n": r"(?P<n>\d+)", "m": r"(?P<m>\d+)", "rating": r"(?P<rating>[\d.]+)",
+    "role": r"(?P<role>[\w ]+)", "tag": "“(?P<name>.+)”",
+  }  # fmt: skip
   return re.compile("".join(
-    re.escape(part) if place % 2 == 0 else f"(?P<{part}>{kinds.get(part, '.+')})"
+    re.escape(part) if place % 2 == 0 else kinds.get(part, f"(?P<{part}>.+)")
     for place, part in enumerate(parts)
   ))  # fmt: skip
 
 
-_PATTERNS = tuple(_pattern(phrase) for phrase in PHRASES)
+_PATTERNS = tuple((phrase, _pattern(phrase)) for own in PHRASES.values() for phrase in own)

@@ -62,8 +62,9 @@ def planted_errors(
       yield Edit("disliked told as liked", text.replace(first, pick(facts.disliked)))
     if facts.idle:
       yield Edit("title without influence", text.replace(first, pick(facts.idle), 1))
-    if re.search(r"\byou liked\b", text):
-      yield Edit("liked told as disliked", text.replace("you liked", "you disliked", 1))
+    if told := re.search(r"\b[Yy]ou (?:liked|enjoyed)\b", text):
+      edited = f"{text[: told.start()]}you disliked{text[told.end() :]}"
+      yield Edit("liked told as disliked", edited)
   if named := re.search(r"[^,.“”]*?(?= \((?:director|actor|writer)\))", text):
     trait = next(t for t in evidence.traits if t.kind in ("director", "actor", "writer"))
     yield Edit("invented person", text.replace(trait.name, NOBODY))
@@ -83,7 +84,7 @@ def planted_errors(
   if evidence.avoided and facts.own_genres:
     name = evidence.avoided[0].genre
     edited = re.sub(
-      rf"(free of |are ){re.escape(name)}\b(?=[^.]*(?:you disliked|is not))",
+      rf"(free of |are |it is not ){re.escape(name)}\b(?=[^.]*(?:you disliked|is not)|\.)",
       lambda match: match.group(1) + pick(facts.own_genres), text,
     )  # fmt: skip
     if edited != text:
@@ -99,7 +100,9 @@ def _of_numbers(text: str) -> Iterator[Edit]:
     ("wrong share", r"()(\d+)( of the \d+ you )"),
     ("wrong share", r"(you (?:dis)?liked )(\d+)( are )"),
     ("wrong number of people", r"()(\d+)( people like both)"),
-    ("wrong number of people", r"(\), )(\d+)( like this one)"),
+    ("wrong number of people", r"(\), )(\d+)( like (?:this one|it)\b)"),
+    ("wrong number of people", r"()(\d+)( people who like )"),
+    ("wrong number of people", r"(liked by )(\d+)( people)"),
     ("wrong rank", r"(number )(\d+)()"),
     ("wrong rating", r"(gave [^.]* a |, a )(\d+)(\b(?! of))"),
   ):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.rerank.evidence import Evidence
 from gatrec_jax.rerank.phrases import (
   PHRASES,
   Claim,
-  Phrase,
   claims_of,
   read,
   shown_title,
@@ -26,11 +25,13 @@ _FEWEST_BOTH = 3  # people who like both, for that to be said
 class Reason:
   """Why something is recommended.
 
-  Attributes: sentences: one to six. claims: of all of them.
+  Attributes: sentences: one or more. claims: of all of them. by_template: how many sentences were
+    not written by a language model.
   """
 
   sentences: tuple[str, ...]
   claims: tuple[Claim, ...]
+  by_template: int
 
   @property
   def text(self) -> str:
@@ -45,23 +46,20 @@ class Point:
   values: Mapping[str, str | tuple[str, ...]]
 
 
-def reason_by_template(evidence: Evidence, *, style: str) -> Reason:
-  """The reason without a language model; the same evidence always gives the same words.
+def sentence_by_template(point: Point, evidence: Evidence, place: int) -> str:
+  """What is to be said, in words that are always the same for the same pair and place in it."""
+  choices = PHRASES[point.kind]
+  seed = f"{evidence.user_id}\n{evidence.item_id}\n{place}".encode()
+  return write(choices[zlib.crc32(seed) % len(choices)], point.values)
+
+
+def points_of(evidence: Evidence, *, style: str) -> list[Point]:
+  """What a reason of that style says, in order.
 
   Args: style: `short` (one or two sentences), `detailed` (all that there is to say), or
     `counterfactual` (what would have to be different).
   Raises: InputError for another style.
   """
-  sentences, claims = [], []
-  for place, point in enumerate(points_of(evidence, style=style)):
-    choices = [phrase for phrase in PHRASES if phrase.kind == point.kind]
-    sentences.append(write(_drawn(choices, evidence, place), point.values))
-    claims += claims_of(point.kind, point.values)
-  return Reason(tuple(sentences), tuple(claims))
-
-
-def points_of(evidence: Evidence, *, style: str) -> list[Point]:
-  """What a reason of that style says, in order."""
   if style not in STYLES:
     raise InputError(f"--style={style}: must be one of {', '.join(STYLES)}")
   if style == "counterfactual":
@@ -74,12 +72,6 @@ def points_of(evidence: Evidence, *, style: str) -> list[Point]:
     return [*first, *(traits or both or _free_of(evidence))[:1]]
   first = ratings or _popular(evidence)
   return [*first, *traits, *both, *_free_of(evidence), *_moved(evidence), *_what_if(evidence)]
-
-
-def _drawn(choices: Sequence[Phrase], evidence: Evidence, place: int) -> Phrase:
-  """One of them, always the same for the same pair."""
-  seed = f"{evidence.user_id}\n{evidence.item_id}\n{place}".encode()
-  return choices[zlib.crc32(seed) % len(choices)]
 
 
 def _ratings(evidence: Evidence) -> list[Point]:
@@ -153,7 +145,7 @@ def unsupported(reason: Reason, evidence: Evidence) -> list[str]:
   known = {claim for style in STYLES for point in points_of(evidence, style=style)
            for claim in claims_of(point.kind, point.values)}  # fmt: skip
   known |= {Claim("likes", (str(evidence.likes),))}
-  titles = [shown_title(title) for title in _titles_of(evidence)]
+  titles = titles_of(evidence)
   wrong = []
   for sentence in reason.sentences:
     claims = read(sentence, titles)
@@ -165,11 +157,13 @@ def unsupported(reason: Reason, evidence: Evidence) -> list[str]:
   return wrong
 
 
-def _titles_of(evidence: Evidence) -> list[str]:
-  """All that a reason may name."""
+def titles_of(evidence: Evidence) -> list[str]:
+  """All that a reason may name, as people say them."""
   found = evidence.counterfactual
   return [
-    *(one.title for one in evidence.cited),
-    *(title for trait in evidence.traits for title in trait.titles),
-    *(found.titles if found else ()),
-  ]
+    shown_title(title) for title in (
+      *(one.title for one in evidence.cited),
+      *(title for trait in evidence.traits for title in trait.titles),
+      *(found.titles if found else ()),
+    )
+  ]  # fmt: skip

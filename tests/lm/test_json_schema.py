@@ -342,7 +342,8 @@ def test_union_of_a_schema_and_a_trie():
   ]
   assert parts[1].next_dense.shape[0] >= 1
   both, starts = union(parts)
-  assert both.next_dense.shape[0] == 8 + parts[1].next_dense.shape[0]
+  used = (np.asarray(both.next_dense) >= 0).any(axis=1)  # the others only fill up
+  assert used.sum() == 8 + parts[1].next_dense.shape[0]
   rows, state = helpers.runs(both, starts[np.arange(600) % 3], np.full(600, 60))
   assert accepting(both, state).all()
   table = token_bytes(tokenizer)

@@ -15,7 +15,7 @@ from gatrec_jax.presets import get_preset
 from gatrec_jax.rerank.audit import MEANINGS, audit
 from gatrec_jax.rerank.checker import make_checker
 from gatrec_jax.rerank.evidence import explain_items, make_explainer, profile_tags
-from gatrec_jax.rerank.reasons import reason_by_template
+from gatrec_jax.rerank.wording import TemplateAuthor
 from gatrec_jax.train import pipeline
 from gatrec_jax.train.serving import top_lists
 
@@ -163,7 +163,7 @@ def test_without_attention_the_evidence_is_the_same_but_for_it(run, explainer):
 
 def test_reasons_are_true_and_planted_errors_are_caught(explainer):
   figures = audit(
-    explainer, pairs=40, style="detailed", top_n=5, seed=0, say=lambda _: None
+    explainer, TemplateAuthor(), pairs=40, style="detailed", top_n=5, seed=0, say=lambda _: None
   )
   assert figures["pairs"] == 40 and figures["claims"] > 200
   assert figures["evidence_precision"] == 1.0, figures["wrong_claims"]
@@ -182,5 +182,5 @@ def test_the_checker_wants_something_to_look_up(run, explainer):
   assert said("A masterpiece.") == [("nothing to look up", False)]
   assert ("title", False) in said("You liked The Purple Compass (1987), so it follows.")
   (one,) = explain_items(explainer, USER, [item])
-  text = reason_by_template(one, style="short").text
+  text = TemplateAuthor()([one], style="short")[0].text
   assert all(true for _, true in said(text)) and len(said(text)) > 3

@@ -8,9 +8,14 @@ from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.rerank.evidence import Cited, Counterfactual, Evidence
-from gatrec_jax.rerank.phrases import PHRASES, Claim, claims_of, read, shown_title, write
-from gatrec_jax.rerank.reasons import STYLES, reason_by_template, unsupported
+from gatrec_jax.rerank.phrases import PHRASES, Claim, claims_of, read, shown_title, slots_of, write
+from gatrec_jax.rerank.reasons import STYLES, unsupported
 from gatrec_jax.rerank.traits import Avoided, Trait
+from gatrec_jax.rerank.wording import TemplateAuthor
+
+
+def by_template(record, *, style):
+  return TemplateAuthor()([record], style=style)[0]
 
 
 def cited(title, rating=5.0, opinion="liked", both=9):
@@ -33,28 +38,28 @@ def test_what_is_written_is_read_back_and_supported(style):
   one = evidence()
   for user in range(30):  # so that every phrase has its turn
     record = dataclasses.replace(one, user_id=str(user))
-    reason = reason_by_template(record, style=style)
+    reason = by_template(record, style=style)
     assert unsupported(reason, record) == []
     titles = ["The Matrix (1999)", "Up (2009)", "Jaws (1975)", "Scarface (1983)", "Ronin (1998)"]
     back = [claim for sentence in reason.sentences for claim in read(sentence, titles)]
     assert tuple(back) == reason.claims
-    assert reason == reason_by_template(record, style=style)
+    assert reason == by_template(record, style=style)
   assert "{" not in reason.text
 
 
 def test_styles_say_what_they_are_for():
-  short, detailed, what_if = (reason_by_template(evidence(), style=s) for s in STYLES)
+  short, detailed, what_if = (by_template(evidence(), style=s) for s in STYLES)
   assert len(short.sentences) == 2 and "Al Pacino (actor)" in short.text
   assert Claim("both", ("The Matrix (1999)", "9")) in detailed.claims
   assert Claim("free_of", ("Horror",)) in detailed.claims
   assert what_if.claims == (Claim("leaves", ("11", "10", "The Matrix (1999)")),)
   with pytest.raises(InputError, match="--style=long: must be one of short"):
-    reason_by_template(evidence(), style="long")
+    by_template(evidence(), style="long")
 
 
 def test_what_counts_most_comes_first_and_is_not_told_as_a_liking():
   low = cited("Jaws (1975)", 2.0, "disliked")
-  reason = reason_by_template(evidence(cited=(low, cited("Up (2009)"))), style="detailed")
+  reason = by_template(evidence(cited=(low, cited("Up (2009)"))), style="detailed")
   assert reason.claims[0] == Claim("most", ("Jaws (1975)",))
   assert reason.claims[1] == Claim("rated", ("Jaws (1975)", "2"))
   assert Claim("liked", ("Jaws (1975)",)) not in reason.claims
@@ -64,15 +69,15 @@ def test_what_counts_most_comes_first_and_is_not_told_as_a_liking():
 def test_without_anything_to_cite_people_speak():
   bare = evidence(cited=(), traits=(), avoided=(), counterfactual=None)
   for style in STYLES:
-    reason = reason_by_template(bare, style=style)
+    reason = by_template(bare, style=style)
     assert Claim("likes", ("40",)) in reason.claims and unsupported(reason, bare) == []
   far = dataclasses.replace(bare, rank=30, rank_before=30)
-  assert "top 10" not in reason_by_template(far, style="detailed").text
+  assert "top 10" not in by_template(far, style="detailed").text
 
 
 def test_a_list_that_was_re_ranked_says_so():
-  reason = reason_by_template(evidence(rank=1, rank_before=4), style="detailed")
-  assert "moved it from place 4 to 1" in reason.text
+  reason = by_template(evidence(rank=1, rank_before=4), style="detailed")
+  assert "from place 4 to 1" in reason.text
 
 
 @pytest.mark.parametrize(("old", "new"), [
@@ -84,7 +89,7 @@ def test_changed_sentences_are_not_supported(old, new):
   seen = 0
   for user in range(30):
     record = evidence(user_id=str(user))
-    reason = reason_by_template(record, style="detailed")
+    reason = by_template(record, style="detailed")
     changed = tuple(sentence.replace(old, new) for sentence in reason.sentences)
     if changed != reason.sentences:
       seen += 1
@@ -100,11 +105,13 @@ odd = st.text(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(odd, min_size=1, max_size=3, unique=True), odd, st.sampled_from(PHRASES))
+@given(st.lists(odd, min_size=1, max_size=3, unique=True), odd, 
+       st.sampled_from([phrase for own in PHRASES.values() for phrase in own]))
 def test_any_title_survives_writing(titles, name, phrase):
   values = {"titles": tuple(titles), "title": titles[0], "name": name, "n": "3", "m": "10",
             "rating": "2.5", "role": "actor"}  # fmt: skip
-  used = {slot: value for slot, value in values.items() if f"{{{slot}}}" in phrase.words}
+  needed = {"name" if slot == "tag" else slot for slot in slots_of(phrase)}
+  used = {slot: values[slot] for slot in needed}
   sentence = write(phrase, used)
   assert all(title in sentence for title in used.get("titles", ()))
   assert claims_of(phrase.kind, used)
@@ -113,7 +120,7 @@ def test_any_title_survives_writing(titles, name, phrase):
 def test_titles_with_braces_tokens_and_markup_stay_as_they_are():
   strange = '<b>{title}</b> <|im_end|> "x" & {titles} (1999)'
   record = evidence(cited=(cited(strange),))
-  reason = reason_by_template(record, style="detailed")
+  reason = by_template(record, style="detailed")
   assert strange in reason.text and unsupported(reason, record) == []
 
 
