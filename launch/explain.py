@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "items", "top_n", "style",
-  "recommendations", "out", "audit", "retrain", "json_out", *FLAGS, llm="builtin",
+  "recommendations", "out", "audit", "retrain", "screen", "json_out", *FLAGS, llm="builtin",
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def main() -> None:
   common.keep_compiled_programs()
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
   common.require_agreement(run.config)
-  explainer = make_explainer(run)
+  explainer = make_explainer(run, screen=flags["screen"].value)
   if flags["audit"].value:
     print_audit(explainer)
     return

@@ -156,7 +156,7 @@ def segment_softmax(
     logits: [E, H] float.
     receivers: [E] int32 ascending, in [0, num_nodes).
     num_nodes: N, static.
-    where: [E] bool, edges that count; the others get 0.
+    where: [E] bool, edges that count; the others get 0. Or float, each edge's multiplicity ≥ 0.
   Returns:
     [E, H] weights, each receiver's counted edges summing to 1.
   """
@@ -214,14 +214,15 @@ def _exponentials(
 ) -> tuple[jax.Array, jax.Array]:
   """[E, H] exponentials shifted by each receiver's maximum, and their [N, H] sums."""
   if where is not None:
-    logits = jnp.where(where[:, None], logits, _MASKED)
+    there = where[:, None] > 0
+    logits = jnp.where(there, logits, _MASKED)
   largest = jraph.segment_max(
     jax.lax.stop_gradient(logits), receivers, num_nodes, indices_are_sorted=True
   )
   shifted = logits - _gather_sorted(jnp.maximum(largest, _MASKED), receivers)
   unnormalised = jnp.exp(shifted)
   if where is not None:
-    unnormalised = jnp.where(where[:, None], unnormalised, 0.0)
+    unnormalised = jnp.where(there, unnormalised * where[:, None], 0.0)
   total = jraph.segment_sum(unnormalised, receivers, num_nodes, indices_are_sorted=True)
   return unnormalised, total
 

@@ -161,7 +161,7 @@ class GatRecommender(nn.Module):
       graph: of `bipartite_graph`, with U + I + B nodes, receiver-sorted.
       new_text: [B, D_text] text vectors of users that were not there in training (the graph's last
         B nodes), or None where B = 0.
-      where: [E] bool, edges that are there; None = all.
+      where: [E] bool, edges that are there; or float ≥ 0, how often each is; None = all once.
       deterministic: False applies the dropouts; needs a "dropout" PRNG key.
       return_attention: also return the attention weights.
       return_states: also return the features and what each layer gave.
@@ -228,7 +228,7 @@ class GatRecommender(nn.Module):
       if new_text is not None:
         mean = jnp.broadcast_to(ids[: self.num_users].mean(axis=0), (new_text.shape[0], width))
         ids = jnp.concatenate([ids, mean])
-      there = jnp.ones(graph.receivers.shape, bool) if where is None else where
+      there = jnp.ones(graph.receivers.shape, bool) if where is None else where > 0
       degree = jraph.segment_sum(
         there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
       )

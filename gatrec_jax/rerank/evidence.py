@@ -35,6 +35,7 @@ MOST_CITED = 3
 MOST_REMOVED = 3
 _SHARE_OF_LARGEST = 0.3  # of the largest drop, for a rating to be cited beside it
 _TRIED_BESIDE = 12  # ratings tried as the next one of a counterfactual set
+_FEW_BESIDE = 2  # where ratings are screened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Evidence:
     cited: at most three ratings, the largest drop first.
     traits: what it shares with what she likes. avoided: genres that she dislikes and it has not.
     counterfactual: None where no set of three was found.
+    screened: whether only ratings that a first-order estimate puts first were taken out; else all
+      of them were, so that what is cited first counts most.
   """
 
   user_id: str
@@ -107,6 +110,7 @@ class Evidence:
   traits: tuple[Trait, ...]
   avoided: tuple[Avoided, ...]
   counterfactual: Counterfactual | None
+  screened: bool = False
 
   def to_json(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -124,6 +128,8 @@ class Explainer:
     liked_by: [I, U] sparse, 1 where a training user likes the item.
     attention: the attention of items to users in the last layer but one and in the last, [I, U]
       sparse each; None where there are fewer than two layers.
+    screen: of longer histories so many ratings for each item are taken out, those first that a
+      first-order estimate puts first; 0 for all of them.
   """
 
   run: Run
@@ -132,10 +138,16 @@ class Explainer:
   catalogue: Catalogue
   liked_by: scipy.sparse.csr_matrix
   attention: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix] | None
+  screen: int = 0
 
 
-def make_explainer(run: Run) -> Explainer:
-  """Raises: InputError where the run's model is not a GAT."""
+def make_explainer(run: Run, *, screen: int = 0) -> Explainer:
+  """Args: screen: as in `Explainer`; of use where networks are run again as a whole.
+
+  Raises: InputError where the run's model is not a GAT, or for a negative screen.
+  """
+  if screen < 0:
+    raise InputError(f"--screen={screen}: must be at least 0")
   method, prepared = run.method, run.prepared
   if not isinstance(method, GatMethod):
     raise InputError(
@@ -152,6 +164,7 @@ def make_explainer(run: Run) -> Explainer:
     catalogue_traits(prepared.item_fields, profile_tags(run)),
     scipy.sparse.csr_matrix((np.ones(len(likes)), (likes.item, likes.user)), shape=shape),
     _attention(run) if len(method.settings.layer_widths) > 1 else None,
+    screen,
   )
 
 
@@ -200,15 +213,22 @@ def explain_items(
   candidates = np.ones(ids.num_items, bool)
   candidates[prepared.known.item[prepared.known.user == user]] = False
   candidates[list(items)] = True
+  history, ratings = rated, rating
+  screened = 0 < explainer.screen < len(history)
+  if screened:
+    tried = _screened(explainer, user, history, items)
+    rated, rating = history[tried], ratings[tried]
   scores = explainer.rescorer(user, [[], *([int(item)] for item in rated)])
   base, without = scores[0], scores[1:]
   before = [_rank(base, item, candidates) for item in items]
   drops = base[list(items)] - without[:, list(items)]  # [h, T]
   sets = _counterfactuals(explainer, user, items, rated, without, drops, before, candidates, top_n)
-  opinions = np.where(
-    rating >= prepared.positive_threshold, "liked",
-    np.where(rating <= prepared.negative_threshold, "disliked", "neutral"),
+  opinion = lambda values: np.where(
+    values >= prepared.positive_threshold, "liked",
+    np.where(values <= prepared.negative_threshold, "disliked", "neutral"),
   )  # fmt: skip
+  opinions, every = opinion(rating), opinion(ratings)
+  disliked = history[every == "disliked"].tolist()
   paths = _paths(explainer, user, rated, items)
   parts = _parts(run, user, items)
   both = np.asarray((explainer.liked_by[rated] @ explainer.liked_by[list(items)].T).todense())
@@ -230,17 +250,25 @@ def explain_items(
       for row in chosen
     )
     liked = [int(rated[row]) for row in order if opinions[row] == "liked"]
-    disliked = rated[opinions == "disliked"].tolist()
+    liked += np.setdiff1d(history[every == "liked"], liked).tolist()
     found.append(Evidence(
       user_id, ids.item_ids[item], explainer.titles[item],
       before[place] if ranks is None else int(ranks[place]), before[place], top_n,
       float(base[item]), {name: float(values[place]) for name, values in parts.items()},
-      int(explainer.liked_by[item].sum()), len(liked), len(disliked), len(rated), cited,
+      int(explainer.liked_by[item].sum()), len(liked), len(disliked), len(history), cited,
       shared_traits(explainer.catalogue, item, liked, titles=explainer.titles),
       avoided_genres(explainer.catalogue, item, liked=liked, disliked=disliked),
-      sets[place],
+      sets[place], screened,
     ))  # fmt: skip
   return found
+
+
+def _screened(
+  explainer: Explainer, user: int, history: np.ndarray, items: Sequence[int]
+) -> np.ndarray:
+  """Which of the ratings are taken out: the first by the estimate for each item."""
+  falls = explainer.rescorer.first_order(user, history.tolist(), items)
+  return np.unique(np.argsort(-falls, axis=0, kind="stable")[: explainer.screen])
 
 
 def _rank(scores: np.ndarray, item: int, candidates: np.ndarray) -> int:
@@ -275,10 +303,11 @@ def _counterfactuals(
       keep(place, [worst], ranks[worst])
     else:
       chosen[place] = [int(np.argmax(drops[:, place]))]
+  beside = _FEW_BESIDE if explainer.screen else _TRIED_BESIDE
   for _ in range(MOST_REMOVED - 1):
     tries = [
       (place, [*rows, int(row)]) for place, rows in chosen.items()
-      for row in np.argsort(-drops[:, place], kind="stable")[: _TRIED_BESIDE + len(rows)]
+      for row in np.argsort(-drops[:, place], kind="stable")[: beside + len(rows)]
       if int(row) not in rows
     ]  # fmt: skip
     if not tries:

@@ -89,7 +89,7 @@ def write_reasons(
   user_ids = explainer.run.prepared.interactions.user_ids
   origin = {
     "run": str(explainer.run.workdir.resolve()), "model": author.name, "style": style,
-    "top_n": top_n,
+    "top_n": top_n, "screen": explainer.screen,
   }  # fmt: skip
   kept = _kept(path, origin)
   written = sum(map(len, kept.values()))
@@ -140,7 +140,7 @@ def _kept(path: pathlib.Path, origin: Mapping[str, Any]) -> dict[str, list[dict[
   if found != origin:
     raise InputError(
       f"--out={path}: holds reasons of {found['run']} by {found['model']} in style "
-      f"{found['style']} for lists of {found['top_n']}; name another file"
+      f"{found['style']} for lists of {found['top_n']}, screen {found['screen']}; name another file"
     )
   if by_user:
     by_user.popitem()

@@ -49,6 +49,11 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "What <brings it up|speaks for it|counts for it> most is that you <liked|enjoyed> {titles}.",
     "It follows <above all|most of all> from your liking {titles}.",
   ),
+  "liked_some": (
+    "That you <liked|enjoyed> {titles} <counts|speaks> for it.",
+    "You <liked|enjoyed> {titles}, which <speaks|counts> for it.",
+    "It rests on your liking {titles}.",
+  ),
   "liked_too": (
     "That you <liked|enjoyed> {titles} <counts|speaks> for it <as well|too>.",
     "You <liked|enjoyed> {titles}, which <speaks|counts> for it <as well|too>.",
@@ -58,6 +63,11 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "<Above all|Most of all>, it rests on your rating of {title}, a {rating}.",
     "What <brings it up|counts for it> most is {title}, which you gave a {rating}.",
     "<It is here|It comes up> <above all|most of all> because you gave {title} a {rating}.",
+  ),
+  "rated_some": (
+    "Your rating of {title}, a {rating}, <counts|speaks> for it.",
+    "That you gave {title} a {rating} <speaks|counts> for it.",
+    "It rests on your rating of {title}, a {rating}.",
   ),
   "rated": (
     "Your rating of {title}, a {rating}, <counts|speaks> for it <as well|too>.",
@@ -186,10 +196,10 @@ def claims_of(kind: str, values: Mapping[str, str | Sequence[str]]) -> tuple[Cla
   one = {slot: value for slot, value in values.items() if isinstance(value, str)}
   titles = tuple(values.get("titles", ()))
   title, name, n, m = (one.get(slot, "") for slot in ("title", "name", "n", "m"))
-  if kind in ("liked", "liked_too"):
+  if kind in ("liked", "liked_some", "liked_too"):
     most = (Claim("most", titles[:1]),) if kind == "liked" else ()
     return most + tuple(Claim(k, (t,)) for t in titles for k in ("liked", "rests_on"))
-  if kind in ("rated", "rated_most"):
+  if kind in ("rated", "rated_some", "rated_most"):
     most = (Claim("most", (title,)),) if kind == "rated_most" else ()
     return *most, Claim("rated", (title, one["rating"])), Claim("rests_on", (title,))
   if kind in ("person", "tag"):

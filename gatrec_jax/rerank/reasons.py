@@ -75,19 +75,20 @@ def points_of(evidence: Evidence, *, style: str) -> list[Point]:
 
 
 def _ratings(evidence: Evidence) -> list[Point]:
-  """The rating that counts most comes first."""
+  """The rating that counts most comes first; it is called that where all were tried."""
   if not evidence.cited:
     return []
   first = evidence.cited[0].opinion == "liked"
   liked = tuple(shown_title(one.title) for one in evidence.cited if one.opinion == "liked")
-  of_liked = [Point("liked" if first else "liked_too", {"titles": liked})] if liked else []
+  kinds = ("liked_some", "rated_some") if evidence.screened else ("liked", "rated_most")
+  of_liked = [Point(kinds[0] if first else "liked_too", {"titles": liked})] if liked else []
   of_others = [
     Point("rated", {"title": shown_title(one.title), "rating": f"{one.rating:g}"})
     for one in evidence.cited if one.opinion != "liked"
   ]
   if first:
     return of_liked + of_others
-  return [Point("rated_most", of_others[0].values), *of_liked, *of_others[1:]]
+  return [Point(kinds[1], of_others[0].values), *of_liked, *of_others[1:]]
 
 
 def _traits(evidence: Evidence) -> list[Point]:
@@ -136,7 +137,8 @@ def _what_if(evidence: Evidence) -> list[Point]:
   if found is not None:
     titles = tuple(shown_title(title) for title in found.titles)
     return [Point("leaves", {"titles": titles, "n": str(found.rank), "m": top})]
-  return [Point("stays", {"m": top})] if evidence.rank_before <= evidence.top_n else []
+  known = evidence.rank_before <= evidence.top_n and not evidence.screened
+  return [Point("stays", {"m": top})] if known else []
 
 
 def unsupported(reason: Reason, evidence: Evidence) -> list[str]:

@@ -22,9 +22,9 @@ from gatrec_jax.train.stages import Say
 NAME = "builtin"
 # In the order of `reasons.points_of`; those that a record may hold twice are there twice.
 _ORDER = (
-  ("liked", "rated_most", "likes"), ("liked_too",), ("rated",), ("rated",), ("person",),
-  ("person",), ("tag",), ("tag",), ("genre",), ("genre",), ("both",), ("avoided",), ("moved",),
-  ("leaves", "stays"),
+  ("liked", "liked_some", "rated_most", "rated_some", "likes"), ("liked_too",), ("rated",),
+  ("rated",), ("person",), ("person",), ("tag",), ("tag",), ("genre",), ("genre",), ("both",),
+  ("avoided",), ("moved",), ("leaves", "stays"),
 )  # fmt: skip
 
 
@@ -39,17 +39,17 @@ class Recipe:
     steps, batch_size, row_tokens, rate: of training.
   """
 
-  texts: int = 4000
+  texts: int = 6000
   width: int = 64
   layers: int = 2
   heads: int = 4
   kv_heads: int = 2
   context: int = 512
   vocabulary: int = 600
-  steps: int = 400
+  steps: int = 500
   batch_size: int = 16
   row_tokens: int = 192
-  rate: float = 4e-3
+  rate: float = 8e-3
 
 
 def open_verbaliser(*, say: Say, recipe: Recipe | None = None) -> LanguageModel:

@@ -1,12 +1,15 @@
 """launch.explain as users call it: shown, written, stopped, measured, refused."""
 
+import functools
 import json
 
 import pytest
 from rerank_table import write_table
 from support import call, error_line, launch
 
+from gatrec_jax.rerank import verbaliser
 from gatrec_jax.rerank.reasons import STYLES
+from gatrec_jax.rerank.verbaliser import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,8 @@ def place(tmp_path_factory):
 
 
 def explain(place, *flags, check=0, by=call):
-  return by("explain", "--workdir=run", *flags, cwd=place, check=check)
+  """Templates speak where the test does not say otherwise."""
+  return by("explain", "--workdir=run", "--llm=none", *flags, cwd=place, check=check)
 
 
 def test_a_refusal_of_the_process_is_the_same(place):
@@ -45,7 +49,7 @@ def test_reasons_on_the_console(place):
 def test_recommend_explains(place):
   done = call(
     "recommend", "--workdir=run", "--users=3", "--top_n=2", "--explain", "--style=detailed",
-    cwd=place, check=0,
+    "--llm=none", cwd=place, check=0,
   )  # fmt: skip
   assert done.stdout.count("[") == 2 and "genres" in done.stdout or "of the" in done.stdout
   refused = call("recommend", "--workdir=run", "--liked=3", "--explain", cwd=place, check=1)
@@ -69,7 +73,8 @@ def test_a_file_goes_on_where_it_was_cut(place):
   without_time = lambda own: [{k: v for k, v in row.items() if k != "seconds"} for row in own]
   assert without_time(rows(path)) == without_time(whole)
   other = explain(place, f"--out={path.name}", "--top_n=3", check=1)
-  assert "holds reasons of" in error_line(other) and "in style detailed" in error_line(other)
+  assert "holds reasons of" in error_line(other)
+  assert "by template in style detailed for lists of 3, screen 0" in error_line(other)
   assert without_time(rows(path)) == without_time(whole)
 
 
@@ -97,6 +102,28 @@ def test_measured(place):
   assert not any((place / "run/retrained").iterdir())
 
 
+def test_a_language_model_writes_and_is_checked(place, monkeypatch):
+  """One that has learned nothing: its sentences fail, templates speak and are counted."""
+  recipe = functools.partial(
+    Recipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64
+  )
+  monkeypatch.setattr(verbaliser, "Recipe", recipe)
+  flags = ("--users=3,4", "--top_n=2", "--out=told.jsonl")
+  done = explain(place, *flags, "--llm=builtin")
+  assert "puts facts into words is built now, once" in done.stdout + done.stderr
+  told = rows(place / "told.jsonl")
+  assert {row["model"] for row in told} == {"builtin"}
+  assert all(row["by_template"] == len(row["sentences"]) for row in told)
+  assert all(row["checks"]["unsupported"] == [] for row in told)
+  other = explain(place, *flags, check=1)
+  assert "by builtin in style short" in error_line(other)
+  audit = ("--audit=4", "--top_n=2", "--json_out=told.json", "--screen=5")
+  explain(place, *audit, "--llm=builtin")
+  figures = json.loads((place / "told.json").read_text())
+  assert (figures["model"], figures["template_share"]) == ("builtin", 1.0)
+  assert figures["evidence_precision"] == 1.0
+
+
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
@@ -108,6 +135,10 @@ def test_measured(place):
     (["--out=reasons.csv"], "--out=reasons.csv: must end in .jsonl"),
     (["--out=ratings.jsonl"], "--out=ratings.jsonl: is there and holds no reasons"),
     (["--items=3", "--out=x.jsonl"], "--items: goes with --users"),
+    (["--users=3", "--llm=nowhere/at-all-x"], "nowhere/at-all-x"),
+    (["--users=3", "--llm="], "--llm: name a model folder"),
+    (["--users=3", "--lora=x"], "--lora: goes with a model folder, not with --llm=none"),
+    (["--users=3", "--screen=-1"], "--screen=-1: must be at least 0"),
     (["--audit=-1"], "--audit=-1: must be at least 1"),
     (["--workdir=nothing", "--users=1"], "is --workdir a folder that launch.train made?"),
   ],

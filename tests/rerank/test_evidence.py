@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 from rerank_table import in_table_folder
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
 from gatrec_jax.config import with_fields
 from gatrec_jax.errors import InputError
+from gatrec_jax.models.rescoring import _scores_as_a_whole
 from gatrec_jax.presets import get_preset
 from gatrec_jax.rerank.audit import MEANINGS, audit
 from gatrec_jax.rerank.checker import make_checker
@@ -184,3 +185,52 @@ def test_the_checker_wants_something_to_look_up(run, explainer):
   (one,) = explain_items(explainer, USER, [item])
   text = TemplateAuthor()([one], style="short")[0].text
   assert all(true for _, true in said(text)) and len(said(text)) > 3
+
+
+def test_a_screened_record_is_exact_in_what_it_holds_and_claims_no_more(run, explainer):
+  few = dataclasses.replace(explainer, screen=4)
+  items = own_list(run, k=3)
+  exact, screened = (explain_items(one, USER, items) for one in (explainer, few))
+  check = checker_of(run, explainer)
+  for one, other, item in zip(screened, exact, items, strict=True):
+    assert one.screened and not other.screened and one.cited
+    assert one.num_rated == other.num_rated and one.num_liked == other.num_liked
+    assert one.traits and {t.liked for t in one.traits} == {t.liked for t in other.traits}
+    exact_drops = {c.item_id: c.score_drop for c in other.cited}
+    for cited in one.cited:
+      if cited.item_id in exact_drops:
+        assert cited.score_drop == pytest.approx(exact_drops[cited.item_id], abs=1e-5)
+    text = TemplateAuthor()([one], style="detailed")[0].text
+    assert all(finding.true for finding in check(text, USER, item)), text
+    assert "most" not in text and "above all" not in text and "any one of your" not in text
+  assert not explain_items(dataclasses.replace(explainer, screen=500), USER, items)[0].screened
+  with pytest.raises(InputError, match="--screen=-1: must be at least 0"):
+    make_explainer(run, screen=-1)
+
+
+@pytest.mark.parametrize("part", [True, False])
+def test_the_first_order_estimate_is_the_derivative(run, explainer, part):
+  """Two edges at half strength: what is left of the score falls by half of the estimate."""
+  rescorer = explainer.rescorer
+  train = run.prepared.train
+  rated = train.item[train.user == USER].tolist()
+  target = own_list(run, k=1)
+  falls = rescorer.first_order(USER, rated, target)[:, 0]
+  graph, node = rescorer.graph, run.prepared.train.num_users + rated[2]
+  edges = ((graph.senders == USER) & (graph.receivers == node)) | (
+    (graph.senders == node) & (graph.receivers == USER)
+  )
+
+  def score(step):
+    where = np.where(edges, 1 - step, 1).astype(np.float32)
+    of = np.ones((1, train.num_items), np.float32)
+    of[0, rated[2]] -= step
+    return float(_scores_as_a_whole(
+      rescorer.params, rescorer.inputs.text, rescorer.tables, graph, np.int32(USER), where, of,
+      np.float32([len(rated)]), rescorer.inputs.later[USER], method=rescorer.method,
+    )[0, target[0]])  # fmt: skip
+
+  step = 0.02 if part else -0.02
+  assert (score(0) - score(step)) / step == pytest.approx(falls[2], rel=0.05, abs=2e-3)
+  exact = rescorer(USER, [[], *([item] for item in rated)])[:, target[0]]
+  assert spearmanr(exact[0] - exact[1:], falls)[0] > 0.9
