@@ -101,7 +101,7 @@ def print_audit(explainer: Explainer) -> None:
 def lists_from_flags(run: Run) -> Lists:
   """What is to be explained, by user index."""
   from gatrec_jax.errors import InputError
-  from gatrec_jax.rerank.explain import lists_of_file, lists_of_run
+  from gatrec_jax.rerank.explain import List, lists_of_file, lists_of_run
   from gatrec_jax.train.serving import indices_of
 
   flags, ids = common.FLAGS, run.prepared.interactions
@@ -113,7 +113,7 @@ def lists_from_flags(run: Run) -> Lists:
     if path or users is None:
       raise InputError("--items: goes with --users and without --recommendations")
     items = indices_of(flags["items"].value, ids.item_ids, "item").tolist()
-    return {user: (items, None) for user in users}
+    return {user: List(items) for user in users}
   if path:
     return lists_of_file(path, run, users, top_n=top_n)
   return lists_of_run(run, list(range(ids.num_users)) if users is None else users, top_n=top_n)

@@ -19,8 +19,8 @@ def print_reasons(
 
   Raises: InputError for a user without training ratings, or an item that she has rated.
   """
-  for user, (items, ranks) in lists.items():
-    found = reasons_for(explainer, author, user, items, ranks, style=style, top_n=top_n)
+  for user, own in lists.items():
+    found = reasons_for(explainer, author, user, own, style=style, top_n=top_n)
     print(f"user {explainer.run.prepared.interactions.user_ids[user]}")
     for evidence, reason, _ in found:
       moved = "" if evidence.rank == evidence.rank_before else f"  (was {evidence.rank_before})"

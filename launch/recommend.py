@@ -69,6 +69,7 @@ def print_with_reasons(run: Run, lists: Recommendations) -> None:
   """The lists with a reason for each item."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.rerank.evidence import make_explainer
+  from gatrec_jax.rerank.explain import List
   from gatrec_jax.train.serving import indices_of
   from launch.reason_tables import print_reasons
 
@@ -79,7 +80,7 @@ def print_with_reasons(run: Run, lists: Recommendations) -> None:
       "writes files"
     )
   explained = {
-    int(user): (indices_of(items, ids.item_ids, "item").tolist(), None)
+    int(user): List(indices_of(items, ids.item_ids, "item").tolist())
     for user, items in zip(
       indices_of(lists.users, ids.user_ids, "user"), lists.items, strict=True
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -54,12 +54,14 @@ def write_recommendations(
   scores: np.ndarray,
   user_ids: Sequence[str],
   item_ids: Sequence[str],
+  more: Mapping[str, np.ndarray] | None = None,
 ) -> None:
   """Writes lists as Parquet: user_id, item_id, rank (from 1), score; whole or not at all.
 
   Ids are written as integers where every id of the vocabulary is one, else as strings.
 
   Args: users: [m] int32. items: [m, L] int32, −1 = none. scores: [m, L] float32.
+    more: other columns by name, [m, L] float.
   """
   import pyarrow as pa
   import pyarrow.parquet as pq
@@ -70,6 +72,7 @@ def write_recommendations(
     "item_id": _raw_ids(item_ids)[np.asarray(items)[row, column]],
     "rank": (column + 1).astype(np.int32),
     "score": np.asarray(scores, np.float32)[row, column],
+    **{name: np.asarray(values, np.float32)[row, column] for name, values in (more or {}).items()},
   })
   path = pathlib.Path(path)
   try:

@@ -128,11 +128,11 @@ class _Remembering:
 def _of_user(
   explainer: Explainer, author: Author, checker: Checker, user: int, *, style: str, top_n: int
 ) -> list[Audited]:
-  items, ranks = lists_of_run(explainer.run, [user], top_n=top_n)[user]
-  found = reasons_for(explainer, author, user, items, ranks, style=style, top_n=top_n)
+  own = lists_of_run(explainer.run, [user], top_n=top_n)[user]
+  found = reasons_for(explainer, author, user, own, style=style, top_n=top_n)
   return [
     Audited(user, item, evidence, reason, checker(reason.text, user, item), seconds)
-    for item, (evidence, reason, seconds) in zip(items, found, strict=True)
+    for item, (evidence, reason, seconds) in zip(own.items, found, strict=True)
   ]
 
 

@@ -73,6 +73,14 @@ class Candidates:
     )
 
 
+  def along(self, lists: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[m, N] the candidates' `values` [m, K] where they stand in other lists [m, N] of the same
+    users; NaN for what is no candidate."""
+    same = (lists[:, :, None] == self.items[:, None, :]) & self.valid[:, None, :]
+    found = np.take_along_axis(np.asarray(values), same.argmax(axis=2), axis=1)
+    return np.where(same.any(axis=2), found, np.nan)
+
+
 def validation_candidates(run: Run, *, top: int) -> Candidates:
   """The run's lists for users with a validation positive, all but their training items in play.
 

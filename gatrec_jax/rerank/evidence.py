@@ -85,6 +85,8 @@ class Evidence:
       re-ranked the list; else equal to it.
     top_n: length of the list.
     score, parts: by the model alone; the parts sum to the score where the model is a sum.
+    reranked: by name, what the base, the language model and other features add to the score by
+      which the list was re-ranked; {} where nobody did, or nothing is known of it.
     likes: how many training users like the item.
     num_liked, num_disliked, num_rated: of the user's training ratings.
     cited: at most three ratings, the largest drop first.
@@ -111,6 +113,7 @@ class Evidence:
   avoided: tuple[Avoided, ...]
   counterfactual: Counterfactual | None
   screened: bool = False
+  reranked: dict[str, float] = dataclasses.field(default_factory=dict)
 
   def to_json(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -184,6 +187,7 @@ def explain_items(
   items: Sequence[int],
   *,
   ranks: Sequence[int] | None = None,
+  reranked: Sequence[dict[str, float]] | None = None,
   top_n: int = 10,
 ) -> list[Evidence]:
   """Evidence for items that are recommended to a user.
@@ -191,6 +195,7 @@ def explain_items(
   Args:
     user: an index. items: indices, none of which she has rated in training.
     ranks: their places in a list that somebody re-ranked; None for the model's own.
+    reranked: of each item, as in `Evidence`; None where nothing is known.
     top_n: length of the list; a counterfactual takes the item out of the model's first top_n.
   Raises:
     InputError: an item that she has rated, or a user without training ratings.
@@ -258,7 +263,7 @@ def explain_items(
       int(explainer.liked_by[item].sum()), len(liked), len(disliked), len(history), cited,
       shared_traits(explainer.catalogue, item, liked, titles=explainer.titles),
       avoided_genres(explainer.catalogue, item, liked=liked, disliked=disliked),
-      sets[place], screened,
+      sets[place], screened, {} if reranked is None else reranked[place],
     ))  # fmt: skip
   return found
 

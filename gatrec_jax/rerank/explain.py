@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -20,15 +21,31 @@ from gatrec_jax.rerank.wording import Author
 from gatrec_jax.train.serving import Run, top_lists
 from gatrec_jax.train.stages import Say
 
-Lists = Mapping[int, tuple[Sequence[int], Sequence[int] | None]]
-"""By user index: items, best first, and their ranks where others than the run made the list."""
+
+@dataclasses.dataclass(frozen=True)
+class List:
+  """What is to be explained to a user.
+
+  Attributes:
+    items: indices, best first.
+    ranks: their places where others than the run made the list.
+    reranked: of each item, as in `Evidence`, where it is known.
+  """
+
+  items: Sequence[int]
+  ranks: Sequence[int] | None = None
+  reranked: Sequence[dict[str, float]] | None = None
+
+
+Lists = Mapping[int, List]
+"""By user index."""
 
 
 def lists_of_run(run: Run, users: Sequence[int], *, top_n: int) -> Lists:
   """The run's own lists."""
   items, _ = top_lists(run, np.asarray(users, np.int32), k=top_n)
   return {
-    int(user): ([int(item) for item in row if item >= 0], None)
+    int(user): List([int(item) for item in row if item >= 0])
     for user, row in zip(users, items, strict=True)
   }
 
@@ -40,24 +57,42 @@ def lists_of_file(path: str, run: Run, users: Sequence[int] | None, *, top_n: in
   """
   ids = run.prepared.interactions
   found, items = read_recommendations(path, user_ids=ids.user_ids, item_ids=ids.item_ids)
-  lists = {}
+  lists, parts = {}, _parts_of_file(path)
   for user, row in zip(found, items, strict=True):
     kept = [int(item) for item in row[:top_n] if item >= 0]
-    lists[int(user)] = (kept, range(1, len(kept) + 1))
+    reranked = [parts.get((ids.user_ids[user], ids.item_ids[item]), {}) for item in kept]
+    lists[int(user)] = List(kept, range(1, len(kept) + 1), reranked)
   if missing := [ids.user_ids[user] for user in users or () if user not in lists]:
     raise InputError(f"{path}: has no list of user {missing[0]}")
   return lists if users is None else {user: lists[user] for user in users}
 
 
+def _parts_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
+  """By raw ids, what `launch.rerank` wrote of the parts of its scores; nothing of other files."""
+  import pyarrow.parquet as pq
+
+  if not path.endswith(".parquet"):
+    return {}
+  names = [name for name in pq.read_schema(path).names if name.startswith("part_")]
+  rows = pq.read_table(path, columns=["user_id", "item_id", *names]).to_pylist() if names else []
+  return {
+    (str(row["user_id"]), str(row["item_id"])): {
+      name.removeprefix("part_"): row[name] for name in names
+    }
+    for row in rows if not any(np.isnan(row[name]) for name in names)
+  }
+
+
 def reasons_for(
-  explainer: Explainer, author: Author, user: int, items: Sequence[int],
-  ranks: Sequence[int] | None, *, style: str, top_n: int,
+  explainer: Explainer, author: Author, user: int, own: List, *, style: str, top_n: int
 ) -> list[tuple[Evidence, Reason, float]]:  # fmt: skip
   """Evidence, reason and seconds for each item of a user's list."""
   start = time.perf_counter()
-  found = explain_items(explainer, user, items, ranks=ranks, top_n=top_n)
+  found = explain_items(
+    explainer, user, own.items, ranks=own.ranks, reranked=own.reranked, top_n=top_n
+  )
   reasons = author(found, style=style)
-  each = (time.perf_counter() - start) / max(len(items), 1)
+  each = (time.perf_counter() - start) / max(len(own.items), 1)
   return [(evidence, reason, each) for evidence, reason in zip(found, reasons, strict=True)]
 
 
@@ -107,11 +142,10 @@ def write_reasons(
           )
         if user in silent:
           continue
-        items, ranks = lists[user]
         rows = [
           _row_of(evidence, reason, seconds=seconds) | origin
           for evidence, reason, seconds in reasons_for(
-            explainer, author, user, items, ranks, style=style, top_n=top_n
+            explainer, author, user, lists[user], style=style, top_n=top_n
           )
         ]
         out.write("".join(map(_line, rows)))

@@ -9,6 +9,7 @@ weight's gain on the users that it was chosen on would be too high; it is never 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.significance import Difference, paired_difference
 from gatrec_jax.rerank.fusion_learn import METHODS, Learner, folds_of
-from gatrec_jax.rerank.fusion_scores import Rule, fused, masked, parts_of
+from gatrec_jax.rerank.fusion_scores import Rule, masked, parts_of
 
 ALL_USERS = "all"
 """Name of the rule for users of no segment with a rule of its own."""
@@ -193,6 +194,24 @@ def apply_fusion(
     no weights keeps the base's scores as they are, so that the order is the base's to the byte.
   Raises: InputError as `fit_fusion`, and for a feature that is missing.
   """
+  added = contributions(fusion, base, features, valid=valid, segments=segments)
+  total = functools.reduce(np.add, added.values())
+  return masked(total, np.ones(np.shape(base), bool) if valid is None else valid)
+
+
+def contributions(
+  fusion: Fusion,
+  base: np.ndarray,
+  features: Mapping[str, np.ndarray],
+  *,
+  valid: np.ndarray | None = None,
+  segments: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+  """What the base and each feature add to the fused scores, which are their sum.
+
+  Args, Raises: as `apply_fusion`.
+  Returns: by name, `base` first, [m, K] float64; anything where not valid.
+  """
   missing = [name for name in fusion.features if name not in features]
   if missing:
     raise InputError(f"fusion was learned with {', '.join(missing)}, which is missing now")
@@ -201,7 +220,9 @@ def apply_fusion(
     base, {name: features[name] for name in fusion.features}, valid=valid
   )
   labels = _labels(segments, len(base))
-  scores = masked(base, valid)
+  added = {"base": base.astype(np.float64)}
+  # −0 changes no sum, not even that of −0.
+  added |= {feature: np.full(base.shape, -0.0) for feature in fusion.features}
   for name, rule in fusion.rules.items():
     others = [other for other in fusion.rules if other != ALL_USERS]
     rows = ~np.isin(labels, others) if name == ALL_USERS else labels == name
@@ -209,8 +230,10 @@ def apply_fusion(
       continue
     chosen = {feature: values[rows] for feature, values in features.items()}
     parts = parts_of(rule.method, base[rows], chosen, names=fusion.features, valid=valid[rows])
-    scores[rows] = fused(parts, rule, names=fusion.features, valid=valid[rows])
-  return scores
+    added["base"][rows] = (1 - rule.rank_share) * parts.base + rule.rank_share * parts.log_ranks
+    for feature, part in zip(fusion.features, parts.features, strict=True):
+      added[feature][rows] = rule.weights[feature] * part
+  return added
 
 
 def cross_fit(

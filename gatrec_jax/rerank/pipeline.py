@@ -19,7 +19,7 @@ from gatrec_jax.rerank.candidates import Candidates
 from gatrec_jax.rerank.contexts import DISLIKED, LIKED, make_contexts
 from gatrec_jax.rerank.diversity import mmr
 from gatrec_jax.rerank.features import FEATURES, extra_features
-from gatrec_jax.rerank.fusion import Fusion, apply_fusion, cross_fit, fit_fusion
+from gatrec_jax.rerank.fusion import Fusion, apply_fusion, contributions, cross_fit, fit_fusion
 from gatrec_jax.rerank.fusion_learn import METHODS
 from gatrec_jax.rerank.prompts import unique_titles
 from gatrec_jax.rerank.scoring import Asked, Cost, options_of, score_lists
@@ -140,7 +140,7 @@ def rerank(
     | extra_features(part, settings.features, prepared=prepared, text_vectors=text_vectors)
     for (name, part), given in zip(parts.items(), scores, strict=True)
   }
-  fused, fusions = _fused(candidates, validation, features, prepared, settings)
+  fused, fusions, added = _fused(candidates, validation, features, prepared, settings)
   for fusion in fusions:
     say(f"rerank: {fusion.says(source.name)}")
   llm = np.nan_to_num(features["test"]["llm"], nan=-np.inf)
@@ -170,6 +170,7 @@ def rerank(
     folder / "recommendations.parquet", users=candidates.users, items=final,
     scores=np.broadcast_to(1.0 / np.arange(1, final.shape[1] + 1), final.shape),
     user_ids=ids.user_ids, item_ids=ids.item_ids,
+    more={f"part_{name}": candidates.along(final, values) for name, values in added.items()},
   )  # fmt: skip
   return Reranked(candidates, final, fusions, cost, results, folder)
 
@@ -197,8 +198,9 @@ def _fused(
   features: Mapping[str, Mapping[str, np.ndarray]],
   prepared: Prepared,
   settings: RerankSettings,
-) -> tuple[np.ndarray, list[Fusion]]:
-  """Fused scores [m, K] of the test lists, and the weights."""
+) -> tuple[np.ndarray, list[Fusion], dict[str, np.ndarray]]:
+  """Fused scores [m, K] of the test lists, the weights, and what each part adds to the scores
+  (nothing is told of cross-fitted ones)."""
   count = np.bincount(prepared.train.user, minlength=prepared.train.num_users)
 
   def segments(part: Candidates) -> np.ndarray | None:
@@ -211,19 +213,18 @@ def _fused(
 
   shared = {"method": settings.fusion, "seed": settings.seed}
   if validation is None:
-    return cross_fit(
+    scores, fusions = cross_fit(
       candidates.base, features["test"], candidates.hits, candidates.num_relevant,
       valid=candidates.valid, segments=segments(candidates), **shared,
     )  # fmt: skip
+    return scores, fusions, {}
   fusion = fit_fusion(
     validation.base, features["valid"], validation.hits, validation.num_relevant,
     valid=validation.valid, segments=segments(validation), **shared,
   )  # fmt: skip
-  scores = apply_fusion(
-    fusion, candidates.base, features["test"], valid=candidates.valid,
-    segments=segments(candidates),
-  )  # fmt: skip
-  return scores, [fusion]
+  given = (fusion, candidates.base, features["test"])
+  masks = {"valid": candidates.valid, "segments": segments(candidates)}
+  return apply_fusion(*given, **masks), [fusion], contributions(*given, **masks)
 
 
 def _diverse(

@@ -5,7 +5,7 @@ import pytest
 from rerank_support import prepared, rows
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.rerank.candidates import file_candidates, judged
+from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged
 
 ROWS = rows((0, 0, 5, 1), (0, 1, 5, 2), (0, 2, 2, 3), (1, 3, 4, 4), (1, 0, 3, 5))
 DATA = prepared(ROWS, train=[0], test=[1, 2, 3, 4])
@@ -64,3 +64,18 @@ def test_a_file_scores_by_rank(tmp_path):
 def test_a_bad_file_is_refused_in_one_line(tmp_path, text, message):
   with pytest.raises(InputError, match=message):
     file_candidates(written(tmp_path, text), DATA, top=2)
+
+
+def test_values_of_candidates_follow_them_into_another_order():
+  lists = file_like([[4, 7, 2, 9], [1, 3, -1, -1]])
+  other = np.array([[9, 7, 4, 2], [3, 1, -1, -1]])
+  values = np.array([[0.4, 0.7], [0.1, 0.3]])
+  along = lists.along(other, values)
+  np.testing.assert_array_equal(along, [[np.nan, 0.7, 0.4, np.nan], [0.3, 0.1, np.nan, np.nan]])
+
+
+def file_like(items):
+  items = np.array(items)
+  return Candidates(
+    np.arange(len(items)), items, np.zeros(items.shape), 2, items < 0, np.zeros(len(items))
+  )

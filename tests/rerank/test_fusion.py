@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.metrics import ndcg
-from gatrec_jax.rerank.fusion import apply_fusion, cross_fit, fit_fusion
+from gatrec_jax.rerank.fusion import apply_fusion, contributions, cross_fit, fit_fusion
 from gatrec_jax.rerank.fusion_learn import METHODS, WEIGHTS
 from gatrec_jax.rerank.fusion_linear import fit_linear
 from gatrec_jax.rerank.fusion_scores import (
@@ -166,6 +166,21 @@ def test_a_ranker_that_knows_something_gains_on_other_users(method):
   # The cross-fitted gain is no more than what new users get, but for chance.
   assert fusion.gain.lo - 0.01 < found < fusion.gain.hi + 0.01
   assert fusion.says().startswith(f"the LLM beside the GAT: {fusion.rules['all'].method}, llm ×")
+
+
+@pytest.mark.parametrize("method", ["zscore", "reciprocal", "linear"])
+def test_contributions_sum_to_the_fused_scores(method):
+  rng = np.random.default_rng(4)
+  base, llm = rng.normal(size=(2, 100, 6))
+  relevant = llm > 1
+  fusion = fit_fusion(base, {"llm": llm}, relevant, relevant.sum(axis=1), method=method)
+  added = contributions(fusion, base, {"llm": llm})
+  assert not fusion.keeps_base and list(added) == ["base", "llm"] and added["llm"].any()
+  parts = parts_of(method, base, {"llm": llm}, names=("llm",), valid=np.ones(base.shape, bool))
+  rule = fusion.rules["all"]
+  own = fused(parts, rule, names=("llm",), valid=np.ones(base.shape, bool))
+  np.testing.assert_allclose(added["base"] + added["llm"], own, rtol=1e-12)
+  np.testing.assert_array_equal(apply_fusion(fusion, base, {"llm": llm}), sum(added.values()))
 
 
 def test_noise_is_rarely_accepted_and_costs_little():
