@@ -132,6 +132,8 @@ def test_a_language_model_writes_and_is_checked(place, monkeypatch):
   assert {row["model"] for row in told} == {"builtin"}
   assert all(row["by_template"] == len(row["sentences"]) for row in told)
   assert all(row["checks"]["unsupported"] == [] for row in told)
+  shown = explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
+  assert "4 of 4 sentences are templates, because those of builtin did not" in shown
   other = explain(place, *flags, check=1)
   assert "by builtin in style short" in error_line(other)
 
