@@ -97,8 +97,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "audit": ("integer", 0, "how many reasons to measure instead of showing any"),
   "retrain": ("integer", 0, "of an audit: train the model again without what a reason of so many "
               "users cites, and without as many random ratings"),
-  "screen": ("integer", 0, "of histories with more ratings, take out so many for each item, those "
-             "that the gradient puts first, instead of all: quicker for preset paper"),
+  "screen": ("integer", 0, "0 takes every rating of a user out in turn to see what counts; 12 "
+             "only the twelve for each item that the gradient puts first: quicker for paper"),
   "explain": ("boolean", False, "print a reason below each item"),
   "disliked": ("list", [], "item ids that the new user dislikes"),
   "top_n": ("integer", 10, "length of the lists"),
@@ -107,11 +107,11 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "new_items": ("string", None, "table of items that came after training, in the form of "
                 "--item_metadata: their texts speak for them until they have ratings"),
   "exclude_seen": ("boolean", True, "leave out what the user is known to have rated"),
-  "out": ("string", None, "file for the lists: .parquet, .csv or .jsonl"),
+  "out": ("string", None, "file for the lists: .parquet, .csv or .jsonl; for reasons .jsonl"),
   "export_embeddings": ("string", None, "folder for users.npy, items.npy and their ids"),
   "llm": ("string", None, "folder or hub id of a decoder (llama, mistral, qwen2, qwen3, smollm3, "
-          "gemma2, gemma3); builtin where candidates are re-ranked or reasons written, none for "
-          "templates"),
+          "gemma2, gemma3). Where candidates are re-ranked or reasons written also builtin, a "
+          "small model made on first use, and none"),
   "lora": ("string", None, "folder of a LoRA adapter (PEFT's format) for that model"),
   "dtype": ("string", "float32", "float32 or bfloat16, of weights and arithmetic"),
   "quantize": ("string", "none", "int8 keeps the matrices in 8 bits; none"),

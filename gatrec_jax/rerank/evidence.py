@@ -287,8 +287,8 @@ def _counterfactuals(
   drops: np.ndarray, before: Sequence[int], candidates: np.ndarray, top_n: int,
 ) -> list[Counterfactual | None]:  # fmt: skip
   """For each item a smallest set of ratings whose removal takes it out of the first top_n, found
-  greedily: alone, the one after which it stands lowest; else beside the one with the largest drop
-  the next that takes it furthest, up to three."""
+  greedily: of those that do alone, the one with the largest drop, as what is cited first; else
+  beside the one with the largest drop the next that takes it furthest, up to three."""
   ids, titles = explainer.run.prepared.interactions.item_ids, explainer.titles
   found: dict[int, Counterfactual] = {}
 
@@ -303,11 +303,12 @@ def _counterfactuals(
     if before[place] > top_n:
       continue
     ranks = [_rank(row, item, candidates) for row in without]
-    worst = int(np.argmax(ranks))
-    if ranks[worst] > top_n:
-      keep(place, [worst], ranks[worst])
+    order = np.argsort(-drops[:, place], kind="stable").tolist()
+    alone = next((row for row in order if ranks[row] > top_n), None)
+    if alone is not None:
+      keep(place, [alone], ranks[alone])
     else:
-      chosen[place] = [int(np.argmax(drops[:, place]))]
+      chosen[place] = order[:1]
   beside = _FEW_BESIDE if explainer.screen else _TRIED_BESIDE
   for _ in range(MOST_REMOVED - 1):
     tries = [

@@ -126,7 +126,7 @@ def write_reasons(
     "run": str(explainer.run.workdir.resolve()), "model": author.name, "style": style,
     "top_n": top_n, "screen": explainer.screen,
   }  # fmt: skip
-  kept = _kept(path, origin)
+  kept = _kept(path, origin, {user_ids[user]: len(own.items) for user, own in lists.items()})
   written = sum(map(len, kept.values()))
   left = [user for user in lists if user_ids[user] not in kept]
   silent = [user for user in left if not explainer.rescorer.ratings[user]]
@@ -158,8 +158,13 @@ def write_reasons(
   return written
 
 
-def _kept(path: pathlib.Path, origin: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-  """Rows by user of a file of the same origin. The last user goes: her list may have been cut."""
+def _kept(
+  path: pathlib.Path, origin: Mapping[str, Any], lengths: Mapping[str, int]
+) -> dict[str, list[dict[str, Any]]]:
+  """Rows by user of a file of the same origin. The last user goes where her list was cut.
+
+  Args: lengths: of the lists that are to be there, by user.
+  """
   if not path.exists():
     return {}
   by_user: dict[str, list[dict[str, Any]]] = {}
@@ -176,8 +181,9 @@ def _kept(path: pathlib.Path, origin: Mapping[str, Any]) -> dict[str, list[dict[
       f"--out={path}: holds reasons of {found['run']} by {found['model']} in style "
       f"{found['style']} for lists of {found['top_n']}, screen {found['screen']}; name another file"
     )
-  if by_user:
-    by_user.popitem()
+  last = next(reversed(by_user), None)
+  if last is not None and len(by_user[last]) < lengths.get(last, 0):
+    del by_user[last]
   with runs.atomic_path(path) as temporary:
     temporary.write_text("".join(map(_line, itertools.chain(*by_user.values()))), "utf-8")
   return by_user

@@ -46,7 +46,7 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "<Above all|Most of all>, <it is here|it is on your list|it comes up> because you "
     "<liked|enjoyed> {titles}.",
     "You <liked|enjoyed> {titles}, and nothing <speaks|counts> more for it.",
-    "What <brings it up|speaks for it|counts for it> most is that you <liked|enjoyed> {titles}.",
+    "What <brings it up|speaks for it> most is that you <liked|enjoyed> {titles}.",
     "It follows <above all|most of all> from your liking {titles}.",
   ),
   "liked_some": (
@@ -61,7 +61,7 @@ _TABLE: Mapping[str, Sequence[str]] = {
   ),
   "rated_most": (
     "<Above all|Most of all>, it rests on your rating of {title}, a {rating}.",
-    "What <brings it up|counts for it> most is {title}, which you gave a {rating}.",
+    "What brings it up most is {title}, which you gave a {rating}.",
     "<It is here|It comes up> <above all|most of all> because you gave {title} a {rating}.",
   ),
   "rated_some": (
@@ -89,7 +89,7 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "Its genres include {name}, as do those of {n} of the {m} you liked.",
     "{name} is <one of|among> its genres, and {n} of the {m} you liked <have|share> it.",
     "Of the {m} you liked {n} are {name}, <and so|as> is this one.",
-    "It is {name}, as are {n} of the {m} you liked.",
+    "It shares the genre {name} with {n} of the {m} you liked.",
   ),
   "both": (
     "{n} people like both it and {title}.",
@@ -111,9 +111,9 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "It was moved from place {n} to {m} by re-ranking.",
   ),
   "leaves": (
-    "Without {titles} in your history it would be number {n}, outside <the|your> top {m}.",
-    "Had you not rated {titles}, it would be number {n} and not in <the|your> top {m}.",
-    "Take {titles} out of your history, and it is number {n}, outside <the|your> top {m}.",
+    "Without {titles} in your history it would be number {n}, outside your top {m}.",
+    "Had you not rated {titles}, it would be number {n} and not in your top {m}.",
+    "Take {titles} out of your history, and it is number {n}, outside your top {m}.",
   ),
   "stays": (
     "No single one of your ratings decides that it is in your top {m}.",

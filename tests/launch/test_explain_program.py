@@ -74,6 +74,9 @@ def test_a_file_goes_on_where_it_was_cut(place):
   assert "are in reasons.jsonl already" in explain(place, *flags).stdout
   without_time = lambda own: [{k: v for k, v in row.items() if k != "seconds"} for row in own]
   assert without_time(rows(path)) == without_time(whole)
+  text = path.read_text()
+  done = explain(place, *flags, "--users=7,8").stdout  # nothing is left, and nobody is lost
+  assert "60 users are in reasons.jsonl already" in done and path.read_text() == text
   other = explain(place, f"--out={path.name}", "--top_n=3", check=1)
   assert "holds reasons of" in error_line(other)
   assert "by template in style detailed for lists of 3, screen 0" in error_line(other)
