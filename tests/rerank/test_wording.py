@@ -2,14 +2,14 @@
 nothing else; what is missing is asked for once more, and then templates speak."""
 
 import re
+import types
 
-import pytest
 from test_reasons import cited, evidence
 
 from gatrec_jax.rerank import wording
 from gatrec_jax.rerank.phrases import PHRASES, slots_of
-from gatrec_jax.rerank.reasons import Point, points_of, titles_of, unsupported
-from gatrec_jax.rerank.verbaliser import NAME, Recipe, open_verbaliser, verbalised
+from gatrec_jax.rerank.reasons import STYLES, Point, points_of, titles_of, unsupported
+from gatrec_jax.rerank.verbaliser import NAME, verbalised
 from gatrec_jax.rerank.wording import (
   FACTS,
   MOST_FACTS,
@@ -90,28 +90,22 @@ def test_titles_like_marks_and_sentences_stay_whole():
   assert found[0] == f"It follows above all from your liking {odd}." and len(found) == 2
 
 
-@pytest.fixture(scope="module")
-def untaught(tmp_path_factory):
-  """A model that has seen so little that it writes nothing of use."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("GATREC_CACHE", str(tmp_path_factory.mktemp("cache")))
-    return open_verbaliser(
-      say=lambda _: None,
-      recipe=Recipe(texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64),
-    )
+# What an author knows of its model before it asks.
+MODEL = types.SimpleNamespace(name=NAME, tokenizer=types.SimpleNamespace(chat_template=None))
 
 
-def test_templates_speak_where_a_model_cannot(untaught):
-  style = "detailed"
+def test_templates_speak_where_a_model_cannot(monkeypatch):
   records = [evidence(), evidence(user_id="8", cited=())]
-  author = LanguageModelAuthor(untaught, instructed=False)
-  reasons = author(records, style=style)
-  assert author.name == NAME and reasons == TemplateAuthor()(records, style=style)
-  assert [one.by_template for one in reasons] == [len(one.sentences) for one in reasons]
-  assert [unsupported(*pair) for pair in zip(reasons, records, strict=True)] == [[], []]
+  monkeypatch.setattr(LanguageModelAuthor, "_answers", lambda self, facts, seed: [""] * len(facts))
+  for style in STYLES:
+    author = LanguageModelAuthor(MODEL, instructed=False)
+    reasons = author(records, style=style)
+    assert author.name == NAME and reasons == TemplateAuthor()(records, style=style)
+    assert [one.by_template for one in reasons] == [len(one.sentences) for one in reasons]
+    assert [unsupported(*pair) for pair in zip(reasons, records, strict=True)] == [[], []]
 
 
-def test_what_fails_is_asked_for_once_more_and_alone(untaught, monkeypatch):
+def test_what_fails_is_asked_for_once_more_and_alone(monkeypatch):
   asked = []
 
   def answers(self, facts, seed):
@@ -123,7 +117,7 @@ def test_what_fails_is_asked_for_once_more_and_alone(untaught, monkeypatch):
 
   monkeypatch.setattr(LanguageModelAuthor, "_answers", answers)
   records = [evidence(), evidence(user_id="8", traits=evidence().traits[2:])]
-  reasons = LanguageModelAuthor(untaught, instructed=False)(records, style="short")
+  reasons = LanguageModelAuthor(MODEL, instructed=False)(records, style="short")
   assert asked == [[["liked", "person"], ["liked", "genre"]], [["person"], ["genre"]]]
   assert [one.by_template for one in reasons] == [0, 1]
   assert reasons[0].text == (
@@ -133,8 +127,8 @@ def test_what_fails_is_asked_for_once_more_and_alone(untaught, monkeypatch):
   assert [unsupported(*pair) for pair in zip(reasons, records, strict=True)] == [[], []]
 
 
-def test_instructed_models_are_told_what_marks_stand_for(untaught):
-  author = LanguageModelAuthor(untaught)
+def test_instructed_models_are_told_what_marks_stand_for():
+  author = LanguageModelAuthor(MODEL)
   facts = points_of(evidence(), style="short")
   prompt = author._prompt(facts)
   assert prompt.startswith(wording._INSTRUCTION) and "[c] = Al Pacino\n" in prompt
