@@ -63,8 +63,8 @@ def main() -> None:
   if flags["audit"].value:
     print_audit(explainer)
     return
-  author = open_author()
   lists = lists_from_flags(run)
+  author = open_author()
   if out:
     count = write_reasons(
       pathlib.Path(out), explainer, author, lists, style=style, top_n=top_n, say=common.say

@@ -3,8 +3,7 @@
 Writes profiles, embeds them, trains the GAT, the same without text, and the same without the graph;
 builds a small language model of the catalogue that re-ranks the GAT's best; compares all of them
 with popularity on the test part; prints three users' lists, each item with its reason in the words
-of another small language model. Also
-python -m launch.quickstart.
+of another small language model. Also python -m launch.quickstart.
 """
 
 from __future__ import annotations

@@ -8,12 +8,11 @@ one line, no digits, a bracket only around one of the letters, and an end only b
 from __future__ import annotations
 
 import string
-from collections import deque
 
 import numpy as np
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.automaton import ACCEPTED, ARRAYS, FAR, SINK, START, Automaton, padded
+from gatrec_jax.lm.automaton import ACCEPTED, ARRAYS, FAR, START, Automaton, padded
 from gatrec_jax.lm.load import LanguageModel
 
 LETTERS = string.ascii_lowercase
@@ -90,13 +89,9 @@ def _distances(rows: np.ndarray) -> np.ndarray:
   """
   distance = np.full(START + len(rows), FAR, np.int32)
   distance[[ACCEPTED, _PLACES[_STOP]]] = 0
-  waiting = deque([_PLACES[_STOP]])
-  while waiting:
-    state = waiting.popleft()
-    for place, own in enumerate(_PLACES):
-      if distance[own] == FAR and (rows[place] == state).any():
-        distance[own] = distance[state] + 1
-        waiting.append(own)
+  for _ in rows:  # no way is longer than there are places
+    for place, row in enumerate(rows):
+      nearest = distance[row[row >= 0]].min(initial=FAR - 1)
+      distance[_PLACES[place]] = min(distance[_PLACES[place]], nearest + 1)
   rows[(rows >= 0) & (distance[rows] >= FAR)] = -1
-  distance[SINK] = FAR
   return distance

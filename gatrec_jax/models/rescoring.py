@@ -95,11 +95,11 @@ class Rescorer:
       ~gone, part[None], left[None], self.inputs.later[user], method=self.method,
     ))  # fmt: skip
 
-
   def first_order(self, user: int, items: Sequence[int], targets: Sequence[int]) -> np.ndarray:
     """[h, T] float32: how far the targets' scores would fall without each of a user's rated items
     if scores were linear in how often a rating is there (once, or not at all): derivatives at once.
     One run of the network forwards and one back for each target, however many ratings there are.
+    The features of self-loops, means over a node's edges, stay.
 
     Args: user: an index. items: h of those that she has rated in training. targets: T indices.
     """

@@ -227,7 +227,10 @@ def explain_items(
   base, without = scores[0], scores[1:]
   before = [_rank(base, item, candidates) for item in items]
   drops = base[list(items)] - without[:, list(items)]  # [h, T]
-  sets = _counterfactuals(explainer, user, items, rated, without, drops, before, candidates, top_n)
+  sets = _counterfactuals(
+    explainer, user, items, rated, without, drops, before, candidates, top_n,
+    beside=_FEW_BESIDE if screened else _TRIED_BESIDE,
+  )  # fmt: skip
   opinion = lambda values: np.where(
     values >= prepared.positive_threshold, "liked",
     np.where(values <= prepared.negative_threshold, "disliked", "neutral"),
@@ -284,11 +287,13 @@ def _rank(scores: np.ndarray, item: int, candidates: np.ndarray) -> int:
 
 def _counterfactuals(
   explainer: Explainer, user: int, items: Sequence[int], rated: np.ndarray, without: np.ndarray,
-  drops: np.ndarray, before: Sequence[int], candidates: np.ndarray, top_n: int,
+  drops: np.ndarray, before: Sequence[int], candidates: np.ndarray, top_n: int, *, beside: int,
 ) -> list[Counterfactual | None]:  # fmt: skip
   """For each item a smallest set of ratings whose removal takes it out of the first top_n, found
   greedily: of those that do alone, the one with the largest drop, as what is cited first; else
-  beside the one with the largest drop the next that takes it furthest, up to three."""
+  beside the one with the largest drop the next that takes it furthest, up to three.
+
+  Args: beside: how many ratings are tried as the next one."""
   ids, titles = explainer.run.prepared.interactions.item_ids, explainer.titles
   found: dict[int, Counterfactual] = {}
 
@@ -309,7 +314,6 @@ def _counterfactuals(
       keep(place, [alone], ranks[alone])
     else:
       chosen[place] = order[:1]
-  beside = _FEW_BESIDE if explainer.screen else _TRIED_BESIDE
   for _ in range(MOST_REMOVED - 1):
     tries = [
       (place, [*rows, int(row)]) for place, rows in chosen.items()

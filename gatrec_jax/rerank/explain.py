@@ -69,17 +69,21 @@ def lists_of_file(path: str, run: Run, users: Sequence[int] | None, *, top_n: in
 
 def _parts_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
   """By raw ids, what `launch.rerank` wrote of the parts of its scores; nothing of other files."""
+  import pyarrow as pa
   import pyarrow.parquet as pq
 
   if not path.endswith(".parquet"):
     return {}
-  names = [name for name in pq.read_schema(path).names if name.startswith("part_")]
+  names = [
+    field.name for field in pq.read_schema(path)
+    if field.name.startswith("part_") and pa.types.is_floating(field.type)
+  ]
   rows = pq.read_table(path, columns=["user_id", "item_id", *names]).to_pylist() if names else []
   return {
     (str(row["user_id"]), str(row["item_id"])): {
       name.removeprefix("part_"): row[name] for name in names
     }
-    for row in rows if not any(np.isnan(row[name]) for name in names)
+    for row in rows if not any(row[name] is None or np.isnan(row[name]) for name in names)
   }
 
 

@@ -9,7 +9,6 @@ weight's gain on the users that it was chosen on would be too high; it is never 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.significance import Difference, paired_difference
 from gatrec_jax.rerank.fusion_learn import METHODS, Learner, folds_of
-from gatrec_jax.rerank.fusion_scores import Rule, masked, parts_of
+from gatrec_jax.rerank.fusion_scores import Rule, added, masked, parts_of, summed
 
 ALL_USERS = "all"
 """Name of the rule for users of no segment with a rule of its own."""
@@ -194,9 +193,8 @@ def apply_fusion(
     no weights keeps the base's scores as they are, so that the order is the base's to the byte.
   Raises: InputError as `fit_fusion`, and for a feature that is missing.
   """
-  added = contributions(fusion, base, features, valid=valid, segments=segments)
-  total = functools.reduce(np.add, added.values())
-  return masked(total, np.ones(np.shape(base), bool) if valid is None else valid)
+  terms = contributions(fusion, base, features, valid=valid, segments=segments)
+  return masked(summed(terms), np.ones(np.shape(base), bool) if valid is None else valid)
 
 
 def contributions(
@@ -220,9 +218,9 @@ def contributions(
     base, {name: features[name] for name in fusion.features}, valid=valid
   )
   labels = _labels(segments, len(base))
-  added = {"base": base.astype(np.float64)}
+  terms = {"base": base.astype(np.float64)}
   # −0 changes no sum, not even that of −0.
-  added |= {feature: np.full(base.shape, -0.0) for feature in fusion.features}
+  terms |= {feature: np.full(base.shape, -0.0) for feature in fusion.features}
   for name, rule in fusion.rules.items():
     others = [other for other in fusion.rules if other != ALL_USERS]
     rows = ~np.isin(labels, others) if name == ALL_USERS else labels == name
@@ -230,10 +228,9 @@ def contributions(
       continue
     chosen = {feature: values[rows] for feature, values in features.items()}
     parts = parts_of(rule.method, base[rows], chosen, names=fusion.features, valid=valid[rows])
-    added["base"][rows] = (1 - rule.rank_share) * parts.base + rule.rank_share * parts.log_ranks
-    for feature, part in zip(fusion.features, parts.features, strict=True):
-      added[feature][rows] = rule.weights[feature] * part
-  return added
+    for feature, values in added(parts, rule, names=fusion.features).items():
+      terms[feature][rows] = values
+  return terms
 
 
 def cross_fit(

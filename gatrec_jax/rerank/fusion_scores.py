@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -111,13 +112,22 @@ def parts_of(
 
 def fused(parts: Parts, rule: Rule, *, names: Sequence[str], valid: np.ndarray) -> np.ndarray:
   """base + Σ weight · feature: [m, K] float64, −inf where not valid."""
-  total = parts.base
+  return masked(summed(added(parts, rule, names=names)), valid)
+
+
+def added(parts: Parts, rule: Rule, *, names: Sequence[str]) -> dict[str, np.ndarray]:
+  """What the base and each feature add: by name, `base` first, [m, K] float64."""
+  base = parts.base
   if rule.rank_share:
-    total = (1 - rule.rank_share) * total + rule.rank_share * parts.log_ranks
-  for name, part in zip(names, parts.features, strict=True):
-    if rule.weights[name]:
-      total = total + rule.weights[name] * part
-  return masked(total, valid)
+    base = (1 - rule.rank_share) * base + rule.rank_share * parts.log_ranks
+  return {"base": base} | {
+    name: rule.weights[name] * part for name, part in zip(names, parts.features, strict=True)
+  }
+
+
+def summed(terms: Mapping[str, np.ndarray]) -> np.ndarray:
+  """Their sum, in their order; unlike `sum` it does not begin with 0, which would change −0."""
+  return functools.reduce(np.add, terms.values())
 
 
 def masked(scores: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -19,8 +19,9 @@ from gatrec_jax.rerank.candidates import Candidates
 from gatrec_jax.rerank.contexts import DISLIKED, LIKED, make_contexts
 from gatrec_jax.rerank.diversity import mmr
 from gatrec_jax.rerank.features import FEATURES, extra_features
-from gatrec_jax.rerank.fusion import Fusion, apply_fusion, contributions, cross_fit, fit_fusion
+from gatrec_jax.rerank.fusion import Fusion, contributions, cross_fit, fit_fusion
 from gatrec_jax.rerank.fusion_learn import METHODS
+from gatrec_jax.rerank.fusion_scores import masked, summed
 from gatrec_jax.rerank.prompts import unique_titles
 from gatrec_jax.rerank.scoring import Asked, Cost, options_of, score_lists
 from gatrec_jax.rerank.sources import Source
@@ -222,9 +223,11 @@ def _fused(
     validation.base, features["valid"], validation.hits, validation.num_relevant,
     valid=validation.valid, segments=segments(validation), **shared,
   )  # fmt: skip
-  given = (fusion, candidates.base, features["test"])
-  masks = {"valid": candidates.valid, "segments": segments(candidates)}
-  return apply_fusion(*given, **masks), [fusion], contributions(*given, **masks)
+  terms = contributions(
+    fusion, candidates.base, features["test"], valid=candidates.valid,
+    segments=segments(candidates),
+  )  # fmt: skip
+  return masked(summed(terms), candidates.valid), [fusion], terms
 
 
 def _diverse(

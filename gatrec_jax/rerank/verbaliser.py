@@ -2,7 +2,7 @@
 
 Titles, names and numbers are marks to it, so it needs to know nothing of any catalogue: what it
 learns from is every kind of fact that a record may hold, in lists such as records have, each told
-in wordings drawn at random. It is made once on a machine, in less than a minute.
+in wordings drawn at random. It is made once on a machine.
 """
 
 from __future__ import annotations

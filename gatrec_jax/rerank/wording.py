@@ -22,7 +22,7 @@ from gatrec_jax.lm.chat import has_template
 from gatrec_jax.lm.decoder import Lora
 from gatrec_jax.lm.generate import generate
 from gatrec_jax.lm.load import LanguageModel
-from gatrec_jax.lm.marked import mark, marked_sentences
+from gatrec_jax.lm.marked import LETTERS, mark, marked_sentences
 from gatrec_jax.lm.prompts import as_text
 from gatrec_jax.lm.sampling import Sampling
 from gatrec_jax.rerank.evidence import Evidence
@@ -87,7 +87,7 @@ class LanguageModelAuthor:
     do and what marks stand for; the built-in one knows, and needs the facts alone. batch_size:
     prompts side by side.
 
-    Raises: InputError for a model without a tokenizer or an end token.
+    Raises: InputError for a model without a tokenizer.
     """
     if model.tokenizer is None:
       raise InputError(f"--llm={model.name}: the folder has no tokenizer, which reasons need")
@@ -117,15 +117,14 @@ class LanguageModelAuthor:
     return [_reason(*one) for one in zip(said, points, records, strict=True)]
 
   def _answers(self, facts: Sequence[Sequence[Point]], seed: str) -> list[str]:
-    prompts = [self._prompt(own) for own in facts]
-    for own in facts:
-      count = len(values_of(own))
-      if count not in self._constraints:
-        self._constraints[count] = marked_sentences(self._model, count)
+    counts = [len(values_of(own)) for own in facts]
+    for count in set(counts) - self._constraints.keys():
+      self._constraints[count] = marked_sentences(self._model, count)
+    # Where a prompt is longer than the context, the facts are what stays of it.
     answers = generate(
-      self._model, prompts, max_tokens=_MOST_TOKENS,
-      sampling=_SAMPLING, seed=zlib.crc32(seed.encode()),
-      constraint=[self._constraints[len(values_of(own))] for own in facts],
+      self._model, [self._prompt(own) for own in facts], max_tokens=_MOST_TOKENS,
+      sampling=_SAMPLING, seed=zlib.crc32(seed.encode()), truncate="left",
+      constraint=[self._constraints[count] for count in counts],
       special_tokens=not has_template(self._model.tokenizer), batch_size=self._batch_size,
       lora=self._lora,
     )  # fmt: skip
@@ -180,7 +179,7 @@ def kept(answer: str, facts: Sequence[Point], *, titles: Sequence[str]) -> dict[
   found: dict[int, str] = {}
   for sentence in re.split(r"(?<=\.)\s+", answer.strip()):
     # Nothing that a value holds is read as the end of a sentence or as a mark.
-    whole = _MARK.sub(lambda match: values[ord(match.group(1)) - ord("a")], sentence)
+    whole = _MARK.sub(lambda match: values[LETTERS.index(match.group(1))], sentence)
     place = wanted.get(read(whole, titles))
     if place is not None:
       found.setdefault(place, whole)

@@ -101,12 +101,15 @@ def test_the_parts_of_a_re_ranked_score_are_in_the_record(place):
   for row in own:
     if row["rank"] == 2:
       row["part_llm"] = float("nan")  # was no candidate
+    if row["rank"] == 3:
+      row["part_llm"] = None
+    row["part_of"] = "a series"
   pq.write_table(pa.Table.from_pylist(own), place / "reranked.parquet")
   explain(
-    place, "--recommendations=reranked.parquet", "--users=5", "--top_n=2", "--out=parts.jsonl"
+    place, "--recommendations=reranked.parquet", "--users=5", "--top_n=3", "--out=parts.jsonl"
   )
   parts = [row["evidence"]["reranked"] for row in rows(place / "parts.jsonl")]
-  assert parts == [{"base": 0.5, "llm": 0.25}, {}]
+  assert parts == [{"base": 0.5, "llm": 0.25}, {}, {}]
 
 
 def test_measured(place):
