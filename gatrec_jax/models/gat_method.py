@@ -20,10 +20,10 @@ from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import EaseRatedConfig
 from gatrec_jax.models.baselines import ease_rated
 from gatrec_jax.models.gat import GatRecommender
-from gatrec_jax.models.losses import hybrid_loss
+from gatrec_jax.models.losses import hybrid_loss_of_scores
 from gatrec_jax.models.method import Inputs, NewUsers
 from gatrec_jax.models.negatives import draw_negatives
-from gatrec_jax.models.propagation import Pair
+from gatrec_jax.models.pairs import Pair, pair_scores
 from gatrec_jax.models.softmax import Targets, make_targets, softmax_loss
 from gatrec_jax.models.unrated import Unrated, fill_unrated, make_unrated, mean_and_spread
 
@@ -137,10 +137,13 @@ class GatMethod:
     negative, possible = draw_negatives(
       negative_key, inputs.sampler, user, num=train.negatives_per_positive
     )
-    items = vectors[self.num_users :]
-    losses = hybrid_loss(
-      vectors[user], items[item], items[negative], negative_where=possible, where=where,
-      bpr_weight=train.bpr_weight, cosine_weight=train.cosine_weight, l2_weight=train.l2_weight,
+    pair = self._pair(vectors)
+    scores = pair_scores(pair, user, jnp.concatenate([item[:, None], negative], axis=1))
+    of_user, of_item = (jnp.sum(v * v, axis=1) for v in pair)
+    losses = hybrid_loss_of_scores(
+      scores[:, 0], scores[:, 1:], squares=(of_user[user], of_item[item], of_item[negative]),
+      negative_where=possible, where=where, bpr_weight=train.bpr_weight,
+      cosine_weight=train.cosine_weight, l2_weight=train.l2_weight,
     )  # fmt: skip
     return jnp.sum(losses) / jnp.maximum(where.sum(), 1)
 

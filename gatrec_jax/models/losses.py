@@ -58,13 +58,44 @@ def hybrid_loss(
   Returns:
     [B] float, 0 where masked out.
   """
-  scores = jnp.einsum("bd,bmd->bm", user, negative)
-  positive_score = jnp.sum(user * positive, axis=-1)
-  loss = bpr_weight * bpr_loss(positive_score, scores, where=negative_where)
+  return hybrid_loss_of_scores(
+    jnp.sum(user * positive, axis=-1),
+    jnp.einsum("bd,bmd->bm", user, negative),
+    squares=tuple(jnp.sum(v * v, axis=-1) for v in (user, positive, negative)),
+    bpr_weight=bpr_weight, cosine_weight=cosine_weight, l2_weight=l2_weight,
+    negative_where=negative_where, where=where,
+  )  # fmt: skip
+
+
+def hybrid_loss_of_scores(
+  positive: jax.Array,
+  negative: jax.Array,
+  *,
+  squares: tuple[jax.Array, jax.Array, jax.Array],
+  bpr_weight: float | jax.Array = 1.0,
+  cosine_weight: float | jax.Array = 1.0,
+  l2_weight: float | jax.Array = 0.0,
+  negative_where: jax.Array | None = None,
+  where: jax.Array | None = None,
+) -> jax.Array:
+  """`hybrid_loss` from dot products and squared lengths, which many pairs can share.
+
+  Args:
+    positive: [B] float, user · positive. negative: [B, M] float, user · negative.
+    squares: ‖user‖² [B], ‖positive‖² [B], ‖negative‖² [B, M].
+    The others, and what is returned: as in `hybrid_loss`.
+  """
+  of_user, of_positive, of_negative = squares
+  loss = bpr_weight * bpr_loss(positive, negative, where=negative_where)
   if not is_off(cosine_weight):
-    loss += cosine_weight * cosine_distance(user, positive)
+    loss += cosine_weight * (1.0 - positive * _inverse_length(of_user, of_positive))
   if not is_off(l2_weight):
-    squares = jnp.sum(user**2 + positive**2, axis=-1)
-    squares += jnp.mean(jnp.sum(negative**2, axis=-1), axis=-1)
-    loss += 0.5 * l2_weight * squares
+    loss += 0.5 * l2_weight * (of_user + of_positive + jnp.mean(of_negative, axis=-1))
   return loss if where is None else jnp.where(where, loss, 0.0)
+
+
+def _inverse_length(left: jax.Array, right: jax.Array) -> jax.Array:
+  """1 ÷ √(left · right) of squared lengths; 0, with zero gradient, where either is 0."""
+  there = (left > 0) & (right > 0)
+  safe = lambda square: jax.lax.rsqrt(jnp.where(there, square, 1.0))
+  return jnp.where(there, safe(left) * safe(right), 0.0)

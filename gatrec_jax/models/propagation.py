@@ -13,9 +13,9 @@ import numpy as np
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.gat import unit
 from gatrec_jax.models.method import is_off
+from gatrec_jax.models.pairs import Pair
 
 Array = jax.Array
-Pair = tuple[Array, Array]  # ([U, D] of users, [I, D] of items)
 
 # Bound on the dense matrix.
 DENSE_BYTES = 1 << 30

@@ -27,7 +27,7 @@ from gatrec_jax.models.deletion import (
 )
 from gatrec_jax.models.gat_method import Channels, GatMethod, products, together
 from gatrec_jax.models.method import Inputs
-from gatrec_jax.models.propagation import Pair
+from gatrec_jax.models.pairs import Pair
 
 Array = jax.Array
 

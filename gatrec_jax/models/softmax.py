@@ -11,7 +11,8 @@ import numpy as np
 from gatrec_jax.data.grades import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.method import is_off
-from gatrec_jax.models.propagation import DenseEdges, Pair, SparseEdges, make_edges, sum_over_items
+from gatrec_jax.models.pairs import Pair
+from gatrec_jax.models.propagation import DenseEdges, SparseEdges, make_edges, sum_over_items
 
 Array = jax.Array
 

@@ -14,7 +14,7 @@ from gatrec_jax.config import TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.model_settings import BprMfConfig, LightGcnConfig, XSimGclConfig
-from gatrec_jax.models import propagation
+from gatrec_jax.models import pairs, propagation
 from gatrec_jax.models.baselines import pairwise
 from gatrec_jax.models.baselines.bpr_mf import BprMfMethod
 from gatrec_jax.models.baselines.lightgcn import LightGcnMethod
@@ -156,13 +156,13 @@ def test_pair_scores_by_matrix_equal_those_by_vectors(monkeypatch):
   users, items = jnp.asarray(draw.integers(0, 6, 8)), jnp.asarray(draw.integers(0, 9, (8, 3)))
   both = []
   for cells in (0, 10**6):
-    monkeypatch.setattr(pairwise, "_CELLS_PER_PAIR", cells)
+    monkeypatch.setattr(pairs, "_CELLS_PER_PAIR", cells)
     both.append(jax.jit(jax.value_and_grad(
-      lambda v: jnp.sum(jnp.sin(pairwise.pair_scores(v, users, items)))
+      lambda v: jnp.sum(jnp.sin(pairs.pair_scores(v, users, items)))
     ))(vectors))  # fmt: skip
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *both)
   want = np.einsum("bd,bkd->bk", vectors[0][users], vectors[1][items])
-  np.testing.assert_allclose(pairwise.pair_scores(vectors, users, items), want, rtol=1e-5)
+  np.testing.assert_allclose(pairs.pair_scores(vectors, users, items), want, rtol=1e-5)
 
 
 def test_bpr_mf_by_hand_with_l2_and_masked_rows():

@@ -13,8 +13,9 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import BprMfConfig
-from gatrec_jax.models.baselines.pairwise import Pair, normal_vectors, pairwise_loss
+from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
 from gatrec_jax.models.method import Inputs, NewUsers
+from gatrec_jax.models.pairs import Pair
 
 Array = jax.Array
 

@@ -11,14 +11,9 @@ from gatrec_jax.config import TrainConfig
 from gatrec_jax.models.losses import bpr_loss
 from gatrec_jax.models.method import Inputs, is_off
 from gatrec_jax.models.negatives import draw_negatives
+from gatrec_jax.models.pairs import Pair, pair_scores
 
 Array = jax.Array
-Pair = tuple[Array, Array]  # ([U, D] of users, [I, D] of items)
-
-# Pairs are looked up in the matrix of all scores where it has at most so many cells a pair
-# (measured on two cores, D = 64: equal at 70–80), and takes at most so many bytes.
-_CELLS_PER_PAIR = 64
-_MATRIX_BYTES = 1 << 28
 
 
 def normal_vectors(
@@ -30,22 +25,6 @@ def normal_vectors(
     "user": stddev * jax.random.normal(user_key, (num_users, width)),
     "item": stddev * jax.random.normal(item_key, (num_items, width)),
   }
-
-
-def pair_scores(vectors: Pair, users: Array, items: Array) -> Array:
-  """[B, K] float32 dot products of user b with items b, 1 … K.
-
-  Many pairs are looked up in the matrix of all scores: the gradient then is two matrix products
-  over a scatter of numbers, instead of a scatter of vectors.
-
-  Args: vectors: ([U, D], [I, D]) float32. users: [B] int32. items: [B, K] int32.
-  """
-  user, item = vectors
-  highest = jax.lax.Precision.HIGHEST
-  cells = user.shape[0] * item.shape[0]
-  if cells <= min(_CELLS_PER_PAIR * items.size, _MATRIX_BYTES // 4):
-    return jnp.matmul(user, item.T, precision=highest)[users[:, None], items]
-  return jnp.einsum("bd,bkd->bk", user[users], item[items], precision=highest)
 
 
 def pairwise_loss(

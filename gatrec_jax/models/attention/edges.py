@@ -1,0 +1,101 @@
+"""Directed edges, the softmax over those of a receiver, and what the implementations share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jraph
+
+Array = jax.Array
+
+MASKED = -1e30  # finite, so that a receiver with only masked edges gives 0 and not NaN
+
+
+class Edges(NamedTuple):
+  """Directed edges, sorted by receiver.
+
+  Attributes:
+    senders, receivers: [E] int32 in [0, N); `receivers` ascending.
+    features: [E, F] float32.
+    where: [E] bool, False for padding and dropped edges; or float, each edge's multiplicity ≥ 0;
+      None = all count once.
+    layout: how an implementation other than `segment` reads these edges (`dense.DenseLayout`,
+      `rows.RowsLayout`); None for `segment`.
+  """
+
+  senders: Array
+  receivers: Array
+  features: Array
+  where: Array | None = None
+  layout: Any = None
+
+
+class Sums(NamedTuple):
+  """What attention sums up for each receiver, relative to a shift of its logits.
+
+  Sums over disjoint parts of the edges can be put together, whoever made them (`merged`); the
+  weighted mean is weighted ÷ total.
+
+  Attributes:
+    weighted: [N, H · D] float32, Σ_e m_e keep_e exp(logit_e − shift) · value of e's sender, m being
+      the multiplicity.
+    total: [N, H] float32, Σ_e m_e exp(logit_e − shift).
+    shift: [N, H] float32, the largest logit of a counted edge, `MASKED` without one. A constant to
+      derivatives, as the weighted mean does not depend on it.
+  """
+
+  weighted: Array
+  total: Array
+  shift: Array
+
+
+def weighted_means(sums: Sums) -> Array:
+  """[N, H · D] float32: `weighted` ÷ `total`; 0 for a receiver without counted edges."""
+  heads = sums.total.shape[1]
+  safe = not_zero(sums.total)
+  parts = sums.weighted.reshape(sums.weighted.shape[0], heads, -1) / safe[:, :, None]
+  return parts.reshape(sums.weighted.shape)
+
+
+def segment_softmax(
+  logits: Array, receivers: Array, num_nodes: int, *, where: Array | None = None
+) -> Array:
+  """Softmax over the edges of each receiver.
+
+  Args:
+    logits: [E, H] float.
+    receivers: [E] int32 ascending, in [0, num_nodes).
+    num_nodes: N, static.
+    where: [E] bool, edges that count; the others get 0. Or float, each edge's multiplicity ≥ 0.
+  Returns:
+    [E, H] weights, each receiver's counted edges summing to 1.
+  """
+  if where is not None:
+    there = where[:, None] > 0
+    logits = jnp.where(there, logits, MASKED)
+  largest = jraph.segment_max(
+    jax.lax.stop_gradient(logits), receivers, num_nodes, indices_are_sorted=True
+  )
+  shifted = logits - gather_sorted(jnp.maximum(largest, MASKED), receivers)
+  unnormalised = jnp.exp(shifted)
+  if where is not None:
+    unnormalised = jnp.where(there, unnormalised * where[:, None], 0.0)
+  total = jraph.segment_sum(unnormalised, receivers, num_nodes, indices_are_sorted=True)
+  return unnormalised / gather_sorted(not_zero(total), receivers)
+
+
+def not_zero(total: Array) -> Array:
+  """Replaces 0, the sum of a node without edges, by 1."""
+  return jnp.where(total > 0, total, 1.0)
+
+
+def gather(array: Array, index: Array) -> Array:
+  """Rows of `array`; `index` must be in bounds."""
+  return array.at[index].get(mode="promise_in_bounds")
+
+
+def gather_sorted(array: Array, index: Array) -> Array:
+  """The same for an ascending `index`."""
+  return array.at[index].get(indices_are_sorted=True, mode="promise_in_bounds")
