@@ -1,0 +1,111 @@
+"""PyTorch's transformers as the other side of embedding texts.
+
+Run by a Python that has torch, transformers and safetensors; nothing of this library is imported.
+One line of JSON is one job, answered by one line of JSON:
+
+  {"job": "hello"}                                       -> versions, threads
+  {"job": "load", "folder", "device", "dtype"}           -> seconds
+  {"job": "encode", "texts", "max_tokens", "batch_size"} -> seconds, tokens, vectors_sum, first
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+from torch.nn import functional
+
+WARM_UP_TEXTS = 64
+
+
+class Peer:
+  """The encoder, and the jobs that it does."""
+
+  def hello(self) -> dict[str, Any]:
+    """Versions and threads. All CPUs that this process may run on are used."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    torch.set_num_threads(len(allowed(0)) if allowed else os.cpu_count())
+    return {
+      "torch": torch.__version__,
+      "transformers": transformers.__version__,
+      "threads": torch.get_num_threads(),
+      "cuda": torch.cuda.is_available(),
+    }
+
+  def load(self, folder: str, device: str, dtype: str = "float32") -> dict[str, Any]:
+    """Loads the model and its tokenizer."""
+    begun = time.perf_counter()
+    self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    self.model = transformers.AutoModel.from_pretrained(
+      folder, dtype=getattr(torch, dtype), local_files_only=True
+    )
+    self.model = self.model.to(device).eval()
+    return {"seconds": time.perf_counter() - begun}
+
+  def encode(self, texts: list[str], max_tokens: int, batch_size: int = 32) -> dict[str, Any]:
+    """Vectors as sentence-transformers makes them; its tokenizing is timed too.
+
+    Returns: `tokens` without padding, the sum of all vectors' entries, the first text's vector.
+    """
+    self._encode(texts[:WARM_UP_TEXTS], max_tokens, batch_size)
+    begun = self._now()
+    vectors, tokens = self._encode(texts, max_tokens, batch_size)
+    return {
+      "seconds": self._now() - begun,
+      "tokens": tokens,
+      "vectors_sum": vectors.double().sum().item(),
+      "first": vectors[0].tolist(),
+    }
+
+  def _encode(self, texts: list[str], max_tokens: int, batch_size: int) -> tuple[torch.Tensor, int]:
+    """Unit vectors [N, D] float32 on the CPU, in the texts' order, and the number of tokens."""
+    # The longest first, by characters, so that texts of a batch need little padding.
+    order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+    parts, tokens = [], 0
+    for start in range(0, len(order), batch_size):
+      batch = self.tokenizer(
+        [texts[row] for row in order[start : start + batch_size]], padding="longest",
+        truncation=True, max_length=max_tokens, return_tensors="pt",
+      )  # fmt: skip
+      tokens += int(batch["attention_mask"].sum())
+      batch = batch.to(self.model.device)
+      hidden = self.model(**batch).last_hidden_state.float()
+      mask = batch["attention_mask"][..., None].float()
+      parts.append(functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
+    vectors = torch.cat(parts).cpu()
+    return vectors[torch.tensor(order).argsort()], tokens
+
+  def _now(self) -> float:
+    """The clock, once all work that was asked for is done."""
+    if self.model.device.type == "cuda":
+      torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def main() -> None:
+  """Does jobs until the input ends."""
+  # Whatever libraries print goes to the log; answers have the output for themselves.
+  answers = os.fdopen(os.dup(1), "w")
+  os.dup2(2, 1)
+  peer = Peer()
+  jobs: dict[str, Callable[..., dict[str, Any]]] = {
+    "hello": peer.hello, "load": peer.load, "encode": peer.encode,
+  }  # fmt: skip
+  for line in sys.stdin:
+    arguments = json.loads(line)
+    try:
+      with torch.inference_mode():
+        answer = jobs[arguments.pop("job")](**arguments)
+    except Exception as error:  # Told to the other side, which decides.
+      answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+  main()
