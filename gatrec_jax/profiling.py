@@ -147,7 +147,7 @@ def self_times(events: Sequence[Event]) -> list[tuple[str, float]]:
     if open_events:
       own[open_events[-1]] -= duration
     open_events.append(at)
-  # Clocks are rounded: a loop can seem shorter than its body.
+  # Clocks are coarse: a loop can seem shorter than its body.
   return [(name, max(time, 0.0)) for (name, _, _), time in zip(order, own, strict=True)]
 
 
@@ -158,9 +158,8 @@ def _lines(data: jax.profiler.ProfileData) -> list[list[Event]]:
     lines = {line.name: line for line in plane.lines}
     if plane.name.startswith("/device:"):
       # Of a TPU this line alone is operations; of a GPU all streams are, copies included.
-      chosen = [lines["XLA Ops"]] if "XLA Ops" in lines else [
-        line for line in plane.lines if line.name.startswith("Stream")
-      ]
+      streams = [line for name, line in lines.items() if name.startswith("Stream")]
+      chosen = [lines["XLA Ops"]] if "XLA Ops" in lines else streams
       devices += [[_event(event) for event in line.events] for line in chosen]
     elif plane.name.startswith("/host:"):
       # Threads also hold what the runtime does around operations; only these have the statistic.

@@ -89,9 +89,9 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "recommendations": ("string", None, "CSV/Parquet of user_id, item_id, rank made by any tool; "
                       "without it, the run's own"),
   "json_out": ("string", None, "file for the numbers that the table shows"),
-  "profile": ("string", None, "folder for a trace by JAX's profiler (for TensorBoard, XProf, Perfetto) "
-              "of a block of epochs, or of the evaluation; the five operations that took most are "
-              "printed"),
+  "profile": ("string", None, "folder for a trace by JAX's profiler (for TensorBoard, XProf, "
+              "Perfetto) of a block of epochs, or of the evaluation; the five operations that took "
+              "most are printed"),
   "users": ("list", ["all"], "user ids, comma-separated, or all"),
   "liked": ("list", [], "item ids that a new user likes, comma-separated, instead of --users"),
   "items": ("list", [], "item ids to explain, comma-separated, instead of the users' lists"),

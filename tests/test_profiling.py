@@ -101,8 +101,8 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
 
 
 def test_train_and_evaluate_tell_their_largest_operations(tmp_path):
-  flags = ("--preset=bpr_mf", "--bootstrap=20", "--workdir=w")
-  train = (*flags, "--set=epochs=6", "--set=evaluate_every=2", "--profile=trace")
+  flags = ("--preset=bpr_mf", "--bootstrap=20", "--ks=10", "--workdir=w")
+  train = (*flags, "--set=epochs=4", "--set=evaluate_every=2", "--profile=trace")
   done = call("train", *train, cwd=tmp_path, check=0)
   assert "profile of epochs 3 to 4" in done.stdout
   assert list(tmp_path.glob("trace/plugins/profile/*/*.xplane.pb"))
