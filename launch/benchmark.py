@@ -82,7 +82,12 @@ def measured(flags: dict[str, Any]) -> tuple[dict[str, Any], tuple]:
     results = benchmark_statistics.run_statistics(say=common.say)
     return results, benchmark_statistics.table(results)
   if suite == "sweep":
+    import jax
+
     from launch import benchmark_sweep
+
+    # It measures what compiling each run anew costs, which programs kept on disk would hide.
+    jax.config.update("jax_enable_compilation_cache", False)
 
     results = benchmark_sweep.run_sweeps(data_dir, say=common.say)
     return results, benchmark_sweep.table(results)

@@ -189,7 +189,7 @@ def _compile_twice(settings: Settings, folder: Path) -> Json:
   with tempfile.TemporaryDirectory(prefix="gatrec-compiled-") as cache:
     environment = {
       "JAX_COMPILATION_CACHE_DIR": cache,
-      _CACHED_FROM: os.environ.get(_CACHED_FROM, "0.3"),  # as the programs set it
+      _CACHED_FROM: os.environ.get(_CACHED_FROM, "0"),  # as the programs set it
       "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
     for name in ("cold", "cached"):

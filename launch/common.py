@@ -89,6 +89,9 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "recommendations": ("string", None, "CSV/Parquet of user_id, item_id, rank made by any tool; "
                       "without it, the run's own"),
   "json_out": ("string", None, "file for the numbers that the table shows"),
+  "profile": ("string", None, "folder for a trace by JAX's profiler (for TensorBoard, XProf, "
+              "Perfetto) of a block of epochs, or of the evaluation; the five operations that took "
+              "most are printed"),
   "users": ("list", ["all"], "user ids, comma-separated, or all"),
   "liked": ("list", [], "item ids that a new user likes, comma-separated, instead of --users"),
   "items": ("list", [], "item ids to explain, comma-separated, instead of the users' lists"),
@@ -214,6 +217,7 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     from gatrec_jax.errors import InputError, Interrupted
   except KeyboardInterrupt:
     _fail("stopped", 130)
+  _keep_compiled_programs()
   logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
   logging.captureWarnings(True)
   warnings.formatwarning = lambda message, *_: str(message)
@@ -363,15 +367,26 @@ def require_writable(flag: str) -> None:
     raise InputError(f"--{flag}={value}: its folder is not there, or cannot be written to")
 
 
-def keep_compiled_programs() -> None:
-  """Compiled programs go to the user's cache, so that a second start does not compile again."""
+def _keep_compiled_programs() -> None:
+  """Compiled programs go to the user's cache, so that a second start does not compile again.
+
+  Small ones too: a run has some fifty, which together take seconds. $JAX_COMPILATION_CACHE_DIR
+  names another folder. Where the cache cannot be written to, nothing is kept.
+  """
+  import contextlib
+
   import jax
 
   from gatrec_jax.runs import cache_dir
 
-  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+  if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    return
+  folder = cache_dir() / "compiled"
+  with contextlib.suppress(OSError):
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK):  # else JAX warns of every program that it cannot keep
+      jax.config.update("jax_compilation_cache_dir", str(folder))
+      jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def say(line: str) -> None:

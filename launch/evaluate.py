@@ -8,7 +8,7 @@ from launch import common
 
 common.define(
   *common.DATA, "preset", "model", "seed", "workdir", *common.EVALUATE, "recommendations",
-  "json_out",
+  "json_out", "profile",
 )  # fmt: skip
 
 
@@ -16,12 +16,12 @@ def main() -> None:
   import dataclasses
   import pathlib
 
-  from gatrec_jax import runs
+  from gatrec_jax import profiling, runs
   from gatrec_jax.config import with_fields
   from gatrec_jax.evaluate.files import read_recommendations
   from gatrec_jax.train import serving, stages
   from gatrec_jax.train.cold_start import cold_evaluations
-  from launch.tables import print_results
+  from launch.tables import print_results, profiled
 
   config = common.config_from_flags()
   flags, file = common.FLAGS, common.FLAGS["recommendations"].value
@@ -31,7 +31,8 @@ def main() -> None:
     users, items = read_recommendations(
       file, user_ids=interactions.user_ids, item_ids=interactions.item_ids
     )
-    evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
+    with profiled(flags["profile"].value), profiling.part("the evaluation", last=True):
+      evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
     results = serving.results_json(evaluations, recommendations=str(file))
     title, run = f"{common.label(config)} · {pathlib.Path(file).name}", None
   else:
@@ -40,7 +41,8 @@ def main() -> None:
     common.require_agreement(run.config)
     given = {n: flags[n].value for n in common.EVALUATE if flags[n].present}
     run = dataclasses.replace(run, config=with_fields(run.config, given))
-    evaluations = serving.evaluate_run(run)[0] | cold_evaluations(run)
+    with profiled(flags["profile"].value), profiling.part("the evaluation", last=True):
+      evaluations = serving.evaluate_run(run)[0] | cold_evaluations(run)
     results = serving.results_json(evaluations, workdir=str(folder))
     title = f"{common.label(run.config)} · {folder}"
   print_results(results, title=title, run=run)

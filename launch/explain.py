@@ -56,7 +56,6 @@ def main() -> None:
     common.require_writable("out")
   elif not flags["audit"].value and flags["users"].value == ["all"]:
     raise InputError("--out: name a .jsonl file for the reasons of all users, or give --users")
-  common.keep_compiled_programs()
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
   common.require_agreement(run.config)
   explainer = make_explainer(run, screen=flags["screen"].value)

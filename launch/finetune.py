@@ -54,7 +54,6 @@ def main() -> None:
     top=flags["top_candidates"], liked=flags["history"], disliked=flags["history"] // 3,
     shares=dict.fromkeys(tasks, 1.0), seed=tuning.seed,
   )  # fmt: skip
-  common.keep_compiled_programs()
   workdir = common.workdir_from_flags(common.config_from_flags())
   source = open_source(workdir, top=settings.top, say=common.say)
   common.require_agreement(source.config)

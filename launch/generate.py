@@ -53,7 +53,6 @@ def main() -> None:
   if flags["choice"] and flags["schema"]:
     raise InputError("--choice and --schema: give one of them")
   schema = read_json(pathlib.Path(flags["schema"])) if flags["schema"] else None
-  common.keep_compiled_programs()
   model = open_decoder(
     flags["llm"], dtype=flags["dtype"], quantize=flags["quantize"], attention=flags["attention"],
     mesh=flags["mesh"],

@@ -51,7 +51,6 @@ def main() -> None:
   if flags["batch_size"] < 1:
     raise InputError(f"--batch_size={flags['batch_size']}: must be at least 1")
   config = common.config_from_flags()
-  common.keep_compiled_programs()
   found = resolve_folder(llm, flag="--llm", example=EXAMPLE)
   origin = {"model": found.name, "model hash": folder_hash(pathlib.Path(found.folder))}
   origin |= {name: flags[name] for name in ("dtype", "quantize", "attention", "mesh")}

@@ -49,7 +49,6 @@ def main() -> None:
   from launch.rerank_model import open_author
   from launch.rerank_tables import print_comparison
 
-  common.keep_compiled_programs()
   config = with_fields(common.config_from_flags(), {"protocol": "full", "ks": (10, 20)})
   # The encoder that `auto` finds may be another one tomorrow, and is another run then.
   encoder = resolve_encoder(config.text.encoder)

@@ -56,7 +56,6 @@ def main() -> None:
     fusion=flags["fusion"].value, features=tuple(flags["features"].value),
     by_segment=flags["by_segment"].value, diversity=flags["diversity"].value,
   )  # fmt: skip
-  common.keep_compiled_programs()
   workdir = common.workdir_from_flags(config)
   source = open_source(
     workdir, config=config, candidates=flags["candidates"].value, top=flags["top_candidates"].value,

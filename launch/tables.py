@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,3 +57,31 @@ def print_recommendations(lists: Recommendations, *, limit: int | None = None) -
     print(f"user {user}" if user else "new user")
     for rank, (item, title, score) in enumerate(zip(items, titles, scores, strict=True), 1):
       print(f"  {rank:>3}  {score:8.4f}  {title or '(no title)'}  [{item}]")
+
+
+@contextlib.contextmanager
+def profiled(folder: str | None) -> Iterator[None]:
+  """What is trained inside is traced into the folder of --profile, if any; a table says the most.
+
+  Raises:
+    InputError: the folder cannot be written to.
+  """
+  if not folder:
+    yield
+    return
+  from gatrec_jax.profiling import largest_operations, recording
+  from launch.benchmark_tables import print_grid
+
+  with recording(folder) as found:
+    yield
+  if found.trace is None:
+    print("profile: nothing was trained, so that there is no trace")
+    return
+  rows = [
+    (one.name, f"{one.share:.1%}", f"{one.milliseconds:.1f}", str(one.count))
+    for one in largest_operations(found.trace)
+  ]
+  print_grid(
+    f"profile of {found.what} · {found.trace.parent}",
+    ("operation", "share of the time", "ms", "count"), rows,
+  )  # fmt: skip

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
   from gatrec_jax.config import Config
 
 common.define(*common.DATA, *common.TEXT, *common.RUN, *common.EVALUATE, "search", "search_space",
-              "search_seed", "refit", "json_out", refit="false")
+              "search_seed", "refit", "json_out", "profile", refit="false")
 
 
 def main() -> None:
@@ -28,16 +28,17 @@ def main() -> None:
   from gatrec_jax.train.grid import train_alike
   from gatrec_jax.train.pipeline import train_and_evaluate
   from gatrec_jax.train.serving import load_run
-  from launch.tables import print_results
+  from launch.tables import print_results, profiled
 
   config = common.config_from_flags()
   workdir = common.workdir_from_flags(config)
-  config = searched(config, workdir)
-  if common.FLAGS["refit"].value:
-    results = train_alike(config, workdir, refit=True, say=common.say)
-    run = load_run(workdir)
-  else:
-    run, results = train_and_evaluate(config, workdir, say=common.say)
+  with profiled(common.FLAGS["profile"].value):
+    config = searched(config, workdir)
+    if common.FLAGS["refit"].value:
+      results = train_alike(config, workdir, refit=True, say=common.say)
+      run = load_run(workdir)
+    else:
+      run, results = train_and_evaluate(config, workdir, say=common.say)
   print_results(results, title=f"{common.label(config)} · {workdir}", run=run)
   if common.FLAGS["json_out"].value:
     runs.write_json(pathlib.Path(common.FLAGS["json_out"].value), results)

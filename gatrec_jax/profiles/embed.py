@@ -13,12 +13,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.source import EncoderSource
+
+if TYPE_CHECKING:
+  from gatrec_jax.lm.source import EncoderSource
 
 SAVE_EVERY_SECONDS = 60.0
 KEY_BYTES = 32

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
 
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.profiles.builder import listing
 from gatrec_jax.profiles.schema import Profile
+
+if TYPE_CHECKING:
+  import scipy.sparse
 
 # Shares of terms in a short history are pulled to the catalogue's as if by this many more items.
 _PRIOR_ITEMS = 5.0
@@ -64,9 +67,7 @@ def _terms_of(
     if term.casefold() in index
   })
   rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
-  table = scipy.sparse.csr_matrix(
-    (np.ones(len(pairs)), (rows, columns)), shape=(len(item_terms), len(index))
-  )
+  table = _ones(rows, columns, shape=(len(item_terms), len(index)))
   share = (times @ table + 1.0) / (times.sum() + 1.0)
   return _Terms(tuple(names[key] for key in sorted(names)), table, share)
 
@@ -119,9 +120,7 @@ def user_profile_from_items(
 
 def _one_row(items: np.ndarray, num_items: int) -> scipy.sparse.csr_matrix:
   items = np.unique(items)
-  return scipy.sparse.csr_matrix(
-    (np.ones(len(items)), (np.zeros(len(items), np.int64), items)), shape=(1, num_items)
-  )
+  return _ones(np.zeros(len(items), np.int64), items, shape=(1, num_items))
 
 
 def _history(
@@ -135,10 +134,16 @@ def _history(
     user = train.user[rows]
     starts = np.searchsorted(user, user, side="left")
     rows = rows[np.arange(len(rows)) - starts < recent]
-  return scipy.sparse.csr_matrix(
-    (np.ones(len(rows)), (train.user[rows], train.item[rows])),
-    shape=(train.num_users, train.num_items),
-  )
+  return _ones(train.user[rows], train.item[rows], shape=(train.num_users, train.num_items))
+
+
+def _ones(
+  rows: np.ndarray, columns: np.ndarray, *, shape: tuple[int, int]
+) -> scipy.sparse.csr_matrix:
+  """A sparse matrix with a 1 added at each of the [n] places."""
+  import scipy.sparse
+
+  return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
 
 
 def _profiles_of(

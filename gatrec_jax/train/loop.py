@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax import runs
+from gatrec_jax import profiling, runs
 from gatrec_jax.config import TrainConfig
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.models.method import FittedMethod, Inputs, LearnedMethod, Method
@@ -110,7 +110,8 @@ def fit(
       say("train: fitted before, kept")
       return trees["params"], Progress(**meta)
     started = time.monotonic()
-    params = jax.block_until_ready(fit_whole(inputs, jax.random.key(seed), method=method))
+    with profiling.part("the fit", last=True):
+      params = jax.block_until_ready(fit_whole(inputs, jax.random.key(seed), method=method))
     seconds = time.monotonic() - started
     if not all_finite(params):
       raise InputError(
@@ -189,10 +190,12 @@ def _run(
     while not progress.finished and progress.epoch < end:
       started, step = time.monotonic(), int(state.step)
       block = min(config.evaluate_every, end - progress.epoch)
-      state, losses = train_epochs(
-        state, inputs, method=method, config=config, num_epochs=block
-      )
-      losses = np.asarray(losses)
+      behind = progress.epoch + block
+      with profiling.part(f"epochs {progress.epoch + 1} to {behind}", last=behind >= end):
+        state, losses = train_epochs(
+          state, inputs, method=method, config=config, num_epochs=block
+        )
+        losses = np.asarray(losses)
       epoch_losses = losses.mean(axis=1)
       value = value_of(state.params, losses, step=step, config=config, validate=validate)
       _require_finite(losses, state.params, value, step, checkpoints)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from gatrec_jax import runs
 from gatrec_jax.config import Config
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.source import EncoderSource, resolve_encoder
 from gatrec_jax.profiles import builder, given, users
 from gatrec_jax.profiles.embed import (
   TextEncoder,
@@ -25,6 +24,9 @@ from gatrec_jax.profiles.embed import (
 from gatrec_jax.profiles.lexical import fit_lexical, load_lexical, save_lexical
 from gatrec_jax.profiles.schema import Profile, parse_profile
 from gatrec_jax.train.stages import Prepared, Say, load_prepared
+
+if TYPE_CHECKING:
+  from gatrec_jax.lm.source import EncoderSource
 
 _FORMAT = 2  # raised when a stage's files change their form, so that old ones are made anew
 
@@ -126,6 +128,8 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
   Raises:
     InputError: as `build_profiles`, or no encoder where one was asked for.
   """
+  from gatrec_jax.lm.source import resolve_encoder
+
   if not config.model.reads_text:
     return _no_texts(prepared)
   origin = build_profiles(config, workdir, prepared, say=say)
@@ -232,6 +236,8 @@ def _encoded(
     folder = workdir / "embeddings" / "lexical"
     encoder = lexical_text_encoder(load_lexical(folder), where=str(folder))
   else:
+    from gatrec_jax.lm.source import resolve_encoder
+
     encoder = _open(config, resolve_encoder(config.text.encoder))
   if encoder.content_hash != texts.facts["content_hash"]:
     raise InputError(

@@ -1,12 +1,14 @@
 """The programs as users call them: from flags to files, and what they say to wrong input."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rerank_table import write_table
-from support import SHARED, call, error_line, launch
+from support import SHARED, call, environment, error_line, launch
 
 TRAIN = ("--preset=tiny", "--encoder=lexical", "--set=epochs=2", "--bootstrap=20")
 # A second shape of the data is compiled for anew: of one layer, which takes half as long.
@@ -186,3 +188,20 @@ def test_leaking_profiles_are_refused(tmp_path):
     done = by("prepare", "--preset=paper", *flags, *more, "--workdir=w", cwd=tmp_path, check=1)
     assert "u1" in error_line(done)
   launch("prepare", "--preset=paper", *flags, "--fold=u1", "--workdir=w", cwd=tmp_path, check=0)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_every_program_keeps_what_it_compiles(tmp_path, writable):
+  code = (
+    "from launch import common\n"
+    "import jax.numpy as jnp\n"
+    "common.run(lambda: print(jnp.arange(7).sum()), 'A program.', ['program'])"
+  )
+  if not writable:
+    (tmp_path / "cache").write_text("")
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120,
+    env=environment(tmp_path) | {"JAX_COMPILATION_CACHE_DIR": ""},
+  )  # fmt: skip
+  assert done.stdout == "21\n" and not done.stderr
+  assert any(tmp_path.glob("cache/compiled/*")) == writable

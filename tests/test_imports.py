@@ -1,0 +1,43 @@
+"""What importing the library loads, and that every public name is there."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+import gatrec_jax
+from gatrec_jax import lm, rerank
+
+# Each costs a share of jax's own time, and is needed by a part of the programs only.
+LATER = {
+  "huggingface_hub", "jinja2", "matplotlib", "ml_collections", "orbax", "pandas", "pooch",
+  "pyarrow", "rich", "safetensors", "scipy", "tensorboardX", "tensorstore", "tokenizers", "torch",
+  "transformers", "gatrec_jax.lm", "gatrec_jax.profiles.writer", "gatrec_jax.rerank",
+}  # fmt: skip
+
+
+def modules_after(code):
+  """The names of all modules that a fresh process holds after `code`."""
+  done = subprocess.run(
+    [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"],
+    capture_output=True, text=True, cwd=ROOT, check=True, timeout=120,
+  )  # fmt: skip
+  return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_heavy_modules_are_imported_where_they_are_used():
+  loaded = modules_after("import gatrec_jax")
+  assert "gatrec_jax.train.pipeline" in loaded
+  if heavy := loaded & LATER:  # what jax, flax and optax load themselves is not ours to spare
+    assert heavy <= modules_after("import jax, flax, optax")
+
+
+@pytest.mark.parametrize("package", [gatrec_jax, lm, rerank], ids=lambda one: one.__name__)
+def test_every_public_name_is_there(package):
+  assert len(set(package.__all__)) == len(package.__all__)
+  assert not [name for name in package.__all__ if not hasattr(package, name)]
+  names = {}
+  exec(f"from {package.__name__} import *", names)
+  assert set(package.__all__) <= set(names)
