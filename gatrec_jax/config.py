@@ -118,7 +118,11 @@ class ModelConfig(ModelSettings):
       who came after training, both in standard deviations; 0 = none. It falls with the number n of
       a user's ratings as (1 − n ÷ prior_ratings)².
     prior_ratings: from so many on such a user's scores stand alone.
-    edge_chunk: edges handled at once by the attention; 0 = chosen for the device.
+    attention_impl: `segment`, `dense`, `pallas` (row kernels for GPUs), or `auto` for the quickest
+      on this device and graph; the result is the same.
+    edge_chunk: edges that `segment` handles at once; 0 = chosen for the device.
+    compute_dtype: `float32`, or `bfloat16` for the linear maps and what attention gathers; softmax,
+      sums, norms, loss and parameters stay in float32.
   """
 
   kind: ClassVar[str] = "gat"
@@ -155,7 +159,9 @@ class ModelConfig(ModelSettings):
   unrated_shift: float = -1.0
   prior_weight: float = 0.0
   prior_ratings: int = 15
+  attention_impl: str = "auto"
   edge_chunk: int = 0
+  compute_dtype: str = "float32"
 
   @property
   def reads_text(self) -> bool:

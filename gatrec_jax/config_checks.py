@@ -18,6 +18,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
   "convolution": ("full", "light"),
   "attention": ("v1", "v2", "none"),
   "combine": ("last", "mean"),
+  "attention_impl": ("auto", "segment", "dense", "pallas"),
+  "compute_dtype": ("float32", "bfloat16"),
   "graph": ("rated", "liked"),
   "score": ("dot", "cosine"),
   "loss": ("pairwise", "softmax"),

@@ -119,7 +119,8 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "dtype": ("string", "float32", "float32 or bfloat16, of weights and arithmetic"),
   "quantize": ("string", "none", "int8 keeps the matrices in 8 bits; none"),
   "attention": ("string", "auto", "of prompts: auto, xla, cudnn, pallas"),
-  "mesh": ("string", "1x1", "devices as data x tensor: 2x4 cuts batches in 2 and matrices in 4"),
+  "mesh": ("string", "1x1", "devices as data x model, or data x graph x model: 2x4 cuts batches in "
+           "2 and matrices in 4; in launch.train 1x8x1 cuts edges and node tables in 8"),
   "prompt": ("string", None, "the text to continue; empty for the bare BOS token"),
   "prompts_file": ("string", None, "one prompt a line, an empty line being an empty prompt; or "
                    ".jsonl with a prompt or messages a line"),

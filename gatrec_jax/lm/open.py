@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.load import LanguageModel, load_decoder
 from gatrec_jax.lm.source import resolve_folder
-from gatrec_jax.parallel.mesh import make_mesh
-
-if TYPE_CHECKING:
-  from jax.sharding import Mesh
+from gatrec_jax.parallel.mesh import parse_mesh
 
 EXAMPLE = "Qwen/Qwen3-0.6B"
 
@@ -28,21 +23,13 @@ def open_decoder(
 ) -> LanguageModel:
   """The decoder that `--llm` names: a folder, or a hub id in the cache or for download.
 
-  Args: spec: what was named. mesh: devices as "data x tensor". The rest as in `load_decoder`.
+  Args: spec: what was named. mesh: devices as "data x model". The rest as in `load_decoder`.
   Raises: InputError that says what would have served.
   """
   if not spec:
     raise InputError("--llm: name a model folder, or a hub id such as " + EXAMPLE)
   found = resolve_folder(spec, flag="--llm", example=EXAMPLE)
   model = load_decoder(
-    found.folder, dtype=dtype, quantize=quantize, attention=attention, mesh=_mesh(mesh)
+    found.folder, dtype=dtype, quantize=quantize, attention=attention, mesh=parse_mesh(mesh)
   )
   return dataclasses.replace(model, name=found.name, folder=Path(found.folder))
-
-
-def _mesh(text: str) -> Mesh | None:
-  sizes = re.fullmatch(r"(\d+)x(\d+)", text.replace(" ", ""))
-  if sizes is None:
-    raise InputError(f"--mesh={text}: two numbers with an x between, such as 1x8")
-  data, tensor = int(sizes[1]), int(sizes[2])
-  return None if (data, tensor) == (1, 1) else make_mesh(data=data, tensor=tensor)

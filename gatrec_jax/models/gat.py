@@ -43,6 +43,7 @@ class GraphAttention(nn.Module):
   slope: float = 0.2
   dropout: Any = 0.0
   chunk: int = 0
+  dtype: str = "float32"
 
   @nn.compact
   def __call__(
@@ -55,11 +56,14 @@ class GraphAttention(nn.Module):
     if not (deterministic or is_off(self.dropout)):
       keep = _keep(self.make_rng("dropout"), self.dropout, (edges.senders.shape[0], self.heads))
     sources = nn.DenseGeneral(
-      shape, kernel_init=_kernel_init, name="source", use_bias=self.version == "v2"
-    )(nodes)
+      shape, kernel_init=_kernel_init, name="source", use_bias=self.version == "v2",
+      dtype=self.dtype,
+    )(nodes)  # fmt: skip
     common = dict(slope=self.slope, keep=keep, chunk=self.chunk)
     if self.version == "v2":
-      targets = nn.DenseGeneral(shape, kernel_init=_kernel_init, name="target")(nodes)
+      targets = nn.DenseGeneral(
+        shape, kernel_init=_kernel_init, name="target", dtype=self.dtype
+      )(nodes)  # fmt: skip
       out, weights = attention_v2(
         sources,
         targets,
@@ -83,7 +87,7 @@ class GraphAttention(nn.Module):
         sources, edges, source_vector=alike, target_vector=alike,
         edge_vector=jnp.zeros((num_features, self.heads)), **common,
       )  # fmt: skip
-    out = out.reshape(out.shape[0], -1)
+    out = out.reshape(out.shape[0], -1).astype(jnp.float32)
     return out + self.param("bias", nn.initializers.zeros, (out.shape[1],)), weights
 
   def _of_edges(self, name: str, init: Any, shape: tuple[int, ...]) -> jax.Array:
@@ -103,6 +107,7 @@ class LightAttention(nn.Module):
   slope: float = 0.2
   dropout: Any = 0.0
   chunk: int = 0
+  dtype: str = "float32"
 
   @nn.compact
   def __call__(
@@ -124,9 +129,10 @@ class LightAttention(nn.Module):
       for name, shape in shapes.items()
     }  # fmt: skip
     out, weights = attention_light(
-      nodes[:, None, :], edges, **vectors, slope=self.slope, keep=keep, chunk=self.chunk
-    )
-    return out[:, 0], weights
+      nodes[:, None, :].astype(self.dtype), edges, **vectors, slope=self.slope, keep=keep,
+      chunk=self.chunk,
+    )  # fmt: skip
+    return out[:, 0].astype(jnp.float32), weights
 
 
 class GatRecommender(nn.Module):
@@ -150,6 +156,7 @@ class GatRecommender(nn.Module):
     *,
     new_text: jax.Array | None = None,
     where: jax.Array | None = None,
+    layout: Any = None,
     deterministic: bool = True,
     return_attention: bool = False,
     return_states: bool = False,
@@ -158,10 +165,12 @@ class GatRecommender(nn.Module):
 
     Args:
       text: [U + I, D_text] float32 text vectors, 0 for a node without text.
-      graph: of `bipartite_graph`, with U + I + B nodes, receiver-sorted.
+      graph: of `bipartite_graph`, with U + I + B nodes, receiver-sorted; what n_edge has behind its
+        first entry are padding edges.
       new_text: [B, D_text] text vectors of users that were not there in training (the graph's last
         B nodes), or None where B = 0.
       where: [E] bool, edges that are there; or float ≥ 0, how often each is; None = all once.
+      layout: of these edges for another implementation of attention (`models.attention.layout`).
       deterministic: False applies the dropouts; needs a "dropout" PRNG key.
       return_attention: also return the attention weights.
       return_states: also return the features and what each layer gave.
@@ -171,19 +180,22 @@ class GatRecommender(nn.Module):
       [U + I + B, D_l].
     """
     config = self.config
+    if len(graph.n_edge) > 1:
+      there = jnp.arange(graph.senders.shape[0]) < graph.n_edge[0]
+      where = there if where is None else where * there
     nodes = self._features(text, new_text, graph, where)
-    edges = Edges(graph.senders, graph.receivers, graph.edges, where)
+    edges = Edges(graph.senders, graph.receivers, graph.edges, where, layout)
     if not (deterministic or is_off(config.edge_dropout)):
       kept = jax.random.bernoulli(
         self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
       )
       kept |= edges.senders == edges.receivers
-      edges = edges._replace(where=kept if where is None else kept & where)
+      edges = edges._replace(where=kept if where is None else kept * where)
     attention, found = [], [nodes]
     for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
       nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
       common = (config.attention, config.attention_slope, config.attention_dropout,
-                config.edge_chunk)  # fmt: skip
+                config.edge_chunk, config.compute_dtype)  # fmt: skip
       name = f"attention_{layer}"
       if config.convolution == "light":
         convolution = LightAttention(*common, name=name)
@@ -198,7 +210,10 @@ class GatRecommender(nn.Module):
       out = nn.LayerNorm(epsilon=1e-5, name=f"norm_{layer}")(out)
       out = nn.leaky_relu(out, config.activation_slope)
       if nodes.shape[1] != out.shape[1]:
-        nodes = nn.Dense(out.shape[1], kernel_init=_residual_init, name=f"residual_{layer}")(nodes)
+        nodes = nn.Dense(
+          out.shape[1], kernel_init=_residual_init, name=f"residual_{layer}",
+          dtype=config.compute_dtype,
+        )(nodes).astype(jnp.float32)  # fmt: skip
       nodes = out + nodes
       found.append(nodes)
     if config.combine == "mean":
@@ -222,7 +237,9 @@ class GatRecommender(nn.Module):
       return table if new_text is None else jnp.concatenate([table, new_text])
     if kind in ("projected", "sum"):
       every_text = text if new_text is None else jnp.concatenate([text, new_text])
-      parts.append(nn.Dense(width, kernel_init=_kernel_init, name="projection")(every_text))
+      parts.append(nn.Dense(
+        width, kernel_init=_kernel_init, name="projection", dtype=config.compute_dtype
+      )(every_text).astype(jnp.float32))  # fmt: skip
     if kind in ("ids", "sum"):
       ids = self.param("ids", nn.initializers.normal(0.1), (self.num_users + self.num_items, width))
       if new_text is not None:

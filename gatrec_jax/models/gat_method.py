@@ -18,6 +18,7 @@ from gatrec_jax.data.graph import add_users, bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.top_items import dot_product_scores
 from gatrec_jax.model_settings import EaseRatedConfig
+from gatrec_jax.models.attention.layout import make_layout
 from gatrec_jax.models.baselines import ease_rated
 from gatrec_jax.models.gat import GatRecommender
 from gatrec_jax.models.losses import hybrid_loss_of_scores
@@ -33,6 +34,7 @@ Array = jax.Array
 class Own(NamedTuple):
   """Attributes:
     graph: of all training ratings, or of the likes.
+    layout: of its edges for the implementation of attention (`models.attention.layout`).
     targets: of the softmax; None for the pairwise loss.
     rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
       judged by their text, not pushed away.
@@ -43,6 +45,7 @@ class Own(NamedTuple):
   """
 
   graph: jraph.GraphsTuple
+  layout: Any
   targets: Targets | None
   rated: Array
   ratings: Array
@@ -106,7 +109,13 @@ class GatMethod:
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
     likes = np.bincount(train.item[feedback.liked], minlength=self.num_items).astype(np.float32)
-    return Own(graph, targets, rated_items, ratings, likes, linear)
+    widths = [w * h for w, h in zip(settings.layer_widths, settings.heads, strict=True)]
+    if settings.convolution == "light":
+      widths = [settings.feature_width]
+    layout = make_layout(
+      settings.attention_impl, graph, width=max(widths, default=0), platform=jax.default_backend()
+    )
+    return Own(graph, layout, targets, rated_items, ratings, likes, linear)
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
@@ -123,8 +132,8 @@ class GatMethod:
     del step
     dropout_key, negative_key = jax.random.split(key)
     vectors = self.module.apply(
-      {"params": params}, inputs.text, inputs.own.graph, deterministic=False,
-      rngs={"dropout": dropout_key},
+      {"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout,
+      deterministic=False, rngs={"dropout": dropout_key},
     )  # fmt: skip
     if self.settings.loss == "softmax":
       pair = self._pair(vectors)
@@ -149,7 +158,9 @@ class GatMethod:
 
   def tables(self, params: Any, inputs: Inputs) -> Pair | Channels:
     """[U, D] and [I, D] float32 final vectors, without dropout; and what is beside them."""
-    vectors = self._pair(self.module.apply({"params": params}, inputs.text, inputs.own.graph))
+    vectors = self._pair(self.module.apply(
+      {"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout
+    ))  # fmt: skip
     if self._scores_by_vectors:
       return vectors
     own, settings, unrated = inputs.own, self.settings, None

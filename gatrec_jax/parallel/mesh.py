@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -11,33 +13,81 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gatrec_jax.errors import InputError
 
 Rules = Mapping[str, str | None]
-AXES = ("data", "tensor")
-# Megatron's cut (Shoeybi et al. 2019): heads and MLP columns over `tensor`, so that each block
+AXES = ("data", "graph", "model")
+"""Axes of every mesh: batches over `data`, edges and rows of node tables over `graph`, heads and
+matrices over `model`."""
+
+# Megatron's cut (Shoeybi et al. 2019): heads and MLP columns over `model`, so that each block
 # needs two sums over devices; the vocabulary likewise; rows of a batch over `data`.
 DEFAULT_RULES: Rules = {
   "batch": "data",
-  "vocab": "tensor",
-  "heads": "tensor",
-  "kv_heads": "tensor",
-  "mlp": "tensor",
+  "vocab": "model",
+  "heads": "model",
+  "kv_heads": "model",
+  "mlp": "model",
   "embed": None,
 }
 
 
 def make_mesh(
-  *, data: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+  *, data: int = 1, graph: int = 1, model: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """A (data, tensor) mesh.
+  """A (data, graph, model) mesh.
 
-  Args: data, tensor: devices along each axis. devices: which; None for the first of all.
+  Args: data, graph, model: devices along each axis. devices: which; None for the first of all, over
+    all processes.
   Raises: InputError where there are too few.
   """
   devices = list(devices if devices is not None else jax.devices())
-  if data < 1 or tensor < 1 or data * tensor > len(devices):
+  sizes = (data, graph, model)
+  if min(sizes) < 1 or math.prod(sizes) > len(devices):
     raise InputError(
-      f"a mesh of {data} × {tensor} devices (data × tensor) is asked for, {len(devices)} are here"
+      f"a mesh of {data} × {graph} × {model} devices (data × graph × model) is asked for, "
+      f"{len(devices)} are here"
     )
-  return Mesh(np.array(devices[: data * tensor]).reshape(data, tensor), AXES)
+  return Mesh(np.array(devices[: math.prod(sizes)]).reshape(sizes), AXES)
+
+
+def parse_mesh(text: str, *, flag: str = "--mesh") -> Mesh | None:
+  """The mesh of "data x model" or "data x graph x model", such as 1x8x1; None for one device.
+
+  Raises: InputError for anything else, or where there are too few devices.
+  """
+  numbers = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", text.replace(" ", ""))
+  if numbers is None:
+    raise InputError(
+      f"{flag}={text}: two or three numbers with an x between, data x model or data x graph x "
+      "model, such as 1x8 or 1x8x1"
+    )
+  first, *_, last = sizes = [int(size) for size in numbers.groups() if size]
+  graph = sizes[1] if len(sizes) == 3 else 1
+  if set(sizes) == {1}:
+    return None
+  return make_mesh(data=first, graph=graph, model=last)
+
+
+def start_processes(
+  coordinator: str, *, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+  """Joins this process to the others of a run on several hosts (`jax.distributed`).
+
+  To be called before any device is touched. Afterwards `jax.devices()` are those of all processes.
+
+  Args:
+    coordinator: "host:port" of process 0, the same in all; `auto` takes everything from the
+      environment (Slurm, Open MPI, Cloud TPU, Kubernetes, or JAX_COORDINATOR_ADDRESS and its
+      like).
+    num_processes, process_id: how many there are and which this is; None from the environment.
+  Raises:
+    InputError: no other process answered, or the environment does not say enough.
+  """
+  address = None if coordinator == "auto" else coordinator
+  try:
+    jax.distributed.initialize(address, num_processes, process_id)
+  except (ValueError, RuntimeError) as error:
+    raise InputError(
+      f"--coordinator={coordinator}: {' '.join(str(error).split())[:200]}"
+    ) from None
 
 
 def parameter_sharding(

@@ -21,6 +21,7 @@ from gatrec_jax.models.method import (
   make_inputs,
 )
 from gatrec_jax.models.negatives import make_sampler
+from gatrec_jax.parallel.placement import constrain_tables
 from gatrec_jax.train.numbers import (
   Numbers,
   method_with,
@@ -142,7 +143,7 @@ def _init_state(
   inputs: Inputs, numbers: Numbers, *, method: LearnedMethod, config: TrainConfig
 ) -> TrainState:
   method, config = with_numbers(method, config, numbers)
-  return new_state(inputs, method=method, config=config)
+  return constrain_tables(new_state(inputs, method=method, config=config))
 
 
 def run_epochs(
@@ -229,7 +230,10 @@ def _train_epochs(
   num_epochs: int,
 ) -> tuple[TrainState, jax.Array]:
   method, config = with_numbers(method, config, numbers)
-  return run_epochs(state, inputs, method=method, config=config, num_epochs=num_epochs)
+  state, losses = run_epochs(
+    state, inputs, method=method, config=config, num_epochs=num_epochs
+  )
+  return constrain_tables(state), losses
 
 
 def make_tables(params: Any, inputs: Inputs, *, method: Method) -> Any:

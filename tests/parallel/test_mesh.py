@@ -62,12 +62,12 @@ def shapes_of_shards(params):
 def on_eight_devices(folder):
   """The part that runs in a process of its own, where the CPU is eight devices."""
   assert len(jax.devices()) == 8
-  for data, tensor in MESHES:
-    model = load_decoder(FOLDER, mesh=make_mesh(data=data, tensor=tensor))
-    np.savez(folder / f"{data}x{tensor}.npz", **results(model, everything=data > 1))
-    small = load_decoder(FOLDER, mesh=make_mesh(data=data, tensor=tensor), quantize="int8")
+  for data, model in MESHES:
+    model = load_decoder(FOLDER, mesh=make_mesh(data=data, model=model))
+    np.savez(folder / f"{data}x{model}.npz", **results(model, everything=data > 1))
+    small = load_decoder(FOLDER, mesh=make_mesh(data=data, model=model), quantize="int8")
     shapes = shapes_of_shards(model.params), shapes_of_shards(small.params)
-    (folder / f"{data}x{tensor}.json").write_text(json.dumps(shapes))
+    (folder / f"{data}x{model}.json").write_text(json.dumps(shapes))
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +82,10 @@ def several(tmp_path_factory):
     [sys.executable, __file__, str(folder)], check=True, env=environment, timeout=300
   )
   found = {}
-  for data, tensor in MESHES:
-    with np.load(folder / f"{data}x{tensor}.npz", allow_pickle=False) as arrays:
-      shapes = json.loads((folder / f"{data}x{tensor}.json").read_text())
-      found[data, tensor] = dict(arrays), shapes
+  for data, model in MESHES:
+    with np.load(folder / f"{data}x{model}.npz", allow_pickle=False) as arrays:
+      shapes = json.loads((folder / f"{data}x{model}.json").read_text())
+      found[data, model] = dict(arrays), shapes
   return found
 
 
@@ -107,16 +107,16 @@ def test_eight_devices_equal_one(several, single, mesh):
   assert len(set(single["tokens"].tolist())) > 20
 
 
-@pytest.mark.parametrize(("data", "tensor"), MESHES)
-def test_parameters_are_cut(several, data, tensor):
-  shapes, small = several[data, tensor][1]
+@pytest.mark.parametrize(("data", "model"), MESHES)
+def test_parameters_are_cut(several, data, model):
+  shapes, small = several[data, model][1]
   cut_rows = ("q/kernel", "k/kernel", "v/kernel", "gate/kernel", "up/kernel", "embedding")
   for path, (whole, part) in shapes.items():
     expected = list(whole)
     if path.endswith(cut_rows):
-      expected[0] //= tensor
+      expected[0] //= model
     elif path.endswith(("o/kernel", "down/kernel")):
-      expected[1] //= tensor
+      expected[1] //= model
     assert part == expected, path
   assert sum(whole != part for whole, part in shapes.values()) == 1 + 3 * 7
   for path, both in small.items():
@@ -139,15 +139,15 @@ def test_axes_of_every_parameter_are_named():
 class FakeMesh:
   """Only the sizes of its axes; a real one needs that many devices."""
 
-  shape = {"data": 2, "tensor": 4}
+  shape = {"data": 2, "model": 4}
 
 
 @pytest.mark.parametrize(("names", "shape", "expected"), (
-  (("heads", "embed"), (32, 12), ("tensor", None)),
-  (("embed", "heads"), (12, 32), (None, "tensor")),
+  (("heads", "embed"), (32, 12), ("model", None)),
+  (("embed", "heads"), (12, 32), (None, "model")),
   (("vocab", "embed"), (97, 12), (None, None)),  # uneven: not cut
-  (("mlp", "heads"), (8, 8), ("tensor", None)),  # an axis of the mesh is used once
-  (("mlp", "heads"), (6, 8), (None, "tensor")),
+  (("mlp", "heads"), (8, 8), ("model", None)),  # an axis of the mesh is used once
+  (("mlp", "heads"), (6, 8), (None, "model")),
   (("batch", None), (6, 5), ("data", None)),
   (("unknown", "embed"), (8, 8), (None, None)),
   ((), (), ()),
@@ -160,17 +160,18 @@ def test_where_arrays_lie(monkeypatch, names, shape, expected):
 def test_own_rules():
   mesh = make_mesh()
   spec = lambda rules: parameter_sharding(("vocab", "embed"), (8, 8), mesh, rules).spec
-  assert spec({"embed": "tensor"}) == PartitionSpec(None, "tensor")
+  assert spec({"embed": "model"}) == PartitionSpec(None, "model")
   assert spec({"vocab": "pipeline"}) == PartitionSpec(None, None)
 
 
 def test_meshes():
   mesh = make_mesh()
-  assert mesh.shape == {"data": 1, "tensor": 1} and mesh.devices[0, 0] == jax.devices()[0]
+  assert mesh.shape == {"data": 1, "graph": 1, "model": 1}
+  assert mesh.devices[0, 0, 0] == jax.devices()[0]
   devices = jax.devices()[:1]
-  for data, tensor in ((2, 1), (1, 2), (0, 1), (1, -1)):
-    with pytest.raises(InputError, match=f"a mesh of {data} × {tensor} devices .* 1 are here"):
-      make_mesh(data=data, tensor=tensor, devices=devices)
+  for data, model in ((2, 1), (1, 2), (0, 1), (1, -1)):
+    with pytest.raises(InputError, match=f"a mesh of {data} × 1 × {model} devices .* 1 are here"):
+      make_mesh(data=data, model=model, devices=devices)
 
 
 if __name__ == "__main__":

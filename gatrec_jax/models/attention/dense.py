@@ -22,7 +22,8 @@ Array = jax.Array
 
 
 class DenseLayout(NamedTuple):
-  """The tiles, by receivers, then by senders. Edges between the same two nodes lie in further tiles.
+  """The tiles, by receivers, then by senders; of several edges between the same two nodes each lies
+  in a tile of its own.
 
   Attributes:
     receivers, senders: [T] int32, which block of R receivers and of S senders a tile is.
@@ -183,7 +184,6 @@ def _sums_forward(logits: Logits, heads: int, *arguments: Any) -> tuple[Sums, An
 
 def _sums_backward(logits: Logits, heads: int, kept: Any, gradient: Sums) -> tuple[Any, ...]:
   (values, source, target, params, where, keep, layout, slope), shift = kept
-  width = values.shape[1]
   rows, columns = layout.cells.shape[1:]
   ops = matrix_operations(heads)
 

@@ -1,0 +1,114 @@
+"""Where the arrays of training lie on a mesh, and how they come there and back.
+
+An array that is cut has to divide evenly, so tables of nodes and lists of edges are filled up. The
+filling never changes a number: rows of tables are cut off before they are read, edges count 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+# Tables of so many rows are cut. They are filled up to a multiple that suits every mesh with up to
+# so many devices along `graph` (a power of two), so that shapes do not depend on the mesh.
+TABLE_ROWS, ROW_MULTIPLE = 1024, 256
+
+
+def filled_rows(array: Any) -> int:
+  """Rows that an array gets on a mesh. Args: array: or its ShapeDtypeStruct."""
+  if not is_table(array):
+    return array.shape[0] if array.ndim else 0
+  return -(-array.shape[0] // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def is_table(array: Any) -> bool:
+  """Whether it is cut by rows: matrices with many rows, such as node tables."""
+  return array.ndim >= 2 and array.shape[0] >= TABLE_ROWS
+
+
+def fill(tree: Any) -> Any:
+  """Tables with rows of 0 behind them; traceable."""
+
+  def one(array: jax.Array) -> jax.Array:
+    more = filled_rows(array) - array.shape[0] if array.ndim else 0
+    return jnp.pad(array, [(0, more)] + [(0, 0)] * (array.ndim - 1)) if more else array
+
+  return jax.tree.map(one, tree)
+
+
+def unfill(tree: Any, like: Any) -> Any:
+  """The inverse of `fill`; traceable. Args: like: a tree with the shapes before."""
+  return jax.tree.map(
+    lambda array, shaped: array[: shaped.shape[0]] if array.shape != shaped.shape else array,
+    tree, like,
+  )  # fmt: skip
+
+
+def table_sharding(array: Any, mesh: Mesh) -> NamedSharding:
+  """Tables by rows over `graph`; all else lies everywhere."""
+  cut = is_table(array) and array.shape[0] % mesh.shape["graph"] == 0
+  return NamedSharding(mesh, PartitionSpec("graph") if cut else PartitionSpec())
+
+
+def put(array: Any, sharding: NamedSharding) -> jax.Array:
+  """Puts a host's array on the devices; each process sends only the parts of its own devices."""
+  host = np.asarray(array)
+  return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
+
+
+def put_tables(tree: Any, mesh: Mesh) -> Any:
+  """A tree of host arrays, filled up, by `table_sharding`."""
+
+  def one(array: Any) -> jax.Array:
+    host = np.asarray(array)
+    more = filled_rows(host) - host.shape[0] if host.ndim else 0
+    if more:
+      host = np.pad(host, [(0, more)] + [(0, 0)] * (host.ndim - 1))
+    return put(host, table_sharding(host, mesh))
+
+  return jax.tree.map(one, tree)
+
+
+def put_edges(tree: Any, mesh: Mesh, *, size: int) -> Any:
+  """Arrays [size, …], size a multiple of the devices along `graph`, cut over `graph`."""
+  sharding = NamedSharding(mesh, PartitionSpec("graph"))
+
+  def one(array: Any) -> jax.Array:
+    if array.shape[0] != size:
+      raise ValueError(f"an array of {array.shape[0]} instead of {size} edges")
+    return put(array, sharding)
+
+  return jax.tree.map(one, tree)
+
+
+def whole(tree: Any, mesh: Mesh, like: Any) -> Any:
+  """Unfilled arrays that lie on every device, as they are saved."""
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(lambda tree: unfill(tree, like), out_shardings=everywhere)(tree)
+
+
+def constrain_tables(tree: Any) -> Any:
+  """Within a jitted function under a mesh: tables stay cut by rows. Without a mesh: as it is."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.shape.get("graph", 1) == 1:
+    return tree
+
+  def one(array: jax.Array) -> jax.Array:
+    if not is_table(array) or array.shape[0] % mesh.shape["graph"]:
+      return jax.lax.with_sharding_constraint(array, PartitionSpec())
+    return jax.lax.with_sharding_constraint(array, PartitionSpec("graph"))
+
+  return jax.tree.map(one, tree)
+
+
+def constrain_batch(rows: jax.Array) -> jax.Array:
+  """Within a jitted function under a mesh: a batch [B, …] is divided among all devices of `data`
+  and `graph`. Without a mesh: as it is."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.shape.get("data", 1) * mesh.shape.get("graph", 1) == 1:
+    return rows
+  return jax.lax.with_sharding_constraint(rows, PartitionSpec(("data", "graph")))
