@@ -1,6 +1,7 @@
 """Settings of a run: one frozen dataclass per stage (the presets are in presets.py).
 
-Field names are unique over all stages, so that `--set field=value` needs no prefix.
+The names of the fields that a model uses are unique over all stages, so that `--set field=value`
+needs no prefix.
 """
 
 from __future__ import annotations
@@ -122,7 +123,9 @@ class ModelConfig(ModelSettings):
   """
 
   kind: ClassVar[str] = "gat"
-  trains_with: ClassVar[tuple[str, ...]] = (*PAIRWISE, "bpr_weight", "cosine_weight")
+  trains_with: ClassVar[tuple[str, ...]] = (
+    *PAIRWISE, "bpr_weight", "cosine_weight", "neighbours",
+  )  # fmt: skip
   searched_training: ClassVar[Mapping[str, Range]] = {
     "learning_rate": LogUniform(1e-4, 3e-2),
     "cosine_weight": Uniform(0.0, 2.0),
@@ -179,6 +182,8 @@ class TrainConfig:
     popularity_power: β of `popularity` (weight = training count of positives to the power β).
     explicit_share: of `mixed`, the probability that a negative is one of the user's dislikes.
     batch_size: positives (for some models users) per step; 0 = all of them in one step.
+    neighbours: edges drawn for each node and layer in a step, nearest layer first; empty = the
+      whole graph in every step.
     epochs: at most.
     learning_rate, weight_decay: of AdamW.
     schedule: `constant`, `cosine` (to zero over `epochs`) or `plateau` (on the training loss).
@@ -204,6 +209,7 @@ class TrainConfig:
   popularity_power: float = 0.75
   explicit_share: float = 0.25
   batch_size: int = 0
+  neighbours: tuple[int, ...] = ()
   epochs: int = 300
   learning_rate: float = 1e-3
   weight_decay: float = 1e-5
@@ -267,13 +273,14 @@ def model_class(kind: str) -> type[ModelSettings]:
 def field_types(config: Config) -> dict[str, tuple[str, Any]]:
   """Maps every field that the model of `config` uses to its stage and type."""
   out = {}
+  used = (*config.model.trains_with, *_USED_BY_ALL)
   for stage in STAGES:
     cls = type(getattr(config, stage))
+    names = {field.name for field in dataclasses.fields(cls)}
     for name, kind in typing.get_type_hints(cls).items():
-      if name in {field.name for field in dataclasses.fields(cls)}:
+      if name in names and (stage != "train" or name in used):
         out[name] = (stage, kind)
-  used = (*config.model.trains_with, *_USED_BY_ALL)
-  return {name: at for name, at in out.items() if at[0] != "train" or name in used}
+  return out
 
 
 def with_fields(config: Config, values: Mapping[str, Any]) -> Config:

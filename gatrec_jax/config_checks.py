@@ -63,6 +63,8 @@ def validated(config: Config) -> Config:
   """Returns `config` after checking choices, ranges and combinations. Raises InputError."""
   stages = (stage for stage in dataclasses.asdict(config).values() if isinstance(stage, dict))
   flat = {name: value for stage in stages for name, value in stage.items()}
+  # A setting of training that the model does not use may have the name of one of its own.
+  flat |= dataclasses.asdict(config.model)
   choices, ranges = dict(_CHOICES), dict(_RANGES)
   for field in dataclasses.fields(config.model):
     if field.metadata:
@@ -131,5 +133,16 @@ def _check_gat(model: ModelConfig, train: TrainConfig) -> None:
       f"layer_widths={model.layer_widths}, heads={model.heads}: light layers and combine=mean need "
       f"layers as wide as the features (feature_width={model.feature_width})"
     )
+  if train.neighbours:
+    if len(train.neighbours) != len(model.layer_widths):
+      raise InputError(
+        f"neighbours={train.neighbours}: one entry a layer (layer_widths={model.layer_widths})"
+      )
+    if min(train.neighbours) < 1:
+      raise InputError(f"neighbours={train.neighbours}: every entry must be at least 1")
+    if not train.batch_size:
+      raise InputError(
+        f"neighbours={train.neighbours}: drawn for the rows of a batch; set batch_size above 0"
+      )
   if not train.bpr_weight and not train.cosine_weight:
     raise InputError("bpr_weight=0 and cosine_weight=0 leave nothing to learn from")

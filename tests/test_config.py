@@ -28,12 +28,20 @@ def test_presets_are_valid_and_survive_json(name):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_field_names_are_unique_over_the_stages(preset):
+def test_names_of_fields_that_a_model_uses_are_unique_over_the_stages(preset):
   config = get_preset(preset)
-  names = [f.name for s in STAGES for f in dataclasses.fields(getattr(config, s))]
-  assert len(names) == len(set(names)) and set(field_types(config)) <= set(names)
-  unused = set(names) - set(field_types(config))
-  assert unused <= {f.name for f in dataclasses.fields(config.train)}
+  of_stage = {s: {f.name for f in dataclasses.fields(getattr(config, s))} for s in STAGES}
+  known = field_types(config)
+  of_stage["train"] &= {name for name, (stage, _) in known.items() if stage == "train"}
+  names = [name for fields in of_stage.values() for name in fields]
+  assert len(names) == len(set(names)) and set(known) == set(names)
+
+
+def test_a_model_s_own_setting_is_not_one_of_training_by_the_same_name():
+  config = with_fields(get_preset("item_knn"), {"neighbours": "7"})
+  assert config.model.neighbours == 7 and from_json(to_json(config)) == config
+  with pytest.raises(InputError, match="neighbours=0: must lie in"):
+    with_fields(get_preset("item_knn"), {"neighbours": "0"})
 
 
 def test_settings_that_a_model_has_not_are_refused():
@@ -75,6 +83,8 @@ def test_text_is_read_as_the_field_s_type():
   assert config.model.layer_widths == (8, 4) and config.model.heads == (2, 1)
   assert config.model.self_loops is False and config.train.learning_rate == 0.01
   assert config.train.epochs == 7 and config.model.edge_features == ("rating", "time")
+  drawn = with_fields(config, parse_assignments(["neighbours=10,5", "batch_size=64"]))
+  assert drawn.train.neighbours == (10, 5) and from_json(to_json(drawn)) == drawn
   none = with_fields(config, {"layer_widths": "", "heads": ""})
   assert none.model.layer_widths == ()
 
@@ -100,6 +110,9 @@ def test_text_is_read_as_the_field_s_type():
   ({"combine": "mean", "node_features": "table"}, "node_features=table"),
   ({"linear_weight": "-1"}, "linear_weight"),
   ({"loss": "mse"}, "pairwise, softmax"),
+  ({"neighbours": "10"}, "one entry a layer"),
+  ({"neighbours": "10,0"}, "every entry must be at least 1"),
+  ({"neighbours": "10,10", "batch_size": "0"}, "set batch_size above 0"),
 ])
 def test_impossible_values_are_named(values, words):
   with pytest.raises(InputError, match=words):

@@ -12,6 +12,7 @@ import jraph
 from gatrec_jax.config import ModelConfig
 from gatrec_jax.models.attention import Edges, attention_light, attention_v1, attention_v2
 from gatrec_jax.models.method import drop, is_off
+from gatrec_jax.models.neighbours import Subgraph
 
 _kernel_init = nn.initializers.glorot_uniform()
 # Of a plain linear map in PyTorch, which the authors' residuals are: uniform in ± 1/√fan_in.
@@ -150,6 +151,7 @@ class GatRecommender(nn.Module):
     *,
     new_text: jax.Array | None = None,
     where: jax.Array | None = None,
+    part: Subgraph | None = None,
     deterministic: bool = True,
     return_attention: bool = False,
     return_states: bool = False,
@@ -162,25 +164,35 @@ class GatRecommender(nn.Module):
       new_text: [B, D_text] text vectors of users that were not there in training (the graph's last
         B nodes), or None where B = 0.
       where: [E] bool, edges that are there; or float ≥ 0, how often each is; None = all once.
+      part: of L levels, drawn from `graph`: it alone is looked at; no `new_text` and `where` then.
       deterministic: False applies the dropouts; needs a "dropout" PRNG key.
       return_attention: also return the attention weights.
       return_states: also return the features and what each layer gave.
     Returns:
       [U + I + B, D] float32; behind it, as a tuple, with `return_attention` one [E, H] array per
       layer, rows in the order of the graph's edges, and with `return_states` L + 1 arrays
-      [U + I + B, D_l].
+      [U + I + B, D_l]. Of a `part` all of these are of its M seeds, or of the edges to those whose
+      vectors a layer still needs.
     """
     config = self.config
-    nodes = self._features(text, new_text, graph, where)
+    rows, levels = None, ()
+    if part is not None:
+      graph, where, rows, levels = part.graph, part.where, part.nodes, part.levels
+    nodes = self._features(text, new_text, graph, where, part)
     edges = Edges(graph.senders, graph.receivers, graph.edges, where)
     if not (deterministic or is_off(config.edge_dropout)):
       kept = jax.random.bernoulli(
         self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
       )
-      kept |= edges.senders == edges.receivers
+      ends = (edges.senders, edges.receivers)
+      kept |= jnp.equal(*(ends if rows is None else (rows[end] for end in ends)))
       edges = edges._replace(where=kept if where is None else kept & where)
     attention, found = [], [nodes]
     for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
+      if levels:  # a layer less is to come, so the outermost level is heard no more
+        count = levels[-1 - layer]
+        nodes = nodes[:count]
+        edges = jax.tree.map(lambda of_edge, n=count - levels[0]: of_edge[:n], edges)
       nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
       common = (config.attention, config.attention_slope, config.attention_dropout,
                 config.edge_chunk)  # fmt: skip
@@ -201,6 +213,8 @@ class GatRecommender(nn.Module):
         nodes = nn.Dense(out.shape[1], kernel_init=_residual_init, name=f"residual_{layer}")(nodes)
       nodes = out + nodes
       found.append(nodes)
+    if levels:
+      nodes, found = nodes[: levels[0]], [state[: levels[0]] for state in found]
     if config.combine == "mean":
       nodes = sum(found) / len(found)
     if config.score == "cosine":
@@ -210,29 +224,37 @@ class GatRecommender(nn.Module):
 
   def _features(
     self, text: jax.Array, new_text: jax.Array | None, graph: jraph.GraphsTuple,
-    where: jax.Array | None,
+    where: jax.Array | None, part: Subgraph | None,
   ) -> jax.Array:  # fmt: skip
-    """[U + I + B, D] layer-0 vectors. A new user has no trained row: its text stands for it
-    (`table`), and the mean row of the known users where there is no text part (`ids`, `sum`).
-    The id of a node without edges says nothing and counts 0: its text speaks alone."""
+    """[U + I + B, D] layer-0 vectors; [T, D] of a `part`. A new user has no trained row: its text
+    stands for it (`table`), and the mean row of the known users where there is no text part
+    (`ids`, `sum`). The id of a node without edges says nothing and counts 0: its text speaks
+    alone."""
     config, parts = self.config, []
     kind, width = config.node_features, config.feature_width
     if kind == "table":
       table = self.param("table", lambda _: jnp.asarray(text, jnp.float32))
+      if part is not None:
+        return table[part.nodes]
       return table if new_text is None else jnp.concatenate([table, new_text])
     if kind in ("projected", "sum"):
       every_text = text if new_text is None else jnp.concatenate([text, new_text])
+      if part is not None:
+        every_text = text[part.nodes]
       parts.append(nn.Dense(width, kernel_init=_kernel_init, name="projection")(every_text))
     if kind in ("ids", "sum"):
       ids = self.param("ids", nn.initializers.normal(0.1), (self.num_users + self.num_items, width))
       if new_text is not None:
         mean = jnp.broadcast_to(ids[: self.num_users].mean(axis=0), (new_text.shape[0], width))
         ids = jnp.concatenate([ids, mean])
-      there = jnp.ones(graph.receivers.shape, bool) if where is None else where > 0
-      degree = jraph.segment_sum(
-        there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
-      )
-      parts.append(jnp.where(degree[:, None] > 0, ids, 0.0))
+      if part is not None:
+        ids, has_edges = ids[part.nodes], part.has_edges
+      else:
+        there = jnp.ones(graph.receivers.shape, bool) if where is None else where > 0
+        has_edges = jraph.segment_sum(
+          there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
+        ) > 0  # fmt: skip
+      parts.append(jnp.where(has_edges[:, None], ids, 0.0))
     return sum(parts[1:], parts[0])
 
 

@@ -23,6 +23,7 @@ from gatrec_jax.models.gat import GatRecommender
 from gatrec_jax.models.losses import hybrid_loss
 from gatrec_jax.models.method import Inputs, NewUsers
 from gatrec_jax.models.negatives import draw_negatives
+from gatrec_jax.models.neighbours import draw_subgraph
 from gatrec_jax.models.propagation import Pair
 from gatrec_jax.models.softmax import Targets, make_targets, softmax_loss
 from gatrec_jax.models.unrated import Unrated, fill_unrated, make_unrated, mean_and_spread
@@ -33,6 +34,7 @@ Array = jax.Array
 class Own(NamedTuple):
   """Attributes:
     graph: of all training ratings, or of the likes.
+    start: [U + I + 1] int32, where each node's incoming edges begin.
     targets: of the softmax; None for the pairwise loss.
     rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
       judged by their text, not pushed away.
@@ -43,6 +45,7 @@ class Own(NamedTuple):
   """
 
   graph: jraph.GraphsTuple
+  start: Array
   targets: Targets | None
   rated: Array
   ratings: Array
@@ -103,10 +106,12 @@ class GatMethod:
     if (method := self._linear) is not None:
       rated = method.own_inputs(train, feedback)
       linear = (jax.jit(method.fit_rated)(rated), rated)
+    nodes = np.arange(self.num_users + self.num_items + 1)
+    start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
     likes = np.bincount(train.item[feedback.liked], minlength=self.num_items).astype(np.float32)
-    return Own(graph, targets, rated_items, ratings, likes, linear)
+    return Own(graph, start, targets, rated_items, ratings, likes, linear)
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
@@ -121,13 +126,9 @@ class GatMethod:
   ) -> Array:  # fmt: skip
     """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
     del step
-    dropout_key, negative_key = jax.random.split(key)
-    vectors = self.module.apply(
-      {"params": params}, inputs.text, inputs.own.graph, deterministic=False,
-      rngs={"dropout": dropout_key},
-    )  # fmt: skip
+    key, negative_key = jax.random.split(key)
     if self.settings.loss == "softmax":
-      pair = self._pair(vectors)
+      pair = self._trained(params, inputs, rows, None, key, neighbours=train.neighbours)
       return softmax_loss(
         pair, pair, inputs.own.targets, rows, temperature=self.settings.temperature,
         l2_weight=train.l2_weight, user_power=self.settings.user_power, where=where,
@@ -137,12 +138,38 @@ class GatMethod:
     negative, possible = draw_negatives(
       negative_key, inputs.sampler, user, num=train.negatives_per_positive
     )
-    items = vectors[self.num_users :]
+    items = jnp.concatenate([item[:, None], negative], axis=1)
+    users, vectors = self._trained(
+      params, inputs, user, items.ravel(), key, neighbours=train.neighbours
+    )
+    vectors = vectors.reshape(*items.shape, -1)
     losses = hybrid_loss(
-      vectors[user], items[item], items[negative], negative_where=possible, where=where,
+      users, vectors[:, 0], vectors[:, 1:], negative_where=possible, where=where,
       bpr_weight=train.bpr_weight, cosine_weight=train.cosine_weight, l2_weight=train.l2_weight,
     )  # fmt: skip
     return jnp.sum(losses) / jnp.maximum(where.sum(), 1)
+
+  def _trained(
+    self, params: Any, inputs: Inputs, users: Array, items: Array | None, key: Array, *,
+    neighbours: tuple[int, ...],
+  ) -> Pair:  # fmt: skip
+    """[B, D] and [J, D] vectors of `users` [B] and `items` [J] (None for all) in a step, with its
+    dropout: from the whole graph, or from `neighbours` drawn around them. `key` is consumed."""
+    text, own = inputs.text, inputs.own
+    if not neighbours:
+      vectors = self.module.apply(
+        {"params": params}, text, own.graph, deterministic=False, rngs={"dropout": key}
+      )
+      of_items = vectors[self.num_users :]
+      return vectors[users], of_items if items is None else of_items[items]
+    key, drawing_key = jax.random.split(key)
+    items = jnp.arange(self.num_items, dtype=jnp.int32) if items is None else items
+    seeds = jnp.concatenate([users, self.num_users + items])
+    part = draw_subgraph(drawing_key, own.graph, own.start, seeds, fanouts=neighbours)
+    vectors = self.module.apply(
+      {"params": params}, text, own.graph, part=part, deterministic=False, rngs={"dropout": key}
+    )
+    return vectors[: len(users)], vectors[len(users) :]
 
   def tables(self, params: Any, inputs: Inputs) -> Pair | Channels:
     """[U, D] and [I, D] float32 final vectors, without dropout; and what is beside them."""
