@@ -175,9 +175,11 @@ class GatRecommender(nn.Module):
       vectors a layer still needs.
     """
     config = self.config
-    rows, levels = None, ()
+    chunk = config.edge_chunk
     if part is not None:
-      graph, where, rows, levels = part.graph, part.where, part.nodes, part.levels
+      graph, where = part.graph, part.where
+      # Gradients of a chunk go over all nodes, of which there are about as many as edges here.
+      chunk = max(chunk, len(part.nodes))
     nodes = self._features(text, new_text, graph, where, part)
     edges = Edges(graph.senders, graph.receivers, graph.edges, where)
     if not (deterministic or is_off(config.edge_dropout)):
@@ -185,17 +187,15 @@ class GatRecommender(nn.Module):
         self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
       )
       ends = (edges.senders, edges.receivers)
-      kept |= jnp.equal(*(ends if rows is None else (rows[end] for end in ends)))
+      kept |= jnp.equal(*(ends if part is None else (part.nodes[end] for end in ends)))
       edges = edges._replace(where=kept if where is None else kept & where)
     attention, found = [], [nodes]
     for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
-      if levels:  # a layer less is to come, so the outermost level is heard no more
-        count = levels[-1 - layer]
-        nodes = nodes[:count]
-        edges = jax.tree.map(lambda of_edge, n=count - levels[0]: of_edge[:n], edges)
+      if part is not None:  # with each layer behind us one level less is heard
+        nodes, count = nodes[: part.nodes_to[-1 - layer]], part.edges_to[-1 - layer]
+        edges = jax.tree.map(lambda of_edge, count=count: of_edge[:count], edges)
       nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
-      common = (config.attention, config.attention_slope, config.attention_dropout,
-                config.edge_chunk)  # fmt: skip
+      common = (config.attention, config.attention_slope, config.attention_dropout, chunk)
       name = f"attention_{layer}"
       if config.convolution == "light":
         convolution = LightAttention(*common, name=name)
@@ -213,8 +213,8 @@ class GatRecommender(nn.Module):
         nodes = nn.Dense(out.shape[1], kernel_init=_residual_init, name=f"residual_{layer}")(nodes)
       nodes = out + nodes
       found.append(nodes)
-    if levels:
-      nodes, found = nodes[: levels[0]], [state[: levels[0]] for state in found]
+    if part is not None:
+      nodes, *found = (state[: part.nodes_to[0]] for state in (nodes, *found))
     if config.combine == "mean":
       nodes = sum(found) / len(found)
     if config.score == "cosine":

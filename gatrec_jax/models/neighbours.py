@@ -1,8 +1,9 @@
 """Layer-wise neighbour sampling (GraphSAGE, Hamilton et al. 2017, algorithm 2), drawn on device.
 
-A step then costs what its seeds and fan-outs say, whatever the size of the graph. Around each seed
-grows a tree: a node that several others hear stands in it once for each of them, with draws of its
-own, so that all shapes are known before anything is drawn.
+A step then costs what its seeds and fan-outs say, and never much more than the nodes of the graph
+times the fan-outs. A tree grows around the seeds, in which a node that several others hear stands
+once for each of them, with draws of its own; a level that would hold as many places as the graph
+has nodes holds each of these once instead. So all shapes are known before anything is drawn.
 """
 
 from __future__ import annotations
@@ -25,20 +26,22 @@ class Subgraph:
   l + 1 sends to level l.
 
   Attributes:
-    nodes: [T] int32, of the whole graph, T = M (1 + S_1 + S_1 S_2 + …); the seeds come first. Node
-      0 fills places where there is nothing.
+    nodes: [T] int32, of the whole graph; the seeds come first. Node 0 fills places where there is
+      nothing. T = M + min(M S_1, N) + min(min(M S_1, N) S_2, N) + …
     has_edges: [T] bool, whether the whole graph has an edge to that node; False for such a place.
     graph: T nodes; senders, receivers [E'] int32 are indices into `nodes`, receivers ascending;
-      edges [E', F]. E' = T − M: every place behind the seeds sends one edge.
+      edges [E', F]; S_(l+1) edges to each place of level l < L.
     where: [E'] bool, edges that are there.
-    levels: static; M, M (1 + S_1), …, T: how many nodes there are up to each level.
+    nodes_to: static; the nodes up to level 0, …, L.
+    edges_to: static; the edges to nodes up to level 0, …, L − 1.
   """
 
   nodes: Array
   has_edges: Array
   graph: jraph.GraphsTuple
   where: Array
-  levels: tuple[int, ...] = flax.struct.field(pytree_node=False)
+  nodes_to: tuple[int, ...] = flax.struct.field(pytree_node=False)
+  edges_to: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
 
 def draw_subgraph(
@@ -53,39 +56,46 @@ def draw_subgraph(
     graph: receiver-sorted, of N nodes and at least one edge, fewer than 2³⁰ to any node.
     start: [N + 1] int32, where each node's incoming edges begin.
     seeds: [M] int32 nodes, in any order; one may be there twice.
-    fanouts: S_1, …, S_L, static, each at least 1; empty = the seeds alone.
+    fanouts: S_1, …, S_L, static, each at least 1.
   """
-  levels, nodes, there, edges, inside, receivers = [len(seeds)], [seeds], [], [], [], []
-  present = jnp.ones(len(seeds), bool)
-  for level, fanout in enumerate(fanouts):
-    frontier = nodes[-1]
-    first = start[frontier]
-    degree = jnp.where(present, start[frontier + 1] - first, 0)
-    there.append(degree > 0)
-    place, drawn = draw_places(jax.random.fold_in(key, level), degree, num=fanout)
-    edges.append(jnp.where(drawn, first[:, None] + place, 0).ravel())
-    receivers.append(jnp.repeat(jnp.arange(levels[-1] - len(frontier), levels[-1]), fanout))
-    present = drawn.ravel()
-    inside.append(present)
-    nodes.append(jnp.where(present, graph.senders[edges[-1]], 0))
-    levels.append(levels[-1] + len(present))
-  there.append(present & (start[nodes[-1] + 1] > start[nodes[-1]]))
-  nothing = jnp.zeros(0, jnp.int32)
-  num_edges = levels[-1] - levels[0]
+  num_nodes = start.shape[0] - 1
+  level, present, nodes_to, edges_to = seeds, jnp.ones(len(seeds), bool), [len(seeds)], [0]
+  nodes, has_edges, edges, senders, receivers, where = [seeds], [], [], [], [], []
+  for hop, fanout in enumerate(fanouts):
+    first = start[level]
+    degree = jnp.where(present, start[level + 1] - first, 0)
+    has_edges.append(degree > 0)
+    place, drawn = draw_places(jax.random.fold_in(key, hop), degree, num=fanout)
+    edge, drawn = jnp.where(drawn, first[:, None] + place, 0).ravel(), drawn.ravel()
+    sent = jnp.where(drawn, graph.senders[edge], 0)
+    edges.append(edge)
+    where.append(drawn)
+    receivers.append(jnp.repeat(jnp.arange(nodes_to[-1] - len(level), nodes_to[-1]), fanout))
+    if len(sent) < num_nodes:
+      senders.append(nodes_to[-1] + jnp.arange(len(sent)))
+      level, present = sent, drawn
+    else:
+      senders.append(nodes_to[-1] + sent)
+      level, present = jnp.arange(num_nodes, dtype=jnp.int32), jnp.ones(num_nodes, bool)
+    nodes.append(level)
+    nodes_to.append(nodes_to[-1] + len(level))
+    edges_to.append(edges_to[-1] + len(edge))
+  has_edges.append(present & (start[level + 1] > start[level]))
   return Subgraph(
     nodes=jnp.concatenate(nodes),
-    has_edges=jnp.concatenate(there),
+    has_edges=jnp.concatenate(has_edges),
     graph=jraph.GraphsTuple(
       nodes=None,
-      edges=graph.edges[jnp.concatenate([nothing, *edges])],
-      senders=jnp.arange(levels[0], levels[-1], dtype=jnp.int32),
-      receivers=jnp.concatenate([nothing, *receivers]).astype(jnp.int32),
+      edges=graph.edges[jnp.concatenate(edges)],
+      senders=jnp.concatenate(senders).astype(jnp.int32),
+      receivers=jnp.concatenate(receivers).astype(jnp.int32),
       globals=None,
-      n_node=jnp.array([levels[-1]], jnp.int32),
-      n_edge=jnp.array([num_edges], jnp.int32),
+      n_node=jnp.array([nodes_to[-1]], jnp.int32),
+      n_edge=jnp.array([edges_to[-1]], jnp.int32),
     ),
-    where=jnp.concatenate([nothing.astype(bool), *inside]),
-    levels=tuple(levels),
+    where=jnp.concatenate(where),
+    nodes_to=tuple(nodes_to),
+    edges_to=tuple(edges_to[1:]),
   )
 
 

@@ -31,14 +31,14 @@ def interactions(user, item, rating, users=USERS, items=ITEMS):
   )  # fmt: skip
 
 
-def dense_rows():
-  """User 3 and item 5 have no rating; item 0 is rated by all others."""
+def dense_rows(users=USERS):
+  """User 3, users from the eighth on and item 5 have no rating; item 0 is rated by all others."""
   rng = np.random.default_rng(0)
   table = rng.integers(1, 6, (USERS, ITEMS)) * (rng.random((USERS, ITEMS)) < 0.6)
   table[:, 0] = 5
   table[3], table[:, 5] = 0, 0
   user, item = np.nonzero(table)
-  return interactions(user, item, table[user, item])
+  return interactions(user, item, table[user, item], users=users)
 
 
 def prepared(train=TrainConfig(), rows=None, **fields):
@@ -56,19 +56,37 @@ def test_a_tree_by_hand():
   rows = interactions([0, 0, 1], [0, 1, 0], [5, 3, 1], users=2, items=3)
   graph = jax.tree.map(jnp.asarray, bipartite_graph(rows))
   start = jnp.array([0, 2, 3, 5, 6, 6])
-  seeds = jnp.array([4, 0, 0], jnp.int32)
-  part = subgraph_of(KEY, graph, start, seeds, fanouts=(2, 2))
-  assert part.levels == (3, 9, 21) and part.nodes.shape == (21,) and part.where.shape == (18,)
-  np.testing.assert_array_equal(part.nodes[:9], [4, 0, 0, 0, 0, 2, 3, 2, 3])
-  np.testing.assert_array_equal(part.nodes[9:].reshape(6, 2), [[0] * 2] * 2 + [[0, 1], [0, 0]] * 2)
-  np.testing.assert_array_equal(part.graph.receivers, np.repeat(np.arange(9), 2))
-  np.testing.assert_array_equal(part.graph.senders, np.arange(3, 21))
-  where = [0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 0]
-  np.testing.assert_array_equal(part.where, np.array(where, bool))
+  part = subgraph_of(KEY, graph, start, jnp.array([4, 0], jnp.int32), fanouts=(2, 2))
+  # 4 places on level 1; level 2 would have 8, so that it is the 5 nodes.
+  assert part.nodes_to == (2, 6, 11) and part.edges_to == (4, 12)
+  np.testing.assert_array_equal(part.nodes, [4, 0, 0, 0, 2, 3, 0, 1, 2, 3, 4])
+  np.testing.assert_array_equal(part.has_edges, np.array([0, 1, 0, 0] + [1] * 6 + [0], bool))
+  np.testing.assert_array_equal(part.graph.receivers, np.repeat(np.arange(6), 2))
+  np.testing.assert_array_equal(part.where, np.array([0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0], bool))
   there = np.asarray(part.where)
-  assert np.asarray(part.graph.edges)[there, 0].tolist() == [5, 3, 5, 3, 5, 1, 3, 5, 1, 3]
-  np.testing.assert_array_equal(part.has_edges[:3], [False, True, True])
-  np.testing.assert_array_equal(part.has_edges[3:], there)  # who sends an edge also receives one
+  assert np.asarray(part.graph.edges)[there, 0].tolist() == [5, 3, 5, 1, 3]
+  assert np.asarray(part.graph.senders)[there].tolist() == [4, 5, 6, 7, 6]
+
+
+@pytest.mark.parametrize("seeds", [[0, 5, 5], list(range(14)) * 2])
+def test_what_is_drawn_is_of_the_graph(seeds):
+  graph = jax.tree.map(jnp.asarray, bipartite_graph(dense_rows(), self_loops=True))
+  start = np.searchsorted(graph.receivers, np.arange(15))
+  part = jax.tree.map(np.asarray, subgraph_of(
+    KEY, graph, jnp.asarray(start), jnp.array(seeds, jnp.int32), fanouts=(3, 2)
+  ))  # fmt: skip
+  assert (np.diff(part.graph.receivers) >= 0).all() and part.nodes[: len(seeds)].tolist() == seeds
+  ends = zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True)
+  feature = dict(zip(ends, graph.edges[:, 0].tolist(), strict=True))
+  ends = (part.nodes[end][part.where].tolist() for end in (part.graph.senders, part.graph.receivers))
+  got = [feature[pair] for pair in zip(*ends, strict=True)]
+  np.testing.assert_array_equal(got, part.graph.edges[part.where, 0])
+  heard = np.bincount(part.graph.receivers[part.where], minlength=part.nodes_to[1])
+  fanout = np.repeat([3, 2], np.diff([0, *part.nodes_to[:2]]))
+  reached = np.isin(np.arange(part.nodes_to[1]), part.graph.senders[part.where])
+  reached[: len(seeds)] = True
+  degree = np.diff(start)[part.nodes[: part.nodes_to[1]]]
+  np.testing.assert_array_equal(heard[reached], np.minimum(degree, fanout)[reached])
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,14 +133,15 @@ LIGHT = dict(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("fields", [
-  dict(node_features="table", layer_widths=(3, 4), heads=(2, 1), self_loops=True),
-  dict(node_features="sum", layer_widths=(4, 3), heads=(1, 2), attention="v1", loss="softmax"),
-  LIGHT | dict(node_features="sum"),
+# With so many users more, every level is a tree's.
+@pytest.mark.parametrize(("users", "fields"), [
+  (2000, dict(node_features="table", layer_widths=(3, 4), heads=(2, 1), self_loops=True)),
+  (8, dict(node_features="sum", layer_widths=(4, 3), heads=(1, 2), attention="v1", loss="softmax")),
+  (2000, LIGHT | dict(node_features="sum")),
 ], ids=["v2", "v1", "light"])  # fmt: skip
-def test_whole_neighbourhoods_give_vectors_loss_and_gradient_of_the_whole_graph(fields):
-  method, inputs = prepared(**{"feature_width": 4} | fields)
-  own, seeds = inputs.own, jnp.array([3, 1, 9, USERS + 5, 1, USERS, 0], jnp.int32)
+def test_whole_neighbourhoods_give_vectors_loss_and_gradient_of_the_whole_graph(users, fields):
+  method, inputs = prepared(rows=dense_rows(users), **{"feature_width": 4} | fields)
+  own, seeds = inputs.own, jnp.array([3, 1, users + 1, users + 5, 1, users, 0], jnp.int32)
   rows, where = jnp.array([5, 1, 2, 0], jnp.int32), jnp.array([True, True, True, False])
 
   def run(params, neighbours):
