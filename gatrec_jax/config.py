@@ -126,7 +126,7 @@ class ModelConfig(ModelSettings):
   """
 
   kind: ClassVar[str] = "gat"
-  trains_with: ClassVar[tuple[str, ...]] = (*PAIRWISE, "bpr_weight", "cosine_weight")
+  trains_with: ClassVar[tuple[str, ...]] = (*PAIRWISE, "bpr_weight", "cosine_weight", "fanouts")
   searched_training: ClassVar[Mapping[str, Range]] = {
     "learning_rate": LogUniform(1e-4, 3e-2),
     "cosine_weight": Uniform(0.0, 2.0),
@@ -185,6 +185,8 @@ class TrainConfig:
     popularity_power: β of `popularity` (weight = training count of positives to the power β).
     explicit_share: of `mixed`, the probability that a negative is one of the user's dislikes.
     batch_size: positives (for some models users) per step; 0 = all of them in one step.
+    fanouts: edges drawn for each node of a batch, and for each of those that they lead to, nearest
+      layer first; empty = the whole graph in every step.
     epochs: at most.
     learning_rate, weight_decay: of AdamW.
     schedule: `constant`, `cosine` (to zero over `epochs`) or `plateau` (on the training loss).
@@ -210,6 +212,7 @@ class TrainConfig:
   popularity_power: float = 0.75
   explicit_share: float = 0.25
   batch_size: int = 0
+  fanouts: tuple[int, ...] = ()
   epochs: int = 300
   learning_rate: float = 1e-3
   weight_decay: float = 1e-5

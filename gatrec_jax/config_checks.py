@@ -133,5 +133,16 @@ def _check_gat(model: ModelConfig, train: TrainConfig) -> None:
       f"layer_widths={model.layer_widths}, heads={model.heads}: light layers and combine=mean need "
       f"layers as wide as the features (feature_width={model.feature_width})"
     )
+  if train.fanouts:
+    if len(train.fanouts) != len(model.layer_widths):
+      raise InputError(
+        f"fanouts={train.fanouts}: one entry a layer (layer_widths={model.layer_widths})"
+      )
+    if min(train.fanouts) < 1:
+      raise InputError(f"fanouts={train.fanouts}: every entry must be at least 1")
+    if not train.batch_size:
+      raise InputError(
+        f"fanouts={train.fanouts}: drawn for the rows of a batch; set batch_size above 0"
+      )
   if not train.bpr_weight and not train.cosine_weight:
     raise InputError("bpr_weight=0 and cosine_weight=0 leave nothing to learn from")

@@ -75,6 +75,8 @@ def test_text_is_read_as_the_field_s_type():
   assert config.model.layer_widths == (8, 4) and config.model.heads == (2, 1)
   assert config.model.self_loops is False and config.train.learning_rate == 0.01
   assert config.train.epochs == 7 and config.model.edge_features == ("rating", "time")
+  drawn = with_fields(config, parse_assignments(["fanouts=10,5", "batch_size=64"]))
+  assert drawn.train.fanouts == (10, 5) and from_json(to_json(drawn)) == drawn
   none = with_fields(config, {"layer_widths": "", "heads": ""})
   assert none.model.layer_widths == ()
 
@@ -100,6 +102,11 @@ def test_text_is_read_as_the_field_s_type():
   ({"combine": "mean", "node_features": "table"}, "node_features=table"),
   ({"linear_weight": "-1"}, "linear_weight"),
   ({"loss": "mse"}, "pairwise, softmax"),
+  ({"fanouts": "10"}, "one entry a layer"),
+  ({"fanouts": "10,0"}, "every entry must be at least 1"),
+  ({"fanouts": "10,10", "batch_size": "0"}, "set batch_size above 0"),
+  ({"attention_impl": "fast"}, "auto, segment, dense, pallas"),
+  ({"compute_dtype": "float16"}, "float32, bfloat16"),
 ])
 def test_impossible_values_are_named(values, words):
   with pytest.raises(InputError, match=words):

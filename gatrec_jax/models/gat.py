@@ -12,6 +12,7 @@ import jraph
 from gatrec_jax.config import ModelConfig
 from gatrec_jax.models.attention import Edges, attention_light, attention_v1, attention_v2
 from gatrec_jax.models.method import drop, is_off
+from gatrec_jax.models.neighbours import Subgraph
 
 _kernel_init = nn.initializers.glorot_uniform()
 # Of a plain linear map in PyTorch, which the authors' residuals are: uniform in ± 1/√fan_in.
@@ -157,6 +158,7 @@ class GatRecommender(nn.Module):
     new_text: jax.Array | None = None,
     where: jax.Array | None = None,
     layout: Any = None,
+    part: Subgraph | None = None,
     deterministic: bool = True,
     return_attention: bool = False,
     return_states: bool = False,
@@ -171,28 +173,36 @@ class GatRecommender(nn.Module):
         B nodes), or None where B = 0.
       where: [E] bool, edges that are there; or float ≥ 0, how often each is; None = all once.
       layout: of these edges for another implementation of attention (`models.attention.layout`).
+      part: of L levels, drawn from `graph`: it alone is looked at; no `new_text` and `where` then.
       deterministic: False applies the dropouts; needs a "dropout" PRNG key.
       return_attention: also return the attention weights.
       return_states: also return the features and what each layer gave.
     Returns:
       [U + I + B, D] float32; behind it, as a tuple, with `return_attention` one [E, H] array per
       layer, rows in the order of the graph's edges, and with `return_states` L + 1 arrays
-      [U + I + B, D_l].
+      [U + I + B, D_l]. Of a `part` all of these are of its M seeds, or of the edges to those whose
+      vectors a layer still needs.
     """
     config = self.config
-    if len(graph.n_edge) > 1:
+    if part is not None:
+      graph, where, layout = part.graph, part.where, None
+    elif len(graph.n_edge) > 1:
       there = jnp.arange(graph.senders.shape[0]) < graph.n_edge[0]
       where = there if where is None else where * there
-    nodes = self._features(text, new_text, graph, where)
+    nodes = self._features(text, new_text, graph, where, part)
     edges = Edges(graph.senders, graph.receivers, graph.edges, where, layout)
     if not (deterministic or is_off(config.edge_dropout)):
       kept = jax.random.bernoulli(
         self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
       )
-      kept |= edges.senders == edges.receivers
+      ends = (edges.senders, edges.receivers)
+      kept |= jnp.equal(*(ends if part is None else (part.nodes[end] for end in ends)))
       edges = edges._replace(where=kept if where is None else kept * where)
     attention, found = [], [nodes]
     for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
+      if part is not None:  # with each layer behind us one level less is heard
+        nodes, count = nodes[: part.nodes_to[-1 - layer]], part.edges_to[-1 - layer]
+        edges = jax.tree.map(lambda of_edge, count=count: of_edge[:count], edges)
       nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
       common = (config.attention, config.attention_slope, config.attention_dropout,
                 config.edge_chunk, config.compute_dtype)  # fmt: skip
@@ -216,6 +226,8 @@ class GatRecommender(nn.Module):
         )(nodes).astype(jnp.float32)  # fmt: skip
       nodes = out + nodes
       found.append(nodes)
+    if part is not None:
+      nodes, *found = (state[: part.nodes_to[0]] for state in (nodes, *found))
     if config.combine == "mean":
       nodes = sum(found) / len(found)
     if config.score == "cosine":
@@ -225,18 +237,23 @@ class GatRecommender(nn.Module):
 
   def _features(
     self, text: jax.Array, new_text: jax.Array | None, graph: jraph.GraphsTuple,
-    where: jax.Array | None,
+    where: jax.Array | None, part: Subgraph | None,
   ) -> jax.Array:  # fmt: skip
-    """[U + I + B, D] layer-0 vectors. A new user has no trained row: its text stands for it
-    (`table`), and the mean row of the known users where there is no text part (`ids`, `sum`).
-    The id of a node without edges says nothing and counts 0: its text speaks alone."""
+    """[U + I + B, D] layer-0 vectors; [T, D] of a `part`. A new user has no trained row: its text
+    stands for it (`table`), and the mean row of the known users where there is no text part
+    (`ids`, `sum`). The id of a node without edges says nothing and counts 0: its text speaks
+    alone."""
     config, parts = self.config, []
     kind, width = config.node_features, config.feature_width
     if kind == "table":
       table = self.param("table", lambda _: jnp.asarray(text, jnp.float32))
+      if part is not None:
+        return table[part.nodes]
       return table if new_text is None else jnp.concatenate([table, new_text])
     if kind in ("projected", "sum"):
       every_text = text if new_text is None else jnp.concatenate([text, new_text])
+      if part is not None:
+        every_text = text[part.nodes]
       parts.append(nn.Dense(
         width, kernel_init=_kernel_init, name="projection", dtype=config.compute_dtype
       )(every_text).astype(jnp.float32))  # fmt: skip
@@ -245,11 +262,14 @@ class GatRecommender(nn.Module):
       if new_text is not None:
         mean = jnp.broadcast_to(ids[: self.num_users].mean(axis=0), (new_text.shape[0], width))
         ids = jnp.concatenate([ids, mean])
-      there = jnp.ones(graph.receivers.shape, bool) if where is None else where > 0
-      degree = jraph.segment_sum(
-        there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
-      )
-      parts.append(jnp.where(degree[:, None] > 0, ids, 0.0))
+      if part is not None:
+        ids, has_edges = ids[part.nodes], part.has_edges
+      else:
+        there = jnp.ones(graph.receivers.shape, bool) if where is None else where > 0
+        has_edges = jraph.segment_sum(
+          there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
+        ) > 0  # fmt: skip
+      parts.append(jnp.where(has_edges[:, None], ids, 0.0))
     return sum(parts[1:], parts[0])
 
 

@@ -24,6 +24,7 @@ from gatrec_jax.models.gat import GatRecommender
 from gatrec_jax.models.losses import hybrid_loss_of_scores
 from gatrec_jax.models.method import Inputs, NewUsers
 from gatrec_jax.models.negatives import draw_negatives
+from gatrec_jax.models.neighbours import draw_subgraph
 from gatrec_jax.models.pairs import Pair, pair_scores
 from gatrec_jax.models.softmax import Targets, make_targets, softmax_loss
 from gatrec_jax.models.unrated import Unrated, fill_unrated, make_unrated, mean_and_spread
@@ -35,6 +36,7 @@ class Own(NamedTuple):
   """Attributes:
     graph: of all training ratings, or of the likes.
     layout: of its edges for the implementation of attention (`models.attention.layout`).
+    start: [U + I + 1] int32, where each node's incoming edges begin.
     targets: of the softmax; None for the pairwise loss.
     rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
       judged by their text, not pushed away.
@@ -46,6 +48,7 @@ class Own(NamedTuple):
 
   graph: jraph.GraphsTuple
   layout: Any
+  start: Array
   targets: Targets | None
   rated: Array
   ratings: Array
@@ -106,6 +109,8 @@ class GatMethod:
     if (method := self._linear) is not None:
       rated = method.own_inputs(train, feedback)
       linear = (jax.jit(method.fit_rated)(rated), rated)
+    nodes = np.arange(self.num_users + self.num_items + 1)
+    start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
     likes = np.bincount(train.item[feedback.liked], minlength=self.num_items).astype(np.float32)
@@ -115,7 +120,7 @@ class GatMethod:
     layout = make_layout(
       settings.attention_impl, graph, width=max(widths, default=0), platform=jax.default_backend()
     )
-    return Own(graph, layout, targets, rated_items, ratings, likes, linear)
+    return Own(graph, layout, start, targets, rated_items, ratings, likes, linear)
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
@@ -130,31 +135,58 @@ class GatMethod:
   ) -> Array:  # fmt: skip
     """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
     del step
-    dropout_key, negative_key = jax.random.split(key)
-    vectors = self.module.apply(
-      {"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout,
-      deterministic=False, rngs={"dropout": dropout_key},
-    )  # fmt: skip
+    key, negative_key = jax.random.split(key)
     if self.settings.loss == "softmax":
-      pair = self._pair(vectors)
+      pair, users, _ = self._in_step(params, inputs, rows, None, key, fanouts=train.fanouts)
+      pair = (pair[0][users], pair[1])
       return softmax_loss(
         pair, pair, inputs.own.targets, rows, temperature=self.settings.temperature,
         l2_weight=train.l2_weight, user_power=self.settings.user_power, where=where,
         candidates=inputs.own.rated,
       )  # fmt: skip
-    user, item = inputs.user[rows], inputs.item[rows]
+    user, positive = inputs.user[rows], inputs.item[rows]
     negative, possible = draw_negatives(
       negative_key, inputs.sampler, user, num=train.negatives_per_positive
     )
-    pair = self._pair(vectors)
-    scores = pair_scores(pair, user, jnp.concatenate([item[:, None], negative], axis=1))
+    items = jnp.concatenate([positive[:, None], negative], axis=1)
+    pair, user, items = self._in_step(params, inputs, user, items, key, fanouts=train.fanouts)
+    scores = pair_scores(pair, user, items)
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in pair)
     losses = hybrid_loss_of_scores(
-      scores[:, 0], scores[:, 1:], squares=(of_user[user], of_item[item], of_item[negative]),
+      scores[:, 0], scores[:, 1:],
+      squares=(of_user[user], of_item[items[:, 0]], of_item[items[:, 1:]]),
       negative_where=possible, where=where, bpr_weight=train.bpr_weight,
       cosine_weight=train.cosine_weight, l2_weight=train.l2_weight,
     )  # fmt: skip
     return jnp.sum(losses) / jnp.maximum(where.sum(), 1)
+
+  def _in_step(
+    self, params: Any, inputs: Inputs, users: Array, items: Array | None, key: Array, *,
+    fanouts: tuple[int, ...],
+  ) -> tuple[Pair, Array, Array]:  # fmt: skip
+    """Vectors in a training step, with its dropout, and where to find those of `users` [B] and
+    `items` [B, K] (None for all) among them.
+
+    They come from the whole graph, or from up to `fanouts` edges a node drawn around these users
+    and items. `key` is consumed.
+    """
+    text, own = inputs.text, inputs.own
+    every = jnp.arange(self.num_items, dtype=jnp.int32)
+    if not fanouts:
+      vectors = self.module.apply(
+        {"params": params}, text, own.graph, layout=own.layout, deterministic=False,
+        rngs={"dropout": key},
+      )  # fmt: skip
+      return self._pair(vectors), users, every if items is None else items
+    key, drawing_key = jax.random.split(key)
+    items = every if items is None else items
+    seeds = jnp.concatenate([users, self.num_users + items.ravel()])
+    part = draw_subgraph(drawing_key, own.graph, own.start, seeds, fanouts=fanouts)
+    vectors = self.module.apply(
+      {"params": params}, text, own.graph, part=part, deterministic=False, rngs={"dropout": key}
+    )
+    pair = vectors[: len(users)], vectors[len(users) :]
+    return pair, jnp.arange(len(users)), jnp.arange(items.size).reshape(items.shape)
 
   def tables(self, params: Any, inputs: Inputs) -> Pair | Channels:
     """[U, D] and [I, D] float32 final vectors, without dropout; and what is beside them."""

@@ -123,7 +123,7 @@ def draw_negatives(
   point_key, coin_key, pick_key = jax.random.split(key, 3)
   shape = (users.shape[0], num)
   total = sampler.allowed_total[users][:, None]
-  point = _below(jax.random.bits(point_key, shape), jnp.maximum(total, 1))
+  point = below(jax.random.bits(point_key, shape), jnp.maximum(total, 1))
   start, stop = (sampler.user_start[users + k][:, None] for k in (0, 1))
   # How many forbidden items lie before the point: all those with allowed mass before them ≤ point.
   passed = _first_above(sampler.allowed_before, point, start, stop)
@@ -134,14 +134,14 @@ def draw_negatives(
 
   dislike_from, dislike_to = (sampler.dislike_start[users + k][:, None] for k in (0, 1))
   has_dislike = dislike_to > dislike_from
-  pick = _below(jax.random.bits(pick_key, shape), jnp.maximum(dislike_to - dislike_from, 1))
+  pick = below(jax.random.bits(pick_key, shape), jnp.maximum(dislike_to - dislike_from, 1))
   dislike = sampler.dislikes[jnp.minimum(dislike_from + pick, sampler.dislikes.shape[0] - 1)]
   use_dislike = has_dislike & (jax.random.uniform(coin_key, shape) < sampler.explicit_share)
   item = jnp.where(use_dislike, dislike, jnp.clip(item, 0, sampler.mass_before.shape[0] - 2))
   return item.astype(jnp.int32), use_dislike | possible
 
 
-def _below(bits: jax.Array, limit: jax.Array) -> jax.Array:
+def below(bits: jax.Array, limit: jax.Array) -> jax.Array:
   """⌊bits · limit / 2³²⌋, an even draw from 0…limit − 1 out of uint32 random bits.
 
   `jax.random.randint` takes a remainder instead, which for limits near 2³⁰ makes low numbers 20 %

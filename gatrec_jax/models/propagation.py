@@ -104,11 +104,16 @@ def propagate(graph: Graph, vectors: Pair) -> Pair:
 
 
 def sum_over_items(
-  edges: DenseEdges | SparseEdges, values: Array, *, num_users: int
+  edges: DenseEdges | SparseEdges, values: Array, *, num_users: int, users: Array | None = None
 ) -> Array:
-  """[U, D]: the rows of `values` ([I, D] float32) of each user's items, weighted, summed."""
+  """[U, D]: the rows of `values` ([I, D] float32) of each user's items, weighted, summed; of
+  `users` [B] int32 alone, [B, D]."""
+  if users is not None and len(users) < num_users and isinstance(edges, DenseEdges):
+    few = edges.adjacency[users]
+    return jnp.matmul(few, values, precision=jax.lax.Precision.HIGHEST)
   nothing = jnp.zeros((num_users, values.shape[1]), values.dtype)
-  return _sums(edges, (nothing, values))[0]
+  sums = _sums(edges, (nothing, values))[0]
+  return sums if users is None else sums[users]
 
 
 def layer_vectors(

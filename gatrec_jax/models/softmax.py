@@ -68,8 +68,9 @@ def softmax_loss(
   Liang et al. 2018.)
 
   Args:
-    vectors: whose dot products are the scores, ([U, D], [I, D]) float32.
-    regularised: whose squares count, ([U, D], [I, D]) float32.
+    vectors: of these users and of all items, whose dot products are the scores, ([B, D], [I, D])
+      float32.
+    regularised: whose squares count, ([B, D], [I, D]) float32.
     targets: of all users.
     users, where: [B], which users, and which of them count.
     temperature, l2_weight, user_power: numbers, may be traced.
@@ -78,17 +79,17 @@ def softmax_loss(
   Returns:
     [] float32; 0 where no target counts.
   """
-  user, item = vectors[0][users] / temperature, vectors[1]
-  num_users = vectors[0].shape[0]
+  user, item = vectors[0] / temperature, vectors[1]
+  num_users = targets.total.shape[0]
   total = jnp.where(where, targets.total[users], 0.0)
   # The scores of the targets need no scores of pairs: Σ_i w_i u · v_i = u · Σ_i w_i v_i.
-  wanted = sum_over_items(targets.edges, item, num_users=num_users)[users]
+  wanted = sum_over_items(targets.edges, item, num_users=num_users, users=users)
   losses = total * _log_normaliser(user, item, candidates, block=block)
   losses -= jnp.sum(user * wanted, axis=1)
   if not is_off(l2_weight):
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularised)
-    of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users)
-    losses += 0.5 * l2_weight * (total * of_user[users] + of_wanted[users, 0])
+    of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users, users=users)
+    losses += 0.5 * l2_weight * (total * of_user + of_wanted[:, 0])
   if not is_off(user_power):
     factor = jnp.where(total > 0, jnp.maximum(total, 1e-9) ** -user_power, 0.0)
     losses, total = losses * factor, total * factor

@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.negatives import _below, draw_negatives, make_sampler
+from gatrec_jax.models.negatives import below, draw_negatives, make_sampler
 
 ITEMS = 12
 
@@ -117,7 +117,7 @@ def test_fresh_from_the_key_and_reproducible():
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 2**31 - 1))
 def test_scaling_of_random_bits_is_exact(bits, limit):
-  assert int(_below(jnp.uint32(bits), jnp.int32(limit))) == bits * limit >> 32
+  assert int(below(jnp.uint32(bits), jnp.int32(limit))) == bits * limit >> 32
 
 
 def test_unknown_mode():

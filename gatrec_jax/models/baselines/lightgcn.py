@@ -87,6 +87,7 @@ class LightGcnMethod:
     vectors, start = self.tables(params, inputs), (params["user"], params["item"])
     if self.settings.loss == "bpr":
       return pairwise_loss(vectors, start, inputs, rows, key, train=train, where=where)
+    vectors, start = ((user[rows], item) for user, item in (vectors, start))
     return softmax_loss(
       vectors, start, inputs.own.targets, rows,
       temperature=self.settings.temperature, l2_weight=train.l2_weight,
