@@ -1,3 +1,0 @@
-class RowsLayout: pass
-def make_rows_layout(*a): raise NotImplementedError
-def supports(*a): return "not yet"
