@@ -1,15 +1,21 @@
 """Measures this library, beside other implementations where they are at hand:
 
-  python -m launch.benchmark --suite=lm --json_out=lm.json
-  python -m launch.benchmark --suite=lm --llm=FOLDER --peer_python=/path/to/python
-  python -m launch.benchmark --suite=fusion --data_dir=../shared/data --json_out=fusion.json
-  python -m launch.benchmark --suite=sweep --data_dir=../shared/data --json_out=sweep.json
-  python -m launch.benchmark --suite=statistics
-  python -m launch.benchmark --suite=anchors --data_dir=../shared/data
+  python -m launch.benchmark --suite=attention --json_out=attention.json
+  python -m launch.benchmark --suite=train --data_dir=../shared/data --compare=torch
+  python -m launch.benchmark --suite=all --data_dir=../shared/data --peer_python=/path/to/python
 
-Suite lm: prefill, decoding, continuations of a shared prefix, compile time. Without --llm the model
-has random weights in the shape of Qwen2-0.5B. --peer_python is a Python that has torch and
-transformers; ours and theirs then take turns.
+Speed of the stages. Compilation is timed apart from runs, runs are repeated (--repeats) and their
+median counts; the machine's memory bandwidth and matmul rate are measured first, and each figure
+has its share of what they allow. --compare=torch runs PyTorch, PyTorch Geometric or transformers on
+the same inputs in the same call; --peer_python names the Python that has them, if not this one.
+
+Suite attention: graph attention by its implementations on random graphs. Suite train: steps and
+epochs on ML-100K and ML-1M. Suite eval: full ranking of all users of ML-1M with all metrics. Suite
+embed: sentence vectors of the published item profiles. Suite lm: prefill, decoding, continuations
+of a shared prefix, compile time; without --llm the model has random weights in the shape of
+Qwen2-0.5B. Suite rerank: users that each strategy re-ranks in a second. Suite scale: a step on
+graphs of 10^5 to 2.5 * 10^7 ratings, and the memory of each of eight devices. Suite all: these one
+after another; 40 minutes on two cores with the peers.
 
 Suite fusion: whether fused lists can be worse than the candidates they came from. Over the lists
 that the paper's authors published (in DATA_DIR/published), a random ranker, one that knows the
@@ -32,12 +38,22 @@ from typing import Any
 from launch import common
 
 common.define(
-  "suite", "llm", "random_shape", "peer_python", "prompt_tokens", "max_tokens", "batch_sizes",
-  "dtype", "continuations", "repeats", "workdir", "data_dir", "markdown", "json_out",
+  "suite", "compare", "llm", "random_shape", "peer_python", "prompt_tokens", "max_tokens",
+  "batch_sizes", "dtype", "continuations", "repeats", "workdir", "data_dir", "markdown", "json_out",
   max_tokens="64",
 )  # fmt: skip
 
-SUITES = ("lm", "fusion", "statistics", "sweep", "anchors")
+# Suites of figures with one kind of table: module of this folder, function.
+SPEED = {
+  "attention": ("benchmark_attention", "run_attention"),
+  "train": ("benchmark_train", "run_train"),
+  "eval": ("benchmark_eval", "run_eval"),
+  "embed": ("benchmark_embed", "run_embed"),
+  "rerank": ("benchmark_rerank", "run_rerank"),
+  "scale": ("benchmark_scale", "run_scale"),
+}
+ALL = ("attention", "train", "eval", "embed", "lm", "rerank", "scale")
+SUITES = (*ALL, "all", "fusion", "statistics", "sweep", "anchors")
 
 
 def main() -> None:
@@ -52,19 +68,34 @@ def main() -> None:
   if flags["suite"] not in SUITES:
     raise InputError(f"--suite={flags['suite']}: not one of {', '.join(SUITES)}")
   common.require_writable("json_out")
-  results, grid = measured(flags)
-  text = markdown_grid(*grid)
-  print_grid(*grid)
-  if flags["markdown"]:
-    print(f"\n{text}")
-  if flags["json_out"]:
-    tree = {"suite": flags["suite"], **results, "environment": environment(), "markdown": text}
-    write_json(pathlib.Path(flags["json_out"]), tree)
+  names = ALL if flags["suite"] == "all" else (flags["suite"],)
+  found = {}
+  for name in names:
+    results, grid = measured(name, flags)
+    print_grid(*grid)
+    found[name] = results | {"markdown": markdown_grid(*grid)}
+    if flags["markdown"]:
+      print(f"\n{found[name]['markdown']}")
+    if flags["json_out"]:  # after each, so that a long call that is stopped leaves what it had
+      tree = {"suites": found} if flags["suite"] == "all" else found[name]
+      write_json(
+        pathlib.Path(flags["json_out"]),
+        {"suite": flags["suite"], **tree, "environment": environment()},
+      )
 
 
-def measured(flags: dict[str, Any]) -> tuple[dict[str, Any], tuple]:
+def measured(suite: str, flags: dict[str, Any]) -> tuple[dict[str, Any], tuple]:
   """The figures of a suite, and its table."""
-  suite, data_dir = flags["suite"], flags["data_dir"] or ""
+  data_dir = flags["data_dir"] or ""
+  if suite in SPEED:
+    import importlib
+
+    from launch.benchmark_measure import table
+
+    module, function = SPEED[suite]
+    run = getattr(importlib.import_module(f"launch.{module}"), function)
+    results = run(flags, say=common.say)
+    return results, table(results)
   if suite == "lm":
     from launch import benchmark_lm, benchmark_lm_table
 

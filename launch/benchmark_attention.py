@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.data.graph import bipartite_graph
-from gatrec_jax.lm.hardware import Rates, device_rates
+from gatrec_jax.lm.hardware import device_rates
 from gatrec_jax.models.attention import Edges, attention_v2
 from gatrec_jax.models.attention.layout import choose, estimated_seconds, make_layout
 from launch.benchmark_graphs import attention_counts, random_ratings, save_for_peer
@@ -42,7 +42,7 @@ def run_attention(flags: Mapping[str, Any], *, say: Say) -> Json:
     for ratings, heads, width in SIZES if jax.default_backend() == "cpu" else DEVICE_SIZES:
       train = random_ratings(ratings, seed=0)
       graph = bipartite_graph(train)
-      size = dict(width=heads * width, platform=jax.default_backend())
+      size = dict(heads=heads, width=width, platform=jax.default_backend())
       chosen = choose("auto", graph, **size)
       segment, dense = estimated_seconds(graph, **size)
       case = f"{2 * ratings:,} edges, {heads} × {width}"
@@ -83,7 +83,9 @@ def _measured(
   peer: Callable[[], Json] | None,
 ) -> Figure:  # fmt: skip
   num_nodes, features = int(graph.n_node[0]), graph.edges.shape[1]
-  layout = make_layout(name, graph, width=heads * width, platform=jax.default_backend())
+  layout = make_layout(
+    name, graph, heads=heads, width=width, platform=jax.default_backend()
+  )
   host = Edges(graph.senders, graph.receivers, graph.edges, None, layout)
   edges = jax.tree.map(jnp.asarray, host)
   keys = jax.random.split(jax.random.key(0), 5)

@@ -18,7 +18,7 @@ WIDTH, KS = 64, (5, 10, 20, 50)
 
 
 def run_eval(flags: Mapping[str, Any], *, say: Say) -> Json:
-  """The 50 best of all items for every user, and all metrics of these lists, from random vectors."""
+  """The 50 best items of every user, and all metrics of these lists, from random vectors."""
   rates, repeats = device_rates("float32"), flags["repeats"]
   say("ML-1M: full ranking")
   rows = load_movielens("ml-1m", data_dir=flags["data_dir"] or "").interactions
@@ -51,6 +51,6 @@ def run_eval(flags: Mapping[str, Any], *, say: Say) -> Json:
     measure("both", lambda: evaluate(rank()), repeats=repeats, counts=counts),
   ]
   return suite_results(
-    f"full ranking of ML-1M: {rows.num_users:,} users, {rows.num_items:,} items, d {WIDTH}", figures,
-    rates=rates, repeats=repeats,
+    f"full ranking of ML-1M: {rows.num_users:,} users, {rows.num_items:,} items, d {WIDTH}",
+    figures, rates=rates, repeats=repeats,
   )  # fmt: skip

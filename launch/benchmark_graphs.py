@@ -33,7 +33,9 @@ def random_ratings(num_ratings: int, *, seed: int) -> Interactions:
   )  # fmt: skip
 
 
-def attention_counts(edges: Edges, num_nodes: int, *, heads: int, width: int, features: int) -> Counts:
+def attention_counts(
+  edges: Edges, num_nodes: int, *, heads: int, width: int, features: int
+) -> Counts:
   """Of attention version 2, forwards and backwards.
 
   The sender's row is read for each edge in either direction, and its gradient read and written

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from launch.benchmark_measure import peer_python, start_peer
 from launch.benchmark_peers.process import ROOT, Process
 
 if TYPE_CHECKING:
@@ -75,11 +75,10 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
   folder = None
   if flags["llm"]:
     folder = Path(resolve_folder(flags["llm"], flag="--llm", example=EXAMPLE).folder)
-  same = ("random_shape", "dtype", "peer_python", "prompt_tokens", "max_tokens", "continuations",
-          "repeats")  # fmt: skip
+  same = ("random_shape", "dtype", "prompt_tokens", "max_tokens", "continuations", "repeats")
   return Settings(
     folder=folder, workdir=Path(flags["workdir"] or "runs/benchmark-lm"), batch_sizes=batch_sizes,
-    **{name: flags[name] for name in same},
+    peer_python=peer_python(flags), **{name: flags[name] for name in same},
   )  # fmt: skip
 
 
@@ -98,7 +97,7 @@ def run_lm(settings: Settings, *, say: Callable[[str], None]) -> Json:
   with contextlib.ExitStack() as stack:
     peer, about_peer = None, None
     if settings.peer_python:
-      peer = stack.enter_context(_start_peer(settings.peer_python))
+      peer = stack.enter_context(start_peer(settings.peer_python, "transformers_lm.py"))
       about_peer = peer.ask("hello") | {"python": settings.peer_python}
     folder = settings.folder
     if folder is None:
@@ -168,15 +167,6 @@ def _measure(
     "generation": generation,
     "continuations": _continuations(model, peer, settings),
   }  # fmt: skip
-
-
-def _start_peer(python: str) -> Process:
-  path = shutil.which(python)
-  if path is None:
-    raise InputError(f"--peer_python={python}: no such program; name a Python that has torch")
-  script = Path(__file__).parent / "benchmark_peers" / "transformers_lm.py"
-  quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-  return Process([path, str(script)], what=f"--peer_python={python}", environment=quiet)
 
 
 def _compile_twice(settings: Settings, folder: Path) -> Json:

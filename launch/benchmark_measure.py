@@ -121,18 +121,16 @@ def analysis(compiled: jax.stages.Compiled) -> Json:
   return found
 
 
-@contextlib.contextmanager
-def peer_process(flags: Mapping[str, Any], script: str) -> Iterator[Process | None]:
-  """The peer that --compare and --peer_python ask for, None without them.
+def peer_python(flags: Mapping[str, Any]) -> str | None:
+  """The Python of the peer that --compare and --peer_python ask for, None without them.
 
-  Raises: InputError where it is asked for and has no torch.
+  Raises: InputError where it is not there, or is to be this one, which has no torch.
   """
   if flags["compare"] not in (None, "torch"):
     raise InputError(f"--compare={flags['compare']}: torch is the only peer")
   python = flags["peer_python"]
   if not (flags["compare"] or python):
-    yield None
-    return
+    return None
   if python is None and importlib.util.find_spec("torch") is None:
     raise InputError(
       "--compare=torch: this Python has no torch; --peer_python names one that has it"
@@ -140,9 +138,24 @@ def peer_process(flags: Mapping[str, Any], script: str) -> Iterator[Process | No
   path = shutil.which(python or sys.executable)
   if path is None:
     raise InputError(f"--peer_python={python}: no such program; name a Python that has torch")
+  return path
+
+
+def start_peer(python: str, script: str) -> Process:
+  """A script of benchmark_peers, run by that Python."""
   quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
   where = Path(__file__).parent / "benchmark_peers" / script
-  with Process([path, str(where)], what=f"--peer_python={path}", environment=quiet) as process:
+  return Process([python, str(where)], what=f"--peer_python={python}", environment=quiet)
+
+
+@contextlib.contextmanager
+def peer_process(flags: Mapping[str, Any], script: str) -> Iterator[Process | None]:
+  """The peer's process, None where none is asked for. Raises: InputError as `peer_python`."""
+  python = peer_python(flags)
+  if python is None:
+    yield None
+    return
+  with start_peer(python, script) as process:
     yield process
 
 

@@ -140,7 +140,10 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
              "enums, bounded integers, booleans, arrays with maxItems)"),
   "batch_size": ("integer", 8, "prompts side by side"),
   "truncate": ("string", "error", "prompts longer than the context: error, or cut from the left"),
-  "suite": ("string", "lm", "what to measure: lm, fusion, statistics, sweep, anchors"),
+  "suite": ("string", "lm", "what to measure: attention, train, eval, embed, lm, rerank, scale, "
+            "or all of these; fusion, statistics, sweep, anchors"),
+  "compare": ("string", None, "torch measures PyTorch, PyTorch Geometric or transformers too, on "
+              "the same inputs"),
   "peer_python": ("string", None, "a Python that has torch and transformers, to measure them too"),
   "random_shape": ("string", "0.5b", "without --llm, of the random weights: 0.5b, tiny"),
   "prompt_tokens": ("integer", 512, "random ids in a prompt"),

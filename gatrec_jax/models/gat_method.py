@@ -4,6 +4,7 @@ linear item–item channel and scores of unrated items beside them where these a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -114,11 +115,11 @@ class GatMethod:
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
     likes = np.bincount(train.item[feedback.liked], minlength=self.num_items).astype(np.float32)
-    widths = [w * h for w, h in zip(settings.layer_widths, settings.heads, strict=True)]
-    if settings.convolution == "light":
-      widths = [settings.feature_width]
+    heads, width = max(
+      zip(settings.heads, settings.layer_widths, strict=True), key=math.prod, default=(1, 1)
+    )
     layout = make_layout(
-      settings.attention_impl, graph, width=max(widths, default=0), platform=jax.default_backend()
+      settings.attention_impl, graph, heads=heads, width=width, platform=jax.default_backend()
     )
     return Own(graph, layout, start, targets, rated_items, ratings, likes, linear)
 

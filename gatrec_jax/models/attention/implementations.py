@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from gatrec_jax.models.attention.dense import DenseLayout, dense_sums
 from gatrec_jax.models.attention.edges import Edges, Sums
 from gatrec_jax.models.attention.logits import Logits, Terms
+from gatrec_jax.models.attention.rows import RowsLayout, rows_sums
 from gatrec_jax.models.attention.segment import segment_sums
 
 Array = jax.Array
@@ -38,6 +39,8 @@ def attention_sums(
     return _by_devices(logits, values, terms, edges, heads=heads, keep=keep, chunk=chunk, mesh=mesh)
   if isinstance(edges.layout, DenseLayout):
     return dense_sums(logits, values, terms, edges, heads=heads, keep=keep)
+  if isinstance(edges.layout, RowsLayout):
+    return rows_sums(logits, values, terms, edges, heads=heads, keep=keep)
   return segment_sums(logits, values, terms, edges, heads=heads, keep=keep, chunk=chunk)
 
 

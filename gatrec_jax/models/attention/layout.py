@@ -47,13 +47,14 @@ COSTS = {
 
 
 def make_layout(
-  asked: str, graph: jraph.GraphsTuple, *, width: int, platform: str
+  asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str
 ) -> DenseLayout | RowsLayout | None:
   """What edges have to carry (`Edges.layout`) for an implementation; numpy arrays.
 
   Args:
     asked: `auto`, `segment`, `dense` or `pallas`.
-    graph: receiver-sorted, numpy arrays. width: H · D of the widest layer. platform: cpu, gpu, tpu.
+    graph: receiver-sorted, numpy arrays. heads, width: H and D of the widest layer.
+    platform: cpu, gpu, tpu.
   Returns:
     None for `segment`.
   Raises:
@@ -61,7 +62,7 @@ def make_layout(
   """
   senders, receivers = graph.senders, graph.receivers
   num_nodes = int(graph.n_node.sum())
-  name = choose(asked, graph, width=width, platform=platform)
+  name = choose(asked, graph, heads=heads, width=width, platform=platform)
   if name == "pallas":
     return make_rows_layout(senders, receivers, num_nodes)
   if name == "segment":
@@ -75,27 +76,29 @@ def make_layout(
   return make_dense_layout(senders, receivers, graph.edges)
 
 
-def choose(asked: str, graph: jraph.GraphsTuple, *, width: int, platform: str) -> str:
+def choose(
+  asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str
+) -> str:
   """`segment`, `dense` or `pallas`. Args: as in `make_layout`."""
   if asked == "pallas" and (reason := supports(platform, width)):
     _log.warning("attention_impl=pallas: %s; segment is used", reason)
     return "segment"
   if asked != "auto":
     return asked
-  segment, dense = estimated_seconds(graph, width=width, platform=platform)
+  segment, dense = estimated_seconds(graph, heads=heads, width=width, platform=platform)
   return "dense" if dense < segment and _dense_bytes(graph) <= DENSE_BYTES else "segment"
 
 
 def estimated_seconds(
-  graph: jraph.GraphsTuple, *, width: int, platform: str
+  graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str
 ) -> tuple[float, float]:
   """Of one layer, forwards and backwards, by `segment` and by `dense`."""
   cost = COSTS["gpu" if platform in ("cuda", "rocm") else platform]
-  cells = _cells(graph)
-  edges = len(graph.senders)
+  numbers = heads * width
   return (
-    edges * (cost.edge + cost.edge_number * width), cells * (cost.cell + cost.cell_number * width)
-  )  # fmt: skip
+    len(graph.senders) * (cost.edge + cost.edge_number * numbers),
+    _cells(graph) * (cost.cell + cost.cell_number * numbers),
+  )
 
 
 def name_of(layout: Any) -> str:
