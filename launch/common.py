@@ -121,6 +121,10 @@ _TABLE: dict[str, tuple[str, Any, str]] = {
   "attention": ("string", "auto", "of prompts: auto, xla, cudnn, pallas"),
   "mesh": ("string", "1x1", "devices as data x model, or data x graph x model: 2x4 cuts batches in "
            "2 and matrices in 4; in launch.train 1x8x1 cuts edges and node tables in 8"),
+  "coordinator": ("string", None, "host:port of process 0 of several, or auto to take everything "
+                  "from the environment (Slurm, Cloud TPU, …)"),
+  "num_processes": ("integer", None, "of --coordinator: how many there are"),
+  "process_id": ("integer", None, "of --coordinator: which this is, from 0"),
   "prompt": ("string", None, "the text to continue; empty for the bare BOS token"),
   "prompts_file": ("string", None, "one prompt a line, an empty line being an empty prompt; or "
                    ".jsonl with a prompt or messages a line"),

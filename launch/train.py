@@ -6,6 +6,9 @@ on from its last checkpoint when the same command is given again. Results: WORKD
 With --refit the model is trained twice: without the validation ratings to choose its number of
 epochs (in WORKDIR/choosing), then with them. Re-ranking needs a run that has kept them apart.
 
+With --mesh training runs on several devices; with --coordinator on those of several processes, each
+started by the same command with its own --process_id.
+
 With --search the settings are searched first, on validation ratings: WORKDIR/search/trials.parquet.
 """
 
@@ -17,31 +20,58 @@ from typing import TYPE_CHECKING
 from launch import common
 
 if TYPE_CHECKING:
+  from jax.sharding import Mesh
+
   from gatrec_jax.config import Config
 
 common.define(*common.DATA, *common.TEXT, *common.RUN, *common.EVALUATE, "search", "search_space",
-              "search_seed", "refit", "json_out", "profile", refit="false")
+              "search_seed", "refit", "json_out", "profile", "mesh", "coordinator",
+              "num_processes", "process_id", refit="false")
 
 
 def main() -> None:
+  import jax
+
   from gatrec_jax import runs
   from gatrec_jax.train.grid import train_alike
+  from gatrec_jax.train.on_mesh import training_on
   from gatrec_jax.train.pipeline import train_and_evaluate
   from gatrec_jax.train.serving import load_run
   from launch.tables import print_results, profiled
 
   config = common.config_from_flags()
   workdir = common.workdir_from_flags(config)
-  with profiled(common.FLAGS["profile"].value):
+  with profiled(common.FLAGS["profile"].value), training_on(mesh_from_flags()):
+    say = common.say if jax.process_index() == 0 else lambda line: None
     config = searched(config, workdir)
     if common.FLAGS["refit"].value:
-      results = train_alike(config, workdir, refit=True, say=common.say)
+      results = train_alike(config, workdir, refit=True, say=say)
       run = load_run(workdir)
     else:
-      run, results = train_and_evaluate(config, workdir, say=common.say)
+      run, results = train_and_evaluate(config, workdir, say=say)
+  if jax.process_index():
+    return
   print_results(results, title=f"{common.label(config)} · {workdir}", run=run)
   if common.FLAGS["json_out"].value:
     runs.write_json(pathlib.Path(common.FLAGS["json_out"].value), results)
+
+
+def mesh_from_flags() -> Mesh | None:
+  """The mesh of --mesh, over all processes of --coordinator. Raises InputError."""
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.parallel.mesh import parse_mesh, start_processes
+
+  flags = {name: common.FLAGS[name].value for name in
+           ("mesh", "coordinator", "num_processes", "process_id", "search", "refit")}  # fmt: skip
+  if flags["coordinator"]:
+    if flags["search"] or flags["refit"]:
+      raise InputError("--coordinator: several processes train one run, without --search, --refit")
+    start_processes(
+      flags["coordinator"], num_processes=flags["num_processes"], process_id=flags["process_id"]
+    )
+  elif flags["num_processes"] is not None or flags["process_id"] is not None:
+    raise InputError("--num_processes and --process_id: only with --coordinator=HOST:PORT")
+  return parse_mesh(flags["mesh"])
 
 
 def searched(config: Config, workdir: pathlib.Path) -> Config:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from gatrec_jax.data.interactions import Interactions
 
@@ -54,7 +55,8 @@ def top_items_by(
   """The k items with the highest scores for each user, without the items they have seen.
 
   Users go through the device in equal batches, so one program is compiled; a second call with
-  the same function, shapes and number of users reuses it.
+  the same function, shapes and number of users reuses it. Under a mesh (`jax.set_mesh`) each batch
+  is divided among the devices of its `data` axis.
 
   Args:
     score_batch: (params, users [B] int32) -> [B, I] scores; a function of module level (or one
@@ -78,8 +80,10 @@ def top_items_by(
   if not len(users):
     return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
   fitting = max(1, int(memory_mb * 2**20 / (_SCORE_COPIES * 4 * max(num_items, 1))))
+  mesh = jax.sharding.get_mesh()
+  devices = mesh.shape.get("data", 1)
   num_batches = -(-len(users) // fitting)
-  batch = -(-len(users) // num_batches)
+  batch = -(-len(users) // (num_batches * devices)) * devices
   padded = np.concatenate([users, np.repeat(users[-1:], num_batches * batch - len(users))])
   starts, counts, seen_items = _seen_lists(seen, padded)
   ends = np.concatenate([[0], np.cumsum(counts)])
@@ -94,7 +98,7 @@ def top_items_by(
     flat = np.arange(len(rows)) + shift[rows]
     padding = (0, num_pairs - len(rows))
     best, values = _best_of_batch(
-      score_batch, params, padded[part],
+      score_batch, params, _divided(padded[part], mesh),
       np.pad(rows, padding, constant_values=batch).astype(np.int32),
       np.pad(seen_items[flat], padding), k=k,
     )
@@ -103,6 +107,13 @@ def top_items_by(
   if np.isnan(scores).any():
     raise FloatingPointError("a score is NaN: the model's parameters or inputs are not finite")
   return items[:len(users)], scores[:len(users)]
+
+
+def _divided(users: np.ndarray, mesh: jax.sharding.Mesh) -> Array | np.ndarray:
+  """[B] users over the `data` axis, if there is one."""
+  if mesh.shape.get("data", 1) == 1:
+    return users
+  return jax.device_put(users, NamedSharding(mesh, PartitionSpec("data")))
 
 
 def _seen_lists(

@@ -20,7 +20,8 @@ from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.models.method import FittedMethod, Inputs, LearnedMethod, Method
 from gatrec_jax.models.registry import is_learned
 from gatrec_jax.parallel.checkpoint import Checkpoints
-from gatrec_jax.train.state import TrainState, fit_whole, init_state, train_epochs
+from gatrec_jax.train.on_mesh import Place, common_folder, current_mesh
+from gatrec_jax.train.state import TrainState, fit_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ def learn(
 
   Every `evaluate_every` epochs the measure is taken and a checkpoint written. A run that was
   stopped at any point and started again ends with the same parameters, bit for bit, as one that
-  was not, since all randomness follows from the seed and the step.
+  was not, since all randomness follows from the seed and the step. Within `on_mesh.training_on` the
+  steps run on several devices; checkpoints are the same on any number of them.
 
   Args:
     inputs: what a step reads.
@@ -73,19 +75,22 @@ def learn(
     InputError: the loss is not finite, or the checkpoints belong to another configuration.
     Interrupted: SIGINT or SIGTERM came; everything is saved.
   """
-  checkpoints = Checkpoints(workdir / "checkpoints")
+  checkpoints = Checkpoints(common_folder(workdir) / "checkpoints")
   end = config.epochs if until is None else min(until, config.epochs)
+  place = Place(current_mesh(), method=method, inputs=inputs, config=config)
   try:
-    state, progress = _resume(checkpoints, inputs, method=method, config=config, say=say)
+    state, progress = _resume(checkpoints, place, say=say)
     if not progress.finished and progress.epoch < end:
       metrics = runs.MetricsFile(workdir / "metrics.jsonl", after_step=int(state.step))
       with contextlib.closing(metrics):
         progress = _run(
-          state, progress, inputs, method=method, config=config, checkpoints=checkpoints,
-          metrics=metrics, validate=validate, end=end,
+          state, progress, place, checkpoints=checkpoints, metrics=metrics, validate=validate,
+          end=end,
         )  # fmt: skip
       checkpoints.wait()
-    return restore_params(checkpoints, progress.best_epoch, inputs, method), progress
+    like = {"params": place.like().params}
+    trees, _ = checkpoints.restore(progress.best_epoch, like)
+    return place.local(trees["params"]), progress
   finally:
     checkpoints.close()
 
@@ -128,19 +133,13 @@ def fit(
 
 
 def _resume(
-  checkpoints: Checkpoints,
-  inputs: Inputs,
-  *,
-  method: LearnedMethod,
-  config: TrainConfig,
-  say: Callable[[str], None],
+  checkpoints: Checkpoints, place: Place, *, say: Callable[[str], None]
 ) -> tuple[TrainState, Progress]:
   latest = checkpoints.latest()
   if latest is None:
-    return init_state(inputs, method=method, config=config), Progress()
-  like = jax.eval_shape(lambda: init_state(inputs, method=method, config=config))
-  trees, meta = checkpoints.restore(latest, _trees(like))
-  state = TrainState(trees["params"], **trees["training"])
+    return place.init(), Progress()
+  trees, meta = checkpoints.restore(latest, _trees(place.like()))
+  state = place.put(TrainState(trees["params"], **trees["training"]))
   progress = Progress(**meta)
   if progress.finished:
     say(f"train: finished before at epoch {progress.epoch}, kept")
@@ -173,16 +172,14 @@ def _trees(state: TrainState) -> dict[str, Any]:
 def _run(
   state: TrainState,
   progress: Progress,
-  inputs: Inputs,
+  place: Place,
   *,
-  method: LearnedMethod,
-  config: TrainConfig,
   checkpoints: Checkpoints,
   metrics: runs.MetricsFile,
   validate: Callable[[Any], float] | None,
   end: int,
 ) -> Progress:
-  examples = method.num_rows(inputs)
+  config, examples = place.config, place.method.num_rows(place.inputs)
   with (
     runs.signals("stopping after these epochs") as received,
     runs.progress_bar("train", total=config.epochs, done=progress.epoch) as show,
@@ -192,13 +189,12 @@ def _run(
       block = min(config.evaluate_every, end - progress.epoch)
       behind = progress.epoch + block
       with profiling.part(f"epochs {progress.epoch + 1} to {behind}", last=behind >= end):
-        state, losses = train_epochs(
-          state, inputs, method=method, config=config, num_epochs=block
-        )
+        state, losses = place.train(state, num_epochs=block)
         losses = np.asarray(losses)
-      epoch_losses = losses.mean(axis=1)
-      value = value_of(state.params, losses, step=step, config=config, validate=validate)
-      _require_finite(losses, state.params, value, step, checkpoints)
+      epoch_losses, saved = losses.mean(axis=1), place.saved(state)
+      params = place.local(saved.params)
+      value = value_of(params, losses, step=step, config=config, validate=validate)
+      _require_finite(losses, params, value, step, checkpoints)
       seconds = time.monotonic() - started
       progress = advanced(progress, config, epochs=block, value=value, seconds=seconds)
       epoch = progress.epoch
@@ -209,7 +205,7 @@ def _run(
       if validate:
         metrics.write(int(state.step), **{f"valid_{config.select_metric}": value})
         shown[f"valid_{config.select_metric}"] = value
-      checkpoints.save(epoch, _trees(state), value=value, meta=dataclasses.asdict(progress))
+      checkpoints.save(epoch, _trees(saved), value=value, meta=dataclasses.asdict(progress))
       show(epoch, **shown, **{"examples/s": block * examples / seconds})
       if received and not progress.finished:
         checkpoints.wait()

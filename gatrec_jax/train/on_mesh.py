@@ -1,15 +1,19 @@
 """Training on a mesh of devices: the same method, its arrays cut and filled up.
 
-  mesh = make_mesh(graph=8)
-  placed = OnMesh.of(method)
-  with jax.set_mesh(mesh):
-    state = init_state(place_inputs(inputs, mesh), method=placed, config=config)
-    state, losses = train_epochs(state, …, method=placed, …)
+  with training_on(make_mesh(graph=8)):
+    train_and_evaluate(config, workdir)
+
+Or by hand: `OnMesh.of(method)` and `place_inputs` under `jax.set_mesh` are what `init_state` and
+`train_epochs` take.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
+import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -31,6 +35,7 @@ from gatrec_jax.parallel.placement import (
   unfill,
   whole,
 )
+from gatrec_jax.train.state import TrainState, init_state, train_epochs
 
 Array = jax.Array
 
@@ -99,17 +104,103 @@ def place_inputs(inputs: Inputs, mesh: Mesh) -> Inputs:
   return rest._replace(text=put_tables(host.text, mesh), own=placed)
 
 
-def saved_form(state_tree: Any, mesh: Mesh, like: Any) -> Any:
-  """Parameters or optimiser state as one device would have them, for checkpoints and serving.
+class Place:
+  """Where training takes place: on one device, where arrays stay as they are, or on a mesh.
 
-  Args: like: a tree with the shapes on one device.
+  Attributes: method, inputs, config: as on one device.
   """
-  return whole(state_tree, mesh, like)
+
+  def __init__(
+    self, mesh: Mesh | None, *, method: LearnedMethod, inputs: Inputs, config: TrainConfig
+  ) -> None:
+    """Puts the inputs on the mesh. None: one device."""
+    self.method, self.inputs, self.config = method, inputs, config
+    self._mesh = mesh
+    self._method = method if mesh is None else OnMesh.of(method)
+    self._inputs = inputs if mesh is None else place_inputs(inputs, mesh)
+
+  def init(self) -> TrainState:
+    """The first state."""
+    with self._entered():
+      return init_state(self._inputs, method=self._method, config=self.config)
+
+  def train(self, state: TrainState, *, num_epochs: int) -> tuple[TrainState, Array]:
+    """`train_epochs`; `state` is donated."""
+    with self._entered():
+      return train_epochs(
+        state, self._inputs, method=self._method, config=self.config, num_epochs=num_epochs
+      )
+
+  def like(self) -> TrainState:
+    """Shapes of a state as it is saved, with where it is to lie when it is read."""
+    shapes = jax.eval_shape(
+      lambda: init_state(self.inputs, method=self.method, config=self.config)
+    )
+    if self._mesh is None:
+      return shapes
+    everywhere = NamedSharding(self._mesh, PartitionSpec())
+    return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes
+    )
+
+  def saved(self, state: TrainState) -> TrainState:
+    """The state as one device would have it: the form of checkpoints, whatever the mesh."""
+    if self._mesh is None:
+      return state
+    with self._entered():
+      return whole(state, self._mesh, self.like())
+
+  def put(self, saved: TrainState) -> TrainState:
+    """The inverse, onto this mesh."""
+    return saved if self._mesh is None else put_tables(saved, self._mesh)
+
+  def local(self, tree: Any) -> Any:
+    """Saved arrays for use outside of the mesh."""
+    return tree if self._mesh is None else jax.tree.map(np.asarray, tree)
+
+  def _entered(self) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
 
 
-def from_saved(tree: Any, mesh: Mesh) -> Any:
-  """The inverse, from arrays on the host, onto any mesh."""
-  return put_tables(tree, mesh)
+_training_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar(
+  "training_mesh", default=None
+)
+
+
+@contextlib.contextmanager
+def training_on(mesh: Mesh | None) -> Iterator[None]:
+  """What is trained inside is trained on this mesh; None: on one device.
+
+  The lists of all users are made on this process's devices of the mesh, each for its part of the
+  users.
+  """
+  token = _training_mesh.set(mesh)
+  try:
+    if mesh is None:
+      yield
+      return
+    here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    with jax.set_mesh(Mesh(np.array(here), ("data",))):
+      yield
+  finally:
+    _training_mesh.reset(token)
+
+
+def current_mesh() -> Mesh | None:
+  """The mesh of `training_on`."""
+  return _training_mesh.get()
+
+
+def own_folder(workdir: pathlib.Path) -> pathlib.Path:
+  """What this process writes to: the run folder, or for all but the first of several processes a
+  folder of its own in there."""
+  index = jax.process_index()
+  return workdir / "processes" / str(index) if index else workdir
+
+
+def common_folder(folder: pathlib.Path) -> pathlib.Path:
+  """The run folder of all processes, where checkpoints lie. Args: folder: of `own_folder`."""
+  return folder.parent.parent if jax.process_index() else folder
 
 
 # What is cut along its edges; all else of a method's own inputs lies everywhere.

@@ -17,10 +17,12 @@ from gatrec_jax.evaluate.files import write_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.top_items import top_items_by
 from gatrec_jax.evaluate.user_values import write_user_values
+from gatrec_jax.models.attention.layout import name_of
 from gatrec_jax.models.method import Inputs, Method
 from gatrec_jax.models.registry import is_learned
 from gatrec_jax.train.cold_start import cold_evaluations
 from gatrec_jax.train.loop import Progress, fit, learn
+from gatrec_jax.train.on_mesh import current_mesh, own_folder
 from gatrec_jax.train.serving import (
   Run,
   assemble_run,
@@ -44,7 +46,7 @@ def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
   Raises:
     InputError: the folder cannot be written to, or holds checkpoints of another configuration.
   """
-  folder = runs.open_workdir(workdir)
+  folder = runs.open_workdir(own_folder(pathlib.Path(workdir).expanduser()))
   path = folder / "config.json"
   if path.exists() and runs.has_checkpoints(folder):
     former = from_json(runs.read_json(path)["config"])
@@ -145,7 +147,7 @@ def train_prepared(
   texts = embed_run(config, folder, prepared, say=say)
   method, inputs = method_and_inputs(config, prepared, texts)
   kind = config.model.kind
-  say(f"train: {kind}, {inputs.user.shape[0]} positives, {jax.default_backend()}")
+  say(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs)}")
   learned = is_learned(method)
   validate = None
   if config.train.select_on == "valid" if learned else len(prepared.split.valid):
@@ -165,6 +167,17 @@ def train_prepared(
     inputs=inputs,
   )  # fmt: skip
   return run, progress
+
+
+def _where(inputs: Inputs) -> str:
+  """On what is trained, and by which implementation of attention."""
+  parts, mesh = [jax.default_backend()], current_mesh()
+  if mesh is not None:
+    sizes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+    parts.append(f"{mesh.size} devices ({sizes})")
+  if hasattr(inputs.own, "layout"):
+    parts.append(f"attention by {name_of(inputs.own.layout if mesh is None else None)}")
+  return ", ".join(parts)
 
 
 def sweep_settings(
