@@ -119,7 +119,8 @@ class GatMethod:
       zip(settings.heads, settings.layer_widths, strict=True), key=math.prod, default=(1, 1)
     )
     layout = make_layout(
-      settings.attention_impl, graph, heads=heads, width=width, platform=jax.default_backend()
+      settings.attention_impl, graph, heads=heads, width=width, platform=jax.default_backend(),
+      chunk=settings.edge_chunk,
     )
     return Own(graph, layout, start, targets, rated_items, ratings, likes, linear)
 

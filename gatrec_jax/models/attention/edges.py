@@ -21,8 +21,8 @@ class Edges(NamedTuple):
     features: [E, F] float32.
     where: [E] bool, False for padding and dropped edges; or float, each edge's multiplicity ≥ 0;
       None = all count once.
-    layout: how an implementation other than `segment` reads these edges (`dense.DenseLayout`,
-      `rows.RowsLayout`); None for `segment`.
+    layout: how an implementation reads these edges (`blocks.BlocksLayout`, `dense.DenseLayout`,
+      `rows.RowsLayout`); None: `segment` reads them as they come.
   """
 
   senders: Array
@@ -49,6 +49,15 @@ class Sums(NamedTuple):
   weighted: Array
   total: Array
   shift: Array
+
+
+def merged(one: Sums, other: Sums) -> Sums:
+  """The sums over both parts of the edges."""
+  shift = jnp.maximum(one.shift, other.shift)
+  of_one, of_other = jnp.exp(one.shift - shift), jnp.exp(other.shift - shift)
+  across = lambda scale: jnp.repeat(scale, one.weighted.shape[1] // scale.shape[1], axis=1)
+  weighted = across(of_one) * one.weighted + across(of_other) * other.weighted
+  return Sums(weighted, of_one * one.total + of_other * other.total, shift)
 
 
 def weighted_means(sums: Sums) -> Array:

@@ -10,6 +10,7 @@ import jraph
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.models.attention.blocks import BlocksLayout, make_blocks_layout
 from gatrec_jax.models.attention.dense import (
   DenseLayout,
   count_tiles,
@@ -17,6 +18,7 @@ from gatrec_jax.models.attention.dense import (
   make_dense_layout,
 )
 from gatrec_jax.models.attention.rows import RowsLayout, make_rows_layout, supports
+from gatrec_jax.models.attention.segment import default_chunk
 
 _log = logging.getLogger(__name__)
 
@@ -47,16 +49,16 @@ COSTS = {
 
 
 def make_layout(
-  asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str
-) -> DenseLayout | RowsLayout | None:
+  asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str, chunk: int = 0
+) -> BlocksLayout | DenseLayout | RowsLayout | None:
   """What edges have to carry (`Edges.layout`) for an implementation; numpy arrays.
 
   Args:
     asked: `auto`, `segment`, `dense` or `pallas`.
     graph: receiver-sorted, numpy arrays. heads, width: H and D of the widest layer.
-    platform: cpu, gpu, tpu.
+    platform: cpu, gpu, tpu. chunk: edges that `segment` handles at once; 0 = its default.
   Returns:
-    None for `segment`.
+    None for `segment` with the edges as they come.
   Raises:
     InputError: `dense` is asked for and its tiles would take more than `DENSE_BYTES`.
   """
@@ -65,6 +67,11 @@ def make_layout(
   name = choose(asked, graph, heads=heads, width=width, platform=platform)
   if name == "pallas":
     return make_rows_layout(senders, receivers, num_nodes)
+  if name == "segment" and platform == "cpu":
+    numbers = heads * width
+    return make_blocks_layout(
+      senders, receivers, num_nodes, width=numbers, chunk=chunk or default_chunk(numbers)
+    )
   if name == "segment":
     return None
   needed = _dense_bytes(graph)

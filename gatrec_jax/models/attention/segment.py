@@ -3,7 +3,8 @@
 One pass over the edges does it all: since they are sorted, only the first receiver of a chunk can
 have edges in former chunks, so that an online softmax rescales one row a chunk. The backward pass
 is one more pass, which computes logits anew from what it gathers: beside the tables of the nodes
-nothing is held but one chunk, for any number of edges.
+nothing is held but one chunk, for any number of edges. With a layout of `blocks` the forward pass
+sums up block by block; the backward pass takes chunks in any order.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.models.attention.edges import MASKED, Edges, Sums, gather, gather_sorted
+from gatrec_jax.models.attention.blocks import BlocksLayout
+from gatrec_jax.models.attention.edges import (
+  MASKED,
+  Edges,
+  Sums,
+  gather,
+  gather_sorted,
+  merged,
+)
 from gatrec_jax.models.attention.logits import (
   Logits,
   Terms,
@@ -65,33 +74,53 @@ def segment_sums(
     keep: [E, H] float, dropout multipliers of the weights, or None.
     chunk: edges handled at once; 0 = `default_chunk`.
   """
-  num_edges = edges.senders.shape[0]
-  size = min(chunk or default_chunk(values.shape[1]), max(num_edges, 1))
-  pad = -num_edges % size
+  bounds = None
+  if isinstance(edges.layout, BlocksLayout):
+    chunks, bounds = _blocks(edges, keep)
+  else:
+    size = chunk or default_chunk(values.shape[1])
+    chunks = _consecutive(edges, keep, min(size, max(edges.senders.shape[0], 1)), values.shape[0])
+  return _sums(logits, heads, values, terms.source, terms.target, terms.params, chunks,
+               terms.slope, bounds)  # fmt: skip
+
+
+def _consecutive(edges: Edges, keep: Array | None, size: int, num_nodes: int) -> _Chunks:
+  """Chunks of so many edges as they come."""
+  pad = -edges.senders.shape[0] % size
   where = edges.where
   if where is None and pad:
-    where = jnp.ones(num_edges, jnp.float32)
-  chunks = _Chunks(
+    where = jnp.ones(edges.senders.shape[0], jnp.float32)
+  return _Chunks(
     # Padding edges end at the last node, which keeps the receivers sorted; they count 0 times.
     senders=_chunked(edges.senders, size),
-    receivers=_chunked(edges.receivers, size, fill=values.shape[0] - 1),
+    receivers=_chunked(edges.receivers, size, fill=num_nodes - 1),
     features=_chunked(edges.features, size),
     where=None if where is None else _chunked(where.astype(jnp.float32), size),
     keep=None if keep is None else _chunked(keep, size),
   )
-  return _sums(logits, heads, values, terms.source, terms.target, terms.params, chunks,
-               terms.slope)  # fmt: skip
+
+
+def _blocks(edges: Edges, keep: Array | None) -> tuple[_Chunks, Array]:
+  """The chunks of the edges' layout, and its bounds."""
+  layout = edges.layout
+  real = layout.edge >= 0
+  edge = jnp.maximum(layout.edge, 0)
+  where = real if edges.where is None else jnp.where(real, edges.where[edge], 0)
+  return _Chunks(
+    layout.senders, layout.receivers, gather(edges.features, edge), where.astype(jnp.float32),
+    None if keep is None else gather(keep, edge),
+  ), layout.bounds  # fmt: skip
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sums(
   logits: Logits, heads: int, values: Array, source: Array | None, target: Array, params: Any,
-  chunks: _Chunks, slope: Array,
+  chunks: _Chunks, slope: Array, bounds: Array | None,
 ) -> Sums:  # fmt: skip
   num_nodes, width = values.shape
   ops = matrix_operations(heads)
 
-  def step(sums: Sums, chunk: _Chunks) -> tuple[Sums, None]:
+  def step(sums: Sums, chunk: _Chunks) -> Sums:
     weighted, total, shift = sums
     receivers, first = chunk.receivers, chunk.receivers[0]
     value = gather(values, chunk.senders).astype(jnp.float32)
@@ -111,14 +140,20 @@ def _sums(
     if chunk.keep is not None:
       weight = weight * chunk.keep
     message = spread_heads(weight, width) * value
-    return Sums(weighted.at[receivers].add(message, **_SORTED), total, shift), None
+    return Sums(weighted.at[receivers].add(message, **_SORTED), total, shift)
 
   begin = Sums(
     jnp.zeros((num_nodes, width), jnp.float32),
     jnp.zeros((num_nodes, heads), jnp.float32),
     jnp.full((num_nodes, heads), MASKED, jnp.float32),
   )
-  return jax.lax.scan(step, begin, chunks)[0]
+  if bounds is None:
+    return jax.lax.scan(lambda sums, chunk: (step(sums, chunk), None), begin, chunks)[0]
+  numbered = lambda number, sums: step(sums, jax.tree.map(lambda array: array[number], chunks))
+  block = lambda b, sums: merged(
+    sums, jax.lax.fori_loop(bounds[b], bounds[b + 1], numbered, begin)
+  )
+  return jax.lax.fori_loop(0, bounds.shape[0] - 1, block, begin)
 
 
 def _sums_forward(logits: Logits, heads: int, *arguments: Any) -> tuple[Sums, Any]:
@@ -127,7 +162,7 @@ def _sums_forward(logits: Logits, heads: int, *arguments: Any) -> tuple[Sums, An
 
 
 def _sums_backward(logits: Logits, heads: int, kept: Any, gradient: Sums) -> tuple[Any, ...]:
-  (values, source, target, params, chunks, slope), shift = kept
+  (values, source, target, params, chunks, slope, _), shift = kept
   num_nodes, width = values.shape
   ops = matrix_operations(heads)
 
@@ -176,7 +211,7 @@ def _sums_backward(logits: Logits, heads: int, kept: Any, gradient: Sums) -> tup
     lambda array, like: array.astype(like.dtype), found, (values, source, target, params)
   )
   of_chunks = _Chunks(None, None, of_features, of_where, of_keep)
-  return of_values, of_source, of_target, of_params, of_chunks, None
+  return of_values, of_source, of_target, of_params, of_chunks, None, None
 
 
 _sums.defvjp(_sums_forward, _sums_backward)
