@@ -7,7 +7,7 @@ import statistics
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import ROOT, SHARED, call, error_line
+from support import ROOT, call, error_line
 from tiny_reranker import tiny_reranker
 
 from gatrec_jax.config import with_fields
@@ -28,7 +28,8 @@ from launch import (
 from launch.benchmark_measure import HEADER, Counts, Figure, measure, plain, suite_results, table
 
 ENCODERS = ROOT / "tests" / "lm" / "goldens"
-RATES = Rates("a device", "float32", 4e9, "by hand", 2e10, "by hand")
+# More than a CPU can do with so little work, whose share is then below 1 on any machine.
+RATES = Rates("a device", "float32", 4e10, "by hand", 2e11, "by hand")
 
 
 @pytest.fixture
@@ -64,9 +65,9 @@ def check_tree(tree, printed, *, name, figures):
       continue
     counts = figure["counts"]
     assert counts["bytes"] > 0 and counts["flops"] > 0
-    bound = max(counts["bytes"] / 4e9, counts["flops"] / 2e10)
+    bound = max(counts["bytes"] / RATES.bandwidth, counts["flops"] / RATES.flops)
     assert figure["share_of_bound"] == pytest.approx(bound / figure["median_seconds"])
-    assert 0 < figure["share_of_bound"] < 1.5
+    assert 0 < figure["share_of_bound"] < 1
   rows = [line for line in tree["markdown"].splitlines() if line.startswith("| ")]
   assert [row.split(" | ")[0][2:] for row in rows[1:]] == [
     figure["name"] for figure in tree["figures"]
@@ -107,7 +108,7 @@ def test_steps_of_training():
   config = with_fields(get_preset("paper"), model)
   figure = benchmark_train.measured_step("toy", train, config, repeats=2, threshold=4)
   found = plain(figure, RATES)
-  assert len(found["seconds"]) == 2 and 0 < found["share_of_bound"] < 1.5
+  assert len(found["seconds"]) == 2 and 0 < found["share_of_bound"] < 1
   nodes, text = train.num_users + train.num_items, 384
   attention = benchmark_graphs.attention_counts(
     Edges(np.zeros(2 * len(train)), None, None), nodes, heads=2, width=4, features=1
@@ -120,12 +121,6 @@ def test_steps_of_training():
 def test_no_counts_for_models_whose_work_is_not_counted():
   assert benchmark_train._counts(get_preset("lightgcn"), None) is None
   assert benchmark_train._counts(get_preset("best"), None) is None
-
-
-@pytest.mark.skipif(not (SHARED / "data/ml-1m.zip").exists(), reason="../shared is not here")
-def test_eval_on_movielens(suite):
-  tree, printed = suite("eval", f"--data_dir={SHARED / 'data'}")
-  check_tree(tree, printed, name="eval", figures=3)
 
 
 def test_eval(suite, monkeypatch):
@@ -264,7 +259,7 @@ def test_a_peer_is_run_between_our_halves():
     calls.append("theirs")
     return {"seconds": [2.0, 4.0], "peak_memory_mb": 7.0}
 
-  figure = measure("both", ours, repeats=3, peer=theirs, counts=Counts(4e9, 1e10))
+  figure = measure("both", ours, repeats=3, peer=theirs, counts=Counts(4e10, 1e11))
   assert calls == ["ours"] * 3 + ["theirs", "ours"]  # the first one compiles
   assert len(figure.seconds) == 3 and figure.peer_peak_mb == 7.0
   figure.seconds = [1.5, 2.0, 4.0]
@@ -275,7 +270,7 @@ def test_a_peer_is_run_between_our_halves():
   _, header, (row,), notes = table(results)
   assert len(row) == len(header) and row[3] == "3 (2–4)" and row[4] == "1.50" and row[7] == "50%"
   assert "peer: torch 2.0" in notes
-  bound = plain(Figure("arithmetic", [1.0], counts=Counts(4e9, 4e10)), RATES)
+  bound = plain(Figure("arithmetic", [1.0], counts=Counts(4e10, 4e11)), RATES)
   assert bound["bound_by"] == "arithmetic" and bound["bound_seconds"] == 2.0
 
 
