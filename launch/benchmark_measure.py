@@ -135,10 +135,10 @@ def peer_python(flags: Mapping[str, Any]) -> str | None:
     raise InputError(
       "--compare=torch: this Python has no torch; --peer_python names one that has it"
     )
-  path = shutil.which(python or sys.executable)
-  if path is None:
+  python = python or sys.executable
+  if shutil.which(python) is None:
     raise InputError(f"--peer_python={python}: no such program; name a Python that has torch")
-  return path
+  return python
 
 
 def start_peer(python: str, script: str) -> Process:

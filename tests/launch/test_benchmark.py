@@ -90,7 +90,7 @@ def test_a_peer_computes_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(("flag", "words"), [
-  ("--suite=speed", "--suite=speed: not one of lm"),
+  ("--suite=speed", "--suite=speed: not one of attention, train"),
   ("--peer_python=/no/python", "--peer_python=/no/python: no such program"),
   ("--peer_python=true", "--peer_python=true: ended with exit code 0"),
   ("--batch_sizes=1,x", "--batch_sizes=1,x: whole numbers"),
