@@ -118,8 +118,8 @@ class ModelConfig(ModelSettings):
       who came after training, both in standard deviations; 0 = none. It falls with the number n of
       a user's ratings as (1 − n ÷ prior_ratings)².
     prior_ratings: from so many on such a user's scores stand alone.
-    attention_impl: `segment`, `dense`, `pallas` (row kernels for GPUs), or `auto` for the quickest
-      on this device and graph; the result is the same.
+    attention_impl: `segment`, `dense`, `pallas` (row kernels for GPUs), or `auto`: the former two,
+      whichever is quicker by the cost model of this device and graph; the result is the same.
     edge_chunk: edges that `segment` handles at once; 0 = chosen for the device.
     compute_dtype: `float32`, or `bfloat16` for the linear maps and what attention gathers; softmax,
       sums, norms, loss and parameters stay in float32.

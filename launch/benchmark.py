@@ -5,9 +5,10 @@
   python -m launch.benchmark --suite=all --data_dir=../shared/data --peer_python=/path/to/python
 
 Speed of the stages. Compilation is timed apart from runs, runs are repeated (--repeats) and their
-median counts; the machine's memory bandwidth and matmul rate are measured first, and each figure
-has its share of what they allow. --compare=torch runs PyTorch, PyTorch Geometric or transformers on
-the same inputs in the same call; --peer_python names the Python that has them, if not this one.
+median counts; the machine's memory bandwidth and matmul rate are measured first, and figures whose
+bytes and FLOPs are counted have their share of what these allow. --compare=torch runs PyTorch,
+PyTorch Geometric or transformers on the same inputs in the same call; --peer_python names the
+Python that has them, if not this one.
 
 Suite attention: graph attention by its implementations on random graphs. Suite train: steps and
 epochs on ML-100K and ML-1M. Suite eval: full ranking of all users of ML-1M with all metrics. Suite

@@ -41,7 +41,8 @@ BATCH = 8192
 
 
 def run_train(flags: Mapping[str, Any], *, say: Say) -> Json:
-  """A step of each model; of the paper's preset an epoch too, which is a step and its negatives."""
+  """A step of each model; beside a peer an epoch of the paper's preset too, which is a step and
+  its negatives."""
   rates, repeats = device_rates("float32"), flags["repeats"]
   data_dir = flags["data_dir"] or ""
   figures: list[Figure] = []

@@ -2,8 +2,8 @@
 
 Only tiles that hold an edge are kept, so that of a bipartite graph's matrix the two empty quarters
 cost nothing. A tile is masked attention of R receivers over S senders with an online softmax, as in
-FlashAttention (Dao et al. 2022); the backward pass computes its logits anew. There is no scatter
-anywhere, and the weighted sums are matrix products, in bfloat16 where the values are.
+FlashAttention (Dao et al. 2022); the backward pass computes its logits anew. No node's row is
+scattered, and the weighted sums are matrix products, in bfloat16 where the values are.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def make_dense_layout(
 
 
 def count_tiles(senders: np.ndarray, receivers: np.ndarray, tile: tuple[int, int]) -> int:
-  """Tiles that hold an edge, for the cost of a layout that is not made yet."""
+  """Tiles that hold an edge, for the cost of a layout that is not made yet; those that copies of
+  edges take are not counted."""
   columns = int(senders.max(initial=0)) // tile[1] + 1
   block = receivers.astype(np.int64) // tile[0] * columns + senders // tile[1]
   return len(np.unique(block))

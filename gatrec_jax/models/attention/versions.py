@@ -42,7 +42,7 @@ def attention_v2(
     edge_kernel: [F, H, D] float, W_e.
     slope: of the LeakyReLU.
     keep: [E, H] float, dropout multipliers of the attention weights, or None.
-    chunk: edges handled at once; 0 = `default_edge_chunk()`.
+    chunk: edges handled at once; 0 = `segment.default_chunk`.
   Returns:
     [N, H, D] weighted means of the senders' values (0 for a node without edges) and [E, H]
     attention weights, before dropout.
