@@ -104,3 +104,16 @@ def test_the_program_refuses_in_one_line(tmp_path):
     line = refuse(call, "--coordinator=127.0.0.1:1", flag)
     assert line.startswith("error: --coordinator: several processes train one run")
   assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("mesh", ("1x1", "1x1x1"))
+def test_processes_without_a_mesh_of_all_devices_are_refused(tmp_path, monkeypatch, mesh):
+  monkeypatch.setattr("gatrec_jax.parallel.mesh.start_processes", lambda *_, **__: None)
+  monkeypatch.setattr("jax.process_count", lambda: 2)
+  monkeypatch.setattr("jax.device_count", lambda: 2)
+  flags = (f"--mesh={mesh}", "--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=0")
+  line = error_line(call("train", *FLAGS, *flags, cwd=tmp_path, check=1))
+  assert line == (
+    f"error: --mesh={mesh}: several processes need a mesh of all their devices, here 2, such as "
+    "1x2x1"
+  )
