@@ -58,6 +58,8 @@ def main() -> None:
 
 def mesh_from_flags() -> Mesh | None:
   """The mesh of --mesh, over all processes of --coordinator. Raises InputError."""
+  import jax
+
   from gatrec_jax.errors import InputError
   from gatrec_jax.parallel.mesh import parse_mesh, start_processes
 
@@ -71,7 +73,13 @@ def mesh_from_flags() -> Mesh | None:
     )
   elif flags["num_processes"] is not None or flags["process_id"] is not None:
     raise InputError("--num_processes and --process_id: only with --coordinator=HOST:PORT")
-  return parse_mesh(flags["mesh"])
+  mesh, devices = parse_mesh(flags["mesh"]), jax.device_count()
+  if jax.process_count() > 1 and (mesh is None or mesh.size != devices):
+    raise InputError(
+      f"--mesh={flags['mesh']}: several processes need a mesh of all their devices, here "
+      f"{devices}, such as 1x{devices}x1"
+    )
+  return mesh
 
 
 def searched(config: Config, workdir: pathlib.Path) -> Config:

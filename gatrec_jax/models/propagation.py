@@ -111,8 +111,10 @@ def sum_over_items(
   if users is not None and len(users) < num_users and isinstance(edges, DenseEdges):
     few = edges.adjacency[users]
     return jnp.matmul(few, values, precision=jax.lax.Precision.HIGHEST)
-  nothing = jnp.zeros((num_users, values.shape[1]), values.dtype)
-  sums = _sums(edges, (nothing, values))[0]
+  # On a mesh a matrix may be filled up with rows that are nobody's.
+  rows = edges.adjacency.shape[0] if isinstance(edges, DenseEdges) else num_users
+  nothing = jnp.zeros((rows, values.shape[1]), values.dtype)
+  sums = _sums(edges, (nothing, values))[0][:num_users]
   return sums if users is None else sums[users]
 
 

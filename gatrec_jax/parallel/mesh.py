@@ -63,7 +63,10 @@ def parse_mesh(text: str, *, flag: str = "--mesh") -> Mesh | None:
   graph = sizes[1] if len(sizes) == 3 else 1
   if set(sizes) == {1}:
     return None
-  return make_mesh(data=first, graph=graph, model=last)
+  try:
+    return make_mesh(data=first, graph=graph, model=last)
+  except InputError as error:
+    raise InputError(f"{flag}={text}: {error}") from None
 
 
 def start_processes(

@@ -107,8 +107,13 @@ def constrain_tables(tree: Any) -> Any:
 
 def constrain_batch(rows: jax.Array) -> jax.Array:
   """Within a jitted function under a mesh: a batch [B, …] is divided among all devices of `data`
-  and `graph`. Without a mesh: as it is."""
+  and `graph`. Without a mesh: as it is.
+
+  Beside several devices of `model`, one that does not divide evenly is left as it is too: there
+  XLA's partitioner gives a gather of such rows a wrong gradient (JAX 0.10.2).
+  """
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.shape.get("data", 1) * mesh.shape.get("graph", 1) == 1:
+  devices = mesh.shape.get("data", 1) * mesh.shape.get("graph", 1)
+  if devices == 1 or (rows.shape[0] % devices and mesh.shape.get("model", 1) > 1):
     return rows
   return jax.lax.with_sharding_constraint(rows, PartitionSpec(("data", "graph")))

@@ -147,8 +147,9 @@ class Place:
     """The state as one device would have it: the form of checkpoints, whatever the mesh."""
     if self._mesh is None:
       return state
+    like = self.like()  # under the mesh, edges that are not filled up would be refused
     with self._entered():
-      return whole(state, self._mesh, self.like())
+      return whole(state, self._mesh, like)
 
   def put(self, saved: TrainState) -> TrainState:
     """The inverse, onto this mesh."""

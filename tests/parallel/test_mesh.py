@@ -63,10 +63,11 @@ def on_eight_devices(folder):
   """The part that runs in a process of its own, where the CPU is eight devices."""
   assert len(jax.devices()) == 8
   for data, model in MESHES:
-    model = load_decoder(FOLDER, mesh=make_mesh(data=data, model=model))
-    np.savez(folder / f"{data}x{model}.npz", **results(model, everything=data > 1))
-    small = load_decoder(FOLDER, mesh=make_mesh(data=data, model=model), quantize="int8")
-    shapes = shapes_of_shards(model.params), shapes_of_shards(small.params)
+    mesh = make_mesh(data=data, model=model)
+    whole = load_decoder(FOLDER, mesh=mesh)
+    np.savez(folder / f"{data}x{model}.npz", **results(whole, everything=data > 1))
+    small = load_decoder(FOLDER, mesh=mesh, quantize="int8")
+    shapes = shapes_of_shards(whole.params), shapes_of_shards(small.params)
     (folder / f"{data}x{model}.json").write_text(json.dumps(shapes))
 
 
