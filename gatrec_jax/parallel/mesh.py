@@ -82,7 +82,8 @@ def start_processes(
       like).
     num_processes, process_id: how many there are and which this is; None from the environment.
   Raises:
-    InputError: no other process answered, or the environment does not say enough.
+    InputError: an address that cannot be used, or the environment does not say enough. Where the
+      others do not come within JAX's time limit (five minutes), JAX ends the process itself.
   """
   address = None if coordinator == "auto" else coordinator
   try:

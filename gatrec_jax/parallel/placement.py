@@ -1,7 +1,7 @@
 """Where the arrays of training lie on a mesh, and how they come there and back.
 
 An array that is cut has to divide evenly, so tables of nodes and lists of edges are filled up. The
-filling never changes a number: rows of tables are cut off before they are read, edges count 0.
+filling adds nothing to any sum: rows of tables are cut off before they are read, edges count 0.
 """
 
 from __future__ import annotations
@@ -83,12 +83,6 @@ def put_edges(tree: Any, mesh: Mesh, *, size: int) -> Any:
     return put(array, sharding)
 
   return jax.tree.map(one, tree)
-
-
-def whole(tree: Any, mesh: Mesh, like: Any) -> Any:
-  """Unfilled arrays that lie on every device, as they are saved."""
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(lambda tree: unfill(tree, like), out_shardings=everywhere)(tree)
 
 
 def constrain_tables(tree: Any) -> Any:

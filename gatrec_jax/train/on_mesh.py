@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -33,7 +34,6 @@ from gatrec_jax.parallel.placement import (
   put_edges,
   put_tables,
   unfill,
-  whole,
 )
 from gatrec_jax.train.state import TrainState, init_state, train_epochs
 
@@ -147,9 +147,16 @@ class Place:
     """The state as one device would have it: the form of checkpoints, whatever the mesh."""
     if self._mesh is None:
       return state
-    like = self.like()  # under the mesh, edges that are not filled up would be refused
+    unfilled = self._unfilled
     with self._entered():
-      return whole(state, self._mesh, like)
+      return unfilled(state)
+
+  @functools.cached_property
+  def _unfilled(self) -> Callable[[TrainState], TrainState]:
+    """Compiled once. Made outside of the mesh, which would refuse edges that are not filled up."""
+    like = self.like()
+    everywhere = NamedSharding(self._mesh, PartitionSpec())
+    return jax.jit(lambda state: unfill(state, like), out_shardings=everywhere)
 
   def put(self, saved: TrainState) -> TrainState:
     """The inverse, onto this mesh."""
