@@ -39,7 +39,7 @@ def run_scale(flags: Mapping[str, Any], *, say: Say) -> Json:
     notes.append(
       f"{ratings:,}: {1e9 * step / (2 * ratings * LAYERS):.0f} ns an edge and layer, peak "
       f"{answer['peak_mb'] / 1024:.2f} GiB; the formula says {predicted / 2**30:.2f} GiB on the "
-      "device"
+      f"device, and an idle process takes {answer['idle_mb'] / 1024:.2f} GiB"
     )
   say(f"scale: {MESH_RATINGS:,} ratings on one device and on {DEVICES}")
   memory = {}
@@ -68,18 +68,20 @@ def run_scale(flags: Mapping[str, Any], *, say: Say) -> Json:
   return results | {"memory": {str(devices): found for devices, found in memory.items()}}
 
 
-FORMULA = "(48 R + 4 · 64 · 4 N) ÷ devices + 20 R + 4 · 64 · 8 N bytes, R ratings, N nodes"
+FORMULA = "(97 R + 3.5 · 256 N) ÷ devices + 21 R + 8 · 256 N bytes, R ratings, N nodes"
 
 
 def predicted_bytes(ratings: int, nodes: int, *, devices: int = 1) -> float:
-  """Bytes that a step needs on each device.
+  """Bytes that a step needs on each device: what its arguments are, and XLA's analysis of its
+  temporaries on graphs of 1, 5 and 10 million ratings.
 
-  Cut are the edges (12 bytes each, two a rating, and a padded copy in chunks) and four tables of
-  nodes (parameters, gradient, two moments). Everywhere lie the positives with the negatives'
-  tables (20 bytes a rating) and what attention reads and sums up for all nodes (eight tables).
+  Cut are the edges (two a rating: 12 bytes each, as much again in the order of `blocks`, copies in
+  the loop over steps, and what is gathered into chunks) and tables of nodes (parameters, gradient,
+  two moments). Everywhere lie the positives with the negatives' tables (11 bytes a rating, and what
+  the loop copies), and what attention reads and sums up for all nodes.
   """
   table = 4 * WIDTH * nodes
-  return (48 * ratings + 4 * table) / devices + 20 * ratings + 8 * table
+  return (97 * ratings + 3.5 * table) / devices + 21 * ratings + 8 * table
 
 
 @contextlib.contextmanager

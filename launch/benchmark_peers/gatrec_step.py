@@ -2,7 +2,7 @@
 
 One line of JSON is one job, answered by one line of JSON:
 
-  {"job": "step", "ratings", "repeats"}      -> seconds, compile_seconds, peak_mb, nodes
+  {"job": "step", "ratings", "repeats"}      -> seconds, compile_seconds, peak_mb, idle_mb, nodes
   {"job": "memory", "ratings", "devices"}    -> bytes a device by XLA's analysis, and of what is cut
 """
 
@@ -39,10 +39,16 @@ def _prepared(ratings: int) -> tuple[Any, Any, Any]:
 
 def step(ratings: int, repeats: int) -> dict[str, Any]:
   """Times one step: an epoch of at most two batches is run, and divided by their number."""
+  import jax
+  import jax.numpy as jnp
+
+  from gatrec_jax import runs
   from gatrec_jax.train import state as training
   from launch.benchmark_measure import measure
   from launch.benchmark_scale import BATCH
 
+  jax.block_until_ready(jnp.zeros(()))
+  idle = runs.peak_memory_mb()
   method, inputs, config = _prepared(ratings)
   inputs = inputs._replace(user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH])
   steps = training.steps_per_epoch(config, len(inputs.user))
@@ -58,7 +64,7 @@ def step(ratings: int, repeats: int) -> dict[str, Any]:
   return {
     "seconds": [seconds / steps for seconds in figure.seconds],
     "compile_seconds": figure.compile_seconds, "peak_mb": figure.peak_mb,
-    "nodes": int(inputs.text.shape[0]),
+    "idle_mb": idle, "nodes": int(inputs.text.shape[0]),
   }  # fmt: skip
 
 

@@ -180,7 +180,10 @@ def test_scale(suite, monkeypatch):
     def ask(self, job, **arguments):
       asked.append((job, arguments))
       if job == "step":
-        return {"seconds": [0.25, 0.5], "compile_seconds": 1.0, "peak_mb": 512.0, "nodes": 1000}
+        return {
+          "seconds": [0.25, 0.5], "compile_seconds": 1.0, "peak_mb": 512.0, "idle_mb": 256.0,
+          "nodes": 1000,
+        }  # fmt: skip
       share = arguments["devices"]
       return {name: 2**24 / share for name in ("arguments", "temporaries", "together", "cut")}
 
@@ -218,9 +221,10 @@ def test_the_process_of_scale_answers(monkeypatch):
 
 
 def test_predicted_bytes_by_hand():
-  # 10 ratings: 48 bytes each that are cut, 20 that are not; tables of 256 bytes a node: 4 and 8.
-  assert benchmark_scale.predicted_bytes(10, 3) == 480 + 4 * 768 + 200 + 8 * 768
-  assert benchmark_scale.predicted_bytes(10, 3, devices=4) == (480 + 4 * 768) / 4 + 200 + 8 * 768
+  # 10 ratings: 97 bytes each that are cut, 21 that are not; tables of 256 bytes a node: 3.5 and 8.
+  assert benchmark_scale.predicted_bytes(10, 3) == 970 + 3.5 * 768 + 210 + 8 * 768
+  cut = (970 + 3.5 * 768) / 4
+  assert benchmark_scale.predicted_bytes(10, 3, devices=4) == cut + 210 + 8 * 768
   assert benchmark_scale.WIDTH == 64  # as the formula that is printed says
 
 
