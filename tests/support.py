@@ -81,7 +81,7 @@ def environment(cwd):
   """The caller's environment with this tree importable and the cache inside `cwd`.
 
   Programs compile with little optimisation, in half the time: what is looked at here is what they
-  read, write, say and keep. The tests of the parts compile as users do.
+  read, write, say and keep.
   """
   return os.environ | {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",

@@ -14,6 +14,7 @@ from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
 from gatrec_jax.evaluate.top_items import top_items
 
+AS_USERS_DO = True
 KS = (2, 5)
 
 

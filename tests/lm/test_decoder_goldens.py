@@ -15,6 +15,7 @@ from gatrec_jax.lm.generate import generate
 from gatrec_jax.lm.load import load_decoder
 from gatrec_jax.lm.sampling import Sampling, cut, make_sampler, penalise
 
+AS_USERS_DO = True
 GOLDENS = Path(__file__).parent / "goldens" / "decoders"
 STORIES = Path(__file__).parents[3] / "shared" / "models" / "stories260K"
 FOLDERS = sorted(path.name for path in GOLDENS.iterdir() if path.is_dir())

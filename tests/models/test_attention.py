@@ -17,6 +17,7 @@ from gatrec_jax.models.attention import (
   segment_softmax,
 )
 
+AS_USERS_DO = True
 HEADS, WIDTH, FEATURES = 2, 3, 2
 # One program a case; operation by operation, compiling takes longer.
 attend = jax.jit(attention_v2, static_argnames="chunk")

@@ -28,6 +28,7 @@ from gatrec_jax.models.attention.rows import RowsLayout
 from gatrec_jax.models.gat_method import GatMethod
 from gatrec_jax.train import state as training
 
+AS_USERS_DO = True
 NODES, EDGES, HEADS, WIDTH, FEATURES = 21, 150, 2, 3, 2
 TILE = (8, 4)  # several tiles, the last of which are cut by the number of nodes
 
