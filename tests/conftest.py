@@ -26,7 +26,7 @@ import jax  # noqa: E402  (reads these)
 def _programs(request):
   """A module compiles as users do where it says `AS_USERS_DO = True`. Programs are dropped at its
   end: thousands of them in one process would exhaust its memory mappings."""
-  little = jax.config.jax_disable_most_optimizations
+  little = jax.config.read("jax_disable_most_optimizations")
   if getattr(request.module, "AS_USERS_DO", False):
     jax.config.update("jax_disable_most_optimizations", False)
   yield
