@@ -68,6 +68,10 @@ def main() -> None:
   flags = {name: common.FLAGS[name].value for name in common.FLAGS}
   if flags["suite"] not in SUITES:
     raise InputError(f"--suite={flags['suite']}: not one of {', '.join(SUITES)}")
+  if flags["repeats"] < 1:
+    raise InputError(f"--repeats={flags['repeats']}: must be at least 1")
+  if flags["compare"] not in (None, "torch"):
+    raise InputError(f"--compare={flags['compare']}: torch is the only peer")
   common.require_writable("json_out")
   names = ALL if flags["suite"] == "all" else (flags["suite"],)
   found = {}

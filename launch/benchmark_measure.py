@@ -126,8 +126,6 @@ def peer_python(flags: Mapping[str, Any]) -> str | None:
 
   Raises: InputError where it is not there, or is to be this one, which has no torch.
   """
-  if flags["compare"] not in (None, "torch"):
-    raise InputError(f"--compare={flags['compare']}: torch is the only peer")
   python = flags["peer_python"]
   if not (flags["compare"] or python):
     return None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jax.sharding import SingleDeviceSharding
 
 from gatrec_jax.errors import InputError
 
@@ -83,13 +84,15 @@ class Checkpoints:
     Args:
       epoch: one that is there.
       like: by name, what to restore: pytrees of arrays or ShapeDtypeStructs with the expected
-        structure and shapes. Names that were saved and are not asked for are not read.
+        structure and shapes, and with where it is to lie, which is one device where nothing is
+        said, on whatever devices it was saved. Names that were saved and are not asked for are not
+        read.
     Raises:
       InputError: the checkpoint has another structure, other shapes, or cannot be read.
     """
     ocp = self._ocp
     items = {
-      name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
+      name: ocp.args.StandardRestore(jax.tree.map(_placed, tree))
       for name, tree in like.items()
     }
     try:
@@ -111,3 +114,11 @@ class Checkpoints:
   def close(self) -> None:
     """Waits, then releases threads and files."""
     self._manager.close()
+
+
+def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+  """Shape, dtype and sharding of a leaf to be restored."""
+  sharding = getattr(leaf, "sharding", None)
+  if sharding is None:
+    sharding = SingleDeviceSharding(jax.local_devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

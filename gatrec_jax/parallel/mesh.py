@@ -60,6 +60,8 @@ def parse_mesh(text: str, *, flag: str = "--mesh") -> Mesh | None:
       "model, such as 1x8 or 1x8x1"
     )
   first, *_, last = sizes = [int(size) for size in numbers.groups() if size]
+  if 0 in sizes:
+    raise InputError(f"{flag}={text}: each number must be at least 1")
   graph = sizes[1] if len(sizes) == 3 else 1
   if set(sizes) == {1}:
     return None
@@ -86,6 +88,15 @@ def start_processes(
       others do not come within JAX's time limit (five minutes), JAX ends the process itself.
   """
   address = None if coordinator == "auto" else coordinator
+  if address is not None and (num_processes is None or process_id is None):
+    raise InputError(
+      f"--coordinator={coordinator}: needs --num_processes and --process_id beside it (or auto, "
+      "which takes everything from the environment)"
+    )
+  if address is not None and not 0 <= process_id < num_processes:
+    raise InputError(
+      f"--process_id={process_id}: must be at least 0 and below --num_processes={num_processes}"
+    )
   try:
     jax.distributed.initialize(address, num_processes, process_id)
   except (ValueError, RuntimeError) as error:

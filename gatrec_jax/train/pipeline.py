@@ -147,7 +147,7 @@ def train_prepared(
   texts = embed_run(config, folder, prepared, say=say)
   method, inputs = method_and_inputs(config, prepared, texts)
   kind = config.model.kind
-  say(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs)}")
+  say(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs, config)}")
   learned = is_learned(method)
   validate = None
   if config.train.select_on == "valid" if learned else len(prepared.split.valid):
@@ -169,13 +169,15 @@ def train_prepared(
   return run, progress
 
 
-def _where(inputs: Inputs) -> str:
-  """On what is trained, and by which implementation of attention."""
+def _where(inputs: Inputs, config: Config) -> str:
+  """On what is trained, by which implementation of attention, and on how much of the graph."""
   parts, mesh = [jax.default_backend()], current_mesh()
   if mesh is not None:
     sizes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
     parts.append(f"{mesh.size} devices ({sizes})")
-  if hasattr(inputs.own, "layout"):
+  if fanouts := config.train.fanouts:
+    parts.append(f"up to {', '.join(map(str, fanouts))} sampled neighbours a layer")
+  elif hasattr(inputs.own, "layout"):
     parts.append(f"attention by {name_of(inputs.own.layout if mesh is None else None)}")
   return ", ".join(parts)
 

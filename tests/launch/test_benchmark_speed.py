@@ -280,6 +280,7 @@ def test_a_peer_is_run_between_our_halves():
 
 @pytest.mark.parametrize(("flags", "words"), [
   (["--compare=other"], "--compare=other: torch is the only peer"),
+  (["--repeats=0"], "--repeats=0: must be at least 1"),
   (["--peer_python=/no/such"], "--peer_python=/no/such: no such program"),
   (["--compare=torch", "--peer_python=/no/such"], "--peer_python=/no/such: no such program"),
   (["--peer_python=true"], "--peer_python=true: ended with exit code 0"),

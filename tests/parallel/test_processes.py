@@ -5,11 +5,14 @@ import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 from support import call, environment, error_line, launch
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.parallel.mesh import parse_mesh, start_processes
+from gatrec_jax.train.serving import load_run
 
 # The demo has 1,400 users and items: their table is cut without any other setting. The layer is one
 # that compiles quickly.
@@ -66,6 +69,10 @@ def test_two_processes_train_as_one_and_the_first_alone_writes_the_run(tmp_path)
   assert names[1] == names[0] | {"processes"}
   assert [p.name for p in (tmp_path / "two/processes").iterdir()] == ["1"]
   assert not (tmp_path / "two/processes/1/checkpoints").exists()
+  # What two processes saved, one with one device reads.
+  vectors = [load_run(tmp_path / name).params for name in ("one", "two")]
+  for one, other in zip(*map(jax.tree.leaves, vectors), strict=True):
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("mesh", ("8", "", "2x", "axb", "-1x2", "2x2x2x2", "2×2", "1.0x1"))
@@ -75,11 +82,16 @@ def test_a_mesh_that_is_none_is_refused(mesh):
 
 
 @pytest.mark.parametrize(("mesh", "sizes"), (
-  ("1x99", "1 × 1 × 99"), ("1x99x1", "1 × 99 × 1"), ("99x1", "99 × 1 × 1"), ("0x1", "0 × 1 × 1"),
+  ("1x99", "1 × 1 × 99"), ("1x99x1", "1 × 99 × 1"), ("99x1", "99 × 1 × 1"),
 ))  # fmt: skip
 def test_a_mesh_for_which_devices_are_missing_is_refused(mesh, sizes):
   with pytest.raises(InputError, match=rf"^--mesh={mesh}: a mesh of {sizes} devices .* are here"):
     parse_mesh(mesh)
+
+
+def test_a_mesh_of_no_device_is_refused():
+  with pytest.raises(InputError, match=r"^--mesh=0x1: each number must be at least 1"):
+    parse_mesh("0x1")
 
 
 def test_a_mesh_of_one_device_is_none():
@@ -87,8 +99,10 @@ def test_a_mesh_of_one_device_is_none():
 
 
 def test_a_coordinator_without_numbers_is_refused():
-  with pytest.raises(InputError, match=r"^--coordinator=127.0.0.1:1: "):
+  with pytest.raises(InputError, match=r"^--coordinator=127.0.0.1:1: needs --num_processes and"):
     start_processes("127.0.0.1:1")
+  with pytest.raises(InputError, match=r"^--process_id=2: must be at least 0 and below"):
+    start_processes("127.0.0.1:1", num_processes=2, process_id=2)
 
 
 def test_the_program_refuses_in_one_line(tmp_path):
