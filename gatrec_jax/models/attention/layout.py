@@ -42,7 +42,7 @@ class Cost(NamedTuple):
 # By `launch.benchmark --suite=attention`, version 2; BUILD_NOTES.md, "Attention". For accelerators
 # derived from an H100's data sheet (bytes moved a number), until one is measured.
 COSTS = {
-  "cpu": Cost(100e-9, 5e-9, 50e-9, 8e-9),
+  "cpu": Cost(30e-9, 3.2e-9, 50e-9, 18e-9),
   "gpu": Cost(10e-9, 10e-12, 0.1e-9, 0.5e-12),
   "tpu": Cost(200e-9, 50e-12, 0.1e-9, 0.5e-12),
 }  # fmt: skip
