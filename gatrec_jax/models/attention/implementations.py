@@ -1,7 +1,7 @@
 """Which implementation makes the sums of attention.
 
-What the edges carry decides: a layout of `dense` or `rows`, made once on the host, or none, which
-is `segment`. Under a mesh whose `graph` axis has several devices (`jax.set_mesh`), edges are cut
+What the edges carry decides: a layout of `dense` or `rows`, made once on the host; else it is
+`segment`, in the order of `blocks` or, without a layout, as the edges come. Under a mesh whose `graph` axis has several devices (`jax.set_mesh`), edges are cut
 along it and each device sums up its own.
 """
 
