@@ -1,8 +1,9 @@
 """Which implementation makes the sums of attention.
 
 What the edges carry decides: a layout of `dense` or `rows`, made once on the host; else it is
-`segment`, in the order of `blocks` or, without a layout, as the edges come. Under a mesh whose `graph` axis has several devices (`jax.set_mesh`), edges are cut
-along it and each device sums up its own.
+`segment`, in the order of `blocks` or, without a layout, as the edges come. Under a mesh whose
+`graph` axis has several devices (`jax.set_mesh`), edges are cut along it and each device sums up
+its own.
 """
 
 from __future__ import annotations
