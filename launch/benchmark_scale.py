@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +35,7 @@ def run_scale(flags: Mapping[str, Any], *, say: Say) -> Json:
       answer["compile_seconds"], peak_mb=answer["peak_mb"],
     )
     figures.append(figure)
-    step = min(answer["seconds"])
+    step = statistics.median(answer["seconds"])
     predicted = predicted_bytes(ratings, answer["nodes"])
     notes.append(
       f"{ratings:,}: {1e9 * step / (2 * ratings * LAYERS):.0f} ns an edge and layer, peak "

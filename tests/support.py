@@ -14,6 +14,7 @@ from unittest import mock
 import numpy as np
 
 from gatrec_jax.config import with_fields
+from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.presets import get_preset
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -110,3 +111,14 @@ def arrays_equal(left, right):
   return len(left) == len(right) and all(
     np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(left, right, strict=True)
   )
+
+
+def toy_ratings(num_users=12, num_items=9):
+  """Half of all pairs, with ratings from 1 to 5."""
+  rng = np.random.default_rng(0)
+  user, item = np.nonzero(rng.random((num_users, num_items)) < 0.5)
+  return Interactions(
+    user.astype(np.int32), item.astype(np.int32),
+    rng.integers(1, 6, len(user)).astype(np.float32), np.zeros(len(user), np.int64),
+    tuple(map(str, range(num_users))), tuple(map(str, range(num_items))),
+  )  # fmt: skip

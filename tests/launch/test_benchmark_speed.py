@@ -202,7 +202,7 @@ def test_scale(suite, monkeypatch):
     ("step", {"ratings": 1000, "repeats": 2}), ("step", {"ratings": 5000, "repeats": 2}),
     ("memory", {"ratings": 3000, "devices": 1}), ("memory", {"ratings": 3000, "devices": 8}),
   ]
-  assert "1,000: 62500 ns an edge and layer, peak 0.50 GiB" in tree["notes"][0]
+  assert "1,000: 93750 ns an edge and layer, peak 0.50 GiB" in tree["notes"][0]
   assert "16 MiB on one, 2 MiB on 8 (1/8.0)" in tree["notes"][2]
   assert tree["memory"]["8"]["cut"] == 2**21
 

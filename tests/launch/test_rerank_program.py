@@ -172,7 +172,8 @@ def test_wrong_input_is_one_line(place, flags, message):
 
 
 def test_a_refusal_of_the_process_is_the_same(place):
-  assert refused(place, "--strategy=taste", by=launch) == refused(place, "--strategy=taste")
+  for flags in (["--strategy=taste"], ["--users=nobody"]):
+    assert refused(place, *flags, by=launch) == refused(place, *flags)
   wrong = ("finetune", "--workdir=run", "--llm=model", "--out_of_fold=1")
   lines = [error_line(by(*wrong, cwd=place, check=1)) for by in (launch, call)]
   assert lines[0] == lines[1]

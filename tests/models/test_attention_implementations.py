@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import toy_ratings
 
 from gatrec_jax.config import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
-from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.attention import (
   Edges,
@@ -231,16 +231,6 @@ def test_dense_under_vmap_equals_a_loop():
   together = jax.jit(jax.vmap(run))(*jax.tree.map(lambda *two: jnp.stack(two), *several))
   for place, one in enumerate(several):
     assert_close(jax.tree.map(lambda both, place=place: both[place], together), run(*one))
-
-
-def toy_ratings(num_users=12, num_items=9):
-  rng = np.random.default_rng(0)
-  user, item = np.nonzero(rng.random((num_users, num_items)) < 0.5)
-  return Interactions(
-    user.astype(np.int32), item.astype(np.int32),
-    rng.integers(1, 6, len(user)).astype(np.float32), np.zeros(len(user), np.int64),
-    tuple(map(str, range(num_users))), tuple(map(str, range(num_items))),
-  )  # fmt: skip
 
 
 SIZE = dict(heads=2, width=16)

@@ -9,9 +9,9 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import toy_ratings
 
 from gatrec_jax.config import with_fields
-from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate import ranking
 from gatrec_jax.evaluate.top_items import _best_of_batch
 from gatrec_jax.lm import encoder
@@ -45,16 +45,6 @@ def exported(function, platform, *arguments, calls=(), **static):
   return text
 
 
-def toy_ratings():
-  rng = np.random.default_rng(0)
-  user, item = np.nonzero(rng.random((USERS, ITEMS)) < 0.5)
-  return Interactions(
-    user.astype(np.int32), item.astype(np.int32),
-    rng.integers(1, 6, len(user)).astype(np.float32), np.zeros(len(user), np.int64),
-    tuple(map(str, range(USERS))), tuple(map(str, range(ITEMS))),
-  )  # fmt: skip
-
-
 @functools.cache
 def prepared(preset, **fields):
   """A preset on a toy; the shapes of its training state, for nothing has to run here."""
@@ -62,7 +52,7 @@ def prepared(preset, **fields):
   method = make_method(config.model, num_users=USERS, num_items=ITEMS)
   text = np.random.default_rng(1).normal(size=(USERS + ITEMS, TEXT)).astype(np.float32)
   inputs = training.training_inputs(
-    method, toy_ratings(), text=text, config=config.train, positive_threshold=4,
+    method, toy_ratings(USERS, ITEMS), text=text, config=config.train, positive_threshold=4,
     negative_threshold=2,
   )  # fmt: skip
   state = jax.eval_shape(lambda: training.new_state(inputs, method=method, config=config.train))
