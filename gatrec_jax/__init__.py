@@ -1,26 +1,29 @@
 """Graph attention and language models in one recommender, in pure JAX: the functional API."""
 
-from gatrec_jax.config import Config, with_fields
-from gatrec_jax.data.catalogue import load_dataset
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.presets import get_preset
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.datasets import load_dataset
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Dataset, Interactions
-from gatrec_jax.data.splits import Split, split_interactions
+from gatrec_jax.data.split_draws import Split
+from gatrec_jax.data.splits import split_interactions
 from gatrec_jax.data.tables import load_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.comparison import compare_systems
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
-from gatrec_jax.evaluate.top_items import top_items
-from gatrec_jax.models.attention import Edges, attention_v1, attention_v2, segment_softmax
-from gatrec_jax.models.gat import GatRecommender, GraphAttention
-from gatrec_jax.models.gat_method import GatMethod
-from gatrec_jax.models.losses import bpr_loss, cosine_distance, hybrid_loss
-from gatrec_jax.models.method import Inputs, Method, make_inputs
-from gatrec_jax.models.negatives import NegativeSampler, draw_negatives, make_sampler
+from gatrec_jax.experiment.train_and_evaluate import sweep_settings, train_and_evaluate
+from gatrec_jax.models.base import Method, make_inputs
+from gatrec_jax.models.gat.network import GatRecommender, GraphAttention
+from gatrec_jax.models.gat.recommender import GatMethod
+from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_method
-from gatrec_jax.presets import get_preset
-from gatrec_jax.train.new_ratings import with_new_ratings
-from gatrec_jax.train.pipeline import sweep_settings, train_and_evaluate
-from gatrec_jax.train.serving import (
+from gatrec_jax.ops.attention import Edges, attention_v1, attention_v2, segment_softmax
+from gatrec_jax.ops.losses import bpr_loss, cosine_distance, hybrid_loss
+from gatrec_jax.ops.negatives import NegativeSampler, draw_negatives, make_sampler
+from gatrec_jax.ops.top_k import top_items
+from gatrec_jax.serve.new_ratings import with_new_ratings
+from gatrec_jax.serve.run import (
   Recommendations,
   Run,
   evaluate_run,

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from launch import common
+from launch.cli import flags as common
 
 common.define(
   "suite", "compare", "llm", "random_shape", "peer_python", "prompt_tokens", "max_tokens",
@@ -44,14 +44,14 @@ common.define(
   max_tokens="64",
 )  # fmt: skip
 
-# Suites of figures with one kind of table: module of this folder, function.
+# Suites of figures with one kind of table: module of launch.benchmarks, function.
 SPEED = {
-  "attention": ("benchmark_attention", "run_attention"),
-  "train": ("benchmark_train", "run_train"),
-  "eval": ("benchmark_eval", "run_eval"),
-  "embed": ("benchmark_embed", "run_embed"),
-  "rerank": ("benchmark_rerank", "run_rerank"),
-  "scale": ("benchmark_scale", "run_scale"),
+  "attention": ("attention", "run_attention"),
+  "train": ("train", "run_train"),
+  "eval": ("eval", "run_eval"),
+  "embed": ("embed", "run_embed"),
+  "rerank": ("rerank", "run_rerank"),
+  "scale": ("scale", "run_scale"),
 }
 ALL = ("attention", "train", "eval", "embed", "lm", "rerank", "scale")
 SUITES = (*ALL, "all", "fusion", "statistics", "sweep", "anchors")
@@ -62,8 +62,8 @@ def main() -> None:
   import pathlib
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.runs import environment, write_json
-  from launch.benchmark_tables import markdown_grid, print_grid
+  from gatrec_jax.runs.folder import environment, write_json
+  from launch.cli.grid import markdown_grid, print_grid
 
   flags = {name: common.FLAGS[name].value for name in common.FLAGS}
   if flags["suite"] not in SUITES:
@@ -95,39 +95,40 @@ def measured(suite: str, flags: dict[str, Any]) -> tuple[dict[str, Any], tuple]:
   if suite in SPEED:
     import importlib
 
-    from launch.benchmark_measure import table
+    from launch.benchmarks.measure import table
 
     module, function = SPEED[suite]
-    run = getattr(importlib.import_module(f"launch.{module}"), function)
+    run = getattr(importlib.import_module(f"launch.benchmarks.{module}"), function)
     results = run(flags, say=common.say)
     return results, table(results)
   if suite == "lm":
-    from launch import benchmark_lm, benchmark_lm_table
+    from launch.benchmarks.lm import suite as benchmark_lm
+    from launch.benchmarks.lm import table as benchmark_lm_table
 
     results = benchmark_lm.run_lm(benchmark_lm.read_settings(flags), say=common.say)
     return results, benchmark_lm_table.table(results)
   if suite == "fusion":
-    from launch import benchmark_fusion
+    from launch.benchmarks import fusion as benchmark_fusion
 
     published = benchmark_fusion.open_published(data_dir)
     results = benchmark_fusion.run_fusion(published, say=common.say)
     return results, benchmark_fusion.table(results)
   if suite == "statistics":
-    from launch import benchmark_statistics
+    from launch.benchmarks import statistics as benchmark_statistics
 
     results = benchmark_statistics.run_statistics(say=common.say)
     return results, benchmark_statistics.table(results)
   if suite == "sweep":
     import jax
 
-    from launch import benchmark_sweep
+    from launch.benchmarks import sweep as benchmark_sweep
 
     # It measures what compiling each run anew costs, which programs kept on disk would hide.
     jax.config.update("jax_enable_compilation_cache", False)
 
     results = benchmark_sweep.run_sweeps(data_dir, say=common.say)
     return results, benchmark_sweep.table(results)
-  from launch import benchmark_anchors
+  from launch.benchmarks import anchors as benchmark_anchors
 
   results = benchmark_anchors.run_anchors(data_dir, say=common.say)
   return results, benchmark_anchors.table(results)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from launch import common
+from launch.cli import flags as common
 
 if TYPE_CHECKING:
   from collections.abc import Mapping, Sequence
 
-  from gatrec_jax.config import Config
+  from gatrec_jax.config.schema import Config
 
 common.define(
   *(name for name in common.DATA if name != "fold"), *common.TEXT, *common.EVALUATE, "folds",
@@ -32,8 +32,8 @@ def main() -> None:
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
   from gatrec_jax.evaluate.comparison import compare_systems, comparison_json
-  from gatrec_jax.train.grid import open_finished, run_grid
-  from launch.compare_tables import facts_by_system, print_comparison, values_by_protocol
+  from gatrec_jax.experiment.grid import open_finished, run_grid
+  from launch.cli.comparison import facts_by_system, print_comparison, values_by_protocol
 
   flags = common.FLAGS
   common.require_writable("json_out")
@@ -101,9 +101,9 @@ def _grid_from_flags() -> tuple[
   dict[str, Config], dict[str, dict[str, Any]], list[int], pathlib.Path
 ]:
   """Configurations by label, parts by label, seeds, and the folder of all runs."""
-  from gatrec_jax.config import field_types, parse_assignments, with_fields
+  from gatrec_jax.config.overrides import field_types, parse_assignments, with_fields
+  from gatrec_jax.config.presets import get_preset
   from gatrec_jax.errors import InputError
-  from gatrec_jax.presets import get_preset
 
   flags = common.FLAGS
   systems = {}

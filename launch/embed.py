@@ -3,16 +3,16 @@
 Writes embeddings/ in the run folder. launch.train does this too where it is missing.
 """
 
-from launch import common
+from launch.cli import flags as common
 
 common.define(*common.DATA, *common.TEXT, *common.RUN)
 
 
 def main() -> None:
   from gatrec_jax import runs
-  from gatrec_jax.train.pipeline import open_run
-  from gatrec_jax.train.stages import prepare
-  from gatrec_jax.train.texts import embed_run
+  from gatrec_jax.experiment.train_and_evaluate import open_run
+  from gatrec_jax.stages.data import prepare
+  from gatrec_jax.stages.texts import embed_run
 
   config = common.config_from_flags()
   folder = open_run(config, common.workdir_from_flags(config))

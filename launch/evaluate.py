@@ -4,7 +4,7 @@
   python -m launch.evaluate --recommendations=lists.csv --dataset=ml-100k --fold=u1
 """
 
-from launch import common
+from launch.cli import flags as common
 
 common.define(
   *common.DATA, "preset", "model", "seed", "workdir", *common.EVALUATE, "recommendations",
@@ -16,12 +16,14 @@ def main() -> None:
   import dataclasses
   import pathlib
 
-  from gatrec_jax import profiling, runs
-  from gatrec_jax.config import with_fields
+  from gatrec_jax import runs
+  from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.evaluate.files import read_recommendations
-  from gatrec_jax.train import serving, stages
-  from gatrec_jax.train.cold_start import cold_evaluations
-  from launch.tables import print_results, profiled
+  from gatrec_jax.experiment.cold_start import cold_evaluations
+  from gatrec_jax.runs import tracing as profiling
+  from gatrec_jax.serve import run as serving
+  from gatrec_jax.stages import data as stages
+  from launch.cli.results import print_results, profiled
 
   config = common.config_from_flags()
   flags, file = common.FLAGS, common.FLAGS["recommendations"].value

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch import common
-from launch.rerank_model import FLAGS, open_author
+from launch.cli import flags as common
+from launch.cli.language_models import FLAGS, open_author
 
 if TYPE_CHECKING:
-  from gatrec_jax.rerank.evidence import Explainer
-  from gatrec_jax.rerank.explain import Lists
-  from gatrec_jax.train.serving import Run
+  from gatrec_jax.explain.evidence import Explainer
+  from gatrec_jax.explain.lists import Lists
+  from gatrec_jax.serve.run import Run
 
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "items", "top_n", "style",
@@ -37,11 +37,11 @@ def main() -> None:
   import pathlib
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.rerank.evidence import make_explainer
-  from gatrec_jax.rerank.explain import write_reasons
-  from gatrec_jax.rerank.reasons import STYLES
-  from gatrec_jax.train import serving
-  from launch.reason_tables import print_reasons
+  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain.lists import write_reasons
+  from gatrec_jax.explain.reasons import STYLES
+  from gatrec_jax.serve import run as serving
+  from launch.cli.reasons import print_reasons
 
   flags = common.FLAGS
   style, top_n, out = (flags[name].value for name in ("style", "top_n", "out"))
@@ -79,8 +79,8 @@ def print_audit(explainer: Explainer) -> None:
 
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
-  from gatrec_jax.rerank.audit import audit
-  from launch.reason_tables import print_figures
+  from gatrec_jax.explain.audit.audit import audit
+  from launch.cli.reasons import print_figures
 
   flags = common.FLAGS
   if flags["audit"].value < 1:
@@ -100,8 +100,8 @@ def print_audit(explainer: Explainer) -> None:
 def lists_from_flags(run: Run) -> Lists:
   """What is to be explained, by user index."""
   from gatrec_jax.errors import InputError
-  from gatrec_jax.rerank.explain import List, lists_of_file, lists_of_run
-  from gatrec_jax.train.serving import indices_of
+  from gatrec_jax.explain.lists import List, lists_of_file, lists_of_run
+  from gatrec_jax.serve.run import indices_of
 
   flags, ids = common.FLAGS, run.prepared.interactions
   names, top_n, path = (flags[name].value for name in ("users", "top_n", "recommendations"))

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch import common
+from launch.cli import flags as common
 
 if TYPE_CHECKING:
   from pathlib import Path
 
-  from gatrec_jax.lm.finetune import Finetuned
-  from gatrec_jax.lm.finetune_step import FinetuneConfig
-  from gatrec_jax.lm.load import LanguageModel
+  from gatrec_jax.lm.finetune.run import Finetuned
+  from gatrec_jax.lm.finetune.step import FinetuneConfig
+  from gatrec_jax.lm.folders.load import LanguageModel
 
 common.define(
   "preset", "set", "seed", "workdir", "dataset", "fold", "llm", "dtype", "quantize", "attention",
@@ -36,12 +36,12 @@ def main() -> None:
 
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.finetune_step import FinetuneConfig
-  from gatrec_jax.lm.open import open_decoder
-  from gatrec_jax.rerank.builtin import NAME, open_builtin
-  from gatrec_jax.rerank.examples import TASKS, ExampleSettings
-  from gatrec_jax.rerank.learn import learn_to_rerank
-  from gatrec_jax.rerank.out_of_fold import out_of_fold_lists
+  from gatrec_jax.lm.finetune.step import FinetuneConfig
+  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.rerank.learning.builtin import NAME, open_builtin
+  from gatrec_jax.rerank.learning.examples import TASKS, ExampleSettings
+  from gatrec_jax.rerank.learning.finetune import learn_to_rerank
+  from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
   from gatrec_jax.rerank.sources import open_source
 
   flags = {name: common.FLAGS[name].value for name in common.FLAGS}
@@ -100,7 +100,7 @@ def _tuning(texts: list[str], base: FinetuneConfig) -> FinetuneConfig:
   """The settings of fine-tuning. Raises InputError for unknown fields and unreadable values."""
   import dataclasses
 
-  from gatrec_jax.config import parse_assignments
+  from gatrec_jax.config.overrides import parse_assignments
   from gatrec_jax.errors import InputError
 
   known = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
@@ -120,8 +120,8 @@ def _tuning(texts: list[str], base: FinetuneConfig) -> FinetuneConfig:
 
 
 def _write(tuned: Finetuned, model: LanguageModel, folder: Path) -> Path:
-  from gatrec_jax.lm.export import export_folder
-  from gatrec_jax.lm.lora import save_lora
+  from gatrec_jax.lm.finetune.lora import save_lora
+  from gatrec_jax.lm.folders.export import export_folder
 
   if tuned.lora is None:
     return export_folder(tuned.model, folder / "model")

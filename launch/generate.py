@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch import common
+from launch.cli import flags as common
 
 if TYPE_CHECKING:
   from collections.abc import Sequence
 
-  from gatrec_jax.lm.generate import Generation, Speed
-  from gatrec_jax.lm.load import LanguageModel
+  from gatrec_jax.lm.folders.load import LanguageModel
+  from gatrec_jax.lm.inference.generate import Generation, Speed
 
 common.define(
   "llm", "lora", "dtype", "quantize", "attention", "mesh", "prompt", "prompts_file", "interactive",
@@ -33,11 +33,11 @@ def main() -> None:
   import sys
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.files import read_json
-  from gatrec_jax.lm.generate import Speed, generate, warm_up
-  from gatrec_jax.lm.open import open_decoder
-  from gatrec_jax.lm.prompts import as_text, is_chat, read_prompts
-  from gatrec_jax.lm.sampling import Sampling
+  from gatrec_jax.lm.folders.files import read_json
+  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.lm.inference.generate import Speed, generate, warm_up
+  from gatrec_jax.lm.inference.sampling import Sampling
+  from gatrec_jax.lm.tokens.prompt_files import as_text, is_chat, read_prompts
 
   flags = {name: common.FLAGS[name].value for name in common.FLAGS}
   given = [name for name in ("prompt", "prompts_file", "interactive") if common.FLAGS[name].present]
@@ -99,8 +99,8 @@ def _from_model(
   model: LanguageModel, flags: dict[str, object], schema: dict[str, object] | None
 ) -> dict[str, object]:
   """What `generate` and `warm_up` take alike and needs the model: adapters, constraint."""
-  from gatrec_jax.lm.lora import load_lora
-  from gatrec_jax.lm.texts import answer_choices, answer_schema
+  from gatrec_jax.lm.constraints.api import answer_choices, answer_schema
+  from gatrec_jax.lm.finetune.lora import load_lora
 
   found: dict[str, object] = {}
   if flags["choice"]:
@@ -118,8 +118,8 @@ def _converse(
   """Reads prompts until the input ends or says /quit; /new forgets the conversation."""
   import sys
 
-  from gatrec_jax.lm.generate import Speed, generate, warm_up
-  from gatrec_jax.lm.prompts import as_text
+  from gatrec_jax.lm.inference.generate import Speed, generate, warm_up
+  from gatrec_jax.lm.tokens.prompt_files import as_text
 
   messages: list[dict[str, str]] = []
   print(
@@ -171,7 +171,7 @@ def _write(
   import dataclasses
   import pathlib
 
-  from gatrec_jax.runs import environment, write_json
+  from gatrec_jax.runs.folder import environment, write_json
 
   rows = [
     {"prompt": prompt, **dataclasses.asdict(answer)}

@@ -3,16 +3,16 @@
 Writes data/ and profiles/ in the run folder. launch.train does this too where it is missing.
 """
 
-from launch import common
+from launch.cli import flags as common
 
 common.define(*common.DATA, *common.TEXT, *common.RUN)
 
 
 def main() -> None:
   from gatrec_jax import runs
-  from gatrec_jax.train.pipeline import open_run
-  from gatrec_jax.train.stages import prepare
-  from gatrec_jax.train.texts import build_profiles
+  from gatrec_jax.experiment.train_and_evaluate import open_run
+  from gatrec_jax.stages.data import prepare
+  from gatrec_jax.stages.texts import build_profiles
 
   config = common.config_from_flags()
   folder = open_run(config, common.workdir_from_flags(config))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch import common
+from launch.cli import flags as common
 
 if TYPE_CHECKING:
   from pathlib import Path
@@ -38,16 +38,16 @@ def main() -> None:
   import numpy as np
 
   from gatrec_jax import runs
-  from gatrec_jax.config import with_fields
-  from gatrec_jax.evaluate.tables import print_table
-  from gatrec_jax.lm.source import resolve_encoder
-  from gatrec_jax.presets import get_preset
-  from gatrec_jax.rerank.evidence import make_explainer
-  from gatrec_jax.rerank.explain import lists_of_file, lists_of_run
-  from gatrec_jax.train.pipeline import train_and_evaluate
-  from launch.reason_tables import print_reasons
-  from launch.rerank_model import open_author
-  from launch.rerank_tables import print_comparison
+  from gatrec_jax.config.overrides import with_fields
+  from gatrec_jax.config.presets import get_preset
+  from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
+  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain.lists import lists_of_file, lists_of_run
+  from gatrec_jax.lm.folders.source import resolve_encoder
+  from launch.cli.evaluation_tables import print_table
+  from launch.cli.language_models import open_author
+  from launch.cli.reasons import print_reasons
+  from launch.cli.rerank_results import print_comparison
 
   config = with_fields(common.config_from_flags(), {"protocol": "full", "ks": (10, 20)})
   # The encoder that `auto` finds may be another one tomorrow, and is another run then.
@@ -104,8 +104,8 @@ def rerank_best(workdir: Path) -> Reranked:
   """The GAT's best items in the order that the language model of --llm makes of them."""
   from gatrec_jax.rerank.pipeline import RerankSettings, rerank
   from gatrec_jax.rerank.sources import open_source
-  from gatrec_jax.rerank.strategies import make_strategy
-  from launch.rerank_model import open_model
+  from gatrec_jax.rerank.strategies.registry import make_strategy
+  from launch.cli.language_models import open_model
 
   llm, top = common.FLAGS["llm"].value, common.FLAGS["top_candidates"].value
   common.say(f"— the best {top} re-ranked by {llm}")

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch import common
-from launch.rerank_model import FLAGS, open_author
+from launch.cli import flags as common
+from launch.cli.language_models import FLAGS, open_author
 
 if TYPE_CHECKING:
-  from gatrec_jax.train.serving import Recommendations, Run
+  from gatrec_jax.serve.run import Recommendations, Run
 
 common.define(
   "preset", "model", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
@@ -29,8 +29,8 @@ def main() -> None:
   import pathlib
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.train import serving
-  from launch.tables import print_recommendations
+  from gatrec_jax.serve import run as serving
+  from launch.cli.results import print_recommendations
 
   flags = common.FLAGS
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
@@ -68,10 +68,10 @@ def main() -> None:
 def print_with_reasons(run: Run, lists: Recommendations) -> None:
   """The lists with a reason for each item."""
   from gatrec_jax.errors import InputError
-  from gatrec_jax.rerank.evidence import make_explainer
-  from gatrec_jax.rerank.explain import List
-  from gatrec_jax.train.serving import indices_of
-  from launch.reason_tables import print_reasons
+  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain.lists import List
+  from gatrec_jax.serve.run import indices_of
+  from launch.cli.reasons import print_reasons
 
   flags, ids = common.FLAGS, run.prepared.interactions
   if flags["liked"].value or flags["out"].value or not flags["exclude_seen"].value:
@@ -96,7 +96,7 @@ def with_what_is_new(run: Run) -> Run:
   and the items of --new_items."""
   from gatrec_jax.data.interactions import no_interactions
   from gatrec_jax.data.tables import Columns, load_interactions, load_item_metadata
-  from gatrec_jax.train.new_ratings import with_new_ratings
+  from gatrec_jax.serve.new_ratings import with_new_ratings
 
   data, notes = run.config.data, {}
   fields, added = {}, no_interactions()

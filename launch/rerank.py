@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch import common
+from launch.cli import flags as common
 
 if TYPE_CHECKING:
   from gatrec_jax.rerank.pipeline import Reranked
@@ -37,9 +37,9 @@ def main() -> None:
   from gatrec_jax.errors import InputError
   from gatrec_jax.rerank.pipeline import RerankSettings, rerank
   from gatrec_jax.rerank.sources import open_source
-  from gatrec_jax.rerank.strategies import STRATEGIES, Options, make_strategy
-  from launch.rerank_model import open_model
-  from launch.rerank_tables import print_comparison, print_lists
+  from gatrec_jax.rerank.strategies.registry import STRATEGIES, Options, make_strategy
+  from launch.cli.language_models import open_model
+  from launch.cli.rerank_results import print_comparison, print_lists
 
   flags = common.FLAGS
   common.require_writable("json_out")

@@ -17,12 +17,12 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from launch import common
+from launch.cli import flags as common
 
 if TYPE_CHECKING:
   from jax.sharding import Mesh
 
-  from gatrec_jax.config import Config
+  from gatrec_jax.config.schema import Config
 
 common.define(*common.DATA, *common.TEXT, *common.RUN, *common.EVALUATE, "search", "search_space",
               "search_seed", "refit", "json_out", "profile", "mesh", "coordinator",
@@ -33,11 +33,11 @@ def main() -> None:
   import jax
 
   from gatrec_jax import runs
-  from gatrec_jax.train.grid import train_alike
-  from gatrec_jax.train.on_mesh import training_on
-  from gatrec_jax.train.pipeline import train_and_evaluate
-  from gatrec_jax.train.serving import load_run
-  from launch.tables import print_results, profiled
+  from gatrec_jax.experiment.grid import train_alike
+  from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
+  from gatrec_jax.serve.run import load_run
+  from gatrec_jax.train.sharded import training_on
+  from launch.cli.results import print_results, profiled
 
   config = common.config_from_flags()
   workdir = common.workdir_from_flags(config)
@@ -61,7 +61,7 @@ def mesh_from_flags() -> Mesh | None:
   import jax
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.parallel.mesh import parse_mesh, start_processes
+  from gatrec_jax.sharding.mesh import parse_mesh, start_processes
 
   flags = {name: common.FLAGS[name].value for name in
            ("mesh", "coordinator", "num_processes", "process_id", "search", "refit")}  # fmt: skip
@@ -91,7 +91,7 @@ def searched(config: Config, workdir: pathlib.Path) -> Config:
     if space or seed:
       raise InputError("--search_space and --search_seed: only with --search=N")
     return config
-  from gatrec_jax.train.search import search
+  from gatrec_jax.experiment.search import search
 
   return search(config, workdir, budget=budget, space=space, seed=seed, say=common.say)
 

@@ -7,8 +7,7 @@ import tempfile
 
 import pytest
 
-# What tests share: support.py, and the small decoders of tests/lm for other rooms' tests.
-sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parent / "lm")]
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # tests import `helpers`
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that the tests start several times are compiled once a session.
 _compiled = tempfile.TemporaryDirectory(prefix="gatrec-compiled-")

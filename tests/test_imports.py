@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from support import ROOT
+from helpers.paths import ROOT
 
 import gatrec_jax
 from gatrec_jax import lm, rerank
@@ -29,7 +29,7 @@ def modules_after(code):
 
 def test_heavy_modules_are_imported_where_they_are_used():
   loaded = modules_after("import gatrec_jax")
-  assert "gatrec_jax.train.pipeline" in loaded
+  assert "gatrec_jax.experiment.train_and_evaluate" in loaded
   if heavy := loaded & LATER:  # what jax, flax and optax load themselves is not ours to spare
     assert heavy <= modules_after("import jax, flax, optax")
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from gatrec_jax.data.interactions import Dataset, Interactions
-from gatrec_jax.data.splits import Split, pair_draws, rank_within, seeded_generator
+from gatrec_jax.data.split_draws import Split, pair_draws, rank_within, seeded_generator
 from gatrec_jax.errors import InputError
 
 

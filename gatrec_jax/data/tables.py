@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatrec_jax.data import rows
+from gatrec_jax.data import row_reader as rows
 from gatrec_jax.data.interactions import (
   FIRST_SECOND,
   LAST_SECOND,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from gatrec_jax.model_settings import ModelSettings
-from gatrec_jax.models.method import Method
+from gatrec_jax.config.models import ModelSettings
+from gatrec_jax.models.base import Method
 
 # kind -> module below gatrec_jax.models, class. Imported when asked for.
 _CLASSES = {
-  "gat": ("gat_method", "GatMethod"),
+  "gat": ("gat.recommender", "GatMethod"),
   "popularity": ("baselines.popularity", "PopularityMethod"),
   "item_knn": ("baselines.item_knn", "ItemKnnMethod"),
   "ease": ("baselines.ease", "EaseMethod"),

@@ -21,7 +21,7 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:
-  from gatrec_jax.lm.source import EncoderSource
+  from gatrec_jax.lm.folders.source import EncoderSource
 
 SAVE_EVERY_SECONDS = 60.0
 KEY_BYTES = 32
@@ -119,7 +119,7 @@ def open_encoder(
     dtype: `float32` or `bfloat16`, of the arithmetic; vectors are float32.
     prompt: put before every text; "" for the folder's own.
   """
-  from gatrec_jax.lm import encoder as neural
+  from gatrec_jax.lm.encoder import encode as neural
 
   model = neural.load_encoder(
     source.folder, dtype=dtype, name=source.name, prompt=prompt or None

@@ -1,23 +1,24 @@
 """Re-ranking of candidates by language models, and reasons for what is recommended."""
 
-from gatrec_jax.rerank.builtin import Recipe, open_builtin
+from gatrec_jax.data.titles import unique_titles
+from gatrec_jax.explain.authors import Author, LanguageModelAuthor, TemplateAuthor
+from gatrec_jax.explain.builtin_author import open_verbaliser
+from gatrec_jax.explain.evidence import Evidence, Explainer, explain_items, make_explainer
+from gatrec_jax.explain.reasons import Reason, unsupported
 from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged
-from gatrec_jax.rerank.contexts import make_contexts
 from gatrec_jax.rerank.diversity import mmr
-from gatrec_jax.rerank.evidence import Evidence, Explainer, explain_items, make_explainer
-from gatrec_jax.rerank.examples import ExampleSettings, ranking_examples
-from gatrec_jax.rerank.fusion import Fusion, apply_fusion, cross_fit, fit_fusion
-from gatrec_jax.rerank.fusion_scores import order_of
-from gatrec_jax.rerank.learn import learn_to_rerank
-from gatrec_jax.rerank.out_of_fold import TrainingLists, out_of_fold_lists
+from gatrec_jax.rerank.fusion.fuse import Fusion, apply_fusion, cross_fit, fit_fusion
+from gatrec_jax.rerank.fusion.rules import order_of
+from gatrec_jax.rerank.learning.builtin import Recipe, open_builtin
+from gatrec_jax.rerank.learning.examples import ExampleSettings, ranking_examples
+from gatrec_jax.rerank.learning.finetune import learn_to_rerank
+from gatrec_jax.rerank.learning.out_of_fold import TrainingLists, out_of_fold_lists
 from gatrec_jax.rerank.pipeline import Reranked, RerankSettings, rerank
-from gatrec_jax.rerank.prompts import Context, unique_titles
-from gatrec_jax.rerank.questions import Usage
-from gatrec_jax.rerank.reasons import Reason, unsupported
+from gatrec_jax.rerank.prompting.contexts import make_contexts
+from gatrec_jax.rerank.prompting.prompts import Context
+from gatrec_jax.rerank.prompting.queries import Usage
 from gatrec_jax.rerank.sources import Source, open_source
-from gatrec_jax.rerank.strategies import STRATEGIES, Options, Strategy, make_strategy
-from gatrec_jax.rerank.verbaliser import open_verbaliser
-from gatrec_jax.rerank.wording import Author, LanguageModelAuthor, TemplateAuthor
+from gatrec_jax.rerank.strategies.registry import STRATEGIES, Options, Strategy, make_strategy
 
 __all__ = [
   "STRATEGIES", "Author", "Candidates", "Context", "Evidence", "ExampleSettings", "Explainer",

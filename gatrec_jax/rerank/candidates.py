@@ -8,10 +8,10 @@ import os
 import numpy as np
 
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
-from gatrec_jax.train.serving import Run, lists_without
-from gatrec_jax.train.stages import Prepared
+from gatrec_jax.serve.run import Run, lists_without
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.rerank.fusion_scores import masked, order_of
+from gatrec_jax.rerank.fusion.rules import masked, order_of
 
 Array = jax.Array
 

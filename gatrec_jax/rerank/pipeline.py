@@ -11,22 +11,23 @@ import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.data.titles import unique_titles
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import write_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.significance import Difference, paired_difference
 from gatrec_jax.rerank.candidates import Candidates
-from gatrec_jax.rerank.contexts import DISLIKED, LIKED, make_contexts
 from gatrec_jax.rerank.diversity import mmr
-from gatrec_jax.rerank.features import FEATURES, extra_features
-from gatrec_jax.rerank.fusion import Fusion, contributions, cross_fit, fit_fusion
-from gatrec_jax.rerank.fusion_learn import METHODS
-from gatrec_jax.rerank.fusion_scores import masked, summed
-from gatrec_jax.rerank.prompts import unique_titles
-from gatrec_jax.rerank.scoring import Asked, Cost, options_of, score_lists
+from gatrec_jax.rerank.fusion.features import FEATURES, extra_features
+from gatrec_jax.rerank.fusion.fuse import Fusion, contributions, cross_fit, fit_fusion
+from gatrec_jax.rerank.fusion.rules import masked, summed
+from gatrec_jax.rerank.fusion.selection import METHODS
+from gatrec_jax.rerank.prompting.contexts import DISLIKED, LIKED, make_contexts
+from gatrec_jax.rerank.score_cache import Asked, Cost, options_of, score_lists
 from gatrec_jax.rerank.sources import Source
-from gatrec_jax.rerank.strategies import Strategy
-from gatrec_jax.train.stages import Prepared, Say
+from gatrec_jax.rerank.strategies.registry import Strategy
+from gatrec_jax.stages.data import Say
 
 METRIC = "ndcg@10"
 SEGMENTS = ((20, "under 20"), (100, "20 to 99"), (np.inf, "100 and more"))

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gatrec_jax.config import Config
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
+from gatrec_jax.experiment.train_and_evaluate import open_run
 from gatrec_jax.rerank.candidates import (
   Candidates,
   file_candidates,
   run_candidates,
   validation_candidates,
 )
-from gatrec_jax.train.pipeline import open_run
-from gatrec_jax.train.serving import Run, load_run, read_config
-from gatrec_jax.train.stages import Prepared, Say, load_prepared, prepare
-from gatrec_jax.train.texts import build_profiles, read_texts
+from gatrec_jax.serve.run import Run, load_run, read_config
+from gatrec_jax.stages.data import Say, load_prepared, prepare
+from gatrec_jax.stages.texts import build_profiles, read_texts
 
 LISTS = 50  # items of a list, the candidates included
 

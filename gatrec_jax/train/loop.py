@@ -14,13 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax import profiling, runs
-from gatrec_jax.config import TrainConfig
+from gatrec_jax import runs
+from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.errors import InputError, Interrupted
-from gatrec_jax.models.method import FittedMethod, Inputs, LearnedMethod, Method
+from gatrec_jax.models.base import FittedMethod, LearnedMethod, Method
+from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import is_learned
-from gatrec_jax.parallel.checkpoint import Checkpoints
-from gatrec_jax.train.on_mesh import Place, common_folder, current_mesh
+from gatrec_jax.runs import tracing as profiling
+from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.train.sharded import Place, common_folder, current_mesh
 from gatrec_jax.train.state import TrainState, fit_whole
 
 

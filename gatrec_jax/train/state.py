@@ -10,19 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gatrec_jax.config import TrainConfig
+from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.method import (
-  FittedMethod,
-  Inputs,
-  LearnedMethod,
-  Method,
-  is_off,
-  make_inputs,
-)
-from gatrec_jax.models.negatives import make_sampler
-from gatrec_jax.parallel.placement import constrain_tables
-from gatrec_jax.train.numbers import (
+from gatrec_jax.models.base import FittedMethod, LearnedMethod, Method, make_inputs
+from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.ops.negatives import make_sampler
+from gatrec_jax.ops.numeric import is_off
+from gatrec_jax.sharding.placement import constrain_tables
+from gatrec_jax.train.hyperparameters import (
   Numbers,
   method_with,
   split_method,

@@ -3,7 +3,7 @@
 The numbers among the settings are arguments of the program (train/numbers.py), here with an axis of
 settings in front. On an accelerator that axis is a batch axis (`vmap`): one run of a small model
 leaves most of the device idle. On a CPU a batch of runs is no quicker than its parts (measured, see
-launch/benchmark_sweep.py), so a program goes through its settings one by one (`map`), with the
+launch/benchmarks/sweep.py), so a program goes through its settings one by one (`map`), with the
 temporaries of one alone, and a lane of its own goes through the program on every core: gathers,
 scatters and element-wise work of a step mostly use a single one.
 """
@@ -22,11 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax.config import TrainConfig
-from gatrec_jax.models.method import FittedMethod, Inputs, LearnedMethod, Method
+from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.models.base import FittedMethod, LearnedMethod, Method
+from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import is_learned
+from gatrec_jax.train.hyperparameters import Numbers, method_with, with_numbers
 from gatrec_jax.train.loop import Progress, advanced, all_finite, value_of
-from gatrec_jax.train.numbers import Numbers, method_with, with_numbers
 from gatrec_jax.train.state import TrainState, new_state, run_epochs
 from gatrec_jax.train.sweep_plan import Plan, fitting_plan, stacked_numbers, tree_bytes
 

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from gatrec_jax.config import Config, TrainConfig, with_fields
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.schema import Config, TrainConfig
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.method import Inputs, Method
-from gatrec_jax.train.numbers import TRAINING_NUMBERS, Numbers, number_names, split_numbers
+from gatrec_jax.models.base import Method
+from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.train.hyperparameters import TRAINING_NUMBERS, Numbers, number_names, split_numbers
 
 
 class Work(Protocol):

@@ -6,17 +6,16 @@ import logging
 import threading
 import time
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
+from helpers.paths import DATA as SHARED
 
 from gatrec_jax.data import archives, movielens
 from gatrec_jax.data.movielens import FOLDS, VERSIONS, load_movielens
 from gatrec_jax.errors import InputError
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(
   not (SHARED / "ml-100k.zip").is_file(), reason=f"no MovieLens data in {SHARED}"
 )

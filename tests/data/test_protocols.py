@@ -5,19 +5,19 @@ import math
 
 import numpy as np
 import pytest
+from helpers.paths import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import SHARED
 
-from gatrec_jax.config import Config, DataConfig
-from gatrec_jax.config_checks import FIXED_BY_SPLIT
+from gatrec_jax.config.checks import FIXED_BY_SPLIT
+from gatrec_jax.config.schema import Config, DataConfig
 from gatrec_jax.data.interactions import Dataset, build_interactions
 from gatrec_jax.data.movielens import load_movielens
 from gatrec_jax.data.protocols import PROTOCOLS, Protocol, apply_protocol, filtered, protocol_split
 from gatrec_jax.data.splits import KINDS
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.ranking import full_ranking
-from gatrec_jax.train.stages import load_prepared, prepare, prepared_in_memory
+from gatrec_jax.stages.data import load_prepared, prepare, prepared_in_memory
 
 A, B = PROTOCOLS["recbole_a"], PROTOCOLS["recbole_b"]
 needs_shared = pytest.mark.skipif(

@@ -3,12 +3,12 @@
 import datetime
 import json
 import logging
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from helpers.paths import DATA as SHARED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,6 @@ from gatrec_jax.data import tables
 from gatrec_jax.data.tables import Columns, load_interactions, load_item_metadata
 from gatrec_jax.errors import InputError
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROWS = [("007", "a", 4.5, 100), ("7", 'b "x", y', 1.0, 200), ("7", "a\nb", 3.0, 300)]
 NAMES = ("user_id", "item_id", "rating", "timestamp")
 

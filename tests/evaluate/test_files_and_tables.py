@@ -9,7 +9,7 @@ import pytest
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations, write_recommendations
-from gatrec_jax.evaluate.tables import markdown_table, print_table, rows_by_cutoff
+from launch.cli.evaluation_tables import markdown_table, print_table, rows_by_cutoff
 
 IDS = {"user_ids": ("1", "2", "3"), "item_ids": ("10", "20", "007", "a b")}
 

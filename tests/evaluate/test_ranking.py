@@ -4,15 +4,15 @@ import csv
 import json
 import math
 
-import evaluation_support as support
 import numpy as np
 import pytest
+from helpers import evaluation as support
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.evaluation import bootstrap_intervals
 from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
-from gatrec_jax.evaluate.top_items import top_items
+from gatrec_jax.ops.top_k import top_items
 
 AS_USERS_DO = True
 KS = (2, 5)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support import call, error_line, launch
+from helpers.programs import call, error_line, launch
 
 SMALL = ("--bootstrap=200",)
 QUICK = "bpr_mf:width=8:batch_size=0:epochs=4:evaluate_every=2:learning_rate=0.05"

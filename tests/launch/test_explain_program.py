@@ -6,12 +6,12 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rerank_table import write_table
-from support import call, error_line, launch
+from helpers.programs import call, error_line, launch
+from helpers.rerank_table import write_table
 
-from gatrec_jax.rerank import verbaliser
-from gatrec_jax.rerank.reasons import STYLES
-from gatrec_jax.rerank.verbaliser import Recipe
+from gatrec_jax.explain import builtin_author as verbaliser
+from gatrec_jax.explain.builtin_author import Recipe
+from gatrec_jax.explain.reasons import STYLES
 
 
 @pytest.fixture(scope="module")

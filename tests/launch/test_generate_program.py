@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT, SHARED, call, environment, error_line, launch
+from helpers.paths import ROOT, SHARED
+from helpers.programs import call, environment, error_line, launch
 
 FOLDER = ROOT / "tests" / "lm" / "goldens" / "decoders" / "qwen2"
 STORIES = SHARED / "models" / "stories260K"

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from rerank_table import write_table
-from support import SHARED, call, environment, error_line, launch
+from helpers.paths import SHARED
+from helpers.programs import call, environment, error_line, launch
+from helpers.rerank_table import write_table
 
 TRAIN = ("--preset=tiny", "--encoder=lexical", "--set=epochs=2", "--bootstrap=20")
 # A second shape of the data is compiled for anew: of one layer, which takes half as long.

@@ -10,11 +10,12 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from rerank_table import write_table
-from support import ROOT, call, environment, error_line, launch
+from helpers.paths import ROOT
+from helpers.programs import call, environment, error_line, launch
+from helpers.rerank_table import write_table
 
-from gatrec_jax.lm.export import export_folder
-from gatrec_jax.rerank.strategies import STRATEGIES
+from gatrec_jax.lm.folders.export import export_folder
+from gatrec_jax.rerank.strategies.registry import STRATEGIES
 
 DATA = ("--bootstrap=20", "--dataset=ratings.csv", "--item_metadata=items.jsonl")
 # One layer without dropouts, and epochs in one block: most of the time goes into compiling, which
@@ -28,8 +29,8 @@ RERANK = ("--llm=model", "--top_candidates=6", "--history=6", "--batch_size=32")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
   """A folder with a table, a run, a random decoder, and lists of another tool."""
-  from tiny_decoder import tiny_config
-  from tiny_reranker import tiny_reranker
+  from helpers.tiny_decoder import tiny_config
+  from helpers.tiny_reranker import tiny_reranker
 
   folder = tmp_path_factory.mktemp("place")
   titles = write_table(folder)

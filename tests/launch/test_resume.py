@@ -8,10 +8,10 @@ import time
 
 import jax
 import numpy as np
-from rerank_table import write_table
-from support import arrays_equal, environment, launch
+from helpers.programs import arrays_equal, environment, launch
+from helpers.rerank_table import write_table
 
-from gatrec_jax.train.serving import load_run
+from gatrec_jax.serve.run import load_run
 
 # Four steps an epoch; so many epochs that the last kill comes long before the end.
 FLAGS = (

@@ -8,7 +8,7 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
-from support import call, environment, error_line, launch
+from helpers.programs import call, environment, error_line, launch
 
 FLAGS = ("--model=ease", "--bootstrap=0", "--workdir=w")
 

@@ -4,18 +4,18 @@ import dataclasses
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.paths import LM_GOLDENS
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.source import resolve_encoder
+from gatrec_jax.lm.folders.source import resolve_encoder
 from gatrec_jax.profiles import embed
 from gatrec_jax.profiles.embed import TextEncoder, embed_texts, lexical_text_encoder, open_encoder
 from gatrec_jax.profiles.lexical import fit_lexical
 
-GOLDEN = Path(__file__).parent.parent / "lm" / "goldens" / "bert"
+GOLDEN = LM_GOLDENS / "bert"
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 import collections
 import json
-import pathlib
 import re
 
 import hypothesis
 import pytest
+from helpers.paths import PUBLISHED
 from hypothesis import strategies as st
 
 from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
-
-PUBLISHED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "published"
 
 letters = st.characters(categories=["L", "N"], include_characters="' -.")
 clean = st.text(letters, min_size=1, max_size=12).map(lambda t: t.strip(" -.")).filter(bool)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rerank_support import prepared, rows
+from helpers.rerank_rows import prepared, rows
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support import arrays_equal
+from helpers.programs import arrays_equal
 
-from gatrec_jax.config import ModelConfig, TrainConfig
+from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.gat_method import GatMethod
+from gatrec_jax.models.gat.recommender import GatMethod
 from gatrec_jax.train import state as training
 
 MODEL = ModelConfig(node_features="ids", feature_width=8, layer_widths=(4,), heads=(2,))

@@ -7,12 +7,12 @@ import re
 import jax
 import numpy as np
 import pytest
-from support import arrays_equal
+from helpers.programs import arrays_equal
 
-from gatrec_jax.config import ModelConfig, TrainConfig
+from gatrec_jax.config.models import BprMfConfig, EaseConfig, LightGcnConfig
+from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.model_settings import BprMfConfig, EaseConfig, LightGcnConfig
 from gatrec_jax.models.registry import make_method
 from gatrec_jax.train import state as training
 from gatrec_jax.train.loop import fit, learn

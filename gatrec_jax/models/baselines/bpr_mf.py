@@ -7,15 +7,14 @@ from typing import ClassVar
 
 import jax
 
-from gatrec_jax.config import TrainConfig
-from gatrec_jax.data.grades import Feedback
+from gatrec_jax.config.models import BprMfConfig
+from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.evaluate.top_items import dot_product_scores
-from gatrec_jax.model_settings import BprMfConfig
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
-from gatrec_jax.models.method import Inputs, NewUsers
-from gatrec_jax.models.pairs import Pair
+from gatrec_jax.models.inputs import Inputs, NewUsers
+from gatrec_jax.ops.scores import Pair, dot_product_scores
 
 Array = jax.Array
 

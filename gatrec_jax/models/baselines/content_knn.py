@@ -7,14 +7,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.model_settings import ContentKnnConfig
+from gatrec_jax.config.models import ContentKnnConfig
 from gatrec_jax.models.baselines.item_item import (
   ItemItemMethod,
   exact_matmul,
   nearest,
   without_diagonal,
 )
-from gatrec_jax.models.method import Inputs
+from gatrec_jax.models.inputs import Inputs
 
 Array = jax.Array
 

@@ -7,9 +7,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.model_settings import EaseConfig
+from gatrec_jax.config.models import EaseConfig
 from gatrec_jax.models.baselines.item_item import ItemItemMethod, gram, inverse, without_diagonal
-from gatrec_jax.models.method import Inputs
+from gatrec_jax.models.inputs import Inputs
 
 Array = jax.Array
 

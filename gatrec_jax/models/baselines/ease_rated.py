@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax.data.grades import DISLIKE, Feedback
+from gatrec_jax.config.models import EaseRatedConfig
+from gatrec_jax.data.feedback import DISLIKE, Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.model_settings import EaseRatedConfig
 from gatrec_jax.models.baselines.item_item import (
   exact_matmul,
   inverse,
   user_chunks,
   without_diagonal,
 )
-from gatrec_jax.models.method import (
+from gatrec_jax.models.inputs import (
   Histories,
   Inputs,
   NewUsers,

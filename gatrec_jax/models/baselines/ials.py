@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax.data.grades import Feedback
+from gatrec_jax.config.models import IalsConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.evaluate.top_items import dot_product_scores
-from gatrec_jax.model_settings import IalsConfig
-from gatrec_jax.models.method import Inputs, NewUsers
+from gatrec_jax.models.inputs import Inputs, NewUsers
+from gatrec_jax.ops.scores import dot_product_scores
 
 Array = jax.Array
 _EXACT = jax.lax.Precision.HIGHEST

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.data.grades import Feedback
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.method import Inputs, NewUsers, history_rows, liked_rows
+from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows
 
 Array = jax.Array
 

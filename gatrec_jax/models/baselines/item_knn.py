@@ -7,14 +7,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.model_settings import ItemKnnConfig
+from gatrec_jax.config.models import ItemKnnConfig
 from gatrec_jax.models.baselines.item_item import (
   ItemItemMethod,
   gram,
   nearest,
   without_diagonal,
 )
-from gatrec_jax.models.method import Inputs
+from gatrec_jax.models.inputs import Inputs
 
 Array = jax.Array
 

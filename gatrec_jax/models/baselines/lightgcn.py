@@ -8,24 +8,23 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.config import TrainConfig
-from gatrec_jax.data.grades import Feedback
+from gatrec_jax.config.models import LightGcnConfig
+from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.evaluate.top_items import dot_product_scores
-from gatrec_jax.model_settings import LightGcnConfig
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
-from gatrec_jax.models.gat import unit
-from gatrec_jax.models.method import Inputs, NewUsers, liked_rows
-from gatrec_jax.models.pairs import Pair
-from gatrec_jax.models.propagation import (
+from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows
+from gatrec_jax.ops.numeric import unit
+from gatrec_jax.ops.propagation import (
   Graph,
   fold_in,
   layer_vectors,
   make_propagation,
   mean_of_layers,
 )
-from gatrec_jax.models.softmax import Targets, make_targets, softmax_loss
+from gatrec_jax.ops.scores import Pair, dot_product_scores
+from gatrec_jax.ops.softmax_loss import Targets, make_targets, softmax_loss
 
 Array = jax.Array
 

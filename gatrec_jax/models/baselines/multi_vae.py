@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.config import TrainConfig
-from gatrec_jax.data.grades import Feedback
+from gatrec_jax.config.models import MultiVaeConfig
+from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.model_settings import MultiVaeConfig
-from gatrec_jax.models.method import Inputs, NewUsers, drop, history_rows, is_off, liked_rows
+from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows
+from gatrec_jax.ops.numeric import drop, is_off
 
 Array = jax.Array
 Layers = dict[str, dict[str, Array]]

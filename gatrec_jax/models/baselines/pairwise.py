@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.config import TrainConfig
-from gatrec_jax.models.losses import bpr_loss
-from gatrec_jax.models.method import Inputs, is_off
-from gatrec_jax.models.negatives import draw_negatives
-from gatrec_jax.models.pairs import Pair, pair_scores
+from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.ops.losses import bpr_loss
+from gatrec_jax.ops.negatives import draw_negatives
+from gatrec_jax.ops.numeric import is_off
+from gatrec_jax.ops.scores import Pair, pair_scores
 
 Array = jax.Array
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.data.grades import Feedback
+from gatrec_jax.config.models import PopularityConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.evaluate.top_items import dot_product_scores
-from gatrec_jax.model_settings import PopularityConfig
-from gatrec_jax.models.method import Inputs, NewUsers, item_counts
+from gatrec_jax.models.inputs import Inputs, NewUsers, item_counts
+from gatrec_jax.ops.scores import dot_product_scores
 
 Array = jax.Array
 

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.model_settings import SlimConfig
+from gatrec_jax.config.models import SlimConfig
 from gatrec_jax.models.baselines.item_item import (
   ItemItemMethod,
   exact_matmul,
   gram,
   without_diagonal,
 )
-from gatrec_jax.models.method import Inputs
+from gatrec_jax.models.inputs import Inputs
 
 Array = jax.Array
 

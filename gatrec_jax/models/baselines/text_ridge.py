@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.data.grades import Feedback
+from gatrec_jax.config.models import IalsConfig, TextRidgeConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.evaluate.top_items import dot_product_scores
-from gatrec_jax.model_settings import IalsConfig, TextRidgeConfig
 from gatrec_jax.models.baselines.ease import ease_weights
 from gatrec_jax.models.baselines.ials import IalsMethod
 from gatrec_jax.models.baselines.item_item import exact_matmul, gram, inverse, user_chunks
-from gatrec_jax.models.method import Inputs, NewUsers, history_rows, item_counts, liked_rows
+from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, item_counts, liked_rows
+from gatrec_jax.ops.scores import dot_product_scores
 
 Array = jax.Array
 

@@ -11,23 +11,22 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.config import TrainConfig
-from gatrec_jax.data.grades import Feedback
+from gatrec_jax.config.models import XSimGclConfig
+from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.evaluate.top_items import dot_product_scores
-from gatrec_jax.model_settings import XSimGclConfig
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
-from gatrec_jax.models.gat import unit
-from gatrec_jax.models.method import Inputs, NewUsers, is_off, liked_rows
-from gatrec_jax.models.pairs import Pair
-from gatrec_jax.models.propagation import (
+from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows
+from gatrec_jax.ops.numeric import is_off, unit
+from gatrec_jax.ops.propagation import (
   Graph,
   fold_in,
   layer_vectors,
   make_propagation,
   mean_of_layers,
 )
+from gatrec_jax.ops.scores import Pair, dot_product_scores
 
 Array = jax.Array
 

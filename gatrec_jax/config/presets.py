@@ -1,0 +1,245 @@
+"""The named configurations: what each costs and what it scores stands in its docstring."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+
+from gatrec_jax.config import models as models
+from gatrec_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from gatrec_jax.errors import InputError
+
+
+def paper() -> Config:
+  """The published configuration (Ebrat et al. 2025), trained on all of the training fold.
+
+  python -m launch.train --preset=paper --dataset=ml-100k --fold=u1 --encoder=minilm, with the
+  published profiles: 2 CPU cores, 4 minutes (2 more to embed), NDCG@10 .427 ± .004 under full
+  ranking and .535 ± .005 judged-only (3 seeds). BUILD_NOTES.md, "The paper preset".
+  """
+  return Config(
+    preset="paper",
+    data=DataConfig(valid_share=0.0),
+    train=TrainConfig(
+      select_on="train_loss", evaluate_every=5, plateau_window=5, plateau_patience=4
+    ),
+  )
+
+
+def best() -> Config:
+  """The model that a user should take: graph attention over graded ratings and text, a softmax over
+  all items, and EASE with two relations beside it; chosen on validation parts of ML-100K's u1.
+
+  python -m launch.train --dataset=ml-100k --fold=u1 --refit: 2 CPU cores, 40 to 60 s (90 more to
+  embed by MiniLM), NDCG@10 .493 (.481 without --refit; seed 0); .4213 on u1–u5, where EASE has
+  .3956. Items without ratings are ranked by their texts and attributes, and users who come after
+  training with few ratings are shown more of what is popular. BUILD_NOTES.md, "The recipe".
+  """
+  return Config(
+    preset="best",
+    model=ModelConfig(
+      node_features="sum", feature_width=64, layer_widths=(64, 64), heads=(1, 1),
+      convolution="light", attention="v1", combine="mean", edge_features=("grade",),
+      score="cosine", loss="softmax", temperature=0.25, grades="graded", user_power=0.25,
+      linear_weight=0.25, unrated_l2=5.0, prior_weight=4.0,
+    ),
+    train=TrainConfig(
+      epochs=300, learning_rate=2e-2, weight_decay=0.0, schedule="constant", evaluate_every=10,
+      patience=60,
+    ),
+  )  # fmt: skip
+
+
+def tiny() -> Config:
+  """Small and quick, chosen on validation: python -m launch.train --preset=tiny, 2 CPU cores.
+
+  10 seconds on `demo`, NDCG@10 .152 (1 seed, lexical encoder). BUILD_NOTES.md, "Quickstart".
+  """
+  return Config(
+    preset="tiny",
+    model=ModelConfig(
+      node_features="sum", feature_width=64, layer_widths=(32, 32), heads=(2, 2),
+      feature_dropout=0.1, edge_dropout=0.1,
+    ),
+    train=TrainConfig(
+      batch_size=8192, epochs=60, learning_rate=5e-3, schedule="cosine", cosine_weight=0.3,
+      negatives_per_positive=4, evaluate_every=2, patience=12,
+    ),
+  )  # fmt: skip
+
+
+def _fitted(name: str, model: models.ModelSettings) -> Config:
+  """A model without epochs: nothing is chosen, so it is fitted to all training ratings."""
+  return Config(
+    preset=name, data=DataConfig(valid_share=0.0), model=model, train=TrainConfig(select_on="last")
+  )
+
+
+def popularity() -> Config:
+  """python -m launch.train --model=popularity --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 1 s of training, NDCG@10 .2606 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("popularity", models.PopularityConfig())
+
+
+def item_knn() -> Config:
+  """python -m launch.train --model=item_knn --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 1 s of training, NDCG@10 .4314 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("item_knn", models.ItemKnnConfig(neighbours=230, shrinkage=2.7))
+
+
+def ease() -> Config:
+  """python -m launch.train --model=ease --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 2 s of training, NDCG@10 .4675 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("ease", models.EaseConfig())
+
+
+def ease_rated() -> Config:
+  """python -m launch.train --model=ease_rated --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 3 s of training, NDCG@10 .4873. BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("ease_rated", models.EaseRatedConfig(grades="graded"))
+
+
+def slim() -> Config:
+  """python -m launch.train --model=slim --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 18 s of training, NDCG@10 .4579 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("slim", models.SlimConfig(alpha=0.13, l1_ratio=2e-4))
+
+
+def admm_slim() -> Config:
+  """python -m launch.train --model=admm_slim --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 24 s of training, NDCG@10 .4555 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("admm_slim", models.AdmmSlimConfig(l1=0.3, l2=500.0, item_power=0.8))
+
+
+def ials() -> Config:
+  """python -m launch.train --model=ials --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 11 s of training, NDCG@10 .4701 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("ials", models.IalsConfig())
+
+
+def content_knn() -> Config:
+  """python -m launch.train --model=content_knn --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 1 s of training, NDCG@10 .1353 (seed 0), MiniLM,
+  published item profiles. BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("content_knn", models.ContentKnnConfig(neighbours=5, power=3.5))
+
+
+def text_ridge() -> Config:
+  """python -m launch.train --model=text_ridge --dataset=ml-100k --fold=u1
+
+  2 CPU cores, 3 s of training, NDCG@10 .3445 (seed 0), MiniLM,
+  published item profiles. BUILD_NOTES.md, "Peers".
+  """
+  return _fitted("text_ridge", models.TextRidgeConfig())
+
+
+def bpr_mf() -> Config:
+  """python -m launch.compare --models=bpr_mf --dataset=ml-100k --folds=u1
+
+  2 CPU cores, 9 s of training, NDCG@10 .4351 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return Config(
+    preset="bpr_mf",
+    model=models.BprMfConfig(),
+    train=TrainConfig(
+      batch_size=0, epochs=600, learning_rate=1e-2, weight_decay=0.0, l2_weight=1e-2,
+      schedule="constant", evaluate_every=20, patience=100,
+    ),
+  )  # fmt: skip
+
+
+def lightgcn() -> Config:
+  """python -m launch.compare --models=lightgcn --dataset=ml-100k --folds=u1
+
+  2 CPU cores, 32 s of training, NDCG@10 .4419 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return Config(
+    preset="lightgcn",
+    model=models.LightGcnConfig(),
+    train=TrainConfig(
+      batch_size=0, epochs=600, learning_rate=1e-2, weight_decay=0.0, l2_weight=1e-4,
+      schedule="constant", evaluate_every=20, patience=100,
+    ),
+  )  # fmt: skip
+
+
+def lightgcn_softmax() -> Config:
+  """python -m launch.compare --models=lightgcn_softmax --dataset=ml-100k --folds=u1
+
+  2 CPU cores, 40 s of training, NDCG@10 .4731 (3 seeds). BUILD_NOTES.md, "Peers".
+  """
+  return Config(
+    preset="lightgcn_softmax",
+    model=models.LightGcnConfig(
+      loss="softmax", temperature=0.25, grades="graded", user_power=0.25
+    ),
+    train=TrainConfig(
+      batch_size=0, epochs=400, learning_rate=2e-2, weight_decay=0.0, schedule="constant",
+      evaluate_every=20, patience=160,
+    ),
+  )  # fmt: skip
+
+
+def xsimgcl() -> Config:
+  """python -m launch.compare --models=xsimgcl --dataset=ml-100k --folds=u1
+
+  2 CPU cores, 15 s of training, NDCG@10 .4363 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return Config(
+    preset="xsimgcl",
+    model=models.XSimGclConfig(),
+    train=TrainConfig(
+      batch_size=0, epochs=300, learning_rate=5e-2, weight_decay=0.0, l2_weight=1e-5,
+      schedule="constant", evaluate_every=10, patience=60,
+    ),
+  )  # fmt: skip
+
+
+def multi_vae() -> Config:
+  """python -m launch.compare --models=multi_vae --dataset=ml-100k --folds=u1
+
+  2 CPU cores, 22 s of training, NDCG@10 .4519 (seed 0). BUILD_NOTES.md, "Peers".
+  """
+  return Config(
+    preset="multi_vae",
+    model=models.MultiVaeConfig(),
+    train=TrainConfig(
+      batch_size=128, epochs=200, learning_rate=5e-4, weight_decay=0.0, schedule="constant",
+      evaluate_every=5, patience=30,
+    ),
+  )  # fmt: skip
+
+
+PRESETS: Mapping[str, Callable[[], Config]] = {
+  preset.__name__: preset for preset in (
+    paper, best, tiny, popularity, item_knn, ease, ease_rated, slim, admm_slim, ials, content_knn,
+    text_ridge, bpr_mf, lightgcn, lightgcn_softmax, xsimgcl, multi_vae,
+  )
+}  # fmt: skip
+GATS = ("best", "paper", "tiny")
+"""Presets of the GAT; the others are its peers."""
+
+
+def get_preset(name: str, *, flag: str = "--preset") -> Config:
+  """The preset called `name`. Raises InputError for an unknown one, naming the nearest ones."""
+  if name not in PRESETS:
+    near = difflib.get_close_matches(name, PRESETS, n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"
+    raise InputError(f"{flag}={name}: unknown; {hint}")
+  return PRESETS[name]()

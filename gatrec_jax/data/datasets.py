@@ -1,0 +1,89 @@
+"""One call for every `--dataset`: the demo, a MovieLens version, or the user's own table."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gatrec_jax.data import movielens, tables
+from gatrec_jax.data import row_reader as rows
+from gatrec_jax.data.interactions import Dataset
+from gatrec_jax.errors import InputError
+
+DATASETS = ("demo", *movielens.VERSIONS)
+
+
+def load_dataset(
+  dataset: str,
+  *,
+  data_dir: str = "",
+  fold: str = "",
+  columns: tables.Columns = tables.Columns(),  # noqa: B008 - frozen
+  item_metadata: str = "",
+  max_bad_share: float = 0.01,
+  seed: int = 0,
+) -> Dataset:
+  """Loads a data set, and adds the fields of `item_metadata` to its items.
+
+  Where both know a field, the metadata's value counts. Items that only the metadata knows are
+  added to the catalogue of the user's own table (cold items can be recommended); a published
+  catalogue stays as it is, and they are counted in the notes.
+
+  Args:
+    dataset: "demo", one of the MovieLens versions, or a path to a table of interactions.
+    data_dir: folder of the MovieLens archives.
+    fold: of ml-100k; sets `test_rows`.
+    columns: of the user's table.
+    item_metadata: path to a table of items; "" for none.
+    max_bad_share: share of rows of the user's tables that may be unreadable.
+    seed: of the demo.
+
+  Raises:
+    InputError: unknown name, a fold of another data set, or any fault of the files.
+  """
+  metadata: Mapping[str, Mapping[str, Any]] = {}
+  notes: dict[str, int] = {}
+  if dataset not in DATASETS and not _is_path(dataset):
+    raise InputError(_unknown(dataset))
+  if fold and dataset not in movielens.VERSIONS:
+    raise InputError(f"--fold={fold}: {dataset} has no shipped folds; leave the flag out")
+  if item_metadata:
+    metadata, notes = tables.load_item_metadata(item_metadata, max_bad_share=max_bad_share)
+  if dataset == "demo":
+    from gatrec_jax.data import synthetic
+
+    found = synthetic.make_demo(seed=seed)
+  elif dataset in movielens.VERSIONS:
+    found = movielens.load_movielens(dataset, data_dir=data_dir, fold=fold)
+  else:
+    interactions, table_notes = tables.load_interactions(
+      dataset, columns=columns, item_ids=metadata, max_bad_share=max_bad_share
+    )
+    found = Dataset(dataset, interactions, [{}] * interactions.num_items, notes=table_notes)
+  # The same count may come from both files.
+  notes = {f"{note} (item metadata)": count for note, count in notes.items()}
+  unknown = len(metadata.keys() - set(found.interactions.item_ids))
+  if unknown:
+    notes["metadata items not in the catalogue"] = unknown
+  item_fields = [
+    {**known, **metadata.get(item_id, {})}
+    for item_id, known in zip(found.interactions.item_ids, found.item_fields, strict=True)
+  ]
+  return dataclasses.replace(found, item_fields=item_fields, notes={**found.notes, **notes})
+
+
+def _is_path(dataset: str) -> bool:
+  path = Path(dataset).expanduser()
+  return path.suffix in rows.SUFFIXES or len(path.parts) > 1 or path.is_file()
+
+
+def _unknown(dataset: str) -> str:
+  near = difflib.get_close_matches(dataset.lower(), DATASETS, n=1)
+  hint = f" Did you mean {near[0]}?" if near else ""
+  return (
+    f"--dataset={dataset}: unknown.{hint} It is one of {', '.join(DATASETS)}, or a path to a"
+    f" table ending in {', '.join(rows.SUFFIXES)}"
+  )

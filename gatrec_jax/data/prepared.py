@@ -1,0 +1,54 @@
+"""Interactions that have been split, with what is known of the items."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.split_draws import Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """Split interactions and what is known of the items.
+
+  Attributes:
+    interactions: all rows; [R].
+    split: which of them are training, validation and test rows.
+    item_fields: [I] title, genres, texts of each item.
+    positive_threshold, negative_threshold: as configured, or 1 and 0 for implicit feedback, or
+      what the protocol says.
+    facts: counts for the user, as kept in the manifest.
+    num_later: how many items, the last ones of the catalogue, came after training.
+    later_users: indices of users all of whose ratings came after training.
+  """
+
+  interactions: Interactions
+  split: Split
+  item_fields: Sequence[Mapping[str, Any]]
+  positive_threshold: float
+  negative_threshold: float
+  facts: Mapping[str, Any]
+  num_later: int = 0
+  later_users: tuple[int, ...] = ()
+
+  @property
+  def train(self) -> Interactions:
+    return self.interactions.take(self.split.train)
+
+  @property
+  def valid(self) -> Interactions:
+    return self.interactions.take(self.split.valid)
+
+  @property
+  def test(self) -> Interactions:
+    return self.interactions.take(self.split.test)
+
+  @property
+  def known(self) -> Interactions:
+    """Training and validation rows: all that is known when test users ask."""
+    return self.interactions.take(np.sort(np.append(self.split.train, self.split.valid)))

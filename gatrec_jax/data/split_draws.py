@@ -1,0 +1,59 @@
+"""A division of rows into parts, and the random draws behind it that belong to pairs, not rows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Row indices into the Interactions, [n] int64 ascending, disjoint and together all rows."""
+
+  train: np.ndarray
+  valid: np.ndarray
+  test: np.ndarray
+
+
+def seeded_generator(seed: int, *, purpose: int) -> np.random.Generator:
+  """Of one seed, an independent stream of random numbers for each `purpose` (≥ 0)."""
+  sequence = np.random.SeedSequence(seed, spawn_key=(purpose,))
+  return np.random.Generator(np.random.PCG64(sequence))
+
+
+def _text_rank(ids: tuple[str, ...]) -> np.ndarray:
+  """[len(ids)] int64, the place of each id when all are sorted as text."""
+  rank = np.empty(len(ids), dtype=np.int64)
+  rank[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
+  return rank
+
+
+def _pair_order(interactions: Interactions) -> np.ndarray:
+  """[R] int64, the rows by (user id, item id).
+
+  Sorted as text even where all ids are numbers: the order of a catalogue changes when its only
+  id that is no number goes away, and that one may be a test row's.
+  """
+  users = _text_rank(interactions.user_ids)[interactions.user]
+  items = _text_rank(interactions.item_ids)[interactions.item]
+  return np.argsort(users * interactions.num_items + items, kind="stable")
+
+
+def pair_draws(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
+  """[R] int64, distinct random numbers that belong to pairs, not to rows of the file."""
+  draws = np.empty(len(interactions), dtype=np.int64)
+  draws[_pair_order(interactions)] = generator.permutation(len(interactions))
+  return draws
+
+
+def rank_within(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
+  """[R] int64, each row's place among the rows of its group; `order` sorts by group first."""
+  ordered = groups[order]
+  starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+  sizes = np.diff(np.append(starts, len(ordered)))
+  rank = np.empty(len(groups), dtype=np.int64)
+  rank[order] = np.arange(len(groups)) - np.repeat(starts, sizes)
+  return rank

@@ -1,0 +1,23 @@
+"""Titles as they are shown: one of its own for every item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def unique_titles(
+  item_fields: Sequence[Mapping[str, Any]], item_ids: Sequence[str]
+) -> tuple[str, ...]:
+  """A title of its own for every item, in one line: its title, with its id where others share it.
+
+  Args: item_fields: [I], with "title" or not. item_ids: [I].
+  """
+  titles = [" ".join(str(fields.get("title", "")).split()) for fields in item_fields]
+  times: dict[str, int] = {}
+  for title in titles:
+    times[title.casefold()] = times.get(title.casefold(), 0) + 1
+  return tuple(
+    title if title and times[title.casefold()] == 1 else f"{title or 'item'} [{item_id}]"
+    for title, item_id in zip(titles, item_ids, strict=True)
+  )

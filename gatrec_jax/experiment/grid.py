@@ -1,0 +1,140 @@
+"""Many models on many parts with many seeds: each a run folder of its own, trained alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gatrec_jax import runs
+from gatrec_jax.config.checks import FIXED_BY_SPLIT
+from gatrec_jax.config.overrides import from_json, with_fields
+from gatrec_jax.config.schema import Config
+from gatrec_jax.errors import InputError
+from gatrec_jax.experiment.train_and_evaluate import USER_VALUES, results_are_of, train_and_evaluate
+from gatrec_jax.models.registry import make_method
+from gatrec_jax.stages.data import Say
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+  """A run that is done.
+
+  Attributes:
+    system: the model's label. part: the fold or split. seed: of the training.
+    folder: the run folder.
+    results: its results.json, with `train_seconds` of choosing and training together.
+    settings: of model and training, as in config.json.
+    known: how many ratings it was trained on, and how many chose.
+  """
+
+  system: str
+  part: str
+  seed: int
+  folder: pathlib.Path
+  results: Mapping[str, Any]
+  settings: Mapping[str, Any]
+  known: tuple[int, int]
+
+
+def run_grid(
+  systems: Mapping[str, Config],
+  parts: Mapping[str, Mapping[str, Any]],
+  seeds: Sequence[int],
+  workdir: pathlib.Path,
+  *,
+  refit: bool,
+  say: Say,
+) -> list[Finished]:
+  """Trains and tests every system on every part with every seed; what is done is kept.
+
+  A system whose seed changes nothing is run with the first seed alone.
+
+  Args:
+    systems: configuration by label.
+    parts: fields of the data stage by label, such as {"u1": {"fold": "u1"}}.
+    seeds: of parameters, negatives, dropout.
+    workdir: gets a run folder PART/LABEL-SEED for each.
+    refit: as in `train_alike`.
+    say: where lines for the user go.
+  Raises:
+    InputError: as `train_and_evaluate`.
+    Interrupted: a signal came; the same call goes on.
+  """
+  done = []
+  for part, fields in parts.items():
+    for label, config in systems.items():
+      seeded = make_method(config.model, num_users=1, num_items=1).seeded
+      for seed in seeds if seeded else seeds[:1]:
+        folder = workdir / part / f"{label}-{seed}"
+        say(f"— {label} · {part} · seed {seed}")
+        own = with_fields(config, {**fields, "seed": seed})
+        results = train_alike(own, folder, refit=refit, say=say)
+        done.append(_finished(label, part, folder, results))
+  return done
+
+
+def train_alike(
+  config: Config, folder: pathlib.Path, *, refit: bool, say: Say
+) -> dict[str, Any]:
+  """One run under the same conditions as all others of a table.
+
+  With `refit` every model ends trained on all training ratings: one that chooses its epoch on
+  validation ratings is first trained without them, then anew with them for the chosen number of
+  epochs. Without, no model sees the validation ratings, whether it chooses by them or not.
+  Protocols by name know no refit: their validation part stays out.
+
+  Returns: results.json, its `train_seconds` those of both trainings.
+  Raises: InputError where the folder holds a run that did not choose first.
+  """
+  if config.data.split in FIXED_BY_SPLIT:
+    return _kept_or_trained(config, folder, say=say)
+  share = config.data.valid_share or 0.1
+  if not refit:
+    return _kept_or_trained(with_fields(config, {"valid_share": share}), folder, say=say)
+  if config.train.select_on != "valid":
+    return _kept_or_trained(with_fields(config, {"valid_share": 0.0}), folder, say=say)
+  if runs.has_checkpoints(folder) and not (folder / "choosing").is_dir():
+    raise InputError(
+      f"--workdir={folder}: holds a run that was trained without --refit; use another --workdir, "
+      "or delete this one"
+    )
+  chosen = _kept_or_trained(config, folder / "choosing", say=say)
+  train = config.train
+  final = with_fields(config, {
+    "valid_share": 0.0, "select_on": "last", "epochs": max(chosen["epoch"], 1),
+    "decay_epochs": train.decay_epochs or train.epochs,
+  })  # fmt: skip
+  results = dict(_kept_or_trained(final, folder, say=say))
+  results["train_seconds"] = round(results["train_seconds"] + chosen["train_seconds"], 2)
+  results["peak_memory_mb"] = max(results["peak_memory_mb"], chosen["peak_memory_mb"])
+  return results
+
+
+def _kept_or_trained(config: Config, folder: pathlib.Path, *, say: Say) -> dict[str, Any]:
+  if results_are_of(config, folder):
+    say(f"finished before, kept ({folder})")
+    return runs.read_json(folder / "results.json")
+  return train_and_evaluate(config, folder, say=say)[1]
+
+
+def open_finished(folder: pathlib.Path) -> Finished:
+  """A run that `launch.train` made, to be compared. Raises InputError where it is not finished."""
+  config = from_json(runs.read_json(folder / "config.json")["config"])
+  for name in ("results.json", USER_VALUES):
+    if not (folder / name).exists():
+      raise InputError(f"{folder}: has no {name}; run launch.train with this --workdir first")
+  part = config.data.fold or f"{config.data.split}-{config.data.split_seed}"
+  return _finished(folder.name, part, folder, runs.read_json(folder / "results.json"))
+
+
+def _finished(
+  system: str, part: str, folder: pathlib.Path, results: Mapping[str, Any]
+) -> Finished:
+  tree = runs.read_json(folder / "config.json")["config"]
+  facts = runs.read_json(folder / "data" / "manifest.json")["facts"]
+  return Finished(
+    system, part, tree["train"]["seed"], folder, results,
+    {"model": tree["model"], "train": tree["train"]}, (facts["train"], facts["valid"]),
+  )  # fmt: skip

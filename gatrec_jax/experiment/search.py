@@ -1,0 +1,231 @@
+"""Tuning: random search with successive halving, on validation ratings alone; it can be resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gatrec_jax import runs
+from gatrec_jax.config.models import Choice, Range
+from gatrec_jax.config.overrides import differences, from_json, to_json, with_fields
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.errors import InputError
+from gatrec_jax.experiment.search_space import FLAG, Draws, Settings, own_settings, search_space
+from gatrec_jax.experiment.successive_halving import (
+  Ledger,
+  Row,
+  best_of,
+  judge,
+  rungs_of,
+  short,
+  successive_halving,
+)
+from gatrec_jax.experiment.train_and_evaluate import make_validator
+from gatrec_jax.serve.run import method_and_inputs
+from gatrec_jax.stages.data import Say, prepare
+from gatrec_jax.stages.texts import Texts, embed_run
+from gatrec_jax.train.loop import fit, learn
+
+HELD_OUT = 0.1  # for models that are else fitted to all training ratings
+
+
+def search(
+  config: Config,
+  workdir: str | os.PathLike[str],
+  *,
+  budget: float,
+  space: Sequence[str] = (),
+  seed: int = 0,
+  say: Say = print,
+) -> Config:
+  """Searches settings by `select_metric` on the validation part, and ends with the best ones.
+
+  Everything lies in WORKDIR/search: `trials.parquet` with every trial at every rung, `chosen.json`
+  with the settings and how settled they are. No test row is read behind the data stage. Models
+  that are else fitted to all training ratings hold out a tenth of them here, not in the result.
+
+  Args:
+    config: trial 0, and where all other settings come from.
+    workdir: the run folder; made if there is none, gone on with if there is.
+    budget: in trainings over all epochs.
+    space: see `search_space`.
+    seed: of the draws.
+    say: where lines for the user go.
+  Returns:
+    `config` with the chosen settings.
+  Raises:
+    InputError: an empty range, a budget too small, another search in that folder, or no trial
+      that did not fail.
+    Interrupted: a signal came; the same call goes on.
+  """
+  if not budget >= 1:
+    raise InputError(
+      f"--search={budget:g}: too small for one trial; give at least 1, the number of full "
+      "trainings that the search may cost"
+    )
+  if not math.isfinite(budget):
+    raise InputError(f"--search={budget}: must be a finite number")
+  if seed < 0:
+    raise InputError(f"--search_seed={seed}: must not be negative")
+  config, ranges, bounded = search_space(config, space)
+  within = _with_validation(config)
+  run_folder = runs.open_workdir(workdir)
+  with runs.locked(run_folder):
+    folder = run_folder / "search"
+    _require_own_run(run_folder)
+    plan = {"config": to_json(within), "seed": seed,
+            "ranges": {name: [type(r).__name__, *r] for name, r in ranges.items()}}  # fmt: skip
+    _require_same_search(folder, plan)
+    prepared = prepare(within, folder, say=say)
+    # Beyond this line there are no test rows.
+    prepared = dataclasses.replace(
+      prepared, split=dataclasses.replace(prepared.split, test=prepared.split.test[:0])
+    )
+    texts = _texts(within, ranges, folder, prepared, say=say)
+    plan["data"] = runs.read_json(folder / "data" / "manifest.json")["inputs"]
+    plan["texts"] = [one.digest for one in texts.values()]
+    _require_same_search(folder, plan)
+    runs.write_json(folder / "search.json", plan)
+
+    def describe(settings: Settings) -> str:
+      tree = to_json(with_fields(within, settings))
+      return json.dumps({stage: tree[stage] for stage in ("model", "train")})
+
+    train = within.train
+    rungs = rungs_of(train.epochs, train.evaluate_every) if within.model.trains_with else (1,)
+    ledger = Ledger(
+      folder / "trials.parquet", describe=describe, rungs=len(rungs), metric=train.select_metric
+    )
+    if ledger.rows:
+      say(f"search: {len(ledger.rows)} trainings of before kept ({folder / 'trials.parquet'})")
+    ended = successive_halving(
+      lambda trial, settings, epochs: _train(
+        with_fields(within, settings), _trial_folder(folder, trial), prepared, texts, epochs
+      ),
+      own=own_settings(within, ranges),
+      draws=Draws(within, ranges, seed=seed, bounded=bounded),
+      rungs=rungs,
+      budget=budget,
+      ledger=ledger,
+      forget=lambda trial: shutil.rmtree(
+        _trial_folder(folder, trial) / "checkpoints", ignore_errors=True
+      ),
+      metric=train.select_metric,
+      say=say,
+    )
+    rows = [ledger.rows[at] for at in sorted(ledger.rows)]
+    if not ended:
+      raise InputError(f"--search={budget:g}: every trial failed; the first one: {rows[0].message}")
+    verdict = judge(within, ranges, ended, bounded=bounded)
+    best = best_of(ended)
+    chosen = with_fields(config, best.settings)
+    _make_way(run_folder, chosen, say=say)
+    runs.write_json(folder / "chosen.json", {
+      "config": to_json(chosen), "settings": best.settings, "trial": best.trial,
+      "metric": train.select_metric, "value": best.value, "trials": len({r.trial for r in rows}),
+      "budget": budget, **dataclasses.asdict(verdict),
+    })  # fmt: skip
+    say(
+      f"search: best is trial {best.trial}, {short(best.settings)}, {train.select_metric} "
+      f"{best.value:.4f} on validation (trial 0, the settings to begin with: {_value_of(ended, 0)})"
+    )
+    for line in verdict.lines:
+      say(f"search: {line}")
+  return chosen
+
+
+def _value_of(ended: Sequence[Row], trial: int) -> str:
+  return next((f"{row.value:.4f}" for row in ended if row.trial == trial), "failed")
+
+
+def _with_validation(config: Config) -> Config:
+  """The configuration under which trials are compared."""
+  fields: dict[str, Any] = {"valid_share": config.data.valid_share or HELD_OUT}
+  if config.model.trains_with:
+    fields["select_on"] = "valid"
+  return with_fields(config, fields)
+
+
+def _trial_folder(folder: pathlib.Path, trial: int) -> pathlib.Path:
+  return folder / f"trial-{trial:04d}"
+
+
+def _train(
+  config: Config, folder: pathlib.Path, prepared: Prepared, texts: Mapping[bool, Texts],
+  epochs: int,
+) -> float:  # fmt: skip
+  """One trial up to an epoch; its checkpoints stay until it is forgotten."""
+  method, inputs = method_and_inputs(config, prepared, texts[config.model.reads_text])
+  validate = make_validator(prepared, inputs, method=method, config=config)
+  folder.mkdir(parents=True, exist_ok=True)
+  common = dict(method=method, workdir=folder, validate=validate, say=lambda line: None)
+  if config.model.trains_with:
+    _, progress = learn(inputs, config=config.train, until=epochs, **common)
+  else:
+    try:
+      _, progress = fit(inputs, seed=config.train.seed, **common)
+    except FloatingPointError as error:  # scores that are not finite, from parameters that are
+      raise InputError(str(error)) from None
+  return progress.best_value
+
+
+def _texts(
+  config: Config, ranges: Mapping[str, Range], folder: pathlib.Path, prepared: Prepared, *, say: Say
+) -> dict[bool, Texts]:
+  """By whether a trial reads text, which a searched word may decide."""
+  kinds = {config.model.reads_text: config}
+  for name, range_ in ranges.items():
+    for value in range_.values if isinstance(range_, Choice) else ():
+      other = with_fields(config, {name: value})
+      kinds.setdefault(other.model.reads_text, other)
+  return {reads: embed_run(one, folder, prepared, say=say) for reads, one in kinds.items()}
+
+
+def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
+  """Raises InputError where the folder holds trials of another search."""
+  path = folder / "search.json"
+  if not path.exists():
+    return
+  former = runs.read_json(path)
+  changed = differences(
+    from_json(former["config"]), from_json(plan["config"]),
+    stages=("data", "text", "model", "train"),
+  )  # fmt: skip
+  now = json.loads(json.dumps(plan))
+  changed += [
+    f"{word} changed" for name, word in
+    (("ranges", FLAG), ("seed", "--search_seed"), ("data", "data"), ("texts", "texts"))
+    if name in now and former.get(name) != now[name]
+  ]  # fmt: skip
+  if changed:
+    raise InputError(
+      f"--workdir={folder.parent}: holds another search ({'; '.join(changed)}); use another "
+      f"--workdir, or delete {folder}"
+    )
+
+
+def _require_own_run(run_folder: pathlib.Path) -> None:
+  """Raises InputError, before hours of search, where its result could not be trained there."""
+  if runs.has_checkpoints(run_folder) and not (run_folder / "search" / "chosen.json").exists():
+    raise InputError(
+      f"--workdir={run_folder}: holds a run that was trained without --search; use another"
+    )
+
+
+def _make_way(run_folder: pathlib.Path, chosen: Config, *, say: Say) -> None:
+  """Removes the model trained with what a smaller budget had chosen, where the choice changed."""
+  path = run_folder / "search" / "chosen.json"
+  if not path.exists() or not runs.has_checkpoints(run_folder):
+    return
+  former = from_json(runs.read_json(path)["config"])
+  if differences(former, chosen, stages=("data", "text", "model", "train")):
+    say("search: another choice than before; the model in this folder is trained anew")
+    (run_folder / "results.json").unlink(missing_ok=True)
+    shutil.rmtree(run_folder / "checkpoints")

@@ -1,0 +1,329 @@
+"""Rounds of a search: successive halving over drawn settings, every trial kept, and a verdict.
+
+Settings are drawn in rounds: first the preset's own, then two rounds from the whole ranges for each
+one beside the best so far. In a round all settings are trained for a few epochs, the best third for
+three times as many, and so on (successive halving, Jamieson and Talwalkar 2016). What a round draws
+does not depend on the budget, so a larger one goes on where a smaller one ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gatrec_jax import runs
+from gatrec_jax.config.models import Range
+from gatrec_jax.config.schema import Config
+from gatrec_jax.errors import InputError
+from gatrec_jax.experiment.search_space import FLAG, Draws, Settings, where_it_lies
+from gatrec_jax.stages.data import Say
+
+ETA = 3  # a rung has a third of the trials of the one before, trained three times as long
+MOST_RUNGS = 3
+WIDTHS = (0.25, 0.125)  # of the boxes around the best, as shares of the ranges; in turn
+BEST = 5  # trials whose values say whether the optimum is flat
+FLAT = 0.01  # relative spread up to which it is
+
+# (trial, settings, epochs) -> the best validation value so far. Raises InputError where it fails.
+Train = Callable[[int, Settings, int], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A trial at a rung.
+
+  Attributes:
+    trial, rung: from 0. round: in which it was drawn.
+    epochs: trained in all, if patience did not end before. seconds: spent on this rung.
+    value: best on validation so far; −∞ where it failed.
+    message: why it failed, or "".
+    settings: of the searched fields.
+  """
+
+  trial: int
+  rung: int
+  round: int
+  epochs: int
+  value: float
+  seconds: float
+  message: str
+  settings: Settings
+
+
+class Ledger:
+  """The rows of a search in a Parquet file that is whole at any time."""
+
+  def __init__(
+    self, path: pathlib.Path, *, describe: Callable[[Settings], str], rungs: int, metric: str
+  ) -> None:
+    """Opens it.
+
+    Args: describe: searched settings -> JSON of all settings of that trial. rungs: how many there
+      are. metric: what the values are of.
+    """
+    self._path, self._describe, self._rungs, self._metric = path, describe, rungs, metric
+    self.rows = {(row.trial, row.rung): row for row in _read_rows(path)} if path.exists() else {}
+
+  def find(self, trial: int, rung: int, settings: Settings) -> Row | None:
+    """The row of a trial. Raises InputError where it was made with other settings."""
+    row = self.rows.get((trial, rung))
+    if row is not None and row.settings != settings:
+      raise InputError(
+        f"{self._path}: its trial {trial} is {short(row.settings)}, but this version draws "
+        f"{short(settings)}; use another --workdir"
+      )
+    return row
+
+  def add(self, row: Row) -> None:
+    """Keeps a row, on disk too."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    self.rows[row.trial, row.rung] = row
+    rows = [self.rows[at] for at in sorted(self.rows)]
+    columns: dict[str, Any] = {
+      name: [getattr(row, name) for row in rows] for name in ("trial", "round", "epochs")
+    }
+    columns["rung"] = [row.rung + 1 for row in rows]  # people count from 1
+    columns["rungs"] = [self._rungs] * len(rows)
+    columns["metric"] = [self._metric] * len(rows)
+    columns["value"] = pa.array([None if r.message else r.value for r in rows], pa.float64())
+    columns["seconds"] = [row.seconds for row in rows]
+    columns["status"] = ["failed" if row.message else "finished" for row in rows]
+    columns["message"] = [row.message for row in rows]
+    columns |= {name: [row.settings[name] for row in rows] for name in row.settings}
+    columns["settings"] = [self._describe(row.settings) for row in rows]
+    with runs.atomic_path(self._path) as temporary:
+      pq.write_table(pa.table(columns), temporary)
+
+
+_COLUMNS = (
+  "trial", "rung", "rungs", "round", "epochs", "metric", "value", "seconds", "status", "message",
+  "settings",
+)  # fmt: skip
+
+
+def _read_rows(path: pathlib.Path) -> list[Row]:
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  try:
+    lines = pq.read_table(path).to_pylist()
+    return [
+      Row(
+        line["trial"], line["rung"] - 1, line["round"], line["epochs"],
+        -math.inf if line["value"] is None else line["value"], line["seconds"], line["message"],
+        {name: value for name, value in line.items() if name not in _COLUMNS},
+      ) for line in lines
+    ]  # fmt: skip
+  except (OSError, pa.ArrowException, KeyError) as error:
+    raise InputError(f"{path}: damaged ({error}); delete it and search again") from None
+
+
+def rungs_of(epochs: int, evaluate_every: int) -> tuple[int, ...]:
+  """The epochs after which trials are compared, the last one being all of them."""
+  shares = [epochs / ETA**k for k in range(MOST_RUNGS - 1, 0, -1)]
+  looks = {round(share / evaluate_every) * evaluate_every for share in shares}
+  return (*sorted(e for e in looks if 0 < e < epochs), epochs)
+
+
+def round_cost(size: int, rungs: Sequence[int]) -> float:
+  """What a round of so many settings costs, in trainings over all epochs."""
+  cost, before = 0.0, 0
+  for epochs in rungs:
+    cost += size * (epochs - before) / rungs[-1]
+    size, before = _survivors(size), epochs
+  return cost
+
+
+def _survivors(size: int) -> int:
+  return max(1, size // ETA)
+
+
+def successive_halving(
+  train: Train,
+  *,
+  own: Settings,
+  draws: Draws,
+  rungs: Sequence[int],
+  budget: float,
+  ledger: Ledger,
+  forget: Callable[[int], None],
+  metric: str,
+  say: Say,
+) -> list[Row]:
+  """Trains what is not in the ledger yet.
+
+  Args:
+    train: a trial, gone on with where it was trained for fewer epochs before.
+    own: settings of trial 0, which is trained to the end whatever its value.
+    budget: in trainings over all epochs, at least 1.
+    forget: told of every trial that is not to be gone on with.
+    metric: for the lines to the user.
+  Returns:
+    The rows of the trials of this budget that reached the last rung.
+  """
+  report = _Report(budget, rungs, metric, say)
+  ended: list[Row] = []
+  trial, left, number = 0, budget, 0
+  while True:
+    largest = ETA ** (len(rungs) - 1) if number else 1
+    size = max((n for n in range(1, largest + 1) if round_cost(n, rungs) <= left + 1e-9), default=0)
+    drawn = _draw_round(number, size, own=own, draws=draws, ended=ended)
+    if not drawn:
+      if size:
+        say("search: every setting of the ranges was tried; the rest of the budget is not needed")
+      return ended
+    left -= round_cost(len(drawn), rungs)
+    going = dict(enumerate(drawn, start=trial))
+    trial += len(drawn)
+    for rung, epochs in enumerate(rungs):
+      rows = []
+      for one, settings in going.items():
+        row = ledger.find(one, rung, settings)
+        if row is None:
+          row = _train_row(train, one, rung, number, epochs, settings)
+          ledger.add(row)
+          report.trained(row)
+        else:
+          report.kept(row)
+        rows.append(row)
+      if rung == len(rungs) - 1:
+        ended += [row for row in rows if not row.message]
+        kept = set()
+      else:
+        best = sorted(rows, key=lambda row: (-row.value, row.trial))[: _survivors(len(rows))]
+        kept = {row.trial for row in best if not row.message}
+      for one in going.keys() - kept:
+        forget(one)
+      going = {one: settings for one, settings in going.items() if one in kept}
+    number += 1
+
+
+def _draw_round(
+  number: int, size: int, *, own: Settings, draws: Draws, ended: Sequence[Row]
+) -> list[Settings]:
+  """The settings of a round, fewer than `size` where the ranges hold no more new ones."""
+  if number == 0:
+    return [own][:size]
+  beside = number % 3 == 0 and bool(ended)
+  width = WIDTHS[(number // 3 - 1) % len(WIDTHS)]
+  drawn = []
+  for _ in range(size):
+    new = draws.near(best_of(ended).settings, width) if beside else None
+    drawn.append(new or draws.anywhere())
+  return [settings for settings in drawn if settings]
+
+
+def _train_row(
+  train: Train, trial: int, rung: int, number: int, epochs: int, settings: Settings
+) -> Row:
+  started, message = time.monotonic(), ""
+  try:
+    value = float(train(trial, settings, epochs))
+  except InputError as error:
+    # A full disk says nothing of the settings; the same command goes on once there is room.
+    if "disk is full" in str(error):
+      raise
+    value, message = -math.inf, str(error)
+  return Row(
+    trial, rung, number, epochs, value, round(time.monotonic() - started, 3), message, settings
+  )
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+  """The row with the highest value, of equal ones the first trial's."""
+  return max(rows, key=lambda row: (row.value, -row.trial))
+
+
+class _Report:
+  """A line for each trial trained, with what is left to do."""
+
+  def __init__(self, budget: float, rungs: Sequence[int], metric: str, say: Say) -> None:
+    self._left, self._rungs, self._metric, self._say = budget, rungs, metric, say
+    self._best: Row | None = None
+    self._done, self._seconds = 0.0, 0.0
+
+  def kept(self, row: Row) -> None:
+    self._left -= self._cost(row)
+    if not row.message and (self._best is None or row.value > self._best.value):
+      self._best = row
+
+  def _cost(self, row: Row) -> float:
+    before = self._rungs[row.rung - 1] if row.rung else 0
+    return (row.epochs - before) / self._rungs[-1]
+
+  def trained(self, row: Row) -> None:
+    self.kept(row)
+    self._done += self._cost(row)
+    self._seconds += row.seconds
+    steps = len(self._rungs)
+    rung = f" ({row.epochs} epochs, rung {row.rung + 1}/{steps})" if steps > 1 else ""
+    outcome = f"failed: {row.message}" if row.message else f"{self._metric} {row.value:.4f}"
+    best = f", best {self._best.value:.4f} in trial {self._best.trial}" if self._best else ""
+    minutes = round(max(self._left, 0) * self._seconds / self._done / 60)
+    left = f", about {minutes} min left" if minutes else ""
+    self._say(
+      f"search: trial {row.trial}{rung} {short(row.settings)}: {outcome}{best}; "
+      f"{row.seconds:.1f} s{left}"
+    )
+
+
+def short(settings: Settings) -> str:
+  """The settings in a line."""
+  return " ".join(f"{name}={value}" for name, value in settings.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """Whether a search may end.
+
+  Attributes:
+    lines: for the user, one a field and one on flatness.
+    interior: whether that holds for every field. flat: whether the best trials are as good.
+    spread: relative, among the best; None where there are too few.
+  """
+
+  lines: tuple[str, ...]
+  interior: bool
+  flat: bool
+  spread: float | None
+
+
+def judge(
+  config: Config,
+  ranges: Mapping[str, Range],
+  ended: Sequence[Row],
+  *,
+  bounded: frozenset[str] = frozenset(),
+) -> Verdict:
+  """Whether the optimum is interior in every field, and flat.
+
+  Args: ended: rows of the last rung; what was dropped before says nothing of the optimum.
+    bounded: fields whose ranges were given.
+  """
+  best, lines, interior = best_of(ended), [], True
+  for name, range_ in ranges.items():
+    tried: dict[Any, float] = {}
+    for row in ended:
+      tried[row.settings[name]] = max(row.value, tried.get(row.settings[name], -math.inf))
+    inside, words = where_it_lies(
+      config, name, range_, best.settings[name], tried, bounded=name in bounded
+    )
+    interior &= inside
+    lines.append(f"{name}={best.settings[name]}: {words}")
+  values = sorted((row.value for row in ended), reverse=True)[:BEST]
+  if len(values) < BEST:
+    few = f"flatness: {len(values)} trials went to the end, {BEST} are needed: search more"
+    return Verdict((*lines, few), interior, False, None)
+  spread = (values[0] - values[-1]) / abs(values[0]) if values[0] else 0.0
+  flat = spread <= FLAT
+  lines.append(
+    f"{'flat' if flat else 'not flat'}: the best {BEST} trials differ by {spread:.1%}"
+    + ("" if flat else f", more than {FLAT:.0%}: search more, or narrow {FLAG}")
+  )
+  return Verdict(tuple(lines), interior, flat, spread)

@@ -1,0 +1,291 @@
+"""Whether a text about a recommendation is true, found out without what wrote it.
+
+The text is scanned for what can be true or false in it: titles of the catalogue, names, genres,
+numbers, and words of liking and disliking near them. Each is looked up in the training ratings and
+the metadata, and ranks are computed by running the whole network on a graph without the ratings in
+question. Nothing is taken from the evidence, and nothing is known of how sentences are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.explain.phrases import shown_title
+from gatrec_jax.profiles.builder import PEOPLE_FIELDS, TAG_FIELDS, genres_of, terms_of
+
+Scores = Callable[[int, Sequence[Sequence[int]]], np.ndarray]
+"""(user, B sets of items) -> [B, I] scores without each set of her ratings."""
+
+_MARK = re.compile(r"⟦(\d+)⟧")
+_TITLE = re.compile(r"[A-Z0-9][^,;⟦⟧“”]*?\(\d{4}\)")
+# Not behind an initial or a short form, which names have: George C. Scott, Robert Downey Jr.
+_END = re.compile(
+  r"(?<!\b[A-Z]\.)(?<!\b[JSDM]r\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?]) (?=[“A-Z0-9⟦])"
+)
+_ROLE = re.compile(r"([^,⟦⟧]+?) \((director|actor|writer|author|crew member)\)")
+_QUOTED = re.compile(r"“([^”]+)”")
+_OTHERS = re.compile(r"\b(?:people(?: who)?|those who) like\b")
+_LIKED = re.compile(r"\byour? (?:have |really )*(?:liked|loved|enjoyed|liking|love|like)\b", re.I)
+_DISLIKED = re.compile(r"\byou(?:r)? (?:disliked|hated|disliking)\b", re.I)
+_SPEAKS = re.compile(r"because|follows|brings|speaks|counts|rests")
+_MOST = re.compile(r"above all|\bmost\b|nothing \w+ more", re.I)
+_GIVEN = re.compile(r"(?:gave ⟦(\d+)⟧ a|⟦(\d+)⟧, which you gave a|⟦(\d+)⟧, a) ([\d.]*\d)")
+_SHARES = (
+  re.compile(r"(\d+) of the (\d+) you (liked|disliked)"),
+  re.compile(r"[Oo]f the (?P<m>\d+) you (?P<kind>liked|disliked) (?P<n>\d+)"),
+)
+_BOTH = (
+  re.compile(r"(\d+) people like both it and ⟦(\d+)⟧"),
+  re.compile(r"[Oo]f those who like ⟦(?P<t>\d+)⟧, (?P<n>\d+) like (?:this one|it)\b"),
+  re.compile(r"(\d+) people who like ⟦(\d+)⟧ like (?:this one|it)\b"),
+)
+_LIKES = (re.compile(r"(\d+) people (?:who )?like it\b"), re.compile(r"liked by (\d+) people"))
+_LEAVES = re.compile(r"(?:Without|Had you not rated|Take) .*number (\d+)\b.* top (\d+)")
+_STAYS = (
+  re.compile(r"(?:[Tt]ake away any one|No single one) .*top (\d+)"),
+  re.compile(r"stays in your top (\d+), whichever one"),
+)
+_MOVED = re.compile(r"from place (\d+) to (\d+)")
+_NOT = re.compile(r"\bfree of\b|\bis not\b|\bno\b|\bwithout\b", re.I)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """Attributes: kind: what was looked up. text: about what. true: whether it holds."""
+
+  kind: str
+  text: str
+  true: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Checker:
+  """(text, user, item) -> what the text says, and whether it holds.
+
+  Attributes:
+    prepared: the ratings and the metadata.
+    scores: by runs of the whole network. quick_scores: for what needs a run for each rating.
+    titles: [I], as people say them. pattern: finds any of them.
+    ratings: [U], training ratings by item index. likers: [I], training users who like the item.
+    genres: finds any of the catalogue's.
+    tags: [I], in small letters, those of the metadata and of profiles that somebody wrote.
+  """
+
+  prepared: Prepared
+  scores: Scores
+  quick_scores: Scores
+  titles: Sequence[str]
+  pattern: re.Pattern[str]
+  ratings: Sequence[Mapping[int, float]]
+  likers: Sequence[frozenset[int]]
+  genres: re.Pattern[str]
+  tags: Sequence[frozenset[str]]
+
+  def __call__(self, text: str, user: int, item: int, *, rank: int | None = None) -> list[Finding]:
+    """What the text says, and whether it holds. A sentence that says nothing that could be looked
+    up is a finding that does not hold.
+
+    Args: user, item: indices. rank: the item's place in the list, where it was re-ranked.
+    """
+    found: list[Finding] = []
+    for sentence in self.sentences(text):
+      own = self._of_sentence(*sentence, user, item, rank)
+      found += own or [Finding("nothing to look up", sentence[0], False)]
+    return found
+
+  def sentences(self, text: str) -> list[tuple[str, list[int]]]:
+    """Sentences with ⟦0⟧, ⟦1⟧, … for the titles in each, and the items these are."""
+    items: list[int] = []
+
+    def mark(match: re.Match[str]) -> str:
+      items.append(self.titles.index(match.group()))
+      return f"⟦{len(items) - 1}⟧"
+
+    found = []
+    for part in _END.split(self.pattern.sub(mark, text)):
+      places = [int(place) for place in _MARK.findall(part)]
+      own = dict(zip(places, range(len(places)), strict=True))
+      renamed = _MARK.sub(lambda match, own=own: f"⟦{own[int(match.group(1))]}⟧", part)
+      found.append((renamed, [items[place] for place in places]))
+    return found
+
+  def _of_sentence(
+    self, sentence: str, named: list[int], user: int, item: int, rank: int | None
+  ) -> list[Finding]:
+    rated = self.ratings[user]
+    others = [other for other in named if other != item]
+    found = [
+      Finding("title", match.group(), False) for match in _TITLE.finditer(sentence)
+      if not re.search(r"\((?:director|actor)", match.group())
+    ]
+    found += [Finding("rated at all", self.titles[other], other in rated) for other in others]
+    if others and not _OTHERS.search(sentence):
+      found += self._opinions(sentence, others, rated)
+      found += self._rests_on(sentence, others, user, item)
+    found += self._people(sentence, others, item)
+    found += self._tags(sentence, others, item)
+    found += self._genres(sentence, rated, item)
+    found += self._counts(sentence, named, item)
+    return found + self._ranks(sentence, others, user, item, rank)
+
+  def _opinions(
+    self, sentence: str, others: Sequence[int], rated: Mapping[int, float]
+  ) -> list[Finding]:
+    found = []
+    for match in _GIVEN.finditer(sentence):
+      place = next(group for group in match.groups()[:3] if group is not None)
+      other = others[int(place)]
+      given = float(match.group(4))
+      found.append(Finding("rating", f"{self.titles[other]} {given:g}", rated.get(other) == given))
+    high, low = self.prepared.positive_threshold, self.prepared.negative_threshold
+    for other in others:
+      rating = rated.get(other)
+      if _DISLIKED.search(sentence):
+        found.append(Finding("disliked", self.titles[other], rating is not None and rating <= low))
+      elif _LIKED.search(sentence):
+        found.append(Finding("liked", self.titles[other], rating is not None and rating >= high))
+    return found
+
+  def _rests_on(
+    self, sentence: str, others: Sequence[int], user: int, item: int
+  ) -> list[Finding]:
+    if not _SPEAKS.search(sentence):
+      return []
+    mine = [other for other in others if other in self.ratings[user]]
+    scores = self.scores(user, [[], *([other] for other in mine)])[:, item]
+    found = [
+      Finding("rests on", self.titles[other], bool(score < scores[0]))
+      for other, score in zip(mine, scores[1:], strict=True)
+    ]
+    if _MOST.search(sentence) and mine:
+      every = list(self.ratings[user])
+      without = self.quick_scores(user, [[other] for other in every])[:, item]
+      furthest = without[every.index(mine[0])] <= without.min() + 1e-5
+      found.append(Finding("rests most on", self.titles[mine[0]], bool(furthest)))
+    return found
+
+  def _people(self, sentence: str, others: Sequence[int], item: int) -> list[Finding]:
+    found = []
+    for match in _ROLE.finditer(sentence):
+      words = match.group(1).split(" ")
+      tails = [" ".join(words[start:]) for start in range(len(words))]
+      own = self._named_in(item, role=match.group(2))
+      name = next((tail for tail in tails if tail.casefold() in own), None)
+      found.append(Finding("person", name or match.group(1), name is not None))
+      for other in others if name else ():
+        found.append(Finding(
+          "person of a title", f"{name}, {self.titles[other]}",
+          name.casefold() in self._named_in(other),
+        ))
+    return found
+
+  def _named_in(self, item: int, role: str = "") -> set[str]:
+    fields = self.prepared.item_fields[item]
+    of_role = {"actor": ("actors", "cast", "actor"), "crew member": ("crew",)}
+    wanted = of_role.get(role, (role, f"{role}s")) if role else PEOPLE_FIELDS
+    return {name.casefold() for field in wanted for name in terms_of(fields.get(field))}
+
+  def _tags(self, sentence: str, others: Sequence[int], item: int) -> list[Finding]:
+    return [
+      Finding("tag", f"{tag}, {self.titles[one]}", tag.casefold() in self.tags[one])
+      for tag in _QUOTED.findall(sentence) for one in (item, *others)
+    ]
+
+  def _genres(self, sentence: str, rated: Mapping[int, float], item: int) -> list[Finding]:
+    plain = _ROLE.sub("", _QUOTED.sub("", sentence))
+    shares = [match for pattern in _SHARES for match in pattern.finditer(plain)]
+    names = self.genres.findall(plain) if shares or re.search(r"genre", plain) else []
+    found = []
+    for name in names:
+      has = name in genres_of(self.prepared.item_fields[item])
+      found.append(Finding("genre", name, has != bool(_NOT.search(plain))))
+    for match in shares:
+      groups = match.groupdict()
+      n, m, kind = (groups[k] for k in ("n", "m", "kind")) if groups else match.groups()
+      high, low = self.prepared.positive_threshold, self.prepared.negative_threshold
+      own = [one for one, r in rated.items() if (r >= high if kind == "liked" else r <= low)]
+      having = sum(
+        all(name in genres_of(self.prepared.item_fields[one]) for name in names) for one in own
+      )
+      right = (int(n), int(m)) == (having, len(own)) and bool(names)
+      found.append(Finding("share", match.group(), right))
+    return found
+
+  def _counts(self, sentence: str, named: Sequence[int], item: int) -> list[Finding]:
+    found = []
+    for pattern in _BOTH:
+      for match in pattern.finditer(sentence):
+        groups = match.groupdict()
+        n, place = (groups["n"], groups["t"]) if groups else match.groups()
+        both = len(self.likers[item] & self.likers[named[int(place)]])
+        found.append(Finding("like both", match.group(), int(n) == both))
+    found += [
+      Finding("like it", match.group(), int(match.group(1)) == len(self.likers[item]))
+      for pattern in _LIKES for match in pattern.finditer(sentence)
+    ]
+    return found
+
+  def _ranks(
+    self, sentence: str, others: Sequence[int], user: int, item: int, rank: int | None
+  ) -> list[Finding]:
+    found = []
+    if match := _LEAVES.search(sentence):
+      n, m = map(int, match.groups())
+      mine = [other for other in others if other in self.ratings[user]]
+      there = self.rank(self.scores(user, [mine])[0], user, item)
+      found.append(Finding("leaves", match.group(), there == n > m and bool(mine)))
+    for match in filter(None, (pattern.search(sentence) for pattern in _STAYS)):
+      scores = self.quick_scores(user, [[other] for other in self.ratings[user]])
+      last = max(self.rank(row, user, item) for row in scores)
+      found.append(Finding("stays", match.group(), last <= int(match.group(1))))
+    if match := _MOVED.search(sentence):
+      before = self.rank(self.scores(user, [[]])[0], user, item)
+      right = (before, before if rank is None else rank) == tuple(map(int, match.groups()))
+      found.append(Finding("moved", match.group(), right))
+    return found
+
+  def rank(self, scores: np.ndarray, user: int, item: int) -> int:
+    """From 1 among what the user is not known to have rated; equal scores by index."""
+    known = self.prepared.known
+    order = np.lexsort((np.arange(len(scores)), -scores))
+    order = order[~np.isin(order, known.item[known.user == user])]
+    return 1 + int(np.flatnonzero(order == item)[0])
+
+
+def make_checker(
+  prepared: Prepared, titles: Sequence[str], scores: Scores, quick_scores: Scores,
+  profile_tags: Sequence[Sequence[str]],
+) -> Checker:  # fmt: skip
+  """Args: titles: [I], each another. scores, quick_scores: as in `Checker`. profile_tags: [I], of
+  profiles that somebody wrote."""
+  train = prepared.train
+  shown = [shown_title(title) for title in titles]
+  ratings: list[dict[int, float]] = [{} for _ in range(train.num_users)]
+  likers: list[set[int]] = [set() for _ in range(train.num_items)]
+  for user, item, rating in zip(train.user, train.item, train.rating, strict=True):
+    ratings[user][int(item)] = float(rating)
+    if rating >= prepared.positive_threshold:
+      likers[item].add(int(user))
+  genres = {name for fields in prepared.item_fields for name in genres_of(fields)}
+  return Checker(
+    prepared, scores, quick_scores, shown, _any_of(shown, ends=r"(?!\w)"), ratings,
+    [frozenset(one) for one in likers], _any_of(genres, starts=r"(?<!\w)", ends=r"(?!\w)"), [
+      frozenset(
+        tag.casefold()
+        for tag in (*(t for field in TAG_FIELDS for t in terms_of(fields.get(field))), *own)
+      )
+      for fields, own in zip(prepared.item_fields, profile_tags, strict=True)
+    ],
+  )  # fmt: skip
+
+
+def _any_of(texts: Any, *, starts: str = "", ends: str = "") -> re.Pattern[str]:
+  """Finds the longest of them. Never matches where there is none."""
+  longest_first = sorted(map(re.escape, texts), key=len, reverse=True)
+  return re.compile(f"{starts}(?:{'|'.join(longest_first) or '(?!)'}){ends}")

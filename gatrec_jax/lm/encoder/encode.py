@@ -1,0 +1,354 @@
+"""Texts to vectors with a sentence encoder from a Hugging Face folder, without torch.
+
+`load_encoder` reads config, weights, tokenizer and pooling; `encode` sorts the texts by length,
+runs them in batches of a few fixed shapes, and puts the vectors back in the texts' order.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.config import DecoderConfig, is_decoder, read_decoder_config
+from gatrec_jax.lm.decoder.model import hidden_states
+from gatrec_jax.lm.encoder import bert, pooling
+from gatrec_jax.lm.folders.files import read_json
+from gatrec_jax.lm.folders.load import read_params
+from gatrec_jax.lm.folders.weights import load_params
+
+DTYPES = ("float32", "bfloat16")
+# How many tokens a device takes at once: a CPU works best from its cache.
+BATCH_TOKENS = {"cpu": 2_048, "other": 65_536}
+TOKENIZED_AT_ONCE = 20_000
+VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+  """A loaded sentence encoder.
+
+  Attributes:
+    name: for people.
+    config: the shape of the encoder, or of a decoder that serves as one.
+    head: pooling and what follows.
+    params: `{"encoder": …, "dense": …}`, arrays in `dtype` (those of dense layers float32).
+    tokenizer: a `tokenizers.Tokenizer`.
+    padding_id: the token id that fills batches up.
+    max_tokens: the longest text in tokens that the position table allows.
+    dimension: D of the vectors.
+    dtype: `float32` or `bfloat16`, of the arithmetic.
+    prompt: put before every text ("" for most).
+    lower_case: texts are lower-cased first.
+  """
+
+  name: str
+  config: bert.EncoderConfig | DecoderConfig
+  head: pooling.Head
+  params: Mapping[str, Any]
+  tokenizer: Any
+  padding_id: int
+  max_tokens: int
+  dimension: int
+  dtype: str
+  prompt: str
+  lower_case: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeStats:
+  """What encoding took: texts, how many of them were cut, tokens after cutting, seconds."""
+
+  texts: int
+  truncated: int
+  tokens: int
+  seconds: float
+
+  @property
+  def texts_per_second(self) -> float:
+    return self.texts / self.seconds if self.seconds > 0 else 0.0
+
+
+def load_encoder(
+  folder: str | Path, *, dtype: str = "float32", name: str = "", prompt: str | None = None
+) -> Encoder:
+  """Loads a plain or a sentence-transformers folder, of an encoder or of a decoder.
+
+  A decoder's vector of a text is that of its last token (as in Qwen3-Embedding), L2-normed, unless
+  the folder's modules say otherwise.
+
+  Args:
+    folder: the model.
+    dtype: `float32` or `bfloat16`.
+    name: for people; the folder's if empty.
+    prompt: put before every text, such as an instruction; None for the folder's own.
+  Raises: InputError for anything missing, damaged, of a wrong shape or not supported.
+  """
+  if dtype not in DTYPES:
+    raise InputError(f"encoder dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+  folder = Path(folder)
+  if not folder.is_dir():
+    raise InputError(f"{folder}: no such folder")
+  modules = pooling.read_modules(folder)
+  config = _read_config(modules.transformer)
+  tokenizer = load_tokenizer(modules.transformer)
+  if tokenizer.get_vocab_size() > config.vocabulary:
+    raise InputError(
+      f"{modules.transformer}: the tokenizer has {tokenizer.get_vocab_size()} tokens, "
+      f"config.json a vocab_size of {config.vocabulary}; they belong to different models"
+    )
+  if isinstance(config, DecoderConfig):
+    params = read_params(modules.transformer, config, dtype=dtype, head=False)
+  else:
+    params = load_params(
+      modules.transformer,
+      bert.weight_rules(config),
+      dtype=dtype,
+      renames=bert.RENAMES,
+      unused=bert.UNUSED,
+    )
+  width = config.width * len(modules.head.modes)
+  for layer in modules.dense:
+    if layer["kernel"].shape[0] != width:
+      raise InputError(
+        f"{folder}: a Dense module takes {layer['kernel'].shape[0]} features, it is given {width}"
+      )
+    width = layer["kernel"].shape[1]
+  return Encoder(
+    name=name or folder.name,
+    config=config,
+    head=modules.head,
+    params={"encoder": params, "dense": modules.dense},
+    tokenizer=tokenizer,
+    padding_id=_padding_id(tokenizer, config),
+    max_tokens=config.context if isinstance(config, DecoderConfig) else config.max_tokens,
+    dimension=width,
+    dtype=dtype,
+    prompt=modules.prompt if prompt is None else prompt,
+    lower_case=modules.lower_case,
+  )
+
+
+def load_tokenizer(folder: Path) -> Any:
+  """The folder's fast tokenizer, with the truncation and padding that its file bakes in removed."""
+  path = folder / "tokenizer.json"
+  if not any((folder / name).is_file() for name in ("tokenizer.json", *VOCABULARIES)):
+    raise InputError(f"{folder}: no tokenizer; a tokenizer.json is needed")
+  try:
+    if path.is_file():
+      from tokenizers import Tokenizer
+
+      tokenizer = Tokenizer.from_file(str(path))
+    else:
+      # Old folders hold only a vocabulary; transformers (1.5 s to import) knows how to convert it.
+      from transformers import AutoTokenizer
+
+      tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer
+  except Exception as error:  # The tokenizers library raises bare Exception for a damaged file.
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    raise InputError(
+      f"{folder}: no usable tokenizer; a tokenizer.json is needed ({reason})"
+    ) from None
+  tokenizer.no_padding()
+  tokenizer.no_truncation()
+  return tokenizer
+
+
+def encode(
+  model: Encoder,
+  texts: Sequence[str],
+  *,
+  max_tokens: int = 256,
+  batch_tokens: int | None = None,
+  progress: Callable[[int], None] | None = None,
+  devices: Sequence[jax.Device] | None = None,
+) -> tuple[np.ndarray, EncodeStats]:
+  """Vectors of texts.
+
+  Args:
+    model: the encoder.
+    texts: N strings; empty ones are fine.
+    max_tokens: longer texts are cut there (special tokens included).
+    batch_tokens: tokens a device takes at once; None for the device's default.
+    progress: called with the number of texts that a finished batch held.
+    devices: batches are divided over these; None for all local ones.
+  Returns: [N, D] float32, and what it took.
+  Raises: InputError for a max_tokens that leaves no room for text.
+  """
+  start = time.perf_counter()
+  ids, truncated = tokenize(model, texts, max_tokens=max_tokens)
+  vectors = np.zeros((len(texts), model.dimension), np.float32)
+  for rows, batch in encode_batches(model, ids, batch_tokens=batch_tokens, devices=devices):
+    vectors[rows] = batch
+    if progress is not None:
+      progress(len(rows))
+  return vectors, EncodeStats(
+    texts=len(texts),
+    truncated=int(truncated.sum()),
+    tokens=sum(map(len, ids)),
+    seconds=time.perf_counter() - start,
+  )
+
+
+def tokenize(
+  model: Encoder, texts: Sequence[str], *, max_tokens: int = 256
+) -> tuple[list[np.ndarray], np.ndarray]:
+  """Token ids of texts, special tokens included.
+
+  Returns: N int32 arrays of 1 to `max_tokens` ids; [N] bool, which texts were cut.
+  Raises: InputError for a max_tokens that leaves no room for text.
+  """
+  limit = min(max_tokens, model.max_tokens)
+  if limit < max_tokens:
+    warnings.warn(
+      f"{model.name} has {limit} positions: texts are cut there, not at "
+      f"--encoder_max_tokens={max_tokens}",
+      stacklevel=2,
+    )
+  specials = model.tokenizer.num_special_tokens_to_add(False)
+  if limit <= specials:
+    raise InputError(
+      f"--encoder_max_tokens={max_tokens}: must be above {specials}, "
+      f"the special tokens that {model.name} adds"
+    )
+  model.tokenizer.enable_truncation(max_length=limit)
+  ids, truncated = [], np.zeros(len(texts), bool)
+  for start in range(0, len(texts), TOKENIZED_AT_ONCE):
+    part = [model.prompt + text for text in texts[start : start + TOKENIZED_AT_ONCE]]
+    if model.lower_case:
+      part = [text.lower() for text in part]
+    for row, encoding in enumerate(model.tokenizer.encode_batch_fast(part), start):
+      # A tokenizer without special tokens gives nothing for an empty text.
+      ids.append(np.asarray(encoding.ids or [model.padding_id], np.int32))
+      truncated[row] = bool(encoding.overflowing)
+  return ids, truncated
+
+
+def encode_batches(
+  model: Encoder,
+  ids: Sequence[np.ndarray],
+  *,
+  batch_tokens: int | None = None,
+  devices: Sequence[jax.Device] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Runs the encoder batch by batch, the longest texts first.
+
+  Args: ids: N arrays of token ids, as `tokenize` gives them. The rest as in `encode`.
+  Yields: (rows [n] int64, vectors [n, D] float32); every row of `ids` comes exactly once.
+  """
+  if not ids:
+    return
+  devices = list(devices or jax.local_devices())
+  kind = "cpu" if devices[0].platform == "cpu" else "other"
+  batch_tokens = batch_tokens or BATCH_TOKENS[kind]
+  mesh = Mesh(np.array(devices), ("data",))
+  by_rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in (("data",), ()))
+  params = jax.device_put(model.params, everywhere)
+
+  def rows_at(length: int) -> int:
+    return batch_rows(length, batch_tokens) * len(devices)
+
+  lengths = np.array([len(row) for row in ids], np.int32)
+  buckets = bucket_lengths(model.max_tokens)
+  bucket_of = np.searchsorted(buckets, lengths)
+  running: collections.deque[tuple[np.ndarray, jax.Array]] = collections.deque()
+  for bucket in reversed(range(len(buckets))):
+    members = np.flatnonzero(bucket_of == bucket)
+    members = members[np.argsort(lengths[members], kind="stable")]
+    size = rows_at(buckets[bucket])
+    for start in range(0, len(members), size):
+      rows = members[start : start + size]
+      batch = np.full((size, buckets[bucket]), model.padding_id, np.int32)
+      for place, row in enumerate(rows):
+        batch[place, : lengths[row]] = ids[row]
+      # Rows that only fill the last batch up count as one token long: no division by zero.
+      counts = np.ones(size, np.int32)
+      counts[: len(rows)] = lengths[rows]
+      vectors = embed_tokens(
+        params,
+        jax.device_put(batch, by_rows),
+        jax.device_put(counts, by_rows),
+        config=model.config,
+        head=model.head,
+        dtype=model.dtype,
+      )
+      running.append((rows, vectors))
+      # One batch is prepared while another runs.
+      if len(running) > 1:
+        yield _finished(*running.popleft())
+  while running:
+    yield _finished(*running.popleft())
+
+
+@functools.partial(jax.jit, static_argnames=("config", "head", "dtype"))
+def embed_tokens(
+  params: Mapping[str, Any],
+  ids: jax.Array,
+  lengths: jax.Array,
+  *,
+  config: bert.EncoderConfig | DecoderConfig,
+  head: pooling.Head,
+  dtype: str,
+) -> jax.Array:
+  """Vectors of right-padded token ids.
+
+  Args: params: as in `Encoder`. ids: [B, T] int32. lengths: [B] int32, at least 1.
+  Returns: [B, D] float32.
+  """
+  if isinstance(config, DecoderConfig):
+    hidden = hidden_states(params["encoder"], ids, config=config, lengths=lengths)
+  else:
+    model = bert.EncoderModel(config, jnp.dtype(dtype))
+    hidden = model.apply({"params": params["encoder"]}, ids, lengths)
+  return pooling.pool(hidden, lengths, head=head, dense=params["dense"])
+
+
+def bucket_lengths(limit: int) -> list[int]:
+  """Lengths that batches may have: 16, 32, 48, 64, then four to an octave, and `limit`.
+
+  A text's own length alone says to which of them it is filled up. So it always runs in a batch of
+  the same shape, and its vector does not depend on which texts are embedded with it: float32 sums
+  of another shape round otherwise.
+  """
+  steps = [*range(16, 65, 16), *range(96, 129, 32)]
+  while steps[-1] < limit:
+    steps.extend(steps[-1] + steps[-1] // 4 * np.arange(1, 5))
+  return [int(step) for step in steps if step < limit] + [limit]
+
+
+def batch_rows(length: int, batch_tokens: int) -> int:
+  """Rows of a batch of that length: as many as fit, in multiples of 4 where that many fit."""
+  rows = max(1, batch_tokens // length)
+  return rows - rows % 4 if rows >= 4 else rows
+
+
+def _finished(rows: np.ndarray, vectors: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+  return rows, np.asarray(vectors)[: len(rows)]
+
+
+def _read_config(folder: Path) -> bert.EncoderConfig | DecoderConfig:
+  path = folder / "config.json"
+  fields = read_json(path) if path.is_file() else {}
+  if isinstance(fields, dict) and is_decoder(fields):
+    return read_decoder_config(folder)
+  return bert.read_config(folder)
+
+
+def _padding_id(tokenizer: Any, config: bert.EncoderConfig | DecoderConfig) -> int:
+  """Any id will do, as padding is masked; this one keeps the positions of RoBERTa right."""
+  if isinstance(config, DecoderConfig):
+    return config.pad
+  if config.padding_index is not None:
+    return config.padding_index
+  return tokenizer.token_to_id("[PAD]") or 0

@@ -1,0 +1,185 @@
+"""From token vectors to one vector a text, as a sentence-transformers folder says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.config import is_decoder
+from gatrec_jax.lm.folders.files import read_json
+from gatrec_jax.lm.folders.weights import Rule, load_params
+
+# In the order in which sentence-transformers joins them where several are set.
+MODES = {
+  "pooling_mode_cls_token": "cls",
+  "pooling_mode_max_tokens": "max",
+  "pooling_mode_mean_tokens": "mean",
+  "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+  "pooling_mode_weightedmean_tokens": "weightedmean",
+  "pooling_mode_lasttoken": "lasttoken",
+}
+SUPPORTED = ("cls", "max", "mean", "lasttoken")
+DENSE_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "Identity": lambda x: x,
+  "Tanh": jnp.tanh,
+  "ReLU": jax.nn.relu,
+  "GELU": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+  """What follows the encoder.
+
+  Attributes:
+    modes: poolings, joined along the features; each of `SUPPORTED`.
+    steps: what comes after, in order: `normalize`, or the activation of a dense layer.
+  """
+
+  modes: tuple[str, ...] = ("mean",)
+  steps: tuple[str, ...] = ("normalize",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Modules:
+  """A sentence-transformers folder, read.
+
+  Attributes:
+    transformer: folder with config.json, weights and tokenizer.
+    head: pooling and what follows.
+    dense: parameters of the dense layers of `head.steps`, in order; kernel [in, out], bias [out].
+    prompt: put before every text.
+    lower_case: texts are lower-cased before the tokenizer sees them.
+  """
+
+  transformer: Path
+  head: Head
+  dense: tuple[Mapping[str, jax.Array], ...]
+  prompt: str
+  lower_case: bool
+
+
+def read_modules(folder: Path) -> Modules:
+  """Reads `modules.json` and what it names.
+
+  Without one: L2 over the mean of the tokens, or over the last token of a decoder, which is the
+  only one that has seen the whole text.
+
+  Raises: InputError naming the file and the module or pooling that is not supported.
+  """
+  path = folder / "modules.json"
+  if not path.is_file():
+    decodes = is_decoder(_optional_json(folder / "config.json"))
+    head = Head(modes=("lasttoken" if decodes else "mean",))
+    return Modules(transformer=folder, head=head, dense=(), prompt="", lower_case=False)
+  entries = read_json(path)
+  try:
+    parts = [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries]
+  except (TypeError, KeyError):
+    raise InputError(f"{path}: not a list of modules with type and path") from None
+  kinds = [kind for kind, _ in parts]
+  if kinds[:2] != ["Transformer", "Pooling"]:
+    raise InputError(f"{path}: modules {kinds} do not begin with Transformer, Pooling")
+  transformer = parts[0][1]
+  modes, include_prompt = _pooling_modes(parts[1][1] / "config.json")
+  steps, dense = [], []
+  for kind, module in parts[2:]:
+    if kind == "Normalize":
+      steps.append("normalize")
+    elif kind == "Dense":
+      activation, params = _dense(module)
+      steps.append(activation)
+      dense.append(params)
+    else:
+      raise InputError(f"{path}: module {kind!r} is not one of Normalize, Dense")
+  prompt = _prompt(folder / "config_sentence_transformers.json")
+  if prompt and not include_prompt:
+    raise InputError(f"{parts[1][1] / 'config.json'}: include_prompt false is not supported")
+  return Modules(
+    transformer=transformer,
+    head=Head(modes=modes, steps=tuple(steps)),
+    dense=tuple(dense),
+    prompt=prompt,
+    lower_case=bool(_optional_json(transformer / "sentence_bert_config.json").get("do_lower_case")),
+  )
+
+
+def pool(
+  hidden: jax.Array, lengths: jax.Array, *, head: Head, dense: tuple[Mapping[str, jax.Array], ...]
+) -> jax.Array:
+  """One vector a text.
+
+  Args:
+    hidden: [B, T, D] float token vectors. lengths: [B] int32 tokens of each text, at least 1.
+    head: what to do. dense: parameters of its dense layers.
+  Returns: [B, D'] float32.
+  """
+  hidden = hidden.astype(jnp.float32)
+  seen = (jnp.arange(hidden.shape[1])[None, :] < lengths[:, None])[..., None]
+  poolings = {
+    "cls": lambda: hidden[:, 0],
+    "max": lambda: jnp.where(seen, hidden, -jnp.inf).max(axis=1),
+    "mean": lambda: jnp.where(seen, hidden, 0.0).sum(axis=1) / lengths[:, None],
+    "lasttoken": lambda: jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0],
+  }
+  vectors = jnp.concatenate([poolings[mode]() for mode in head.modes], axis=-1)
+  layers = iter(dense)
+  for step in head.steps:
+    if step == "normalize":
+      norm = jnp.sqrt(jnp.square(vectors).sum(axis=-1, keepdims=True))
+      vectors = vectors / jnp.maximum(norm, 1e-12)
+    else:
+      layer = next(layers)
+      product = jnp.dot(vectors, layer["kernel"], precision=jax.lax.Precision.HIGHEST)
+      vectors = DENSE_ACTIVATIONS[step](product + layer.get("bias", 0.0))
+  return vectors
+
+
+def _optional_json(path: Path) -> Mapping[str, Any]:
+  return read_json(path) if path.is_file() else {}
+
+
+def _pooling_modes(path: Path) -> tuple[tuple[str, ...], bool]:
+  """(modes, whether the prompt's tokens are pooled too), from either spelling of the config."""
+  fields = read_json(path)
+  named = fields.get("pooling_mode")
+  if named is not None:
+    modes = (named,) if isinstance(named, str) else tuple(named)
+  else:
+    modes = tuple(mode for flag, mode in MODES.items() if fields.get(flag))
+  wrong = [mode for mode in modes if mode not in SUPPORTED]
+  if wrong or not modes:
+    given = ", ".join(map(str, wrong)) or "none"
+    raise InputError(f"{path}: pooling {given} is not one of {', '.join(SUPPORTED)}")
+  return modes, bool(fields.get("include_prompt", True))
+
+
+def _dense(folder: Path) -> tuple[str, Mapping[str, jax.Array]]:
+  fields = read_json(folder / "config.json")
+  activation = str(fields.get("activation_function", "Tanh")).rsplit(".", 1)[-1].rstrip("()")
+  if activation not in DENSE_ACTIVATIONS:
+    raise InputError(
+      f"{folder / 'config.json'}: activation_function {activation!r} is not one of "
+      + ", ".join(DENSE_ACTIVATIONS)
+    )
+  try:
+    size_in, size_out = int(fields["in_features"]), int(fields["out_features"])
+  except (KeyError, TypeError, ValueError):
+    raise InputError(f"{folder / 'config.json'}: needs in_features and out_features") from None
+  rules = [Rule("kernel", (("linear.weight", (size_out, size_in)),), transpose=True)]
+  if fields.get("bias", True):
+    rules.append(Rule("bias", (("linear.bias", (size_out,)),)))
+  return activation, load_params(folder, rules)
+
+
+def _prompt(path: Path) -> str:
+  """The prompt that sentence-transformers would put before each text by default."""
+  fields = _optional_json(path)
+  name = fields.get("default_prompt_name")
+  return str((fields.get("prompts") or {}).get(name) or "") if name else ""

@@ -1,0 +1,221 @@
+"""A small decoder from nothing but texts: its tokenizer, its weights, an ordinary model folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from gatrec_jax import runs
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.config import DecoderConfig, Layer
+from gatrec_jax.lm.decoder.model import init_params
+from gatrec_jax.lm.decoder.rope import Rope
+from gatrec_jax.lm.finetune.packing import CompletionExample
+from gatrec_jax.lm.finetune.run import finetune
+from gatrec_jax.lm.finetune.step import FinetuneConfig
+from gatrec_jax.lm.folders.export import export_folder, require_writable
+from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
+
+if TYPE_CHECKING:
+  from tokenizers import Tokenizer
+  from transformers import PreTrainedTokenizerBase
+
+BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
+MIN_TEXTS = 8
+BYTES = 256
+# What such a model has learned to follow is up to its texts; the form is as plain as can be.
+CHAT_TEMPLATE = (
+  "{{ bos_token }}{% for message in messages %}{{ message['role'] + ':\\n' + message['content'] }}"
+  "{{ eos_token if message['role'] == 'assistant' else '\\n' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ 'assistant:\\n' }}{% endif %}"
+)
+
+
+def build_small(
+  texts: Sequence[str],
+  folder: str | Path,
+  *,
+  vocabulary: int = 2048,
+  width: int = 128,
+  layers: int = 4,
+  heads: int = 4,
+  kv_heads: int = 2,
+  inner: int = 384,
+  context: int = 512,
+  extra_tokens: Sequence[str] = (),
+  words: Sequence[str] | None = None,
+  chat: bool = True,
+  steps: int = 300,
+  batch_size: int = 8,
+  row_tokens: int = 0,
+  learning_rate: float = 3e-3,
+  seed: int = 0,
+  stop: Callable[[], int] = lambda: 0,
+  say: Callable[[str], None] = lambda _: None,
+) -> LanguageModel:
+  """Trains a byte-level BPE and a llama-layout decoder on `texts`; writes them as a folder.
+
+  The folder is complete or not there. A run that was stopped goes on from its last checkpoint when
+  it is started again with the same arguments. The same arguments give the same folder.
+
+  Args:
+    texts: what the model shall learn to write, each ended by the end token.
+    folder: for config.json, weights and tokenizer; as for `export_folder`.
+    vocabulary: most tokens; fewer where the texts do not give as many.
+    width, layers, heads, kv_heads, inner, context: the decoder's shape.
+    extra_tokens: pieces of text that shall be one token wherever they stand, such as labels.
+    words: texts that the other tokens are learned from; None for `texts`.
+    chat: whether the folder has a chat template; without one prompts are plain texts.
+    steps, batch_size, learning_rate: of training.
+    row_tokens: of each of the `batch_size` rows of a batch; longer texts are cut into pieces. 0 for
+      `context`.
+    seed: of weights and order.
+    stop, say: as in `finetune`.
+  Returns:
+    The model, loaded from the folder.
+  Raises:
+    InputError: too few texts, an impossible shape, or a folder that holds something else.
+    Interrupted: `stop` named a signal.
+  """
+  folder = Path(folder).expanduser()
+  require_writable(folder)
+  used = [text for text in texts if text.strip()]
+  if len(used) < MIN_TEXTS:
+    raise InputError(f"{len(used)} texts that are not empty; at least {MIN_TEXTS} are needed")
+  shape = {
+    "width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads, "inner": inner
+  }  # fmt: skip
+  if min(shape.values()) < 1 or width % (2 * heads) or heads % kv_heads or context < 2:
+    described = " ".join(f"{name}={value}" for name, value in shape.items())
+    raise InputError(
+      f"{described} context={context}: width must be a multiple of 2·heads, heads one of kv_heads"
+    )
+  tokenizer = train_tokenizer(
+    used if words is None else words, vocabulary=vocabulary, extra_tokens=extra_tokens
+  )
+  config = DecoderConfig(
+    family="llama",
+    vocabulary=tokenizer.get_vocab_size(),
+    width=width,
+    inner=inner,
+    heads=heads,
+    kv_heads=kv_heads,
+    head_size=width // heads,
+    layers=(Layer(window=None, rope=Rope()),) * layers,
+    context=context,
+    epsilon=1e-5,
+    tied=True,
+    query_scale=(width // heads) ** -0.5,
+    bos=tokenizer.token_to_id(BOS),
+    eos=(tokenizer.token_to_id(EOS),),
+    pad=tokenizer.token_to_id(PAD),
+  )
+  training = FinetuneConfig(
+    mode="full", learning_rate=learning_rate, weight_decay=0.1, steps=steps, batch_size=batch_size,
+    max_tokens=row_tokens or context, evaluate_every=max(1, steps // 10), seed=seed,
+  )  # fmt: skip
+  model = LanguageModel(
+    name=folder.name, folder=None, config=config, params=_first_params(config, seed),
+    tokenizer=_wrapped(tokenizer, context, chat=chat),
+  )  # fmt: skip
+  origin = runs.digest(
+    used, repr(config), tokenizer.to_str(), chat, dataclasses.asdict(training)
+  )
+  workdir = folder.with_name(f".{folder.name}.{origin[:8]}.training")
+  for other in folder.parent.glob(f".{folder.name}.*.training"):
+    if other != workdir:  # of a run that was stopped and then asked for otherwise
+      shutil.rmtree(other, ignore_errors=True)
+  examples = text_examples(tokenizer, used, context=row_tokens or context)
+  tuned = finetune(model, examples, training, workdir=workdir, stop=stop, say=say)
+  export_folder(tuned.model, folder)
+  shutil.rmtree(workdir, ignore_errors=True)
+  return load_decoder(folder)
+
+
+def train_tokenizer(
+  texts: Sequence[str], *, vocabulary: int, extra_tokens: Sequence[str] = ()
+) -> Tokenizer:
+  """A byte-level BPE of at most `vocabulary` tokens; texts begin with `BOS`.
+
+  Raises: InputError where the vocabulary is too small, or an extra token cannot be one.
+  """
+  from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+  from tokenizers.trainers import BpeTrainer
+
+  special = [BOS, EOS, PAD]
+  least = BYTES + len(special) + len(extra_tokens)
+  if vocabulary < least:
+    raise InputError(
+      f"vocabulary={vocabulary}: at least {least} are needed, for {BYTES} bytes, {len(special)} "
+      f"special and {len(extra_tokens)} extra tokens"
+    )
+  tokenizer = Tokenizer(models.BPE())
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  trainer = BpeTrainer(
+    vocab_size=vocabulary - len(extra_tokens),
+    special_tokens=special,
+    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  tokenizer.train_from_iterator(texts, trainer, length=len(texts))
+  for token in extra_tokens:
+    # A token that is one already stays out of the list, or it would be cut out of longer words.
+    if len(_ids(tokenizer, token)) != 1:
+      tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
+  ids = [_ids(tokenizer, token) for token in extra_tokens]
+  for token, own in zip(extra_tokens, ids, strict=True):
+    if len(own) != 1 or ids.count(own) > 1 or token in special:
+      raise InputError(
+        f"extra token {token!r}: cannot be a token of its own; it must not be empty, special, "
+        "given twice or hold another extra token"
+      )
+  bos = (BOS, tokenizer.token_to_id(BOS))
+  tokenizer.post_processor = processors.TemplateProcessing(
+    single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[bos]
+  )
+  return tokenizer
+
+
+def text_examples(
+  tokenizer: Tokenizer, texts: Sequence[str], *, context: int
+) -> list[CompletionExample]:
+  """Texts as examples that begin with the first token and end with the last; long ones in pieces.
+
+  Args: tokenizer: of `train_tokenizer`. texts: any. context: most tokens of an example.
+  """
+  bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+  examples = []
+  for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
+    ids = [*encoding.ids, eos]
+    pieces = range(0, len(ids), context - 1)
+    examples += [CompletionExample([bos], ids[start : start + context - 1]) for start in pieces]
+  return examples
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+  return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _wrapped(tokenizer: Tokenizer, context: int, *, chat: bool) -> PreTrainedTokenizerBase:
+  """As transformers wants it."""
+  from transformers import PreTrainedTokenizerFast
+
+  wrapped = PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD,
+    model_max_length=context, clean_up_tokenization_spaces=False,
+  )  # fmt: skip
+  wrapped.chat_template = CHAT_TEMPLATE if chat else None
+  return wrapped
+
+
+def _first_params(config: DecoderConfig, seed: int) -> dict[str, Any]:
+  params = jax.jit(init_params, static_argnums=1)(jax.random.key(seed), config)
+  # The head is the same table: entries of about 1 would begin with logits of ±√width.
+  embedding = params["embed"]["embedding"] * 0.02
+  return {**params, "embed": {"embedding": embedding}}

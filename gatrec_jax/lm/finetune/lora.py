@@ -1,0 +1,248 @@
+"""Low-rank adapters (Hu et al. 2021): made, merged, and kept in the file format of PEFT."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.config import DecoderConfig
+from gatrec_jax.lm.decoder.model import Lora
+from gatrec_jax.lm.decoder.weights import weight_rules
+from gatrec_jax.lm.folders.files import read_json
+
+TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+ADAPTER_FILES = CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+# Settings of PEFT that change what the two matrices mean, and the values under which they do not.
+_PLAIN = {
+  "use_dora": (False, None), "bias": ("none", None), "rank_pattern": ({}, None),
+  "alpha_pattern": ({}, None), "modules_to_save": (None, []), "fan_in_fan_out": (False, None),
+}  # fmt: skip
+
+
+def init_lora(
+  key: jax.Array,
+  config: DecoderConfig,
+  *,
+  targets: Sequence[str] = ("q", "v"),
+  rank: int = 8,
+  alpha: float = 32.0,
+  dropout: float = 0.0,
+) -> Lora:
+  """Adapters that change nothing yet: b is zero, a uniform within ±1/√in as in PEFT.
+
+  Args:
+    key: consumed.
+    config: of the decoder.
+    targets: the projections of every layer that get one, out of `TARGETS`.
+    rank: of the matrices, at least 1.
+    alpha: the adapters' outputs are multiplied with alpha / rank.
+    dropout: share of the adapters' inputs that is dropped in training, in [0, 1).
+  Returns:
+    Adapters of float32 arrays.
+  Raises:
+    InputError: a target that is not there, or a number out of its range.
+  """
+  unknown = [target for target in targets if target not in TARGETS]
+  if unknown or not targets:
+    raise InputError(
+      f"lora_targets={','.join(targets)}: {unknown[0] if unknown else 'none'} is not one of "
+      + ", ".join(TARGETS)
+    )
+  if rank < 1 or not 0 <= dropout < 1 or alpha <= 0:
+    raise InputError(
+      f"lora_rank={rank} lora_alpha={alpha} lora_dropout={dropout}: the rank must be at least 1, "
+      "alpha above 0 and dropout in [0, 1)"
+    )
+  tree: dict[str, Any] = {}
+  for index, (path, _, shape) in enumerate(_projections(config)):
+    if path[-1] in targets:
+      size_out, size_in = shape
+      bound = size_in**-0.5
+      a = jax.random.uniform(
+        jax.random.fold_in(key, index), (rank, size_in), minval=-bound, maxval=bound
+      )
+      _put(tree, path, {"a": a, "b": jnp.zeros((size_out, rank))})
+  return Lora(params=tree, scale=alpha / rank, dropout=dropout)
+
+
+def merge_lora(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
+  """The decoder with the adapters added into its kernels: W + scale · b a, in W's dtype.
+
+  Args:
+    params: of the decoder; untouched.
+    lora: adapters of a decoder of that shape.
+  Returns:
+    New parameters; the leaves without adapters are those of `params`.
+  Raises:
+    InputError: a kernel is int8, or not there, or of another shape.
+  """
+
+  def merged(node: dict[str, Any], adapter: dict[str, Any], path: str) -> dict[str, Any]:
+    if "a" not in adapter:
+      missing = [name for name in adapter if name not in node]
+      if missing:
+        raise InputError(f"{path}{missing[0]}: the adapters have it, the model does not")
+      return {**node, **{n: merged(node[n], adapter[n], f"{path}{n}/") for n in adapter}}
+    if "kernel_int8" in node:
+      raise InputError(
+        f"{path}kernel_int8: adapters cannot be merged into int8 weights; load the model with "
+        "dtype float32 or bfloat16 for that"
+      )
+    kernel, a, b = node["kernel"], adapter["a"], adapter["b"]
+    if kernel.shape != (b.shape[0], a.shape[1]):
+      raise InputError(
+        f"{path}kernel is {list(kernel.shape)}, its adapter is for {[b.shape[0], a.shape[1]]}; "
+        "they belong to different models"
+      )
+    product = jnp.matmul(
+      b.astype(jnp.float32), a.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST
+    )
+    total = kernel.astype(jnp.float32) + lora.scale * product
+    return {**node, "kernel": total.astype(kernel.dtype)}
+
+  return merged(params, lora.params, "")
+
+
+def count_params(tree: Any) -> int:
+  """Number of numbers in a tree of arrays, such as `lora.params` or a decoder's parameters."""
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def save_lora(lora: Lora, config: DecoderConfig, folder: str | Path, *, base: str = "") -> None:
+  """Writes `adapter_config.json` and `adapter_model.safetensors`, each whole or not at all.
+
+  Args:
+    lora: adapters, all of one rank.
+    config: of their decoder.
+    folder: made where it is not there.
+    base: folder or hub id of the decoder, for whoever reads the adapters.
+  """
+  from safetensors.numpy import save
+
+  tensors, ranks, used = {}, set(), set()
+  for path, name, _ in _projections(config):
+    adapter = _get(lora.params, path)
+    if adapter is not None:
+      tensors[f"{_PREFIX}{name}.lora_A.weight"] = np.asarray(adapter["a"])
+      tensors[f"{_PREFIX}{name}.lora_B.weight"] = np.asarray(adapter["b"])
+      ranks.add(adapter["a"].shape[0])
+      used.add(name.rsplit(".", 1)[1])
+  if len(ranks) != 1:
+    raise InputError(f"{folder}: adapters of one rank are needed, these have {sorted(ranks)}")
+  rank = ranks.pop()
+  folder = Path(folder)
+  with runs.atomic_path(folder / WEIGHTS_NAME) as temporary:
+    temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
+  runs.write_json(
+    folder / CONFIG_NAME,
+    {
+      "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": rank,
+      "lora_alpha": lora.scale * rank, "lora_dropout": lora.dropout, "bias": "none",
+      "target_modules": sorted(used), "fan_in_fan_out": False, "inference_mode": True,
+      "init_lora_weights": True, "modules_to_save": None, "use_dora": False, "use_rslora": False,
+    },
+  )  # fmt: skip
+
+
+def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
+  """Adapters from a folder that `save_lora` or PEFT wrote.
+
+  Args:
+    folder: with `adapter_config.json` and `adapter_model.safetensors`.
+    config: of the decoder that they are for.
+  Returns:
+    Adapters of float32 arrays.
+  Raises:
+    InputError: a file is missing or damaged, asks for what is not supported here, or does not fit
+      the decoder; every tensor that does not fit is named.
+  """
+  from safetensors import SafetensorError
+  from safetensors.numpy import load_file
+
+  folder = Path(folder)
+  rank, scale, dropout = _read_settings(folder / CONFIG_NAME)
+  path = folder / WEIGHTS_NAME
+  if not path.is_file():
+    raise InputError(f"{path}: not found; adapters need {CONFIG_NAME} and {WEIGHTS_NAME}")
+  try:
+    tensors = load_file(path)
+  except (SafetensorError, OSError) as error:
+    raise InputError(f"{path}: damaged or cut off ({error}); copy it again") from None
+  # With several adapters in one model, PEFT puts their name into the key.
+  named = re.compile(r"\.(lora_[AB])\.\w+\.weight$")
+  tensors = {named.sub(r".\1.weight", key): array for key, array in tensors.items()}
+  tree: dict[str, Any] = {}
+  problems, wanted = [], set()
+  for parts, name, (size_out, size_in) in _projections(config):
+    sides = {
+      "a": (f"{_PREFIX}{name}.lora_A.weight", (rank, size_in)),
+      "b": (f"{_PREFIX}{name}.lora_B.weight", (size_out, rank)),
+    }
+    wanted |= {key for key, _ in sides.values()}
+    if not any(key in tensors for key, _ in sides.values()):
+      continue
+    for side, (key, shape) in sides.items():
+      if key not in tensors:
+        problems.append(f"missing {key} {list(shape)}")
+      elif tensors[key].shape != shape:
+        problems.append(f"{key} is {list(tensors[key].shape)}, not {list(shape)}")
+      else:
+        _put(tree, (*parts, side), jnp.asarray(tensors[key], jnp.float32))
+  problems += [f"unexpected {key}" for key in sorted(tensors) if key not in wanted]
+  if problems or not tree:
+    raise InputError(
+      f"{path}: the adapters do not fit this model, {len(problems)} tensors: " + "; ".join(problems)
+    )
+  return Lora(params=tree, scale=scale, dropout=dropout)
+
+
+def _read_settings(path: Path) -> tuple[int, float, float]:
+  """(rank, scale, dropout) of an adapter_config.json."""
+  settings = read_json(path)
+  if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
+    raise InputError(f"{path}: not the settings of LoRA adapters (peft_type must be LORA)")
+  for name, plain in _PLAIN.items():
+    if settings.get(name) not in plain:
+      raise InputError(f"{path}: {name}={settings[name]!r} is not supported, only {plain[0]!r}")
+  try:
+    rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
+    dropout = float(settings.get("lora_dropout") or 0.0)
+  except (KeyError, TypeError, ValueError) as error:
+    raise InputError(f"{path}: r, lora_alpha or lora_dropout is no number ({error!r})") from None
+  if rank < 1:
+    raise InputError(f"{path}: r={rank} must be at least 1")
+  return rank, alpha / (rank**0.5 if settings.get("use_rslora") else rank), dropout
+
+
+def _projections(
+  config: DecoderConfig,
+) -> Iterator[tuple[tuple[str, ...], str, tuple[int, int]]]:
+  """(our path, name in the file without `.weight`, [out, in] shape) of all that can be adapted."""
+  for rule in weight_rules(config):
+    *path, leaf = rule.target.split("/")
+    if leaf == "kernel" and path[-1] in TARGETS:
+      name, (size_out, size_in) = rule.sources[0]
+      yield tuple(path), name.removesuffix(".weight"), (size_out, size_in)
+
+
+def _put(tree: dict[str, Any], path: Sequence[str], leaf: Any) -> None:
+  for part in path[:-1]:
+    tree = tree.setdefault(part, {})
+  tree[path[-1]] = leaf
+
+
+def _get(tree: dict[str, Any], path: Sequence[str]) -> dict[str, jax.Array] | None:
+  for part in path:
+    if part not in tree:
+      return None
+    tree = tree[part]
+  return tree

@@ -1,0 +1,346 @@
+"""Fine-tuning of decoders: low-rank adapters or all weights, on texts or on choices of labels."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.errors import InputError, Interrupted
+from gatrec_jax.lm.decoder.model import Lora, compute_dtype
+from gatrec_jax.lm.finetune.lora import count_params, merge_lora
+from gatrec_jax.lm.finetune.objectives import Objective, label_cross_entropy, next_token
+from gatrec_jax.lm.finetune.packing import (
+  CompletionExample,
+  LabelExample,
+  TokenRows,
+  label_rows,
+  one_per_row,
+  pack,
+)
+from gatrec_jax.lm.finetune.step import (
+  FinetuneConfig,
+  Recipe,
+  Rows,
+  TrainState,
+  evaluate_rows,
+  init_state,
+  train_step,
+)
+from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.lm.folders.memory import require_memory
+from gatrec_jax.runs.checkpoints import Checkpoints
+
+BYTES_PER_WEIGHT = 16  # trained in full: the weight, its gradient, two moments, in float32
+_PADDED = 32  # rows that are not packed are as long as the longest, rounded up to this
+_SHUFFLE = 2**31 - 2  # apart from any step number
+_UNRANKED = -1e30  # value of a checkpoint that was not evaluated, only saved to go on from
+
+Example = CompletionExample | LabelExample
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetuned:
+  """What fine-tuning gives.
+
+  Attributes:
+    model: the decoder: as it was given (`lora`), or with its new weights (`full`).
+    lora: the adapters; None in mode `full`.
+    history: an entry for each evaluation: `step`, `loss` (mean since the one before) and, with
+      validation examples, `valid_loss`.
+    best_step: whose parameters these are: of the least validation loss, else the last.
+  """
+
+  model: LanguageModel
+  lora: Lora | None
+  history: list[dict[str, float]]
+  best_step: int
+
+  def merged(self) -> LanguageModel:
+    """The model with the adapters added to its weights, ready for `export_folder`."""
+    if self.lora is None:
+      return self.model
+    return dataclasses.replace(self.model, params=merge_lora(self.model.params, self.lora))
+
+
+def finetune(
+  model: LanguageModel,
+  examples: Sequence[Example] | Callable[[int], Sequence[Example]],
+  config: FinetuneConfig,
+  *,
+  workdir: Path,
+  validation: Sequence[Example] = (),
+  objective: Objective | None = None,
+  stop: Callable[[], int] = lambda: 0,
+  say: Callable[[str], None] = lambda _: None,
+) -> Finetuned:
+  """Fine-tunes, resuming where a former process stopped.
+
+  All randomness follows from the seed, the epoch and the step: a run that was stopped and started
+  again ends with the same parameters, bit for bit, as one that was not.
+
+  Args:
+    model: the decoder; its arrays stay as they are. Mode `lora` takes int8 weights too.
+    examples: all of one kind; or what gives those of an epoch (0, 1, …), such as the same choices
+      with their candidates shuffled anew.
+    config: how.
+    workdir: gets `checkpoints/` and `metrics.jsonl`.
+    validation: examples of the same kind, to choose the best checkpoint by.
+    objective: of `objectives`; by default `next_token` or, for label examples,
+      `label_cross_entropy`.
+    stop: asked after each step; the number of a signal that came, else 0.
+    say: where lines for the user go.
+  Raises:
+    InputError: bad examples or settings, too little memory, a loss that is not finite, or
+      checkpoints of another run.
+    Interrupted: `stop` named a signal; everything is saved.
+  """
+  workdir = runs.open_workdir(workdir)
+  data = _Data(model, examples, config, say)
+  recipe = Recipe(
+    decoder=model.config,
+    config=config,
+    objective=objective or (next_token if data.tokens else label_cross_entropy),
+    total_steps=config.steps or config.epochs * data.steps_in(0),
+    dtype=str(compute_dtype(model.params)),
+    # The kernel's backward pass is plain attention: there is nothing to win.
+    attention="xla" if model.attention == "pallas" else model.attention,
+  )
+  valid = data.collate(validation) if len(validation) else None
+  if valid is not None and type(valid) is not type(data.rows(0)):
+    raise InputError("the validation examples are of another kind than those to learn from")
+  origin = _digest(model, recipe, data.rows(0), valid)
+  runs.require_same_origin(workdir, "fine-tuning examples, settings or model", origin)
+  if config.mode == "full":
+    require_memory(
+      BYTES_PER_WEIGHT * count_params(model.params), what=f"full fine-tuning of {model.name}",
+      remedy="take mode=lora, a smaller model or more devices",
+      devices=sorted(jax.tree.leaves(model.params)[0].devices(), key=lambda device: device.id),
+    )  # fmt: skip
+  base = model.params if config.mode == "lora" else None
+  checkpoints = Checkpoints(workdir / "checkpoints")
+  try:
+    state, progress = _resume(checkpoints, model, recipe, say)
+    say(f"finetune: {count_params(state.params):,} weights to train, {recipe.total_steps} steps")
+    if progress.step < recipe.total_steps:
+      metrics = runs.MetricsFile(workdir / "metrics.jsonl", after_step=progress.step)
+      with contextlib.closing(metrics):
+        progress = _run(
+          state, progress, base, data, valid, recipe=recipe, checkpoints=checkpoints,
+          metrics=metrics, stop=stop,
+        )  # fmt: skip
+      checkpoints.wait()
+    best = checkpoints.best()
+    like = jax.eval_shape(lambda: init_state(model, recipe)).params
+    params = checkpoints.restore(best, {"params": like})[0]["params"]
+  finally:
+    checkpoints.close()
+  history = list(progress.history)
+  if config.mode == "lora":
+    lora = Lora(params, config.lora_alpha / config.lora_rank, config.lora_dropout)
+    return Finetuned(model, lora, history, best)
+  params = jax.tree.map(lambda leaf: leaf.astype(recipe.dtype), params)
+  return Finetuned(dataclasses.replace(model, params=params), None, history, best)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Progress:
+  """Where training stands; saved with every checkpoint.
+
+  Attributes:
+    step: done so far. epoch, offset: of the next batch.
+    losses: of the steps since the last evaluation. history: see `Finetuned`.
+  """
+
+  step: int = 0
+  epoch: int = 0
+  offset: int = 0
+  losses: Sequence[float] = ()
+  history: Sequence[dict[str, float]] = ()
+
+
+class _Data:
+  """The examples as rows, epoch by epoch, and the batches of a run."""
+
+  def __init__(
+    self,
+    model: LanguageModel,
+    examples: Sequence[Example] | Callable[[int], Sequence[Example]],
+    config: FinetuneConfig,
+    say: Callable[[str], None],
+  ) -> None:
+    self._model, self._config, self._say = model, config, say
+    self._examples = examples if callable(examples) else None
+    self._rows = self.collate(examples(0) if callable(examples) else examples)
+    self._epoch = 0
+
+  @property
+  def tokens(self) -> bool:
+    """Whether these are completion examples."""
+    return isinstance(self._rows, TokenRows)
+
+  def rows(self, epoch: int) -> Rows:
+    """Those of an epoch."""
+    if self._examples is not None and epoch != self._epoch:
+      self._rows, self._epoch = self.collate(self._examples(epoch)), epoch
+    return self._rows
+
+  def steps_in(self, epoch: int) -> int:
+    """Steps in which every row is seen once."""
+    return -(-len(self.rows(epoch).tokens) // (self._config.batch_size * self._config.accumulate))
+
+  def batches(self, epoch: int, offset: int) -> Iterator[tuple[int, int, Rows]]:
+    """Endless (epoch of the next batch, its number there, [accumulate, batch_size, …] rows)."""
+    size, parts = self._config.batch_size, self._config.accumulate
+    base_key = jax.random.fold_in(jax.random.key(self._config.seed), _SHUFFLE)
+    while True:
+      rows, steps = self.rows(epoch), self.steps_in(epoch)
+      order = np.asarray(
+        jax.random.permutation(jax.random.fold_in(base_key, epoch), len(rows.tokens))
+      )
+      for number in range(offset, steps):
+        batch = _taken(rows, order[number * size * parts :], size * parts)
+        batch = jax.tree.map(lambda array: array.reshape(parts, size, *array.shape[1:]), batch)
+        yield *((epoch, number + 1) if number + 1 < steps else (epoch + 1, 0)), batch
+      epoch, offset = epoch + 1, 0
+
+  def collate(self, examples: Sequence[Example]) -> Rows:
+    """Rows of examples of one kind. Raises InputError for none, mixed, too long or foreign ones."""
+    kinds = {type(example) for example in examples}
+    if kinds not in ({CompletionExample}, {LabelExample}):
+      raise InputError(
+        "nothing to learn from: there are no examples" if not kinds else
+        "completion and label examples cannot be mixed; fine-tune on one kind at a time"
+      )  # fmt: skip
+    config, decoder = self._config, self._model.config
+    limit = min(config.max_tokens, decoder.context)
+    labelled = kinds == {LabelExample}
+    lengths = [len(e.prompt) + (0 if labelled else len(e.completion)) for e in examples]
+    wanted = sum(lengths) if config.packing and not labelled else max(lengths)
+    make = label_rows if labelled else pack if config.packing else one_per_row
+    rows, truncated = make(
+      examples, row_tokens=min(limit, -(-wanted // _PADDED) * _PADDED), pad=decoder.pad,
+      too_long=config.too_long,
+    )  # fmt: skip
+    for ids in (rows.tokens, rows.labels) if labelled else (rows.tokens,):
+      if ids.min() < 0 or ids.max() >= decoder.vocabulary:
+        raise InputError(
+          f"token ids from {ids.min()} to {ids.max()}: the model's vocabulary has only "
+          f"{decoder.vocabulary}; tokenize the examples with its own tokenizer"
+        )
+    if truncated:
+      self._say(f"finetune: {truncated} of {len(examples)} prompts cut to {limit} tokens")
+    return rows
+
+
+def _taken(rows: Rows, order: np.ndarray, count: int) -> Rows:
+  """`count` rows in that order; where there are fewer, filled with rows that do not count."""
+  order = order[:count]
+  filled = np.concatenate([order, np.full(count - len(order), order[0])])
+  batch = type(rows)(*(array[filled] for array in rows))
+  batch.where[len(order) :] = False
+  return batch
+
+
+def _resume(
+  checkpoints: Checkpoints, model: LanguageModel, recipe: Recipe, say: Callable[[str], None]
+) -> tuple[TrainState, _Progress]:
+  latest = checkpoints.latest()
+  if latest is None:
+    return init_state(model, recipe), _Progress()
+  like = jax.eval_shape(lambda: init_state(model, recipe))
+  trees, meta = checkpoints.restore(latest, _trees(like))
+  say(f"finetune: resumed from the checkpoint of step {latest}")
+  return TrainState(trees["params"], **trees["training"]), _Progress(**meta)
+
+
+def _trees(state: TrainState) -> dict[str, Any]:
+  """Parameters apart from the rest, so that what comes after training reads only them."""
+  return {
+    "params": state.params,
+    "training": {"optimizer": state.optimizer, "step": state.step},
+  }
+
+
+def _run(
+  state: TrainState,
+  progress: _Progress,
+  base: Any,
+  data: _Data,
+  valid: Rows | None,
+  *,
+  recipe: Recipe,
+  checkpoints: Checkpoints,
+  metrics: runs.MetricsFile,
+  stop: Callable[[], int],
+) -> _Progress:
+  config, total = recipe.config, recipe.total_steps
+  with runs.progress_bar("finetune", total=total, done=progress.step) as show:
+    for epoch, offset, batch in data.batches(progress.epoch, progress.offset):
+      state, values = train_step(state, base, batch, recipe=recipe)
+      values, step = {name: float(value) for name, value in values.items()}, progress.step + 1
+      _require_finite([values["loss"], values["gradient_norm"]], step, checkpoints)
+      losses = [*progress.losses, values["loss"]]
+      progress = _Progress(step, epoch, offset, losses, progress.history)
+      value = _UNRANKED
+      if step % config.evaluate_every == 0 or step == total:
+        entry = {"step": step, "loss": float(np.mean(losses))}
+        value = float(step)  # without validation the last is the best
+        if valid is not None:
+          entry["valid_loss"] = _mean_loss(state.params, base, valid, recipe)
+          _require_finite([entry["valid_loss"]], step, checkpoints)
+          values["valid_loss"], value = entry["valid_loss"], -entry["valid_loss"]
+        progress = dataclasses.replace(progress, losses=(), history=[*progress.history, entry])
+      # Before the checkpoint: a resume drops lines behind it, but could not make up missing ones.
+      metrics.write(step, **values)
+      signum = stop() if step < total else 0
+      if value != _UNRANKED or signum:
+        meta = dataclasses.asdict(progress)
+        checkpoints.save(step, _trees(state), value=value, meta=meta)
+      show(step, **{name: values[name] for name in ("loss", "valid_loss") if name in values})
+      if signum:
+        checkpoints.wait()
+        raise Interrupted(
+          f"stopped by {signal.Signals(signum).name} at step {step} of {total}, saved; the same "
+          "command goes on from there",
+          signum,
+        )
+      if step == total:
+        return progress
+  raise AssertionError("batches never end")
+
+
+def _mean_loss(params: Any, base: Any, rows: Rows, recipe: Recipe) -> float:
+  """Mean over all targets of `rows`."""
+  size, loss, targets = recipe.config.batch_size, 0.0, 0
+  for start in range(0, len(rows.tokens), size):
+    batch = _taken(rows, np.arange(start, len(rows.tokens)), size)
+    more_loss, more_targets = evaluate_rows(params, base, batch, recipe=recipe)
+    loss, targets = loss + float(more_loss), targets + int(more_targets)
+  return loss / max(targets, 1)
+
+
+def _require_finite(values: Sequence[float], step: int, checkpoints: Checkpoints) -> None:
+  """Raises InputError that says what is left."""
+  if np.all(np.isfinite(values)):
+    return
+  checkpoints.wait()
+  good = checkpoints.latest()
+  kept = f"the last good checkpoint is that of step {good}" if good else "nothing was saved yet"
+  raise InputError(
+    f"the loss or its gradient is not finite at step {step}; {kept}; try a lower learning_rate"
+  )
+
+
+def _digest(model: LanguageModel, recipe: Recipe, rows: Rows, valid: Rows | None) -> str:
+  """A hash of all that a run depends on; of the weights only a little of each."""
+  arrays = [*rows, *(valid or ()), *(leaf[:1] for leaf in jax.tree.leaves(model.params))]
+  settings = (dataclasses.asdict(recipe.config), repr(model.config), recipe.objective.__name__)
+  return runs.digest(*settings, *(np.asarray(array).tobytes() for array in arrays))

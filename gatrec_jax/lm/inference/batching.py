@@ -1,0 +1,84 @@
+"""Prompts side by side: like lengths together, in a few fixed shapes."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.folders.load import LanguageModel
+
+SMALLEST_BUCKET = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Prompts that run side by side: their rows, and the shapes of the compiled programs."""
+
+  rows: tuple[int, ...]
+  batch: int
+  length: int
+  room: int
+
+  @property
+  def slots(self) -> int:
+    return self.length + self.room
+
+
+def plan(
+  lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8
+) -> list[Group]:
+  """Which prompts run together, in which shapes: like lengths beside each other, few shapes.
+
+  Args: lengths: tokens of each prompt. limits: new tokens of each. batch_size: rows at most.
+  Raises: InputError for a batch_size below 1.
+  """
+  if batch_size < 1:
+    raise InputError(f"--batch_size={batch_size}: must be at least 1")
+  order = sorted(range(len(lengths)), key=lambda row: (bucket(lengths[row]), row))
+  groups = []
+  for start in range(0, len(order), batch_size):
+    rows = tuple(order[start : start + batch_size])
+    batch = 1 << (len(rows) - 1).bit_length()
+    length = bucket(max(lengths[row] for row in rows))
+    room = bucket(max(limits[row] for row in rows))
+    groups.append(Group(rows, min(batch, batch_size), length, room))
+  return groups
+
+
+def bucket(length: int) -> int:
+  """The next of 16, 24, 32, 48, 64, 96, 128, …: beyond 16, less than a third is padding."""
+  sizes = [SMALLEST_BUCKET]
+  while sizes[-1] < length:
+    sizes.append(sizes[-1] * 3 // 2 if len(sizes) % 2 else sizes[-2] * 2)
+  return sizes[bisect.bisect_left(sizes, length)]
+
+
+def rows_sharding(model: LanguageModel, rows: int) -> NamedSharding | None:
+  """Rows over the `data` axis where the weights lie on a mesh that has one and it divides them."""
+  sharding = jax.tree.leaves(model.params)[0].sharding
+  if not isinstance(sharding, NamedSharding):
+    return None
+  size = sharding.mesh.shape.get("data", 1)
+  axis = "data" if "data" in sharding.mesh.shape and rows % size == 0 else None
+  return NamedSharding(sharding.mesh, PartitionSpec(axis))
+
+
+def require_ids(model: LanguageModel, ids: Sequence[int], *, what: str) -> None:
+  """Raises InputError where an id is none of the model's, which the device would not notice."""
+  if len(ids) and not 0 <= min(ids) <= max(ids) < model.config.vocabulary:
+    raise InputError(f"{what}: a token id is not in 0 … {model.config.vocabulary - 1}")
+
+
+def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[int]:
+  """The last `most` ids; a BOS token at the front stays there."""
+  ids = list(ids)
+  if len(ids) <= most:
+    return ids
+  if ids[0] == bos and most > 1:
+    return [ids[0], *ids[len(ids) - most + 1 :]]
+  return ids[len(ids) - most :]

@@ -1,0 +1,196 @@
+"""Generation on the device: one pass over the prompts, then a loop of single tokens.
+
+Prompts of different lengths stand side by side, padded on the right; every new token is written
+into the same cache slot in all rows, and positions say what is where. So all shapes are fixed, and
+the loop is one compiled program with its cache updated in place.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from gatrec_jax.lm.constraints.choices import advance, allowed_tokens, finished
+from gatrec_jax.lm.constraints.permutation import Constraint, Progress
+from gatrec_jax.lm.decoder.cache import EMPTY, Cache, with_room
+from gatrec_jax.lm.decoder.config import DecoderConfig
+from gatrec_jax.lm.decoder.model import Batch, Lora, Params, logits_of, run_decoder
+from gatrec_jax.lm.inference.sampling import Sampler, draw
+
+
+@flax.struct.dataclass
+class Decoding:
+  """A batch in the middle of generation.
+
+  Attributes:
+    cache: of prompts and tokens so far, the last one not yet in it.
+    lengths: [B] int32, prompt tokens. limits: [B] int32, tokens that a row may get.
+    tokens: [B, N] int32, drawn so far. step: scalar int32, how many were drawn.
+    emitted: [B] int32, tokens of each row until it was done. done: [B] bool.
+    keys: [B] PRNG keys of the rows.
+    seen: [B, V] bool, tokens in prompt and answer; None where nothing is penalised.
+    node: where each row is in its constraint; None where nothing is constrained.
+  """
+
+  cache: Cache
+  lengths: jax.Array
+  limits: jax.Array
+  tokens: jax.Array
+  step: jax.Array
+  emitted: jax.Array
+  done: jax.Array
+  keys: jax.Array
+  seen: jax.Array | None
+  node: Progress | None
+
+
+@functools.partial(jax.jit, static_argnames=("config", "slots", "room", "attention"))
+def prefill(
+  params: Params,
+  prompts: jax.Array,
+  lengths: jax.Array,
+  limits: jax.Array,
+  keys: jax.Array,
+  *,
+  config: DecoderConfig,
+  sampler: Sampler,
+  constraint: Constraint | None,
+  node: Progress | None,
+  eos: jax.Array,
+  slots: int,
+  room: int,
+  lora: Lora | None = None,
+  attention: str = "xla",
+) -> Decoding:
+  """Runs the prompts and draws the first token of every row.
+
+  Args:
+    params: of the model. config: its shape. lora, attention: as in `decoder.forward`.
+    prompts: [B, T] int32, padded on the right. lengths: [B] int32, at least 1.
+    limits: [B] int32, tokens that each row may get; 0 for rows that only fill the batch.
+    keys: [B] PRNG keys; are consumed.
+    sampler: how tokens are drawn. constraint, node: what may be drawn, and where each row starts.
+    eos: [E] int32, tokens that end a row.
+    slots: of the cache, at least T + room - 1. room: N, the most tokens that any row may get.
+  """
+  hidden, cache = prompt_cache(
+    params, prompts, lengths, config=config, lora=lora, attention=attention
+  )
+  last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
+  rows = prompts.shape[0]
+  seen = None
+  if sampler.penalises:
+    real = jnp.arange(prompts.shape[1]) < lengths[:, None]
+    empty = jnp.zeros((rows, config.vocabulary), bool)
+    seen = empty.at[jnp.arange(rows)[:, None], prompts].max(real)
+  start = Decoding(
+    cache=with_room(cache, slots),
+    lengths=lengths,
+    limits=limits,
+    tokens=jnp.zeros((rows, room), jnp.int32),
+    step=jnp.int32(0),
+    emitted=jnp.zeros((rows,), jnp.int32),
+    done=limits <= 0,
+    keys=keys,
+    seen=seen,
+    node=node,
+  )
+  return _draw(start, logits_of(params, last, config=config), sampler, constraint, eos)
+
+
+@functools.partial(
+  jax.jit, static_argnames=("config", "prompt_slots"), donate_argnames=("decoding",)
+)
+def decode(
+  params: Params,
+  decoding: Decoding,
+  until: jax.Array,
+  *,
+  config: DecoderConfig,
+  sampler: Sampler,
+  constraint: Constraint | None,
+  eos: jax.Array,
+  prompt_slots: int,
+  lora: Lora | None = None,
+) -> Decoding:
+  """Draws token after token until all rows are done, or `until` tokens have been drawn.
+
+  Args:
+    decoding: from `prefill` or an earlier call; is donated. until: scalar int32.
+    prompt_slots: T of the prompts, where the slots of new tokens begin.
+    The rest as in `prefill`.
+  """
+
+  def body(state: Decoding) -> Decoding:
+    last = jax.lax.dynamic_slice_in_dim(state.tokens, state.step - 1, 1, axis=1)
+    slot = prompt_slots + state.step - 1
+    positions = (state.lengths + state.step - 1)[:, None]
+    cache = state.cache
+    filled = jax.lax.dynamic_update_slice(cache.positions, positions, (0, slot))
+    batch = Batch(positions, jnp.ones_like(state.lengths), None, slot, filled)
+    hidden, present = run_decoder(
+      params, last, batch, config=config, past=cache, lora=lora, attention="xla"
+    )
+    cache = Cache(tuple(key for key, _ in present), tuple(value for _, value in present), filled)
+    logits = logits_of(params, hidden[:, 0], config=config)
+    return _draw(state.replace(cache=cache), logits, sampler, constraint, eos)
+
+  return jax.lax.while_loop(
+    lambda state: (state.step < until) & ~state.done.all(), body, decoding
+  )
+
+
+def prompt_cache(
+  params: Params,
+  prompts: jax.Array,
+  lengths: jax.Array,
+  *,
+  config: DecoderConfig,
+  lora: Lora | None = None,
+  attention: str = "xla",
+) -> tuple[jax.Array, Cache]:
+  """Hidden states of prompts [B, T, D], and the cache that they leave (T slots a row)."""
+  slots = jnp.arange(prompts.shape[1], dtype=jnp.int32)
+  positions = jnp.broadcast_to(slots, prompts.shape)
+  batch = Batch(positions, lengths, None, None, None)
+  hidden, present = run_decoder(
+    params, prompts, batch, config=config, lora=lora, attention=attention
+  )
+  filled = jnp.where(slots < lengths[:, None], positions, EMPTY)
+  return hidden, Cache(tuple(k for k, _ in present), tuple(v for _, v in present), filled)
+
+
+def _draw(
+  state: Decoding,
+  logits: jax.Array,
+  sampler: Sampler,
+  constraint: Constraint | None,
+  eos: jax.Array,
+) -> Decoding:
+  """Draws a token for every row that is not done. logits: [B, V] float32."""
+  keys = jax.vmap(lambda key: jax.random.fold_in(key, state.step))(state.keys)
+  changes: dict[str, Any] = {}
+  allowed = None
+  if constraint is not None:
+    allowed = allowed_tokens(constraint, state.node, state.limits - state.step)
+  token = draw(keys, logits, sampler, seen=state.seen, allowed=allowed)
+  token = jnp.where(state.done, 0, token)
+  ended = (token[:, None] == eos).any(axis=1)
+  if constraint is not None:
+    node = advance(constraint, state.node, token)
+    changes["node"] = node
+    ended |= finished(constraint, node)
+  if sampler.penalises:
+    changes["seen"] = state.seen.at[jnp.arange(token.shape[0]), token].set(True)
+  emitted = state.emitted + ~state.done
+  return state.replace(
+    tokens=jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step)),
+    step=state.step + 1,
+    emitted=emitted,
+    done=state.done | ended | (emitted >= state.limits),
+    **changes,
+  )

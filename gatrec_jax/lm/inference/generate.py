@@ -1,0 +1,370 @@
+"""Text from prompts: batches of a few fixed shapes, stop strings, streaming, speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.constraints.choices import min_tokens, start_state, union
+from gatrec_jax.lm.constraints.permutation import Constraint, Ordering, Progress, first_state, stack
+from gatrec_jax.lm.decoder.cache import cache_bytes
+from gatrec_jax.lm.decoder.model import Lora
+from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.lm.folders.memory import require_memory
+from gatrec_jax.lm.inference.batching import Group, plan, require_ids, rows_sharding, truncated_left
+from gatrec_jax.lm.inference.decode import Decoding, decode, prefill
+from gatrec_jax.lm.inference.sampling import Sampler, Sampling, make_sampler
+from gatrec_jax.lm.tokens.chat import encode_prompt, require_list
+from gatrec_jax.lm.tokens.detokenize import TextTail, cut_at_stop
+
+# Between two looks at the text, where somebody reads along or a stop string may come.
+STEPS_AT_ONCE = 16
+TRUNCATIONS = ("error", "left")
+# Who reads along: (row of the prompt, new text of it).
+OnText = Callable[[int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+  """The answer to one prompt.
+
+  Attributes:
+    text: without the prompt, special tokens and stop string; "" where there is no tokenizer.
+    tokens: ids drawn, an end token not included.
+    finish: `eos` (an end token), `stop` (a stop string), `length` (max_tokens or the end of the
+      context), `complete` (a constrained answer, which always ends whole).
+    prompt_tokens: ids that the model was given.
+    truncated: ids that were cut off the prompt's left.
+  """
+
+  text: str
+  tokens: tuple[int, ...]
+  finish: str
+  prompt_tokens: int
+  truncated: int = 0
+
+
+@dataclasses.dataclass
+class Speed:
+  """What generation took, added up over batches; pass one in to have it filled.
+
+  Attributes:
+    prompt_tokens, prefill_seconds: of the prompts, the first tokens included.
+    new_tokens, decode_seconds: of the tokens after the first of each row.
+  """
+
+  prompt_tokens: int = 0
+  prefill_seconds: float = 0.0
+  new_tokens: int = 0
+  decode_seconds: float = 0.0
+
+  def line(self) -> str:
+    """For people."""
+    prefill_rate = self.prompt_tokens / max(self.prefill_seconds, 1e-9)
+    decode_rate = self.new_tokens / max(self.decode_seconds, 1e-9)
+    return (
+      f"prefill {self.prompt_tokens} tokens in {self.prefill_seconds:.3f} s "
+      f"({prefill_rate:.1f} tokens/s), decode {self.new_tokens} tokens in "
+      f"{self.decode_seconds:.3f} s ({decode_rate:.1f} tokens/s)"
+    )
+
+
+def generate(
+  model: LanguageModel,
+  prompts: Sequence[str | Sequence[int]],
+  *,
+  max_tokens: int | Sequence[int] = 128,
+  sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
+  seed: int = 0,
+  stop: Sequence[str] = (),
+  constraint: Constraint | Sequence[Constraint] | None = None,
+  truncate: str = "error",
+  special_tokens: bool = True,
+  batch_size: int = 8,
+  lora: Lora | None = None,
+  on_text: OnText | None = None,
+  on_done: Callable[[int], None] | None = None,
+  speed: Speed | None = None,
+) -> list[Generation]:
+  """Continues prompts.
+
+  Args:
+    model: the decoder.
+    prompts: texts, or token ids. An empty text is the bare BOS token.
+    max_tokens: new tokens at most; one number, or one for each prompt. The context is a limit too.
+    sampling: how tokens are drawn; the likeliest token by default.
+    seed: of the draws; prompt i has keys of its own, whatever the batch size.
+    stop: an answer ends before the first of these strings.
+    constraint: what may be drawn, from `answer_choices`, `answer_schema`, `token_trie` or
+      `make_ordering`; one, or one for each prompt, all of one kind.
+    truncate: prompts longer than the context are an `error`, or prompts lose tokens from the
+      `left` until `max_tokens`, at most half the context, have room.
+    special_tokens: whether the tokenizer adds its own; False for prompts from `render_chat`.
+    batch_size: prompts side by side.
+    lora: low-rank additions to the weights.
+    on_text: called with new text as it comes. on_done: called with the number of prompts of each
+      finished batch. speed: is filled.
+  Returns: one `Generation` a prompt, in their order.
+  Raises: InputError for a prompt that does not fit, a constraint that needs more tokens than there
+    may be, or a cache that does not fit into memory.
+  """
+  sequences, cuts, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
+  require_list(stop, "stop", "a list of texts")
+  if "" in stop:
+    raise InputError("a stop string is empty")
+  if stop and model.tokenizer is None:
+    raise InputError("stop strings need a tokenizer; the model folder has none")
+  joined, first = _joined(model, constraint, limits)
+  sampler = make_sampler(sampling)
+  keys = jax.random.split(jax.random.key(seed), max(1, len(sequences)))
+  results: list[Generation | None] = [None] * len(sequences)
+  for group in plan(list(map(len, sequences)), limits, batch_size=batch_size):
+    _require_cache(model, group)
+    loop = _Loop(model, group, sampler, joined, lora)
+    begun = time.perf_counter()
+    state = loop.prefill([sequences[row] for row in group.rows], limits, first, keys)
+    jax.block_until_ready(state.step)
+    prefilled = time.perf_counter()
+    tails = {}
+    if model.tokenizer is not None and (stop or on_text):
+      tails = {row: TextTail(model.spelling, sequences[row], stop) for row in group.rows}
+    tokens, emitted = _run(loop, state, tails, on_text)
+    ended = time.perf_counter()
+    for place, row in enumerate(group.rows):
+      drawn = tokens[place, : emitted[place]].tolist()
+      results[row] = _finished(
+        model, sequences[row], drawn, stop, constrained=joined is not None, cut=cuts[row]
+      )
+      if row in tails and on_text is not None and (rest := tails[row].rest(results[row].text)):
+        on_text(row, rest)
+    if on_done is not None:
+      on_done(len(group.rows))
+    if speed is not None:
+      speed.prompt_tokens += sum(len(sequences[row]) for row in group.rows)
+      speed.prefill_seconds += prefilled - begun
+      speed.new_tokens += int(sum(max(0, count - 1) for count in emitted[: len(group.rows)]))
+      speed.decode_seconds += ended - prefilled
+  return results
+
+
+def warm_up(
+  model: LanguageModel,
+  prompts: Sequence[str | Sequence[int]],
+  *,
+  max_tokens: int | Sequence[int] = 128,
+  sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
+  constraint: Constraint | Sequence[Constraint] | None = None,
+  truncate: str = "error",
+  special_tokens: bool = True,
+  batch_size: int = 8,
+  lora: Lora | None = None,
+) -> float:
+  """Compiles all that `generate` with these arguments will run. Returns: seconds."""
+  begun = time.perf_counter()
+  sequences, _, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
+  joined, first = _joined(model, constraint, limits)
+  keys = jax.random.split(jax.random.key(0), max(1, len(sequences)))
+  shapes = {
+    (group.batch, group.length, group.room): group
+    for group in plan(list(map(len, sequences)), limits, batch_size=batch_size)
+  }
+  for group in shapes.values():
+    _require_cache(model, group)
+    loop = _Loop(model, group, make_sampler(sampling), joined, lora)
+    state = loop.prefill([sequences[row] for row in group.rows], limits, first, keys)
+    jax.block_until_ready(loop.decode(state, 0).step)
+  return time.perf_counter() - begun
+
+
+class _Loop:
+  """The two compiled programs, with all that stays the same for a group."""
+
+  def __init__(
+    self,
+    model: LanguageModel,
+    group: Group,
+    sampler: Sampler,
+    constraint: Constraint | None,
+    lora: Lora | None,
+  ) -> None:
+    self.model, self.group, self.lora = model, group, lora
+    self.shared = {
+      "config": model.config,
+      "sampler": sampler,
+      "constraint": constraint,
+      # -1 is no token: a model without end tokens needs no program of its own.
+      "eos": jnp.array(model.eos or (-1,), jnp.int32),
+      "lora": lora,
+    }
+
+  def prefill(
+    self,
+    sequences: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    first: Progress | None,
+    keys: jax.Array,
+  ) -> Decoding:
+    group = self.group
+    prompts = np.full((group.batch, group.length), self.model.config.pad, np.int32)
+    lengths, most = np.ones(group.batch, np.int32), np.zeros(group.batch, np.int32)
+    for place, sequence in enumerate(sequences):
+      prompts[place, : len(sequence)] = sequence
+      lengths[place], most[place] = len(sequence), limits[group.rows[place]]
+    # Rows that only fill the batch repeat the first one, and are done from the start.
+    rows = np.array([*group.rows, *[group.rows[0]] * (group.batch - len(group.rows))])
+    spread = rows_sharding(self.model, group.batch)
+    return prefill(
+      self.model.params,
+      jax.device_put(prompts, spread),
+      jax.device_put(lengths, spread),
+      jax.device_put(most, spread),
+      keys[rows],
+      node=jax.tree.map(lambda leaf: leaf[rows], first),
+      slots=group.slots,
+      room=group.room,
+      attention=self.model.attention,
+      **self.shared,
+    )
+
+  def decode(self, state: Decoding, until: int) -> Decoding:
+    return decode(
+      self.model.params, state, jnp.int32(until), prompt_slots=self.group.length, **self.shared
+    )
+
+
+def _run(
+  loop: _Loop, state: Decoding, tails: dict[int, TextTail], on_text: OnText | None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Decodes to the end. Returns: tokens [B, N] int32, and how many count in each row [B]."""
+  most = int(np.asarray(state.limits).max())
+  step = 1
+  while True:
+    if tails:
+      tokens, emitted = np.asarray(state.tokens), np.asarray(state.emitted)
+      stopped = np.zeros(loop.group.batch, bool)
+      for place, row in enumerate(loop.group.rows):
+        fresh, stopped[place] = tails[row].feed(tokens[place, : emitted[place]].tolist())
+        if fresh and on_text is not None:
+          on_text(row, fresh)
+      # Not put on a device by hand: that would make it another kind of argument, to compile for.
+      state = state.replace(done=state.done | stopped)
+    if bool(state.done.all()) or step >= most:
+      return np.asarray(state.tokens), np.asarray(state.emitted)
+    step = min(most, step + STEPS_AT_ONCE) if tails else most
+    state = loop.decode(state, step)
+
+
+def _prepared(
+  model: LanguageModel,
+  prompts: Sequence[str | Sequence[int]],
+  max_tokens: int | Sequence[int],
+  truncate: str,
+  special_tokens: bool,
+) -> tuple[list[list[int]], list[int], list[int]]:
+  """Token ids of every prompt, how many were cut off, and how many tokens may follow."""
+  require_list(prompts, "prompts", "a list of prompts")
+  if truncate not in TRUNCATIONS:
+    raise InputError(f"--truncate={truncate}: not one of {', '.join(TRUNCATIONS)}")
+  limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
+  if len(limits) != len(prompts):
+    raise InputError(f"{len(limits)} limits of max_tokens for {len(prompts)} prompts")
+  if any(limit < 1 for limit in limits):
+    raise InputError(f"--max_tokens={min(limits)}: must be at least 1")
+  context, sequences, cuts = model.config.context, [], []
+  for row, prompt in enumerate(prompts):
+    try:
+      ids = encode_prompt(
+        model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens
+      )
+    except InputError as error:
+      raise InputError(f"prompt {row + 1}: {error}") from None
+    require_ids(model, ids, what=f"prompt {row + 1}")
+    kept = ids
+    if len(ids) >= context and truncate == "error":
+      raise InputError(
+        f"prompt {row + 1} has {len(ids)} tokens, the model's context is {context} and the answer "
+        "needs room; shorten it, or --truncate=left"
+      )
+    if truncate == "left":
+      # An answer may ask for more than there is; half of the context stays the prompt's.
+      kept = truncated_left(ids, context - min(limits[row], context // 2), bos=model.bos)
+    sequences.append(kept)
+    cuts.append(len(ids) - len(kept))
+    limits[row] = min(limits[row], context - len(kept))
+  return sequences, cuts, limits
+
+
+def _joined(
+  model: LanguageModel,
+  constraint: Constraint | Sequence[Constraint] | None,
+  limits: Sequence[int],
+) -> tuple[Constraint | None, Progress | None]:
+  """One constraint for all rows, and where each of them starts."""
+  count, vocabulary = len(limits), model.config.vocabulary
+  if constraint is None or count == 0:
+    return None, None
+  lone = isinstance(constraint, Constraint)
+  several = [constraint] * count if lone else list(constraint)
+  if len(several) != count:
+    raise InputError(f"{len(several)} constraints for {count} prompts")
+  for row, (one, limit) in enumerate(zip(several, limits, strict=True)):
+    if not isinstance(one, Constraint):
+      raise InputError(f"prompt {row + 1}: its constraint is {one!r:.40}, not an Automaton")
+    if type(one) is not type(several[0]):
+      raise InputError(f"prompt {row + 1}: its constraint is not of the kind of the first")
+    if one.vocabulary != vocabulary:
+      raise InputError(
+        f"a constraint was made for {one.vocabulary} tokens, the model has {vocabulary}"
+      )
+    if set(one.eos) != set(model.eos):
+      raise InputError(
+        f"a constraint was made with end tokens {list(one.eos)}, the model has "
+        f"{list(model.eos)}; make it with eos=model.eos"
+      )
+    if (least := min_tokens(one)) > limit:
+      raise InputError(
+        f"prompt {row + 1}: the constraint needs at least {least} tokens, {limit} are allowed; "
+        "raise --max_tokens or shorten the prompt"
+      )
+  if isinstance(several[0], Ordering):
+    ordering = stack(several)
+    return ordering, first_state(ordering, count)
+  automaton, starts = union(several)
+  return automaton, start_state(starts)
+
+
+def _require_cache(model: LanguageModel, group: Group) -> None:
+  where = jax.tree.leaves(model.params)[0].sharding.addressable_devices
+  needed = cache_bytes(model.config, rows=group.batch, slots=group.slots, dtype=model.dtype)
+  require_memory(
+    needed,
+    what=f"a cache of {group.batch} rows of {group.slots} tokens",
+    remedy="lower --batch_size or --max_tokens, or shorten the prompts",
+    devices=list(where),
+  )
+
+
+def _finished(
+  model: LanguageModel,
+  prompt: Sequence[int],
+  drawn: list[int],
+  stop: Sequence[str],
+  *,
+  constrained: bool,
+  cut: int,
+) -> Generation:
+  finish = "complete" if constrained else "length"
+  if drawn and drawn[-1] in model.eos:
+    drawn, finish = drawn[:-1], finish if constrained else "eos"
+  text = ""
+  if model.tokenizer is not None:
+    drawn, text, stopped = cut_at_stop(model.spelling, prompt, drawn, stop)
+    finish = "stop" if stopped else finish
+  return Generation(text, tuple(drawn), finish, len(prompt), cut)
+

@@ -1,0 +1,252 @@
+"""Labels behind prompts that begin alike: what a user's prompts share is evaluated once.
+
+Re-ranking asks a model the same about one user many times: the candidates in another order, or one
+candidate after the other. Users stand side by side; each has one row of keys and values, that of
+the common prefix, and behind it its suffixes, whose queries are folded into one product with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.cache import EMPTY, Cache
+from gatrec_jax.lm.decoder.config import DecoderConfig
+from gatrec_jax.lm.decoder.model import Batch, Lora, Params, logits_of, run_decoder
+from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.lm.inference.batching import SMALLEST_BUCKET, bucket, rows_sharding
+from gatrec_jax.lm.inference.decode import prompt_cache
+from gatrec_jax.lm.inference.generate import Speed
+from gatrec_jax.lm.inference.scoring import Prompt, fitting, label_ids
+from gatrec_jax.lm.tokens.chat import require_list
+
+# Suffixes run in so many parts that the arrays of one layer stay below this.
+PART_BYTES = 256 * 2**20
+FINE_ROOMS = 128  # up to so many tokens suffixes are filled up to a multiple of 8
+
+
+class _User(NamedTuple):
+  """A user's prompts, cut in two: [P] shared tokens, and a list of the rest of each."""
+
+  prefix: list[int]
+  suffixes: list[list[int]]
+
+
+class _Shape(NamedTuple):
+  """Of a compiled program: B users, P tokens of prefix, C suffixes of S tokens each."""
+
+  batch: int
+  width: int
+  count: int
+  room: int
+
+
+def score_labels_shared(
+  model: LanguageModel,
+  prompts: Sequence[Sequence[Prompt]],
+  labels: Sequence[str] | np.ndarray,
+  *,
+  leading_space: bool = False,
+  special_tokens: bool = True,
+  batch_size: int = 8,
+  lora: Lora | None = None,
+  speed: Speed | None = None,
+) -> list[np.ndarray]:
+  """Logits of label tokens behind each prompt, as `score_labels`, for prompts that begin alike.
+
+  Args:
+    model: the decoder.
+    prompts: for each of N users C_n texts or lists of token ids; those of one user may differ in
+      length, and share what they share.
+    labels: L texts of one token each, or their ids as `label_tokens` gives them.
+    leading_space: whether a space comes before the label.
+    special_tokens: as in `generate`.
+    batch_size: users side by side.
+    lora: low-rank additions.
+    speed: prompt tokens (shared ones once) and seconds are added to it.
+  Returns: for each user [C_n, L] float32.
+  Raises: InputError for a prompt that does not fit into the context, and labels of several tokens.
+  """
+  require_list(prompts, "prompts", "a list of prompts for each user")
+  begun = time.perf_counter()
+  ids = label_ids(model, labels, leading_space=leading_space)
+  users = []
+  for several in prompts:
+    require_list(several, "prompts", "a list of prompts for each user")
+    users.append(_cut([fitting(model, one, special_tokens=special_tokens) for one in several]))
+  scores = [np.zeros((len(user.suffixes), len(ids)), np.float32) for user in users]
+  found = []
+  for rows, shape in _groups(users, batch_size):
+    arrays = _arrays(model, [users[row] for row in rows], shape)
+    out = _label_logits(
+      model.params, *arrays, ids, config=model.config, lora=lora, attention=model.attention,
+      parts=_parts(model, shape),
+    )  # fmt: skip
+    found.append((rows, out))
+  # Fetched when all are on their way: the next group is prepared while the last one is computed.
+  for rows, out in found:
+    for row, logits in zip(rows, np.asarray(out), strict=False):
+      scores[row][:] = logits[: len(scores[row])]
+  if speed is not None:
+    speed.prompt_tokens += sum(
+      len(user.prefix) + sum(map(len, user.suffixes)) for user in users
+    )
+    speed.prefill_seconds += time.perf_counter() - begun
+  return scores
+
+
+def _cut(sequences: list[list[int]]) -> _User:
+  """Splits sequences where the fewest padded tokens are evaluated, within what all of them share.
+
+  Each keeps a token at least, behind which the labels are.
+  """
+  if not sequences:
+    return _User([], [])
+  shared = len(os.path.commonprefix(sequences))
+  longest = max(map(len, sequences))
+  shared = min(shared, min(map(len, sequences)) - 1)
+  sizes, size = {0, shared}, SMALLEST_BUCKET
+  while size < shared:
+    sizes.add(size)
+    size = bucket(size + 1)
+  cost = lambda place: bucket(place) + len(sequences) * _room(longest - place)
+  place = min(sorted(sizes, reverse=True), key=cost)
+  return _User(sequences[0][:place], [sequence[place:] for sequence in sequences])
+
+
+def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _Shape]]:
+  """Which users run together, in which shapes: like beside like, few shapes."""
+  if batch_size < 1:
+    raise InputError(f"--batch_size={batch_size}: must be at least 1")
+  asked = [row for row, user in enumerate(users) if user.suffixes]
+  counts = {len(users[row].suffixes) for row in asked}
+  # Where all users have as many suffixes, there is one shape without any to fill it up.
+  size = (lambda count: count) if len(counts) == 1 else _rounded
+  asked.sort(key=lambda row: (size(len(users[row].suffixes)), len(users[row].prefix), row))
+  groups = []
+  for start in range(0, len(asked), batch_size):
+    rows = asked[start : start + batch_size]
+    several = [users[row] for row in rows]
+    groups.append((rows, _Shape(
+      batch=min(batch_size, 1 << (len(rows) - 1).bit_length()),
+      width=bucket(max(len(user.prefix) for user in several)),
+      count=size(max(len(user.suffixes) for user in several)),
+      room=_room(max(len(suffix) for user in several for suffix in user.suffixes)),
+    )))  # fmt: skip
+  return groups
+
+
+def _room(length: int) -> int:
+  """Slots of suffixes: finer than `bucket`, since there are several of them to a prefix."""
+  return max(SMALLEST_BUCKET, -(-length // 8) * 8) if length <= FINE_ROOMS else bucket(length)
+
+
+def _rounded(count: int) -> int:
+  """The next of 1, 2, 4, 8, 16, 24, 32, …"""
+  return -(-count // 8) * 8 if count > 8 else 1 << (count - 1).bit_length()
+
+
+def _arrays(
+  model: LanguageModel, users: Sequence[_User], shape: _Shape
+) -> tuple[jax.Array | np.ndarray, ...]:
+  """Prefixes [B, P] and their lengths [B], suffixes [B, C, S] and theirs [B, C], all int32."""
+  batch, width, count, room = shape
+  prefixes = np.full((batch, width), model.config.pad, np.int32)
+  suffixes = np.full((batch, count, room), model.config.pad, np.int32)
+  prefix_lengths, lengths = np.zeros(batch, np.int32), np.ones((batch, count), np.int32)
+  for row, user in enumerate(users):
+    prefixes[row, : len(user.prefix)] = user.prefix
+    prefix_lengths[row] = len(user.prefix)
+    for place, suffix in enumerate(user.suffixes):
+      suffixes[row, place, : len(suffix)] = suffix
+      lengths[row, place] = len(suffix)
+  arrays = (prefixes, prefix_lengths, suffixes, lengths)
+  spread = rows_sharding(model, batch)
+  return arrays if spread is None else tuple(jax.device_put(array, spread) for array in arrays)
+
+
+def _parts(model: LanguageModel, shape: _Shape) -> int:
+  """In how many parts the suffixes of a group run, for what one layer of them takes."""
+  config = model.config
+  # Inputs, queries, keys and the MLP's in the model's own type; scores and weights in float32.
+  features = 4 * config.width + 3 * config.heads * config.head_size + 3 * config.inner
+  one = shape.room * (
+    features * jnp.dtype(model.dtype).itemsize + 8 * config.heads * (shape.width + shape.room)
+  )
+  return min(shape.count, -(-shape.batch * shape.count * one // PART_BYTES))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "attention", "parts"))
+def _label_logits(
+  params: Params,
+  prefixes: jax.Array,
+  prefix_lengths: jax.Array,
+  suffixes: jax.Array,
+  lengths: jax.Array,
+  labels: jax.Array,
+  *,
+  config: DecoderConfig,
+  lora: Lora | None,
+  attention: str,
+  parts: int,
+) -> jax.Array:
+  """Logits [B, C, L] float32 of `labels` [L].
+
+  Args: prefixes: [B, P] int32, padded on the right. prefix_lengths: [B] int32, 0 where nothing is
+    shared. suffixes: [B, C, S] int32. lengths: [B, C] int32. parts: the C run in so many.
+  """
+  batch, count, room = suffixes.shape
+  _, cache = prompt_cache(
+    params, prefixes, jnp.maximum(prefix_lengths, 1), config=config, lora=lora,
+    attention=attention,
+  )  # fmt: skip
+  real = jnp.arange(prefixes.shape[1]) < prefix_lengths[:, None]
+  cache = cache._replace(positions=jnp.where(real, cache.positions, EMPTY))
+  size = -(-count // parts)
+  more = parts * size - count
+  suffixes = jnp.pad(suffixes, ((0, 0), (0, more), (0, 0)))
+  lengths = jnp.pad(lengths, ((0, 0), (0, more)), constant_values=1)
+  by_part = (
+    suffixes.reshape(batch, parts, size, room).swapaxes(0, 1),
+    lengths.reshape(batch, parts, size).swapaxes(0, 1),
+  )
+  one_part = lambda part: _suffix_logits(
+    params, cache, prefix_lengths, *part, labels, config=config, lora=lora
+  )
+  if parts == 1:
+    return one_part((by_part[0][0], by_part[1][0]))
+  logits = jax.lax.map(one_part, by_part).swapaxes(0, 1)
+  return logits.reshape(batch, parts * size, -1)[:, :count]
+
+
+def _suffix_logits(
+  params: Params,
+  cache: Cache,
+  prefix_lengths: jax.Array,
+  suffixes: jax.Array,
+  lengths: jax.Array,
+  labels: jax.Array,
+  *,
+  config: DecoderConfig,
+  lora: Lora | None,
+) -> jax.Array:
+  """[B, c, L] float32 behind `suffixes` [B, c, S] of `lengths` [B, c] and the cache of B rows."""
+  batch, count, room = suffixes.shape
+  positions = prefix_lengths[:, None, None] + jnp.arange(room, dtype=jnp.int32)
+  positions = jnp.broadcast_to(positions, suffixes.shape).reshape(-1, room)
+  lengths = lengths.reshape(-1)
+  seen = jnp.repeat(cache.positions, count, axis=0)
+  hidden, _ = run_decoder(
+    params, suffixes.reshape(-1, room), Batch(positions, lengths, None, None, seen, lengths - 1),
+    config=config, past=cache, lora=lora, attention="xla",
+  )  # fmt: skip
+  logits = logits_of(params, hidden[:, 0], config=config, tokens=labels)
+  return logits.reshape(batch, count, -1)

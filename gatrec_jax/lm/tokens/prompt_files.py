@@ -1,0 +1,80 @@
+"""Prompts as users write them: files of texts or messages, bare or as a chat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.tokens.chat import has_template, render_chat
+
+if TYPE_CHECKING:
+  from transformers import PreTrainedTokenizerBase
+
+Message = Mapping[str, str]
+CHAT = ("auto", "true", "false")
+
+
+def read_prompts(path: str | Path) -> list[str | list[Message]]:
+  """The prompts of a file: its lines; of a .jsonl file each line's `prompt` or `messages`.
+
+  An empty line of a text file is an empty prompt.
+  Raises: InputError naming the file and the line.
+  """
+  path = Path(path)
+  try:
+    lines = path.read_text("utf-8").splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    reason = getattr(error, "strerror", None) or "not UTF-8 text"
+    raise InputError(f"--prompts_file={path}: cannot be read ({reason})") from None
+  prompts: list[str | list[Message]] = list(lines)
+  if path.suffix == ".jsonl":
+    prompts = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+  if not prompts:
+    raise InputError(f"--prompts_file={path}: holds no prompts")
+  return prompts
+
+
+def _record(path: Path, number: int, line: str) -> str | list[Message]:
+  where = f"--prompts_file={path}, line {number}"
+  try:
+    record = json.loads(line)
+  except ValueError as error:
+    raise InputError(f"{where}: not JSON ({error})") from None
+  if isinstance(record, dict) and isinstance(record.get("prompt"), str):
+    return record["prompt"]
+  messages = record.get("messages") if isinstance(record, dict) else None
+  if isinstance(messages, list) and all(isinstance(one, dict) for one in messages):
+    return messages
+  raise InputError(f'{where}: needs a "prompt" text or a list of "messages"')
+
+
+def is_chat(chat: str, tokenizer: PreTrainedTokenizerBase | None) -> bool:
+  """Whether plain prompts are the messages of a user. Raises: InputError for an unknown word."""
+  if chat not in CHAT:
+    raise InputError(f"--chat={chat}: not one of {', '.join(CHAT)}")
+  return has_template(tokenizer) if chat == "auto" else chat == "true"
+
+
+def as_text(
+  tokenizer: PreTrainedTokenizerBase | None,
+  prompt: str | Sequence[Message],
+  *,
+  chat: bool,
+  system: str | None = None,
+) -> tuple[str, bool]:
+  """A prompt's text, and whether a chat template wrote it (then no special tokens are added).
+
+  Args: chat: whether a plain text is a user's message. system: put before the messages.
+  """
+  if isinstance(prompt, str):
+    if not chat:
+      return prompt, False
+    messages: list[Message] = [{"role": "user", "content": prompt}]
+  else:
+    messages = list(prompt)
+  if system and (not messages or messages[0].get("role") != "system"):
+    messages.insert(0, {"role": "system", "content": system})
+  return render_chat(tokenizer, messages), has_template(tokenizer)

@@ -1,6 +1,0 @@
-"""Graph attention: one signature, several implementations."""
-
-from gatrec_jax.models.attention.edges import Edges, segment_softmax
-from gatrec_jax.models.attention.versions import attention_light, attention_v1, attention_v2
-
-__all__ = ["Edges", "attention_light", "attention_v1", "attention_v2", "segment_softmax"]

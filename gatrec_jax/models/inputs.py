@@ -1,0 +1,113 @@
+"""The arrays that a model learns from and serves with, and rows made of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.ops.negatives import NegativeSampler
+
+Array = jax.Array
+
+
+class Inputs(NamedTuple):
+  """What a method learns from and serves with, as arrays on device.
+
+  Attributes:
+    user, item: [P] int32, the positive training pairs, by user, then by item.
+    start: [U + 1] int32, where each user's positives begin.
+    places: [L] int32, 0 … L − 1, L being the longest history (its shape is what counts).
+    sampler: of negatives; None for methods that draw none.
+    text: [U + I, D] float32 text vectors, users first; D = 1 and all 0 where none are read.
+    attributes: [I, A] float32, of the items (`profiles.attributes`); A may be 0.
+    new: [I] bool, items that nobody could rate yet, unlike those that nobody has rated.
+    later: [U] bool, users whose ratings all came after training.
+    own: what the method adds to them: a graph, buckets, …
+  """
+
+  user: Array
+  item: Array
+  start: Array
+  places: Array
+  sampler: NegativeSampler | None
+  text: Array
+  attributes: Array
+  new: Array
+  later: Array
+  own: Any
+
+
+class Histories(NamedTuple):
+  """Items by user, as `Inputs` holds the positives.
+
+  Attributes: item [R], start [U + 1], places [L]: as there.
+  """
+
+  item: Array
+  start: Array
+  places: Array
+
+
+class NewUsers(NamedTuple):
+  """B users who were not in training.
+
+  Attributes:
+    liked, disliked: B arrays of item indices, int64.
+    text: [B, D] float32 vectors of the texts built from them; 0 where none are read.
+    top_rating, low_rating: the highest and lowest training rating, what likes and dislikes count.
+  """
+
+  liked: list[np.ndarray]
+  disliked: list[np.ndarray]
+  text: np.ndarray
+  top_rating: float
+  low_rating: float
+
+
+def histories(user: np.ndarray, item: np.ndarray, *, num_users: int) -> Histories:
+  """Pairs [R], sorted by user, as histories; numpy arrays."""
+  start = np.searchsorted(user, np.arange(num_users + 1))
+  return Histories(
+    item=item.astype(np.int32),
+    start=start.astype(np.int32),
+    places=np.arange(int(np.diff(start).max()), dtype=np.int32),
+  )
+
+
+def history_rows(inputs: Inputs | Histories, users: Array, *, num_items: int) -> Array:
+  """[B, I] float32, 1 where the item is in the user's history (of `Inputs`: her positives).
+
+  Args: users: [B] int32; an index of U or more gives a row of 0.
+  """
+  return valued_rows(inputs, jnp.ones(inputs.item.shape[0]), users, num_items=num_items)
+
+
+def valued_rows(
+  inputs: Inputs | Histories, values: Array, users: Array, *, num_items: int
+) -> Array:
+  """The same with values [R] float32 of the histories' entries instead of 1."""
+  num_users = inputs.start.shape[0] - 1
+  known = jnp.minimum(users, num_users - 1)
+  place = inputs.start[known][:, None] + inputs.places
+  inside = (place < inputs.start[known + 1][:, None]) & (users < num_users)[:, None]
+  place = jnp.minimum(place, inputs.item.shape[0] - 1)
+  item = inputs.item[place]
+  rows = jnp.broadcast_to(jnp.arange(users.shape[0])[:, None], item.shape)
+  out = jnp.zeros((users.shape[0], num_items), jnp.float32)
+  return out.at[rows, jnp.where(inside, item, num_items)].set(values[place], mode="drop")
+
+
+def liked_rows(users: NewUsers, *, num_items: int) -> Array:
+  """[B, I] float32, 1 where a new user likes the item."""
+  rows = np.zeros((len(users.liked), num_items), np.float32)
+  for row, liked in zip(rows, users.liked, strict=True):
+    row[liked] = 1.0
+  return jnp.asarray(rows)
+
+
+def item_counts(inputs: Inputs, *, num_items: int) -> Array:
+  """[I] float32, training positives of each item."""
+  return jnp.zeros(num_items, jnp.float32).at[inputs.item].add(1.0)

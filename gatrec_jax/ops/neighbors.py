@@ -1,0 +1,126 @@
+"""Layer-wise neighbour sampling (GraphSAGE, Hamilton et al. 2017, algorithm 2), drawn on device.
+
+A step then costs what its seeds and fan-outs say, and never much more than the nodes of the graph
+times the fan-outs. A tree grows around the seeds, in which a node that several others hear stands
+once for each of them, with draws of its own; a level that would hold as many places as the graph
+has nodes holds each of these once instead. So all shapes are known before anything is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import jraph
+
+from gatrec_jax.ops.negatives import below
+
+Array = jax.Array
+
+
+@flax.struct.dataclass
+class Subgraph:
+  """What some nodes hear of within a few hops, level by level: the seeds are level 0, and level
+  l + 1 sends to level l.
+
+  Attributes:
+    nodes: [T] int32, of the whole graph; the seeds come first. Node 0 fills places where there is
+      nothing. T = M + min(M S_1, N) + min(min(M S_1, N) S_2, N) + …
+    has_edges: [T] bool, whether the whole graph has an edge to that node; False for such a place.
+    graph: T nodes; senders, receivers [E'] int32 are indices into `nodes`, receivers ascending;
+      edges [E', F]; S_(l+1) edges to each place of level l < L.
+    where: [E'] bool, edges that are there.
+    nodes_to: static; the nodes up to level 0, …, L.
+    edges_to: static; the edges to nodes up to level 0, …, L − 1.
+  """
+
+  nodes: Array
+  has_edges: Array
+  graph: jraph.GraphsTuple
+  where: Array
+  nodes_to: tuple[int, ...] = flax.struct.field(pytree_node=False)
+  edges_to: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+
+def draw_subgraph(
+  key: Array, graph: jraph.GraphsTuple, start: Array, seeds: Array, *, fanouts: Sequence[int]
+) -> Subgraph:
+  """Draws up to `fanouts[l]` incoming edges of each node of level l, without replacement.
+
+  With fan-outs of at least the largest number of incoming edges nothing is left out.
+
+  Args:
+    key: PRNG key, consumed.
+    graph: receiver-sorted, of N nodes and at least one edge, fewer than 2³⁰ to any node.
+    start: [N + 1] int32, where each node's incoming edges begin.
+    seeds: [M] int32 nodes, in any order; one may be there twice.
+    fanouts: S_1, …, S_L, static, each at least 1.
+  """
+  num_nodes = start.shape[0] - 1
+  level, present, nodes_to, edges_to = seeds, jnp.ones(len(seeds), bool), [len(seeds)], [0]
+  nodes, has_edges, edges, senders, receivers, where = [seeds], [], [], [], [], []
+  for hop, fanout in enumerate(fanouts):
+    first = start[level]
+    degree = jnp.where(present, start[level + 1] - first, 0)
+    has_edges.append(degree > 0)
+    place, drawn = draw_places(jax.random.fold_in(key, hop), degree, num=fanout)
+    edge, drawn = jnp.where(drawn, first[:, None] + place, 0).ravel(), drawn.ravel()
+    sent = jnp.where(drawn, graph.senders[edge], 0)
+    edges.append(edge)
+    where.append(drawn)
+    receivers.append(jnp.repeat(jnp.arange(nodes_to[-1] - len(level), nodes_to[-1]), fanout))
+    if len(sent) < num_nodes:
+      senders.append(nodes_to[-1] + jnp.arange(len(sent)))
+      level, present = sent, drawn
+    else:
+      senders.append(nodes_to[-1] + sent)
+      level, present = jnp.arange(num_nodes, dtype=jnp.int32), jnp.ones(num_nodes, bool)
+    nodes.append(level)
+    nodes_to.append(nodes_to[-1] + len(level))
+    edges_to.append(edges_to[-1] + len(edge))
+  has_edges.append(present & (start[level + 1] > start[level]))
+  return Subgraph(
+    nodes=jnp.concatenate(nodes),
+    has_edges=jnp.concatenate(has_edges),
+    graph=jraph.GraphsTuple(
+      nodes=None,
+      edges=graph.edges[jnp.concatenate(edges)],
+      senders=jnp.concatenate(senders).astype(jnp.int32),
+      receivers=jnp.concatenate(receivers).astype(jnp.int32),
+      globals=None,
+      n_node=jnp.array([nodes_to[-1]], jnp.int32),
+      n_edge=jnp.array([edges_to[-1]], jnp.int32),
+    ),
+    where=jnp.concatenate(where),
+    nodes_to=tuple(nodes_to),
+    edges_to=tuple(edges_to[1:]),
+  )
+
+
+def draw_places(key: Array, degrees: Array, *, num: int) -> tuple[Array, Array]:
+  """Up to S different places in 0 … degree − 1 for each row; each is drawn with probability
+  min(1, S ÷ degree), exactly.
+
+  Laid in a circle and cut, from a random place on, into S arcs that differ by one place at most,
+  the places of a row give one of each arc: no rejection, no sorting. Whole numbers throughout.
+
+  Args:
+    key: PRNG key, consumed.
+    degrees: [R] int32 in 0 … 2³⁰ − 1.
+    num: S, static.
+  Returns:
+    [R, S] int32 places, and [R, S] bool: False behind the last place of a row with fewer than S,
+    which gives all of its own, in order.
+  """
+  turn_key, arc_key = jax.random.split(key)
+  degrees, arc = degrees[:, None], jnp.arange(num, dtype=jnp.int32)
+  size, longer = degrees // num, degrees % num
+  bits = jax.random.bits(arc_key, (len(degrees), num))
+  place = arc * size + jnp.minimum(arc, longer)
+  place += below(bits, jnp.maximum(size + (arc < longer), 1))
+  place += below(jax.random.bits(turn_key, degrees.shape), jnp.maximum(degrees, 1))
+  place = jnp.where(place >= degrees, place - degrees, place)
+  all_of_them = degrees <= num
+  return jnp.where(all_of_them, arc, place), (arc < degrees) | ~all_of_them

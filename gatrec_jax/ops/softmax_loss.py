@@ -1,0 +1,117 @@
+"""The softmax over all items as an objective: what it should give, and its loss."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.ops.numeric import is_off
+from gatrec_jax.ops.propagation import DenseEdges, SparseEdges, make_edges, sum_over_items
+from gatrec_jax.ops.scores import Pair
+
+Array = jax.Array
+
+# Scores that are held at a time; larger blocks are no quicker.
+_BLOCK = 1 << 22
+
+
+class Targets(NamedTuple):
+  """What a softmax over items should give each user, up to a factor.
+
+  Attributes:
+    edges: the pairs that count, with their weights.
+    total: [U] float32, the sum of each user's weights.
+  """
+
+  edges: DenseEdges | SparseEdges
+  total: Array
+
+
+def make_targets(
+  train: Interactions, feedback: Feedback, *, grades: str, propagation: str
+) -> Targets:
+  """Args: grades: `liked`, where all positives count 1, or `graded`, where all ratings count their
+  grade. propagation: as in `make_edges`. Returns: numpy arrays."""
+  rows = feedback.liked if grades == "liked" else np.ones(len(train), bool)
+  weight = None if grades == "liked" else feedback.grade
+  edges = make_edges(
+    train.user[rows], train.item[rows], train.num_users, train.num_items, propagation,
+    weight=weight,
+  )  # fmt: skip
+  total = np.bincount(train.user[rows], weights=weight, minlength=train.num_users)
+  return Targets(edges, total.astype(np.float32))
+
+
+def softmax_loss(
+  vectors: Pair,
+  regularised: Pair,
+  targets: Targets,
+  users: Array,
+  *,
+  temperature: Any,
+  l2_weight: Any = 0.0,
+  user_power: Any = 0.0,
+  where: Array,
+  candidates: Array | None = None,
+  block: int = _BLOCK,
+) -> Array:
+  """Cross-entropy of the users' targets under a softmax over all items.
+
+  Weighted mean over the targets (u, i) of the counted users of log Σ_j exp(s_uj) − s_ui + l2_weight
+  · ½ (‖user‖² + ‖item‖²), s = score ÷ temperature. A target weighs what it weighs in `targets`,
+  times (its user's total)^−user_power. (With weights of 1 and power 0 the objective of MultiVAE,
+  Liang et al. 2018.)
+
+  Args:
+    vectors: of these users and of all items, whose dot products are the scores, ([B, D], [I, D])
+      float32.
+    regularised: whose squares count, ([B, D], [I, D]) float32.
+    targets: of all users.
+    users, where: [B], which users, and which of them count.
+    temperature, l2_weight, user_power: numbers, may be traced.
+    candidates: [I] bool, the items that the softmax is over; None for all.
+    block: scores held at a time; more are computed in parts, and again for the gradient.
+  Returns:
+    [] float32; 0 where no target counts.
+  """
+  user, item = vectors[0] / temperature, vectors[1]
+  num_users = targets.total.shape[0]
+  total = jnp.where(where, targets.total[users], 0.0)
+  # The scores of the targets need no scores of pairs: Σ_i w_i u · v_i = u · Σ_i w_i v_i.
+  wanted = sum_over_items(targets.edges, item, num_users=num_users, users=users)
+  losses = total * _log_normaliser(user, item, candidates, block=block)
+  losses -= jnp.sum(user * wanted, axis=1)
+  if not is_off(l2_weight):
+    of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularised)
+    of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users, users=users)
+    losses += 0.5 * l2_weight * (total * of_user + of_wanted[:, 0])
+  if not is_off(user_power):
+    factor = jnp.where(total > 0, jnp.maximum(total, 1e-9) ** -user_power, 0.0)
+    losses, total = losses * factor, total * factor
+  counted = total.sum()
+  return jnp.where(
+    counted > 0, jnp.sum(jnp.where(where, losses, 0.0)) / jnp.where(counted > 0, counted, 1.0), 0.0
+  )
+
+
+def _log_normaliser(
+  user: Array, item: Array, candidates: Array | None, *, block: int
+) -> Array:
+  """[B]: log Σ_i exp(user · item_i) for [B, D] users and [I, D] items, those of `candidates`."""
+
+  def of_part(user: Array) -> Array:
+    scores = jnp.matmul(user, item.T, precision=jax.lax.Precision.HIGHEST)
+    return jax.nn.logsumexp(scores, axis=1, where=candidates)
+
+  size = user.shape[0]
+  parts = min(size, -(-size * item.shape[0] // block))
+  if parts <= 1:
+    return of_part(user)
+  each = -(-size // parts)
+  padded = jnp.pad(user, ((0, parts * each - size), (0, 0))).reshape(parts, each, -1)
+  return jax.lax.map(jax.checkpoint(of_part), padded).reshape(-1)[:size]

@@ -1,0 +1,118 @@
+"""A local decoder as the author of profiles: prompts that fit, answers bound to a JSON schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.constraints.api import answer_schema
+from gatrec_jax.lm.constraints.automaton import Automaton
+from gatrec_jax.lm.constraints.choices import min_tokens
+from gatrec_jax.lm.decoder.model import Lora
+from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.lm.inference.generate import Speed, generate
+from gatrec_jax.lm.inference.sampling import Sampling
+from gatrec_jax.lm.tokens.chat import encode_prompt, has_template
+from gatrec_jax.lm.tokens.prompt_files import as_text
+from gatrec_jax.profiles.writer.answers import answer_tokens, item_limits, user_limits
+from gatrec_jax.profiles.writer.prompts import Room
+
+# The likeliest answer first; what its checks refuse is drawn anew.
+FIRST, AGAIN = Sampling(), Sampling(temperature=0.7)
+# Five profiles and one more have room; more context only costs memory.
+_MOST_CONTEXT = 8192
+_ENGLISH = (
+  "The user enjoys thoughtful dramas and crime stories with complex characters, and avoids loud "
+  "comedies; favourites explore family, friendship, justice and the price of ambition."
+)
+
+
+class LocalAuthor:
+  """An `Author`; see there.
+
+  Attributes: speed: tokens and seconds of all answers so far.
+  """
+
+  def __init__(
+    self, model: LanguageModel, *, lora: Lora | None = None, batch_size: int = 8
+  ) -> None:
+    """Args: lora: low-rank additions to the weights. batch_size: prompts side by side.
+
+    Raises: InputError for a model without a tokenizer.
+    """
+    if model.tokenizer is None:
+      raise InputError(f"--llm={model.name}: the folder has no tokenizer, which profiles need")
+    self._model, self._lora, self._batch_size = model, lora, batch_size
+    context = min(model.config.context, _MOST_CONTEXT)
+    tokens = answer_tokens(context)
+    self.room = Room(context - tokens, self._count, self._length, self._cut)
+    written = len(_ENGLISH) / self._length(_ENGLISH)
+    self.item_limits, self.user_limits = item_limits(tokens, written), user_limits(tokens, written)
+    self._tokens = tokens
+    self._forms: dict[str, Automaton] = {}
+    self.speed = Speed()
+
+  def answers(
+    self, prompts: Sequence[str], form: Mapping[str, Any], *, seed: int, again: bool
+  ) -> list[dict[str, Any]]:
+    """See `Author`."""
+    # Full batches have one shape, so that few programs are compiled: the first prompt fills up.
+    missing = -len(prompts) % self._batch_size
+    found = generate(
+      self._model,
+      [self._whole(prompt)[0] for prompt in [*prompts, *prompts[:1] * missing]],
+      max_tokens=self._tokens,
+      sampling=AGAIN if again else FIRST,
+      seed=seed,
+      constraint=self._automaton(form),
+      special_tokens=not has_template(self._model.tokenizer),
+      batch_size=self._batch_size,
+      lora=self._lora,
+      speed=self.speed,
+    )
+    return [json.loads(one.text) for one in found[: len(prompts)]]
+
+  def _automaton(self, form: Mapping[str, Any]) -> Automaton:
+    key = json.dumps(form)
+    if key not in self._forms:
+      automaton = answer_schema(self._model, form)
+      if (least := min_tokens(automaton)) > self._tokens:
+        raise InputError(
+          f"--llm={self._model.name}: a profile takes at least {least} tokens, of its context of "
+          f"{self._model.config.context} only {self._tokens} are for answers; take a model with a "
+          "longer context"
+        )
+      self._forms[key] = automaton
+    return self._forms[key]
+
+  def _whole(self, prompt: str) -> tuple[str, bool]:
+    chat = has_template(self._model.tokenizer)
+    return as_text(self._model.tokenizer, prompt if chat else f"{prompt}\n\nJSON:\n", chat=chat)
+
+  def _count(self, prompt: str) -> int:
+    text, templated = self._whole(prompt)
+    return len(
+      encode_prompt(
+        self._model.tokenizer, text, bos=self._model.bos, special_tokens=not templated
+      )
+    )
+
+  def _length(self, text: str) -> int:
+    return len(self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+  def _cut(self, text: str, tokens: int) -> str:
+    """Whole words, with a mark where some are missing."""
+    if tokens <= 0:
+      return ""
+    spans = self._model.tokenizer(
+      text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )["offset_mapping"]
+    if len(spans) <= tokens:
+      return text
+    # A character may be several tokens, which all have its span.
+    kept = text[: min(spans[tokens - 1][1], spans[tokens][0])]
+    after = text[len(kept) : len(kept) + 1]
+    words = kept if after.isspace() else kept.rpartition(" ")[0]
+    return f"{words.rstrip()} …" if words.strip() else ""

@@ -1,0 +1,53 @@
+"""What may be fused with the recommender's order beside a language model: simple facts of items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.errors import InputError
+from gatrec_jax.rerank.candidates import Candidates
+
+FEATURES = ("popularity", "text", "recency")
+
+
+def extra_features(
+  part: Candidates,
+  names: Sequence[str],
+  *,
+  prepared: Prepared,
+  text_vectors: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+  """By name, [m, K] float32 of the candidates; NaN where a list is shorter or nothing is known.
+
+  All of it is made of training ratings and texts.
+
+  Args:
+    names: of `FEATURES`. `popularity`: log(1 + training positives of the item). `text`: cosine of
+      the text vectors of user and item. `recency`: time of the item's latest training rating.
+    text_vectors: [U + I, D] float32, for `text`.
+  Raises: InputError for `text` without vectors.
+  """
+  train = prepared.train
+  items = np.where(part.valid, part.items, 0)
+  found = {}
+  for name in names:
+    if name == "popularity":
+      liked = train.item[train.rating >= prepared.positive_threshold]
+      values = np.log1p(np.bincount(liked, minlength=train.num_items))[items]
+    elif name == "recency":
+      latest = np.full(train.num_items, np.nan)
+      np.fmax.at(latest, train.item, train.timestamp.astype(np.float64))
+      values = latest[items] - np.nanmax(latest)
+    elif name == "text":
+      if text_vectors is None:
+        raise InputError("--features=text: this run has no text vectors (node_features=ids)")
+      unit = text_vectors / np.maximum(np.linalg.norm(text_vectors, axis=1, keepdims=True), 1e-12)
+      users, catalogue = unit[: train.num_users], unit[train.num_users :]
+      values = np.einsum("md,mkd->mk", users[part.users], catalogue[items])
+    else:
+      raise InputError(f"--features={name}: there are {', '.join(FEATURES)}")
+    found[name] = np.where(part.valid, values, np.nan).astype(np.float32)
+  return found

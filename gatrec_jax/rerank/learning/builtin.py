@@ -1,0 +1,249 @@
+"""The built-in re-ranker: a small language model of one catalogue, made where no model hub is.
+
+Its vocabulary has a token for the end of every line with a title, so a history of thirty films is
+sixty tokens. It first learns to continue histories, then to choose among out-of-fold candidates of
+the GAT (`examples.py`). It knows this catalogue and nothing of the world: it re-ranks, it does not
+write profiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.config.overrides import to_json
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.data.titles import unique_titles
+from gatrec_jax.lm.finetune.from_scratch import build_small
+from gatrec_jax.lm.finetune.step import FinetuneConfig
+from gatrec_jax.lm.folders.export import export_folder
+from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
+from gatrec_jax.rerank.learning.examples import ExampleSettings
+from gatrec_jax.rerank.learning.finetune import learn_to_rerank
+from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
+from gatrec_jax.rerank.learning.pretraining_texts import reading_texts
+from gatrec_jax.rerank.prompting.prompts import (
+  BEST,
+  BEST_TITLE,
+  CANDIDATE,
+  CANDIDATES,
+  DISLIKED,
+  FITS,
+  HISTORY,
+  LIKED,
+  PROFILE,
+  PROMPT_VERSION,
+  RANK_LABELS,
+  RANK_TITLES,
+  RATE,
+  YES_NO,
+  line_end,
+)
+from gatrec_jax.stages.data import Say
+
+NAME = "builtin"
+_PIECES = (
+  PROFILE, HISTORY, CANDIDATES, BEST, BEST_TITLE, FITS, RANK_TITLES, RANK_LABELS, RATE
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a built-in model is made. What is here was chosen on validation ratings (BUILD_NOTES.md).
+
+  Attributes:
+    version: raised where the code that makes it changes its meaning.
+    width, layers, heads, kv_heads: of the decoder; its inner width is three times the width.
+    context: tokens.
+    words: tokens beside those of titles.
+    most_titles: with a token of their own, those with the most training ratings.
+    rounds: times that each user is told of in what it reads (`lessons.py`), at most.
+    most_texts: users told of, all rounds together.
+    reading_steps, reading_rows, reading_tokens, reading_rate: of reading: steps, rows of a step,
+      tokens of a row, learning rate.
+    folds, length: of the out-of-fold candidates. top: of them in a question.
+    epochs, most_steps, batch_size, rate: of learning to choose among them.
+    weight_decay: of both.
+    shares: of the tasks, see `ExampleSettings`.
+  """
+
+  version: int = 1
+  width: int = 96
+  layers: int = 3
+  heads: int = 4
+  kv_heads: int = 2
+  context: int = 512
+  words: int = 1024
+  most_titles: int = 8192
+  rounds: int = 20
+  most_texts: int = 40_000
+  reading_steps: int = 1200
+  reading_rows: int = 24
+  reading_tokens: int = 192
+  reading_rate: float = 2e-3
+  folds: int = 4
+  length: int = 50
+  top: int = 20
+  epochs: int = 4
+  most_steps: int = 3000
+  batch_size: int = 32
+  rate: float = 1e-3
+  weight_decay: float = 0.1
+  shares: tuple[tuple[str, float], ...] = (("label", 0.7), ("pairwise", 0.1), ("pointwise", 0.2))
+
+
+# For catalogues of fewer training ratings than this, and what is different then.
+SMALL = 50_000
+SMALL_RECIPE = Recipe(width=64, layers=2, reading_steps=600, epochs=4)
+
+
+def recipe_for(prepared: Prepared) -> Recipe:
+  """The recipe for so many training ratings."""
+  return SMALL_RECIPE if len(prepared.train) < SMALL else Recipe()
+
+
+def open_builtin(
+  config: Config,
+  workdir: pathlib.Path,
+  prepared: Prepared,
+  *,
+  user_profiles: Sequence[str | None],
+  item_profiles: Sequence[str | None],
+  say: Say,
+  recipe: Recipe | None = None,
+) -> LanguageModel:
+  """The built-in model of this training data, made now if the user's cache has none.
+
+  It is kept under the hash of all that it was made from: training ratings, titles, profiles, the
+  GAT's configuration, prompts and recipe. Validation and test ratings are never read.
+
+  Args:
+    config, workdir, prepared: of a run, for `out_of_fold_lists`.
+    user_profiles: [U] texts, made of training ratings. item_profiles: [I] texts.
+    say: where lines for the user go. recipe: None for `recipe_for`.
+  Raises:
+    Interrupted: a signal came; the same call goes on.
+  """
+  recipe = recipe or recipe_for(prepared)
+  titles = unique_titles(prepared.item_fields, prepared.interactions.item_ids)
+  train = prepared.train
+  key = runs.digest(
+    dataclasses.asdict(recipe), PROMPT_VERSION, list(titles),
+    list(user_profiles), list(item_profiles),
+    [to_json(config)[stage] for stage in ("model", "train")], config.text.encoder,
+    prepared.positive_threshold, prepared.negative_threshold,
+    *(column.tobytes() for column in (train.user, train.item, train.rating, train.timestamp)),
+  )  # fmt: skip
+  home = runs.cache_dir() / "builtin" / key
+  folder = home / "model"
+  if not (home / "facts.json").exists():
+    say(
+      "builtin: no model hub is needed: a small language model of this catalogue is built and "
+      "trained now, once, on its training ratings"
+    )
+    home.mkdir(parents=True, exist_ok=True)
+    with runs.locked(home):
+      texts = reading_texts(
+        train, titles=titles, user_profiles=user_profiles, item_profiles=item_profiles,
+        positive_threshold=prepared.positive_threshold,
+        negative_threshold=prepared.negative_threshold, seed=recipe.version,
+        rounds=max(1, min(recipe.rounds, recipe.most_texts // max(1, train.num_users))),
+      )  # fmt: skip
+      facts = _build(
+        config, workdir, prepared, texts, titles, home=home, recipe=recipe, say=say
+      )
+      runs.write_json(home / "facts.json", facts)
+  model = dataclasses.replace(load_decoder(folder), name=NAME, folder=folder)
+  say(
+    f"builtin: {model.parameters / 1e6:.2f} M parameters, {model.config.vocabulary} tokens, "
+    "trained on this catalogue's ratings alone; it re-ranks, it does not write profiles "
+    f"({folder})"
+  )
+  return model
+
+
+def _build(
+  config: Config,
+  workdir: pathlib.Path,
+  prepared: Prepared,
+  texts: Sequence[str],
+  titles: Sequence[str],
+  *,
+  home: pathlib.Path,
+  recipe: Recipe,
+  say: Say,
+) -> dict[str, object]:
+  """Writes `home`/model. Returns: facts worth keeping."""
+  lists = out_of_fold_lists(
+    config, workdir, prepared, folds=recipe.folds, length=recipe.length, say=say
+  )
+  with runs.signals("builtin: stopping after this step") as received:
+    stop = lambda: received[0] if received else 0
+    reader = _reader(texts, titles, prepared, home / "reader", recipe=recipe, stop=stop, say=say)
+    settings = ExampleSettings(top=recipe.top, shares=dict(recipe.shares))
+    steps = sum(len(part.users) for part in lists) * recipe.epochs // recipe.batch_size
+    tuning = FinetuneConfig(
+      mode="full", learning_rate=recipe.rate, weight_decay=recipe.weight_decay,
+      steps=max(1, min(steps, recipe.most_steps)), batch_size=recipe.batch_size,
+      max_tokens=recipe.context, evaluate_every=100,
+    )  # fmt: skip
+    tuned = learn_to_rerank(
+      reader, lists, prepared, settings=settings, tuning=tuning, workdir=home / "choosing",
+      stop=stop, say=say,
+    )  # fmt: skip
+  export_folder(tuned.model, home / "model")
+  for leftover in ("reader", "choosing"):
+    shutil.rmtree(home / leftover, ignore_errors=True)
+  return {
+    "recipe": dataclasses.asdict(recipe),
+    "prompt_version": PROMPT_VERSION,
+    "lists": sum(len(part.users) for part in lists),
+    "history": tuned.history,
+    "best_step": tuned.best_step,
+    "environment": runs.environment(),
+  }
+
+
+def _reader(
+  texts: Sequence[str],
+  titles: Sequence[str],
+  prepared: Prepared,
+  folder: pathlib.Path,
+  *,
+  recipe: Recipe,
+  stop: Callable[[], int],
+  say: Say,
+) -> LanguageModel:
+  """The model that has read the texts, from the folder where it is there already."""
+  if folder.exists():
+    return load_decoder(folder)
+  common = _common(titles, prepared, recipe.most_titles)
+  extra = [*map(line_end, common), *_PIECES]
+  return build_small(
+    texts, folder, vocabulary=recipe.words + len(extra), extra_tokens=extra,
+    words=_words(texts, sorted(set(titles) - set(common))), chat=False,
+    batch_size=recipe.reading_rows, row_tokens=recipe.reading_tokens, width=recipe.width,
+    layers=recipe.layers, heads=recipe.heads, kv_heads=recipe.kv_heads, inner=3 * recipe.width,
+    context=recipe.context, steps=recipe.reading_steps, learning_rate=recipe.reading_rate,
+    stop=stop, say=say,
+  )  # fmt: skip
+
+
+def _common(titles: Sequence[str], prepared: Prepared, most: int) -> list[str]:
+  """The titles with the most training ratings, in catalogue order."""
+  counts = np.bincount(prepared.train.item, minlength=len(titles))
+  chosen = np.sort(np.argsort(-counts, kind="stable")[:most])
+  return [titles[item] for item in chosen]
+
+
+def _words(texts: Sequence[str], rare: Sequence[str]) -> list[str]:
+  """What tokens are learned from: profiles, titles without a token of their own, and answers."""
+  profiles = [text.split("\n", 2)[1] for text in texts if text.startswith(PROFILE)]
+  answers = "\n".join((LIKED, DISLIKED, CANDIDATE, *YES_NO, *map(str, range(101))))
+  return [*profiles, *rare, *[answers] * (1 + len(profiles))]

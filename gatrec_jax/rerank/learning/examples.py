@@ -1,0 +1,163 @@
+"""Examples that teach a language model to re-rank: out-of-fold candidates, shuffled every epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.finetune.packing import LabelExample
+from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.lm.inference.scoring import label_tokens
+from gatrec_jax.profiles.builder import YEAR
+from gatrec_jax.rerank.learning.out_of_fold import TrainingLists
+from gatrec_jax.rerank.prompting.contexts import DISLIKED, LIKED, make_contexts
+from gatrec_jax.rerank.prompting.prompts import (
+  LABELS,
+  YES_NO,
+  choice_prompt,
+  next_prompt,
+  pointwise_prompt,
+  require_labels,
+  title_tokens,
+)
+from gatrec_jax.rerank.prompting.truncation import Reader, fitted
+
+TASKS = ("label", "pairwise", "pointwise")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleSettings:
+  """What examples look like.
+
+  Attributes:
+    top: candidates of a `label` example, at most; all of them where titles are labels.
+    liked, disliked: titles of each kind in a history, at most.
+    shares: by task, the share of examples that ask it; `label` asks for the best of many,
+      `pairwise` for the better of two, `pointwise` whether one fits.
+    seed: of all draws.
+  """
+
+  top: int = 20
+  liked: int = LIKED
+  disliked: int = DISLIKED
+  shares: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"label": 1.0})
+  seed: int = 0
+
+  def __post_init__(self) -> None:
+    require_labels(self.top)
+    if self.top < 2:
+      raise InputError(f"--top_candidates={self.top}: at least 2 are needed to learn from")
+    unknown = set(self.shares) - set(TASKS)
+    if unknown or min(self.shares.values(), default=0) < 0 or sum(self.shares.values()) <= 0:
+      raise InputError(f"shares of tasks {dict(self.shares)}: positive, of {', '.join(TASKS)}")
+
+
+def ranking_examples(
+  model: LanguageModel,
+  lists: Sequence[TrainingLists],
+  epoch: int,
+  *,
+  titles: Sequence[str],
+  positive_threshold: float,
+  negative_threshold: float,
+  settings: ExampleSettings,
+) -> list[LabelExample]:
+  """One example for each list and epoch, for `lm.finetune`.
+
+  Each epoch draws anew: the history (any of the ratings that the fold's GAT saw), the candidates
+  (a held-out positive and others from the GAT's list, positives among them graded alike) and their
+  order, which says nothing of the truth or of the GAT's order.
+
+  Args:
+    model: whose tokens are used. lists: from `out_of_fold_lists`, `without_leaks`. epoch: 0, 1, ….
+    titles: [I], each another. positive_threshold, negative_threshold: of histories.
+    settings: the rest.
+  Raises: InputError where a letter or "yes" is not one token.
+  """
+  draws = np.random.default_rng([settings.seed, epoch])
+  answers = label_tokens(model, list(YES_NO)) if settings.shares.get("pointwise") else None
+  own = title_tokens(model, titles)  # titles are their own labels where each is one token
+  letters = label_tokens(model, list(LABELS[: settings.top])) if own is None else None
+  shares = np.array([settings.shares.get(task, 0.0) for task in TASKS])
+  examples, read = [], Reader(model)
+  for part in lists:
+    contexts = make_contexts(
+      part.history, part.users, titles=titles, profiles=part.profiles, draws=draws,
+      positive_threshold=positive_threshold, negative_threshold=negative_threshold,
+      liked=settings.liked, disliked=settings.disliked,
+    )  # fmt: skip
+    tasks = draws.choice(len(TASKS), len(part.users), p=shares / shares.sum())
+    questions, targets = [], []
+    for items, relevant, task in zip(part.items, part.relevant, tasks, strict=True):
+      # Where titles are labels they are not listed, and the whole list costs nothing more.
+      free = TASKS[task] == "label" and own is not None
+      places = _drawn(
+        items >= 0, relevant, TASKS[task], len(items) if free else settings.top, draws
+      )
+      names, grades = [titles[item] for item in items[places]], relevant[places].astype(float)
+      if TASKS[task] == "pointwise":
+        questions.append(lambda context, name=names[0]: [pointwise_prompt(context, name)])
+        targets.append((answers, np.array([grades[0], 1.0 - grades[0]])))
+      elif free:
+        questions.append(lambda context: [next_prompt(context)])
+        targets.append((own[items[places]], grades))
+      else:
+        questions.append(lambda context, names=names: [
+          choice_prompt(context, names, by_title=own is not None)
+        ])  # fmt: skip
+        targets.append((letters[: len(names)] if own is None else own[items[places]], grades))
+    prompts, _ = fitted(read, contexts, questions, [0] * len(contexts))
+    examples += [
+      LabelExample(ids[0], labels.tolist(), grades.tolist())
+      for ids, (labels, grades) in zip(prompts, targets, strict=True)
+    ]
+  return examples
+
+
+def without_leaks(part: TrainingLists, titles: Sequence[str]) -> TrainingLists:
+  """The lists with no profile where it names a held-out positive, be it by chance.
+
+  Raises: InputError where a held-out positive is in a history: the folds overlap.
+  """
+  history = np.unique(part.history.user.astype(np.int64) * part.history.num_items
+                      + part.history.item)  # fmt: skip
+  keys = part.users[:, None].astype(np.int64) * part.history.num_items + part.items
+  leaking = np.isin(keys, history) & part.relevant
+  if leaking.any():
+    row, place = np.argwhere(leaking)[0]
+    raise InputError(
+      f"user {part.history.user_ids[part.users[row]]}: {titles[part.items[row, place]]!r} is both "
+      "in the history and to be predicted; the folds overlap"
+    )
+  profiles = list(part.profiles)
+  for user, items, relevant in zip(part.users, part.items, part.relevant, strict=True):
+    text = profiles[user] or ""
+    if any(tells(text, titles[item]) for item in items[relevant]):
+      profiles[user] = None
+  return dataclasses.replace(part, profiles=profiles)
+
+
+def tells(text: str, title: str) -> bool:
+  """Whether a text names a title of two words or more; one word may be meant as a word."""
+  name = YEAR.sub("", title)
+  if len(name.split()) < 2 or name not in text:
+    return False
+  return re.search(rf"\b{re.escape(name)}\b", text) is not None
+
+
+def _drawn(
+  valid: np.ndarray, relevant: np.ndarray, task: str, top: int, draws: np.random.Generator
+) -> np.ndarray:
+  """Places of the candidates of an example, in random order."""
+  positive = draws.choice(np.flatnonzero(relevant & valid))
+  others = draws.permutation(np.flatnonzero(valid & (np.arange(len(valid)) != positive)))
+  negatives = others[~relevant[others]]
+  if task == "label" or not len(negatives):
+    return draws.permutation(np.append(others[: top - 1], positive))
+  if task == "pairwise":
+    return draws.permutation(np.array([positive, negatives[0]]))
+  return np.array([positive if draws.random() < 0.5 else negatives[0]])

@@ -1,0 +1,134 @@
+"""Out-of-fold candidates: what a GAT recommends that has not seen the ratings it is judged by.
+
+A re-ranker that learns from the candidates of a model that was trained on the very ratings it
+shall recognise would learn to trust that model's memory. So the training rows are divided into
+folds; for each, a GAT is trained without it, from texts made without it, and its candidates are
+what the re-ranker learns from, the fold's positives being the truth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.data.split_draws import Split
+from gatrec_jax.data.splits import split_interactions
+from gatrec_jax.errors import InputError
+from gatrec_jax.experiment.train_and_evaluate import open_run, train_prepared
+from gatrec_jax.serve.run import Run, top_lists
+from gatrec_jax.stages.data import OUTPUTS, Say, load_prepared, write_prepared
+from gatrec_jax.stages.texts import read_texts
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingLists:
+  """Candidates with their truth, of one fold.
+
+  Attributes:
+    users: [m] int32, those with a positive among their candidates.
+    items: [m, N] int32 candidates, best first, −1 where they run out.
+    relevant: [m, N] bool, held-out positives.
+    history: the rows that the fold's GAT saw; the held-out ones are not among them.
+    profiles: [U] texts made from `history` alone, None where there is none.
+  """
+
+  users: np.ndarray
+  items: np.ndarray
+  relevant: np.ndarray
+  history: Interactions
+  profiles: list[str | None]
+
+
+def out_of_fold_lists(
+  config: Config,
+  workdir: pathlib.Path,
+  prepared: Prepared,
+  *,
+  folds: int,
+  length: int,
+  say: Say,
+) -> list[TrainingLists]:
+  """Trains a GAT for each fold, or takes those in the run folder, and lists their candidates.
+
+  Only training rows are read. User profiles are built anew without the fold: given ones would hold
+  its ratings. Where a run chooses its checkpoint on validation ratings, each GAT does on its fold.
+
+  Args:
+    config: of the run. workdir: its folder, whose data stage is done. prepared: what that gave.
+    folds: at least 2. length: N, candidates of a user.
+    say: where lines for the user go.
+  Raises:
+    InputError: too few folds or rows.
+    Interrupted: a signal came; the same call goes on.
+  """
+  if folds < 2:
+    raise InputError(f"--out_of_fold={folds}: at least 2 folds are needed")
+  lists = []
+  for fold in range(folds):
+    say(f"out of fold {fold + 1} of {folds}")
+    part = _trained_without(config, workdir, prepared, fold=fold, folds=folds, say=say)
+    lists.append(_lists_of(part, length=length))
+  total = sum(int(one.relevant.sum()) for one in lists)
+  if not total:
+    raise InputError("no held-out positive is among the candidates: nothing to learn from")
+  say(f"out of fold: {sum(len(one.users) for one in lists)} lists with {total} positives")
+  return lists
+
+
+def _trained_without(
+  config: Config, workdir: pathlib.Path, prepared: Prepared, *, fold: int, folds: int, say: Say
+) -> Run:
+  folder = workdir / "out_of_fold" / f"{fold + 1}-of-{folds}"
+  folder.mkdir(parents=True, exist_ok=True)
+  config = with_fields(config, {"user_profiles": ""})
+  data = runs.read_json(workdir / "data" / "manifest.json")["inputs"]
+  inputs = runs.digest("out of fold", data, fold, folds)
+  runs.require_same_origin(folder, "data", inputs)
+
+  def make() -> dict[str, object]:
+    rows = prepared.train
+    split = split_interactions(
+      rows, kind="kfold", test_share=1 / folds, valid_share=0.0, fold=str(fold + 1)
+    )
+    held_out = Split(split.train, split.test, split.valid)
+    return write_prepared(folder / "data", dataclasses.replace(
+      prepared, interactions=rows, split=held_out, facts={}
+    ))  # fmt: skip
+
+  runs.stage(
+    folder / "data", name="data", inputs=inputs, make=make, say=lambda _: None,
+    outputs=OUTPUTS,
+  )  # fmt: skip
+  open_run(config, folder)
+  return train_prepared(config, folder, load_prepared(folder), say=say)[0]
+
+
+def _lists_of(part: Run, *, length: int) -> TrainingLists:
+  prepared: Prepared = part.prepared
+  held_out = prepared.valid
+  liked = held_out.rating >= prepared.positive_threshold
+  users = np.unique(held_out.user[liked]).astype(np.int32)
+  items, _ = top_lists(
+    dataclasses.replace(part, prepared=_without_held_out(prepared)), users, k=length
+  )
+  pairs = held_out.user[liked].astype(np.int64) * held_out.num_items + held_out.item[liked]
+  relevant = np.isin(users[:, None].astype(np.int64) * held_out.num_items + items, pairs)
+  relevant &= items >= 0
+  kept = relevant.any(axis=1)
+  return TrainingLists(
+    users[kept], items[kept], relevant[kept], prepared.train, read_texts(part.workdir, "users")
+  )
+
+
+def _without_held_out(prepared: Prepared) -> Prepared:
+  """So that the held-out rows are candidates, as test rows are."""
+  nothing = np.zeros(0, np.int64)
+  held_out = Split(prepared.split.train, nothing, prepared.split.valid)
+  return dataclasses.replace(prepared, split=held_out)

@@ -1,0 +1,63 @@
+"""What prompts say of users, from training interactions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.rerank.prompting.prompts import Context, profile_line
+
+LIKED, DISLIKED = 30, 10
+
+
+def make_contexts(
+  train: Interactions,
+  users: np.ndarray,
+  *,
+  titles: Sequence[str],
+  profiles: Sequence[str | None],
+  positive_threshold: float,
+  negative_threshold: float,
+  liked: int = LIKED,
+  disliked: int = DISLIKED,
+  draws: np.random.Generator | None = None,
+) -> list[Context]:
+  """A Context for each user: profile, and the latest liked and disliked titles in order of time.
+
+  Args:
+    train: the only interactions that are read.
+    users: [m] int32, indices.
+    titles: [I], each another. profiles: [U] texts, None or "" where there is none.
+    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at or
+      below it; the ratings between are not told.
+    liked, disliked: at most so many of each, the latest; of equal times the higher item index.
+    draws: takes any of them instead of the latest, for training examples.
+  """
+  rows = np.flatnonzero(
+    (train.rating >= positive_threshold) | (train.rating <= negative_threshold)
+  )
+  rows = rows[np.lexsort((train.item[rows], train.timestamp[rows], train.user[rows]))]
+  first = np.searchsorted(train.user[rows], users, side="left")
+  last = np.searchsorted(train.user[rows], users, side="right")
+  contexts = []
+  for user, start, end in zip(users, first, last, strict=True):
+    own = rows[start:end]
+    good = train.rating[own] >= positive_threshold
+    kept = np.sort(np.concatenate([
+      _some(np.flatnonzero(good), liked, draws), _some(np.flatnonzero(~good), disliked, draws)
+    ]))  # fmt: skip
+    history = tuple(
+      (titles[item], bool(is_liked))
+      for item, is_liked in zip(train.item[own[kept]], good[kept], strict=True)
+    )
+    contexts.append(Context(profile_line(profiles[user] or ""), history))
+  return contexts
+
+
+def _some(places: np.ndarray, most: int, draws: np.random.Generator | None) -> np.ndarray:
+  """At most `most` of them: the last, or drawn."""
+  if draws is None or len(places) <= most:
+    return places[len(places) - most :] if most else places[:0]
+  return draws.choice(places, most, replace=False)

@@ -1,0 +1,149 @@
+"""Scores of a language model for candidates, kept in the run folder as they come."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.rerank.prompting.prompts import PROMPT_VERSION, Context
+from gatrec_jax.rerank.strategies.registry import OPTIONS_OF, Strategy, Usage
+from gatrec_jax.runs.resumable import in_chunks
+
+LISTS_AT_ONCE = 64
+REPEATS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """Lists that a language model shall score.
+
+  Attributes:
+    name: of the part, such as "valid"; names the file.
+    keys: [m] raw user ids.
+    contexts: [m].
+    titles: [m] titles of each user's candidates in the base's order.
+  """
+
+  name: str
+  keys: Sequence[str]
+  contexts: Sequence[Context]
+  titles: Sequence[Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """What scoring took.
+
+  Attributes:
+    lists: how many. tokens_per_list: that went through the model, on average.
+    lists_per_second: of the first chunk when it is asked again, so that nothing is compiled; the
+      median of `REPEATS`.
+    shortened: lists whose history was cut to fit into the model's context.
+  """
+
+  lists: int
+  tokens_per_list: float
+  lists_per_second: float
+  shortened: int
+
+
+def score_lists(
+  strategy: Strategy,
+  asked: Sequence[Asked],
+  workdir: pathlib.Path,
+  *,
+  model_name: str,
+  model_hash: str,
+  say: Callable[[str], None],
+) -> tuple[pathlib.Path, list[list[np.ndarray]], Cost]:
+  """Scores all lists, going on where a former process stopped.
+
+  Everything that the scores depend on is in the name of the folder: another model, strategy, prompt
+  or candidate list has a folder of its own, and nothing is ever mixed.
+
+  Args:
+    strategy: from `make_strategy`. asked: lists by part. workdir: the run folder.
+    model_name, model_hash: of the model and its adapter. say: where lines for the user go.
+  Returns:
+    The folder; for each part, for each list [K] float32 scores; the cost.
+  Raises:
+    Interrupted: a signal came; what is done is kept.
+  """
+  inputs = runs.digest(
+    PROMPT_VERSION, strategy.name, options_of(strategy), model_hash, LISTS_AT_ONCE,
+    [[part.name, list(part.keys), [dataclasses.asdict(c) for c in part.contexts],
+      [list(titles) for titles in part.titles]] for part in asked],
+  )  # fmt: skip
+  slug = re.sub(r"[^A-Za-z0-9.]+", "-", model_name.split("/")[-1]).strip("-").lower()
+  folder = workdir / "rerank" / f"{strategy.name}-{slug}-{inputs[:8]}"
+  folder.mkdir(parents=True, exist_ok=True)
+  runs.write_json(folder / "manifest.json", {
+    "inputs": inputs, "llm": model_name, "llm_hash": model_hash, "strategy": strategy.name,
+    "settings": options_of(strategy), "prompt_version": PROMPT_VERSION,
+  })  # fmt: skip
+  scores, usage = [], Usage()
+  for part in asked:
+    records = in_chunks(
+      folder / f"{part.name}.jsonl", part.keys, _scorer(strategy, part, usage),
+      chunk=LISTS_AT_ONCE, name=f"{strategy.name} {part.name}",
+    )  # fmt: skip
+    scores.append([np.array(record["scores"], np.float32) for record in records])
+  cost = _cost(folder / "cost.json", strategy, asked, usage)
+  say(
+    f"rerank: {strategy.name} by {model_name}: {cost.tokens_per_list:.0f} tokens a list, "
+    f"{cost.lists_per_second:.1f} lists/s"
+    + (f", {cost.shortened} histories shortened to fit" if cost.shortened else "")
+  )
+  return folder, scores, cost
+
+
+def options_of(strategy: Strategy) -> dict[str, Any]:
+  """All settings of a strategy that its scores may depend on, as plain values."""
+  names = OPTIONS_OF.get(strategy.name, ())
+  options = {name: getattr(strategy.options, name) for name in names}
+  return {**options, "batch_size": strategy.batch_size}
+
+
+def _scorer(
+  strategy: Strategy, part: Asked, usage: Usage
+) -> Callable[[range], list[dict[str, Any]]]:
+  def make(places: range) -> list[dict[str, Any]]:
+    scores = _asked(strategy, part, places, usage)
+    return [{"scores": [float(value) for value in row]} for row in scores]
+
+  return make
+
+
+def _asked(strategy: Strategy, part: Asked, places: range, usage: Usage) -> list[np.ndarray]:
+  return strategy(
+    [part.contexts[place] for place in places], [part.titles[place] for place in places],
+    usage=usage,
+  )  # fmt: skip
+
+
+def _cost(path: pathlib.Path, strategy: Strategy, asked: Sequence[Asked], usage: Usage) -> Cost:
+  """What this process' lists took; where there were none, or fewer, what a former one's took."""
+  former = Cost(**runs.read_json(path)) if path.exists() else None
+  if former is not None and former.lists >= usage.users or not usage.users:
+    return former or Cost(0, 0.0, 0.0, 0)
+  part = max(asked, key=lambda part: len(part.keys))
+  places = range(min(LISTS_AT_ONCE, len(part.keys)))
+  rates: list[float] = []
+  for _ in range(REPEATS):
+    again = Usage()
+    _asked(strategy, part, places, again)
+    rates.append(again.users / again.seconds)
+  cost = Cost(
+    lists=usage.users,
+    tokens_per_list=usage.forward_tokens / usage.users,
+    lists_per_second=float(np.median(rates)),
+    shortened=usage.shortened,
+  )
+  runs.write_json(path, dataclasses.asdict(cost))
+  return cost

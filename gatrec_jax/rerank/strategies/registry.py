@@ -1,0 +1,189 @@
+"""Re-ranking strategies behind one interface: contexts and candidates in, scores out.
+
+No strategy sees the order in which the candidates came: it is put into another one first, that
+depends on nothing but their titles. So what a strategy finds is evidence of its own, which fusion
+may weigh against the recommender's order, and no truth can hide in the order of the candidates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.model import Lora
+from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.rerank.prompting.prompts import Context
+from gatrec_jax.rerank.prompting.queries import Questions, Usage
+from gatrec_jax.rerank.prompting.truncation import Reader
+from gatrec_jax.rerank.strategies.batchwise import batchwise
+from gatrec_jax.rerank.strategies.label import label, pointwise
+from gatrec_jax.rerank.strategies.listwise import listwise
+from gatrec_jax.rerank.strategies.pairwise import all_pairs, insertion_tree
+from gatrec_jax.rerank.strategies.rank_aggregation import MERGES
+from gatrec_jax.rerank.strategies.relevancy import relevancy
+
+Rank = Callable[[Questions, Sequence[Sequence[str]]], list[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How strategies work.
+
+  Attributes:
+    permutations: orders of the lettered candidates that `label` averages over; where titles are
+      their own labels there is no order.
+    form: `bst` or `all`: `pairwise` compares as a search tree needs it, or all pairs.
+    both_orders: `pairwise` asks for each pair as A, B and as B, A.
+    merge: `borda` or `trueskill`, of the rankings of `batchwise`.
+    batch, stride: of `batchwise` and `relevancy`: candidates in a batch, and how many of them are
+      behind the beginning of the one before.
+  """
+
+  permutations: int = 2
+  form: str = "bst"
+  both_orders: bool = True
+  merge: str = "borda"
+  batch: int = 5
+  stride: int = 3
+
+  def __post_init__(self) -> None:
+    if self.permutations < 1:
+      raise InputError(f"--permutations={self.permutations}: must be at least 1")
+    if self.form not in FORMS:
+      raise InputError(f"--form={self.form}: not one of {', '.join(FORMS)}")
+    if self.merge not in MERGES:
+      raise InputError(f"--merge={self.merge}: not one of {', '.join(MERGES)}")
+    if self.batch < 2:
+      raise InputError(f"--batch={self.batch}: must be at least 2")
+    if not 1 <= self.stride < self.batch:
+      raise InputError(f"--stride={self.stride}: must be at least 1 and below --batch={self.batch}")
+
+
+FORMS = {"bst": insertion_tree, "all": all_pairs}
+# name -> the strategy with these options.
+STRATEGIES: dict[str, Callable[[Options], Rank]] = {
+  "label": lambda options: functools.partial(label, permutations=options.permutations),
+  "pointwise": lambda _: pointwise,
+  "listwise": lambda _: listwise,
+  "pairwise": lambda options: functools.partial(
+    FORMS[options.form], both_orders=options.both_orders
+  ),
+  "batchwise": lambda options: functools.partial(
+    batchwise, merge=MERGES[options.merge], size=options.batch, stride=options.stride
+  ),
+  "relevancy": lambda options: functools.partial(
+    relevancy, size=options.batch, stride=options.stride
+  ),
+}
+# name -> those options that its scores depend on.
+OPTIONS_OF: dict[str, tuple[str, ...]] = {
+  "label": ("permutations",),
+  "pairwise": ("form", "both_orders"),
+  "batchwise": ("merge", "batch", "stride"),
+  "relevancy": ("batch", "stride"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+  """A strategy with its model, ready to be called.
+
+  Attributes:
+    name: in `STRATEGIES`. model: the decoder that is asked. options: how.
+    batch_size: users side by side. lora: low-rank additions to the model.
+  """
+
+  name: str
+  model: LanguageModel
+  options: Options
+  batch_size: int
+  lora: Lora | None
+
+  @functools.cached_property
+  def _read(self) -> Reader:
+    """Kept from call to call: most lines of a prompt come again and again."""
+    return Reader(self.model)
+
+  def __call__(
+    self,
+    contexts: Sequence[Context],
+    candidates: Sequence[Sequence[str]],
+    *,
+    usage: Usage | None = None,
+  ) -> list[np.ndarray]:
+    """Scores the candidates of users; the higher, the better.
+
+    Args: contexts: what is said of each of N users. candidates: titles for each, none twice, in
+      any order. usage: is filled.
+    Returns: for each user [K] float32, in the order of its candidates. No model is asked about
+      fewer than two of them.
+    Raises: InputError for repeated titles, more of them than there are letters where letters are
+      needed, or candidates that do not fit into the model's context.
+    """
+    if len(contexts) != len(candidates):
+      raise InputError(f"{len(contexts)} contexts for {len(candidates)} lists of candidates")
+    begun = time.perf_counter()
+    usage = usage if usage is not None else Usage()
+    for titles in candidates:
+      _require_distinct(titles)
+    scores = [np.zeros(len(titles), np.float32) for titles in candidates]
+    users = [user for user, titles in enumerate(candidates) if len(titles) > 1]
+    orders = [unrelated_order(candidates[user]) for user in users]
+    questions = Questions(
+      self._read, [contexts[user] for user in users], batch_size=self.batch_size, lora=self.lora,
+      usage=usage,
+    )  # fmt: skip
+    rank = STRATEGIES[self.name](self.options)
+    asked = [
+      [candidates[user][place] for place in order]
+      for user, order in zip(users, orders, strict=True)
+    ]
+    for user, order, found in zip(users, orders, rank(questions, asked), strict=True):
+      scores[user][order] = found
+    usage.users += len(candidates)
+    usage.seconds += time.perf_counter() - begun
+    return scores
+
+
+def make_strategy(
+  name: str,
+  model: LanguageModel,
+  *,
+  options: Options = Options(),  # noqa: B008  (frozen)
+  batch_size: int = 8,
+  lora: Lora | None = None,
+) -> Strategy:
+  """The strategy of that name. Raises: InputError where there is none."""
+  if name not in STRATEGIES:
+    raise InputError(f"--strategy={name}: not one of {', '.join(STRATEGIES)}")
+  if batch_size < 1:
+    raise InputError(f"--batch_size={batch_size}: must be at least 1")
+  return Strategy(name, model, options, batch_size, lora)
+
+
+def unrelated_order(titles: Sequence[str]) -> np.ndarray:
+  """An order of distinct titles, [K] int, that depends on the titles alone.
+
+  The same titles in another order come out in the same sequence; other titles beside them change
+  it, so that none is always the first.
+  """
+  texts = [title.encode() for title in titles]
+  seed = sum(map(zlib.crc32, texts)) % 2**32
+  return np.array(
+    sorted(range(len(titles)), key=lambda place: (zlib.crc32(texts[place], seed), texts[place])),
+    np.int64,
+  )
+
+
+def _require_distinct(titles: Sequence[str]) -> None:
+  seen: set[str] = set()
+  for title in titles:
+    if title in seen:
+      raise InputError(f"candidate {title!r} is given twice for one user")
+    seen.add(title)

@@ -1,0 +1,330 @@
+"""The run folder: atomic writes, manifests of stages, the lock, metrics.jsonl, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
+
+from gatrec_jax.errors import InputError
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "numpy", "pyarrow")
+
+
+def cache_dir() -> pathlib.Path:
+  """Where things that serve several runs are kept: $GATREC_CACHE, else the user's cache."""
+  if os.environ.get("GATREC_CACHE"):
+    return pathlib.Path(os.environ["GATREC_CACHE"]).expanduser()
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(base) / "gatrec_jax"
+
+
+def open_workdir(path: str | os.PathLike[str]) -> pathlib.Path:
+  """Makes the folder if there is none. Raises InputError where it cannot be written to."""
+  folder = pathlib.Path(path).expanduser()
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise InputError(f"--workdir={path}: cannot be written to ({error.strerror})") from None
+  return folder
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds the run folder for this process; the lock goes with the process, however it ends.
+
+  Raises:
+    InputError: another process holds it.
+  """
+  import fcntl
+
+  with open(workdir / ".lock", "w") as handle:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      if error.errno not in (errno.EACCES, errno.EAGAIN):
+        raise
+      raise InputError(
+        f"--workdir={workdir}: another process is working in it; wait for it or use another"
+      ) from None
+    yield
+
+
+@contextlib.contextmanager
+def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A temporary name beside `path` that becomes `path` when the block ends without an error."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, tree: Any) -> None:
+  """Writes `tree` as indented JSON, whole or not at all."""
+  with atomic_path(path) as temporary:
+    temporary.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Reads a JSON file of the run folder. Raises InputError where it is missing or damaged."""
+  try:
+    return json.loads(path.read_text("utf-8"))
+  except FileNotFoundError:
+    raise InputError(f"{path}: not there; is --workdir a folder that launch.train made?") from None
+  except (ValueError, UnicodeDecodeError) as error:
+    raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
+
+
+def digest(*parts: Any) -> str:
+  """A hash of plain values and bytes, 32 hex digits."""
+  out = hashlib.sha256()
+  for part in parts:
+    data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+    out.update(len(data).to_bytes(8, "little"))
+    out.update(data)
+  return out.hexdigest()[:32]
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+  """A hash of a file's bytes; of "" the empty string. Raises InputError where it is missing."""
+  if not path:
+    return ""
+  try:
+    with open(path, "rb") as handle:
+      return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
+  except OSError as error:
+    raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def reset_peak_memory() -> None:
+  """Lets `peak_memory_mb` count from now on, where the system can (Linux)."""
+  with contextlib.suppress(OSError):
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb() -> int:
+  """Most memory that this process held since `reset_peak_memory` (else since its start), in MiB."""
+  with contextlib.suppress(OSError):
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+      if line.startswith("VmHWM:"):
+        return int(line.split()[1]) // 1024
+  import resource
+
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def stage(
+  folder: pathlib.Path,
+  *,
+  name: str,
+  inputs: str,
+  outputs: tuple[str, ...],
+  make: Callable[[], Mapping[str, Any]],
+  say: Callable[[str], None],
+) -> Mapping[str, Any]:
+  """Runs `make`, unless its outputs are there and were made from the same inputs.
+
+  Args:
+    folder: of the stage; its `manifest.json` records inputs and what `make` returned.
+    name: of the stage, for the user.
+    inputs: hash of all that the outputs depend on.
+    outputs: file names in `folder`.
+    make: writes the outputs (each whole or not at all), returns plain facts worth keeping.
+    say: where to tell the user that it was skipped.
+  Returns:
+    The facts, from now or from then.
+  """
+  manifest = folder / "manifest.json"
+  if manifest.exists() and all((folder / o).exists() for o in outputs):
+    with contextlib.suppress(InputError):
+      known = read_json(manifest)
+      if known.get("inputs") == inputs:
+        say(f"{name}: unchanged, kept ({folder})")
+        return known["facts"]
+  manifest.unlink(missing_ok=True)
+  facts = make()
+  write_json(manifest, {"inputs": inputs, "facts": facts})
+  return facts
+
+
+def require_same_origin(workdir: pathlib.Path, name: str, inputs: str) -> None:
+  """Ties checkpoints to what they were trained on, before any of it is made anew.
+
+  Args:
+    workdir: the run folder. Its `checkpoints.json` keeps the hash by name until something is
+      trained, and is compared from then on.
+    name: of what was trained on, for the user.
+    inputs: its hash.
+  Raises:
+    InputError: there are checkpoints, and they were trained on something else.
+  """
+  path = workdir / "checkpoints.json"
+  known = read_json(path) if path.exists() else {}
+  if not has_checkpoints(workdir):
+    write_json(path, {**known, name: inputs})
+  elif known.get(name, inputs) != inputs:
+    raise InputError(
+      f"{workdir}: its checkpoints were trained with other {name} than asked for now; use another "
+      "--workdir, or delete its checkpoints folder to train anew"
+    )
+
+
+def has_checkpoints(workdir: pathlib.Path) -> bool:
+  """Whether at least one checkpoint was completed in that run folder."""
+  folder = workdir / "checkpoints"
+  return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
+
+
+def environment() -> dict[str, Any]:
+  """What a reader needs to repeat a run: packages, device, commit, command, time."""
+  import jax
+
+  versions = {}
+  for package in _PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[package] = importlib.metadata.version(package)
+  devices = jax.devices()
+  return {
+    "python": sys.version.split()[0],
+    "packages": versions,
+    "device": f"{len(devices)} × {devices[0].device_kind} ({devices[0].platform})",
+    "cpu_count": os.cpu_count(),
+    "git_commit": _git_commit(),
+    "command": " ".join(sys.argv),
+    "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+  }
+
+
+def _git_commit() -> str:
+  """The commit of this source tree, "+changes" where it has been edited, "" outside a checkout."""
+  root = pathlib.Path(__file__).resolve().parents[2]
+  if not (root / ".git").exists():
+    return ""
+
+  def git(*args: str) -> str:
+    done = subprocess.run(["git", "-C", root, *args], capture_output=True, text=True, timeout=10)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+  try:
+    commit = git("rev-parse", "HEAD")
+    return commit + ("+changes" if git("status", "--porcelain", "-uno") else "")
+  except (OSError, subprocess.TimeoutExpired):
+    return ""
+
+
+class MetricsFile:
+  """`metrics.jsonl`: one object a line with step, name and value.
+
+  Opening it with `after_step` drops the lines behind that step, so that a resumed run repeats none.
+  """
+
+  def __init__(self, path: pathlib.Path, *, after_step: int) -> None:
+    kept = []
+    if path.exists():
+      for line in path.read_text("utf-8").splitlines():
+        with contextlib.suppress(ValueError, KeyError):
+          if json.loads(line)["step"] <= after_step:
+            kept.append(line + "\n")
+    with atomic_path(path) as temporary:
+      temporary.write_text("".join(kept), "utf-8")
+    self._handle: TextIO = open(path, "a", encoding="utf-8")
+
+  def write(self, step: int, **values: float) -> None:
+    """Appends one line per value and flushes."""
+    for name, value in values.items():
+      self._handle.write(json.dumps({"step": step, "name": name, "value": float(value)}) + "\n")
+    self._handle.flush()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._handle.close()
+
+
+@contextlib.contextmanager
+def signals(promise: str) -> Iterator[list[int]]:
+  """Collects SIGINT and SIGTERM instead of dying of them; a second one ends the process.
+
+  Args: promise: what the user is told when one comes, such as "stopping after this epoch".
+  Yields: the numbers of those that came; none outside the main thread, which alone gets them.
+  """
+  received: list[int] = []
+  if threading.current_thread() is not threading.main_thread():
+    yield received
+    return
+  former: dict[int, Any] = {}
+
+  def note(signum: int, _: Any) -> None:
+    received.append(signum)
+    print(f"{promise}; once more ends at once", file=sys.stderr, flush=True)
+    signal.signal(signum, former[signum])
+
+  for signum in (signal.SIGINT, signal.SIGTERM):
+    former[signum] = signal.signal(signum, note)
+  try:
+    yield received
+  finally:
+    for signum, handler in former.items():
+      signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, *, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+  """A progress bar on a terminal, a line every ten seconds elsewhere; both tell what time is left.
+
+  Yields:
+    update(done, **values): absolute progress and numbers to show.
+  """
+  if not sys.stderr.isatty():
+    first, begun = done, time.monotonic()
+    last = [begun]
+
+    def report(done: int, **values: float | str) -> None:
+      now = time.monotonic()
+      if now - last[0] >= 10 or done == total:
+        last[0] = now
+        left = (now - begun) * (total - done) / max(1, done - first)
+        words = [f"{description} {done}/{total}", _values(values)]
+        words += [f"({_duration(left)} left)"] if done < total else []
+        print(" ".join(filter(None, words)), file=sys.stderr, flush=True)
+
+    yield report
+    return
+  from rich.console import Console
+  from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+  columns = (
+    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    TextColumn("{task.fields[values]}"),
+  )  # fmt: skip
+  with Progress(*columns, console=Console(stderr=True)) as bar:
+    task = bar.add_task(description, total=total, completed=done, values="")
+    yield lambda done, **values: bar.update(task, completed=done, values=_values(values))
+
+
+def _duration(seconds: float) -> str:
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else (
+    f"{rest} s"
+  )
+
+
+def _values(values: Mapping[str, float | str]) -> str:
+  return " ".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in values.items())

@@ -1,0 +1,181 @@
+"""The stages before training, each kept in the run folder: split data, profiles, vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.interactions import Dataset, Interactions
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
+from gatrec_jax.data.split_draws import Split
+from gatrec_jax.data.splits import split_interactions
+from gatrec_jax.data.tables import Columns
+from gatrec_jax.errors import InputError
+
+Say = Callable[[str], None]
+OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
+_FORMAT = 1  # raised when a stage's files change their form, so that old ones are made anew
+
+
+
+
+def prepare(config: Config, workdir: pathlib.Path, *, say: Say) -> Prepared:
+  """Reads and splits the interactions, or takes them from the run folder if nothing changed.
+
+  Raises:
+    InputError: files missing or unreadable, wrong fold, empty part.
+  """
+  data = config.data
+  paths = [data.item_metadata]
+  if pathlib.Path(data.dataset).expanduser().is_file():
+    paths.append(data.dataset)
+  settings = {k: v for k, v in dataclasses.asdict(data).items() if k != "data_dir"}
+  inputs = runs.digest(_FORMAT, settings, [runs.file_digest(p) for p in paths])
+  runs.require_same_origin(workdir, "data", inputs)
+  folder = workdir / "data"
+
+  runs.stage(
+    folder, name="data", inputs=inputs, say=say, outputs=OUTPUTS,
+    make=lambda: write_prepared(folder, prepared_in_memory(config)),
+  )  # fmt: skip
+  prepared = load_prepared(workdir)
+  say("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
+  if data.split not in PROTOCOLS and (told := _meaning_of_ratings(prepared)):
+    say(told)
+  return prepared
+
+
+def _meaning_of_ratings(prepared: Prepared) -> str:
+  """What the user should know where nearly all ratings count as likes; "" where they do not."""
+  rating = prepared.interactions.rating
+  if (rating == 1.0).all():
+    return "data: every rating is 1, or there is no rating column: implicit feedback, all are likes"
+  share = float((rating >= prepared.positive_threshold).mean())
+  if share < 0.95:
+    return ""
+  return (
+    f"warning: {share:.1%} of the ratings ({rating.min():g} to {rating.max():g}) reach "
+    f"positive_threshold {prepared.positive_threshold:g}; on another scale set "
+    "--positive_threshold and --negative_threshold"
+  )
+
+
+def prepared_in_memory(config: Config) -> Prepared:
+  """The split data of `config`, without a run folder; for evaluating other tools' lists."""
+  data = config.data
+  kind = "shipped" if data.fold and data.split != "kfold" else data.split
+  dataset = load_dataset(
+    data.dataset,
+    data_dir=data.data_dir,
+    fold="" if kind == "kfold" else data.fold,
+    columns=Columns(data.user_column, data.item_column, data.rating_column, data.time_column),
+    item_metadata=data.item_metadata,
+    max_bad_share=data.max_bad_share,
+  )
+  if kind in PROTOCOLS:
+    return _by_protocol(dataset, kind, data.split_seed)
+  split = split_interactions(
+    dataset.interactions,
+    kind=kind,
+    test_share=data.test_share,
+    split_seed=data.split_seed,
+    valid_share=data.valid_share,
+    valid_seed=data.valid_seed,
+    fold=data.fold,
+    test_rows=dataset.test_rows,
+  )
+  positive, negative = _thresholds(config, dataset.interactions)
+  return Prepared(
+    dataset.interactions, split, dataset.item_fields, positive, negative, dict(dataset.notes)
+  )
+
+
+def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
+  """Every row that a protocol leaves is a positive, and its validation part is its own."""
+  protocol = PROTOCOLS[name]
+  dataset = apply_protocol(dataset, protocol)
+  split = protocol_split(dataset.interactions, protocol, split_seed)
+  return Prepared(
+    dataset.interactions, split, dataset.item_fields,
+    protocol.lowest_rating, protocol.negative_threshold, dict(dataset.notes),
+  )  # fmt: skip
+
+
+def load_prepared(workdir: pathlib.Path) -> Prepared:
+  """What `prepare` kept. Raises InputError where it is not there or damaged."""
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  folder = workdir / "data"
+  facts = runs.read_json(folder / "manifest.json")["facts"]
+  try:
+    table = pq.read_table(folder / "interactions.parquet")
+    user_ids = tuple(pq.read_table(folder / "users.parquet")["user_id"].to_pylist())
+    lines = (folder / "items.jsonl").read_text("utf-8").rstrip("\n").split("\n")
+  except (OSError, pa.ArrowInvalid) as error:
+    raise InputError(f"{folder}: damaged ({error}); delete that folder and run again") from None
+  items = [json.loads(line) for line in lines]
+  item_ids = tuple(item.pop("item_id") for item in items)
+  column = {name: table[name].to_numpy() for name in table.column_names}
+  part = column.pop("part")
+  return Prepared(
+    interactions=Interactions(user_ids=user_ids, item_ids=item_ids, **column),
+    split=Split(*(np.flatnonzero(part == p) for p in (0, 1, 2))),
+    item_fields=items,
+    positive_threshold=facts["positive_threshold"],
+    negative_threshold=facts["negative_threshold"],
+    facts=facts,
+  )
+
+
+def _thresholds(config: Config, interactions: Interactions) -> tuple[float, float]:
+  """Implicit feedback (every rating 1) has no dislikes, and each interaction is a positive."""
+  if len(interactions) and (interactions.rating == 1.0).all():
+    return 1.0, 0.0
+  return config.data.positive_threshold, config.data.negative_threshold
+
+
+def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
+  """Writes `OUTPUTS`, each whole or not at all. Returns: the facts that belong beside them."""
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  rows, split = prepared.interactions, prepared.split
+  parts = np.zeros(len(rows), np.int8)
+  parts[split.valid], parts[split.test] = 1, 2
+  columns = {
+    "user": rows.user,
+    "item": rows.item,
+    "rating": rows.rating,
+    "timestamp": rows.timestamp,
+    "part": parts,
+  }
+  with runs.atomic_path(folder / "interactions.parquet") as path:
+    pq.write_table(pa.table(columns), path)
+  with runs.atomic_path(folder / "users.parquet") as path:
+    pq.write_table(pa.table({"user_id": pa.array(rows.user_ids, pa.string())}), path)
+  with runs.atomic_path(folder / "items.jsonl") as path, open(path, "w", encoding="utf-8") as out:
+    for item_id, fields in zip(rows.item_ids, prepared.item_fields, strict=True):
+      out.write(json.dumps({**fields, "item_id": item_id}, ensure_ascii=False) + "\n")
+  return {
+    "users": rows.num_users,
+    "items": rows.num_items,
+    "ratings": len(rows),
+    "train": len(split.train),
+    "valid": len(split.valid),
+    "test": len(split.test),
+    "users without training ratings": rows.num_users - len(np.unique(rows.user[split.train])),
+    "items without training ratings": rows.num_items - len(np.unique(rows.item[split.train])),
+    "positive_threshold": prepared.positive_threshold,
+    "negative_threshold": prepared.negative_threshold,
+    **{k: v for k, v in prepared.facts.items() if v},
+  }

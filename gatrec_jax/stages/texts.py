@@ -1,0 +1,351 @@
+"""Profiles and their vectors as stages of a run, and the text of a user who was not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.errors import InputError
+from gatrec_jax.profiles import builder, users
+from gatrec_jax.profiles import provided as given
+from gatrec_jax.profiles.embed import (
+  TextEncoder,
+  embed_texts,
+  lexical_text_encoder,
+  open_encoder,
+)
+from gatrec_jax.profiles.lexical import fit_lexical, load_lexical, save_lexical
+from gatrec_jax.profiles.schema import Profile, parse_profile
+from gatrec_jax.stages.data import Say, load_prepared
+
+if TYPE_CHECKING:
+  from gatrec_jax.lm.folders.source import EncoderSource
+
+_FORMAT = 2  # raised when a stage's files change their form, so that old ones are made anew
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+  """Text vectors of all nodes.
+
+  Attributes:
+    vectors: [U + I, D] float32, users first; 0 for a node without text.
+    num_users: U.
+    digest: hash of the vectors' origin.
+    is_text: False where the model reads no text and D is 1.
+    facts: encoder, where it was found, counts; as kept in the manifest.
+  """
+
+  vectors: np.ndarray
+  num_users: int
+  digest: str
+  is_text: bool
+  facts: Mapping[str, Any]
+
+  @property
+  def item_vectors(self) -> np.ndarray:
+    """[I, D] float32."""
+    return self.vectors[self.num_users :]
+
+
+def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say: Say) -> str:
+  """Writes profiles/items.jsonl and users.jsonl: given ones first, built ones for the rest.
+
+  Items are described by their metadata, users by their training rows alone.
+
+  Returns:
+    The hash of what the profiles were made from.
+  Raises:
+    InputError: unreadable profile files, user profiles known to hold held-out ratings, or more
+      missing texts than `max_missing_share`.
+  """
+  text, data = config.text, config.data
+  data_inputs = runs.read_json(workdir / "data" / "manifest.json")["inputs"]
+  inputs = runs.digest(
+    _FORMAT,
+    data_inputs,
+    runs.file_digest(text.item_profiles),
+    runs.file_digest(text.user_profiles),
+    text.profile_style,
+  )
+  runs.require_same_origin(workdir, "profiles", inputs)
+  folder = workdir / "profiles"
+
+  def make() -> Mapping[str, Any]:
+    train = prepared.train
+    facts: dict[str, Any] = {}
+    item_texts, user_texts = {}, {}
+    if text.item_profiles:
+      item_texts = _read(text.item_profiles, "item_id", train.item_ids, facts)
+    if text.user_profiles:
+      user_texts = _read(text.user_profiles, "user_id", train.user_ids, facts)
+      warning = given.check_user_profiles_leak(
+        user_texts.values(),
+        path=text.user_profiles,
+        dataset=data.dataset,
+        fold=data.fold or None,
+        trains_on_all_training=data.valid_share == 0,
+        data_inputs=data_inputs,
+      )
+      if warning:
+        say(f"warning: {warning}")
+        facts["warning"] = warning
+    profiles = _item_profiles(prepared, item_texts)
+    built_items = builder.item_texts(profiles, style=text.profile_style)
+    built_users = builder.user_texts(
+      _user_profiles(prepared, train, profiles), style=text.profile_style
+    )
+    for kind, ids, own, built in (
+      ("item", train.item_ids, item_texts, built_items),
+      ("user", train.user_ids, user_texts, built_users),
+    ):
+      rows = [(own.get(n) or built[n], "given" if own.get(n) else "built") for n in range(len(ids))]
+      _write(folder / f"{kind}s.jsonl", kind, ids, rows)
+      facts[f"{kind}s given"] = sum(1 for body, source in rows if body and source == "given")
+      facts[f"{kind}s built"] = sum(1 for body, source in rows if body and source == "built")
+      facts[f"{kind}s without text"] = sum(1 for body, _ in rows if not body)
+    return facts
+
+  facts = runs.stage(
+    folder, name="profiles", inputs=inputs, make=make, say=say,
+    outputs=("items.jsonl", "users.jsonl"),
+  )  # fmt: skip
+  say("profiles: " + ", ".join(f"{k} {v}" for k, v in facts.items() if k != "warning"))
+  _require_texts(config, prepared, facts)
+  return inputs
+
+
+def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say: Say) -> Texts:
+  """Profiles to vectors, or what the run folder holds if nothing changed.
+
+  Raises:
+    InputError: as `build_profiles`, or no encoder where one was asked for.
+  """
+  from gatrec_jax.lm.folders.source import resolve_encoder
+
+  if not config.model.reads_text:
+    return _no_texts(prepared)
+  origin = build_profiles(config, workdir, prepared, say=say)
+  source = resolve_encoder(config.text.encoder)
+  say(f"embed: {source.name} ({source.where})")
+  folder = workdir / "embeddings"
+  inputs = runs.digest(
+    _FORMAT, origin, runs.file_digest(workdir / "profiles" / "items.jsonl"),
+    runs.file_digest(workdir / "profiles" / "users.jsonl"), source.content_hash,
+    config.text.encoder_max_tokens, config.text.encoder_dtype,
+    *filter(None, [config.text.encoder_prompt]),
+  )  # fmt: skip
+
+  runs.require_same_origin(workdir, "text vectors", inputs)
+  lines = []
+
+  def make() -> Mapping[str, Any]:
+    bodies = {kind: read_texts(workdir, kind) for kind in ("users", "items")}
+    if source.kind == "lexical":
+      # Fitted on item texts alone, so that no rating shapes it.
+      lexical = fit_lexical([body for body in bodies["items"] if body])
+      save_lexical(lexical, folder / "lexical")
+      encoder = lexical_text_encoder(lexical, where=source.where)
+    else:
+      encoder = _open(config, source)
+    vectors, report = embed_texts(
+      bodies["users"] + bodies["items"], encoder, cache_dir=runs.cache_dir() / "embeddings"
+    )
+    lines.append(
+      f"embed: {report.encoded} texts encoded, {report.texts - report.encoded - report.missing} "
+      f"repeated or from the cache, {report.texts_per_second:.1f} texts/s, "
+      f"{report.truncated_share:.1%} truncated at {config.text.encoder_max_tokens} tokens"
+    )
+    num_users = len(bodies["users"])
+    for kind, part in (("users", vectors[:num_users]), ("items", vectors[num_users:])):
+      with runs.atomic_path(folder / f"{kind}.npy") as path, open(path, "wb") as out:
+        np.save(out, part, allow_pickle=False)
+    return {
+      "dimension": vectors.shape[1],
+      "kind": source.kind,
+      "content_hash": encoder.content_hash,
+      "truncated_share": report.truncated_share,
+      "texts_per_second": report.texts_per_second,
+      **dataclasses.asdict(report),
+    }
+
+  runs.stage(
+    folder, name="embeddings", inputs=inputs, make=make, say=say, outputs=("users.npy", "items.npy")
+  )
+  for line in lines:
+    say(line)
+  return load_texts(workdir, config)
+
+
+def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
+  """What `embed_run` kept. Raises InputError where it is not there or damaged."""
+  if not config.model.reads_text:
+    return _no_texts(load_prepared(workdir))
+  folder = workdir / "embeddings"
+  manifest = runs.read_json(folder / "manifest.json")
+  try:
+    parts = [np.load(folder / f"{k}.npy", allow_pickle=False) for k in ("users", "items")]
+  except (OSError, ValueError) as error:
+    raise InputError(f"{folder}: damaged ({error}); delete that folder and run again") from None
+  return Texts(np.concatenate(parts), len(parts[0]), manifest["inputs"], True, manifest["facts"])
+
+
+def texts_of_new_users(
+  workdir: pathlib.Path,
+  config: Config,
+  prepared: Prepared,
+  texts: Texts,
+  *,
+  liked: Sequence[np.ndarray],
+  disliked: Sequence[np.ndarray],
+) -> np.ndarray:
+  """[B, D] float32 vectors of the texts built from B users' item indices; 0 where none can be.
+
+  Raises:
+    InputError: the encoder that the run's texts went through is not to be had.
+  """
+  if not texts.is_text:
+    return np.zeros((len(liked), texts.vectors.shape[1]), np.float32)
+  given_items = {i: body for i, body in enumerate(read_texts(workdir, "items")) if body}
+  profiles = _item_profiles(prepared, given_items)
+  vocabulary = users.taste_vocabulary(prepared.train, profiles)
+  bodies = builder.user_texts(
+    [
+      users.user_profile_from_items(good, bad, vocabulary=vocabulary)
+      for good, bad in zip(liked, disliked, strict=True)
+    ],
+    style=config.text.profile_style,
+  )
+  return _encoded(workdir, config, texts, bodies)
+
+
+def _encoded(
+  workdir: pathlib.Path, config: Config, texts: Texts, bodies: Sequence[str | None]
+) -> np.ndarray:
+  """[n, D] by the encoder that the run's texts went through, which is opened if there are any."""
+  if not any(bodies):
+    return np.zeros((len(bodies), texts.vectors.shape[1]), np.float32)
+  if texts.facts["kind"] == "lexical":
+    folder = workdir / "embeddings" / "lexical"
+    encoder = lexical_text_encoder(load_lexical(folder), where=str(folder))
+  else:
+    from gatrec_jax.lm.folders.source import resolve_encoder
+
+    encoder = _open(config, resolve_encoder(config.text.encoder))
+  if encoder.content_hash != texts.facts["content_hash"]:
+    raise InputError(
+      f"--encoder={config.text.encoder}: is now {encoder.name} ({encoder.where}), but the run's "
+      f"texts went through {texts.facts['encoder']} ({texts.facts['where']}); make that available"
+    )
+  vectors, _ = embed_texts(
+    bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", progress=False
+  )
+  return vectors
+
+
+def texts_of_new_items(
+  workdir: pathlib.Path, config: Config, texts: Texts, *, known: Sequence[Mapping[str, Any]],
+  new: Sequence[Mapping[str, Any]],
+) -> np.ndarray:  # fmt: skip
+  """[n, D] float32 vectors of the texts built for new items; 0 where none can be.
+
+  Args: known, new: fields of the catalogue's items and of the new ones.
+  Raises: InputError as `texts_of_new_users`.
+  """
+  if not texts.is_text:
+    return np.zeros((len(new), texts.vectors.shape[1]), np.float32)
+  profiles = builder.build_item_profiles([*known, *new])[len(known) :]
+  bodies = builder.item_texts(profiles, style=config.text.profile_style)
+  return _encoded(workdir, config, texts, bodies)
+
+
+def _open(config: Config, source: EncoderSource) -> TextEncoder:
+  return open_encoder(
+    source,
+    max_tokens=config.text.encoder_max_tokens,
+    dtype=config.text.encoder_dtype,
+    prompt=config.text.encoder_prompt,
+  )
+
+
+def _item_profiles(prepared: Prepared, texts: Mapping[int, str]) -> list[Profile | None]:
+  """The profiles that speak of genres or tags: parsed from given texts, else built."""
+  profiles = builder.build_item_profiles(prepared.item_fields)
+  for item, text in texts.items():
+    parsed = parse_profile(text)
+    if parsed.genres or parsed.tags:
+      profiles[item] = parsed
+  return profiles
+
+
+def _user_profiles(
+  prepared: Prepared, train: Interactions, profiles: Sequence[Profile | None]
+) -> list[Profile | None]:
+  return users.build_user_profiles(
+    train,
+    profiles,
+    positive_threshold=prepared.positive_threshold,
+    negative_threshold=prepared.negative_threshold,
+  )
+
+
+def _read(path: str, field: str, ids: Sequence[str], facts: dict[str, Any]) -> dict[int, str]:
+  found = given.read_profiles(path, id_field=field, ids=ids)
+  if found.unknown:
+    facts[f"unknown {field} in {pathlib.Path(path).name}"] = found.unknown
+  return dict(found.texts)
+
+
+def _write(
+  path: pathlib.Path, kind: str, ids: Sequence[str], rows: Sequence[tuple[str | None, str]]
+) -> None:
+  with runs.atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
+    for raw, (body, source) in zip(ids, rows, strict=True):
+      line = {f"{kind}_id": raw, "profile": body or "", "source": source if body else "none"}
+      out.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_texts(
+  workdir: pathlib.Path, kind: str, *, given_alone: bool = False
+) -> list[str | None]:
+  """The texts of profiles/KIND.jsonl in catalogue order, None where there is none.
+
+  Args: given_alone: leave out those that were built without a language model.
+  """
+  path = workdir / "profiles" / f"{kind}.jsonl"
+  try:
+    lines = path.read_text("utf-8").rstrip("\n").split("\n")
+  except OSError as error:
+    raise InputError(f"{path}: cannot be read ({error.strerror}); run again to rebuild") from None
+  rows = [json.loads(line) for line in lines]
+  return [
+    None if given_alone and row["source"] == "built" else row["profile"] or None for row in rows
+  ]
+
+
+def _require_texts(config: Config, prepared: Prepared, facts: Mapping[str, Any]) -> None:
+  sizes = {"item": prepared.interactions.num_items, "user": prepared.interactions.num_users}
+  for kind, size in sizes.items():
+    share = facts[f"{kind}s without text"] / size
+    if share > config.text.max_missing_share:
+      raise InputError(
+        f"--max_missing_share={config.text.max_missing_share}: {share:.0%} of the {kind}s have no "
+        f"text; give --item_metadata or --{kind}_profiles, raise the limit, or train without text "
+        "by --set node_features=ids"
+      )
+
+
+def _no_texts(prepared: Prepared) -> Texts:
+  nodes = prepared.interactions.num_users + prepared.interactions.num_items
+  return Texts(
+    np.zeros((nodes, 1), np.float32), prepared.interactions.num_users, "none", False, {}
+  )  # fmt: skip

@@ -1,0 +1,302 @@
+"""Profiles by a language model as a stage of a run: WORKDIR/written, gone on with, never mixed."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gatrec_jax import runs
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.folders.source import content_hash
+from gatrec_jax.profiles import builder, users
+from gatrec_jax.profiles import provided as given
+from gatrec_jax.profiles.schema import Profile, parse_profile
+from gatrec_jax.profiles.writer.batches import turns_of_users
+from gatrec_jax.profiles.writer.checks import Names, common_terms
+from gatrec_jax.profiles.writer.local_author import LocalAuthor
+from gatrec_jax.profiles.writer.prompts import PROMPT_VERSION
+from gatrec_jax.profiles.writer.write import ItemTask, UserTask
+from gatrec_jax.runs.resumable import in_chunks
+from gatrec_jax.stages.data import Say, prepare
+
+KINDS = ("items", "users")
+# Beside weights and tokenizer, what decides which prompt a text becomes and where an answer ends.
+_PROMPT_FILES = (
+  "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+  "generation_config.json", "tokenizer.model",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What is to be written, and by whom.
+
+  Attributes:
+    origin: all that decides the model's answers, as plain values; kept in the manifest.
+    open: loads the model; called where something is left to write.
+    kinds: of `KINDS`.
+    form: of users' profiles, `unified` or `summary`.
+    batch_size: profiles that are written side by side, and lost when the process is killed.
+    seed: of the draws.
+  """
+
+  origin: Mapping[str, Any]
+  open: Callable[[], LocalAuthor]
+  kinds: Sequence[str]
+  form: str
+  batch_size: int
+  seed: int
+
+
+def folder_hash(folder: pathlib.Path) -> str:
+  """A hash of all files of a model's folder that decide what it writes."""
+  others = {
+    name: runs.file_digest(folder / name) for name in _PROMPT_FILES if (folder / name).is_file()
+  }
+  return runs.digest(content_hash(folder), others)
+
+
+def write_profiles(
+  config: Config, workdir: pathlib.Path, request: Request, *, say: Say
+) -> dict[str, Any]:
+  """Writes what is asked for and not there yet. Returns: the manifest.
+
+  Users' profiles speak of items by those just written, else given, else built.
+
+  Raises:
+    InputError: the folder holds profiles of another model, prompt version, form or of other data;
+      or anything that is wrong with data and model.
+    Interrupted: a signal came; the same call goes on.
+  """
+  manifest = _Manifest(workdir / "written", config, request)
+  prepared = prepare(config, workdir, say=say)
+  manifest.tie_data(runs.read_json(workdir / "data" / "manifest.json")["inputs"])
+  author = _Once(request.open)
+  if "items" in request.kinds:
+    ids = prepared.train.item_ids
+    if not manifest.is_complete("items", {}, ids, say=say):
+      built = builder.build_item_profiles(prepared.item_fields)
+      task = ItemTask(prepared.item_fields, built, Names(prepared.item_fields))
+      _write(manifest, "items", ids, task, author, request, say=say)
+  if "users" in request.kinds:
+    films = _films(config, prepared, manifest)
+    ids = prepared.train.user_ids
+    origin = {
+      "form": request.form,
+      "item profiles": runs.digest([film and dataclasses.asdict(film) for film in films]),
+    }
+    if not manifest.is_complete("users", origin, ids, say=say):
+      task = _user_task(prepared, films, request.form)
+      _write(manifest, "users", ids, task, author, request, say=say)
+  return manifest.tree
+
+
+class _Once:
+  """A model that is loaded when it is first needed."""
+
+  def __init__(self, open_author: Callable[[], LocalAuthor]) -> None:
+    self._open, self._author = open_author, None
+
+  def __call__(self) -> LocalAuthor:
+    self._author = self._author or self._open()
+    return self._author
+
+
+class _Manifest:
+  """written/manifest.json: what the profiles were made from, and how far they are."""
+
+  def __init__(self, folder: pathlib.Path, config: Config, request: Request) -> None:
+    """Raises: InputError where the folder's profiles have another origin."""
+    self.folder, self.path = folder, folder / "manifest.json"
+    settings = {k: v for k, v in dataclasses.asdict(config.data).items() if k != "data_dir"}
+    origin = {
+      "prompt version": PROMPT_VERSION, **request.origin, "batch_size": request.batch_size,
+      "seed": request.seed, **settings,
+    }  # fmt: skip
+    if not any(self._exists(kind) for kind in KINDS):
+      self.tree: dict[str, Any] = {
+        "origin": origin, "data_inputs": "", "environment": runs.environment()
+      }
+      return
+    self.tree = runs.read_json(self.path)
+    self._require_same("profiles", self.tree.get("origin", {}), origin)
+
+  def tie_data(self, inputs: str) -> None:
+    """Raises: InputError where the profiles were written from other data."""
+    if self.tree["data_inputs"] not in ("", inputs):
+      raise InputError(
+        f"{self.folder}: its profiles were written from other contents of the data files than "
+        "there are now; use another --workdir, or delete that folder"
+      )
+    self.tree["data_inputs"] = inputs
+    runs.write_json(self.path, self.tree)
+
+  def is_complete(
+    self, kind: str, origin: Mapping[str, Any], ids: Sequence[str], *, say: Say
+  ) -> bool:
+    """Whether nothing is left to do for this kind; else it is noted as begun.
+
+    Raises: InputError where it was begun otherwise, or its file was changed since.
+    """
+    own = self.tree.setdefault(kind, {})
+    path = self.folder / f"{kind}.jsonl"
+    if self._exists(kind):
+      self._require_same(path.name, own.get("origin", {}), origin)
+    if not path.exists():
+      if not _journal(path).exists():
+        own.clear()
+      own.setdefault("origin", dict(origin))
+      runs.write_json(self.path, self.tree)
+      return False
+    if "sha256" not in own:  # it was killed between the file and this note
+      self.complete(kind)
+    _journal(path).unlink(missing_ok=True)
+    if own["sha256"] != runs.file_digest(path) or own["profiles"] != len(ids):
+      raise InputError(f"{path}: was changed after it was written; delete it to have it made anew")
+    say(f"{kind}: unchanged, kept ({path})")
+    return True
+
+  def note(self, kind: str, **figures: float) -> None:
+    """Keeps how much the profiles so far took."""
+    self.tree[kind] |= figures
+    runs.write_json(self.path, self.tree)
+
+  def complete(self, kind: str) -> None:
+    """Notes what the file holds."""
+    path = self.folder / f"{kind}.jsonl"
+    lines = _read_lines(path)
+    sources = collections.Counter(line["source"] for line in lines)
+    problems = collections.Counter(
+      problem.split(' "')[0] for line in lines for problem in set(line["problems"])
+    )
+    self.note(
+      kind, profiles=len(lines), sources=dict(sorted(sources.items())),
+      second_attempts=sum(line["attempts"] == 2 for line in lines),
+      problems=dict(sorted(problems.items())), sha256=runs.file_digest(path),
+    )  # fmt: skip
+
+  def _exists(self, kind: str) -> bool:
+    path = self.folder / f"{kind}.jsonl"
+    return path.exists() or _journal(path).exists()
+
+  def _require_same(
+    self, what: str, former: Mapping[str, Any], origin: Mapping[str, Any]
+  ) -> None:
+    changed = [
+      f"{key}: {former.get(key)} → {origin.get(key)}"
+      for key in {**former, **origin} if former.get(key) != origin.get(key)
+    ]  # fmt: skip
+    if changed:
+      raise InputError(
+        f"{self.folder}: its {what} were written from something else ({'; '.join(changed)}); use "
+        "another --workdir, or delete that folder"
+      )
+
+
+def _write(
+  manifest: _Manifest,
+  kind: str,
+  ids: Sequence[str],
+  task: ItemTask | UserTask,
+  author: _Once,
+  request: Request,
+  *,
+  say: Say,
+) -> None:
+  path, id_field = manifest.folder / f"{kind}.jsonl", f"{kind[:-1]}_id"
+  before = {name: manifest.tree[kind].get(name, 0) for name in ("tokens", "seconds")}
+  writer = author()
+  spent, begun = _tokens(writer), time.perf_counter()
+
+  def make(places: range) -> list[dict[str, Any]]:
+    written = task.write(writer, places, seed=request.seed)
+    seconds = round(before["seconds"] + time.perf_counter() - begun, 1)
+    manifest.note(kind, tokens=before["tokens"] + _tokens(writer) - spent, seconds=seconds)
+    return [
+      {id_field: ids[place], "profile": one.text, "source": one.source, "turns": one.turns,
+       "attempts": one.attempts, "problems": list(one.problems)}
+      for place, one in zip(places, written, strict=True)
+    ]  # fmt: skip
+
+  journal = _journal(path)
+  records = in_chunks(journal, ids, make, chunk=request.batch_size, name=kind)
+  with runs.atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
+    for record in records:
+      line = {name: value for name, value in record.items() if name != "key"}
+      out.write(json.dumps(line, ensure_ascii=False) + "\n")
+  manifest.complete(kind)
+  journal.unlink()
+  say(_line(kind, manifest.tree[kind], path))
+
+
+def _journal(path: pathlib.Path) -> pathlib.Path:
+  """What grows by a batch at a time until all profiles are there."""
+  return path.with_name(f"{path.stem}.partial.jsonl")
+
+
+def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  try:
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
+  except (OSError, ValueError) as error:
+    raise InputError(f"{path}: damaged ({error}); delete it to have it written again") from None
+
+
+def _tokens(author: LocalAuthor) -> int:
+  return author.speed.prompt_tokens + author.speed.new_tokens
+
+
+def _line(kind: str, facts: Mapping[str, Any], path: pathlib.Path) -> str:
+  sources = facts["sources"]
+  told = [f"{sources.get('llm', 0)} by the model"]
+  if sources.get("built"):
+    problems = ", ".join(f"{name} {count}" for name, count in facts["problems"].items())
+    told.append(f"{sources['built']} built without it ({problems or 'nothing to write from'})")
+  if sources.get("none"):
+    why = "no text is known" if kind == "items" else "nothing liked in training"
+    told.append(f"{sources['none']} without a profile ({why})")
+  speed = facts["profiles"] / max(facts.get("seconds", 0.0), 1e-9)
+  return f"{kind}: {', '.join(told)}, {speed:.2f} profiles/s ({path})"
+
+
+def _films(config: Config, prepared: Prepared, manifest: _Manifest) -> list[Profile | None]:
+  """The profiles of items that users' prompts tell: written, else given, else built."""
+  films = builder.build_item_profiles(prepared.item_fields)
+  written = manifest.folder / "items.jsonl"
+  ids = prepared.train.item_ids
+  texts: Mapping[int, str] = {}
+  if written.exists() and "sha256" in manifest.tree.get("items", {}):
+    texts = {n: line["profile"] for n, line in enumerate(_read_lines(written)) if line["profile"]}
+  elif config.text.item_profiles:
+    texts = given.read_profiles(config.text.item_profiles, id_field="item_id", ids=ids).texts
+  for item, text in texts.items():
+    parsed = parse_profile(text)
+    # A text of another form is told as it is.
+    films[item] = Profile(overview=text) if parsed == Profile(name=parsed.name) else parsed
+  return films
+
+
+def _user_task(prepared: Prepared, films: Sequence[Profile | None], form: str) -> UserTask:
+  train = prepared.train
+  thresholds = {
+    "positive_threshold": prepared.positive_threshold,
+    "negative_threshold": prepared.negative_threshold,
+  }
+  return UserTask(
+    turns=turns_of_users(
+      train, **thresholds, described=np.array([film is not None for film in films], bool)
+    ),
+    films=films,
+    titles=[str(fields.get("title") or "") for fields in prepared.item_fields],
+    built=users.build_user_profiles(train, films, **thresholds),
+    names=Names(prepared.item_fields, terms=common_terms(films)),
+    form=form,
+  )

@@ -1,0 +1,229 @@
+"""What the suites of launch.benchmark share: measuring, counting, and the table."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from gatrec_jax import runs
+from gatrec_jax.errors import InputError
+from launch.benchmarks.peers.process import Process
+from launch.cli.grid import amount
+
+if TYPE_CHECKING:
+  from launch.benchmarks.hardware import Rates
+
+Say = Callable[[str], None]
+Json = dict[str, Any]
+HEADER = (
+  "", "ours, s", "compile, s", "peer, s", "× as fast", "peak, MiB", "peer's", "share of bound",
+  "bound by",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+  """What a computation has to do at least, from first principles.
+
+  Attributes: bytes: moved to and from memory. flops: additions and multiplications.
+  """
+
+  bytes: float
+  flops: float
+
+
+@dataclasses.dataclass
+class Figure:
+  """One line of a table.
+
+  Attributes:
+    name: what was measured. seconds: of each of our runs. compile_seconds: before the first.
+    counts: what it has to do at least; None where nothing was counted.
+    compiled: `flops` and `bytes` by XLA's cost analysis of the program (bodies of loops once), and
+      `temporary_mb`, `argument_mb` by its memory analysis.
+    peak_mb: largest resident set while it ran. peer_seconds, peer_peak_mb: of the peer; may be
+      empty. note: for people.
+  """
+
+  name: str
+  seconds: list[float]
+  compile_seconds: float = 0.0
+  counts: Counts | None = None
+  compiled: Json = dataclasses.field(default_factory=dict)
+  peak_mb: float | None = None
+  peer_seconds: list[float] = dataclasses.field(default_factory=list)
+  peer_peak_mb: float | None = None
+  note: str = ""
+
+
+def measure(
+  name: str,
+  run: Callable[[], Any],
+  *,
+  repeats: int,
+  counts: Counts | None = None,
+  peer: Callable[[], Json] | None = None,
+  compiled: Json | None = None,
+) -> Figure:
+  """Runs and times.
+
+  Args:
+    run: what is measured; its result is waited for. Called once before, which compiles.
+    repeats: measured runs. With a peer half of them come before it and half behind it.
+    peer: gives `seconds` (of several runs) and perhaps `peak_memory_mb`.
+  """
+  runs.reset_peak_memory()
+  begun = time.perf_counter()
+  jax.block_until_ready(run())
+  first = time.perf_counter() - begun
+  before = -(-repeats // 2) if peer else repeats
+  seconds = [_timed(run) for _ in range(before)]
+  figure = Figure(name, seconds, counts=counts, compiled=compiled or {})
+  figure.peak_mb = runs.peak_memory_mb()
+  if peer is not None:
+    time.sleep(0.5)  # our threads spin for a while before they sleep
+    answer = peer()
+    figure.peer_seconds, figure.peer_peak_mb = answer["seconds"], answer.get("peak_memory_mb")
+    time.sleep(0.5)
+    seconds += [_timed(run) for _ in range(repeats - before)]
+  figure.compile_seconds = max(first - statistics.median(seconds), 0.0)
+  return figure
+
+
+def _timed(run: Callable[[], Any]) -> float:
+  begun = time.perf_counter()
+  jax.block_until_ready(run())
+  return time.perf_counter() - begun
+
+
+def analysis(compiled: jax.stages.Compiled) -> Json:
+  """XLA's own count of a compiled program, as in `Figure.compiled`."""
+  found: Json = {}
+  with contextlib.suppress(NotImplementedError, TypeError):
+    cost = compiled.cost_analysis() or {}
+    found |= {"flops": cost.get("flops"), "bytes": cost.get("bytes accessed")}
+  with contextlib.suppress(NotImplementedError, AttributeError):
+    memory = compiled.memory_analysis()
+    found |= {
+      "temporary_mb": memory.temp_size_in_bytes / 2**20,
+      "argument_mb": memory.argument_size_in_bytes / 2**20,
+    }
+  return found
+
+
+def peer_python(flags: Mapping[str, Any]) -> str | None:
+  """The Python of the peer that --compare and --peer_python ask for, None without them.
+
+  Raises: InputError where it is not there, or is to be this one, which has no torch.
+  """
+  python = flags["peer_python"]
+  if not (flags["compare"] or python):
+    return None
+  if python is None and importlib.util.find_spec("torch") is None:
+    raise InputError(
+      "--compare=torch: this Python has no torch; --peer_python names one that has it"
+    )
+  python = python or sys.executable
+  if shutil.which(python) is None:
+    raise InputError(f"--peer_python={python}: no such program; name a Python that has torch")
+  return python
+
+
+def start_peer(python: str, script: str) -> Process:
+  """A script of peers, run by that Python."""
+  quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+  where = Path(__file__).parent / "peers" / script
+  return Process([python, str(where)], what=f"--peer_python={python}", environment=quiet)
+
+
+@contextlib.contextmanager
+def peer_process(flags: Mapping[str, Any], script: str) -> Iterator[Process | None]:
+  """The peer's process, None where none is asked for. Raises: InputError as `peer_python`."""
+  python = peer_python(flags)
+  if python is None:
+    yield None
+    return
+  with start_peer(python, script) as process:
+    yield process
+
+
+def peer_device(about: Json | None) -> str:
+  """`cuda` or `cpu`, as ours. Raises InputError where the peer has no CUDA and we have."""
+  if jax.default_backend() not in ("gpu", "cuda"):
+    return "cpu"
+  if about is not None and not about["cuda"]:
+    raise InputError("--compare=torch: its torch has no CUDA; set JAX_PLATFORMS=cpu")
+  return "cuda"
+
+
+def plain(figure: Figure, rates: Rates) -> Json:
+  """A figure with what follows from it, as plain values."""
+  tree = dataclasses.asdict(figure)
+  tree["median_seconds"] = statistics.median(figure.seconds)
+  if figure.peer_seconds:
+    tree["peer_median_seconds"] = statistics.median(figure.peer_seconds)
+    tree["times_as_fast"] = tree["peer_median_seconds"] / tree["median_seconds"]
+  if figure.counts:
+    by_bytes = figure.counts.bytes / rates.bandwidth
+    by_flops = figure.counts.flops / rates.flops
+    tree["bound_seconds"] = max(by_bytes, by_flops)
+    tree["bound_by"] = "memory" if by_bytes > by_flops else "arithmetic"
+    tree["share_of_bound"] = tree["bound_seconds"] / tree["median_seconds"]
+  return tree
+
+
+def table(results: Json) -> tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]:
+  """Title, header, rows and notes of a suite of figures, for `launch.cli.grid`."""
+  machine = results["machine"]
+  rows = [_row(tree) for tree in results["figures"]]
+  notes = [
+    f"median (least–most) of {results['repeats']} runs after one that compiles; seed 0",
+    f"bound: bytes and FLOPs counted from first principles over {machine['bandwidth'] / 1e9:.3g} "
+    f"GB/s {machine['bandwidth_source']} and {machine['flops'] / 1e12:.3g} TFLOP/s "
+    f"{machine['flops_source']}",
+    *results["notes"],
+  ]
+  return f"{results['title']} · {machine['device']}", HEADER, rows, notes
+
+
+def _row(tree: Json) -> tuple[str, ...]:
+  peer = tree["peer_seconds"]
+  megabytes = lambda value: "–" if value is None else f"{value:.0f}"
+  return (
+    tree["name"], _spread(tree["seconds"]), amount(tree["compile_seconds"]),
+    _spread(peer) if peer else "–",
+    f"{tree['times_as_fast']:.2f}" if peer else "–",
+    megabytes(tree["peak_mb"]), megabytes(tree["peer_peak_mb"]),
+    f"{tree['share_of_bound']:.0%}" if tree.get("bound_by") else "–", tree.get("bound_by", "–"),
+  )  # fmt: skip
+
+
+def _spread(seconds: Sequence[float]) -> str:
+  middle = amount(statistics.median(seconds))
+  if len(seconds) == 1:
+    return middle
+  return f"{middle} ({amount(min(seconds))}–{amount(max(seconds))})"
+
+
+def suite_results(
+  title: str, figures: Sequence[Figure], *, rates: Rates, repeats: int, notes: Sequence[str] = (),
+  peer: Json | None = None,
+) -> Json:  # fmt: skip
+  """What a suite gives, as plain values, for `table` and the JSON file."""
+  about = [] if peer is None else [
+    "peer: " + ", ".join(f"{name} {value}" for name, value in peer.items() if name != "cuda")
+  ]  # fmt: skip
+  return {
+    "title": title, "machine": dataclasses.asdict(rates), "repeats": repeats, "peer": peer,
+    "figures": [plain(figure, rates) for figure in figures], "notes": [*about, *notes],
+  }  # fmt: skip

@@ -1,0 +1,177 @@
+"""The suite `sweep` of launch.benchmark: 16 settings in one program against 16 single runs.
+
+Single runs are those of `train.loop`, with validation and checkpoints, once with compiled programs
+thrown away before each (a process of its own would start, import and read besides) and once with
+the programs of the run before. ML-100K u1, a tenth of the training ratings for validation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.presets import get_preset
+from gatrec_jax.config.schema import Config
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.experiment.train_and_evaluate import make_validator
+from gatrec_jax.models.registry import is_learned
+from gatrec_jax.serve.run import method_and_inputs
+from gatrec_jax.stages.data import prepared_in_memory
+from gatrec_jax.stages.texts import Texts
+from gatrec_jax.train.loop import fit, learn
+from gatrec_jax.train.sweep import Outcome, sweep
+
+TOLERANCE = 1e-4
+WANTED_SHARE = 0.5
+# Of learned models. The longer a run, the less its compilation counts.
+EPOCHS = {"epochs": 60, "evaluate_every": 20, "patience": 60}
+Json = dict[str, Any]
+Settings = Sequence[Mapping[str, Any]]
+
+
+def cases() -> dict[str, Settings]:
+  """16 settings by preset."""
+  grid = lambda rates: [
+    {"learning_rate": rate, "seed": seed} for rate in rates for seed in range(4)
+  ]
+  return {
+    "bpr_mf": grid((1e-3, 3e-3, 5e-3, 1e-2)),
+    "lightgcn_softmax": grid((5e-3, 1e-2, 2e-2, 4e-2)),
+    "ease": [{"l2": round(float(l2), 2)} for l2 in np.geomspace(10, 10_000, 16)],
+  }
+
+
+def run_sweeps(
+  data_dir: str,
+  *,
+  say: Callable[[str], None],
+  chosen: Mapping[str, Settings] | None = None,
+  fields: Mapping[str, Any] | None = None,
+  memory_mb: int = 4096,
+) -> Json:
+  """Everything the table shows, as plain values.
+
+  Args:
+    data_dir: where ML-100K is.
+    say: told what is at work.
+    chosen: settings by preset; None = `cases()`.
+    fields: settings of training that differ from the presets'; None = `EPOCHS`.
+    memory_mb: budget of a sweep.
+  Raises:
+    InputError: no data there.
+  """
+  fields = EPOCHS if fields is None else fields
+  results: Json = {"device": jax.default_backend(), "fields": dict(fields), "cases": {}}
+  for name, settings in (chosen or cases()).items():
+    config = with_fields(
+      get_preset(name),
+      {"dataset": "ml-100k", "data_dir": data_dir, "fold": "u1", "valid_share": 0.1},
+    )
+    if config.model.trains_with:
+      config = with_fields(config, fields)
+    results["cases"][name] = _case(config, settings, memory_mb=memory_mb, say=say)
+  return results
+
+
+def _case(
+  config: Config, settings: Settings, *, memory_mb: int, say: Callable[[str], None]
+) -> Json:
+  prepared = prepared_in_memory(config)
+  seconds, found = {}, {}
+  for way in ("compiled each", "compiled once"):
+    say(f"sweep: {config.preset}, {len(settings)} single runs, {way}")
+    jax.clear_caches()
+    started = time.monotonic()
+    found[way] = [
+      _single(with_fields(config, setting), prepared, anew=way == "compiled each")
+      for setting in settings
+    ]
+    seconds[way] = time.monotonic() - started
+  jax.clear_caches()
+  started = time.monotonic()
+  method, inputs = _ready(config, prepared)
+  result = sweep(
+    inputs, method=method, config=config.train, settings=settings, memory_mb=memory_mb, say=say,
+    validate=make_validator(prepared, inputs, method=method, config=config),
+  )  # fmt: skip
+  seconds["sweep"] = time.monotonic() - started
+  differences = [
+    _difference(outcome, *single)
+    for outcome, single in zip(result.outcomes, found["compiled once"], strict=True)
+  ]
+  return {
+    "settings": [dict(setting) for setting in settings],
+    "seconds": seconds,
+    "plan": dataclasses.asdict(result.plan),
+    "epochs": sum(outcome.epochs for outcome in result.outcomes),
+    "best": max(outcome.best_value for outcome in result.outcomes),
+    "difference": {key: max(one[key] for one in differences) for key in ("value", "loss")},
+  }
+
+
+def _ready(config: Config, prepared: Prepared) -> tuple[Any, Any]:
+  rows = prepared.interactions
+  none = np.zeros((rows.num_users + rows.num_items, 1), np.float32)
+  texts = Texts(none, rows.num_users, "", is_text=False, facts={})
+  return method_and_inputs(config, prepared, texts)
+
+
+def _single(config: Config, prepared: Prepared, *, anew: bool) -> tuple[float, list[float]]:
+  """Best validation value and epoch losses of one run."""
+  if anew:
+    jax.clear_caches()
+  method, inputs = _ready(config, prepared)
+  with tempfile.TemporaryDirectory() as folder:
+    common = dict(
+      method=method, workdir=pathlib.Path(folder), say=lambda line: None,
+      validate=make_validator(prepared, inputs, method=method, config=config),
+    )  # fmt: skip
+    if not is_learned(method):
+      return fit(inputs, seed=config.train.seed, **common)[1].best_value, []
+    _, progress = learn(inputs, config=config.train, **common)
+    lines = map(json.loads, (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines())
+    losses = [line["value"] for line in lines if line["name"] == "loss"]
+  return progress.best_value, losses
+
+
+def _difference(outcome: Outcome, value: float, losses: Sequence[float]) -> dict[str, float]:
+  lost = 0.0
+  if outcome.losses is not None:
+    lost = float(np.abs(outcome.losses.mean(axis=1) - np.asarray(losses)).max())
+  return {"value": abs(outcome.best_value - value), "loss": lost}
+
+
+HEADER = (
+  "model", "epochs", "compiled each, s", "compiled once, s", "sweep, s", "share of each",
+  "share of once", "largest difference", "holds",
+)  # fmt: skip
+
+
+def table(results: Json) -> tuple[str, Sequence[str], list[tuple[str, ...]], list[str]]:
+  """Title, header, rows and notes of what `run_sweeps` gives, for `launch.cli.grid`."""
+  rows = []
+  for name, case in results["cases"].items():
+    seconds, difference = case["seconds"], max(case["difference"].values())
+    shares = [seconds["sweep"] / seconds[way] for way in ("compiled each", "compiled once")]
+    holds = shares[0] <= WANTED_SHARE and difference <= TOLERANCE
+    rows.append((
+      f"{name}, {len(case['settings'])} settings", str(case["epochs"]),
+      *(f"{seconds[way]:.1f}" for way in ("compiled each", "compiled once", "sweep")),
+      *(f"{share:.2f}" for share in shares), f"{difference:.1e}", "yes" if holds else "NO",
+    ))  # fmt: skip
+  notes = [
+    "single runs with validation and checkpoints; the sweep with the same validation; a process "
+    "of its own for each single run would cost its start besides",
+    f"difference: of the best validation value and of every epoch's loss; holds: a share of "
+    f"{WANTED_SHARE} of the runs compiled each, and equal to {TOLERANCE}",
+  ]
+  return f"One program for many settings · ml-100k u1 · {results['device']}", HEADER, rows, notes

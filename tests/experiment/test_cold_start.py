@@ -1,0 +1,89 @@
+"""Items and users that training has not seen."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from helpers.rerank_table import in_table_folder
+
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.presets import get_preset
+from gatrec_jax.experiment import train_and_evaluate as pipeline
+from gatrec_jax.experiment.cold_start import GIVEN, cold_evaluations, users_given_ratings
+
+QUICK = {
+  "bootstrap": 0, "dataset": "ratings.csv", "item_metadata": "items.jsonl", "encoder": "lexical",
+}  # fmt: skip
+LEARNED = {"epochs": 5, "evaluate_every": 5, "bootstrap": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+  yield from in_table_folder(tmp_path_factory)
+
+
+def trained(preset, folder, **fields):
+  config = with_fields(get_preset(preset), QUICK | fields)
+  return pipeline.train_and_evaluate(config, folder / f"{preset}-{config.data.split}",
+                                     say=lambda _: None)  # fmt: skip
+
+
+def test_only_new_items_are_candidates(folder):
+  run, results = trained("best", folder, split="cold_items", **LEARNED)
+  train, test = run.prepared.train, run.prepared.test
+  new = np.setdiff1d(np.arange(train.num_items), train.item)
+  assert set(test.item) <= set(new)
+  np.testing.assert_array_equal(np.flatnonzero(run.inputs.new), new)
+  found = cold_evaluations(run)["new_items"]
+  k = len(new)
+  run = dataclasses.replace(run, config=with_fields(run.config, {"ks": (1, k)}))
+  every = cold_evaluations(run)["new_items"]
+  # All candidates shown, all relevant ones found; and coverage tells that no other was shown.
+  assert every.summary[f"recall@{k}"].mean == 1.0
+  assert every.summary[f"coverage@{k}"].mean == pytest.approx(k / train.num_items)
+  assert results["new_items"]["ndcg@10"]["mean"] == pytest.approx(found.summary["ndcg@10"].mean)
+
+
+def test_new_users_are_given_ratings_and_judged_on_others(folder):
+  run, results = trained("best", folder, split="cold_users", **LEARNED)
+  names = [name for name in results if name.startswith("given") and name[-1].isdigit()]
+  assert names == ["given_1", "given_3", "given_5", "given_10"]
+  counts = {results[name]["ndcg@10"]["n"] for name in names}
+  assert len(counts) == 1 and counts.pop() > 0  # the same users
+  assert results["full"]["ndcg@10"]["mean"] != results["given_5"]["ndcg@10"]["mean"]
+  # Closed forms are fitted with what is given; models that cannot take ratings have no such result.
+  _, results = trained("popularity", folder, split="cold_users")
+  assert "given_10" in results
+  _, results = trained("bpr_mf", folder, split="cold_users", **LEARNED)
+  assert not [name for name in results if name.startswith("given")]
+
+
+def test_given_ratings_are_no_truth(folder):
+  run, _ = trained("ease", folder, split="cold_users")
+  every = run.method.num_items
+  run = dataclasses.replace(run, config=with_fields(run.config, {"ks": (every,)}))
+  found = users_given_ratings(run)
+  for count, evaluation in zip(GIVEN, found.values(), strict=True):
+    # All 22 ratings of a user but the ten that are given in the end are sought, whatever is given.
+    assert (evaluation.per_user[f"recall@{every}"] == 1).all()
+    np.testing.assert_array_equal(
+      evaluation.per_user[f"precision@{every}"], found["given_1"].per_user[f"precision@{every}"]
+    )
+    assert list(evaluation.buckets) == [{1: "1-4", 3: "1-4", 5: "5-9", 10: "10-19"}[count]]
+  test = run.prepared.test
+  liked = np.bincount(test.user[test.rating >= 4], minlength=60)[found["given_1"].users]
+  sought = found["given_1"].per_user[f"precision@{every}"] * every
+  assert (sought < liked).any() and (sought >= liked - max(GIVEN)).all()
+
+
+def test_nothing_is_said_where_users_have_too_few_ratings(folder):
+  run, _ = trained("ease", folder, split="cold_users")
+  few = dataclasses.replace(run.prepared.split, test=run.prepared.split.test[:5])
+  run = dataclasses.replace(run, prepared=dataclasses.replace(run.prepared, split=few))
+  assert cold_evaluations(run) == {}
+
+
+def test_other_splits_have_none(folder):
+  run, results = trained("popularity", folder)
+  assert not run.inputs.new.any()  # what nobody has rated in a part of the ratings is not new
+  assert cold_evaluations(run) == {} and "new_items" not in results

@@ -1,0 +1,290 @@
+"""The main job in one process: files, honesty, serving, stages that are skipped or rebuilt."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.programs import arrays_equal, quick_config
+
+import gatrec_jax
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.presets import get_preset
+from gatrec_jax.data.synthetic import plant
+from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.files import read_recommendations
+from gatrec_jax.experiment import train_and_evaluate as pipeline
+from gatrec_jax.ops.top_k import top_items
+from gatrec_jax.serve import run as serving
+from gatrec_jax.stages import data as stages
+
+# For claims that hold of any model: each trains another program, and one layer compiles sooner.
+ONE_LAYER = {"layer_widths": (16,), "heads": (1,)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+  patch = pytest.MonkeyPatch()
+  patch.setenv("GATREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+  yield
+  patch.undo()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run")
+  lines = []
+  run, results = pipeline.train_and_evaluate(
+    quick_config(epochs=20, protocol="both"), folder, say=lines.append
+  )
+  return run, results, lines
+
+
+def test_run_folder_and_results(trained):
+  run, results, _ = trained
+  config = json.loads((run.workdir / "config.json").read_text())
+  assert config["config"]["train"]["seed"] == 0 and config["environment"]["packages"]["jax"]
+  assert json.loads((run.workdir / "results.json").read_text()) == json.loads(json.dumps(results))
+  assert set(results["full"]["ndcg@10"]) == {"mean", "lo", "hi", "n"}
+  assert results["full"]["ndcg@10"]["lo"] < results["full"]["ndcg@10"]["mean"]
+  assert "map@50" in results["judged"] and results["encoder"].startswith("lexical")
+  names = [json.loads(line)["name"] for line in (run.workdir / "metrics.jsonl").open()]
+  assert names.count("valid_ndcg@10") >= 1 and names.count("loss") == results["epochs_run"]
+  assert not list(run.workdir.rglob("*.tmp"))
+
+
+def test_recommendations_file_holds_nothing_known_and_evaluates_to_the_results(trained):
+  run, results, _ = trained
+  interactions = run.prepared.interactions
+  users, items = read_recommendations(
+    run.workdir / "recommendations.parquet", user_ids=interactions.user_ids,
+    item_ids=interactions.item_ids,
+  )
+  known = run.prepared.known
+  pairs = set(zip(known.user.tolist(), known.item.tolist(), strict=True))
+  listed = {(u, i) for u, row in zip(users.tolist(), items.tolist(), strict=True) for i in row}
+  assert not pairs & listed
+  again = serving.evaluate_lists(items, users, config=run.config, prepared=run.prepared)
+  assert again["full"].summary["ndcg@10"].mean == pytest.approx(
+    results["full"]["ndcg@10"]["mean"], abs=1e-9
+  )
+
+
+def test_beats_popularity_by_the_planted_truth(trained):
+  """The demo knows what everyone would like, so lists can be judged without any test rating."""
+  run, _, _ = trained
+  utility = plant().utility
+  everyone = np.arange(len(utility), dtype=np.int32)
+  ours, _ = serving.top_lists(run, everyone, k=10)
+  train = run.prepared.train
+  count = np.bincount(train.item[train.rating >= 4], minlength=train.num_items)[:, None]
+  popular, _ = top_items(
+    np.ones((len(utility), 1), np.float32), count.astype(np.float32), everyone,
+    seen=run.prepared.known, k=10,
+  )
+  gain = [np.take_along_axis(utility, lists, axis=1).mean() for lists in (ours, popular)]
+  assert gain[0] > gain[1] + 0.3
+
+
+def test_opened_again_it_says_the_same(trained):
+  run, _, _ = trained
+  opened = gatrec_jax.load_run(run.workdir)
+  np.testing.assert_array_equal(
+    gatrec_jax.score(opened, ["1", "7"]), gatrec_jax.score(run, ["1", "7"])
+  )
+  lists = gatrec_jax.recommend(opened, ["3"], top_n=4)
+  assert len(lists.items[0]) == 4 and lists.titles[0][0].startswith("The ")
+  assert lists.scores[0] == sorted(lists.scores[0], reverse=True)
+  seen = set(run.prepared.known.take(run.prepared.known.user == 2).item.tolist())
+  assert not seen & {int(i) - 1 for i in lists.items[0]}
+  free = gatrec_jax.recommend(opened, ["3"], top_n=800, exclude_seen=False)
+  assert len(free.items[0]) == 800
+
+
+def test_new_user_gets_what_resembles_the_liked_items(trained):
+  run, _, _ = trained
+  fields = run.prepared.item_fields
+  counts = np.bincount(run.prepared.train.item, minlength=len(fields))
+  horror = [i for i in np.argsort(-counts) if fields[i]["genres"] == ["Horror"]][:8]
+  lists = gatrec_jax.recommend_to_new_user(run, [str(i + 1) for i in horror], top_n=20)
+  assert not set(lists.items[0]) & {str(i + 1) for i in horror}
+  share = np.mean(["Horror" in fields[int(i) - 1]["genres"] for i in lists.items[0]])
+  base = np.mean(["Horror" in f["genres"] for f in fields])
+  assert share > 1.5 * base
+  with pytest.raises(InputError, match="9999"):
+    gatrec_jax.recommend_to_new_user(run, ["9999"])
+  with pytest.raises(InputError, match="twice"):
+    gatrec_jax.recommend_to_new_user(run, ["1", "1"])
+
+
+def test_a_training_user_through_the_inductive_path_stays_near(trained):
+  """Given their own likes, known users get lists that overlap their own far above chance."""
+  run, _, _ = trained
+  train = run.prepared.train
+  overlap = []
+  for user in range(5):
+    liked = train.item[(train.user == user) & (train.rating >= 4)]
+    ids = [train.item_ids[i] for i in liked]
+    new = gatrec_jax.recommend_to_new_user(run, ids, top_n=50, exclude_seen=False)
+    own = gatrec_jax.recommend(run, [train.user_ids[user]], top_n=50, exclude_seen=False)
+    overlap.append(len(set(new.items[0]) & set(own.items[0])) / 50)
+  assert np.mean(overlap) > 0.2  # chance: 50 / 800 = 0.06
+
+
+def test_export(trained, tmp_path):
+  run, _, _ = trained
+  gatrec_jax.export_embeddings(run, tmp_path / "vectors")
+  users = np.load(tmp_path / "vectors" / "users.npy", allow_pickle=False)
+  items = np.load(tmp_path / "vectors" / "items.npy", allow_pickle=False)
+  ids = (tmp_path / "vectors" / "items.txt").read_text().split()
+  assert users.shape[0] == 600 and len(ids) == items.shape[0] == 800
+  np.testing.assert_allclose(users[2] @ items.T, gatrec_jax.score(run, ["3"])[0], atol=1e-4)
+
+
+def test_a_second_call_keeps_everything_and_a_deleted_stage_is_rebuilt_alone(trained, tmp_path):
+  folder = tmp_path / "copy"
+  shutil.copytree(trained[0].workdir, folder)
+  shutil.rmtree(folder / "embeddings")
+  lines = []
+  _, results = pipeline.train_and_evaluate(
+    quick_config(epochs=20, protocol="both"), folder, say=lines.append
+  )
+  text = "\n".join(lines)
+  assert "data: unchanged" in text and "profiles: unchanged" in text
+  assert "embeddings: unchanged" not in text and "finished before" in text
+  assert results["full"] == trained[1]["full"]
+
+
+def test_another_configuration_in_the_same_folder_is_refused(trained):
+  with pytest.raises(InputError, match=r"learning_rate: 0.005 → 0.1"):
+    pipeline.train_and_evaluate(
+      quick_config(epochs=20, learning_rate=0.1), trained[0].workdir, say=str
+    )
+
+
+def altered(folder, part, change):
+  """Changes the rows of one part in a prepared run folder: deletes or permutes their ratings."""
+  path = folder / "data" / "interactions.parquet"
+  table = pq.read_table(path)
+  rows = table["part"].to_numpy() == part
+  if change == "deleted":
+    table = table.filter(pa.array(~rows))
+  else:
+    rating = table["rating"].to_numpy().copy()
+    rating[rows] = np.random.default_rng(0).permutation(rating[rows])
+    table = table.set_column(
+      table.schema.get_field_index("rating"), "rating", pa.array(rating)
+    )
+  pq.write_table(table, path)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("untouched")
+  config = quick_config(epochs=2, select_on="train_loss", negatives="popularity")
+  stages.prepare(config, folder, say=str)
+  before = folder.with_name("before")
+  shutil.copytree(folder, before)
+  return config, before, pipeline.train(config, folder, say=str)[0]
+
+
+@pytest.mark.parametrize("part", [1, 2], ids=["validation", "test"])
+@pytest.mark.parametrize("change", ["deleted", "permuted"])
+def test_held_out_ratings_reach_nothing_that_is_trained(untouched, tmp_path, part, change):
+  config, before, reference = untouched
+  folder = tmp_path / "run"
+  shutil.copytree(before, folder)
+  altered(folder, part, change)
+  run, _ = pipeline.train(config, folder, say=str)
+  assert len(run.prepared.interactions) < len(reference.prepared.interactions) or (
+    change == "permuted"
+  )
+  for name in ("profiles/items.jsonl", "profiles/users.jsonl", "embeddings/users.npy",
+               "embeddings/items.npy"):
+    assert (folder / name).read_bytes() == (reference.workdir / name).read_bytes(), name
+  assert arrays_equal(jax.tree.leaves(run.inputs), jax.tree.leaves(reference.inputs))
+  assert arrays_equal(jax.tree.leaves(run.params), jax.tree.leaves(reference.params))
+
+
+def test_training_ratings_do_reach_it(untouched, tmp_path):
+  config, before, reference = untouched
+  folder = tmp_path / "run"
+  shutil.copytree(before, folder)
+  altered(folder, 0, "permuted")
+  run, _ = pipeline.train(config, folder, say=str)
+  assert not arrays_equal(jax.tree.leaves(run.params), jax.tree.leaves(reference.params))
+  assert (folder / "profiles/users.jsonl").read_bytes() != (
+    reference.workdir / "profiles/users.jsonl"
+  ).read_bytes()
+
+
+def test_too_many_missing_texts(tmp_path):
+  csv = tmp_path / "mine.csv"
+  csv.write_text("user_id,item_id,rating\n" + "".join(
+    f"u{u},i{(u * 7 + k) % 15},{1 + (u + k) % 5}\n" for u in range(12) for k in range(6)
+  ))
+  with pytest.raises(InputError, match="item_metadata"):
+    pipeline.train_and_evaluate(quick_config(dataset=str(csv)), tmp_path / "run", say=str)
+  config = quick_config(dataset=str(csv), node_features="ids", epochs=2, **ONE_LAYER)
+  _, results = pipeline.train_and_evaluate(config, tmp_path / "run2", say=str)
+  assert results["encoder"] == "none"
+
+
+def test_implicit_feedback_has_no_dislikes(tmp_path):
+  csv = tmp_path / "clicks.csv"
+  csv.write_text("user_id,item_id\n" + "".join(
+    f"u{u},i{(u * 7 + k) % 15}\n" for u in range(12) for k in range(6)
+  ))
+  config = quick_config(
+    dataset=str(csv), node_features="ids", epochs=2, edge_features="", **ONE_LAYER
+  )
+  lines = []
+  run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", say=lines.append)
+  assert (run.prepared.positive_threshold, run.prepared.negative_threshold) == (1.0, 0.0)
+  assert any("implicit feedback" in line for line in lines)
+
+
+def test_a_scale_that_the_thresholds_do_not_fit_is_told(tmp_path):
+  csv = tmp_path / "hundred.csv"
+  csv.write_text("user_id,item_id,rating\n" + "".join(
+    f"u{u},i{(u * 7 + k) % 15},{10 + 7 * k}\n" for u in range(12) for k in range(6)
+  ))
+  config = with_fields(get_preset("popularity"), {"dataset": str(csv)})
+  lines = []
+  pipeline.train_and_evaluate(config, tmp_path / "run", say=lines.append)
+  (line,) = [line for line in lines if "warning" in line]
+  assert "100.0% of the ratings (10 to 45) reach positive_threshold 4" in line
+  lines.clear()
+  config = with_fields(config, {"positive_threshold": 40.0, "negative_threshold": 20.0})
+  pipeline.train_and_evaluate(config, tmp_path / "fitting", say=lines.append)
+  assert not [line for line in lines if "warning" in line]
+
+
+def test_non_finite_loss_names_the_step_and_keeps_the_good_checkpoint(tmp_path):
+  config = quick_config(epochs=8, learning_rate=1e30, schedule="constant", warmup_steps=4,
+                        evaluate_every=1, **ONE_LAYER)
+  with pytest.raises(InputError, match=r"at step \d+; .*(checkpoint|nothing)"):
+    pipeline.train_and_evaluate(config, tmp_path, say=str)
+
+
+def test_configs_are_hashable_and_runs_are_frozen(trained):
+  hash(trained[0].config)
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    trained[0].config = None
+
+
+def test_a_sweep_over_a_run_folder_chooses_on_validation(tmp_path):
+  config = with_fields(get_preset("ease"), {"dataset": "demo", "valid_share": 0.1})
+  lines = []
+  result = pipeline.sweep_settings(
+    config, tmp_path, [{"l2": 1.0}, {"l2": 100.0}], say=lines.append
+  )
+  values = [outcome.best_value for outcome in result.outcomes]
+  assert len(set(values)) == 2 and all(0 < value < 1 for value in values)
+  assert not (tmp_path / "checkpoints").exists() and any("sweep: 2 settings" in x for x in lines)
+  with pytest.raises(InputError, match="iterations"):
+    pipeline.sweep_settings(config, tmp_path, [{"iterations": 3}], say=lines.append)

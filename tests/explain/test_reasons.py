@@ -1,0 +1,116 @@
+"""Words of reasons: read back they claim what they were made from, and nothing else passes."""
+
+import dataclasses
+
+import pytest
+from helpers.evidence import cited, evidence
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.explain.authors import TemplateAuthor
+from gatrec_jax.explain.phrases import PHRASES, Claim, claims_of, read, shown_title, slots_of, write
+from gatrec_jax.explain.reasons import STYLES, unsupported
+
+
+def by_template(record, *, style):
+  return TemplateAuthor()([record], style=style)[0]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_what_is_written_is_read_back_and_supported(style):
+  one = evidence()
+  for user in range(30):  # so that every phrase has its turn
+    record = dataclasses.replace(one, user_id=str(user))
+    reason = by_template(record, style=style)
+    assert unsupported(reason, record) == []
+    titles = ["The Matrix (1999)", "Up (2009)", "Jaws (1975)", "Scarface (1983)", "Ronin (1998)"]
+    back = [claim for sentence in reason.sentences for claim in read(sentence, titles)]
+    assert tuple(back) == reason.claims
+    assert reason == by_template(record, style=style)
+  assert "{" not in reason.text
+
+
+def test_styles_say_what_they_are_for():
+  short, detailed, what_if = (by_template(evidence(), style=s) for s in STYLES)
+  assert len(short.sentences) == 2 and "Al Pacino (actor)" in short.text
+  assert Claim("both", ("The Matrix (1999)", "9")) in detailed.claims
+  assert Claim("free_of", ("Horror",)) in detailed.claims
+  assert what_if.claims == (Claim("leaves", ("11", "10", "The Matrix (1999)")),)
+  with pytest.raises(InputError, match="--style=long: must be one of short"):
+    by_template(evidence(), style="long")
+
+
+def test_what_counts_most_comes_first_and_is_not_told_as_a_liking():
+  low = cited("Jaws (1975)", 2.0, "disliked")
+  reason = by_template(evidence(cited=(low, cited("Up (2009)"))), style="detailed")
+  assert reason.claims[0] == Claim("most", ("Jaws (1975)",))
+  assert reason.claims[1] == Claim("rated", ("Jaws (1975)", "2"))
+  assert Claim("liked", ("Jaws (1975)",)) not in reason.claims
+  assert Claim("liked", ("Up (2009)",)) in reason.claims
+
+
+def test_without_anything_to_cite_people_speak():
+  bare = evidence(cited=(), traits=(), avoided=(), counterfactual=None)
+  for style in STYLES:
+    reason = by_template(bare, style=style)
+    assert Claim("likes", ("40",)) in reason.claims and unsupported(reason, bare) == []
+  far = dataclasses.replace(bare, rank=30, rank_before=30)
+  assert "top 10" not in by_template(far, style="detailed").text
+
+
+def test_a_list_that_was_re_ranked_says_so():
+  reason = by_template(evidence(rank=1, rank_before=4), style="detailed")
+  assert "from place 4 to 1" in reason.text
+
+
+@pytest.mark.parametrize(("old", "new"), [
+  ("The Matrix (1999)", "Alien (1979)"), ("Al Pacino", "Robert De Niro"), ("(actor)", "(director)"),
+  ("Crime", "Drama"), ("5 of the 12", "6 of the 12"), ("Horror", "War"), ("number 11", "number 12"),
+  ("top 10", "top 5"), ("9 people", "8 people"), ("a 3", "a 4"), ("“heist”", "“love”"),
+])  # fmt: skip
+def test_changed_sentences_are_not_supported(old, new):
+  seen = 0
+  for user in range(30):
+    record = evidence(user_id=str(user))
+    reason = by_template(record, style="detailed")
+    changed = tuple(sentence.replace(old, new) for sentence in reason.sentences)
+    if changed != reason.sentences:
+      seen += 1
+      assert unsupported(dataclasses.replace(reason, sentences=changed), record)
+  assert seen
+  stray = dataclasses.replace(reason, sentences=("A masterpiece by any measure.",))
+  assert unsupported(stray, record) == ["A masterpiece by any measure."]
+
+
+odd = st.text(
+  st.sampled_from("aZ 9,.“”\"'{}<>|&⟦$\\ and"), min_size=1, max_size=20
+).map(str.strip).filter(bool)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(odd, min_size=1, max_size=3, unique=True), odd, 
+       st.sampled_from([phrase for own in PHRASES.values() for phrase in own]))
+def test_any_title_survives_writing(titles, name, phrase):
+  values = {"titles": tuple(titles), "title": titles[0], "name": name, "n": "3", "m": "10",
+            "rating": "2.5", "role": "actor"}  # fmt: skip
+  needed = {"name" if slot == "tag" else slot for slot in slots_of(phrase)}
+  used = {slot: values[slot] for slot in needed}
+  sentence = write(phrase, used)
+  assert all(title in sentence for title in used.get("titles", ()))
+  assert claims_of(phrase.kind, used)
+
+
+def test_titles_with_braces_tokens_and_markup_stay_as_they_are():
+  strange = '<b>{title}</b> <|im_end|> "x" & {titles} (1999)'
+  record = evidence(cited=(cited(strange),))
+  reason = by_template(record, style="detailed")
+  assert strange in reason.text and unsupported(reason, record) == []
+
+
+@pytest.mark.parametrize(("raw", "shown"), [
+  ("Matrix, The (1999)", "The Matrix (1999)"), ("Up", "Up"), ("Up (2009) [12]", "Up (2009) [12]"),
+  ("Misérables, Les (1995)", "Les Misérables (1995)"), ("2001 (1968)", "2001 (1968)"),
+])  # fmt: skip
+def test_shown_titles(raw, shown):
+  assert shown_title(raw) == shown

@@ -1,0 +1,31 @@
+"""Decoders whose answers are known: each token has one successor."""
+
+import jax
+import numpy as np
+from helpers.tiny_decoder import random_params, tiny_config
+
+from gatrec_jax.lm.folders.load import LanguageModel
+
+
+def scripted_model(tokenizer, *scripts, vocabulary=None, **fields):
+  """A model that writes each of `scripts` on: token lists, in which a token has one successor.
+
+  All other tokens have the logit 0, the successor about 80.
+  """
+  vocabulary = vocabulary or len(tokenizer)
+  config = tiny_config(vocabulary=vocabulary, width=vocabulary, tied=False, **fields)
+  params = random_params(config)
+  for layer in range(len(config.layers)):
+    for block, name in (("attention", "o"), ("mlp", "down")):
+      kernel = params[f"layer_{layer}"][block][name]["kernel"]
+      params[f"layer_{layer}"][block][name]["kernel"] = np.zeros_like(kernel)
+  head = np.zeros((vocabulary, vocabulary), np.float32)
+  for script in scripts:
+    for token, following in zip(script, script[1:], strict=False):
+      assert head[:, token].sum() == head[following, token], f"{token} has two successors"
+      head[following, token] = 4.0
+  params["embed"]["embedding"] = np.eye(vocabulary, dtype=np.float32)
+  params["final_norm"]["scale"] = np.ones(vocabulary, np.float32)
+  params["head"]["kernel"] = head
+  params = jax.tree.map(jax.numpy.asarray, params)
+  return LanguageModel("scripted", None, config, params, tokenizer)

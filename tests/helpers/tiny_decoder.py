@@ -1,0 +1,45 @@
+"""Decoders that are small enough to train within a test."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.lm.decoder.config import DecoderConfig, Layer
+from gatrec_jax.lm.decoder.model import init_params
+from gatrec_jax.lm.decoder.rope import Rope
+from gatrec_jax.lm.folders.load import LanguageModel
+
+
+def tiny_config(**fields):
+  """A llama layout of width 16 with two layers."""
+  return DecoderConfig(**{
+    "family": "llama", "vocabulary": 24, "width": 16, "inner": 24, "heads": 4, "kv_heads": 2,
+    "head_size": 4, "layers": (Layer(window=None, rope=Rope()),) * 2, "context": 32, "tied": True,
+    "query_scale": 0.5, "bos": 1, "eos": (2,), "pad": 0, **fields,
+  })  # fmt: skip
+
+
+def random_params(config, dtype="float32"):
+  """Random parameters, drawn on the host, which compiles nothing."""
+  random = np.random.default_rng(7)
+
+  def draw(shape):
+    noise = random.normal(size=shape.shape)
+    value = noise / shape.shape[-1] ** 0.5 if noise.ndim > 1 else 1 + 0.1 * noise
+    return jnp.asarray(value, jnp.float32).astype(dtype)
+
+  return jax.tree.map(draw, jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0)))
+
+
+def tiny_model(dtype="float32", **fields):
+  """The model with random weights."""
+  config = tiny_config(**fields)
+  return LanguageModel("tiny", None, config, random_params(config, dtype), None, dtype)
+
+
+def leaves_by_path(tree):
+  """{"a/b/c": array}."""
+  return {
+    "/".join(key.key for key in path): np.asarray(leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }

@@ -1,0 +1,53 @@
+"""Authors of profiles for tests: one who follows a script, and a decoder of random weights."""
+
+import json
+
+from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, train_tokenizer
+from gatrec_jax.lm.inference.generate import Speed
+from gatrec_jax.profiles.writer.answers import item_limits, user_limits
+from gatrec_jax.profiles.writer.prompts import Room
+from launch.benchmarks.lm.random_folder import random_folder
+
+
+def write_model(folder, *, seed=0, context=640, template=""):
+  """Random weights and a byte-level tokenizer of 512 tokens. Returns: the folder."""
+  random_folder(folder, "tiny", seed=seed)
+  config = json.loads((folder / "config.json").read_text())
+  (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": context}))
+  tokenizer = train_tokenizer(["A story of the harbor, the verdict and the rain."], vocabulary=512)
+  tokenizer.save(str(folder / "tokenizer.json"))
+  settings = {
+    "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS,
+    "pad_token": PAD,
+  }  # fmt: skip
+  settings |= {"chat_template": template} if template else {}
+  (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+  return folder
+
+
+def words_room(tokens):
+  """A room in which a token is a word."""
+  count = lambda text: len(text.split())
+  cut = lambda text, n: text if count(text) <= n else " ".join(text.split()[:n])
+  return Room(tokens, count, count, cut)
+
+
+class Script:
+  """An author who notes what it is asked; `answer` makes its answers of prompt and repetition."""
+
+  def __init__(self, answer=None, tokens=10_000):
+    self.room, self.asked, self.seeds, self.speed = words_room(tokens), [], [], Speed()
+    self.item_limits, self.user_limits = item_limits(1024, 4.5), user_limits(1024, 4.5)
+    self._answer = answer or (lambda prompt, again: {})
+
+  def answers(self, prompts, form, *, seed, again):
+    self.asked.append(list(prompts))
+    self.seeds.append(seed)
+    number = len(self.asked)
+    plain = {"overview": f"Over {number}.", "genres": ["Drama"], "tags": [f"tag {number}"],
+             "description": f"Text {number}.", "dislikes": [f"not {number}"],
+             "summary": f"Summary {number}."}
+    return [
+      {field: (plain | self._answer(prompt, again))[field] for field in form["properties"]}
+      for prompt in prompts
+    ]

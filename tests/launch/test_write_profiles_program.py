@@ -1,0 +1,132 @@
+"""launch.profile as users call it: written, killed and gone on with, refused."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers.paths import ROOT
+from helpers.programs import call, environment, error_line, launch
+from helpers.writers import write_model
+
+from gatrec_jax.profiles.schema import parse_profile
+
+QWEN = ROOT / "tests" / "lm" / "goldens" / "decoders" / "qwen2"
+DATA = ("--dataset=ratings.csv", "--item_metadata=items.jsonl", "--test_share=0.2")
+USERS, ITEMS = 10, 12
+
+
+def write_table(folder):
+  """A small table with texts: the first user likes nothing, the second has no history at all."""
+  random = np.random.default_rng(0)
+  lines = ["user_id,item_id,rating,timestamp", "0,3,3,1", "0,4,3,2"]
+  for user in range(1, USERS):
+    for n, item in enumerate(random.permutation(ITEMS)[:9]):
+      rating = 3 if user == 1 else random.integers(1, 6)
+      lines.append(f"{user},{item},{rating},{n}")
+  (folder / "ratings.csv").write_text("\n".join(lines) + "\n")
+  words = "storm harbor cellar orchard verdict engine bridge lantern".split()
+  items = []
+  for item in range(ITEMS):
+    chosen = " and the ".join(random.permutation(words)[:3])
+    items.append({
+      "item_id": item, "title": f"The {words[item % 8].title()} {item} (1999)",
+      "genres": [["Drama", "War"], ["Comedy"]][item % 2], "overview": f"It tells of the {chosen}.",
+    })
+  (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+  """One folder, and so one cache of compiled programs, with a model and an uninterrupted run."""
+  folder = tmp_path_factory.mktemp("place")
+  write_table(folder)
+  write_model(folder / "model")
+  launch("profile", *flags("whole"), cwd=folder, check=0)
+  return folder
+
+
+def flags(workdir, *more):
+  return ("--llm=model", f"--workdir={workdir}", "--batch_size=2", *DATA, *more)
+
+
+def files(workdir):
+  return [(workdir / "written" / f"{kind}.jsonl").read_bytes() for kind in ("items", "users")]
+
+
+def rows(workdir, kind):
+  return [json.loads(line) for line in open(workdir / "written" / f"{kind}.jsonl")]
+
+
+def lines_there(workdir):
+  return sum(path.read_bytes().count(b"\n") for path in (workdir / "written").glob("*.jsonl"))
+
+
+def test_every_profile_has_its_line_and_the_manifest_tells_how(place):
+  items, users = rows(place / "whole", "items"), rows(place / "whole", "users")
+  assert [row["item_id"] for row in items] == [str(n) for n in range(ITEMS)]
+  assert [row["user_id"] for row in users] == [str(n) for n in range(USERS)]
+  for row in items:
+    profile = parse_profile(row["profile"])
+    assert profile.name.startswith("The ") and profile.genres in (("Drama", "War"), ("Comedy",))
+  # Threes are neither liked nor disliked: the model is not asked, and there is nothing to build.
+  for row in users[:2]:
+    assert (row["source"], row["profile"], row["turns"]) == ("none", "", 0)
+  assert all(row["source"] in ("llm", "built") and row["profile"] for row in users[2:])
+  assert any(row["source"] == "llm" and row["turns"] >= 2 for row in users)
+  for row in users[2:]:
+    assert all("The " + word not in row["profile"] for word in ("Storm", "Harbor", "Engine"))
+  manifest = json.loads((place / "whole" / "written" / "manifest.json").read_text())
+  assert manifest["origin"]["model"] == "model" and len(manifest["origin"]["model hash"]) == 32
+  assert manifest["origin"]["prompt version"] >= 1 and manifest["users"]["tokens"] > 100
+  assert sum(manifest["users"]["sources"].values()) == USERS
+  assert manifest["users"]["sources"]["none"] == 2
+  assert not list((place / "whole" / "written").glob("*.partial.*"))
+
+
+def test_killed_three_times_it_ends_with_the_same_bytes(place):
+  random = np.random.default_rng(1)
+  workdir = place / "killed"
+  for _ in range(3):
+    seen = lines_there(workdir)
+    process = subprocess.Popen(
+      [sys.executable, "-m", "launch.profile", *flags("killed")], cwd=place,
+      env=environment(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    deadline = time.monotonic() + 60
+    while lines_there(workdir) <= seen and process.poll() is None and time.monotonic() < deadline:
+      time.sleep(0.002)
+    time.sleep(random.uniform(0, 0.05))
+    process.kill()
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == -signal.SIGKILL, output
+    assert not (workdir / "written" / "users.jsonl").exists()
+  launch("profile", *flags("killed"), cwd=place, check=0)
+  assert files(workdir) == files(place / "whole")
+
+
+def test_another_model_is_refused_and_the_same_one_elsewhere_is_kept(place):
+  before = files(place / "whole")
+  write_model(place / "model2", seed=1)
+  line = error_line(launch("profile", *flags("whole", "--llm=model2"), cwd=place, check=1))
+  assert "model hash" in line and "use another --workdir" in line
+  shutil.copytree(place / "model", place / "other" / "model")
+  done = launch("profile", *flags("whole", "--llm=other/model"), cwd=place, check=0)
+  assert done.stdout.count("unchanged, kept") == 3 and "parameters" not in done.stdout
+  assert files(place / "whole") == before
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+  (("--llm=builtin",), "--llm=builtin: the built-in model re-ranks and does not write profiles"),
+  (("--llm=",), "--llm: name the folder"),
+  (("--llm=missing/model",), "--llm=missing/model"),
+  (("--write=films",), "--write=films: 'films' is not one of items, users"),
+  ((f"--llm={QWEN}",), "longer context"),
+])
+def test_wrong_input_is_one_line(place, changed, said):
+  done = call("profile", *flags("wrong", *changed), cwd=place, check=1)
+  assert said in error_line(done)

@@ -1,0 +1,446 @@
+"""Schemas: random runs are read and checked, limits are exact, what is unsupported is named."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import constraints as helpers
+from helpers.paths import SHARED
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.constraints import json_schema as schemas
+from gatrec_jax.lm.constraints.automaton import SINK
+from gatrec_jax.lm.constraints.choices import (
+  START,
+  accepting,
+  accepts,
+  advance,
+  allowed_tokens,
+  choices,
+  finished,
+  min_tokens,
+  start_state,
+  union,
+)
+from gatrec_jax.lm.constraints.json_schema import json_schema, read_schema
+from gatrec_jax.lm.tokens.token_bytes import make_spelling, spell, token_bytes, write
+
+STORIES = SHARED / "models" / "stories260K"
+KINDS = {"bytes": (helpers.byte_level(), 1), "pieces": (helpers.sentence_piece(), 2)}
+GENRES = ["drama", "crime thriller", "Ужасы", "黒", 'say "hi"\n', "a\\b"]
+WORD = {"type": "string", "maxLength": 12}
+PROFILE = {
+  "type": "object",
+  "title": "profile",
+  "properties": {
+    "genres": {
+      "type": "array", "items": {"enum": GENRES}, "minItems": 1, "maxItems": 3, "uniqueItems": True
+    },
+    "score": {"type": "integer", "minimum": -5, "maximum": 10**9},
+    "year": {"type": "integer", "minimum": 1990, "maximum": 2024},
+    "likes": WORD,
+    "note é": {"type": "string", "minLength": 3, "maxLength": 9},
+    "seen": {"type": "boolean"},
+    "kind": {"const": "film"},
+    "inner": {
+      "type": "object",
+      "properties": {
+        "tags": {"type": "array", "items": {"type": "string", "minLength": 0, "maxLength": 4},
+                 "maxItems": 2},
+        "parts": {
+          "type": "array", "minItems": 1, "maxItems": 2,
+          "items": {"type": "object", "properties": {
+            "n": {"type": "integer", "minimum": -10**6, "maximum": -3}}},
+        },
+        "none": {"type": "object", "properties": {}},
+      },
+      "additionalProperties": False,
+      "required": ["tags"],
+    },
+  },
+}
+
+masks = jax.jit(allowed_tokens)
+move = jax.jit(advance)
+
+
+@functools.cache
+def automaton_of(kind, text, **options):
+  tokenizer, eos = KINDS[kind]
+  return json_schema(
+    tokenizer, json.loads(text), vocabulary=len(tokenizer) + 4, eos=[eos], **options
+  )
+
+
+def made(kind, schema, **options):
+  return automaton_of(kind, json.dumps(schema), **options)
+
+
+@functools.cache
+def spelling(kind):
+  tokenizer, eos = KINDS[kind]
+  return make_spelling(tokenizer, vocabulary=len(tokenizer) + 4, eos=[eos])
+
+
+def byte_by_byte(kind, text):
+  """Single-byte tokens; what writes a whole text in pieces."""
+  return [spelling(kind).ids[bytes([byte])] for byte in text.encode()]
+
+
+def check(value, schema):
+  """An independent reader of the subset: raises AssertionError where a value is not of it."""
+  if "enum" in schema or "const" in schema:
+    assert value in schema.get("enum", [schema.get("const")])
+  elif schema["type"] == "string":
+    assert isinstance(value, str)
+    assert schema.get("minLength", 1) <= len(value) <= schema.get("maxLength", 200)
+    assert not any(character < " " or character in '"\\' for character in value)
+    value.encode()
+  elif schema["type"] == "integer":
+    assert type(value) is int and schema["minimum"] <= value <= schema["maximum"]
+  elif schema["type"] == "boolean":
+    assert isinstance(value, bool)
+  elif schema["type"] == "array":
+    assert schema.get("minItems", 0) <= len(value) <= schema["maxItems"]
+    for item in value:
+      check(item, schema["items"])
+    if schema.get("uniqueItems"):
+      assert len(set(value)) == len(value)
+  else:
+    assert list(value) == list(schema["properties"])
+    for name, inner in schema["properties"].items():
+      check(value[name], inner)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_random_runs_are_valid_whatever_their_budget(kind):
+  automaton = made(kind, PROFILE)
+  budget = min_tokens(automaton) + np.arange(1_000) % 50
+  rows, state = helpers.runs(automaton, START, budget, seed=2)
+  assert accepting(automaton, state).all()
+  table = token_bytes(KINDS[kind][0])
+  values = []
+  for row, limit in zip(rows, budget, strict=True):
+    assert len(row) <= limit and accepts(automaton, row)
+    text = write(table, row)
+    values.append(json.loads(text))
+    assert json.dumps(values[-1], ensure_ascii=False) == text
+    check(values[-1], PROFILE)
+  assert {genre for value in values for genre in value["genres"]} == set(GENRES)
+  assert {len(value["genres"]) for value in values} == {1, 2, 3}
+  assert {len(value["inner"]["tags"]) for value in values} == {0, 1, 2}
+  assert {len(value["likes"]) for value in values} == set(range(1, 13))
+  assert {value["seen"] for value in values} == {True, False}
+  assert {value["year"] for value in values} == set(range(1990, 2025))
+  assert any(ord(letter) > 0xFFFF for value in values for letter in value["likes"])
+  assert min(value["score"] for value in values) < 0
+  assert max(value["score"] for value in values) > 10**8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_least_budget_is_exact(kind):
+  automaton = made(kind, PROFILE)
+  least = min_tokens(automaton)
+  rows, _ = helpers.runs(automaton, START, np.full(50, least), seed=3)
+  assert {len(row) for row in rows} == {least}
+  state = start_state(jnp.array([START]))
+  assert not masks(automaton, state, jnp.array([least - 1])).any()
+
+
+def test_the_least_budget_solved_by_hand():
+  ids = spelling("bytes").ids
+  assert {b'"', b'{"', b'":'} <= ids.keys()
+  plain = {"type": "string", "maxLength": 12}
+  assert min_tokens(made("bytes", plain)) == 3
+  assert min_tokens(made("bytes", plain | {"minLength": 0})) == 2
+  inside = [data for data in ids if not set(data) & {*range(32), ord('"'), ord("\\")}]
+  longest = max(len(data.decode(errors="ignore")) for data in inside)
+  assert longest > 5
+  exact = made("bytes", {"type": "string", "minLength": longest + 1, "maxLength": longest + 1})
+  assert min_tokens(exact) == 4
+
+
+def test_the_layout_and_the_segmentation_are_the_usual_ones():
+  text = '{"genres": ["drama"], "score": 12, "likes": "slow films", "name": "x"}'
+  schema = {"type": "object", "properties": {
+    "genres": {"type": "array", "items": {"enum": ["drama", "comedy"]}, "maxItems": 2},
+    "score": {"type": "integer", "minimum": 0, "maximum": 99},
+    "likes": {"enum": ["slow films", "slow"]},
+    "name": {"const": "x"},
+  }}
+  automaton = made("bytes", schema)
+  assert accepts(automaton, spell(spelling("bytes"), text))
+  assert not accepts(automaton, spell(spelling("bytes"), text.replace(": ", ":")))
+  assert not accepts(automaton, spell(spelling("bytes"), text)[:-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("letter", ["a", "é", "侍", "😀"])
+def test_lengths_are_counted_in_characters(kind, letter):
+  automaton = made(kind, {"type": "string", "minLength": 2, "maxLength": 4})
+  quote = byte_by_byte(kind, '"')
+  for count in range(7):
+    tokens = quote + byte_by_byte(kind, letter * count) + quote
+    assert accepts(automaton, tokens) == (2 <= count <= 4)
+  assert not accepts(automaton, quote + byte_by_byte(kind, "éé")[:-1] + quote)
+
+
+def test_the_device_counts_as_the_host_does():
+  automaton = made("bytes", {"type": "string", "minLength": 2, "maxLength": 4})
+  texts = [letter * count for letter in ("a", "é", "😀") for count in range(7)]
+  rows = [byte_by_byte("bytes", f'"{text}"') for text in texts]
+  tokens = np.array([row + [row[-1]] * (26 - len(row)) for row in rows])
+  state = start_state(jnp.full(len(rows), START))
+  for place in range(tokens.shape[1]):
+    # What advance refuses and what the mask forbids is the same, if there is budget enough.
+    allowed = masks(automaton, state, jnp.full(len(rows), 99))
+    allowed = allowed[jnp.arange(len(rows)), tokens[:, place]]
+    going = ~finished(automaton, state)
+    state = move(automaton, state, jnp.asarray(tokens[:, place]))
+    assert (allowed == (going & (state.node != SINK))).all()
+  assert finished(automaton, state).all()
+  assert accepting(automaton, state).tolist() == [2 <= len(text) <= 4 for text in texts]
+
+
+@pytest.mark.parametrize("text", ['a"b', "a\\n", "a\nb", "\x00", "\x1f"])
+def test_free_text_has_no_escapes(text):
+  automaton = made("bytes", {"type": "string", "maxLength": 9})
+  assert not accepts(automaton, byte_by_byte("bytes", f'"{text}"'))
+  assert accepts(automaton, byte_by_byte("bytes", '"a\x7fb"'))
+
+
+def test_broken_utf8_is_never_accepted():
+  automaton = made("bytes", {"type": "string", "maxLength": 9})
+  ids = spelling("bytes").ids
+  for data in (b"\xc3", b"\xa9", b"\xe0\x80\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xff"):
+    tokens = [ids[b'"'], *(ids[bytes([byte])] for byte in data), ids[b'"']]
+    assert not accepts(automaton, tokens)
+    assert not accepts(automaton, tokens[:-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sampled_text_splits_characters_and_stays_whole(kind):
+  automaton = made(kind, {"type": "string", "minLength": 2, "maxLength": 5})
+  table = token_bytes(KINDS[kind][0])
+  # Half of the logits favour bytes within characters.
+  inside = np.array([bool(data) and data[0] >= 0x80 for data in table] + [False] * 4)
+  logits = np.where(inside, 3.0, 0.0) * np.ones((300, 1))
+  rows, state = helpers.runs(
+    automaton, START, min_tokens(automaton) + np.arange(300) % 15, logits=jnp.asarray(logits)
+  )
+  assert accepting(automaton, state).all()
+  split = 0
+  for row in rows:
+    text = b"".join(table[token] for token in row).decode()  # Strict.
+    assert 2 <= len(json.loads(text)) <= 5
+    split += any(0x80 <= table[token][0] < 0xC0 for token in row)
+  assert split > 100
+
+
+def numbers(kind, minimum, maximum):
+  return json_schema(
+    KINDS[kind][0], {"type": "integer", "minimum": minimum, "maximum": maximum},
+    vocabulary=len(KINDS[kind][0]), eos=[KINDS[kind][1]],
+  )
+
+
+@pytest.mark.parametrize("enumerated", [0, 1_000])
+@given(minimum=st.integers(-130, 130), size=st.integers(0, 130))
+@settings(max_examples=15, deadline=None)
+def test_exactly_the_integers_of_a_range(enumerated, minimum, size):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(schemas, "ENUMERATED", enumerated)
+    automaton = numbers("bytes", minimum, minimum + size)
+  for value in range(minimum - 15, minimum + size + 16):
+    tokens = spell(spelling("bytes"), str(value))
+    assert accepts(automaton, tokens) == (minimum <= value <= minimum + size)
+  for text in ("-0", "00", f"0{minimum}", f"+{size}", "-", "", f"{minimum}.0", f" {minimum}"):
+    assert not accepts(automaton, byte_by_byte("bytes", text))
+
+
+@given(
+  minimum=st.integers(-(2**63), 2**63), maximum=st.integers(-(2**63), 2**63), data=st.data()
+)
+@example(0, 10**9, None)
+@settings(max_examples=40, deadline=None)
+def test_wide_ranges(minimum, maximum, data):
+  assume(maximum - minimum > 1_000)
+  automaton = numbers("pieces", minimum, maximum)
+  inside = data.draw(st.integers(minimum, maximum)) if data else 123_456_789
+  for value in (minimum, maximum, inside, min(max(0, minimum), maximum)):
+    assert accepts(automaton, byte_by_byte("pieces", str(value)))
+  for value in (minimum - 1, maximum + 1, minimum * 10 - 99, maximum * 10 + 99):
+    within = minimum <= value <= maximum
+    assert accepts(automaton, byte_by_byte("pieces", str(value))) == within
+
+
+def test_sampled_integers_reach_every_value_of_a_range(monkeypatch):
+  monkeypatch.setattr(schemas, "ENUMERATED", 0)
+  automaton = numbers("bytes", -12, 23)
+  rows, state = helpers.runs(automaton, START, np.full(2_000, 4), spread=1.0)
+  assert accepting(automaton, state).all()
+  table = token_bytes(KINDS["bytes"][0])
+  assert {int(write(table, row)) for row in rows} == set(range(-12, 24))
+
+
+def test_arrays_solved_by_hand():
+  accepted = lambda schema, text: accepts(made("pieces", schema), byte_by_byte("pieces", text))
+  ab = {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2}
+  # Fixed text has one segmentation, that of `spell`.
+  spelled = lambda schema, text: accepts(
+    made("bytes", schema), spell(spelling("bytes"), text)
+  )
+  assert spelled(ab, "[]") and spelled(ab, '["a"]')
+  assert not spelled(ab | {"minItems": 1}, "[]")
+  assert not spelled(ab, '["c"]')
+  flags = {"type": "array", "items": {"type": "array", "items": {"type": "boolean"},
+                                      "maxItems": 1}, "maxItems": 1}
+  assert all(spelled(flags, text) for text in ("[]", "[[]]", "[[true]]"))
+  assert spelled(ab | {"maxItems": 0}, "[]") and not spelled(ab | {"maxItems": 0}, '["a"]')
+  assert not accepted(ab, "[")
+
+
+def test_unique_items_are_permutations():
+  names = ["a", "b", "c"]
+  schema = {
+    "type": "array", "items": {"enum": names}, "minItems": 3, "maxItems": 9, "uniqueItems": True
+  }
+  automaton = made("bytes", schema)
+  rows, _ = helpers.runs(automaton, START, np.full(300, 30), spread=0.5)
+  table = token_bytes(KINDS["bytes"][0])
+  found = {tuple(json.loads(write(table, row))) for row in rows}
+  assert len(found) == 6 and all(sorted(row) == names for row in found)
+
+
+def test_string_fields_share_their_dense_rows():
+  ten = {"type": "object", "properties": {
+    f"f{at}": {"type": "string", "maxLength": 5 + at % 2} for at in range(10)}}
+  automaton = made("bytes", ten)
+  assert automaton.next_dense.shape[0] == 8
+  assert automaton.needed.shape[0] == 2
+  assert int((automaton.limit >= 0).sum()) == 80
+  no_text = made("bytes", {"type": "boolean"})
+  assert no_text.next_dense.shape[0] == 0
+
+
+def test_union_of_a_schema_and_a_trie():
+  tokenizer, eos = KINDS["bytes"]
+  short = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}}
+  longer = {"type": "object", "properties": {"b": {"type": "string", "minLength": 4}}}
+  titles = [f"{word}{number}" for word in GENRES for number in range(20)]
+  titles += [chr(code) for code in range(40, 91)]
+  parts = [
+    made("bytes", short),
+    choices(tokenizer, titles, vocabulary=len(tokenizer) + 4, eos=[eos]),
+    made("bytes", longer),
+  ]
+  assert parts[1].next_dense.shape[0] >= 1
+  both, starts = union(parts)
+  used = (np.asarray(both.next_dense) >= 0).any(axis=1)  # the others only fill up
+  assert used.sum() == 8 + parts[1].next_dense.shape[0]
+  rows, state = helpers.runs(both, starts[np.arange(600) % 3], np.full(600, 60))
+  assert accepting(both, state).all()
+  table = token_bytes(tokenizer)
+  for at, row in enumerate(rows):
+    text = write(table, row)
+    assert accepts(parts[at % 3], row) and accepts(both, row, int(starts[at % 3]))
+    if at % 3 == 1:
+      assert text in titles
+    else:
+      check(json.loads(text), (short, None, longer)[at % 3])
+
+
+def test_lengths_unless_given():
+  read = read_schema({"type": "string"}, max_string=7)
+  assert (read.minimum, read.maximum) == (1, 7)
+  assert read_schema({"type": "string"}).maximum == 200
+  assert read_schema({"type": "string", "maxLength": 500}).maximum == 500
+
+
+OBJECT = {"type": "object", "properties": {}}
+ITEMS = {"type": "array", "items": {"enum": ["a"]}, "maxItems": 2}
+
+
+@pytest.mark.parametrize(
+  ("schema", "message"),
+  [
+    ([], r"^schema: a schema is an object, not \[\]$"),
+    ({}, "^schema: type None is not one of object, string, integer, boolean, array$"),
+    ({"type": "number"}, "^schema: type 'number' is not one of"),
+    ({"type": ["string", "null"]}, r"type \['string', 'null'\] is not one of"),
+    ({"type": "object"}, "^schema: object needs properties$"),
+    (OBJECT | {"additionalProperties": True}, "additionalProperties can only be false"),
+    (OBJECT | {"required": ["a"]}, "required names 'a', which is not among the properties"),
+    (OBJECT | {"required": "a"}, "required is a list of property names, not 'a'"),
+    (OBJECT | {"patternProperties": {}}, "patternProperties is not supported for object; known"),
+    ({"type": "string", "pattern": "a"}, "^schema: pattern is not supported for string; known are"),
+    ({"type": "boolean", "enum": [True]}, "enum is not supported for boolean; known are no keyw"),
+    ({"type": "string", "maxLength": -1}, r"^schema: maxLength is a whole number in 0\.\.10000"),
+    ({"type": "string", "maxLength": True}, "maxLength is a whole number"),
+    ({"type": "string", "minLength": 1.5}, "minLength is a whole number"),
+    ({"type": "string", "minLength": 5, "maxLength": 4}, "minLength 5 is more than maxLength 4"),
+    ({"enum": ["a"], "maxLength": 3}, "enum and const stand alone"),
+    ({"enum": ["a"], "const": "a"}, "enum and const stand alone"),
+    ({"enum": []}, "enum is a list of at least one string"),
+    ({"enum": "ab"}, "enum is a list of at least one string, not 'ab'"),
+    ({"enum": ["a", 1]}, "enum and const take strings, not 1"),
+    ({"const": None}, "enum and const take strings, not None"),
+    ({"enum": ["a", "b", "a"]}, "enum has 'a' twice"),
+    ({"type": "integer", "minimum": 1}, "^schema: integer needs minimum and maximum$"),
+    ({"type": "integer", "minimum": 1, "maximum": 2.5}, "maximum is an integer of at most 64 bits"),
+    ({"type": "integer", "minimum": 0, "maximum": 10**30}, "maximum is an integer of at most"),
+    ({"type": "integer", "minimum": 3, "maximum": 2}, "minimum 3 is more than maximum 2"),
+    ({"type": "integer", "multipleOf": 3}, "multipleOf is not supported for integer"),
+    ({"type": "array", "items": {}}, "^schema: array needs items and maxItems$"),
+    (ITEMS | {"items": {}}, "^schema.items: type None is not one of"),
+    (ITEMS | {"maxItems": 65}, r"maxItems is a whole number in 0\.\.64, not 65"),
+    (ITEMS | {"minItems": 3}, "minItems 3 is more than maxItems 2"),
+    (ITEMS | {"uniqueItems": 1}, "uniqueItems is true or false, not 1"),
+    (ITEMS | {"uniqueItems": True, "items": {"type": "string"}}, "only for items with enum"),
+    (ITEMS | {"uniqueItems": True, "minItems": 2}, "2 unique items, but only 1 values exist"),
+    (
+      ITEMS | {"uniqueItems": True, "items": {"enum": list("abcdefghijklmnopqrst")},
+               "maxItems": 20},
+      "uniqueItems over 20 values with maxItems 20 needs 1048575 states, more than 2048",
+    ),
+  ],
+)
+def test_what_is_not_supported_is_named(schema, message):
+  with pytest.raises(InputError, match=message):
+    read_schema(schema)
+
+
+def test_errors_name_the_path():
+  deep = {"type": "object", "properties": {
+    "films": ITEMS | {"items": {"type": "object", "properties": {"score": {"type": "integer"}}}}}}
+  path = r"^schema\.properties\.films\.items\.properties\.score: integer needs minimum and maximum$"
+  with pytest.raises(InputError, match=path):
+    read_schema(deep)
+  with pytest.raises(InputError, match=r"^max_string is a whole number in 0\.\.10000, not -1$"):
+    read_schema({"type": "string"}, max_string=-1)
+
+
+def test_a_vocabulary_that_cannot_write_the_text():
+  tokenizer, eos = KINDS["bytes"]
+  with pytest.raises(InputError, match="cannot write it beyond byte"):
+    json_schema(tokenizer, {"const": "{"}, vocabulary=40, eos=[eos])
+  letters = {"type": "string", "minLength": 1, "maxLength": 0}
+  with pytest.raises(InputError, match="minLength 1 is more than maxLength 0"):
+    json_schema(tokenizer, letters, vocabulary=len(tokenizer), eos=[eos])
+
+
+@pytest.mark.skipif(not STORIES.is_dir(), reason=f"{STORIES} is not there")
+def test_the_stories_tokenizer():
+  tokenizer = AutoTokenizer.from_pretrained(STORIES)
+  automaton = json_schema(tokenizer, PROFILE, vocabulary=512, eos=[2])
+  rows, state = helpers.runs(automaton, START, np.full(100, min_tokens(automaton) + 40))
+  assert accepting(automaton, state).all()
+  for row in rows:
+    check(json.loads(write(token_bytes(tokenizer), row)), PROFILE)
+    check(json.loads(tokenizer.decode(row)), PROFILE)

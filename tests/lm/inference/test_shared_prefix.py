@@ -1,0 +1,172 @@
+"""Labels behind shared prefixes against the same prompts one by one."""
+
+import dataclasses
+import functools
+import os
+
+import jax
+import numpy as np
+import pytest
+from helpers.constraints import byte_level
+from helpers.paths import DECODER_GOLDENS as GOLDENS
+from helpers.tiny_decoder import random_params, tiny_config, tiny_model
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.config import Layer
+from gatrec_jax.lm.decoder.model import forward, hidden_states, logits_of
+from gatrec_jax.lm.decoder.rope import Rope
+from gatrec_jax.lm.finetune.lora import init_lora
+from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
+from gatrec_jax.lm.inference import shared_prefix
+from gatrec_jax.lm.inference.generate import Speed
+from gatrec_jax.lm.inference.scoring import score_labels
+from gatrec_jax.lm.inference.shared_prefix import score_labels_shared
+
+LABELS = np.array([7, 3, 11], np.int32)
+
+
+@functools.cache
+def load(name):
+  return load_decoder(GOLDENS / name)
+
+
+def users(vocabulary, lengths, seed=0):
+  """For each user a prefix and suffixes of these lengths: (3, (2, 5)) gives prompts of 5 and 8."""
+  random = np.random.default_rng(seed)
+  drawn = lambda count: random.integers(4, vocabulary, count).tolist()
+  prompts = []
+  for prefix, suffixes in lengths:
+    shared = drawn(prefix)
+    # First tokens of the suffixes differ, so that no more is shared than meant.
+    prompts.append([[*shared, 1 + n % 3, *drawn(most - 1)] for n, most in enumerate(suffixes)])
+  return prompts
+
+
+def plain(model, prompts, **options):
+  """The same by whole prompts, all in one batch."""
+  flat = [one for several in prompts for one in several]
+  scores = score_labels(model, [*flat, [1] * 32], LABELS, batch_size=32, **options)[:-1]
+  return np.split(scores, np.cumsum([len(several) for several in prompts])[:-1])
+
+
+def assert_close(found, expected):
+  assert [one.shape for one in found] == [one.shape for one in expected]
+  for one, other in zip(found, expected, strict=True):
+    assert one.dtype == np.float32
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+    assert other.std() > 0.1
+
+
+# Windows of 8 that end in the prefix, at its border and in the suffix; several ropes; no rope.
+@pytest.mark.parametrize(
+  "name", ("gemma2", "gemma3_text", "smollm3", "qwen3_yarn")
+)
+def test_scores_are_those_of_separate_passes(name):
+  model = load(name)
+  prompts = users(96, ((20, (3, 9, 14)), (9, (12, 1, 6)), (3, (5, 17, 2))))
+  expected = [
+    np.stack([full_pass(model, one)[LABELS] for one in several]) for several in prompts
+  ]
+  assert_close(score_labels_shared(model, prompts, LABELS), expected)
+
+
+def full_pass(model, ids):
+  """[V] logits behind the ids, by the plain forward pass."""
+  row = np.zeros((3, 36), np.int32)  # the goldens' shape, compiled by other tests too
+  row[0, : len(ids)] = ids
+  lengths = np.array([len(ids), 1, 1], np.int32)
+  logits = forward(model.params, row, config=model.config, lengths=lengths)
+  return np.asarray(logits)[0, len(ids) - 1]
+
+
+def test_users_may_have_different_numbers_of_prompts():
+  model = tiny_model()
+  prompts = users(24, ((20, (3, 9, 7)), (9, (12,)), (3, ()), (30, (1,) * 11), (17, (2, 2))))
+  expected = plain(model, prompts)
+  found = score_labels_shared(model, prompts, LABELS, batch_size=2)
+  assert found.pop(2).shape == (0, 3)
+  assert_close(found, [one for one in expected if len(one)])
+
+
+def test_the_parts_make_no_difference(monkeypatch):
+  model = tiny_model()
+  prompts = users(24, ((17, (3, 9, 14, 2, 5)), (3, (5, 11, 2, 2, 9))))
+  expected = plain(model, prompts)
+  for most in (1, 60_000):  # one suffix a part, and two or three
+    monkeypatch.setattr(shared_prefix, "PART_BYTES", most)
+    assert_close(score_labels_shared(model, prompts, LABELS), expected)
+
+
+def test_prompts_that_share_nothing_or_all():
+  model = tiny_model()
+  prompts = [
+    [[5, 6, 7], [8, 6, 7, 9]],
+    [[5, 6, 7, 8]] * 2,
+    [[5, 6], [5, 6, 7, 8, 9]],  # a whole prompt is the beginning of another
+    [[9], [9, 10]],
+  ]
+  assert_close(score_labels_shared(model, prompts, LABELS), plain(model, prompts))
+  padded = dataclasses.replace(model, config=dataclasses.replace(model.config, pad=17))
+  assert_close(score_labels_shared(padded, prompts, LABELS), plain(model, prompts))
+
+
+def test_lora_windows_and_untied_heads():
+  layers = (Layer(window=5, rope=Rope()), Layer(window=None, rope=Rope(theta=100.0)))
+  model = tiny_model(layers=layers, tied=False, final_softcap=3.0)
+  lora = init_lora(jax.random.key(0), model.config, rank=2)
+  lora = jax.tree.map(lambda leaf: leaf + 0.3, lora)
+  prompts = users(24, ((9, (3, 9)), (14, (12, 1))))
+  without = score_labels_shared(model, prompts, LABELS)
+  changed = score_labels_shared(model, prompts, LABELS, lora=lora)
+  assert np.abs(changed[0] - without[0]).max() > 0.01
+  assert_close(changed, plain(model, prompts, lora=lora))
+
+
+def test_one_place_of_each_row():
+  model = load("gemma3_text")
+  tokens = np.random.default_rng(0).integers(1, 96, (3, 36))
+  lengths = np.array([36, 20, 7], np.int32)
+  run = jax.jit(functools.partial(hidden_states, config=model.config))
+  whole = np.asarray(run(model.params, tokens, lengths=lengths))
+  places = np.array([35, 3, 6], np.int32)
+  one = np.asarray(run(model.params, tokens, lengths=lengths, only=places))
+  assert one.shape == (3, 1, model.config.width)
+  np.testing.assert_allclose(one[:, 0], whole[np.arange(3), places], rtol=0, atol=1e-5)
+  ids = np.array([5, 90])
+  some = logits_of(model.params, one, config=model.config, tokens=ids)
+  every = logits_of(model.params, one, config=model.config)
+  np.testing.assert_allclose(some, every[..., ids], rtol=0, atol=1e-5)
+
+
+def test_texts_and_what_they_take():
+  tokenizer = byte_level()
+  config = tiny_config(vocabulary=len(tokenizer), bos=0, eos=(1,), context=64)
+  model = LanguageModel("speaking", None, config, random_params(config), tokenizer)
+  prompts = [["the drama\nA", "the drama\nB", "the drama\ncomedy"], ["a film\nof", "a film\nin"]]
+  speed = Speed()
+  found = score_labels_shared(model, prompts, ["a", "f"], leading_space=True, speed=speed)
+  expected = [score_labels(model, several, ["a", "f"], leading_space=True) for several in prompts]
+  assert_close(found, expected)
+  ids = [[tokenizer.encode(text) for text in several] for several in prompts]
+  # What they share is read once, the rest of each on its own.
+  shared = [len(os.path.commonprefix(several)) for several in ids]
+  assert min(shared) > 3
+  assert speed.prompt_tokens == sum(
+    n + sum(len(one) - n for one in several) for several, n in zip(ids, shared, strict=True)
+  )
+  assert speed.prefill_seconds > 0
+
+
+def test_bad_prompts():
+  model = tiny_model()
+  with pytest.raises(InputError, match="a prompt has 33 tokens, the model's context is 32"):
+    score_labels_shared(model, [[[1] * 32, [1] * 33]], LABELS)
+  with pytest.raises(InputError, match="a token id is not in 0"):
+    score_labels_shared(model, [[[1, 24]]], LABELS)
+  with pytest.raises(InputError, match="labels: a token id is not in 0"):
+    score_labels_shared(model, [[[1]]], np.array([24]))
+  with pytest.raises(InputError, match="--batch_size=0: must be at least 1"):
+    score_labels_shared(model, [[[1]]], LABELS, batch_size=0)
+  with pytest.raises(InputError, match="a list of prompts for each user"):
+    score_labels_shared(model, ["text"], LABELS)
+  assert score_labels_shared(model, [], LABELS) == []

@@ -1,0 +1,42 @@
+"""Files of prompts, and which prompts are a chat."""
+
+import pytest
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.tokens.prompt_files import as_text, is_chat, read_prompts
+
+
+def written(tmp_path, name, text):
+  (tmp_path / name).write_bytes(text)
+  return tmp_path / name
+
+
+def test_every_line_of_a_text_is_a_prompt(tmp_path):
+  assert read_prompts(written(tmp_path, "p.txt", b"one\n\ntwo\n")) == ["one", "", "two"]
+
+
+def test_records_hold_a_prompt_or_messages(tmp_path):
+  lines = b'{"prompt": "one"}\n\n{"messages": [{"role": "user", "content": "two"}]}\n'
+  expected = ["one", [{"role": "user", "content": "two"}]]
+  assert read_prompts(written(tmp_path, "p.jsonl", lines)) == expected
+
+
+@pytest.mark.parametrize("name, text, said", [
+  ("p.txt", b"", "no prompts"),
+  ("p.jsonl", b"\n\n", "no prompts"),
+  ("p.jsonl", b'{"prompt": "a"}\n{', "line 2"),
+  ("p.jsonl", b'{"text": "a"}', "line 1"),
+  ("p.txt", b"\xff\xfe", "UTF-8"),
+])
+def test_bad_files_are_named(tmp_path, name, text, said):
+  with pytest.raises(InputError, match=said) as error:
+    read_prompts(written(tmp_path, name, text))
+  assert name in str(error.value)
+
+
+def test_a_chat_without_a_template_is_plain():
+  assert not is_chat("auto", None) and is_chat("true", None)
+  with pytest.raises(InputError, match="--chat=maybe"):
+    is_chat("maybe", None)
+  text, templated = as_text(None, "hello", chat=True, system="Be brief.")
+  assert text == "Be brief.\n\nUser: hello\nAssistant:" and not templated

@@ -1,0 +1,234 @@
+"""The layer against PyTorch Geometric, and the recommender's features, shapes and dropouts."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gatrec_jax.config.schema import ModelConfig
+from gatrec_jax.data.graph import add_users, bipartite_graph
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.models.gat.network import GatRecommender, GraphAttention
+from gatrec_jax.ops.attention import Edges
+from gatrec_jax.ops.numeric import unit
+
+GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "gatv2conv.npz")
+
+
+def small_interactions():
+  return Interactions(
+    user=np.array([0, 0, 1, 2, 2], np.int32), item=np.array([0, 2, 1, 0, 3], np.int32),
+    rating=np.array([5, 2, 4, 3, 5], np.float32), timestamp=np.arange(5, dtype=np.int64),
+    user_ids=("a", "b", "c", "d"), item_ids=("1", "2", "3", "4", "5"),
+  )
+
+
+def edges_of_golden(loops):
+  senders, receivers = GOLDEN["senders"], GOLDEN["receivers"]
+  features = GOLDEN["features"]
+  if loops:
+    nodes = np.arange(len(GOLDEN["nodes"]))
+    means = np.stack([
+      features[receivers == n].mean(axis=0) if (receivers == n).any() else np.zeros(2)
+      for n in nodes
+    ])
+    senders, receivers = np.append(senders, nodes), np.append(receivers, nodes)
+    features = np.concatenate([features, means])
+  order = np.argsort(receivers, kind="stable")
+  return Edges(*(jnp.asarray(a[order]) for a in (senders, receivers, features.astype(np.float32))))
+
+
+def params_of_golden(prefix):
+  def get(name):
+    return GOLDEN[f"{prefix}/{name}"]
+
+  heads, width = get("bias").size // 3, 3
+  shape = (-1, heads, width)
+  if prefix.startswith("v2"):
+    return {
+      "source": {"kernel": get("lin_l.weight").T.reshape(shape),
+                 "bias": get("lin_l.bias").reshape(heads, width)},
+      "target": {"kernel": get("lin_r.weight").T.reshape(shape),
+                 "bias": get("lin_r.bias").reshape(heads, width)},
+      "edge_kernel": get("lin_edge.weight").T.reshape(shape),
+      "vector": get("att")[0], "bias": get("bias"),
+    }
+  edge = get("lin_edge.weight").T.reshape(shape)
+  return {
+    "source": {"kernel": get("lin.weight").T.reshape(shape)},
+    "source_vector": get("att_src")[0], "target_vector": get("att_dst")[0],
+    "edge_vector": (edge * get("att_edge")[0]).sum(-1), "bias": get("bias"),
+  }
+
+
+@pytest.mark.parametrize("prefix", ["v2", "v2_loops", "v1", "v1_loops"])
+def test_layer_equals_pytorch_geometric(prefix):
+  layer = GraphAttention(width=3, heads=2, version=prefix[:2], chunk=16)
+  edges, nodes = edges_of_golden("loops" in prefix), jnp.asarray(GOLDEN["nodes"])
+  params = jax.tree.map(jnp.asarray, params_of_golden(prefix))
+  # Shapes alone, and one compiled program: operation by operation, compiling takes longer.
+  shapes = jax.eval_shape(layer.init, jax.random.key(0), nodes, edges)["params"]
+  shapes = jax.tree.map(lambda leaf: leaf.shape, shapes)
+  assert jax.tree.map(jnp.shape, params) == shapes
+
+  def total(nodes):
+    out, _ = layer.apply({"params": params}, nodes, edges)
+    return jnp.sum(jnp.sin(out)), out
+
+  gradient, out = jax.jit(jax.grad(total, has_aux=True))(nodes)
+  np.testing.assert_allclose(out, GOLDEN[f"{prefix}/out"], atol=2e-5)
+  np.testing.assert_allclose(gradient, GOLDEN[f"{prefix}/gradient"], atol=5e-5)
+
+
+def build(graph=None, **fields):
+  settings = dict(layer_widths=(4, 3), heads=(2, 1), feature_width=6, self_loops=True) | fields
+  config = ModelConfig(**settings)
+  interactions = small_interactions()
+  graph = graph or bipartite_graph(interactions, self_loops=config.self_loops)
+  graph = jax.tree.map(jnp.asarray, graph)
+  text = jnp.asarray(np.random.default_rng(0).normal(size=(9, 5)), jnp.float32)
+  model = GatRecommender(config, 4, 5)
+  variables = jax.jit(model.init)(jax.random.key(1), text, graph)
+  return model, variables, text, graph
+
+
+@functools.partial(jax.jit, static_argnames=("model", "deterministic", "return_attention"))
+def apply(model, variables, *given, rngs=None, **settings):
+  """One program for each shape; operation by operation, compiling takes longer."""
+  return model.apply(variables, *given, rngs=rngs, **settings)
+
+
+@pytest.mark.parametrize("node_features", ["table", "projected", "ids", "sum"])
+def test_features_and_shapes(node_features):
+  model, variables, text, graph = build(node_features=node_features)
+  out, attention = apply(model, variables, text, graph, return_attention=True)
+  assert out.shape == (9, 3)
+  assert [a.shape for a in attention] == [(19, 2), (19, 1)]  # 10 directed edges and 9 self-loops
+  sums = jax.ops.segment_sum(attention[0], graph.receivers, 9)
+  np.testing.assert_allclose(sums, 1, atol=1e-6)
+  moved = apply(model, variables, text + 1.0, graph)
+  reads_text = not np.allclose(moved, out)
+  # A table starts as the text and is trained from there; afterwards the text is not read.
+  assert reads_text == (node_features in ("projected", "sum"))
+
+
+def test_table_starts_as_the_text():
+  _, variables, text, _ = build(node_features="table")
+  np.testing.assert_array_equal(variables["params"]["table"], text)
+
+
+def test_no_layers_scores_the_features_alone():
+  model, variables, text, graph = build(node_features="projected", layer_widths=(), heads=())
+  kernel = variables["params"]["projection"]["kernel"]
+  np.testing.assert_allclose(apply(model, variables, text, graph), text @ kernel, atol=1e-5)
+
+
+def test_cosine_scores_are_unit_vectors():
+  model, variables, text, graph = build(score="cosine")
+  lengths = jnp.linalg.norm(apply(model, variables, text, graph), axis=1)
+  np.testing.assert_allclose(lengths, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", ["feature_dropout", "attention_dropout", "edge_dropout"])
+def test_dropouts_act_in_training_only_and_follow_the_key(dropout):
+  model, variables, text, graph = build(**{dropout: 0.5})
+  plain, _, _, _ = build()
+  np.testing.assert_array_equal(
+    apply(model, variables, text, graph), apply(plain, variables, text, graph)
+  )
+
+  def noisy(seed):
+    return apply(
+      model, variables, text, graph, deterministic=False, rngs={"dropout": jax.random.key(seed)}
+    )
+
+  np.testing.assert_array_equal(noisy(0), noisy(0))
+  assert not np.allclose(noisy(0), noisy(1))
+
+
+def test_padding_changes_no_real_node():
+  model, variables, text, graph = build(node_features="table")
+  want = apply(model, variables, text, graph)
+  padded = bipartite_graph(small_interactions(), self_loops=True, pad_to=(12, 40))
+  more = jnp.zeros((3, text.shape[1]))
+  got = apply(model, variables, text, jax.tree.map(jnp.asarray, padded), new_text=more)
+  np.testing.assert_allclose(got[:9], want, atol=1e-6)
+
+
+@pytest.mark.parametrize("node_features", ["table", "projected", "ids", "sum"])
+def test_new_users_leave_the_others_alone_and_depend_on_their_items(node_features):
+  model, variables, text, graph = build(node_features=node_features)
+  want = apply(model, variables, text, graph)
+  base = bipartite_graph(small_interactions(), self_loops=True)
+  rated = np.float32([[5.0], [5.0]])
+  got = []
+  for items in ([0, 2], [1, 3]):
+    grown = add_users(
+      base, num_users=4, items=[np.array(items)], features=[rated], self_loops=True
+    )
+    got.append(apply(
+      model, variables, text, jax.tree.map(jnp.asarray, grown), new_text=jnp.ones((1, 5))
+    ))
+    np.testing.assert_allclose(got[-1][:9], want, atol=1e-6)
+  assert got[0].shape == (10, 3)
+  assert not np.allclose(got[0][9], got[1][9])
+
+
+LIGHT = dict(
+  convolution="light", combine="mean", layer_widths=(6, 6), heads=(1, 1), self_loops=False,
+  node_features="ids", edge_features=("grade",),
+)
+
+
+def light(attention):
+  grade = np.float32([1.0, 0.05, 0.8, 0.25, 1.0])
+  graph = bipartite_graph(small_interactions(), edge_features=("grade",), grade=grade)
+  return build(graph, attention=attention, **LIGHT)
+
+
+@pytest.mark.parametrize("attention", ["v1", "none"])
+def test_light_layers_begin_as_means_by_grade_and_the_result_is_the_mean_of_layers(attention):
+  model, variables, text, graph = light(attention)
+  assert ("attention_0" in variables["params"]) == (attention == "v1")
+  weights = np.zeros((9, 9))
+  for user, item, grade in zip([0, 0, 1, 2, 2], [0, 2, 1, 0, 3], [1, 0.05, 0.8, 0.25, 1]):
+    weights[user, 4 + item] = weights[4 + item, user] = grade
+  # The ids of user 3 and item 4, without edges, count 0.
+  ids = np.where(weights.any(axis=1, keepdims=True), variables["params"]["ids"], 0)
+  assert not ids[3].any() and not ids[8].any() and ids[0].any()
+  weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+  want = (ids + weights @ ids + weights @ weights @ ids) / 3
+  np.testing.assert_allclose(model.apply(variables, text, graph), want, atol=1e-6)
+
+
+def test_light_attention_learns_whom_to_listen_to():
+  model, variables, text, graph = light("v1")
+
+  def total(params):
+    return jnp.sum(jnp.sin(model.apply({"params": params}, text, graph)))
+
+  gradient = jax.jit(jax.grad(total))(variables["params"])
+  for name in ("source_vector", "target_vector", "edge_vector"):
+    leaf = np.asarray(gradient["attention_0"][name])
+    # Where all neighbours weigh alike, the target's share cancels in the softmax, but the LeakyReLU
+    # has its corner at 0, where the two sides differ.
+    assert np.isfinite(leaf).all()
+    assert leaf.any() or name == "target_vector"
+
+
+def test_full_layers_without_attention_take_the_mean_of_their_neighbours():
+  graph = bipartite_graph(small_interactions())
+  model, variables, text, graph = build(graph, attention="none", layer_widths=(3,), heads=(2,))
+  _, (weights,) = model.apply(variables, text, graph, return_attention=True)
+  degree = np.bincount(graph.receivers, minlength=9)
+  np.testing.assert_allclose(weights, 1 / degree[graph.receivers][:, None] * [[1, 1]], atol=1e-6)
+  assert set(variables["params"]["attention_0"]) == {"source", "bias"}
+
+
+def test_unit_is_safe_at_zero():
+  value, gradient = jax.value_and_grad(lambda v: unit(v).sum())(jnp.zeros(3))
+  assert value == 0 and not np.asarray(gradient).any()
+  np.testing.assert_allclose(unit(jnp.array([3.0, 4.0])), [0.6, 0.8], atol=1e-6)

@@ -1,0 +1,95 @@
+"""Scores of items without ratings, from texts and attributes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.models.gat.unrated_items import fill_unrated, make_unrated
+
+RATED = np.array([True] * 6 + [False] * 2)
+
+
+def parts(seed=0):
+  rng = np.random.default_rng(seed)
+  text = rng.normal(size=(8, 3)).astype(np.float32)
+  attributes = rng.integers(0, 2, (8, 2)).astype(np.float32)
+  return rng.normal(size=(4, 8)).astype(np.float32), text, attributes
+
+
+def test_a_ridge_regression_by_hand():
+  scores, text, attributes = parts()
+  unrated = make_unrated(text, attributes, RATED, l2=0.7, shift=-0.5)
+  got = np.asarray(jax.jit(fill_unrated)(scores, unrated))
+  np.testing.assert_array_equal(got[:, :6], scores[:, :6])
+  unit = text / np.linalg.norm(text, axis=1, keepdims=True)
+  features = np.concatenate([unit, 0.6 * attributes], axis=1).astype(np.float64)
+  features -= features[:6].mean(axis=0)
+  known = features[:6]
+  for row, want in zip(scores.astype(np.float64), got, strict=True):
+    centred = row[:6] - row[:6].mean()
+    weights = np.linalg.solve(known.T @ known + 0.7 * np.eye(5), known.T @ centred)
+    stretch = centred.std() / np.sqrt(np.mean((known @ weights) ** 2))
+    np.testing.assert_allclose(
+      want[6:], row[:6].mean() + stretch * features[6:] @ weights - 0.5 * centred.std(),
+      rtol=1e-4, atol=1e-4,
+    )
+
+
+def test_what_the_unrated_items_scored_before_has_no_part():
+  scores, text, attributes = parts()
+  unrated = make_unrated(text, attributes, RATED, l2=1.0)
+  other = scores.copy()
+  other[:, 6:] = 99
+  np.testing.assert_array_equal(fill_unrated(scores, unrated), fill_unrated(other, unrated))
+
+
+def test_an_item_like_a_liked_one_comes_before_one_like_a_disliked_one():
+  text = jnp.eye(4)[jnp.array([0, 1, 2, 3, 0, 1])]
+  rated = jnp.array([True] * 4 + [False] * 2)
+  unrated = make_unrated(text, jnp.zeros((6, 0)), rated, l2=0.1)
+  got = fill_unrated(jnp.array([[3.0, -3.0, 0.1, -0.1, 0.0, 0.0]]), unrated)[0]
+  assert got[4] > got[2] and got[5] < got[3]
+
+
+def test_what_is_not_known_of_an_item_says_nothing():
+  scores, text, attributes = parts()
+  text[[2, 6]], attributes[[3, 6]] = 0, 0
+  unrated = make_unrated(text, attributes, RATED, l2=1.0)
+  assert not unrated.features[6].any()
+  got = np.asarray(fill_unrated(scores, unrated))
+  np.testing.assert_allclose(got[:, 6], scores[:, :6].mean(axis=1), atol=1e-5)
+  # Means are those of the items that have a text, or attributes.
+  np.testing.assert_allclose(unrated.features[:6, :3].sum(axis=0), 0, atol=1e-5)
+  np.testing.assert_allclose(unrated.features[:6, 3:].sum(axis=0), 0, atol=1e-5)
+  assert not unrated.features[2, :3].any() and not unrated.features[3, 3:].any()
+
+
+def test_the_shift_may_differ_from_item_to_item():
+  scores, text, attributes = parts()
+  plain = fill_unrated(scores, make_unrated(text, attributes, RATED, l2=1.0))
+  shift = jnp.array([0.0] * 7 + [-2.0])
+  moved = fill_unrated(scores, make_unrated(text, attributes, RATED, l2=1.0, shift=shift))
+  np.testing.assert_array_equal(moved[:, :7], plain[:, :7])
+  spread = scores[:, :6].std(axis=1)
+  np.testing.assert_allclose(moved[:, 7], plain[:, 7] - 2 * spread, atol=1e-5)
+
+
+def test_degenerate_cases_are_finite():
+  scores, text, _ = parts()
+  none = jnp.zeros((8, 0))
+  # A user whose scores have no spread, texts that are all missing, all items rated, none rated.
+  flat = scores.copy()
+  flat[1] = 2.0
+  got = np.asarray(fill_unrated(flat, make_unrated(text, none, RATED, l2=1.0)))
+  np.testing.assert_allclose(got[1], 2.0, rtol=1e-6)
+  got = np.asarray(fill_unrated(scores, make_unrated(jnp.zeros((8, 1)), none, RATED, l2=1.0)))
+  mean = np.repeat(scores[:, :6].mean(axis=1, keepdims=True), 2, axis=1)
+  np.testing.assert_allclose(got[:, 6:], mean, atol=1e-6)
+  # Texts that are all alike tell no item from another: rounding errors are not stretched.
+  alike = np.tile(np.float32([0.3, 0.7, -0.2]), (8, 1))
+  got = np.asarray(fill_unrated(scores, make_unrated(alike, none, RATED, l2=1e-3)))
+  np.testing.assert_allclose(got[:, 6:], mean, atol=1e-6)
+  every = make_unrated(text, none, np.ones(8, bool), l2=1.0)
+  np.testing.assert_array_equal(fill_unrated(scores, every), scores)
+  nothing = make_unrated(text, none, np.zeros(8, bool), l2=1.0)
+  assert np.isfinite(fill_unrated(scores, nothing)).all()

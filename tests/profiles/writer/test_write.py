@@ -1,0 +1,191 @@
+"""Profiles in turns by an author whose answers are known: what is asked, when, and what of it."""
+
+import json
+
+import hypothesis
+import numpy as np
+import pytest
+from helpers.paths import SHARED
+from helpers.writers import Script, words_room
+from hypothesis import strategies as st
+
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
+from gatrec_jax.profiles.builder import build_item_profiles
+from gatrec_jax.profiles.schema import Profile, parse_profile
+from gatrec_jax.profiles.writer.batches import Turns, turns_of_users
+from gatrec_jax.profiles.writer.checks import Names
+from gatrec_jax.profiles.writer.prompts import (
+  Room,
+  allotted,
+  film_text,
+  item_prompt,
+  profile_text,
+  user_prompt,
+)
+from gatrec_jax.profiles.writer.write import ItemTask, UserTask
+
+PUBLISHED = SHARED / "data" / "published"
+
+
+FILMS = [Profile(name=f"Film {i}", genres=("Drama",), tags=(f"theme {i}",)) for i in range(20)]
+TITLES = [f"Film {i} (1999)" for i in range(20)]
+BUILT = Profile(overview="Built.", genres=("Drama",), tags=("t",), description="Built text.")
+
+
+def user_task(*turns, form="unified", **changed):
+  return UserTask(**{
+    "turns": turns, "films": FILMS, "titles": TITLES, "built": [BUILT] * len(turns),
+    "names": Names([{"title": title} for title in TITLES]), "form": form, **changed,
+  })
+
+
+def interactions(*rows, users=2, items=30):
+  user, item, rating, time = (np.array(column) for column in zip(*rows, strict=True))
+  return Interactions(
+    user.astype(np.int32), item.astype(np.int32), rating.astype(np.float32),
+    time.astype(np.int64), tuple(map(str, range(users))), tuple(map(str, range(items))),
+  )
+
+
+def test_turns_are_the_ten_latest_of_each_kind_the_oldest_first():
+  rows = [(0, i, 5, 100 - i) for i in range(12)]  # item 11 is the oldest
+  rows += [(0, 15, 5, 300), (0, 15, 1, 301)]  # nothing is known of it
+  rows += [(0, 12, 3, 200), (0, 13, 2, 50), (0, 14, 1, 40), (1, 3, 2, 7)]
+  # Of equal times the higher item index is the later.
+  rows += [(0, i, 2, 60) for i in (20, 19, 18, 17)]
+  for order in (rows, rows[::-1]):
+    first, second = turns_of_users(
+      interactions(*order), positive_threshold=4, negative_threshold=2,
+      described=np.arange(30) != 15,
+    )
+    assert first == Turns(((9, 8, 7, 6, 5), (4, 3, 2, 1, 0)), ((14, 13, 17, 18, 19), (20,)))
+    assert second == Turns((), ((3,),))
+
+
+def test_a_user_is_written_in_turns_and_each_is_told_the_profile_so_far():
+  author = Script()
+  turns = Turns(((0, 1, 2, 3, 4), (5,)), ((6, 7),))
+  (found,) = user_task(turns).write(author, [0], seed=0)
+  (first,), (second,), (third,) = author.asked
+  assert "A user liked these films." in first and "Profile:" not in first
+  assert all(f"{n + 1}. Genres: Drama. Tags: theme {n}." in first for n in range(5))
+  assert "A user with this profile also liked these films." in second
+  assert "Profile:\nGenres: Drama.\nTags: tag 1.\nOver 1.\nText 1." in second
+  assert "theme 5" in second and "theme 4" not in second and "Avoids" not in second
+  assert "also disliked these films" in third and "tag 2" in third and "theme 6" in third
+  assert "dislikes (" in third and "dislikes (" not in first + second
+  assert not any("Film 0" in prompt for prompt in (first, second, third))
+  assert (found.source, found.turns, found.attempts, found.problems) == ("llm", 3, 1, ())
+  assert parse_profile(found.text) == Profile(
+    None, "Over 3.", ("Drama",), ("tag 3",), "Text 3.", ("not 3",)
+  )
+  assert len(set(author.seeds)) == 3
+
+
+def test_users_of_a_batch_are_asked_side_by_side():
+  author = Script()
+  both = user_task(Turns(((0,), (1,))), Turns(((2,),), ((3,),)), Turns(), Turns((), ((4,),)))
+  found = both.write(author, [0, 1, 2, 3], seed=0)
+  assert [len(prompts) for prompts in author.asked] == [2, 1, 2]
+  assert [one.turns for one in found] == [2, 2, 0, 1]
+  assert "A user disliked these films." in author.asked[2][1]
+  # Nobody asked the model about the third: there is what was built, or nothing at all.
+  assert (found[2].source, found[2].attempts) == ("built", 0)
+  none = user_task(Turns(), built=[None]).write(Script(), [0], seed=0)
+  assert (none[0].source, none[0].text) == ("none", "")
+
+
+def test_what_fails_is_written_once_more_and_then_built():
+  def answer(prompt, again):
+    if "theme 0" in prompt and not again:
+      return {"description": "Like Film 7."}
+    return {"tags": ["Film 8"], "overview": " "} if "theme 1" in prompt else {}
+
+  author = Script(answer)
+  found = user_task(Turns(((0,),)), Turns(((1,),)), Turns(((2,),))).write(author, [0, 1, 2], seed=4)
+  assert [len(prompts) for prompts in author.asked] == [3, 2]
+  assert author.seeds[0] != author.seeds[1]
+  assert [one.source for one in found] == ["llm", "built", "llm"]
+  assert [one.attempts for one in found] == [2, 2, 1]
+  assert found[0].problems == () and "Text 2." in found[0].text
+  assert found[1].problems == ("overview is empty", 'has title "Film 8"')
+  assert parse_profile(found[1].text) == BUILT
+
+
+def test_the_summary_is_one_paragraph():
+  author = Script(lambda prompt, again: {"summary": "Like Film 3."} if "theme 9" in prompt else {})
+  found = user_task(Turns(((0,), (1,)), ((2,),)), Turns(((9,),)), form="summary").write(
+    author, [0, 1], seed=0
+  )
+  assert "Profile:\nSummary 1." in author.asked[1][0]
+  assert found[0].text == "Summary 3." and found[0].turns == 3
+  assert found[1].text == "Built. Built text." and found[1].source == "built"
+
+
+def test_items_keep_title_and_genres_and_tell_what_is_known():
+  fields = [
+    {"title": "Heat (1995)", "genres": ["Crime"], "overview": "Two men.", "director": "M. Mann"},
+    {"title": "Matrix, The (1999)", "overview": "A hacker."},
+    {},
+    {"title": "Odd (2000)", "genres": ["Drama"]},
+  ]
+  author = Script(lambda prompt, again: {"tags": ["The Matrix"]} if "Odd" in prompt else {})
+  task = ItemTask(fields, build_item_profiles(fields), Names(fields))
+  found = task.write(author, range(4), seed=0)
+  (known, odd), (without,), (again,) = author.asked
+  assert "Title: Heat (1995)\nGenres: Crime\nOverview: Two men." in known and "Mann" not in known
+  assert "genres (" in without and "genres (" not in known and again == odd
+  heat, matrix = (parse_profile(found[i].text) for i in (0, 1))
+  assert (heat.name, heat.genres, heat.tags) == ("Heat", ("Crime",), ("tag 1",))
+  assert (matrix.name, matrix.genres) == ("The Matrix", ("Drama",))
+  assert [one.source for one in found] == ["llm", "llm", "none", "built"]
+  assert found[3].problems == ('has title "The Matrix"',)
+
+
+@hypothesis.settings(max_examples=80, deadline=None)
+@hypothesis.given(
+  st.lists(st.integers(0, 300), min_size=1, max_size=5), st.integers(0, 500), st.integers(100, 400)
+)
+def test_prompts_fit_and_keep_their_instructions(lengths, present, tokens):
+  films = [" ".join(f"f{n}" for _ in range(length)) for n, length in enumerate(lengths)]
+  prompt = user_prompt(
+    words_room(tokens), films, liked=False, present="p " * present, answer=("summary",)
+  )
+  assert len(prompt.split()) <= tokens
+  assert "no titles, no names of people." in prompt
+  whole = user_prompt(
+    words_room(10_000), films, liked=False, present="p " * present, answer=("summary",)
+  )
+  if len(whole.split()) <= tokens:
+    assert prompt == whole
+  elif sum(lengths):
+    assert len(prompt.split()) > tokens - len(films) - 2 * max(1, len(films))  # and fill the room
+
+
+def test_shares_are_fair():
+  assert allotted([10, 2, 10], [1, 1, 1], 12) == [5, 2, 5]
+  assert allotted([10, 10], [1, 3], 8) == [2, 6]
+  assert allotted([3, 4], [1, 1], 100) == [3, 4]
+  assert allotted([3, 4], [1, 1], 0) == [0, 0] and allotted([], [], 5) == []
+
+
+def test_a_context_without_room_is_said():
+  with pytest.raises(InputError, match="--llm: its context leaves 20 tokens"):
+    item_prompt(words_room(20), {"title": "Heat"}, answer=("overview", "tags", "dislikes"))
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/data")
+def test_prompts_of_published_profiles_are_whole_within_four_thousand_tokens():
+  def read(name):
+    lines = [json.loads(line) for line in (PUBLISHED / name).read_text("utf-8").splitlines()]
+    return [parse_profile(line["profile"]) for line in lines]
+
+  films = [film_text(one, one.name or "") for one in read("profiles_ml100k_items.jsonl")]
+  users = [profile_text(one) for one in read("profiles_ml100k_users.jsonl")]
+  # Four characters a token, as tokenizers of today have it; 1024 of 4096 are for the answer.
+  room = Room(3072, *[lambda text: -(-len(text) // 4)] * 2, lambda text, n: text[: 4 * n])
+  for n, present in enumerate(users):
+    chosen = films[n : n + 5]
+    prompt = user_prompt(room, chosen, liked=True, present=present, answer=("summary",))
+    assert present in prompt and all(film in prompt for film in chosen)

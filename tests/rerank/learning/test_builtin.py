@@ -1,0 +1,238 @@
+"""From a trained run to re-ranked lists: out-of-fold candidates, the built-in model, fusion."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from helpers.programs import arrays_equal, quick_config
+from helpers.rerank_table import write_table
+
+from gatrec_jax import runs
+from gatrec_jax.errors import InputError, Interrupted
+from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
+from gatrec_jax.lm.folders.source import content_hash
+from gatrec_jax.rerank import sources
+from gatrec_jax.rerank.learning import builtin, out_of_fold
+from gatrec_jax.rerank.pipeline import RerankSettings, rerank
+from gatrec_jax.rerank.strategies.registry import make_strategy
+
+RECIPE = builtin.Recipe(
+  width=32, layers=1, words=700, rounds=2, reading_steps=6, folds=2, epochs=1, most_steps=6,
+  batch_size=8, context=384, length=12, top=8,
+)  # fmt: skip
+
+
+def silent(_):
+  pass
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """A run on 60 users and 40 items of four kinds, with validation ratings."""
+  folder = tmp_path_factory.mktemp("small")
+  patch = pytest.MonkeyPatch()
+  patch.setenv("GATREC_CACHE", str(folder / "cache"))
+  write_table(folder)
+  config = quick_config(
+    dataset=str(folder / "ratings.csv"), item_metadata=str(folder / "items.jsonl"), epochs=4
+  )
+  train_and_evaluate(config, folder / "run", say=silent)
+  yield folder / "run"
+  patch.undo()
+
+
+@pytest.fixture(scope="module")
+def source(workdir):
+  return sources.open_source(workdir, top=8)
+
+
+def opened(source, say=silent, recipe=RECIPE):
+  return builtin.open_builtin(
+    source.config, source.workdir, source.prepared, user_profiles=source.user_profiles,
+    item_profiles=source.item_profiles, say=say, recipe=recipe,
+  )
+
+
+@pytest.fixture(scope="module")
+def model(source):
+  return opened(source)
+
+
+def test_folds_divide_the_training_ratings(source):
+  lists = out_of_fold.out_of_fold_lists(
+    source.config, source.workdir, source.prepared, folds=2, length=12, say=silent
+  )
+  train = source.prepared.train
+  pairs = lambda rows: set(zip(rows.user.tolist(), rows.item.tolist(), strict=True))
+  histories = [pairs(part.history) for part in lists]
+  held_out = [pairs(train) - history for history in histories]
+  assert held_out[0] | held_out[1] == pairs(train) and not held_out[0] & held_out[1]
+  liked = {
+    (user, item) for user, item, rating in zip(train.user, train.item, train.rating, strict=True)
+    if rating >= 4
+  }
+  for part, history, truth in zip(lists, histories, held_out, strict=True):
+    for user, items, relevant in zip(part.users, part.items, part.relevant, strict=True):
+      listed = {(user, item) for item in items if item >= 0}
+      assert not listed & history
+      assert {(user, item) for item in items[relevant]} == listed & truth & liked
+      assert relevant.any()
+
+
+def test_profiles_of_a_fold_are_made_without_it(source):
+  lists = out_of_fold.out_of_fold_lists(
+    source.config, source.workdir, source.prepared, folds=2, length=12, say=silent
+  )
+  assert lists[0].profiles != lists[1].profiles
+  assert list(source.user_profiles) not in (lists[0].profiles, lists[1].profiles)
+
+
+def test_a_line_with_a_title_ends_in_one_token(model):
+  ids = model.tokenizer("liked: Film 3\nliked: Film 31\n", add_special_tokens=False)["input_ids"]
+  assert [model.tokenizer.decode(token) for token in ids] == [
+    "liked", ": Film 3\n", "liked", ": Film 31\n"
+  ]
+
+
+def test_the_second_time_it_comes_from_the_cache(source, model):
+  lines = []
+  again = opened(source, lines.append)
+  assert len(lines) == 1 and "it re-ranks, it does not write profiles" in lines[0]
+  assert content_hash(again.folder) == content_hash(model.folder)
+  assert not list(again.folder.parent.glob("**/*checkpoints*"))
+
+
+def test_other_training_data_make_another_model(source, model, monkeypatch):
+  monkeypatch.setattr(builtin, "_build", lambda *_, **__: pytest.fail("would be built"))
+  held_out = source.prepared.split
+  swapped = dataclasses.replace(held_out, valid=held_out.test, test=held_out.valid)
+  opened(dataclasses.replace(source, prepared=dataclasses.replace(source.prepared, split=swapped)))
+  fewer = dataclasses.replace(held_out, train=held_out.train[1:])
+  changed = dataclasses.replace(
+    source, prepared=dataclasses.replace(source.prepared, split=fewer)
+  )
+  with pytest.raises(pytest.fail.Exception):
+    opened(changed)
+
+
+def reranked(source, model, workdir=None, **settings):
+  return rerank(
+    dataclasses.replace(source, workdir=workdir or source.workdir), make_strategy("label", model),
+    model_name=model.name, model_hash=content_hash(model.folder),
+    settings=RerankSettings(bootstrap=200, **settings), say=silent,
+  )
+
+
+def test_lists_are_the_same_items_and_results_add_up(source, model):
+  found = reranked(source, model)
+  top = source.candidates.top
+  np.testing.assert_array_equal(
+    np.sort(found.lists[:, :top], axis=1), np.sort(source.candidates.items, axis=1)
+  )
+  np.testing.assert_array_equal(found.lists[:, top:], source.candidates.lists[:, top:])
+  results = json.loads((found.folder / "results.json").read_text())
+  metrics, difference = results["metrics"], results["differences"]["fused"]["ndcg@10"]
+  assert metrics["fused"]["ndcg@10"]["mean"] - metrics["base"]["ndcg@10"]["mean"] == pytest.approx(
+    difference["mean"], abs=1e-6
+  )
+  if all(fusion.keeps_base for fusion in found.fusions):
+    np.testing.assert_array_equal(found.lists, source.candidates.lists)
+    assert "the order stays the GAT's" in results["says"][0]
+  assert results["cost"]["lists"] == len(source.candidates.users) + len(source.validation.users)
+  assert results["cost"]["tokens_per_list"] > 8
+
+
+def test_a_broken_off_job_goes_on_to_the_same_bytes(source, model, tmp_path):
+  whole = reranked(source, model, tmp_path / "whole")
+  cut = tmp_path / "cut"
+  folder = cut / "rerank" / whole.folder.name
+  folder.mkdir(parents=True)
+  for name, share in (("valid.jsonl", 0.5), ("test.jsonl", 0.9)):
+    text = (whole.folder / name).read_bytes()
+    (folder / name).write_bytes(text[: int(share * len(text))])
+  again = reranked(source, model, cut)
+  assert arrays_equal([again.lists], [whole.lists])
+  for name in ("valid.jsonl", "test.jsonl"):
+    assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_a_signal_keeps_what_is_done(source, model, tmp_path, monkeypatch):
+  monkeypatch.setattr("gatrec_jax.rerank.score_cache.LISTS_AT_ONCE", 16)
+
+  class Stopped:
+    def __init__(self, promise):
+      pass
+
+    def __enter__(self):
+      return [15]
+
+    def __exit__(self, *_):
+      return None
+
+  with monkeypatch.context() as patch:
+    patch.setattr(runs, "signals", Stopped)
+    with pytest.raises(Interrupted, match="after 16 of"):
+      reranked(source, model, tmp_path)
+  assert len(reranked(source, model, tmp_path).lists)
+
+
+def test_another_model_has_a_folder_of_its_own(source, model, tmp_path):
+  other = dataclasses.replace(model, name="other/Model 7B")
+  folders = {
+    rerank(
+      dataclasses.replace(source, workdir=tmp_path), make_strategy("label", one),
+      model_name=one.name, model_hash=one.name, settings=RerankSettings(bootstrap=50), say=silent,
+    ).folder.name[:-9]
+    for one in (model, other)
+  }
+  assert folders == {"label-builtin", "label-model-7b"}
+
+
+def test_diversity_moves_items_and_says_what_it_costs(source, model):
+  found = reranked(source, model, diversity=0.3)
+  assert not np.array_equal(found.lists, reranked(source, model).lists)
+  assert found.results["differences"]["diverse"]["diversity@10"]["mean"] > 0
+  with pytest.raises(InputError, match="--diversity=2"):
+    RerankSettings(diversity=2)
+
+
+def test_extra_features_need_no_language_model_scores_to_change(source, model):
+  found = reranked(source, model, features=("popularity", "text", "recency"), fusion="linear")
+  assert set(found.fusions[0].features) == {"llm", "popularity", "text", "recency"}
+  with pytest.raises(InputError, match="--features=taste"):
+    RerankSettings(features=("taste",))
+
+
+def test_users_of_whom_nothing_is_known_keep_their_order(source, model, tmp_path):
+  lines = []
+  profiles = list(source.user_profiles)
+  users = source.candidates.users[:3]
+  rows = source.prepared.split.train
+  kept = rows[~np.isin(source.prepared.interactions.user[rows], users)]
+  split = dataclasses.replace(source.prepared.split, train=kept)
+  for user in users:
+    profiles[user] = None
+  poorer = dataclasses.replace(
+    source, prepared=dataclasses.replace(source.prepared, split=split), user_profiles=profiles,
+    workdir=tmp_path,
+  )
+  found = rerank(
+    poorer, make_strategy("label", model), model_name="m", model_hash="h",
+    settings=RerankSettings(bootstrap=50), say=lines.append,
+  )
+  assert any("3 test users have no history and no profile" in line for line in lines)
+  np.testing.assert_array_equal(found.lists[:3], source.candidates.lists[:3])
+
+
+def test_a_run_without_validation_is_refused(source):
+  bare = dataclasses.replace(
+    source.prepared.split, valid=np.zeros(0, np.int64)
+  )
+  from gatrec_jax.rerank.candidates import validation_candidates
+  from gatrec_jax.serve.run import load_run
+
+  run = load_run(source.workdir)
+  run = dataclasses.replace(run, prepared=dataclasses.replace(run.prepared, split=bare))
+  with pytest.raises(InputError, match="train with --valid_share=0.1"):
+    validation_candidates(run, top=5)

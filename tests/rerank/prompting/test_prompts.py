@@ -1,0 +1,53 @@
+"""The texts that models read, line by line."""
+
+import pytest
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.rerank.prompting import prompts
+from gatrec_jax.rerank.prompting.prompts import Context
+
+CONTEXT = Context("Genres: Drama.", (("Up (2009)", True), ("M (1931)", False)))
+ALL = (
+  lambda context: prompts.choice_prompt(context, ["Heat", "Alien"]),
+  lambda context: prompts.pointwise_prompt(context, "Heat"),
+  lambda context: prompts.listwise_prompt(context, ["Heat", "Alien"]),
+  lambda context: prompts.batchwise_prompt(context, ["Heat", "Alien"]),
+  lambda context: prompts.relevancy_prompt(context, ["Heat", "Alien"]),
+)
+
+
+def test_a_question_in_full():
+  # Models are trained on these very texts: whoever changes them raises PROMPT_VERSION.
+  assert prompts.PROMPT_VERSION == 1
+  assert prompts.choice_prompt(CONTEXT, ["Heat", "Alien"]) == (
+    "Profile\nGenres: Drama.\n"
+    "History, oldest first\nliked: Up (2009)\ndisliked: M (1931)\n"
+    "Candidates\nA: Heat\nB: Alien\n"
+    "Which candidate fits this user best? Answer with its letter.\n"
+  )
+  assert prompts.pointwise_prompt(CONTEXT, "Heat").endswith(
+    "disliked: M (1931)\ncandidate: Heat\n"
+    "Does this candidate fit this user? Answer yes or no.\n"
+  )
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_all_begin_with_the_same_description(make):
+  assert make(CONTEXT).startswith(prompts.describe(CONTEXT))
+  assert make(CONTEXT)[len(prompts.describe(CONTEXT)) :] == make(Context())
+  assert make(Context()).endswith("\n")
+  assert prompts.describe(Context()) == ""
+
+
+def test_every_line_with_a_title_ends_alike():
+  lines = prompts.choice_prompt(CONTEXT, ["Heat", "Alien"]).splitlines(keepends=True)
+  for title in ("Heat", "Alien", "Up (2009)", "M (1931)"):
+    assert sum(line.endswith(prompts.line_end(title)) for line in lines) == 1
+
+
+def test_letters_run_out():
+  assert len(prompts.LABELS) == len(set(prompts.LABELS)) == 52
+  many = [f"{n}" for n in range(52)]
+  assert prompts.candidate_block(many).splitlines()[-1] == "z: 51"
+  with pytest.raises(InputError, match="--top_candidates=53: only 52 candidates"):
+    prompts.candidate_block([*many, "52"])

@@ -1,0 +1,191 @@
+"""Strategies with a real, tiny model: what they ask, how they fit, what they take."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from helpers.tiny_decoder import random_params, tiny_config
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.lm.inference.scoring import label_tokens, score_labels
+from gatrec_jax.rerank.prompting import prompts
+from gatrec_jax.rerank.prompting.prompts import Context, choice_prompt, pointwise_prompt, prompt_ids
+from gatrec_jax.rerank.prompting.queries import Questions, Usage, log_softmax
+from gatrec_jax.rerank.prompting.truncation import Reader, fitted
+from gatrec_jax.rerank.strategies.registry import (
+  STRATEGIES,
+  Options,
+  make_strategy,
+  unrelated_order,
+)
+
+TITLES = ["Heat (1995)", "Alien (1979)", "Up (2009)", "Amélie (2001)", "Se7en (1995)", "M (1931)"]
+OLD = [f"Old film {n} (19{n + 10})" for n in range(30)]
+WORDS = [prompts.BEST, prompts.FITS, prompts.RANK_TITLES, prompts.RANK_LABELS, prompts.RATE]
+CONTEXT = Context("Genres: Drama.", (("Old film 1 (1911)", True), ("Old film 2 (1912)", False)))
+
+
+@functools.cache
+def model(context=96, own=True):
+  """Random weights. Args: own: whether the ends of lines with a title are tokens."""
+  from transformers import PreTrainedTokenizerFast
+
+  from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, train_tokenizer
+
+  lines = [prompts.line_end(title) for title in (*TITLES, *OLD, prompts.UNKNOWN)]
+  texts = [*WORDS, prompts.HISTORY, prompts.CANDIDATES, prompts.PROFILE, CONTEXT.profile] * 4
+  backend = train_tokenizer(texts, vocabulary=560, extra_tokens=["yes", "no", *lines * own])
+  tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=BOS, eos_token=EOS)
+  config = tiny_config(vocabulary=len(tokenizer), bos=0, eos=(1,), pad=2, context=context)
+  return LanguageModel("tiny", None, config, random_params(config), tokenizer)
+
+
+def users():
+  """Four users, one of them with nothing to rank, one with one candidate."""
+  return (
+    [CONTEXT, Context(), dataclasses.replace(CONTEXT, history=()), CONTEXT],
+    [TITLES, [], TITLES[:1], TITLES[3::-1]],
+  )
+
+
+def test_label_is_what_separate_passes_say():
+  decoder = model(512, own=False)
+  (scores,) = make_strategy("label", decoder, options=Options(permutations=3))([CONTEXT], [TITLES])
+  order = unrelated_order(TITLES)
+  letters = label_tokens(decoder, list("ABCDEF"))
+  ask = lambda context, titles: log_softmax(
+    score_labels(decoder, [prompt_ids(decoder, choice_prompt(context, titles))], letters)[0]
+  )
+  empty = ask(prompts.CONTENT_FREE, [prompts.UNKNOWN] * 6)
+  total = np.zeros(6)
+  for start in (0, 2, 4):
+    turned = np.roll(order, -start)
+    total[turned] += ask(CONTEXT, [TITLES[place] for place in turned]) - empty
+  np.testing.assert_allclose(scores, total / 3, rtol=0, atol=1e-4)
+  assert scores.std() > 0.01
+
+
+def test_titles_that_are_tokens_are_their_own_labels():
+  contexts = [CONTEXT, dataclasses.replace(CONTEXT, history=())]
+  found = make_strategy("label", model())(contexts, [TITLES, TITLES[:3]])
+  for context, titles, scores in zip(contexts, (TITLES, TITLES[:3]), found, strict=True):
+    asked = prompts.describe(context) + ("" if context.history else prompts.HISTORY) + "liked"
+    own = prompts.title_tokens(model(), titles)
+    expected = log_softmax(score_labels(model(), [prompt_ids(model(), asked)], own)[0])
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+    assert scores.std() > 0.01
+
+
+def test_pointwise_is_what_separate_passes_say():
+  (scores,) = make_strategy("pointwise", model())([CONTEXT], [TITLES])
+  asked = [prompt_ids(model(), pointwise_prompt(CONTEXT, title)) for title in TITLES]
+  logits = score_labels(model(), asked, ["yes", "no"])
+  np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_neither_the_given_order_nor_the_batch_matters(name):
+  contexts, candidates = users()
+  usage = Usage()
+  scores = make_strategy(name, model(256), batch_size=4)(contexts, candidates, usage=usage)
+  assert [len(one) for one in scores] == [6, 0, 1, 4]
+  assert all(one.dtype == np.float32 and np.isfinite(one).all() for one in scores)
+  assert usage.users == 4 and usage.shortened == 0 and usage.seconds > 0
+  assert usage.prompt_tokens > 50
+  assert (usage.new_tokens > 0) == (name in ("listwise", "batchwise", "relevancy"))
+  assert usage.forward_tokens == usage.prompt_tokens + usage.new_tokens
+  # One after the other where the answer is read, and where it is written; that is much to compile.
+  batch_size = 1 if name in ("label", "listwise") else 4
+  turned = make_strategy(name, model(256), batch_size=batch_size)(
+    contexts[::-1], [titles[::-1] for titles in candidates[::-1]]
+  )
+  for one, other in zip(scores, turned[::-1], strict=True):
+    np.testing.assert_allclose(one, other[::-1], rtol=0, atol=1e-4)
+
+
+def test_nothing_to_rank_asks_nothing():
+  usage = Usage()
+  for name in STRATEGIES:
+    scores = make_strategy(name, model())([CONTEXT, CONTEXT], [[], TITLES[:1]], usage=usage)
+    assert [len(one) for one in scores] == [0, 1]
+  assert usage.questions == usage.forward_tokens == 0
+  assert make_strategy("label", model())([], []) == []
+
+
+def test_bad_candidates():
+  strategy = make_strategy("label", model())
+  with pytest.raises(InputError, match=r"candidate 'Heat \(1995\)' is given twice"):
+    strategy([CONTEXT], [["Heat (1995)", "Up (2009)", "Heat (1995)"]])
+  with pytest.raises(InputError, match="1 contexts for 2 lists"):
+    strategy([CONTEXT], [[], []])
+  many = [f"{n}" for n in range(53)]
+  for name in ("label", "listwise"):
+    with pytest.raises(InputError, match="--top_candidates=53: only 52 candidates"):
+      make_strategy(name, model(8192))([CONTEXT], [many])
+
+
+def test_a_long_history_loses_its_oldest_lines():
+  long = Context("Genres: Drama.", tuple((title, True) for title in OLD))
+  usage = Usage()
+  (scores,) = make_strategy("pointwise", model())([long], [TITLES[:3]], usage=usage)
+  assert usage.shortened == 1
+  # The longest history with which every prompt fits, by hand.
+  for first in range(len(OLD)):
+    short = Context(long.profile, long.history[first:])
+    asked = [prompt_ids(model(), pointwise_prompt(short, title)) for title in TITLES[:3]]
+    if max(map(len, asked)) <= model().config.context:
+      break
+  assert 0 < first < len(OLD)
+  logits = score_labels(model(), asked, ["yes", "no"])
+  np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)
+
+
+def test_the_profile_goes_last_and_then_nothing_fits():
+  wordy = Context("Genres: Drama. " * 40, (("Old film 1 (1911)", True),))
+  make = lambda context: [choice_prompt(context, TITLES)]
+  (((ids,),), (kept,)) = fitted(Reader(model()), [wordy], [make], [4])
+  assert kept == Context() and ids == prompt_ids(model(), choice_prompt(kept, TITLES))
+  with pytest.raises(InputError, match="has room for 12 tokens of a question.*--top_candidates"):
+    fitted(Reader(model()), [CONTEXT], [make], [84])
+  unchanged = fitted(Reader(model()), [CONTEXT], [make], [0])[1]
+  assert unchanged[0] is CONTEXT
+
+
+def test_ids_read_in_two_pieces_are_those_of_the_whole():
+  several = [
+    [pointwise_prompt(CONTEXT, title) for title in (*TITLES, *OLD)],
+    [choice_prompt(CONTEXT, [one, other]) for one in TITLES for other in TITLES if one != other],
+    [pointwise_prompt(Context(), "x"), pointwise_prompt(Context(), "y")],
+    ["same\n"] * 5,
+    [],
+  ]
+  for texts in several:
+    assert Reader(model())(texts) == [prompt_ids(model(), text) for text in texts]
+
+
+def test_orders_of_the_model_are_permutations():
+  questions = Questions(Reader(model(256)), [CONTEXT] * 2)
+  for order in questions.orders_of_titles([0, 1], [TITLES, TITLES[:3]]):
+    assert sorted(order) == list(range(len(order)))
+  orders = questions.orders_of_letters([1], [[TITLES[:5], TITLES[2:]]])
+  assert [sorted(order) for order in orders[0]] == [[0, 1, 2, 3, 4], [0, 1, 2, 3]]
+  (ratings,) = questions.ratings([0], [[TITLES[:2], TITLES[:4]]])
+  assert [len(one) for one in ratings] == [2, 4]
+  assert all(0 <= rating <= 100 for one in ratings for rating in one)
+
+
+def test_a_chat_template_frames_the_question():
+  tokenizer = model().tokenizer
+  framed = type(tokenizer)(
+    tokenizer_object=tokenizer.backend_tokenizer, bos_token=tokenizer.bos_token,
+    eos_token=tokenizer.eos_token,
+  )
+  framed.chat_template = "{{ bos_token }}Q {{ messages[0]['content'] }}{{ eos_token }}A "
+  chatty = dataclasses.replace(model(), tokenizer=framed)
+  (scores,) = make_strategy("pointwise", chatty)([CONTEXT], [TITLES[:2]])
+  texts = [f"Q {pointwise_prompt(CONTEXT, title)}" for title in TITLES[:2]]
+  ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+  logits = score_labels(model(), [[0, *ids(text), 1, *ids("A ")] for text in texts], ["yes", "no"])
+  np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)

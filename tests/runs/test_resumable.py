@@ -1,0 +1,61 @@
+"""Long jobs that go on where they were killed."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatrec_jax.errors import InputError
+from gatrec_jax.runs.resumable import in_chunks
+
+KEYS = [f"k{n}" for n in range(11)]
+
+
+def run(path, keys=KEYS, *, chunk=3, calls=None):
+  def make(places):
+    if calls is not None:
+      calls.append(list(places))
+    return [{"value": place**2, "beside": list(places)} for place in places]
+
+  return in_chunks(path, keys, make, chunk=chunk, name="job")
+
+
+def test_every_key_has_its_record(tmp_path):
+  calls = []
+  records = run(tmp_path / "a" / "file.jsonl", calls=calls)
+  assert [(record["key"], record["value"]) for record in records] == [
+    (key, n**2) for n, key in enumerate(KEYS)
+  ]
+  assert calls == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]]
+  assert run(tmp_path / "a" / "file.jsonl", calls=(more := [])) == records and more == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path_factory, data):
+  path = tmp_path_factory.mktemp("chunks") / "file.jsonl"
+  run(path)
+  whole = path.read_bytes()
+  kept = data.draw(st.integers(0, len(whole)))
+  path.write_bytes(whole[:kept])
+  calls = []
+  run(path, calls=calls)
+  assert path.read_bytes() == whole
+  lines = whole[:kept].count(b"\n")
+  assert sum(map(len, calls)) == (len(KEYS) - lines // 3 * 3 if lines < len(KEYS) else 0)
+
+
+def test_another_job_is_refused(tmp_path):
+  path = tmp_path / "file.jsonl"
+  run(path)
+  with pytest.raises(InputError, match="of another job"):
+    run(path, ["x", *KEYS[1:]])
+  path.write_text("nonsense\n" * 11)
+  with pytest.raises(InputError, match="damaged"):
+    run(path)
+
+
+def test_records_are_plain_json(tmp_path):
+  run(tmp_path / "file.jsonl", ["é"], chunk=8)
+  assert json.loads((tmp_path / "file.jsonl").read_text("utf-8"))["key"] == "é"

@@ -1,0 +1,258 @@
+"""Training on a mesh: the numbers of one device, arrays cut, checkpoints that suit any mesh."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.paths import ROOT
+
+from gatrec_jax.config.schema import ModelConfig, TrainConfig
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.evaluate.ranking import full_ranking
+from gatrec_jax.models.gat.recommender import GatMethod
+from gatrec_jax.ops import propagation
+from gatrec_jax.ops.top_k import top_items_by
+from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.sharding import placement
+from gatrec_jax.sharding.mesh import parse_mesh
+from gatrec_jax.train.loop import learn
+from gatrec_jax.train.sharded import OnMesh, Place, place_inputs, training_on
+from gatrec_jax.train.state import TrainState, make_tables, training_inputs
+
+# No number of users, nodes or edges is a multiple of the devices: everything has to be filled up.
+USERS, ITEMS, TEXT = 37, 29, 5
+NODES, CUT = USERS + ITEMS, 72
+MESHES = ("1x1", "1x2x1", "2x2x2", "1x8x1")
+HALVES = (("2x2x2", 2), ("1x2x1", 4), ("1x1", 6))  # where a run goes on, until which epoch
+# The paper's kind: a table of texts, hybrid loss, the plateau; with dropout of edges.
+HYBRID = (
+  ModelConfig(layer_widths=(3,), heads=(2,), attention_dropout=0.1, edge_dropout=0.2),
+  TrainConfig(epochs=6, evaluate_every=2, patience=9, batch_size=64, learning_rate=0.02),
+)  # fmt: skip
+# The best preset's kind, where a batch is all users.
+SOFTMAX = (
+  ModelConfig(
+    node_features="sum", feature_width=4, layer_widths=(4,), heads=(1,), convolution="light",
+    attention="v1", combine="mean", edge_features=("grade",), score="cosine", loss="softmax",
+    grades="graded", user_power=0.25,
+  ),
+  TrainConfig(),
+)  # fmt: skip
+
+
+def ratings():
+  """Training and test rows."""
+  rng = np.random.default_rng(0)
+  table = rng.integers(1, 6, (USERS, ITEMS)) * (rng.random((USERS, ITEMS)) < 0.5)
+  user, item = np.nonzero(table)
+  rows = Interactions(
+    user.astype(np.int32), item.astype(np.int32), table[user, item].astype(np.float32),
+    np.zeros(len(user), np.int64), tuple(map(str, range(USERS))), tuple(map(str, range(ITEMS))),
+  )  # fmt: skip
+  test = rng.random(len(user)) < 0.25
+  return rows.take(~test), rows.take(test)
+
+
+def prepared(settings):
+  """Method, inputs and configuration."""
+  method = GatMethod(settings[0], USERS, ITEMS)
+  text = np.random.default_rng(1).normal(size=(NODES, TEXT)).astype(np.float32)
+  inputs = training_inputs(
+    method, ratings()[0], text=text, config=settings[1], positive_threshold=4, negative_threshold=2
+  )
+  return method, inputs, settings[1]
+
+
+def measures(params, method, inputs):
+  """Metrics of full ranking: {name: mean}."""
+  train, test = ratings()
+  users = np.arange(USERS)
+  items, _ = top_items_by(
+    method.score, make_tables(params, inputs, method=method), users, num_items=ITEMS, seen=train,
+    k=5,
+  )  # fmt: skip
+  evaluation = full_ranking(
+    items, users, train=train, test=test, positive_threshold=4, ks=(5,), num_bootstrap=0
+  )
+  return {name: value.mean for name, value in evaluation.summary.items()}
+
+
+def trained(folder, mesh, *, until=None):
+  """Trains on a mesh, or goes on with what is in the folder; returns the metrics of the model."""
+  method, inputs, config = prepared(HYBRID)
+  with training_on(parse_mesh(mesh)):
+    params, _ = learn(
+      inputs, method=method, config=config, workdir=folder, say=print, until=until,
+      validate=lambda params: measures(params, method, inputs)["ndcg@5"],
+    )  # fmt: skip
+    return measures(params, method, inputs)
+
+
+def read_again(folder, mesh):
+  """The last checkpoint, put on a mesh. Returns: all its numbers as they come back from there, and
+  [whole shape, shape on each device] of what is cut."""
+  method, inputs, config = prepared(HYBRID)
+  on = parse_mesh(mesh)
+  place = Place(on, method=method, inputs=inputs, config=config)
+  like, checkpoints = place.like(), Checkpoints(folder / "checkpoints")
+  trees, _ = checkpoints.restore(checkpoints.latest(), {
+    "params": like.params, "training": {"optimizer": like.optimizer, "step": like.step}
+  })  # fmt: skip
+  checkpoints.close()
+  state = place.put(TrainState(trees["params"], **trees["training"]))
+  shapes = {"restored": shapes_of_shards(state)}
+  if on is not None:
+    shapes["first"] = shapes_of_shards(place.init())
+    placed = place_inputs(inputs, on)
+    shapes["inputs"] = shapes_of_shards((placed.text, placed.own.graph))
+  return [np.asarray(leaf) for leaf in jax.tree.leaves(place.saved(state))], shapes
+
+
+def softmax_step(mesh):
+  """Loss and gradient, by path and in all numbers, for drawn parameters.
+
+  Not a curve: at the start the gradient of a light layer's `target_vector` is 0, of which Adam
+  makes a step by the sign of what rounding leaves.
+  """
+  method, inputs, config = prepared(SOFTMAX)
+  rng, on = np.random.default_rng(2), parse_mesh(mesh)
+  like = jax.eval_shape(method.init, inputs, jax.random.key(0))
+  params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), like)
+  if on is not None:
+    method, inputs = OnMesh.of(method), place_inputs(inputs, on)
+    params = placement.put_tables(params, on)
+
+  def loss(params, inputs):
+    return method.loss(
+      params, inputs, jnp.arange(USERS), jax.random.key(0), step=jnp.int32(0), train=config,
+      where=jnp.arange(USERS) != 3,
+    )  # fmt: skip
+
+  with contextlib.nullcontext() if on is None else jax.set_mesh(on):
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params, inputs)
+  gradient = jax.tree.map(np.asarray, gradient)
+  filling = [leaf[shape.shape[0]:] for leaf, shape in zip(*map(jax.tree.leaves, (gradient, like)))]
+  assert not any(rows.any() for rows in filling)
+  return {"loss": np.asarray(value)} | {
+    jax.tree_util.keystr(path): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(placement.unfill(gradient, like))
+  }
+
+
+def shapes_of_shards(tree):
+  """{path: [whole shape, shape on each device]} of the arrays that are cut."""
+  return {
+    jax.tree_util.keystr(path): [leaf.shape, leaf.addressable_shards[0].data.shape]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    if hasattr(leaf, "sharding") and not leaf.is_fully_replicated
+  }
+
+
+def on_eight_devices(folder):
+  """The part that runs in a process of its own, where the CPU is eight devices."""
+  assert len(jax.devices()) == 8
+  placement.TABLE_ROWS, placement.ROW_MULTIPLE = 32, 8
+  metrics, shapes = {}, {}
+  for mesh in MESHES[:3]:
+    metrics[mesh] = trained(folder / mesh, mesh)
+  for mesh, until in HALVES:
+    metrics["moved"] = trained(folder / "moved", mesh, until=until)
+  for mesh in MESHES:
+    leaves, shapes[mesh] = read_again(folder / "2x2x2", mesh)
+    np.savez(folder / f"state {mesh}.npz", *leaves)
+  for mesh in ("1x1", "1x8x1"):
+    np.savez(folder / f"softmax {mesh}.npz", **softmax_step(mesh))
+  propagation._DENSE_SHARE = 2.0  # lists of targets instead of a matrix
+  np.savez(folder / "softmax 2x2x2.npz", **softmax_step("2x2x2"))
+  (folder / "found.json").write_text(json.dumps([metrics, shapes]))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+  """What eight devices gave: the folder, the metrics by run, the shapes by mesh."""
+  folder = tmp_path_factory.mktemp("on_mesh")
+  environment = os.environ | {
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+  }  # fmt: skip
+  done = subprocess.run(
+    [sys.executable, __file__, str(folder)], env=environment, timeout=600, capture_output=True,
+    text=True,
+  )  # fmt: skip
+  assert not done.returncode, done.stderr
+  return folder, *json.loads((folder / "found.json").read_text())
+
+
+def curve(folder):
+  """{(step, name): value} of a run."""
+  lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  values = {(line["step"], line["name"]): line["value"] for line in lines}
+  assert len(values) == len(lines)
+  return values
+
+
+@pytest.mark.parametrize("run", (*MESHES[1:3], "moved"))
+def test_a_mesh_gives_the_losses_and_metrics_of_one_device(found, run):
+  folder, metrics, _ = found
+  curves = curve(folder / run), curve(folder / "1x1")
+  losses = [value for (_, name), value in curves[1].items() if name == "loss"]
+  assert len(losses) == HYBRID[1].epochs and losses[-1] < losses[0]
+  assert curves[0] == pytest.approx(curves[1], rel=0, abs=1e-5)
+  assert metrics[run] == pytest.approx(metrics["1x1"], rel=0, abs=1e-6)
+  assert metrics[run]["ndcg@5"] > 0
+
+
+@pytest.mark.parametrize("mesh", ("1x8x1", "2x2x2"))
+def test_a_mesh_gives_the_softmax_and_its_gradient_of_one_device(found, mesh):
+  with (
+    np.load(found[0] / f"softmax {mesh}.npz") as ours,
+    np.load(found[0] / "softmax 1x1.npz") as whole,
+  ):
+    assert set(ours) == set(whole) and "loss" in whole
+    for name in whole:
+      assert np.abs(whole[name]).max() > 1e-4, name
+      np.testing.assert_allclose(ours[name], whole[name], rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_checkpoint_is_read_on_any_mesh_bit_for_bit(found, mesh):
+  with (
+    np.load(found[0] / f"state {mesh}.npz") as ours,
+    np.load(found[0] / "state 1x1.npz") as whole,
+  ):
+    assert len(ours) == len(whole) > 20
+    for name in whole:
+      assert ours[name].shape == whole[name].shape
+      assert ours[name].tobytes() == whole[name].tobytes()
+    assert (NODES, TEXT) in [whole[name].shape for name in whole]
+
+
+@pytest.mark.parametrize(("mesh", "devices"), (("1x2x1", 2), ("2x2x2", 2), ("1x8x1", 8)))
+def test_tables_moments_and_edges_are_cut(found, mesh, devices):
+  shapes = found[2][mesh]
+  assert not found[2]["1x1"]["restored"]
+  tables = shapes["restored"]
+  assert tables == shapes["first"]
+  assert len(tables) == 3 and all(path.endswith("['table']") for path in tables)
+  assert sum(".mu" in path or ".nu" in path for path in tables) == 2
+  assert all(both == [[CUT, TEXT], [CUT // devices, TEXT]] for both in tables.values())
+  edges = 2 * len(ratings()[0])
+  assert edges % 8
+  edges += -edges % devices
+  assert sorted(shapes["inputs"].values()) == sorted([
+    [[CUT, TEXT], [CUT // devices, TEXT]],
+    [[edges], [edges // devices]], [[edges], [edges // devices]],  # senders, receivers
+    [[edges, 1], [edges // devices, 1]],
+  ])  # fmt: skip
+
+
+if __name__ == "__main__":
+  on_eight_devices(Path(sys.argv[1]))
