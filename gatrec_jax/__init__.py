@@ -13,11 +13,11 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.comparison import compare_systems
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
 from gatrec_jax.experiment.train_and_evaluate import sweep_settings, train_and_evaluate
-from gatrec_jax.models.base import Method, make_inputs
-from gatrec_jax.models.gat.network import GatRecommender, GraphAttention
-from gatrec_jax.models.gat.recommender import GatMethod
+from gatrec_jax.models.base import Recommender, make_inputs
+from gatrec_jax.models.gat.network import GatNetwork, GraphAttention
+from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges, attention_v1, attention_v2, segment_softmax
 from gatrec_jax.ops.losses import bpr_loss, cosine_distance, hybrid_loss
 from gatrec_jax.ops.negatives import NegativeSampler, draw_negatives, make_sampler
@@ -37,13 +37,52 @@ from gatrec_jax.train.state import TrainState, init_state, run_epochs, train_epo
 from gatrec_jax.train.sweep import sweep
 
 __all__ = [
-  "Config", "Dataset", "Edges", "GatMethod", "GatRecommender", "GraphAttention", "InputError",
-  "Inputs", "Interactions", "Method", "NegativeSampler", "Recommendations", "Run", "Split",
-  "TrainState", "attention_v1", "attention_v2", "bipartite_graph", "bpr_loss", "compare_systems",
-  "cosine_distance", "draw_negatives", "evaluate_run", "export_embeddings", "full_ranking",
-  "get_preset", "hybrid_loss", "init_state", "judged_ranking", "load_dataset",
-  "load_interactions", "load_run", "make_inputs", "make_method", "make_sampler", "recommend",
-  "recommend_to_new_user", "run_epochs", "score", "segment_softmax", "split_interactions",
-  "sweep", "sweep_settings", "top_items", "train_and_evaluate", "train_epochs", "with_fields",
+  "Config",
+  "Dataset",
+  "Edges",
+  "GatRecommender",
+  "GatNetwork",
+  "GraphAttention",
+  "InputError",
+  "Inputs",
+  "Interactions",
+  "Recommender",
+  "NegativeSampler",
+  "Recommendations",
+  "Run",
+  "Split",
+  "TrainState",
+  "attention_v1",
+  "attention_v2",
+  "bipartite_graph",
+  "bpr_loss",
+  "compare_systems",
+  "cosine_distance",
+  "draw_negatives",
+  "evaluate_run",
+  "export_embeddings",
+  "full_ranking",
+  "get_preset",
+  "hybrid_loss",
+  "init_state",
+  "judged_ranking",
+  "load_dataset",
+  "load_interactions",
+  "load_run",
+  "make_inputs",
+  "make_recommender",
+  "make_sampler",
+  "recommend",
+  "recommend_to_new_user",
+  "run_epochs",
+  "score",
+  "segment_softmax",
+  "split_interactions",
+  "sweep",
+  "sweep_settings",
+  "top_items",
+  "train_and_evaluate",
+  "train_epochs",
+  "with_fields",
   "with_new_ratings",
-]  # fmt: skip
+]

@@ -39,10 +39,23 @@ from typing import Any
 from launch.cli import flags as common
 
 common.define(
-  "suite", "compare", "llm", "random_shape", "peer_python", "prompt_tokens", "max_tokens",
-  "batch_sizes", "dtype", "continuations", "repeats", "workdir", "data_dir", "markdown", "json_out",
+  "suite",
+  "compare",
+  "llm",
+  "random_shape",
+  "peer_python",
+  "prompt_tokens",
+  "max_tokens",
+  "batch_sizes",
+  "dtype",
+  "continuations",
+  "repeats",
+  "workdir",
+  "data_dir",
+  "markdown",
+  "json_out",
   max_tokens="64",
-)  # fmt: skip
+)
 
 # Suites of figures with one kind of table: module of launch.benchmarks, function.
 SPEED = {
@@ -91,6 +104,8 @@ def main() -> None:
 
 def measured(suite: str, flags: dict[str, Any]) -> tuple[dict[str, Any], tuple]:
   """The figures of a suite, and its table."""
+  from gatrec_jax.runs.log import CONSOLE
+
   data_dir = flags["data_dir"] or ""
   if suite in SPEED:
     import importlib
@@ -99,24 +114,24 @@ def measured(suite: str, flags: dict[str, Any]) -> tuple[dict[str, Any], tuple]:
 
     module, function = SPEED[suite]
     run = getattr(importlib.import_module(f"launch.benchmarks.{module}"), function)
-    results = run(flags, say=common.say)
+    results = run(flags, log=CONSOLE)
     return results, table(results)
   if suite == "lm":
     from launch.benchmarks.lm import suite as benchmark_lm
     from launch.benchmarks.lm import table as benchmark_lm_table
 
-    results = benchmark_lm.run_lm(benchmark_lm.read_settings(flags), say=common.say)
+    results = benchmark_lm.run_lm(benchmark_lm.read_settings(flags), log=CONSOLE)
     return results, benchmark_lm_table.table(results)
   if suite == "fusion":
     from launch.benchmarks import fusion as benchmark_fusion
 
     published = benchmark_fusion.open_published(data_dir)
-    results = benchmark_fusion.run_fusion(published, say=common.say)
+    results = benchmark_fusion.run_fusion(published, log=CONSOLE)
     return results, benchmark_fusion.table(results)
   if suite == "statistics":
     from launch.benchmarks import statistics as benchmark_statistics
 
-    results = benchmark_statistics.run_statistics(say=common.say)
+    results = benchmark_statistics.run_statistics(log=CONSOLE)
     return results, benchmark_statistics.table(results)
   if suite == "sweep":
     import jax
@@ -126,11 +141,11 @@ def measured(suite: str, flags: dict[str, Any]) -> tuple[dict[str, Any], tuple]:
     # It measures what compiling each run anew costs, which programs kept on disk would hide.
     jax.config.update("jax_enable_compilation_cache", False)
 
-    results = benchmark_sweep.run_sweeps(data_dir, say=common.say)
+    results = benchmark_sweep.run_sweeps(data_dir, log=CONSOLE)
     return results, benchmark_sweep.table(results)
   from launch.benchmarks import anchors as benchmark_anchors
 
-  results = benchmark_anchors.run_anchors(data_dir, say=common.say)
+  results = benchmark_anchors.run_anchors(data_dir, log=CONSOLE)
   return results, benchmark_anchors.table(results)
 
 

@@ -22,10 +22,22 @@ if TYPE_CHECKING:
   from gatrec_jax.config.schema import Config
 
 common.define(
-  *(name for name in common.DATA if name != "fold"), *common.TEXT, *common.EVALUATE, "folds",
-  "split_seeds", "models", "seeds", "reference", "refit", "runs", "metrics", "below", "workdir",
-  "json_out", "markdown",
-)  # fmt: skip
+  *(name for name in common.DATA if name != "fold"),
+  *common.TEXT,
+  *common.EVALUATE,
+  "folds",
+  "split_seeds",
+  "models",
+  "seeds",
+  "reference",
+  "refit",
+  "runs",
+  "metrics",
+  "below",
+  "workdir",
+  "json_out",
+  "markdown",
+)
 
 
 def main() -> None:
@@ -33,6 +45,7 @@ def main() -> None:
   from gatrec_jax.errors import InputError
   from gatrec_jax.evaluate.comparison import compare_systems, comparison_json
   from gatrec_jax.experiment.grid import open_finished, run_grid
+  from gatrec_jax.runs.log import CONSOLE
   from launch.cli.comparison import facts_by_system, print_comparison, values_by_protocol
 
   flags = common.FLAGS
@@ -47,28 +60,35 @@ def main() -> None:
   else:
     systems, parts, seeds, workdir = _grid_from_flags()
     _require_known(systems, metrics)
-    finished = run_grid(
-      systems, parts, seeds, workdir, refit=flags["refit"].value, say=common.say
-    )
+    finished = run_grid(systems, parts, seeds, workdir, refit=flags["refit"].value, log=CONSOLE)
     title = f"{pathlib.Path(flags['dataset'].value or 'demo').name} · {', '.join(parts)}"
   facts, comparisons = facts_by_system(finished), []
   reference = _reference_among(facts)
-  for values in values_by_protocol(
-    finished, flags["protocol"].value, below=below, say=common.say
-  ):
+  for values in values_by_protocol(finished, flags["protocol"].value, below=below, log=CONSOLE):
     if missing := [system for system in facts if system not in values]:
       name = next(iter(values.values()))[0].protocol
-      common.say(f"{name}: without {', '.join(missing)}, which take ratings only by training again")
-    comparisons.append(compare_systems(
-      values, reference=reference if reference in values else next(iter(values)), metrics=metrics,
-      num_resamples=max(flags["bootstrap"].value or 10_000, 1),
-    ))  # fmt: skip
+      CONSOLE.info(
+        f"{name}: without {', '.join(missing)}, which take ratings only by training again"
+      )
+    comparisons.append(
+      compare_systems(
+        values,
+        reference=reference if reference in values else next(iter(values)),
+        metrics=metrics,
+        num_resamples=max(flags["bootstrap"].value or 10_000, 1),
+      )
+    )
     print_comparison(comparisons[-1], facts, title=title, markdown=flags["markdown"].value)
   if flags["json_out"].value:
-    runs.write_json(pathlib.Path(flags["json_out"].value), {
-      "title": title, "refit": flags["refit"].value, **comparison_json(comparisons, facts),
-      "environment": runs.environment(),
-    })  # fmt: skip
+    runs.write_json(
+      pathlib.Path(flags["json_out"].value),
+      {
+        "title": title,
+        "refit": flags["refit"].value,
+        **comparison_json(comparisons, facts),
+        "environment": runs.environment(),
+      },
+    )
 
 
 def _reference_among(systems: Mapping[str, Any]) -> str:

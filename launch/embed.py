@@ -11,13 +11,14 @@ common.define(*common.DATA, *common.TEXT, *common.RUN)
 def main() -> None:
   from gatrec_jax import runs
   from gatrec_jax.experiment.train_and_evaluate import open_run
+  from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.stages.data import prepare
   from gatrec_jax.stages.texts import embed_run
 
   config = common.config_from_flags()
   folder = open_run(config, common.workdir_from_flags(config))
   with runs.locked(folder):
-    embed_run(config, folder, prepare(config, folder, say=common.say), say=common.say)
+    embed_run(config, folder, prepare(config, folder, log=CONSOLE), log=CONSOLE)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,22 @@
 """Test metrics of a run, or of any tool's lists:
 
-  python -m launch.evaluate --workdir=runs/ml-100k-u1-best-0 --protocol=both
-  python -m launch.evaluate --recommendations=lists.csv --dataset=ml-100k --fold=u1
+python -m launch.evaluate --workdir=runs/ml-100k-u1-best-0 --protocol=both
+python -m launch.evaluate --recommendations=lists.csv --dataset=ml-100k --fold=u1
 """
 
 from launch.cli import flags as common
 
 common.define(
-  *common.DATA, "preset", "model", "seed", "workdir", *common.EVALUATE, "recommendations",
-  "json_out", "profile",
-)  # fmt: skip
+  *common.DATA,
+  "preset",
+  "model",
+  "seed",
+  "workdir",
+  *common.EVALUATE,
+  "recommendations",
+  "json_out",
+  "trace",
+)
 
 
 def main() -> None:
@@ -33,7 +40,7 @@ def main() -> None:
     users, items = read_recommendations(
       file, user_ids=interactions.user_ids, item_ids=interactions.item_ids
     )
-    with profiled(flags["profile"].value), profiling.part("the evaluation", last=True):
+    with profiled(flags["trace"].value), profiling.part("the evaluation", last=True):
       evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
     results = serving.results_json(evaluations, recommendations=str(file))
     title, run = f"{common.label(config)} · {pathlib.Path(file).name}", None
@@ -43,7 +50,7 @@ def main() -> None:
     common.require_agreement(run.config)
     given = {n: flags[n].value for n in common.EVALUATE if flags[n].present}
     run = dataclasses.replace(run, config=with_fields(run.config, given))
-    with profiled(flags["profile"].value), profiling.part("the evaluation", last=True):
+    with profiled(flags["trace"].value), profiling.part("the evaluation", last=True):
       evaluations = serving.evaluate_run(run)[0] | cold_evaluations(run)
     results = serving.results_json(evaluations, workdir=str(folder))
     title = f"{common.label(run.config)} · {folder}"

@@ -28,9 +28,25 @@ if TYPE_CHECKING:
   from gatrec_jax.serve.run import Run
 
 common.define(
-  "preset", "model", "seed", "workdir", "dataset", "fold", "users", "items", "top_n", "style",
-  "recommendations", "out", "audit", "retrain", "screen", "json_out", *FLAGS, llm="builtin",
-)  # fmt: skip
+  "preset",
+  "model",
+  "seed",
+  "workdir",
+  "dataset",
+  "fold",
+  "users",
+  "items",
+  "top_n",
+  "style",
+  "recommendations",
+  "out",
+  "audit",
+  "retrain",
+  "prefilter",
+  "json_out",
+  *FLAGS,
+  llm="builtin",
+)
 
 
 def main() -> None:
@@ -40,6 +56,7 @@ def main() -> None:
   from gatrec_jax.explain.evidence import make_explainer
   from gatrec_jax.explain.lists import write_reasons
   from gatrec_jax.explain.reasons import STYLES
+  from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.serve import run as serving
   from launch.cli.reasons import print_reasons
 
@@ -58,7 +75,7 @@ def main() -> None:
     raise InputError("--out: name a .jsonl file for the reasons of all users, or give --users")
   run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
   common.require_agreement(run.config)
-  explainer = make_explainer(run, screen=flags["screen"].value)
+  explainer = make_explainer(run, prefilter=flags["prefilter"].value)
   if flags["audit"].value:
     print_audit(explainer)
     return
@@ -66,7 +83,7 @@ def main() -> None:
   author = open_author()
   if out:
     count = write_reasons(
-      pathlib.Path(out), explainer, author, lists, style=style, top_n=top_n, say=common.say
+      pathlib.Path(out), explainer, author, lists, style=style, top_n=top_n, log=CONSOLE
     )
     print(f"{count} reasons are in {out}")
   else:
@@ -80,16 +97,22 @@ def print_audit(explainer: Explainer) -> None:
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain.audit.audit import audit
+  from gatrec_jax.runs.log import CONSOLE
   from launch.cli.reasons import print_figures
 
   flags = common.FLAGS
   if flags["audit"].value < 1:
     raise InputError(f"--audit={flags['audit'].value}: must be at least 1")
   figures = audit(
-    explainer, open_author(), pairs=flags["audit"].value, style=flags["style"].value,
-    top_n=flags["top_n"].value, seed=flags["seed"].value or 0, say=common.say,
+    explainer,
+    open_author(),
+    pairs=flags["audit"].value,
+    style=flags["style"].value,
+    top_n=flags["top_n"].value,
+    seed=flags["seed"].value or 0,
+    log=CONSOLE,
     retrained=flags["retrain"].value,
-  )  # fmt: skip
+  )
   print_figures(figures, title=f"{common.label(explainer.run.config)} · {flags['style'].value}")
   if flags["json_out"].value:
     runs.write_json(

@@ -24,9 +24,24 @@ if TYPE_CHECKING:
   from gatrec_jax.lm.folders.load import LanguageModel
 
 common.define(
-  "preset", "set", "seed", "workdir", "dataset", "fold", "llm", "dtype", "quantize", "attention",
-  "mesh", "strategy", "top_candidates", "history", "out_of_fold", "tune", "json_out",
-)  # fmt: skip
+  "preset",
+  "set",
+  "seed",
+  "workdir",
+  "dataset",
+  "fold",
+  "llm",
+  "dtype",
+  "quantize",
+  "attention",
+  "mesh",
+  "strategy",
+  "top_candidates",
+  "history",
+  "out_of_fold",
+  "tune",
+  "json_out",
+)
 
 
 def main() -> None:
@@ -43,6 +58,7 @@ def main() -> None:
   from gatrec_jax.rerank.learning.finetune import learn_to_rerank
   from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
   from gatrec_jax.rerank.sources import open_source
+  from gatrec_jax.runs.log import CONSOLE
 
   flags = {name: common.FLAGS[name].value for name in common.FLAGS}
   common.require_writable("json_out")
@@ -51,38 +67,58 @@ def main() -> None:
     raise InputError(f"--strategy={unknown[0]}: can be taught are {', '.join(TASKS)}")
   tuning = _tuning(flags["tune"], FinetuneConfig())
   settings = ExampleSettings(
-    top=flags["top_candidates"], liked=flags["history"], disliked=flags["history"] // 3,
-    shares=dict.fromkeys(tasks, 1.0), seed=tuning.seed,
-  )  # fmt: skip
+    top=flags["top_candidates"],
+    liked=flags["history"],
+    disliked=flags["history"] // 3,
+    shares=dict.fromkeys(tasks, 1.0),
+    seed=tuning.seed,
+  )
   workdir = common.workdir_from_flags(common.config_from_flags())
-  source = open_source(workdir, top=settings.top, say=common.say)
+  source = open_source(workdir, top=settings.top, log=CONSOLE)
   common.require_agreement(source.config)
   if flags["llm"] == NAME:
     if flags["tune"]:
       raise InputError("--tune: the builtin model has a recipe of its own; leave it out")
     open_builtin(
-      source.config, source.workdir, source.prepared, user_profiles=source.user_profiles,
-      item_profiles=source.item_profiles, say=common.say,
-    )  # fmt: skip
+      source.config,
+      source.workdir,
+      source.prepared,
+      user_profiles=source.user_profiles,
+      item_profiles=source.item_profiles,
+      log=CONSOLE,
+    )
     print(f"python -m launch.rerank --workdir={source.workdir}")
     return
   model = open_decoder(
-    flags["llm"], dtype=flags["dtype"], quantize=flags["quantize"], attention=flags["attention"],
+    flags["llm"],
+    dtype=flags["dtype"],
+    quantize=flags["quantize"],
+    attention=flags["attention"],
     mesh=flags["mesh"],
-  )  # fmt: skip
+  )
   name = re.sub(r"[^A-Za-z0-9.]+", "-", model.name.split("/")[-1]).strip("-").lower()
   folder = source.workdir / "finetuned" / f"{name}-{'-'.join(tasks)}"
   folder.mkdir(parents=True, exist_ok=True)
   with runs.locked(source.workdir):
     lists = out_of_fold_lists(
-      source.config, source.workdir, source.prepared, folds=flags["out_of_fold"], length=50,
-      say=common.say,
-    )  # fmt: skip
+      source.config,
+      source.workdir,
+      source.prepared,
+      folds=flags["out_of_fold"],
+      length=50,
+      log=CONSOLE,
+    )
     with runs.signals("finetune: stopping after this step") as received:
       tuned = learn_to_rerank(
-        model, lists, source.prepared, settings=settings, tuning=tuning, workdir=folder,
-        stop=lambda: received[0] if received else 0, say=common.say,
-      )  # fmt: skip
+        model,
+        lists,
+        source.prepared,
+        settings=settings,
+        tuning=tuning,
+        workdir=folder,
+        stop=lambda: received[0] if received else 0,
+        log=CONSOLE,
+      )
   written = _write(tuned, model, folder)
   for entry in tuned.history:
     print("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))

@@ -21,10 +21,32 @@ if TYPE_CHECKING:
   from gatrec_jax.lm.inference.generate import Generation, Speed
 
 common.define(
-  "llm", "lora", "dtype", "quantize", "attention", "mesh", "prompt", "prompts_file", "interactive",
-  "chat", "system", "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
-  "stop", "choice", "schema", "batch_size", "truncate", "seed", "json_out", seed="0",
-)  # fmt: skip
+  "llm",
+  "lora",
+  "dtype",
+  "quantize",
+  "attention",
+  "mesh",
+  "prompt",
+  "prompts_file",
+  "interactive",
+  "chat",
+  "system",
+  "max_tokens",
+  "temperature",
+  "top_k",
+  "top_p",
+  "min_p",
+  "repetition_penalty",
+  "stop",
+  "choice",
+  "schema",
+  "batch_size",
+  "truncate",
+  "seed",
+  "json_out",
+  seed="0",
+)
 
 
 def main() -> None:
@@ -54,9 +76,12 @@ def main() -> None:
     raise InputError("--choice and --schema: give one of them")
   schema = read_json(pathlib.Path(flags["schema"])) if flags["schema"] else None
   model = open_decoder(
-    flags["llm"], dtype=flags["dtype"], quantize=flags["quantize"], attention=flags["attention"],
+    flags["llm"],
+    dtype=flags["dtype"],
+    quantize=flags["quantize"],
+    attention=flags["attention"],
     mesh=flags["mesh"],
-  )  # fmt: skip
+  )
   print(
     f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters, "
     f"{model.dtype}, attention {model.attention}",
@@ -79,9 +104,14 @@ def main() -> None:
   seconds = warm_up(model, texts, **settings)
   speed, single = Speed(), len(texts) == 1
   answers = generate(
-    model, texts, seed=flags["seed"], stop=flags["stop"], speed=speed,
-    on_text=(lambda _, text: print(text, end="", flush=True)) if single else None, **settings,
-  )  # fmt: skip
+    model,
+    texts,
+    seed=flags["seed"],
+    stop=flags["stop"],
+    speed=speed,
+    on_text=(lambda _, text: print(text, end="", flush=True)) if single else None,
+    **settings,
+  )
   if single:
     print("" if model.tokenizer is not None else _ids(answers[0]))
   else:
@@ -145,9 +175,14 @@ def _converse(
     own = settings | {"special_tokens": not templated, "truncate": "left"}
     seconds = warm_up(model, [text], **own)
     answer = generate(
-      model, [text], seed=flags["seed"] + turn, stop=flags["stop"], speed=speed,
-      on_text=lambda _, new: print(new, end="", flush=True), **own,
-    )[0]  # fmt: skip
+      model,
+      [text],
+      seed=flags["seed"] + turn,
+      stop=flags["stop"],
+      speed=speed,
+      on_text=lambda _, new: print(new, end="", flush=True),
+      **own,
+    )[0]
     print(flush=True)
     print(f"{speed.line()}; compiling and first run {seconds:.1f} s", file=sys.stderr)
     if answer.truncated:
@@ -162,11 +197,7 @@ def _ids(answer: Generation) -> str:
 
 
 def _write(
-  path: str,
-  prompts: Sequence[object],
-  answers: Sequence[Generation],
-  speed: Speed,
-  seconds: float,
+  path: str, prompts: Sequence[object], answers: Sequence[Generation], speed: Speed, seconds: float
 ) -> None:
   import dataclasses
   import pathlib
@@ -178,9 +209,7 @@ def _write(
     for prompt, answer in zip(prompts, answers, strict=True)
   ]
   times = dataclasses.asdict(speed) | {"compile_seconds": seconds}
-  write_json(
-    pathlib.Path(path), {"answers": rows, "speed": times, "environment": environment()}
-  )
+  write_json(pathlib.Path(path), {"answers": rows, "speed": times, "environment": environment()})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Everything on the built-in catalogue, start to end: bash launch/quickstart.sh
+"""Everything on the built-in catalog, start to end: bash launch/quickstart.sh
 
 Writes profiles, embeds them, trains the GAT, the same without text, and the same without the graph;
-builds a small language model of the catalogue that re-ranks the GAT's best; compares all of them
+builds a small language model of the catalog that re-ranks the GAT's best; compares all of them
 with popularity on the test part; prints three users' lists, each item with its reason in the words
 of another small language model. Also python -m launch.quickstart.
 """
@@ -18,10 +18,23 @@ if TYPE_CHECKING:
   from gatrec_jax.rerank.pipeline import Reranked
 
 common.define(
-  *common.DATA, *common.TEXT, "preset", "set", "seed", "workdir", "bootstrap", "llm", "lora",
-  "dtype", "quantize", "attention", "mesh", "top_candidates",
-  preset="tiny", llm="builtin",
-)  # fmt: skip
+  *common.DATA,
+  *common.TEXT,
+  "preset",
+  "set",
+  "seed",
+  "workdir",
+  "bootstrap",
+  "llm",
+  "lora",
+  "dtype",
+  "quantize",
+  "attention",
+  "mesh",
+  "top_candidates",
+  preset="tiny",
+  llm="builtin",
+)
 
 # name -> fields that differ from the GAT with text and graph.
 VARIANTS = {
@@ -44,6 +57,7 @@ def main() -> None:
   from gatrec_jax.explain.evidence import make_explainer
   from gatrec_jax.explain.lists import lists_of_file, lists_of_run
   from gatrec_jax.lm.folders.source import resolve_encoder
+  from gatrec_jax.runs.log import CONSOLE
   from launch.cli.evaluation_tables import print_table
   from launch.cli.language_models import open_author
   from launch.cli.reasons import print_reasons
@@ -57,16 +71,16 @@ def main() -> None:
   workdir = pathlib.Path(common.FLAGS["workdir"].value or default)
   trained = {}
   for name, fields in VARIANTS.items():
-    common.say(f"— {name}")
+    CONSOLE.info(f"— {name}")
     folder = workdir / name.split(" (")[0].lower().replace(" ", "-")
-    trained[name] = train_and_evaluate(with_fields(config, fields), folder, say=common.say)
+    trained[name] = train_and_evaluate(with_fields(config, fields), folder, log=CONSOLE)
   run = trained["GAT (text + graph)"][0]
 
-  common.say("— popularity")
+  CONSOLE.info("— popularity")
   popular = dataclasses.replace(
     get_preset("popularity"), data=config.data, evaluate=config.evaluate
   )
-  _, results = train_and_evaluate(popular, workdir / "popularity", say=common.say)
+  _, results = train_and_evaluate(popular, workdir / "popularity", log=CONSOLE)
   rows = {"popularity": results["full"]}
   rows |= {name: results["full"] for name, (_, results) in trained.items()}
   reranked = None
@@ -76,10 +90,12 @@ def main() -> None:
   runs.write_json(workdir / "results.json", rows)
   print()
   print_table(
-    rows, title=f"{config.data.dataset}, test part, full ranking", protocol="full",
+    rows,
+    title=f"{config.data.dataset}, test part, full ranking",
+    protocol="full",
     metrics=("ndcg@10", "recall@10", "recall@20", "map@10", "coverage@10"),
     notes=[f"texts: {run.texts.facts['encoder']}"],
-  )  # fmt: skip
+  )
   best = rows["GAT (text + graph)"]["ndcg@10"]["mean"]
   for name in ("popularity", *list(VARIANTS)[1:]):
     print(f"NDCG@10 of the GAT against {name}: {best / rows[name]['ndcg@10']['mean'] - 1:+.1%}")
@@ -105,16 +121,21 @@ def rerank_best(workdir: Path) -> Reranked:
   from gatrec_jax.rerank.pipeline import RerankSettings, rerank
   from gatrec_jax.rerank.sources import open_source
   from gatrec_jax.rerank.strategies.registry import make_strategy
+  from gatrec_jax.runs.log import CONSOLE
   from launch.cli.language_models import open_model
 
   llm, top = common.FLAGS["llm"].value, common.FLAGS["top_candidates"].value
-  common.say(f"— the best {top} re-ranked by {llm}")
-  source = open_source(workdir, candidates=None, top=top, users=None, say=common.say)
+  CONSOLE.info(f"— the best {top} re-ranked by {llm}")
+  source = open_source(workdir, candidates=None, top=top, users=None, log=CONSOLE)
   model, lora, model_hash = open_model(source)
   return rerank(
-    source, make_strategy("label", model, batch_size=32, lora=lora), model_name=model.name,
-    model_hash=model_hash, settings=RerankSettings(), say=common.say,
-  )  # fmt: skip
+    source,
+    make_strategy("label", model, batch_size=32, lora=lora),
+    model_name=model.name,
+    model_hash=model_hash,
+    settings=RerankSettings(),
+    log=CONSOLE,
+  )
 
 
 if __name__ == "__main__":

@@ -19,10 +19,26 @@ if TYPE_CHECKING:
   from gatrec_jax.serve.run import Recommendations, Run
 
 common.define(
-  "preset", "model", "seed", "workdir", "dataset", "fold", "users", "liked", "disliked",
-  "top_n", "exclude_seen", "explain", "style", "out", "export_embeddings",
-  "new_ratings", "new_items", *FLAGS, llm="builtin",
-)  # fmt: skip
+  "preset",
+  "model",
+  "seed",
+  "workdir",
+  "dataset",
+  "fold",
+  "users",
+  "liked",
+  "disliked",
+  "top_n",
+  "exclude_seen",
+  "explain",
+  "style",
+  "out",
+  "export_embeddings",
+  "new_ratings",
+  "new_items",
+  *FLAGS,
+  llm="builtin",
+)
 
 
 def main() -> None:
@@ -49,7 +65,7 @@ def main() -> None:
       run, flags["liked"].value, disliked=flags["disliked"].value, **settings
     )
   elif flags["disliked"].value:
-    raise InputError("--disliked: goes with --liked, for a user who is not in the catalogue")
+    raise InputError("--disliked: goes with --liked, for a user who is not in the catalog")
   else:
     names = flags["users"].value
     lists = serving.recommend(run, None if names == ["all"] else names, **settings)
@@ -81,14 +97,15 @@ def print_with_reasons(run: Run, lists: Recommendations) -> None:
     )
   explained = {
     int(user): List(indices_of(items, ids.item_ids, "item").tolist())
-    for user, items in zip(
-      indices_of(lists.users, ids.user_ids, "user"), lists.items, strict=True
-    )
+    for user, items in zip(indices_of(lists.users, ids.user_ids, "user"), lists.items, strict=True)
   }
   print_reasons(
-    make_explainer(run), open_author(), explained, style=flags["style"].value,
+    make_explainer(run),
+    open_author(),
+    explained,
+    style=flags["style"].value,
     top_n=flags["top_n"].value,
-  )  # fmt: skip
+  )
 
 
 def with_what_is_new(run: Run) -> Run:
@@ -96,6 +113,7 @@ def with_what_is_new(run: Run) -> Run:
   and the items of --new_items."""
   from gatrec_jax.data.interactions import no_interactions
   from gatrec_jax.data.tables import Columns, load_interactions, load_item_metadata
+  from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.serve.new_ratings import with_new_ratings
 
   data, notes = run.config.data, {}
@@ -108,11 +126,14 @@ def with_what_is_new(run: Run) -> Run:
     notes = notes | more
   grown = with_new_ratings(run, added, fields)
   former, now = run.prepared.interactions, grown.prepared.interactions
-  counts = {"new ratings": len(added), "new users": now.num_users - former.num_users,
-            "new items": now.num_items - former.num_items}  # fmt: skip
+  counts = {
+    "new ratings": len(added),
+    "new users": now.num_users - former.num_users,
+    "new items": now.num_items - former.num_items,
+  }
   if known := len(fields.keys() & set(former.item_ids)):
     counts["known items left as they were"] = known
-  common.say(", ".join(f"{name} {count}" for name, count in (counts | notes).items()))
+  CONSOLE.info(", ".join(f"{name} {count}" for name, count in (counts | notes).items()))
   return grown
 
 

@@ -8,7 +8,7 @@
 
 RUN is a folder of launch.train with a validation part (--valid_share=0.1): the weight of the
 language model beside the GAT is learned there, 0 included, so that the order is the GAT's where the
-model brings nothing. --llm=builtin builds a small model of the catalogue on first use.
+model brings nothing. --llm=builtin builds a small model of the catalog on first use.
 """
 
 from __future__ import annotations
@@ -23,10 +23,31 @@ if TYPE_CHECKING:
 OPTIONS = ("permutations", "form", "both_orders", "merge", "batch", "stride")
 
 common.define(
-  *common.DATA, *common.TEXT, *common.RUN, "llm", "lora", "dtype", "quantize", "attention", "mesh",
-  "strategy", "top_candidates", "candidates", *OPTIONS, "batch_size", "history", "fusion",
-  "features", "by_segment", "diversity", "users", "top_n", "json_out", "markdown", llm="builtin",
-)  # fmt: skip
+  *common.DATA,
+  *common.TEXT,
+  *common.RUN,
+  "llm",
+  "lora",
+  "dtype",
+  "quantize",
+  "attention",
+  "mesh",
+  "strategy",
+  "top_candidates",
+  "candidates",
+  *OPTIONS,
+  "batch_size",
+  "history",
+  "fusion",
+  "features",
+  "by_segment",
+  "diversity",
+  "users",
+  "top_n",
+  "json_out",
+  "markdown",
+  llm="builtin",
+)
 
 
 def main() -> None:
@@ -38,6 +59,7 @@ def main() -> None:
   from gatrec_jax.rerank.pipeline import RerankSettings, rerank
   from gatrec_jax.rerank.sources import open_source
   from gatrec_jax.rerank.strategies.registry import STRATEGIES, Options, make_strategy
+  from gatrec_jax.runs.log import CONSOLE
   from launch.cli.language_models import open_model
   from launch.cli.rerank_results import print_comparison, print_lists
 
@@ -52,38 +74,54 @@ def main() -> None:
   if not flags["users"].value:
     raise InputError("--users: give user ids, or all")
   settings = RerankSettings(
-    liked=flags["history"].value, disliked=flags["history"].value // 3,
-    fusion=flags["fusion"].value, features=tuple(flags["features"].value),
-    by_segment=flags["by_segment"].value, diversity=flags["diversity"].value,
-  )  # fmt: skip
+    liked=flags["history"].value,
+    disliked=flags["history"].value // 3,
+    fusion=flags["fusion"].value,
+    features=tuple(flags["features"].value),
+    by_segment=flags["by_segment"].value,
+    diversity=flags["diversity"].value,
+  )
   workdir = common.workdir_from_flags(config)
   source = open_source(
-    workdir, config=config, candidates=flags["candidates"].value, top=flags["top_candidates"].value,
-    users=None if flags["users"].value == ["all"] else flags["users"].value, say=common.say,
-  )  # fmt: skip
+    workdir,
+    config=config,
+    candidates=flags["candidates"].value,
+    top=flags["top_candidates"].value,
+    users=None if flags["users"].value == ["all"] else flags["users"].value,
+    log=CONSOLE,
+  )
   common.require_agreement(source.config)
   lists = source.candidates
-  common.say(f"rerank: the top {lists.top} of {source.name} for {len(lists.users)} users")
+  CONSOLE.info(f"rerank: the top {lists.top} of {source.name} for {len(lists.users)} users")
   model, lora, model_hash = open_model(source)
   found: dict[str, Reranked] = {}
   with runs.locked(source.workdir):
     for name in names:
       strategy = make_strategy(
-        name, model, options=Options(**{option: flags[option].value for option in OPTIONS}),
-        batch_size=flags["batch_size"].value, lora=lora,
-      )  # fmt: skip
+        name,
+        model,
+        options=Options(**{option: flags[option].value for option in OPTIONS}),
+        batch_size=flags["batch_size"].value,
+        lora=lora,
+      )
       found[name] = rerank(
-        source, strategy, model_name=model.name, model_hash=model_hash, settings=settings,
-        say=common.say,
-      )  # fmt: skip
+        source,
+        strategy,
+        model_name=model.name,
+        model_hash=model_hash,
+        settings=settings,
+        log=CONSOLE,
+      )
   title = f"{common.label(source.config)} · top {source.candidates.top} of {source.name}"
   print()
   print_comparison(found, title=f"{title} · {model.name}", markdown=flags["markdown"].value)
   if flags["users"].value != ["all"]:
     print_lists(
-      next(iter(found.values())), source.prepared, users=source.candidates.users,
+      next(iter(found.values())),
+      source.prepared,
+      users=source.candidates.users,
       top_n=flags["top_n"].value,
-    )  # fmt: skip
+    )
   print("Lists and results: " + ", ".join(str(one.folder) for one in found.values()))
   if flags["json_out"].value:
     results = {name: one.results for name, one in found.items()}

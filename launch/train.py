@@ -24,9 +24,23 @@ if TYPE_CHECKING:
 
   from gatrec_jax.config.schema import Config
 
-common.define(*common.DATA, *common.TEXT, *common.RUN, *common.EVALUATE, "search", "search_space",
-              "search_seed", "refit", "json_out", "profile", "mesh", "coordinator",
-              "num_processes", "process_id", refit="false")
+common.define(
+  *common.DATA,
+  *common.TEXT,
+  *common.RUN,
+  *common.EVALUATE,
+  "search",
+  "search_space",
+  "search_seed",
+  "refit",
+  "json_out",
+  "trace",
+  "mesh",
+  "coordinator",
+  "num_processes",
+  "process_id",
+  refit="false",
+)
 
 
 def main() -> None:
@@ -35,20 +49,21 @@ def main() -> None:
   from gatrec_jax import runs
   from gatrec_jax.experiment.grid import train_alike
   from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
+  from gatrec_jax.runs.log import CONSOLE, SILENT
   from gatrec_jax.serve.run import load_run
   from gatrec_jax.train.sharded import training_on
   from launch.cli.results import print_results, profiled
 
   config = common.config_from_flags()
   workdir = common.workdir_from_flags(config)
-  with profiled(common.FLAGS["profile"].value), training_on(mesh_from_flags()):
-    say = common.say if jax.process_index() == 0 else lambda line: None
+  with profiled(common.FLAGS["trace"].value), training_on(mesh_from_flags()):
+    log = CONSOLE if jax.process_index() == 0 else SILENT
     config = searched(config, workdir)
     if common.FLAGS["refit"].value:
-      results = train_alike(config, workdir, refit=True, say=say)
+      results = train_alike(config, workdir, refit=True, log=log)
       run = load_run(workdir)
     else:
-      run, results = train_and_evaluate(config, workdir, say=say)
+      run, results = train_and_evaluate(config, workdir, log=log)
   if jax.process_index():
     return
   print_results(results, title=f"{common.label(config)} · {workdir}", run=run)
@@ -63,8 +78,10 @@ def mesh_from_flags() -> Mesh | None:
   from gatrec_jax.errors import InputError
   from gatrec_jax.sharding.mesh import parse_mesh, start_processes
 
-  flags = {name: common.FLAGS[name].value for name in
-           ("mesh", "coordinator", "num_processes", "process_id", "search", "refit")}  # fmt: skip
+  flags = {
+    name: common.FLAGS[name].value
+    for name in ("mesh", "coordinator", "num_processes", "process_id", "search", "refit")
+  }
   if flags["coordinator"]:
     if flags["search"] or flags["refit"]:
       raise InputError("--coordinator: several processes train one run, without --search, --refit")
@@ -85,6 +102,7 @@ def mesh_from_flags() -> Mesh | None:
 def searched(config: Config, workdir: pathlib.Path) -> Config:
   """The best settings by --search, or `config` where there is none. Raises InputError."""
   from gatrec_jax.errors import InputError
+  from gatrec_jax.runs.log import CONSOLE
 
   budget, space, seed = (common.FLAGS[n].value for n in ("search", "search_space", "search_seed"))
   if not budget:
@@ -93,7 +111,7 @@ def searched(config: Config, workdir: pathlib.Path) -> Config:
     return config
   from gatrec_jax.experiment.search import search
 
-  return search(config, workdir, budget=budget, space=space, seed=seed, say=common.say)
+  return search(config, workdir, budget=budget, space=space, seed=seed, log=CONSOLE)
 
 
 if __name__ == "__main__":

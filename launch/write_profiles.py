@@ -1,7 +1,7 @@
 """Writes profiles of items and users with a local language model, in JAX alone.
 
-  python -m launch.profile --llm=FOLDER --dataset=ml-100k --fold=u1 --workdir=runs/u1
-  python -m launch.profile --llm=FOLDER --write=users --profile_form=summary --workdir=runs/demo
+  python -m launch.write_profiles --llm=FOLDER --dataset=ml-100k --fold=u1 --workdir=runs/u1
+  python -m launch.write_profiles --llm=FOLDER --write=users --profile_form=summary --workdir=runs/demo
   python -m launch.train --dataset=ml-100k --fold=u1 --workdir=runs/u1-gat \\
       --item_profiles=runs/u1/written/items.jsonl --user_profiles=runs/u1/written/users.jsonl
 
@@ -15,9 +15,19 @@ the data, and refuses them with others, since they would leak.
 from launch.cli import flags as common
 
 common.define(
-  *common.DATA, "item_profiles", *common.RUN, "llm", "lora", "dtype", "quantize", "attention",
-  "mesh", "batch_size", "write", "profile_form",
-)  # fmt: skip
+  *common.DATA,
+  "item_profiles",
+  *common.RUN,
+  "llm",
+  "lora",
+  "dtype",
+  "quantize",
+  "attention",
+  "mesh",
+  "batch_size",
+  "write",
+  "profile_form",
+)
 
 
 def main() -> None:
@@ -31,6 +41,7 @@ def main() -> None:
   from gatrec_jax.lm.folders.source import resolve_folder
   from gatrec_jax.profiles.writer.answers import FORMS
   from gatrec_jax.profiles.writer.local_author import LocalAuthor
+  from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.stages.written_profiles import KINDS, Request, folder_hash, write_profiles
 
   flags = {name: common.FLAGS[name].value for name in common.FLAGS}
@@ -60,20 +71,27 @@ def main() -> None:
 
   def open_author() -> LocalAuthor:
     model = open_decoder(
-      llm, dtype=flags["dtype"], quantize=flags["quantize"], attention=flags["attention"],
+      llm,
+      dtype=flags["dtype"],
+      quantize=flags["quantize"],
+      attention=flags["attention"],
       mesh=flags["mesh"],
-    )  # fmt: skip
-    common.say(f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters")
+    )
+    CONSOLE.info(f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters")
     lora = load_lora(flags["lora"], model.config) if flags["lora"] else None
     return LocalAuthor(model, lora=lora, batch_size=flags["batch_size"])
 
   folder = runs.open_workdir(common.workdir_from_flags(config))
   with runs.locked(folder):
     request = Request(
-      origin, open_author, kinds=kinds, form=flags["profile_form"],
-      batch_size=flags["batch_size"], seed=config.train.seed,
-    )  # fmt: skip
-    write_profiles(config, folder, request, say=common.say)
+      origin,
+      open_author,
+      kinds=kinds,
+      form=flags["profile_form"],
+      batch_size=flags["batch_size"],
+      seed=config.train.seed,
+    )
+    write_profiles(config, folder, request, log=CONSOLE)
 
 
 if __name__ == "__main__":

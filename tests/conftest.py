@@ -13,7 +13,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _compiled = tempfile.TemporaryDirectory(prefix="gatrec-compiled-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Most of the time goes into compiling; with little optimisation it takes two thirds.
+# Most of the time goes into compiling; with little optimization it takes two thirds.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # With as many threads as cores in each process, they wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

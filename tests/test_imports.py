@@ -12,18 +12,38 @@ from gatrec_jax import lm, rerank
 
 # Each costs a share of jax's own time, and is needed by a part of the programs only.
 LATER = {
-  "huggingface_hub", "jinja2", "matplotlib", "ml_collections", "orbax", "pandas", "pooch",
-  "pyarrow", "rich", "safetensors", "scipy", "tensorboardX", "tensorstore", "tokenizers", "torch",
-  "transformers", "gatrec_jax.lm", "gatrec_jax.profiles.writer", "gatrec_jax.rerank",
-}  # fmt: skip
+  "huggingface_hub",
+  "jinja2",
+  "matplotlib",
+  "ml_collections",
+  "orbax",
+  "pandas",
+  "pooch",
+  "pyarrow",
+  "rich",
+  "safetensors",
+  "scipy",
+  "tensorboardX",
+  "tensorstore",
+  "tokenizers",
+  "torch",
+  "transformers",
+  "gatrec_jax.lm",
+  "gatrec_jax.profiles.writer",
+  "gatrec_jax.rerank",
+}
 
 
 def modules_after(code):
   """The names of all modules that a fresh process holds after `code`."""
   done = subprocess.run(
     [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"],
-    capture_output=True, text=True, cwd=ROOT, check=True, timeout=120,
-  )  # fmt: skip
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    check=True,
+    timeout=120,
+  )
   return set(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -23,7 +23,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
   "graph": ("rated", "liked"),
   "score": ("dot", "cosine"),
   "loss": ("pairwise", "softmax"),
-  "grades": ("liked", "graded"),
+  "relevance": ("binary", "graded"),
   "negatives": ("uniform", "popularity", "unliked", "explicit", "mixed"),
   "schedule": ("constant", "cosine", "plateau"),
   "select_on": ("valid", "train_loss", "last"),
@@ -32,33 +32,62 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 _SELECTABLE = ("precision", "recall", "ndcg", "map", "mrr", "hit")
 FIXED_BY_SPLIT: Mapping[str, Mapping[str, Any]] = {
   name: {
-    "positive_threshold": 3.0, "negative_threshold": 2.0, "test_share": 0.1, "valid_share": 0.1,
-    "valid_seed": 0, "select_metric": metric,
+    "positive_threshold": 3.0,
+    "negative_threshold": 2.0,
+    "test_share": 0.1,
+    "valid_share": 0.1,
+    "valid_seed": 0,
+    "select_metric": metric,
   }
   for name, metric in (("recbole_a", "ndcg@10"), ("recbole_b", "mrr@10"))
-}  # fmt: skip
-"""What a protocol by name leaves no choice in (ANCHORS.md; gatrec_jax/data/protocols.py)."""
+}
+"""What a protocol by name leaves no choice in (gatrec_jax/data/protocols.py)."""
 
 # field -> (lowest, highest) allowed value; None = no bound.
 _RANGES: Mapping[str, tuple[float | None, float | None]] = {
-  "max_bad_share": (0, 1), "test_share": (0, 0.95), "valid_share": (0, 0.95),
-  "max_missing_share": (0, 1), "encoder_max_tokens": (2, None), "feature_width": (1, None),
-  "feature_dropout": (0, 0.99), "attention_dropout": (0, 0.99), "edge_dropout": (0, 0.99),
-  "bpr_weight": (0, None), "cosine_weight": (0, None), "l2_weight": (0, None),
-  "negatives_per_positive": (1, None), "popularity_power": (0, None), "explicit_share": (0, 1),
-  "batch_size": (0, None), "epochs": (1, None), "learning_rate": (0, None),
-  "weight_decay": (0, None), "warmup_steps": (0, None), "decay_epochs": (0, None),
+  "max_bad_share": (0, 1),
+  "test_share": (0, 0.95),
+  "valid_share": (0, 0.95),
+  "max_missing_share": (0, 1),
+  "encoder_max_tokens": (2, None),
+  "feature_width": (1, None),
+  "feature_dropout": (0, 0.99),
+  "attention_dropout": (0, 0.99),
+  "edge_dropout": (0, 0.99),
+  "bpr_weight": (0, None),
+  "cosine_weight": (0, None),
+  "l2_weight": (0, None),
+  "negatives_per_positive": (1, None),
+  "popularity_power": (0, None),
+  "explicit_share": (0, 1),
+  "batch_size": (0, None),
+  "epochs": (1, None),
+  "learning_rate": (0, None),
+  "weight_decay": (0, None),
+  "warmup_steps": (0, None),
+  "decay_epochs": (0, None),
   "plateau_factor": (0.01, 0.99),
-  "plateau_patience": (0, None), "plateau_window": (1, None), "gradient_clip": (0, None),
+  "plateau_patience": (0, None),
+  "plateau_window": (1, None),
+  "gradient_clip": (0, None),
   "evaluate_every": (1, None),
-  "patience": (1, None), "bootstrap": (0, None), "evaluate_memory_mb": (1, None),
-  "temperature": (1e-3, None), "user_power": (0, 1), "linear_weight": (0, None),
-  "linear_l2": (1e-6, None), "linear_rated_l2": (1e-6, None),
-  "unrated_l2": (0.0, None), "unrated_shift": (-10, 10),
-  "prior_weight": (0, None), "prior_ratings": (1, None),
-  "edge_chunk": (0, None), "seed": (0, 2**32 - 1), "split_seed": (0, 2**32 - 1),
+  "patience": (1, None),
+  "bootstrap": (0, None),
+  "evaluate_memory_mb": (1, None),
+  "temperature": (1e-3, None),
+  "user_power": (0, 1),
+  "linear_weight": (0, None),
+  "linear_l2": (1e-6, None),
+  "linear_rated_l2": (1e-6, None),
+  "unrated_l2": (0.0, None),
+  "unrated_shift": (-10, 10),
+  "prior_weight": (0, None),
+  "prior_ratings": (1, None),
+  "edge_chunk": (0, None),
+  "seed": (0, 2**32 - 1),
+  "split_seed": (0, 2**32 - 1),
   "valid_seed": (0, 2**32 - 1),
-}  # fmt: skip
+}
 
 
 def validated(config: Config) -> Config:
@@ -89,7 +118,9 @@ def validated(config: Config) -> Config:
         f"--{name}={flat[name]}: protocol {data.split} fixes it at {value}; leave it out"
       )
   if fixed and data.fold:
-    raise InputError(f"--fold={data.fold}: protocol {data.split} makes its own split; leave it out")
+    raise InputError(
+      f"protocol {data.split} makes its own split; leave it out", field="fold", value=data.fold
+    )
   name, at, k = train.select_metric.partition("@")
   if not at or not k.isdigit() or not int(k) or name not in _SELECTABLE:
     raise InputError(
@@ -115,8 +146,8 @@ def _check_gat(model: ModelConfig, train: TrainConfig) -> None:
     )
   if any(n < 1 for n in model.layer_widths + model.heads):
     raise InputError("layer_widths and heads: every entry must be at least 1")
-  if unknown := set(model.edge_features) - {"rating", "time", "grade"}:
-    raise InputError(f"edge_features={sorted(unknown)}: only rating, time and grade exist")
+  if unknown := set(model.edge_features) - {"rating", "time", "relevance"}:
+    raise InputError(f"edge_features={sorted(unknown)}: only rating, time and relevance exist")
   light = model.convolution == "light"
   if light and set(model.heads) - {1}:
     raise InputError(f"heads={model.heads}: light layers have one head each")

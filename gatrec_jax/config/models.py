@@ -56,14 +56,30 @@ def setting(
 
 # Settings of training that every model learned by gradient steps uses.
 STEPS = (
-  "batch_size", "epochs", "learning_rate", "weight_decay", "schedule", "decay_epochs",
-  "warmup_steps", "plateau_factor", "plateau_patience", "plateau_window", "gradient_clip",
-  "select_on", "evaluate_every", "patience",
-)  # fmt: skip
+  "batch_size",
+  "epochs",
+  "learning_rate",
+  "weight_decay",
+  "schedule",
+  "decay_epochs",
+  "warmup_steps",
+  "plateau_factor",
+  "plateau_patience",
+  "plateau_window",
+  "gradient_clip",
+  "select_on",
+  "evaluate_every",
+  "patience",
+)
 # What models add to them that contrast positives with drawn negatives.
 PAIRWISE = (
-  *STEPS, "l2_weight", "negatives", "negatives_per_positive", "popularity_power", "explicit_share",
-)  # fmt: skip
+  *STEPS,
+  "l2_weight",
+  "negatives",
+  "negatives_per_positive",
+  "popularity_power",
+  "explicit_share",
+)
 
 
 class ModelSettings:
@@ -87,7 +103,7 @@ class ModelSettings:
 
   @property
   def reads_attributes(self) -> bool:
-    """Whether what the catalogue says of items beside texts has a part in it."""
+    """Whether what the catalog says of items beside texts has a part in it."""
     return False
 
 
@@ -100,15 +116,15 @@ class PopularityConfig(ModelSettings):
 
 @dataclasses.dataclass(frozen=True)
 class ItemKnnConfig(ModelSettings):
-  """Item-based nearest neighbours (Sarwar et al. 2001), cosine similarity with shrinkage.
+  """Item-based nearest neighbors (Sarwar et al. 2001), cosine similarity with shrinkage.
 
   Attributes:
-    neighbours: items that each item is similar to; the rest count as 0.
+    neighbors: items that each item is similar to; the rest count as 0.
     shrinkage: added to the product of norms: damps what few users support.
   """
 
   kind: ClassVar[str] = "item_knn"
-  neighbours: int = setting(100, low=1, search=LogUniform(5, 1000, whole=True))
+  neighbors: int = setting(100, low=1, search=LogUniform(5, 1000, whole=True))
   shrinkage: float = setting(0.0, low=0, search=LogUniform(0.1, 1000))
 
 
@@ -131,14 +147,14 @@ class EaseRatedConfig(ModelSettings):
   Attributes:
     l2: of the weights from liked items.
     rated_l2: of the weights from rated items.
-    grades: what counts as liked, and is predicted: `liked` (positives, 1 each) or `graded` (every
-      rating, by its grade; gatrec_jax/data/grades.py).
+    relevance: what is predicted: `binary` (positives, 1 each) or `graded` (every rating, by its
+      relevance; gatrec_jax/data/feedback.py).
   """
 
   kind: ClassVar[str] = "ease_rated"
   l2: float = setting(300.0, low=1e-6, search=LogUniform(10, 10_000))
   rated_l2: float = setting(600.0, low=1e-6, search=LogUniform(10, 10_000))
-  grades: str = setting("liked", choices=("liked", "graded"))
+  relevance: str = setting("binary", choices=("binary", "graded"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +204,7 @@ class IalsConfig(ModelSettings):
     width: D of the factors.
     unobserved_weight: α₀, of the squared score of every pair.
     l2: λ; of user u it is multiplied by (|her positives| + α₀ · I)^l2_power, of items likewise.
-    l2_power: ν; 0 the plain regulariser, 1 the frequency-scaled one.
+    l2_power: ν; 0 the plain regularizer, 1 the frequency-scaled one.
     iterations: passes over users and items.
     init_stddev: factors begin with this / √D.
   """
@@ -207,12 +223,12 @@ class ContentKnnConfig(ModelSettings):
   """Text alone: items near the items that the user liked, by cosine of their text vectors.
 
   Attributes:
-    neighbours: items that each item is near to; 0 = all.
+    neighbors: items that each item is near to; 0 = all.
     power: similarities below 0 are dropped, the others raised to it.
   """
 
   kind: ClassVar[str] = "content_knn"
-  neighbours: int = setting(0, low=0, search=LogUniform(5, 1000, whole=True))
+  neighbors: int = setting(0, low=0, search=LogUniform(5, 1000, whole=True))
   power: float = setting(1.0, low=0.01, search=Uniform(0.5, 8))
 
   @property
@@ -247,7 +263,7 @@ class TextRidgeConfig(ModelSettings):
 
 @dataclasses.dataclass(frozen=True)
 class BprMfConfig(ModelSettings):
-  """Matrix factorisation with the BPR loss (Rendle et al. 2009).
+  """Matrix factorization with the BPR loss (Rendle et al. 2009).
 
   Attributes:
     width: D of the factors.
@@ -257,7 +273,8 @@ class BprMfConfig(ModelSettings):
   kind: ClassVar[str] = "bpr_mf"
   trains_with: ClassVar[tuple[str, ...]] = PAIRWISE
   searched_training: ClassVar[Mapping[str, Range]] = {
-    "learning_rate": LogUniform(1e-4, 3e-2), "l2_weight": LogUniform(1e-6, 1e-1),
+    "learning_rate": LogUniform(1e-4, 3e-2),
+    "l2_weight": LogUniform(1e-6, 1e-1),
   }
   width: int = setting(64, low=1)
   init_stddev: float = setting(0.1, low=1e-9)
@@ -273,9 +290,9 @@ class LightGcnConfig(ModelSettings):
     loss: `bpr` over drawn negatives, dot products; `softmax` over all items, cosines ÷ temperature
       (a batch is then counted in users).
     temperature: of `softmax`.
-    grades: what `softmax` should give: `liked` (all positives alike) or `graded` (every rating, by
-      its grade; gatrec_jax/data/grades.py).
-    user_power: a user weighs (the sum of her grades)^−user_power in the `softmax`.
+    relevance: what `softmax` should give: `binary` (all positives alike) or `graded` (every rating,
+      by its relevance; gatrec_jax/data/feedback.py).
+    user_power: a user weighs (the sum of their relevance)^−user_power in the `softmax`.
     init_stddev: vectors begin with it.
     propagation: `dense`, `sparse`, or `auto` for the quicker one.
   """
@@ -283,13 +300,14 @@ class LightGcnConfig(ModelSettings):
   kind: ClassVar[str] = "lightgcn"
   trains_with: ClassVar[tuple[str, ...]] = PAIRWISE
   searched_training: ClassVar[Mapping[str, Range]] = {
-    "learning_rate": LogUniform(1e-4, 1e-1), "l2_weight": LogUniform(1e-7, 1e-2),
+    "learning_rate": LogUniform(1e-4, 1e-1),
+    "l2_weight": LogUniform(1e-7, 1e-2),
   }
   width: int = setting(64, low=1)
   layers: int = setting(2, low=0, search=Choice((1, 2, 3)))
   loss: str = setting("bpr", choices=("bpr", "softmax"))
   temperature: float = setting(0.2, low=1e-3)
-  grades: str = setting("liked", choices=("liked", "graded"))
+  relevance: str = setting("binary", choices=("binary", "graded"))
   user_power: float = setting(0.0, low=0, high=1)
   init_stddev: float = setting(0.1, low=1e-9)
   propagation: str = setting("auto", choices=("auto", "dense", "sparse"))
@@ -309,7 +327,8 @@ class XSimGclConfig(ModelSettings):
   kind: ClassVar[str] = "xsimgcl"
   trains_with: ClassVar[tuple[str, ...]] = PAIRWISE
   searched_training: ClassVar[Mapping[str, Range]] = {
-    "learning_rate": LogUniform(3e-4, 1e-1), "l2_weight": LogUniform(1e-7, 1e-2),
+    "learning_rate": LogUniform(3e-4, 1e-1),
+    "l2_weight": LogUniform(1e-7, 1e-2),
   }
   width: int = setting(64, low=1)
   layers: int = setting(2, low=1, search=Choice((1, 2, 3)))
@@ -336,7 +355,8 @@ class MultiVaeConfig(ModelSettings):
   kind: ClassVar[str] = "multi_vae"
   trains_with: ClassVar[tuple[str, ...]] = STEPS  # a batch is counted in users
   searched_training: ClassVar[Mapping[str, Range]] = {
-    "learning_rate": LogUniform(1e-4, 1e-2), "weight_decay": LogUniform(1e-6, 1e-1),
+    "learning_rate": LogUniform(1e-4, 1e-2),
+    "weight_decay": LogUniform(1e-6, 1e-1),
   }
   hidden_widths: tuple[int, ...] = setting((600,))
   latent_width: int = setting(200, low=1)
@@ -346,9 +366,20 @@ class MultiVaeConfig(ModelSettings):
 
 
 MODELS: Mapping[str, type[ModelSettings]] = {
-  cls.kind: cls for cls in (
-    PopularityConfig, ItemKnnConfig, EaseConfig, EaseRatedConfig, SlimConfig, AdmmSlimConfig,
-    IalsConfig, ContentKnnConfig, TextRidgeConfig, BprMfConfig, LightGcnConfig, XSimGclConfig,
+  cls.kind: cls
+  for cls in (
+    PopularityConfig,
+    ItemKnnConfig,
+    EaseConfig,
+    EaseRatedConfig,
+    SlimConfig,
+    AdmmSlimConfig,
+    IalsConfig,
+    ContentKnnConfig,
+    TextRidgeConfig,
+    BprMfConfig,
+    LightGcnConfig,
+    XSimGclConfig,
     MultiVaeConfig,
   )
-}  # fmt: skip
+}

@@ -10,7 +10,15 @@ from typing import Any
 
 from gatrec_jax.config.checks import FIXED_BY_SPLIT, validated
 from gatrec_jax.config.models import MODELS, ModelSettings
-from gatrec_jax.config.schema import STAGES, Config, ModelConfig, TrainConfig
+from gatrec_jax.config.schema import (
+  STAGES,
+  Config,
+  DataConfig,
+  EvaluateConfig,
+  ModelConfig,
+  TextConfig,
+  TrainConfig,
+)
 from gatrec_jax.errors import InputError
 
 # Settings of training that every model has.
@@ -38,6 +46,12 @@ def field_types(config: Config) -> dict[str, tuple[str, Any]]:
   return {name: at for name, at in out.items() if at[0] != "train" or name in used}
 
 
+def is_field(name: str) -> bool:
+  """Whether any configuration has a field of this name."""
+  stages = (DataConfig, TextConfig, ModelConfig, TrainConfig, EvaluateConfig, *MODELS.values())
+  return any(name in {field.name for field in dataclasses.fields(stage)} for stage in stages)
+
+
 def with_fields(config: Config, values: Mapping[str, Any]) -> Config:
   """A copy of `config` with the named fields replaced, then checked.
 
@@ -62,8 +76,9 @@ def with_fields(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def _no_such_field(name: str, model: str, known: Mapping[str, Any]) -> str:
-  elsewhere = {f.name for cls in (TrainConfig, ModelConfig, *MODELS.values())
-               for f in dataclasses.fields(cls)}  # fmt: skip
+  elsewhere = {
+    f.name for cls in (TrainConfig, ModelConfig, *MODELS.values()) for f in dataclasses.fields(cls)
+  }
   near = difflib.get_close_matches(name, known, n=3)
   own = sorted(field for field, (stage, _) in known.items() if stage in ("model", "train"))
   hint = f"did you mean {', '.join(near)}?" if near else f"{model} has {', '.join(own)}"
@@ -72,13 +87,13 @@ def _no_such_field(name: str, model: str, known: Mapping[str, Any]) -> str:
   return f"no setting is called '{name}'; {hint}"
 
 
-def parse_assignments(texts: list[str], *, flag: str = "--set") -> dict[str, str]:
-  """Reads the values of `flag`, "field=value" each. Raises InputError where there is no `=`."""
+def parse_assignments(texts: list[str], *, field: str = "set") -> dict[str, str]:
+  """Reads texts of the form "name=value". Raises InputError, of `field`, where there is no `=`."""
   out = {}
   for text in texts:
     name, equals, value = text.partition("=")
     if not equals:
-      raise InputError(f"{flag} {text}: write it as field=value")
+      raise InputError("write it as field=value", field=field, value=text)
     out[name.strip()] = value.strip()
   return out
 
@@ -130,8 +145,9 @@ def _parse(name: str, value: Any, kind: Any) -> Any:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
       parts = [parts]
-    return tuple(_parse(name, p.strip() if isinstance(p, str) else p, item)
-                 for p in parts if p != "")  # fmt: skip
+    return tuple(
+      _parse(name, p.strip() if isinstance(p, str) else p, item) for p in parts if p != ""
+    )
   if kind is bool:
     word = str(value).lower()
     if word in ("true", "1", "yes"):

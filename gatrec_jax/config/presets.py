@@ -38,16 +38,32 @@ def best() -> Config:
   return Config(
     preset="best",
     model=ModelConfig(
-      node_features="sum", feature_width=64, layer_widths=(64, 64), heads=(1, 1),
-      convolution="light", attention="v1", combine="mean", edge_features=("grade",),
-      score="cosine", loss="softmax", temperature=0.25, grades="graded", user_power=0.25,
-      linear_weight=0.25, unrated_l2=5.0, prior_weight=4.0,
+      node_features="sum",
+      feature_width=64,
+      layer_widths=(64, 64),
+      heads=(1, 1),
+      convolution="light",
+      attention="v1",
+      combine="mean",
+      edge_features=("relevance",),
+      score="cosine",
+      loss="softmax",
+      temperature=0.25,
+      relevance="graded",
+      user_power=0.25,
+      linear_weight=0.25,
+      unrated_l2=5.0,
+      prior_weight=4.0,
     ),
     train=TrainConfig(
-      epochs=300, learning_rate=2e-2, weight_decay=0.0, schedule="constant", evaluate_every=10,
+      epochs=300,
+      learning_rate=2e-2,
+      weight_decay=0.0,
+      schedule="constant",
+      evaluate_every=10,
       patience=60,
     ),
-  )  # fmt: skip
+  )
 
 
 def tiny() -> Config:
@@ -58,14 +74,24 @@ def tiny() -> Config:
   return Config(
     preset="tiny",
     model=ModelConfig(
-      node_features="sum", feature_width=64, layer_widths=(32, 32), heads=(2, 2),
-      feature_dropout=0.1, edge_dropout=0.1,
+      node_features="sum",
+      feature_width=64,
+      layer_widths=(32, 32),
+      heads=(2, 2),
+      feature_dropout=0.1,
+      edge_dropout=0.1,
     ),
     train=TrainConfig(
-      batch_size=8192, epochs=60, learning_rate=5e-3, schedule="cosine", cosine_weight=0.3,
-      negatives_per_positive=4, evaluate_every=2, patience=12,
+      batch_size=8192,
+      epochs=60,
+      learning_rate=5e-3,
+      schedule="cosine",
+      cosine_weight=0.3,
+      negatives_per_positive=4,
+      evaluate_every=2,
+      patience=12,
     ),
-  )  # fmt: skip
+  )
 
 
 def _fitted(name: str, model: models.ModelSettings) -> Config:
@@ -88,7 +114,7 @@ def item_knn() -> Config:
 
   2 CPU cores, 1 s of training, NDCG@10 .4314 (seed 0). BUILD_NOTES.md, "Peers".
   """
-  return _fitted("item_knn", models.ItemKnnConfig(neighbours=230, shrinkage=2.7))
+  return _fitted("item_knn", models.ItemKnnConfig(neighbors=230, shrinkage=2.7))
 
 
 def ease() -> Config:
@@ -104,7 +130,7 @@ def ease_rated() -> Config:
 
   2 CPU cores, 3 s of training, NDCG@10 .4873. BUILD_NOTES.md, "Peers".
   """
-  return _fitted("ease_rated", models.EaseRatedConfig(grades="graded"))
+  return _fitted("ease_rated", models.EaseRatedConfig(relevance="graded"))
 
 
 def slim() -> Config:
@@ -137,7 +163,7 @@ def content_knn() -> Config:
   2 CPU cores, 1 s of training, NDCG@10 .1353 (seed 0), MiniLM,
   published item profiles. BUILD_NOTES.md, "Peers".
   """
-  return _fitted("content_knn", models.ContentKnnConfig(neighbours=5, power=3.5))
+  return _fitted("content_knn", models.ContentKnnConfig(neighbors=5, power=3.5))
 
 
 def text_ridge() -> Config:
@@ -158,10 +184,16 @@ def bpr_mf() -> Config:
     preset="bpr_mf",
     model=models.BprMfConfig(),
     train=TrainConfig(
-      batch_size=0, epochs=600, learning_rate=1e-2, weight_decay=0.0, l2_weight=1e-2,
-      schedule="constant", evaluate_every=20, patience=100,
+      batch_size=0,
+      epochs=600,
+      learning_rate=1e-2,
+      weight_decay=0.0,
+      l2_weight=1e-2,
+      schedule="constant",
+      evaluate_every=20,
+      patience=100,
     ),
-  )  # fmt: skip
+  )
 
 
 def lightgcn() -> Config:
@@ -173,10 +205,16 @@ def lightgcn() -> Config:
     preset="lightgcn",
     model=models.LightGcnConfig(),
     train=TrainConfig(
-      batch_size=0, epochs=600, learning_rate=1e-2, weight_decay=0.0, l2_weight=1e-4,
-      schedule="constant", evaluate_every=20, patience=100,
+      batch_size=0,
+      epochs=600,
+      learning_rate=1e-2,
+      weight_decay=0.0,
+      l2_weight=1e-4,
+      schedule="constant",
+      evaluate_every=20,
+      patience=100,
     ),
-  )  # fmt: skip
+  )
 
 
 def lightgcn_softmax() -> Config:
@@ -187,13 +225,18 @@ def lightgcn_softmax() -> Config:
   return Config(
     preset="lightgcn_softmax",
     model=models.LightGcnConfig(
-      loss="softmax", temperature=0.25, grades="graded", user_power=0.25
+      loss="softmax", temperature=0.25, relevance="graded", user_power=0.25
     ),
     train=TrainConfig(
-      batch_size=0, epochs=400, learning_rate=2e-2, weight_decay=0.0, schedule="constant",
-      evaluate_every=20, patience=160,
+      batch_size=0,
+      epochs=400,
+      learning_rate=2e-2,
+      weight_decay=0.0,
+      schedule="constant",
+      evaluate_every=20,
+      patience=160,
     ),
-  )  # fmt: skip
+  )
 
 
 def xsimgcl() -> Config:
@@ -205,10 +248,16 @@ def xsimgcl() -> Config:
     preset="xsimgcl",
     model=models.XSimGclConfig(),
     train=TrainConfig(
-      batch_size=0, epochs=300, learning_rate=5e-2, weight_decay=0.0, l2_weight=1e-5,
-      schedule="constant", evaluate_every=10, patience=60,
+      batch_size=0,
+      epochs=300,
+      learning_rate=5e-2,
+      weight_decay=0.0,
+      l2_weight=1e-5,
+      schedule="constant",
+      evaluate_every=10,
+      patience=60,
     ),
-  )  # fmt: skip
+  )
 
 
 def multi_vae() -> Config:
@@ -220,26 +269,47 @@ def multi_vae() -> Config:
     preset="multi_vae",
     model=models.MultiVaeConfig(),
     train=TrainConfig(
-      batch_size=128, epochs=200, learning_rate=5e-4, weight_decay=0.0, schedule="constant",
-      evaluate_every=5, patience=30,
+      batch_size=128,
+      epochs=200,
+      learning_rate=5e-4,
+      weight_decay=0.0,
+      schedule="constant",
+      evaluate_every=5,
+      patience=30,
     ),
-  )  # fmt: skip
+  )
 
 
 PRESETS: Mapping[str, Callable[[], Config]] = {
-  preset.__name__: preset for preset in (
-    paper, best, tiny, popularity, item_knn, ease, ease_rated, slim, admm_slim, ials, content_knn,
-    text_ridge, bpr_mf, lightgcn, lightgcn_softmax, xsimgcl, multi_vae,
+  preset.__name__: preset
+  for preset in (
+    paper,
+    best,
+    tiny,
+    popularity,
+    item_knn,
+    ease,
+    ease_rated,
+    slim,
+    admm_slim,
+    ials,
+    content_knn,
+    text_ridge,
+    bpr_mf,
+    lightgcn,
+    lightgcn_softmax,
+    xsimgcl,
+    multi_vae,
   )
-}  # fmt: skip
+}
 GATS = ("best", "paper", "tiny")
 """Presets of the GAT; the others are its peers."""
 
 
-def get_preset(name: str, *, flag: str = "--preset") -> Config:
+def get_preset(name: str, *, field: str = "preset") -> Config:
   """The preset called `name`. Raises InputError for an unknown one, naming the nearest ones."""
   if name not in PRESETS:
     near = difflib.get_close_matches(name, PRESETS, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"
-    raise InputError(f"{flag}={name}: unknown; {hint}")
+    raise InputError(f"unknown; {hint}", field=field, value=name)
   return PRESETS[name]()

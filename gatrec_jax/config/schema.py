@@ -78,19 +78,19 @@ class ModelConfig(ModelSettings):
   """The graph attention network.
 
   Attributes:
-    node_features: `table` (trainable, initialised from text), `projected` (text through a linear
-      map), `ids` (trainable, initialised at random), or `sum` (projected + ids).
+    node_features: `table` (trainable, initialized from text), `projected` (text through a linear
+      map), `ids` (trainable, initialized at random), or `sum` (projected + ids).
     feature_width: width of `ids`, `projected` and `sum` features.
     layer_widths: units per head, one entry a layer; empty = no graph, the features are scored.
     heads: heads per layer, concatenated.
     convolution: `full` (the paper's layer) or `light` (attention alone, without weight matrices;
       one head, as wide as the features).
     attention: `v2` (Brody et al. 2022; not of `light` layers), `v1` (Veličković et al. 2018), or
-      `none` (the mean; of `light` layers weighted by the edges' grades).
+      `none` (the mean; of `light` layers weighted by the edges' relevance).
     combine: the `last` layer's vectors, or the `mean` over the features and all layers.
     graph: its edges: all that is `rated` in training, or what is `liked`.
-    edge_features: columns of the edge features: `rating`, `time`, `grade` (its logarithm;
-      gatrec_jax/data/grades.py).
+    edge_features: columns of the edge features: `rating`, `time`, `relevance` (its
+      logarithm; gatrec_jax/data/feedback.py).
     self_loops: add an edge from each node to itself, with the mean of its incoming features.
     attention_slope, activation_slope: LeakyReLU slopes inside attention and after LayerNorm.
     feature_dropout, attention_dropout, edge_dropout: shares dropped in training.
@@ -98,15 +98,15 @@ class ModelConfig(ModelSettings):
     loss: `pairwise` (BPR and cosine over drawn negatives) or `softmax` over all items (a batch is
       then counted in users).
     temperature: of `softmax`.
-    grades: what `softmax` should give: `liked` (all positives alike) or `graded` (every rating, by
-      its grade).
-    user_power: a user weighs (the sum of her grades)^−user_power in the `softmax`.
+    relevance: what `softmax` should give: `binary` (all positives alike) or `graded` (every rating,
+      by its relevance).
+    user_power: a user weighs (the sum of their relevance)^−user_power in the `softmax`.
     linear_weight: of a linear item–item channel in the score (EASE with two relations, in closed
       form from the training ratings); 0 = none. Each channel's scores are divided by their standard
       deviation over the items, user by user.
     linear_l2, linear_rated_l2: its penalties.
     unrated_l2: items without training ratings get the scores that a ridge regression with this
-      penalty predicts from texts, genres, tags, people and years (gatrec_jax/models/unrated.py);
+      penalty predicts from texts, genres, tags, people and years (gatrec_jax/models/gat/unrated_items.py);
       0 = those of the network.
     unrated_shift: added to these, in standard deviations of the user's scores, but not for items
       that are new: nobody having rated an item that could be rated speaks against it.
@@ -146,7 +146,7 @@ class ModelConfig(ModelSettings):
   score: str = "dot"
   loss: str = "pairwise"
   temperature: float = 0.25
-  grades: str = "liked"
+  relevance: str = "binary"
   user_power: float = 0.0
   linear_weight: float = 0.0
   linear_l2: float = 300.0
@@ -170,7 +170,7 @@ class ModelConfig(ModelSettings):
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """The objective, the optimiser and when to stop.
+  """The objective, the optimizer and when to stop.
 
   Attributes:
     seed: of parameters, negatives, dropout and the order of positives.

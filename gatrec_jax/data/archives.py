@@ -83,7 +83,7 @@ def given_bases(data_dir: str) -> list[Path]:
     InputError: `data_dir` is given and is no folder.
   """
   if data_dir and not Path(data_dir).expanduser().is_dir():
-    raise InputError(f"--data_dir={data_dir}: is not a folder")
+    raise InputError("is not a folder", field="data_dir", value=data_dir)
   given = [data_dir, os.environ.get("GATREC_DATA", "")]
   return [Path(base).expanduser().absolute() for base in given if base]
 
@@ -113,7 +113,7 @@ def find_archive(
   Args:
     name: of the zip without its suffix, e.g. "ml-10m".
     folder: that the zip unpacks to, e.g. "ml-10M100K".
-    key_members: files by which a base is recognised as the unpacked folder itself.
+    key_members: files by which a base is recognized as the unpacked folder itself.
     foreign_folders: names of other archives' folders, which may hold files of the same names.
     bases: folders to look in; those that do not exist are passed over.
     md5: of the published zip, "" where it changes; another one is used with a warning.

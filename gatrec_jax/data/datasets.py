@@ -29,8 +29,8 @@ def load_dataset(
   """Loads a data set, and adds the fields of `item_metadata` to its items.
 
   Where both know a field, the metadata's value counts. Items that only the metadata knows are
-  added to the catalogue of the user's own table (cold items can be recommended); a published
-  catalogue stays as it is, and they are counted in the notes.
+  added to the catalog of the user's own table (cold items can be recommended); a published
+  catalog stays as it is, and they are counted in the notes.
 
   Args:
     dataset: "demo", one of the MovieLens versions, or a path to a table of interactions.
@@ -47,9 +47,11 @@ def load_dataset(
   metadata: Mapping[str, Mapping[str, Any]] = {}
   notes: dict[str, int] = {}
   if dataset not in DATASETS and not _is_path(dataset):
-    raise InputError(_unknown(dataset))
+    raise InputError(_unknown(dataset), field="dataset", value=dataset)
   if fold and dataset not in movielens.VERSIONS:
-    raise InputError(f"--fold={fold}: {dataset} has no shipped folds; leave the flag out")
+    raise InputError(
+      f"{dataset} has no shipped folds; leave the flag out", field="fold", value=fold
+    )
   if item_metadata:
     metadata, notes = tables.load_item_metadata(item_metadata, max_bad_share=max_bad_share)
   if dataset == "demo":
@@ -67,7 +69,7 @@ def load_dataset(
   notes = {f"{note} (item metadata)": count for note, count in notes.items()}
   unknown = len(metadata.keys() - set(found.interactions.item_ids))
   if unknown:
-    notes["metadata items not in the catalogue"] = unknown
+    notes["metadata items not in the catalog"] = unknown
   item_fields = [
     {**known, **metadata.get(item_id, {})}
     for item_id, known in zip(found.interactions.item_ids, found.item_fields, strict=True)
@@ -84,6 +86,6 @@ def _unknown(dataset: str) -> str:
   near = difflib.get_close_matches(dataset.lower(), DATASETS, n=1)
   hint = f" Did you mean {near[0]}?" if near else ""
   return (
-    f"--dataset={dataset}: unknown.{hint} It is one of {', '.join(DATASETS)}, or a path to a"
+    f"unknown.{hint} It is one of {', '.join(DATASETS)}, or a path to a"
     f" table ending in {', '.join(rows.SUFFIXES)}"
   )

@@ -26,7 +26,7 @@ class Feedback:
   """
 
   liked: np.ndarray
-  grade: np.ndarray
+  relevance: np.ndarray
 
 
 def read_feedback(

@@ -16,7 +16,7 @@ def bipartite_graph(
   *,
   edge_features: Sequence[str] = ("rating",),
   self_loops: bool = False,
-  grade: np.ndarray | None = None,
+  relevance: np.ndarray | None = None,
   pad_to: tuple[int, int] | None = None,
 ) -> jraph.GraphsTuple:
   """The user-item graph of the given (training) interactions.
@@ -26,10 +26,10 @@ def bipartite_graph(
   Args:
     interactions: the rows that become edges; R of them.
     edge_features: columns of the edge features, F of them: `rating` as given, `time` scaled to
-      [0, 1] over these rows (0 where times are unknown), `grade` the logarithm of `grade`.
+      [0, 1] over these rows (0 where times are unknown), `relevance` the logarithm of `relevance`.
     self_loops: add an edge from each node to itself, with the mean features of its incoming edges
       (0 for an isolated node).
-    grade: [R] float32 in (0, 1], how much each rating is a like (gatrec_jax/data/grades.py).
+    relevance: [R] float32 in (0, 1] (gatrec_jax/data/feedback.py).
     pad_to: (nodes, edges), both larger than the graph's: pads with jraph's rule to that static
       shape; padding edges join the first padding node.
   Returns:
@@ -39,8 +39,11 @@ def bipartite_graph(
     InputError: an unknown edge feature, one without its values, or `pad_to` too small.
   """
   num_users, num_nodes = interactions.num_users, interactions.num_users + interactions.num_items
-  features = np.stack([_column(interactions, name, grade) for name in edge_features] or
-                      [np.zeros(len(interactions), np.float32)], axis=1)  # fmt: skip
+  features = np.stack(
+    [_column(interactions, name, relevance) for name in edge_features]
+    or [np.zeros(len(interactions), np.float32)],
+    axis=1,
+  )
   if not edge_features:
     features = features[:, :0]
   items = interactions.item + num_users
@@ -49,9 +52,11 @@ def bipartite_graph(
   features = np.concatenate([features, features])
   if self_loops:
     count = np.bincount(receivers, minlength=num_nodes)
-    sums = np.stack(
-      [np.bincount(receivers, weights=f, minlength=num_nodes) for f in features.T], axis=1
-    ) if features.shape[1] else np.zeros((num_nodes, 0))  # fmt: skip
+    sums = (
+      np.stack([np.bincount(receivers, weights=f, minlength=num_nodes) for f in features.T], axis=1)
+      if features.shape[1]
+      else np.zeros((num_nodes, 0))
+    )
     nodes = np.arange(num_nodes, dtype=np.int32)
     senders, receivers = np.append(senders, nodes), np.append(receivers, nodes)
     means = (sums / np.maximum(count, 1)[:, None]).astype(np.float32)
@@ -116,15 +121,13 @@ def add_users(
   )
 
 
-def _column(
-  interactions: Interactions, name: str, grade: np.ndarray | None
-) -> np.ndarray:
-  if name == "grade" and grade is not None:
-    return np.log(grade).astype(np.float32)
+def _column(interactions: Interactions, name: str, relevance: np.ndarray | None) -> np.ndarray:
+  if name == "relevance" and relevance is not None:
+    return np.log(relevance).astype(np.float32)
   if name == "rating":
     return interactions.rating.astype(np.float32)
   if name == "time":
     time = interactions.timestamp
     span = max(int(time.max() - time.min()), 1) if len(time) else 1
     return ((time - (time.min() if len(time) else 0)) / span).astype(np.float32)
-  raise InputError(f"edge_features: '{name}' does not exist; there are rating, time and grade")
+  raise InputError(f"edge_features: '{name}' does not exist; there are rating, time and relevance")

@@ -66,7 +66,7 @@ class Interactions:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """A catalogue with its interactions.
+  """A catalog with its interactions.
 
   Attributes:
     name: as given by `--dataset`.
@@ -143,7 +143,7 @@ def no_interactions() -> Interactions:
   return Interactions(empty, empty, empty.astype(np.float32), empty.astype(np.int64), (), ())
 
 
-def catalogue_order(ids: Iterable[int | str]) -> tuple[str, ...]:
+def catalog_order(ids: Iterable[int | str]) -> tuple[str, ...]:
   """Distinct `ids` as strings: numeric order where all are integers, else sorted as text."""
   distinct = {str(raw_id) for raw_id in ids}
   if all(_INTEGER.fullmatch(raw_id) for raw_id in distinct):
@@ -168,7 +168,7 @@ def _index_ids(
   occurring = [raw_id for raw_id, seen in zip(distinct, occurs, strict=True) if seen]
   if any(not raw_id.strip() for raw_id in occurring):
     raise InputError(f"{what}: some are empty; every row needs one")
-  vocabulary = catalogue_order([*occurring, *(given or ())])
+  vocabulary = catalog_order([*occurring, *(given or ())])
   position = {raw_id: index for index, raw_id in enumerate(vocabulary)}
   lookup = np.array([position.get(raw_id, -1) for raw_id in distinct], dtype=np.int32)
   return lookup[codes], vocabulary

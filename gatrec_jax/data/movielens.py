@@ -87,11 +87,11 @@ def load_movielens(name: str, *, data_dir: str = "", fold: str = "") -> Dataset:
   """
   version = VERSIONS.get(name)
   if version is None:
-    raise InputError(f"--dataset={name}: unknown; one of {', '.join(VERSIONS)}")
+    raise InputError(f"unknown; one of {', '.join(VERSIONS)}", field="dataset", value=name)
   if fold and version.layout != "100k":
-    raise InputError(f"--fold={fold}: {name} has no shipped folds; leave the flag out")
+    raise InputError(f"{name} has no shipped folds; leave the flag out", field="fold", value=fold)
   if fold and fold not in FOLDS:
-    raise InputError(f"--fold={fold}: unknown; ml-100k has {', '.join(FOLDS)}")
+    raise InputError(f"unknown; ml-100k has {', '.join(FOLDS)}", field="fold", value=fold)
   archive = _locate(name, version, data_dir)
   if version.layout == "100k":
     return _load_100k(name, version, archive, fold)
@@ -113,7 +113,7 @@ def _locate(name: str, version: Version, data_dir: str) -> Archive:
   # The given folders come first and alone: they serve a machine without pooch, too.
   found = look(bases=bases)
   if found is None:
-    cache = archives.cache_folder(f"{name}: put {served_by} into --data_dir")
+    cache = archives.cache_folder(f"{name}: put {served_by} into `data_dir`")
     found = look(bases=[cache]) or archives.download_archive(
       name,
       url=f"{_BASE_URL}/{name}.zip",

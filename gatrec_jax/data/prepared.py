@@ -23,7 +23,7 @@ class Prepared:
     positive_threshold, negative_threshold: as configured, or 1 and 0 for implicit feedback, or
       what the protocol says.
     facts: counts for the user, as kept in the manifest.
-    num_later: how many items, the last ones of the catalogue, came after training.
+    num_later: how many items, the last ones of the catalog, came after training.
     later_users: indices of users all of whose ratings came after training.
   """
 

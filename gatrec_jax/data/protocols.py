@@ -42,13 +42,15 @@ class Protocol:
     return self.lowest_rating - 1
 
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({
-  protocol.name: protocol
-  for protocol in (
-    Protocol("recbole_a", core=10, select_metric="ndcg@10"),
-    Protocol("recbole_b", core=0, select_metric="mrr@10"),
-  )
-})
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+  {
+    protocol.name: protocol
+    for protocol in (
+      Protocol("recbole_a", core=10, select_metric="ndcg@10"),
+      Protocol("recbole_b", core=0, select_metric="mrr@10"),
+    )
+  }
+)
 """`recbole_a`: RecBole's table of general recommendation (Zhao et al. 2021). `recbole_b`:
 RecBole-GNN's (Zhao et al. 2022).
 
@@ -92,8 +94,10 @@ def filtered(
   rating = interactions.rating
   if len(rating) and rating.min() == rating.max():
     raise InputError(
-      f"--split={protocol.name}: needs ratings, but all are {rating[0]:g} (implicit feedback);"
-      " use --split=random or --split=per_user"
+      f"needs ratings, but all are {rating[0]:g} (implicit feedback);"
+      " use `split=random` or `split=per_user`",
+      field="split",
+      value=protocol.name,
     )
   high = np.flatnonzero(rating >= protocol.lowest_rating)
   rows = high[_is_in_core(interactions.take(high), protocol.core)]
@@ -102,7 +106,9 @@ def filtered(
     if protocol.core:
       what += f" between users and items with {protocol.core} of them each"
     raise InputError(
-      f"--split={protocol.name}: of {len(rating)} ratings none is {what}; use another split"
+      f"of {len(rating)} ratings none is {what}; use another split",
+      field="split",
+      value=protocol.name,
     )
   kept = interactions.take(rows)
   users, user = np.unique(kept.user, return_inverse=True)
@@ -137,7 +143,7 @@ def protocol_split(interactions: Interactions, protocol: Protocol, split_seed: i
     InputError: a negative seed, or no user has enough rows for one test row.
   """
   if split_seed < 0:
-    raise InputError(f"--split_seed={split_seed}: must not be negative")
+    raise InputError("must not be negative", field="split_seed", value=split_seed)
   user = interactions.user
   draws = pair_draws(interactions, seeded_generator(split_seed, purpose=0))
   rank = rank_within(user, np.lexsort((draws, user)))
@@ -146,9 +152,11 @@ def protocol_split(interactions: Interactions, protocol: Protocol, split_seed: i
   validated = np.floor(counts * protocol.valid_share).astype(np.int64)
   if not tested.any():
     raise InputError(
-      f"--split={protocol.name}: no test rows, since no user has"
+      f"no test rows, since no user has"
       f" {np.ceil(1 / protocol.test_share):.0f} ratings of at least {protocol.lowest_rating:g};"
-      " use another split"
+      " use another split",
+      field="split",
+      value=protocol.name,
     )
   is_test = rank < tested[user]
   is_valid = ~is_test & (rank < (tested + validated)[user])

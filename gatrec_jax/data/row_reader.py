@@ -54,7 +54,7 @@ class BadRows:
     if not good:
       raise InputError(f"{text}; no row is left")
     if self._count > self._max_share * total:
-      raise InputError(f"{text}; --max_bad_share={self._max_share} allows fewer")
+      raise InputError(f"{text}; `max_bad_share={self._max_share}` allows fewer")
     logger.warning("%s; they are skipped", text)
     return {"unreadable rows skipped": self._count}
 
@@ -62,7 +62,7 @@ class BadRows:
 def check_file(path: Path, max_bad_share: float) -> None:
   """Raises InputError for a missing file, an unknown suffix, or a share outside [0, 1]."""
   if not 0 <= max_bad_share <= 1:
-    raise InputError(f"--max_bad_share={max_bad_share}: must be from 0 to 1")
+    raise InputError("must be from 0 to 1", field="max_bad_share", value=max_bad_share)
   if path.suffix not in SUFFIXES:
     raise InputError(f"{path}: format unknown; the name must end in {', '.join(SUFFIXES)}")
   if not path.is_file():

@@ -34,7 +34,7 @@ def _text_rank(ids: tuple[str, ...]) -> np.ndarray:
 def _pair_order(interactions: Interactions) -> np.ndarray:
   """[R] int64, the rows by (user id, item id).
 
-  Sorted as text even where all ids are numbers: the order of a catalogue changes when its only
+  Sorted as text even where all ids are numbers: the order of a catalog changes when its only
   id that is no number goes away, and that one may be a test row's.
   """
   users = _text_rank(interactions.user_ids)[interactions.user]

@@ -26,8 +26,6 @@ KINDS = (
 )
 
 
-
-
 def split_interactions(
   interactions: Interactions,
   *,
@@ -62,12 +60,12 @@ def split_interactions(
     InputError: unknown kind or fold, a share outside [0, 1), a negative seed, no times where the
       kind needs them, or a part without rows.
   """
-  for flag, share in (("--test_share", test_share), ("--valid_share", valid_share)):
+  for field, share in (("test_share", test_share), ("valid_share", valid_share)):
     if not 0 <= share < 1:
-      raise InputError(f"{flag}={share}: must be at least 0 and below 1")
-  for flag, seed in (("--split_seed", split_seed), ("--valid_seed", valid_seed)):
+      raise InputError("must be at least 0 and below 1", field=field, value=share)
+  for field, seed in (("split_seed", split_seed), ("valid_seed", valid_seed)):
     if seed < 0:
-      raise InputError(f"{flag}={seed}: must not be negative")
+      raise InputError("must not be negative", field=field, value=seed)
   # The two purposes must not share a stream where both seeds are 0.
   generator = seeded_generator(split_seed, purpose=0)
   if kind == "shipped":
@@ -88,7 +86,7 @@ def split_interactions(
     is_test = _cold(interactions.item, test_share, generator)
   else:
     raise _no_such_kind(kind)
-  flags = f"--split={kind} --test_share={test_share}" + (f" --fold={fold}" if fold else "")
+  flags = f"`split={kind}` `test_share={test_share}`" + (f" `fold={fold}`" if fold else "")
   if is_test.all() or not is_test.any():
     part = "training" if is_test.all() else "test"
     raise InputError(f"empty split: no {part} rows are left of {len(is_test)} with {flags}")
@@ -110,7 +108,7 @@ def carve_validation(
   if valid_share > 0 and not 0 < count < len(rows):
     part = "training" if count else "validation"
     raise InputError(
-      f"empty split: no {part} rows are left of {len(rows)} with --valid_share={valid_share}"
+      f"empty split: no {part} rows are left of {len(rows)} with `valid_share={valid_share}`"
     )
   ordered = rows[_pair_order(interactions.take(rows))]
   drawn = seeded_generator(valid_seed, purpose=1).permutation(len(rows))
@@ -123,24 +121,24 @@ def _no_such_kind(kind: str) -> InputError:
 
   if kind in PROTOCOLS:
     return InputError(
-      f"--split={kind}: a whole protocol, which leaves out rows before it divides them; it starts"
-      " from the full data set (apply_protocol, then protocol_split)"
+      "a whole protocol, which leaves out rows before it divides them; it starts"
+      " from the full data set (apply_protocol, then protocol_split)",
+      field="split",
+      value=kind,
     )
-  return InputError(f"--split={kind}: unknown; one of {', '.join((*KINDS, *PROTOCOLS))}")
-
-
-
-
-
-
+  return InputError(f"unknown; one of {', '.join((*KINDS, *PROTOCOLS))}", field="split", value=kind)
 
 
 def _shipped(interactions: Interactions, test_rows: np.ndarray | None) -> np.ndarray:
   if test_rows is None:
-    raise InputError("--split=shipped: needs a data set with shipped folds, and --fold")
+    raise InputError(
+      "needs a data set with shipped folds, and `fold`", field="split", value="shipped"
+    )
   if len(test_rows) != len(interactions):
     raise InputError(
-      f"--split=shipped: {len(test_rows)} test marks for {len(interactions)} interactions"
+      f"{len(test_rows)} test marks for {len(interactions)} interactions",
+      field="split",
+      value="shipped",
     )
   return np.asarray(test_rows, dtype=bool)
 
@@ -156,17 +154,18 @@ def _kfold(
 ) -> np.ndarray:
   parts = round(1 / test_share) if test_share else 0
   if parts < 2:
-    raise InputError(f"--split=kfold: --test_share={test_share} must be 1/n for n folds, n ≥ 2")
+    raise InputError(
+      f"`test_share={test_share}` must be 1/n for n folds, n ≥ 2", field="split", value="kfold"
+    )
   if fold not in [str(part + 1) for part in range(parts)]:
     raise InputError(
-      f"--split=kfold: --fold={fold or '(none)'} must be 1 to {parts} with"
-      f" --test_share={test_share}"
+      f"`fold={fold or '(none)'}` must be 1 to {parts} with `test_share={test_share}`",
+      field="split",
+      value="kfold",
     )
   draws = pair_draws(interactions, generator)
   # part of draw d is ⌊d · n / R⌋: sizes differ by at most one
   return draws * parts // len(interactions) == int(fold) - 1
-
-
 
 
 def _per_user(
@@ -183,7 +182,9 @@ def _require_times(interactions: Interactions, kind: str) -> None:
   times = interactions.timestamp
   if times.min() == times.max():
     raise InputError(
-      f"--split={kind}: all times are {times[0]}; it needs interactions with times (--time_column)"
+      f"all times are {times[0]}; it needs interactions with times (`time_column`)",
+      field="split",
+      value=kind,
     )
 
 

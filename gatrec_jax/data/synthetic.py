@@ -1,9 +1,9 @@
-"""`demo`: a synthetic catalogue with planted tastes, the same for everyone who has the seed.
+"""`demo`: a synthetic catalog with planted tastes, the same for everyone who has the seed.
 
 What a user likes is a sum of two planted parts. One stands in the texts: genres and themes, of
 which the overviews speak. The other does not: a hidden style that only shows in who rates what.
 So text and graph both carry signal that the other lacks. Some users and items are nearly without
-ratings, and popularity is skewed, as in real catalogues.
+ratings, and popularity is skewed, as in real catalogs.
 """
 
 from __future__ import annotations
@@ -65,27 +65,60 @@ _THEMES: dict[str, dict[str, tuple[str, ...]]] = {
 _GENRES = tuple(_THEMES)
 _THEME_NAMES = tuple((genre, theme) for genre in _GENRES for theme in _THEMES[genre])
 _OPENINGS = (
-  "A story of the {0} and the {1}", "It begins with the {0} and ends with the {1}",
+  "A story of the {0} and the {1}",
+  "It begins with the {0} and ends with the {1}",
   "Between the {0} and the {1}, nothing stays as it was",
   "Nobody expected the {0}, least of all the {1}",
-)  # fmt: skip
+)
 _MIDDLES = (
-  "soon the {0} and the {1} change everything", "what follows is a matter of the {0} and the {1}",
-  "the {0} hides more than the {1} reveals", "all that remains is the {0} and the {1}",
-)  # fmt: skip
+  "soon the {0} and the {1} change everything",
+  "what follows is a matter of the {0} and the {1}",
+  "the {0} hides more than the {1} reveals",
+  "all that remains is the {0} and the {1}",
+)
 _ADJECTIVES = (
-  "Silent", "Golden", "Last", "Broken", "Distant", "Crimson", "Hidden", "Restless", "Paper",
-  "Northern", "Gentle", "Hollow", "Electric", "Forgotten", "Bitter", "Midnight",
-)  # fmt: skip
+  "Silent",
+  "Golden",
+  "Last",
+  "Broken",
+  "Distant",
+  "Crimson",
+  "Hidden",
+  "Restless",
+  "Paper",
+  "Northern",
+  "Gentle",
+  "Hollow",
+  "Electric",
+  "Forgotten",
+  "Bitter",
+  "Midnight",
+)
 _NOUNS = (
-  "River", "Garden", "Signal", "Winter", "Mirror", "Station", "Kingdom", "Letter", "Engine",
-  "Harvest", "Compass", "Theatre", "Circle", "Window", "Frontier", "Lantern", "Bridge", "Parade",
-)  # fmt: skip
+  "River",
+  "Garden",
+  "Signal",
+  "Winter",
+  "Mirror",
+  "Station",
+  "Kingdom",
+  "Letter",
+  "Engine",
+  "Harvest",
+  "Compass",
+  "Theatre",
+  "Circle",
+  "Window",
+  "Frontier",
+  "Lantern",
+  "Bridge",
+  "Parade",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-  """The demo catalogue with the truth behind it.
+  """The demo catalog with the truth behind it.
 
   Attributes:
     dataset: what a user of the library sees.
@@ -97,12 +130,12 @@ class Planted:
 
 
 def make_demo(seed: int = 0) -> Dataset:
-  """The demo catalogue: 600 users, 800 items, about 40,000 ratings from 1 to 5."""
+  """The demo catalog: 600 users, 800 items, about 40,000 ratings from 1 to 5."""
   return plant(seed).dataset
 
 
 def plant(seed: int = 0) -> Planted:
-  """The demo catalogue and its true utilities; the same seed gives the same bytes."""
+  """The demo catalog and its true utilities; the same seed gives the same bytes."""
   rng = np.random.Generator(np.random.PCG64(seed))
   themes = _item_themes(rng)
   item_text = _unit(themes @ _theme_similarity())

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatrec_jax.data import row_reader as rows
-from gatrec_jax.data.interactions import (
-  FIRST_SECOND,
-  LAST_SECOND,
-  Interactions,
-  build_interactions,
-)
+from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND, Interactions, build_interactions
 from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +47,7 @@ def load_interactions(
   Args:
     path: a file ending in .csv, .tsv, .parquet or .jsonl.
     columns: their names.
-    item_ids: raw ids that belong to the catalogue even where no row has them.
+    item_ids: raw ids that belong to the catalog even where no row has them.
     max_bad_share: share of rows that may be unreadable; they are skipped with a warning.
 
   Returns:

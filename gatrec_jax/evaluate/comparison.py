@@ -56,9 +56,7 @@ class Comparison:
   level: float
 
 
-def average_over_runs(
-  runs: Sequence[UserValues], metric: str, users: Sequence[str]
-) -> np.ndarray:
+def average_over_runs(runs: Sequence[UserValues], metric: str, users: Sequence[str]) -> np.ndarray:
   """[n] float64: a metric of each user, averaged over seeds within a part, then over parts.
 
   Args: runs: of one system. metric: its name. users: [n] raw ids.
@@ -71,7 +69,9 @@ def average_over_runs(
   for run in runs:
     if metric not in run.values:
       have = ", ".join(list(run.values)[:8])
-      raise InputError(f"--metrics={metric}: {run.system} has no such metric, but {have}, …")
+      raise InputError(
+        f"{run.system} has no such metric, but {have}, …", field="metrics", value=metric
+      )
     row = np.full(len(users), np.nan)
     row[[place[user] for user in run.user_ids]] = run.values[metric]
     by_part.setdefault(run.part, []).append(row)
@@ -113,28 +113,37 @@ def compare_systems(
       for metric, row in own.items()
     }
     for system, own in values.items()
-  }  # fmt: skip
+  }
   others = [system for system in runs if system != reference]
   against: dict[str, dict[str, Against]] = {system: {} for system in others}
   for metric in metrics:
     differences = [
       paired_difference(
-        values[system][metric], values[reference][metric], num_resamples=num_resamples, seed=seed,
+        values[system][metric],
+        values[reference][metric],
+        num_resamples=num_resamples,
+        seed=seed,
         level=level,
       )
       for system in others
-    ]  # fmt: skip
+    ]
     corrected = holm([difference.p_value for difference in differences])
     for system, difference, p_value in zip(others, differences, corrected, strict=True):
       against[system][metric] = Against(difference, float(p_value))
   order = sorted(runs, key=lambda system: -estimates[system][metrics[0]].mean)
   protocols = {run.protocol for own in runs.values() for run in own}
   return Comparison(
-    "/".join(sorted(protocols)), reference, metrics, {s: estimates[s] for s in order}, against,
+    "/".join(sorted(protocols)),
+    reference,
+    metrics,
+    {s: estimates[s] for s in order},
+    against,
     {s: tuple(dict.fromkeys(run.part for run in runs[s])) for s in order},
     {s: tuple(sorted({run.seed for run in runs[s]})) for s in order},
-    num_resamples, seed, level,
-  )  # fmt: skip
+    num_resamples,
+    seed,
+    level,
+  )
 
 
 def comparison_json(
@@ -150,10 +159,12 @@ def comparison_json(
   models: dict[str, dict[str, Any]] = {
     system: {
       comparison.protocol: _metrics_json(comparison, system)
-      for comparison in comparisons if system in comparison.estimates
-    } | {"parts": first.parts[system], "seeds": first.seeds[system], **facts.get(system, {})}
+      for comparison in comparisons
+      if system in comparison.estimates
+    }
+    | {"parts": first.parts[system], "seeds": first.seeds[system], **facts.get(system, {})}
     for system in first.estimates
-  }  # fmt: skip
+  }
   return {
     "reference": first.reference,
     "level": first.level,
@@ -170,16 +181,17 @@ def _metrics_json(comparison: Comparison, system: str) -> dict[str, Any]:
     if system in comparison.against:
       found = comparison.against[system][metric]
       metrics[metric]["against_reference"] = {
-        **dataclasses.asdict(found.difference), "holm_p_value": found.holm_p_value,
+        **dataclasses.asdict(found.difference),
+        "holm_p_value": found.holm_p_value,
         "verdict": found.difference.verdict,
-      }  # fmt: skip
+      }
   return metrics
 
 
 def _require_same_parts(runs: Runs, reference: str) -> None:
   """Raises InputError unless all were tested on the same users and ratings, once a seed."""
   if reference not in runs:
-    raise InputError(f"--reference={reference}: not among {', '.join(runs)}")
+    raise InputError(f"not among {', '.join(runs)}", field="reference", value=reference)
   truths = {s: {run.part: run.truth for run in own} for s, own in runs.items()}
   protocols = {s: {run.protocol for run in own} for s, own in runs.items()}
   for system, own in runs.items():
@@ -209,9 +221,7 @@ def _require_same_parts(runs: Runs, reference: str) -> None:
 
 def _estimate(row: np.ndarray, *, num_resamples: int, seed: int, level: float) -> Estimate:
   counted = int((~np.isnan(row)).sum())
-  lo, hi = bootstrap_intervals(
-    row[:, None], num_resamples=num_resamples, seed=seed, level=level
-  )
+  lo, hi = bootstrap_intervals(row[:, None], num_resamples=num_resamples, seed=seed, level=level)
   if not counted:
     return Estimate(0.0, None, None, 0)
   return Estimate(float(np.nanmean(row)), float(lo[0]), float(hi[0]), counted)

@@ -58,7 +58,7 @@ class Evaluation:
     }
 
 
-def summarise(
+def summarize(
   protocol: str,
   users: np.ndarray,
   per_user: Mapping[str, np.ndarray],
@@ -90,7 +90,8 @@ def summarise(
     means, counts = _means(values[rows])
     buckets[label] = {
       name: Estimate(float(means[m]), None, None, int(counts[m]))
-      for m, name in enumerate(names) if counts[m]
+      for m, name in enumerate(names)
+      if counts[m]
     }
   return Evaluation(protocol, users, training_counts, per_user, summary, buckets)
 

@@ -41,8 +41,9 @@ def read_recommendations(
   users, items = users[order], items[order]
   names, starts, counts = np.unique(users, return_index=True, return_counts=True)
   lists = np.full((len(names), counts.max()), -1, np.int32)
-  lists[np.repeat(np.arange(len(names)), counts), np.arange(len(users)) - np.repeat(
-    starts, counts)] = items
+  lists[
+    np.repeat(np.arange(len(names)), counts), np.arange(len(users)) - np.repeat(starts, counts)
+  ] = items
   return names.astype(np.int32), lists
 
 
@@ -67,13 +68,17 @@ def write_recommendations(
   import pyarrow.parquet as pq
 
   row, column = np.nonzero(np.asarray(items) >= 0)
-  table = pa.table({
-    "user_id": _raw_ids(user_ids)[np.asarray(users)[row]],
-    "item_id": _raw_ids(item_ids)[np.asarray(items)[row, column]],
-    "rank": (column + 1).astype(np.int32),
-    "score": np.asarray(scores, np.float32)[row, column],
-    **{name: np.asarray(values, np.float32)[row, column] for name, values in (more or {}).items()},
-  })
+  table = pa.table(
+    {
+      "user_id": _raw_ids(user_ids)[np.asarray(users)[row]],
+      "item_id": _raw_ids(item_ids)[np.asarray(items)[row, column]],
+      "rank": (column + 1).astype(np.int32),
+      "score": np.asarray(scores, np.float32)[row, column],
+      **{
+        name: np.asarray(values, np.float32)[row, column] for name, values in (more or {}).items()
+      },
+    }
+  )
   path = pathlib.Path(path)
   try:
     with runs.atomic_path(path) as temporary:
@@ -102,7 +107,8 @@ def _read_table(path: pathlib.Path) -> dict:
         parse_options=pc.ParseOptions(delimiter=delimiter),
         # As strings, so that an id like 007 or 1e3 stays what it is and a bad rank is found here.
         convert_options=pc.ConvertOptions(
-          column_types={name: pa.string() for name in _COLUMNS}, strings_can_be_null=True,
+          column_types={name: pa.string() for name in _COLUMNS},
+          strings_can_be_null=True,
           quoted_strings_can_be_null=True,
         ),
       )
@@ -169,7 +175,10 @@ def _number_or_nan(value: object) -> float:
 
 
 def _refuse_repeats(
-  users: np.ndarray, values: np.ndarray, path: pathlib.Path, user_ids: Sequence[str],
+  users: np.ndarray,
+  values: np.ndarray,
+  path: pathlib.Path,
+  user_ids: Sequence[str],
   name: Callable[[int], str],
 ) -> None:
   order = np.lexsort((values, users))

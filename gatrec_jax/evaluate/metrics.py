@@ -15,32 +15,36 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-DEFINITIONS: Mapping[str, str] = MappingProxyType({
-  "precision": "relevant items in the top K ÷ K",
-  "recall": "relevant items in the top K ÷ all relevant test items of the user",
-  "ndcg": "binary gains, discount 1/log2(rank + 1), ÷ the ideal over min(relevant, K)",
-  "map": "sum of the precision at each hit in the top K ÷ min(relevant, K)",
-  "mrr": "1 ÷ rank of the first hit in the top K, else 0",
-  "hit": "1 where the top K holds a relevant item, else 0",
-  "coverage": "share of the catalogue that stands in somebody's top K",
-  "novelty": "mean −log2(share of training users who rated the item) over the top K",
-  "popularity": "mean popularity percentile of the top K (1 = most rated in training)",
-  "gini": "Gini index of how often each catalogue item is recommended (0 = evenly)",
-  "diversity": "1 − mean pairwise cosine of the item vectors in the top K",
-})
+DEFINITIONS: Mapping[str, str] = MappingProxyType(
+  {
+    "precision": "relevant items in the top K ÷ K",
+    "recall": "relevant items in the top K ÷ all relevant test items of the user",
+    "ndcg": "binary gains, discount 1/log2(rank + 1), ÷ the ideal over min(relevant, K)",
+    "map": "sum of the precision at each hit in the top K ÷ min(relevant, K)",
+    "mrr": "1 ÷ rank of the first hit in the top K, else 0",
+    "hit": "1 where the top K holds a relevant item, else 0",
+    "coverage": "share of the catalog that stands in somebody's top K",
+    "novelty": "mean −log2(share of training users who rated the item) over the top K",
+    "popularity": "mean popularity percentile of the top K (1 = most rated in training)",
+    "gini": "Gini index of how often each catalog item is recommended (0 = evenly)",
+    "diversity": "1 − mean pairwise cosine of the item vectors in the top K",
+  }
+)
 """What each metric means under full ranking over all items not rated in training."""
 
-JUDGED_DEFINITIONS: Mapping[str, str] = MappingProxyType({
-  "precision": "hits ÷ recommendations of rank ≤ K that the user rated in the test set "
-  "(users with at least one)",
-  "recall": "those hits ÷ relevant test items (users with at least one relevant)",
-  "ndcg": "binary gains at positions in the condensed list ÷ the ideal over min(relevant, K) "
-  "(users with a non-empty list and a relevant item)",
-  "map": "sum of the precision at each hit of the condensed list ÷ relevant items "
-  "(users with a hit)",
-  "coverage": "distinct items of the condensed lists ÷ items of the test set",
-  "novelty": "mean test-set rating count of the condensed list (lower = more novel)",
-})
+JUDGED_DEFINITIONS: Mapping[str, str] = MappingProxyType(
+  {
+    "precision": "hits ÷ recommendations of rank ≤ K that the user rated in the test set "
+    "(users with at least one)",
+    "recall": "those hits ÷ relevant test items (users with at least one relevant)",
+    "ndcg": "binary gains at positions in the condensed list ÷ the ideal over min(relevant, K) "
+    "(users with a non-empty list and a relevant item)",
+    "map": "sum of the precision at each hit of the condensed list ÷ relevant items "
+    "(users with a hit)",
+    "coverage": "distinct items of the condensed lists ÷ items of the test set",
+    "novelty": "mean test-set rating count of the condensed list (lower = more novel)",
+  }
+)
 """The same under the judged-only protocol: only items that the user rated in the test set."""
 
 
@@ -68,9 +72,7 @@ def precision(hits: Array, *, k: int, where: Array | None = None) -> Array:
   return _masked(hits[:, :k].sum(axis=1) / k, where)
 
 
-def condensed_precision(
-  hits: Array, lengths: Array, *, where: Array | None = None
-) -> Array:
+def condensed_precision(hits: Array, lengths: Array, *, where: Array | None = None) -> Array:
   """Hits ÷ length of the condensed list (PAPER.md §2, judged-only protocol).
 
   Args: hits: [B, L] bool by position in the condensed list. lengths: [B] int32.
@@ -79,9 +81,7 @@ def condensed_precision(
   return _masked(_ratio(hits.sum(axis=1), lengths), where)
 
 
-def recall(
-  hits: Array, num_relevant: Array, *, k: int, where: Array | None = None
-) -> Array:
+def recall(hits: Array, num_relevant: Array, *, k: int, where: Array | None = None) -> Array:
   """Relevant items among the first k ÷ all relevant items of the user.
 
   Args: hits: [B, L] bool in rank order. num_relevant: [B] int32. where: [B] bool.
@@ -90,10 +90,8 @@ def recall(
   return _masked(_ratio(hits[:, :k].sum(axis=1), num_relevant), where)
 
 
-def ndcg(
-  hits: Array, num_relevant: Array, *, k: int, where: Array | None = None
-) -> Array:
-  """Normalised discounted cumulative gain at k, binary gains (Järvelin and Kekäläinen 2002).
+def ndcg(hits: Array, num_relevant: Array, *, k: int, where: Array | None = None) -> Array:
+  """Normalized discounted cumulative gain at k, binary gains (Järvelin and Kekäläinen 2002).
 
   DCG = Σ hit(rank) / log2(rank + 1); the ideal has its min(num_relevant, k) hits first.
 
@@ -148,9 +146,7 @@ def hit(hits: Array, *, k: int, where: Array | None = None) -> Array:
   return _masked(hits[:, :k].any(axis=1), where)
 
 
-def list_mean(
-  values: Array, valid: Array, *, k: int, where: Array | None = None
-) -> Array:
+def list_mean(values: Array, valid: Array, *, k: int, where: Array | None = None) -> Array:
   """Mean of a per-item value over the recommended items of rank ≤ k.
 
   Novelty is this over `self_information`, popularity bias over `popularity_percentile`, and the
@@ -195,7 +191,7 @@ def self_information(counts: Array, num_users: int) -> Array:
 
 
 def popularity_percentile(counts: Array) -> Array:
-  """Share of the catalogue with fewer ratings than each item, half of the ties included.
+  """Share of the catalog with fewer ratings than each item, half of the ties included.
 
   Args: counts: [I] int32 training ratings per item.
   Returns: [I] float32 in (0, 1).

@@ -12,7 +12,7 @@ import numpy as np
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate import metrics
-from gatrec_jax.evaluate.evaluation import Evaluation, summarise
+from gatrec_jax.evaluate.evaluation import Evaluation, summarize
 
 Array = jax.Array
 
@@ -62,7 +62,7 @@ def full_ranking(
   evaluated = np.flatnonzero(num_relevant).astype(np.int32)
   if not len(evaluated):
     raise InputError(
-      f"no test rating reaches --positive_threshold={positive_threshold:g}: nothing to evaluate"
+      f"no test rating reaches `positive_threshold={positive_threshold:g}`: nothing to evaluate"
     )
   lists = _lists_of(evaluated, recommended, users, width=max(ks))
   hits = _is_member(lists, evaluated, _pair_keys(test, relevant), test.num_items)
@@ -70,9 +70,12 @@ def full_ranking(
   item_counts = np.bincount(train.item, minlength=train.num_items)
   num_training_users = len(np.unique(train.user))
   values = _full_metrics(
-    hits, lists, num_relevant[evaluated].astype(np.int32),
+    hits,
+    lists,
+    num_relevant[evaluated].astype(np.int32),
     metrics.self_information(item_counts, num_training_users),
-    metrics.popularity_percentile(item_counts), ks=tuple(ks),
+    metrics.popularity_percentile(item_counts),
+    ks=tuple(ks),
   )
   per_user = _in_order(values)
   if item_vectors is not None:
@@ -89,8 +92,13 @@ def full_ranking(
     times = np.bincount(top[top >= 0], minlength=train.num_items)
     together[f"coverage@{k}"] = float(metrics.coverage(times))
     together[f"gini@{k}"] = float(metrics.gini(times))
-  return summarise(
-    "full", evaluated, per_user, together, num_bootstrap=num_bootstrap, seed=seed,
+  return summarize(
+    "full",
+    evaluated,
+    per_user,
+    together,
+    num_bootstrap=num_bootstrap,
+    seed=seed,
     training_counts=np.bincount(train.user, minlength=train.num_users)[evaluated],
   )
 
@@ -140,16 +148,26 @@ def judged_ranking(
       metrics.coverage(times, denominator=int((rating_counts > 0).sum()))
     )
   per_user = _in_order(values)
-  return summarise(
-    "judged", evaluated, per_user, together, num_bootstrap=num_bootstrap, seed=seed,
+  return summarize(
+    "judged",
+    evaluated,
+    per_user,
+    together,
+    num_bootstrap=num_bootstrap,
+    seed=seed,
     training_counts=np.bincount(train.user, minlength=train.num_users)[evaluated],
   )
 
 
 @functools.partial(jax.jit, static_argnames="ks")
 def _full_metrics(
-  hits: Array, lists: Array, num_relevant: Array, information: Array, percentile: Array,
-  *, ks: tuple[int, ...],
+  hits: Array,
+  lists: Array,
+  num_relevant: Array,
+  information: Array,
+  percentile: Array,
+  *,
+  ks: tuple[int, ...],
 ) -> dict[str, Array]:
   """All per-user metrics that need no item vectors: {"ndcg@10": [n] float32}."""
   valid = lists >= 0
@@ -170,8 +188,13 @@ def _full_metrics(
 
 @functools.partial(jax.jit, static_argnames="ks")
 def _judged_metrics(
-  judged: Array, hits: Array, lists: Array, num_relevant: Array, rating_counts: Array,
-  *, ks: tuple[int, ...],
+  judged: Array,
+  hits: Array,
+  lists: Array,
+  num_relevant: Array,
+  rating_counts: Array,
+  *,
+  ks: tuple[int, ...],
 ) -> tuple[dict[str, Array], list[Array]]:
   """Per-user metrics, NaN where a user does not count, and for each K the lists [n, K] (−1)."""
   values, kept = {}, []
@@ -186,9 +209,7 @@ def _judged_metrics(
       "precision": (metrics.condensed_precision(gains, valid.sum(axis=1)), filled),
       "recall": (metrics.recall(gains, num_relevant, k=k), has_relevant),
       "ndcg": (metrics.ndcg(gains, num_relevant, k=k), filled & has_relevant),
-      "map": (
-        metrics.precision_sum(gains, k=k) / jnp.maximum(num_relevant, 1), gains.any(axis=1)
-      ),
+      "map": (metrics.precision_sum(gains, k=k) / jnp.maximum(num_relevant, 1), gains.any(axis=1)),
       "novelty": (metrics.list_mean(rating_counts[items], valid, k=k), filled),
     }
     for name, (value, counted) in by_name.items():
@@ -200,8 +221,9 @@ def _judged_metrics(
 def _in_order(values: dict[str, Array]) -> dict[str, np.ndarray]:
   """Host copies in the order of the definitions (jit returns dictionaries sorted by name)."""
   order = list(metrics.DEFINITIONS)
-  by_name = sorted(values, key=lambda name: (int(name.rpartition("@")[2]),
-                                             order.index(name.rpartition("@")[0])))
+  by_name = sorted(
+    values, key=lambda name: (int(name.rpartition("@")[2]), order.index(name.rpartition("@")[0]))
+  )
   return {name: np.array(values[name]) for name in by_name}
 
 
@@ -218,18 +240,16 @@ def _diversity(
   batch = min(_DIVERSITY_BATCH, len(lists))
   padded = np.pad(lists, ((0, -len(lists) % batch), (0, 0)), constant_values=-1)
   parts = [
-    _diversity_of_batch(item_vectors, padded[first:first + batch], ks=tuple(ks))
+    _diversity_of_batch(item_vectors, padded[first : first + batch], ks=tuple(ks))
     for first in range(0, len(padded), batch)
   ]
   return {
-    f"diversity@{k}": np.concatenate([part[i] for part in parts])[:len(lists)]
+    f"diversity@{k}": np.concatenate([part[i] for part in parts])[: len(lists)]
     for i, k in enumerate(ks)
   }
 
 
-def _pair_keys(
-  interactions: Interactions, rows: np.ndarray | slice = slice(None)
-) -> np.ndarray:
+def _pair_keys(interactions: Interactions, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
   """Sorted int64 keys user · I + item of the chosen rows ([R] bool, or all)."""
   user, item = interactions.user[rows].astype(np.int64), interactions.item[rows]
   return np.sort(user * interactions.num_items + item)

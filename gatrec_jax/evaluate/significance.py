@@ -26,7 +26,7 @@ class Difference:
     p_value: of the two-sided sign-flip test of "a and b do equally well"; 1 where no user differs.
     relative: mean ÷ mean of b; None where b has mean 0.
     level: of the interval.
-    effect: standardised mean difference: mean ÷ standard deviation of a − b over users (Cohen's
+    effect: standardized mean difference: mean ÷ standard deviation of a − b over users (Cohen's
       d_z, 1988); None below two users, or where all differ by the same.
   """
 
@@ -56,12 +56,7 @@ class Difference:
 
 
 def paired_difference(
-  a: np.ndarray,
-  b: np.ndarray,
-  *,
-  num_resamples: int = 10_000,
-  seed: int = 0,
-  level: float = 0.95,
+  a: np.ndarray, b: np.ndarray, *, num_resamples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Difference:
   """Compares two systems by their values per user, with nothing assumed of the distribution.
 
@@ -89,17 +84,25 @@ def paired_difference(
   lo = hi = None
   if size > 1:
     ends = bootstrap_intervals(
-      difference[:, None], num_resamples=num_resamples, seed=seed,
+      difference[:, None],
+      num_resamples=num_resamples,
+      seed=seed,
       level=_expanded_level(level, size),
-    )  # fmt: skip
+    )
     lo, hi = (float(end[0]) for end in ends)
   mean, of_reference = float(difference.mean()), float(reference.mean())
   p_value = sign_flip_p_value(difference, num_resamples=num_resamples, seed=seed)
   spread = float(difference.std(ddof=1)) if size > 1 else 0.0
   return Difference(
-    mean, lo, hi, size, p_value, mean / of_reference if of_reference else None, level,
+    mean,
+    lo,
+    hi,
+    size,
+    p_value,
+    mean / of_reference if of_reference else None,
+    level,
     mean / spread if spread else None,
-  )  # fmt: skip
+  )
 
 
 def _expanded_level(level: float, size: int) -> float:
@@ -123,7 +126,7 @@ def _expanded_level(level: float, size: int) -> float:
 
 
 def sign_flip_p_value(difference: np.ndarray, *, num_resamples: int, seed: int) -> float:
-  """Two-sided randomisation test (Fisher 1935): were a and b the same, any sign would do.
+  """Two-sided randomization test (Fisher 1935): were a and b the same, any sign would do.
 
   The p-value is the share of sign choices whose sum is as far from 0 as the one observed. All
   2^n of them are counted where these are no more than `num_resamples`; else that many are drawn,

@@ -46,24 +46,23 @@ class UserValues:
     """
     if self.training_ratings is None:
       raise InputError(
-        f"--below={count}: the run {self.system} of {self.part} was made before numbers of "
-        "training ratings were kept; train it again"
+        f"the run {self.system} of {self.part} was made before numbers of "
+        "training ratings were kept; train it again",
+        field="below",
+        value=count,
       )
     rows = np.flatnonzero(self.training_ratings < count)
     return dataclasses.replace(
-      self, protocol=f"{self.protocol}_below_{count}",
+      self,
+      protocol=f"{self.protocol}_below_{count}",
       user_ids=tuple(self.user_ids[row] for row in rows),
       training_ratings=self.training_ratings[rows],
       values={name: values[rows] for name, values in self.values.items()},
-    )  # fmt: skip
+    )
 
 
 def write_user_values(
-  path: pathlib.Path,
-  user_ids: Sequence[str],
-  evaluations: Mapping[str, Evaluation],
-  *,
-  truth: str,
+  path: pathlib.Path, user_ids: Sequence[str], evaluations: Mapping[str, Evaluation], *, truth: str
 ) -> None:
   """Writes the evaluations of a run as Parquet, whole or not at all.
 
@@ -93,9 +92,7 @@ def write_user_values(
     pq.write_table(table.replace_schema_metadata({"truth": truth}), temporary)
 
 
-def read_user_values(
-  path: pathlib.Path, *, system: str, part: str, seed: int
-) -> list[UserValues]:
+def read_user_values(path: pathlib.Path, *, system: str, part: str, seed: int) -> list[UserValues]:
   """What `write_user_values` wrote, one for each protocol.
 
   Args: system, part, seed: of the run, for comparisons.

@@ -32,7 +32,7 @@ def cold_evaluations(run: Run) -> dict[str, Evaluation]:
   split = run.config.data.split
   if split == "cold_items":
     return {"new_items": among_new_items(run)}
-  if split == "cold_users" and takes_new_ratings(run.method):
+  if split == "cold_users" and takes_new_ratings(run.recommender):
     return users_given_ratings(run)
   return {}
 
@@ -43,10 +43,14 @@ def among_new_items(run: Run) -> Evaluation:
   new = np.bincount(prepared.train.item, minlength=prepared.interactions.num_items) == 0
   users = np.arange(prepared.interactions.num_users, dtype=np.int32)
   items, _ = top_items_by(
-    _AmongItems(run.method.score), (run.tables, jnp.asarray(new)), users,
-    num_items=run.method.num_items, seen=prepared.known, k=max(run.config.evaluate.ks),
+    _AmongItems(run.recommender.score),
+    (run.serving_state, jnp.asarray(new)),
+    users,
+    num_items=run.recommender.num_items,
+    seen=prepared.known,
+    k=max(run.config.evaluate.ks),
     memory_mb=run.config.evaluate.evaluate_memory_mb,
-  )  # fmt: skip
+  )
   return _evaluated(run, "new_items", items, users, known=prepared.known, truth=prepared.test)
 
 
@@ -82,18 +86,28 @@ class _AmongItems:
 
   score: Callable[[Any, jax.Array], jax.Array]
 
-  def __call__(self, tables: tuple[Any, jax.Array], users: jax.Array) -> jax.Array:
-    of_model, allowed = tables
+  def __call__(self, serving_state: tuple[Any, jax.Array], users: jax.Array) -> jax.Array:
+    of_model, allowed = serving_state
     return jnp.where(allowed, self.score(of_model, users), -jnp.inf)
 
 
 def _evaluated(
-  run: Run, name: str, items: np.ndarray, users: np.ndarray, *, known: Interactions,
+  run: Run,
+  name: str,
+  items: np.ndarray,
+  users: np.ndarray,
+  *,
+  known: Interactions,
   truth: Interactions,
-) -> Evaluation:  # fmt: skip
+) -> Evaluation:
   settings = run.config.evaluate
   evaluation = full_ranking(
-    items, users, train=known, test=truth, positive_threshold=run.prepared.positive_threshold,
-    ks=settings.ks, num_bootstrap=settings.bootstrap,
-  )  # fmt: skip
+    items,
+    users,
+    train=known,
+    test=truth,
+    positive_threshold=run.prepared.positive_threshold,
+    ks=settings.ks,
+    num_bootstrap=settings.bootstrap,
+  )
   return dataclasses.replace(evaluation, protocol=name)

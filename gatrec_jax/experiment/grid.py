@@ -13,8 +13,8 @@ from gatrec_jax.config.overrides import from_json, with_fields
 from gatrec_jax.config.schema import Config
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.train_and_evaluate import USER_VALUES, results_are_of, train_and_evaluate
-from gatrec_jax.models.registry import make_method
-from gatrec_jax.stages.data import Say
+from gatrec_jax.models.registry import make_recommender
+from gatrec_jax.runs.log import Log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ def run_grid(
   workdir: pathlib.Path,
   *,
   refit: bool,
-  say: Say,
+  log: Log,
 ) -> list[Finished]:
   """Trains and tests every system on every part with every seed; what is done is kept.
 
@@ -57,7 +57,7 @@ def run_grid(
     seeds: of parameters, negatives, dropout.
     workdir: gets a run folder PART/LABEL-SEED for each.
     refit: as in `train_alike`.
-    say: where lines for the user go.
+    log: where lines for the user go.
   Raises:
     InputError: as `train_and_evaluate`.
     Interrupted: a signal came; the same call goes on.
@@ -65,19 +65,17 @@ def run_grid(
   done = []
   for part, fields in parts.items():
     for label, config in systems.items():
-      seeded = make_method(config.model, num_users=1, num_items=1).seeded
+      seeded = make_recommender(config.model, num_users=1, num_items=1).seeded
       for seed in seeds if seeded else seeds[:1]:
         folder = workdir / part / f"{label}-{seed}"
-        say(f"— {label} · {part} · seed {seed}")
+        log.info(f"— {label} · {part} · seed {seed}")
         own = with_fields(config, {**fields, "seed": seed})
-        results = train_alike(own, folder, refit=refit, say=say)
+        results = train_alike(own, folder, refit=refit, log=log)
         done.append(_finished(label, part, folder, results))
   return done
 
 
-def train_alike(
-  config: Config, folder: pathlib.Path, *, refit: bool, say: Say
-) -> dict[str, Any]:
+def train_alike(config: Config, folder: pathlib.Path, *, refit: bool, log: Log) -> dict[str, Any]:
   """One run under the same conditions as all others of a table.
 
   With `refit` every model ends trained on all training ratings: one that chooses its epoch on
@@ -89,34 +87,40 @@ def train_alike(
   Raises: InputError where the folder holds a run that did not choose first.
   """
   if config.data.split in FIXED_BY_SPLIT:
-    return _kept_or_trained(config, folder, say=say)
+    return _kept_or_trained(config, folder, log=log)
   share = config.data.valid_share or 0.1
   if not refit:
-    return _kept_or_trained(with_fields(config, {"valid_share": share}), folder, say=say)
+    return _kept_or_trained(with_fields(config, {"valid_share": share}), folder, log=log)
   if config.train.select_on != "valid":
-    return _kept_or_trained(with_fields(config, {"valid_share": 0.0}), folder, say=say)
+    return _kept_or_trained(with_fields(config, {"valid_share": 0.0}), folder, log=log)
   if runs.has_checkpoints(folder) and not (folder / "choosing").is_dir():
     raise InputError(
-      f"--workdir={folder}: holds a run that was trained without --refit; use another --workdir, "
-      "or delete this one"
+      "holds a run that was trained without `refit`; use another `workdir`, or delete this one",
+      field="workdir",
+      value=folder,
     )
-  chosen = _kept_or_trained(config, folder / "choosing", say=say)
+  chosen = _kept_or_trained(config, folder / "choosing", log=log)
   train = config.train
-  final = with_fields(config, {
-    "valid_share": 0.0, "select_on": "last", "epochs": max(chosen["epoch"], 1),
-    "decay_epochs": train.decay_epochs or train.epochs,
-  })  # fmt: skip
-  results = dict(_kept_or_trained(final, folder, say=say))
+  final = with_fields(
+    config,
+    {
+      "valid_share": 0.0,
+      "select_on": "last",
+      "epochs": max(chosen["epoch"], 1),
+      "decay_epochs": train.decay_epochs or train.epochs,
+    },
+  )
+  results = dict(_kept_or_trained(final, folder, log=log))
   results["train_seconds"] = round(results["train_seconds"] + chosen["train_seconds"], 2)
   results["peak_memory_mb"] = max(results["peak_memory_mb"], chosen["peak_memory_mb"])
   return results
 
 
-def _kept_or_trained(config: Config, folder: pathlib.Path, *, say: Say) -> dict[str, Any]:
+def _kept_or_trained(config: Config, folder: pathlib.Path, *, log: Log) -> dict[str, Any]:
   if results_are_of(config, folder):
-    say(f"finished before, kept ({folder})")
+    log.info(f"finished before, kept ({folder})")
     return runs.read_json(folder / "results.json")
-  return train_and_evaluate(config, folder, say=say)[1]
+  return train_and_evaluate(config, folder, log=log)[1]
 
 
 def open_finished(folder: pathlib.Path) -> Finished:
@@ -124,17 +128,20 @@ def open_finished(folder: pathlib.Path) -> Finished:
   config = from_json(runs.read_json(folder / "config.json")["config"])
   for name in ("results.json", USER_VALUES):
     if not (folder / name).exists():
-      raise InputError(f"{folder}: has no {name}; run launch.train with this --workdir first")
+      raise InputError(f"{folder}: has no {name}; run launch.train with this `workdir` first")
   part = config.data.fold or f"{config.data.split}-{config.data.split_seed}"
   return _finished(folder.name, part, folder, runs.read_json(folder / "results.json"))
 
 
-def _finished(
-  system: str, part: str, folder: pathlib.Path, results: Mapping[str, Any]
-) -> Finished:
+def _finished(system: str, part: str, folder: pathlib.Path, results: Mapping[str, Any]) -> Finished:
   tree = runs.read_json(folder / "config.json")["config"]
   facts = runs.read_json(folder / "data" / "manifest.json")["facts"]
   return Finished(
-    system, part, tree["train"]["seed"], folder, results,
-    {"model": tree["model"], "train": tree["train"]}, (facts["train"], facts["valid"]),
-  )  # fmt: skip
+    system,
+    part,
+    tree["train"]["seed"],
+    folder,
+    results,
+    {"model": tree["model"], "train": tree["train"]},
+    (facts["train"], facts["valid"]),
+  )

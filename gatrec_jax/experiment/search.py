@@ -17,7 +17,7 @@ from gatrec_jax.config.overrides import differences, from_json, to_json, with_fi
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
-from gatrec_jax.experiment.search_space import FLAG, Draws, Settings, own_settings, search_space
+from gatrec_jax.experiment.search_space import FIELD, Draws, Settings, own_settings, search_space
 from gatrec_jax.experiment.successive_halving import (
   Ledger,
   Row,
@@ -28,8 +28,9 @@ from gatrec_jax.experiment.successive_halving import (
   successive_halving,
 )
 from gatrec_jax.experiment.train_and_evaluate import make_validator
-from gatrec_jax.serve.run import method_and_inputs
-from gatrec_jax.stages.data import Say, prepare
+from gatrec_jax.runs.log import CONSOLE, SILENT, Log
+from gatrec_jax.serve.run import recommender_and_inputs
+from gatrec_jax.stages.data import prepare
 from gatrec_jax.stages.texts import Texts, embed_run
 from gatrec_jax.train.loop import fit, learn
 
@@ -43,7 +44,7 @@ def search(
   budget: float,
   space: Sequence[str] = (),
   seed: int = 0,
-  say: Say = print,
+  log: Log = CONSOLE,
 ) -> Config:
   """Searches settings by `select_metric` on the validation part, and ends with the best ones.
 
@@ -57,7 +58,7 @@ def search(
     budget: in trainings over all epochs.
     space: see `search_space`.
     seed: of the draws.
-    say: where lines for the user go.
+    log: where lines for the user go.
   Returns:
     `config` with the chosen settings.
   Raises:
@@ -67,28 +68,33 @@ def search(
   """
   if not budget >= 1:
     raise InputError(
-      f"--search={budget:g}: too small for one trial; give at least 1, the number of full "
-      "trainings that the search may cost"
+      "too small for one trial; give at least 1, the number of full "
+      "trainings that the search may cost",
+      field="search",
+      value=f"{budget:g}",
     )
   if not math.isfinite(budget):
-    raise InputError(f"--search={budget}: must be a finite number")
+    raise InputError("must be a finite number", field="search", value=budget)
   if seed < 0:
-    raise InputError(f"--search_seed={seed}: must not be negative")
+    raise InputError("must not be negative", field="search_seed", value=seed)
   config, ranges, bounded = search_space(config, space)
   within = _with_validation(config)
   run_folder = runs.open_workdir(workdir)
   with runs.locked(run_folder):
     folder = run_folder / "search"
     _require_own_run(run_folder)
-    plan = {"config": to_json(within), "seed": seed,
-            "ranges": {name: [type(r).__name__, *r] for name, r in ranges.items()}}  # fmt: skip
+    plan = {
+      "config": to_json(within),
+      "seed": seed,
+      "ranges": {name: [type(r).__name__, *r] for name, r in ranges.items()},
+    }
     _require_same_search(folder, plan)
-    prepared = prepare(within, folder, say=say)
+    prepared = prepare(within, folder, log=log)
     # Beyond this line there are no test rows.
     prepared = dataclasses.replace(
       prepared, split=dataclasses.replace(prepared.split, test=prepared.split.test[:0])
     )
-    texts = _texts(within, ranges, folder, prepared, say=say)
+    texts = _texts(within, ranges, folder, prepared, log=log)
     plan["data"] = runs.read_json(folder / "data" / "manifest.json")["inputs"]
     plan["texts"] = [one.digest for one in texts.values()]
     _require_same_search(folder, plan)
@@ -104,7 +110,7 @@ def search(
       folder / "trials.parquet", describe=describe, rungs=len(rungs), metric=train.select_metric
     )
     if ledger.rows:
-      say(f"search: {len(ledger.rows)} trainings of before kept ({folder / 'trials.parquet'})")
+      log.info(f"search: {len(ledger.rows)} trainings of before kept ({folder / 'trials.parquet'})")
     ended = successive_halving(
       lambda trial, settings, epochs: _train(
         with_fields(within, settings), _trial_folder(folder, trial), prepared, texts, epochs
@@ -118,26 +124,36 @@ def search(
         _trial_folder(folder, trial) / "checkpoints", ignore_errors=True
       ),
       metric=train.select_metric,
-      say=say,
+      log=log,
     )
     rows = [ledger.rows[at] for at in sorted(ledger.rows)]
     if not ended:
-      raise InputError(f"--search={budget:g}: every trial failed; the first one: {rows[0].message}")
+      raise InputError(
+        f"every trial failed; the first one: {rows[0].message}", field="search", value=f"{budget:g}"
+      )
     verdict = judge(within, ranges, ended, bounded=bounded)
     best = best_of(ended)
     chosen = with_fields(config, best.settings)
-    _make_way(run_folder, chosen, say=say)
-    runs.write_json(folder / "chosen.json", {
-      "config": to_json(chosen), "settings": best.settings, "trial": best.trial,
-      "metric": train.select_metric, "value": best.value, "trials": len({r.trial for r in rows}),
-      "budget": budget, **dataclasses.asdict(verdict),
-    })  # fmt: skip
-    say(
+    _make_way(run_folder, chosen, log=log)
+    runs.write_json(
+      folder / "chosen.json",
+      {
+        "config": to_json(chosen),
+        "settings": best.settings,
+        "trial": best.trial,
+        "metric": train.select_metric,
+        "value": best.value,
+        "trials": len({r.trial for r in rows}),
+        "budget": budget,
+        **dataclasses.asdict(verdict),
+      },
+    )
+    log.info(
       f"search: best is trial {best.trial}, {short(best.settings)}, {train.select_metric} "
       f"{best.value:.4f} on validation (trial 0, the settings to begin with: {_value_of(ended, 0)})"
     )
     for line in verdict.lines:
-      say(f"search: {line}")
+      log.info(f"search: {line}")
   return chosen
 
 
@@ -158,14 +174,13 @@ def _trial_folder(folder: pathlib.Path, trial: int) -> pathlib.Path:
 
 
 def _train(
-  config: Config, folder: pathlib.Path, prepared: Prepared, texts: Mapping[bool, Texts],
-  epochs: int,
-) -> float:  # fmt: skip
+  config: Config, folder: pathlib.Path, prepared: Prepared, texts: Mapping[bool, Texts], epochs: int
+) -> float:
   """One trial up to an epoch; its checkpoints stay until it is forgotten."""
-  method, inputs = method_and_inputs(config, prepared, texts[config.model.reads_text])
-  validate = make_validator(prepared, inputs, method=method, config=config)
+  recommender, inputs = recommender_and_inputs(config, prepared, texts[config.model.reads_text])
+  validate = make_validator(prepared, inputs, recommender=recommender, config=config)
   folder.mkdir(parents=True, exist_ok=True)
-  common = dict(method=method, workdir=folder, validate=validate, say=lambda line: None)
+  common = dict(recommender=recommender, workdir=folder, validate=validate, log=SILENT)
   if config.model.trains_with:
     _, progress = learn(inputs, config=config.train, until=epochs, **common)
   else:
@@ -177,7 +192,7 @@ def _train(
 
 
 def _texts(
-  config: Config, ranges: Mapping[str, Range], folder: pathlib.Path, prepared: Prepared, *, say: Say
+  config: Config, ranges: Mapping[str, Range], folder: pathlib.Path, prepared: Prepared, *, log: Log
 ) -> dict[bool, Texts]:
   """By whether a trial reads text, which a searched word may decide."""
   kinds = {config.model.reads_text: config}
@@ -185,7 +200,7 @@ def _texts(
     for value in range_.values if isinstance(range_, Choice) else ():
       other = with_fields(config, {name: value})
       kinds.setdefault(other.model.reads_text, other)
-  return {reads: embed_run(one, folder, prepared, say=say) for reads, one in kinds.items()}
+  return {reads: embed_run(one, folder, prepared, log=log) for reads, one in kinds.items()}
 
 
 def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
@@ -195,19 +210,26 @@ def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
     return
   former = runs.read_json(path)
   changed = differences(
-    from_json(former["config"]), from_json(plan["config"]),
+    from_json(former["config"]),
+    from_json(plan["config"]),
     stages=("data", "text", "model", "train"),
-  )  # fmt: skip
+  )
   now = json.loads(json.dumps(plan))
   changed += [
-    f"{word} changed" for name, word in
-    (("ranges", FLAG), ("seed", "--search_seed"), ("data", "data"), ("texts", "texts"))
+    f"{word} changed"
+    for name, word in (
+      ("ranges", f"`{FIELD}`"),
+      ("seed", "`search_seed`"),
+      ("data", "data"),
+      ("texts", "texts"),
+    )
     if name in now and former.get(name) != now[name]
-  ]  # fmt: skip
+  ]
   if changed:
     raise InputError(
-      f"--workdir={folder.parent}: holds another search ({'; '.join(changed)}); use another "
-      f"--workdir, or delete {folder}"
+      f"holds another search ({'; '.join(changed)}); use another `workdir`, or delete {folder}",
+      field="workdir",
+      value=folder.parent,
     )
 
 
@@ -215,17 +237,19 @@ def _require_own_run(run_folder: pathlib.Path) -> None:
   """Raises InputError, before hours of search, where its result could not be trained there."""
   if runs.has_checkpoints(run_folder) and not (run_folder / "search" / "chosen.json").exists():
     raise InputError(
-      f"--workdir={run_folder}: holds a run that was trained without --search; use another"
+      "holds a run that was trained without `search`; use another",
+      field="workdir",
+      value=run_folder,
     )
 
 
-def _make_way(run_folder: pathlib.Path, chosen: Config, *, say: Say) -> None:
+def _make_way(run_folder: pathlib.Path, chosen: Config, *, log: Log) -> None:
   """Removes the model trained with what a smaller budget had chosen, where the choice changed."""
   path = run_folder / "search" / "chosen.json"
   if not path.exists() or not runs.has_checkpoints(run_folder):
     return
   former = from_json(runs.read_json(path)["config"])
   if differences(former, chosen, stages=("data", "text", "model", "train")):
-    say("search: another choice than before; the model in this folder is trained anew")
+    log.info("search: another choice than before; the model in this folder is trained anew")
     (run_folder / "results.json").unlink(missing_ok=True)
     shutil.rmtree(run_folder / "checkpoints")

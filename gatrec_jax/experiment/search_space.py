@@ -18,7 +18,7 @@ from gatrec_jax.config.overrides import field_types, parse_assignments, with_fie
 from gatrec_jax.config.schema import Config
 from gatrec_jax.errors import InputError
 
-FLAG = "--search_space"
+FIELD = "search_space"
 NEAR = 0.02  # places that differ by less are the same to a verdict
 # A search trains by these, stops by them or chooses by them.
 _NOT_SEARCHED = ("seed", "epochs", "evaluate_every", "patience", "select_on", "select_metric")
@@ -47,15 +47,16 @@ def search_space(
   declared = dict(config.model.searched_training)
   declared |= {
     field.name: field.metadata["search"]
-    for field in dataclasses.fields(config.model) if field.metadata.get("search")
+    for field in dataclasses.fields(config.model)
+    if field.metadata.get("search")
   }
   ranges, bounded = dict(declared), set()
   for text in texts:
-    [(name, words)] = parse_assignments([text], flag=FLAG).items()
+    [(name, words)] = parse_assignments([text], field=FIELD).items()
     try:
       values = _read_range(config, name, words, declared.get(name))
     except InputError as error:
-      raise InputError(f"{FLAG} {text}: {error}") from None
+      raise InputError(str(error), field=FIELD, value=text) from None
     if isinstance(values, Choice) and len(values.values) == 1:
       config = with_fields(config, {name: values.values[0]})
       ranges.pop(name, None)
@@ -66,8 +67,9 @@ def search_space(
       config = with_fields(config, {name: _moved_into(values, own)})
   if not ranges:
     raise InputError(
-      f"--search: {config.model.kind} has nothing that is searched; leave --search out"
-      + (f", or name a setting by {FLAG} field=low:high" if declared else "")
+      f"{config.model.kind} has nothing that is searched; leave `search` out"
+      + (f", or name a setting by `{FIELD}` field=low:high" if declared else ""),
+      field="search",
     )
   return config, ranges, frozenset(bounded)
 
@@ -84,9 +86,9 @@ def _read_range(config: Config, name: str, words: str, declared: Range | None) -
     with_fields(config, {name: words})  # raises, and names the nearest ones
   stage, kind = known[name]
   if name in _NOT_SEARCHED or stage not in ("model", "train"):
-    raise InputError("only settings of the model and of its training are searched; use --set")
+    raise InputError("only settings of the model and of its training are searched; use `set`")
   if kind not in (int, float, str, bool):
-    raise InputError("only numbers and words are searched; use --set")
+    raise InputError("only numbers and words are searched; use `set`")
 
   def read(word: str) -> Any:
     value = getattr(getattr(with_fields(config, {name: word}), stage), name)
@@ -104,8 +106,10 @@ def _read_range(config: Config, name: str, words: str, declared: Range | None) -
     if low >= high:
       raise InputError(f"the range is empty; low must lie below high, or write {name}={parts[0]}")
     if is_log and low <= 0:
-      raise InputError(f"the range is empty on a log scale; low must be above 0, or write "
-                       f"{parts[0]}:{parts[1]}:linear")  # fmt: skip
+      raise InputError(
+        f"the range is empty on a log scale; low must be above 0, or write "
+        f"{parts[0]}:{parts[1]}:linear"
+      )
     return (LogUniform if is_log else Uniform)(low, high, kind is int)
   values = dict.fromkeys(read(word.strip()) for word in words.split("|") if word.strip())
   if not values:
@@ -205,13 +209,13 @@ class Draws:
     if isinstance(range_, Choice):  # half of them keep the best one's
       others = tuple(value for value in range_.values if value != best)
       return best if place < 0.5 or not others else value_at(Choice(others), 2 * place - 1)
-    centre = place_of(range_, best)
-    if centre is None:  # such as 0 on a log scale, which lies below all of it
-      centre = 0.0
+    center = place_of(range_, best)
+    if center is None:  # such as 0 on a log scale, which lies below all of it
+      center = 0.0
     away = (place - 0.5) * width
     low, high = (0.0, 1.0) if name in self._bounded else (-math.inf, math.inf)
     for _ in range(10):
-      for moved in (centre + away, centre - away):  # mirrored where a bound is passed
+      for moved in (center + away, center - away):  # mirrored where a bound is passed
         value = value_at(range_, moved)
         if low <= moved <= high and is_allowed(self._config, name, value):
           return value
@@ -258,7 +262,7 @@ def where_it_lies(
       return False, f"at the {name_of_side} end of the range that was given"
     if nearest[side] is None and is_allowed(config, name, steps[side]):
       return False, (
-        f"at the edge of what was tried, nothing {name_of_side}: search more, or widen {FLAG}"
+        f"at the edge of what was tried, nothing {name_of_side}: search more, or widen `{FIELD}`"
       )
     at = nearest[side]
     words.append("none is allowed" if at is None else f"{at} with {tried[at]:.4f}")

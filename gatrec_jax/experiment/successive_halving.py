@@ -19,8 +19,8 @@ from gatrec_jax import runs
 from gatrec_jax.config.models import Range
 from gatrec_jax.config.schema import Config
 from gatrec_jax.errors import InputError
-from gatrec_jax.experiment.search_space import FLAG, Draws, Settings, where_it_lies
-from gatrec_jax.stages.data import Say
+from gatrec_jax.experiment.search_space import FIELD, Draws, Settings, where_it_lies
+from gatrec_jax.runs.log import Log
 
 ETA = 3  # a rung has a third of the trials of the one before, trained three times as long
 MOST_RUNGS = 3
@@ -74,7 +74,7 @@ class Ledger:
     if row is not None and row.settings != settings:
       raise InputError(
         f"{self._path}: its trial {trial} is {short(row.settings)}, but this version draws "
-        f"{short(settings)}; use another --workdir"
+        f"{short(settings)}; use another `workdir`"
       )
     return row
 
@@ -102,9 +102,18 @@ class Ledger:
 
 
 _COLUMNS = (
-  "trial", "rung", "rungs", "round", "epochs", "metric", "value", "seconds", "status", "message",
+  "trial",
+  "rung",
+  "rungs",
+  "round",
+  "epochs",
+  "metric",
+  "value",
+  "seconds",
+  "status",
+  "message",
   "settings",
-)  # fmt: skip
+)
 
 
 def _read_rows(path: pathlib.Path) -> list[Row]:
@@ -115,11 +124,17 @@ def _read_rows(path: pathlib.Path) -> list[Row]:
     lines = pq.read_table(path).to_pylist()
     return [
       Row(
-        line["trial"], line["rung"] - 1, line["round"], line["epochs"],
-        -math.inf if line["value"] is None else line["value"], line["seconds"], line["message"],
+        line["trial"],
+        line["rung"] - 1,
+        line["round"],
+        line["epochs"],
+        -math.inf if line["value"] is None else line["value"],
+        line["seconds"],
+        line["message"],
         {name: value for name, value in line.items() if name not in _COLUMNS},
-      ) for line in lines
-    ]  # fmt: skip
+      )
+      for line in lines
+    ]
   except (OSError, pa.ArrowException, KeyError) as error:
     raise InputError(f"{path}: damaged ({error}); delete it and search again") from None
 
@@ -154,7 +169,7 @@ def successive_halving(
   ledger: Ledger,
   forget: Callable[[int], None],
   metric: str,
-  say: Say,
+  log: Log,
 ) -> list[Row]:
   """Trains what is not in the ledger yet.
 
@@ -167,7 +182,7 @@ def successive_halving(
   Returns:
     The rows of the trials of this budget that reached the last rung.
   """
-  report = _Report(budget, rungs, metric, say)
+  report = _Report(budget, rungs, metric, log)
   ended: list[Row] = []
   trial, left, number = 0, budget, 0
   while True:
@@ -176,7 +191,9 @@ def successive_halving(
     drawn = _draw_round(number, size, own=own, draws=draws, ended=ended)
     if not drawn:
       if size:
-        say("search: every setting of the ranges was tried; the rest of the budget is not needed")
+        log.info(
+          "search: every setting of the ranges was tried; the rest of the budget is not needed"
+        )
       return ended
     left -= round_cost(len(drawn), rungs)
     going = dict(enumerate(drawn, start=trial))
@@ -243,8 +260,8 @@ def best_of(rows: Sequence[Row]) -> Row:
 class _Report:
   """A line for each trial trained, with what is left to do."""
 
-  def __init__(self, budget: float, rungs: Sequence[int], metric: str, say: Say) -> None:
-    self._left, self._rungs, self._metric, self._say = budget, rungs, metric, say
+  def __init__(self, budget: float, rungs: Sequence[int], metric: str, log: Log) -> None:
+    self._left, self._rungs, self._metric, self._log = budget, rungs, metric, log
     self._best: Row | None = None
     self._done, self._seconds = 0.0, 0.0
 
@@ -267,7 +284,7 @@ class _Report:
     best = f", best {self._best.value:.4f} in trial {self._best.trial}" if self._best else ""
     minutes = round(max(self._left, 0) * self._seconds / self._done / 60)
     left = f", about {minutes} min left" if minutes else ""
-    self._say(
+    self._log.info(
       f"search: trial {row.trial}{rung} {short(row.settings)}: {outcome}{best}; "
       f"{row.seconds:.1f} s{left}"
     )
@@ -324,6 +341,6 @@ def judge(
   flat = spread <= FLAT
   lines.append(
     f"{'flat' if flat else 'not flat'}: the best {BEST} trials differ by {spread:.1%}"
-    + ("" if flat else f", more than {FLAT:.0%}: search more, or narrow {FLAG}")
+    + ("" if flat else f", more than {FLAT:.0%}: search more, or narrow `{FIELD}`")
   )
   return Verdict(tuple(lines), interior, flat, spread)

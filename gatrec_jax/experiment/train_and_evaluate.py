@@ -19,17 +19,24 @@ from gatrec_jax.evaluate.files import write_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.user_values import write_user_values
 from gatrec_jax.experiment.cold_start import cold_evaluations
-from gatrec_jax.models.base import Method
+from gatrec_jax.models.base import Recommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import is_learned
 from gatrec_jax.ops.attention.selection import name_of
 from gatrec_jax.ops.top_k import top_items_by
-from gatrec_jax.serve.run import Run, assemble_run, evaluate_run, method_and_inputs, results_json
-from gatrec_jax.stages.data import Say, prepare
+from gatrec_jax.runs.log import CONSOLE, Log
+from gatrec_jax.serve.run import (
+  Run,
+  assemble_run,
+  evaluate_run,
+  recommender_and_inputs,
+  results_json,
+)
+from gatrec_jax.stages.data import prepare
 from gatrec_jax.stages.texts import embed_run
 from gatrec_jax.train.loop import Progress, fit, learn
 from gatrec_jax.train.sharded import current_mesh, own_folder
-from gatrec_jax.train.state import make_tables
+from gatrec_jax.train.state import make_serving_state
 from gatrec_jax.train.sweep import SweepResult, sweep
 
 _TRAINED_STAGES = ("data", "text", "model", "train")
@@ -49,15 +56,17 @@ def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
     former = from_json(runs.read_json(path)["config"])
     if changed := differences(former, config, stages=_TRAINED_STAGES):
       raise InputError(
-        f"--workdir={workdir}: holds a run of another configuration ({'; '.join(changed)}); "
-        "use another --workdir, or delete this one"
+        f"holds a run of another configuration ({'; '.join(changed)}); "
+        "use another `workdir`, or delete this one",
+        field="workdir",
+        value=workdir,
       )
   runs.write_json(path, {"config": to_json(config), "environment": runs.environment()})
   return folder
 
 
 def train_and_evaluate(
-  config: Config, workdir: str | os.PathLike[str], *, say: Say = print
+  config: Config, workdir: str | os.PathLike[str], *, log: Log = CONSOLE
 ) -> tuple[Run, dict[str, Any]]:
   """Runs every stage that is not done yet and ends with the test metrics of the chosen checkpoint.
 
@@ -66,7 +75,7 @@ def train_and_evaluate(
   Args:
     config: all settings.
     workdir: the run folder; made if there is none, gone on with if there is.
-    say: where lines for the user go.
+    log: where lines for the user go.
   Returns:
     The trained run and the content of `results.json`.
   Raises:
@@ -76,7 +85,7 @@ def train_and_evaluate(
   folder = open_run(config, workdir)
   with runs.locked(folder):
     runs.reset_peak_memory()
-    run, progress = train(config, folder, say=say)
+    run, progress = train(config, folder, log=log)
     evaluations, items, scores = evaluate_run(run)
     evaluations |= cold_evaluations(run)
     interactions = run.prepared.interactions
@@ -121,48 +130,51 @@ def truth_digest(prepared: Prepared) -> str:
     order = np.lexsort((rows.item, rows.user))
     parts += [rows.user[order].tobytes(), rows.item[order].tobytes(), rows.rating[order].tobytes()]
   ids = prepared.interactions
-  return runs.digest(
-    list(ids.user_ids), list(ids.item_ids), prepared.positive_threshold, *parts
-  )
+  return runs.digest(list(ids.user_ids), list(ids.item_ids), prepared.positive_threshold, *parts)
 
 
-def train(config: Config, folder: pathlib.Path, *, say: Say) -> tuple[Run, Progress]:
+def train(config: Config, folder: pathlib.Path, *, log: Log) -> tuple[Run, Progress]:
   """Prepares, embeds and trains, or goes on with what the run folder holds.
 
   Test rows are never read beyond the data stage.
   """
-  return train_prepared(config, folder, prepare(config, folder, say=say), say=say)
+  return train_prepared(config, folder, prepare(config, folder, log=log), log=log)
 
 
 def train_prepared(
-  config: Config, folder: pathlib.Path, prepared: Prepared, *, say: Say, until: int | None = None
+  config: Config, folder: pathlib.Path, prepared: Prepared, *, log: Log, until: int | None = None
 ) -> tuple[Run, Progress]:
   """The same behind the data stage.
 
   Args: prepared: what the folder's data stage holds. until: as in `learn`.
   """
-  texts = embed_run(config, folder, prepared, say=say)
-  method, inputs = method_and_inputs(config, prepared, texts)
+  texts = embed_run(config, folder, prepared, log=log)
+  recommender, inputs = recommender_and_inputs(config, prepared, texts)
   kind = config.model.kind
-  say(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs, config)}")
-  learned = is_learned(method)
+  log.info(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs, config)}")
+  learned = is_learned(recommender)
   validate = None
   if config.train.select_on == "valid" if learned else len(prepared.split.valid):
-    validate = make_validator(prepared, inputs, method=method, config=config)
-  common = dict(method=method, workdir=folder, validate=validate, say=say)
+    validate = make_validator(prepared, inputs, recommender=recommender, config=config)
+  common = dict(recommender=recommender, workdir=folder, validate=validate, log=log)
   if learned:
     params, progress = learn(inputs, config=config.train, until=until, **common)
-    say(
+    log.info(
       f"train: {progress.epoch} epochs in {progress.seconds:.0f} s, best at epoch "
       f"{progress.best_epoch} by {config.train.select_on}"
     )
   else:
     params, progress = fit(inputs, seed=config.train.seed, **common)
-    say(f"train: {kind} fitted in {progress.seconds:.1f} s")
+    log.info(f"train: {kind} fitted in {progress.seconds:.1f} s")
   run = assemble_run(
-    folder, config=config, prepared=prepared, texts=texts, method=method, params=params,
+    folder,
+    config=config,
+    prepared=prepared,
+    texts=texts,
+    recommender=recommender,
+    params=params,
     inputs=inputs,
-  )  # fmt: skip
+  )
   return run, progress
 
 
@@ -173,7 +185,7 @@ def _where(inputs: Inputs, config: Config) -> str:
     sizes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
     parts.append(f"{mesh.size} devices ({sizes})")
   if fanouts := config.train.fanouts:
-    parts.append(f"up to {', '.join(map(str, fanouts))} sampled neighbours a layer")
+    parts.append(f"up to {', '.join(map(str, fanouts))} sampled neighbors a layer")
   elif hasattr(inputs.own, "layout"):
     parts.append(f"attention by {name_of(inputs.own.layout if mesh is None else None)}")
   return ", ".join(parts)
@@ -185,7 +197,7 @@ def sweep_settings(
   settings: Sequence[Mapping[str, Any]],
   *,
   memory_mb: float = 4096,
-  say: Say = print,
+  log: Log = CONSOLE,
 ) -> SweepResult:
   """Trains a model with many settings in one program; data and texts are those of a run folder.
 
@@ -194,24 +206,29 @@ def sweep_settings(
     workdir: gets the stages before training, none of the models.
     settings: numbers by field: seeds, learning rates, weights, temperatures, dropouts.
     memory_mb: bound for all that is alive at once.
-    say: where lines for the user go.
+    log: where lines for the user go.
   Raises:
     InputError: as `train_and_evaluate` and `sweep`.
   """
   folder = open_run(config, workdir)
   with runs.locked(folder):
-    prepared = prepare(config, folder, say=say)
-    texts = embed_run(config, folder, prepared, say=say)
-  method, inputs = method_and_inputs(config, prepared, texts)
-  validate = make_validator(prepared, inputs, method=method, config=config)
+    prepared = prepare(config, folder, log=log)
+    texts = embed_run(config, folder, prepared, log=log)
+  recommender, inputs = recommender_and_inputs(config, prepared, texts)
+  validate = make_validator(prepared, inputs, recommender=recommender, config=config)
   return sweep(
-    inputs, method=method, config=config.train, settings=settings, validate=validate,
-    memory_mb=memory_mb, say=say,
-  )  # fmt: skip
+    inputs,
+    recommender=recommender,
+    config=config.train,
+    settings=settings,
+    validate=validate,
+    memory_mb=memory_mb,
+    log=log,
+  )
 
 
 def make_validator(
-  prepared: Prepared, inputs: Inputs, *, method: Method, config: Config
+  prepared: Prepared, inputs: Inputs, *, recommender: Recommender, config: Config
 ) -> Callable[[Any], float]:
   """params -> `select_metric` on the validation part, over all items without a training rating."""
   train, valid = prepared.train, prepared.valid
@@ -227,13 +244,23 @@ def make_validator(
 
   def measure(params: Any) -> float:
     items, _ = top_items_by(
-      method.score, make_tables(params, inputs, method=method), users,
-      num_items=method.num_items, seen=train, k=k, memory_mb=config.evaluate.evaluate_memory_mb,
-    )  # fmt: skip
+      recommender.score,
+      make_serving_state(params, inputs, recommender=recommender),
+      users,
+      num_items=recommender.num_items,
+      seen=train,
+      k=k,
+      memory_mb=config.evaluate.evaluate_memory_mb,
+    )
     evaluation = full_ranking(
-      items, users, train=train, test=valid, positive_threshold=prepared.positive_threshold,
-      ks=(k,), num_bootstrap=0,
-    )  # fmt: skip
+      items,
+      users,
+      train=train,
+      test=valid,
+      positive_threshold=prepared.positive_threshold,
+      ks=(k,),
+      num_bootstrap=0,
+    )
     return evaluation.summary[metric].mean
 
   return measure

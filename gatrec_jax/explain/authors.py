@@ -62,8 +62,9 @@ class TemplateAuthor:
   def __call__(self, records: Sequence[Evidence], *, style: str) -> list[Reason]:
     return [
       _reason([None] * len(points), points, evidence)
-      for evidence in records for points in [points_of(evidence, style=style)]
-    ]  # fmt: skip
+      for evidence in records
+      for points in [points_of(evidence, style=style)]
+    ]
 
 
 class Asked(NamedTuple):
@@ -80,9 +81,13 @@ class LanguageModelAuthor:
   """A local decoder; see the module."""
 
   def __init__(
-    self, model: LanguageModel, *, lora: Lora | None = None, instructed: bool = True,
+    self,
+    model: LanguageModel,
+    *,
+    lora: Lora | None = None,
+    instructed: bool = True,
     batch_size: int = 16,
-  ) -> None:  # fmt: skip
+  ) -> None:
     """Args: lora: low-rank additions to the weights. instructed: whether the model is told what to
     do and what marks stand for; the built-in one knows, and needs the facts alone. batch_size:
     prompts side by side.
@@ -90,7 +95,9 @@ class LanguageModelAuthor:
     Raises: InputError for a model without a tokenizer.
     """
     if model.tokenizer is None:
-      raise InputError(f"--llm={model.name}: the folder has no tokenizer, which reasons need")
+      raise InputError(
+        "the folder has no tokenizer, which reasons need", field="llm", value=model.name
+      )
     self.name = model.name
     self._model, self._lora, self._instructed = model, lora, instructed
     self._batch_size = batch_size
@@ -122,12 +129,17 @@ class LanguageModelAuthor:
       self._constraints[count] = marked_sentences(self._model, count)
     # Where a prompt is longer than the context, the facts are what stays of it.
     answers = generate(
-      self._model, [self._prompt(own) for own in facts], max_tokens=_MOST_TOKENS,
-      sampling=_SAMPLING, seed=zlib.crc32(seed.encode()), truncate="left",
+      self._model,
+      [self._prompt(own) for own in facts],
+      max_tokens=_MOST_TOKENS,
+      sampling=_SAMPLING,
+      seed=zlib.crc32(seed.encode()),
+      truncate="left",
       constraint=[self._constraints[count] for count in counts],
-      special_tokens=not has_template(self._model.tokenizer), batch_size=self._batch_size,
+      special_tokens=not has_template(self._model.tokenizer),
+      batch_size=self._batch_size,
       lora=self._lora,
-    )  # fmt: skip
+    )
     return [one.text for one in answers]
 
   def _prompt(self, facts: Sequence[Point]) -> str:
@@ -136,16 +148,13 @@ class LanguageModelAuthor:
       return prompt
     legend = "\n".join(f"{mark(n)} = {value}" for n, value in enumerate(values_of(facts)))
     prompt = f"{_INSTRUCTION}\n\n{legend}\n\n{prompt}"
-    return as_text(
-      self._model.tokenizer, prompt, chat=has_template(self._model.tokenizer)
-    )[0]
+    return as_text(self._model.tokenizer, prompt, chat=has_template(self._model.tokenizer))[0]
 
 
 def facts_prompt(kinds: Sequence[str]) -> str:
   """Facts, each in the plainest words of its kind with marks; what follows is to be written."""
   lines = [
-    f"- {fill(PHRASES[kind][0], marks)}"
-    for kind, marks in zip(kinds, marks_of(kinds), strict=True)
+    f"- {fill(PHRASES[kind][0], marks)}" for kind, marks in zip(kinds, marks_of(kinds), strict=True)
   ]
   return "\n".join([FACTS, *lines, "", SENTENCES, ""])
 
@@ -153,9 +162,7 @@ def facts_prompt(kinds: Sequence[str]) -> str:
 def marks_of(kinds: Sequence[str]) -> list[dict[str, str]]:
   """For each of several facts the marks of its slots: no two facts share one."""
   numbers = itertools.count()
-  return [
-    {slot: mark(next(numbers)) for slot in slots_of(PHRASES[kind][0])} for kind in kinds
-  ]
+  return [{slot: mark(next(numbers)) for slot in slots_of(PHRASES[kind][0])} for kind in kinds]
 
 
 def values_of(facts: Sequence[Point]) -> list[str]:
@@ -173,8 +180,7 @@ def kept(answer: str, facts: Sequence[Point], *, titles: Sequence[str]) -> dict[
   """
   values = values_of(facts)
   wanted = {
-    claims_of(point.kind, point.values): place
-    for place, point in reversed(list(enumerate(facts)))
+    claims_of(point.kind, point.values): place for place, point in reversed(list(enumerate(facts)))
   }
   found: dict[int, str] = {}
   for sentence in re.split(r"(?<=\.)\s+", answer.strip()):
@@ -186,9 +192,7 @@ def kept(answer: str, facts: Sequence[Point], *, titles: Sequence[str]) -> dict[
   return found
 
 
-def _reason(
-  said: Sequence[str | None], points: Sequence[Point], evidence: Evidence
-) -> Reason:
+def _reason(said: Sequence[str | None], points: Sequence[Point], evidence: Evidence) -> Reason:
   """The sentences in the order of the points, templates where there is none."""
   return Reason(
     tuple(

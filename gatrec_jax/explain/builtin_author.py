@@ -1,6 +1,6 @@
 """The built-in author of reasons: a small language model that says facts in other words.
 
-Titles, names and numbers are marks to it, so it needs to know nothing of any catalogue: what it
+Titles, names and numbers are marks to it, so it needs to know nothing of any catalog: what it
 learns from is every kind of fact that a record may hold, in lists such as records have, each told
 in wordings drawn at random. It is made once on a machine.
 """
@@ -17,15 +17,26 @@ from gatrec_jax.explain.phrases import PHRASES, fill
 from gatrec_jax.lm.constraints.placeholders import mark
 from gatrec_jax.lm.finetune.from_scratch import build_small
 from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
-from gatrec_jax.stages.data import Say
+from gatrec_jax.runs.log import Log
 
 NAME = "builtin"
 # In the order of `reasons.points_of`; those that a record may hold twice are there twice.
 _ORDER = (
-  ("liked", "liked_some", "rated_most", "rated_some", "likes"), ("liked_too",), ("rated",),
-  ("rated",), ("person",), ("person",), ("tag",), ("tag",), ("genre",), ("genre",), ("both",),
-  ("avoided",), ("moved",), ("leaves", "stays"),
-)  # fmt: skip
+  ("liked", "liked_some", "rated_most", "rated_some", "likes"),
+  ("liked_too",),
+  ("rated",),
+  ("rated",),
+  ("person",),
+  ("person",),
+  ("tag",),
+  ("tag",),
+  ("genre",),
+  ("genre",),
+  ("both",),
+  ("avoided",),
+  ("moved",),
+  ("leaves", "stays"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,32 +63,43 @@ class Recipe:
   rate: float = 8e-3
 
 
-def open_verbaliser(*, say: Say, recipe: Recipe | None = None) -> LanguageModel:
+def open_builtin_author(*, log: Log, recipe: Recipe | None = None) -> LanguageModel:
   """The built-in author, made now if the user's cache has none.
 
   Args: recipe: None for the usual one.
   Raises: Interrupted: a signal came; the same call goes on.
   """
   recipe = recipe or Recipe()
-  texts = verbalised(recipe.texts, seed=0)
-  home = runs.cache_dir() / "verbaliser" / runs.digest(dataclasses.asdict(recipe), texts)
+  texts = worded(recipe.texts, seed=0)
+  home = runs.cache_dir() / "verbalizer" / runs.digest(dataclasses.asdict(recipe), texts)
   folder = home / "model"
   if not folder.exists():
-    say("builtin: a small language model that puts facts into words is built now, once")
+    log.info("builtin: a small language model that puts facts into words is built now, once")
     home.mkdir(parents=True, exist_ok=True)
     with runs.locked(home), runs.signals("builtin: stopping after this step") as received:
       build_small(
-        texts, folder, vocabulary=recipe.vocabulary, width=recipe.width, layers=recipe.layers,
-        heads=recipe.heads, kv_heads=recipe.kv_heads, inner=3 * recipe.width,
-        context=recipe.context, extra_tokens=[mark(place) for place in range(4 * MOST_FACTS)],
-        chat=False, steps=recipe.steps, batch_size=recipe.batch_size,
-        row_tokens=recipe.row_tokens, learning_rate=recipe.rate,
-        stop=lambda: received[0] if received else 0, say=say,
-      )  # fmt: skip
+        texts,
+        folder,
+        vocabulary=recipe.vocabulary,
+        width=recipe.width,
+        layers=recipe.layers,
+        heads=recipe.heads,
+        kv_heads=recipe.kv_heads,
+        inner=3 * recipe.width,
+        context=recipe.context,
+        extra_tokens=[mark(place) for place in range(4 * MOST_FACTS)],
+        chat=False,
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        row_tokens=recipe.row_tokens,
+        learning_rate=recipe.rate,
+        stop=lambda: received[0] if received else 0,
+        log=log,
+      )
   return dataclasses.replace(load_decoder(folder), name=NAME, folder=folder)
 
 
-def verbalised(count: int, *, seed: int) -> list[str]:
+def worded(count: int, *, seed: int) -> list[str]:
   """Lists of one to `MOST_FACTS` facts, each followed by sentences that say them."""
   rng = np.random.default_rng(seed)
   texts = []

@@ -76,10 +76,14 @@ def surroundings(graph: jraph.GraphsTuple, user: int) -> Surroundings:
     return np.pad(values, widths, constant_values=fill)
 
   return Surroundings(
-    np.int32(user), pad(items, size), pad(np.ones(len(items), bool), size),
-    pad(graph.edges[own], size), pad(senders[places], width),
-    pad(slot.astype(np.int32), width, len(items)), pad(graph.edges[places], width),
-  )  # fmt: skip
+    np.int32(user),
+    pad(items, size),
+    pad(np.ones(len(items), bool), size),
+    pad(graph.edges[own], size),
+    pad(senders[places], width),
+    pad(slot.astype(np.int32), width, len(items)),
+    pad(graph.edges[places], width),
+  )
 
 
 def padded_size(count: int) -> int:
@@ -110,9 +114,12 @@ def vectors_without(
   """
   kept = kept & around.there
   bare = params["ids"] if "ids" in params else jnp.zeros_like(states[0])
-  has_others = jax.ops.segment_sum(
-    jnp.ones_like(around.slot), around.slot, len(around.items), indices_are_sorted=True
-  ) > 0  # fmt: skip
+  has_others = (
+    jax.ops.segment_sum(
+      jnp.ones_like(around.slot), around.slot, len(around.items), indices_are_sorted=True
+    )
+    > 0
+  )
   # The id of a node without edges counts 0.
   start = states[0][around.user]
   user = jnp.where(kept.any(axis=1)[:, None], start, start - bare[around.user])
@@ -167,18 +174,18 @@ def _from_others(
   place = jnp.minimum(around.slot, count - 1)
   logits = logit(senders[around.senders], receivers[place], around.sent)
   logits = jnp.where(inside & around.there[place], logits, _NONE)
-  weights = segment_softmax(
-    logits[:, None], around.slot, count + 1, where=inside
-  )
+  weights = segment_softmax(logits[:, None], around.slot, count + 1, where=inside)
   mean = jax.ops.segment_sum(
     weights * senders[around.senders], around.slot, count + 1, indices_are_sorted=True
   )[:count]
   largest = jax.ops.segment_max(logits, around.slot, count + 1, indices_are_sorted=True)
   largest = jnp.maximum(largest, _NONE)
   mass = jax.ops.segment_sum(
-    jnp.where(inside, jnp.exp(logits - largest[around.slot]), 0.0), around.slot, count + 1,
+    jnp.where(inside, jnp.exp(logits - largest[around.slot]), 0.0),
+    around.slot,
+    count + 1,
     indices_are_sorted=True,
-  )  # fmt: skip
+  )
   return jnp.where(mass > 0, largest + jnp.log(jnp.maximum(mass, 1e-30)), _NONE)[:count], mean
 
 

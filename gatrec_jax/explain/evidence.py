@@ -20,15 +20,15 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.explain.rescoring import Rescorer, make_rescorer
 from gatrec_jax.explain.traits import (
   Avoided,
-  Catalogue,
+  Catalog,
   Trait,
   avoided_genres,
-  catalogue_traits,
+  catalog_traits,
   shared_traits,
 )
 from gatrec_jax.models.gat.recommender import (
   Channels,
-  GatMethod,
+  GatRecommender,
   linear_scores,
   prior_scores,
   standard,
@@ -41,7 +41,7 @@ MOST_CITED = 3
 MOST_REMOVED = 3
 _SHARE_OF_LARGEST = 0.3  # of the largest drop, for a rating to be cited beside it
 _TRIED_BESIDE = 12  # ratings tried as the next one of a counterfactual set
-_FEW_BESIDE = 2  # where ratings are screened
+_FEW_BESIDE = 2  # where ratings are prefiltered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Evidence:
     cited: at most three ratings, the largest drop first.
     traits: what it shares with what she likes. avoided: genres that she dislikes and it has not.
     counterfactual: None where no set of three was found.
-    screened: whether only ratings that a first-order estimate puts first were taken out; else all
+    prefiltered: whether only ratings that a first-order estimate puts first were taken out; else all
       of them were, so that what is cited first counts most.
   """
 
@@ -118,7 +118,7 @@ class Evidence:
   traits: tuple[Trait, ...]
   avoided: tuple[Avoided, ...]
   counterfactual: Counterfactual | None
-  screened: bool = False
+  prefiltered: bool = False
   reranked: dict[str, float] = dataclasses.field(default_factory=dict)
 
   def to_json(self) -> dict[str, Any]:
@@ -133,47 +133,47 @@ class Explainer:
     run: a trained GAT.
     rescorer: its scores without some ratings.
     titles: [I], each another.
-    catalogue: traits of the items.
+    catalog: traits of the items.
     liked_by: [I, U] sparse, 1 where a training user likes the item.
     attention: the attention of items to users in the last layer but one and in the last, [I, U]
       sparse each; None where there are fewer than two layers.
-    screen: of longer histories so many ratings for each item are taken out, those first that a
+    prefilter: of longer histories so many ratings for each item are taken out, those first that a
       first-order estimate puts first; 0 for all of them.
   """
 
   run: Run
   rescorer: Rescorer
   titles: Sequence[str]
-  catalogue: Catalogue
+  catalog: Catalog
   liked_by: scipy.sparse.csr_matrix
   attention: tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix] | None
-  screen: int = 0
+  prefilter: int = 0
 
 
-def make_explainer(run: Run, *, screen: int = 0) -> Explainer:
-  """Args: screen: as in `Explainer`; of use where networks are run again as a whole.
+def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
+  """Args: prefilter: as in `Explainer`; of use where networks are run again as a whole.
 
-  Raises: InputError where the run's model is not a GAT, or for a negative screen.
+  Raises: InputError where the run's model is not a GAT, or for a negative prefilter.
   """
-  if screen < 0:
-    raise InputError(f"--screen={screen}: must be at least 0")
-  method, prepared = run.method, run.prepared
-  if not isinstance(method, GatMethod):
+  if prefilter < 0:
+    raise InputError("must be at least 0", field="prefilter", value=prefilter)
+  recommender, prepared = run.recommender, run.prepared
+  if not isinstance(recommender, GatRecommender):
     raise InputError(
-      f"{run.workdir}: reasons are made for the GAT (--preset=best, paper, tiny), not for "
+      f"{run.workdir}: reasons are made for the GAT (`preset=best`, paper, tiny), not for "
       f"{run.config.model.kind}"
     )
-  train, shape = prepared.train, (method.num_items, method.num_users)
-  ratings = np.bincount(train.user, minlength=method.num_users)
+  train, shape = prepared.train, (recommender.num_items, recommender.num_users)
+  ratings = np.bincount(train.user, minlength=recommender.num_users)
   likes = train.take(train.rating >= prepared.positive_threshold)
   return Explainer(
     run,
-    make_rescorer(method, run.params, run.inputs, run.tables, ratings=ratings),
+    make_rescorer(recommender, run.params, run.inputs, run.serving_state, ratings=ratings),
     unique_titles(prepared.item_fields, prepared.interactions.item_ids),
-    catalogue_traits(prepared.item_fields, profile_tags(run)),
+    catalog_traits(prepared.item_fields, profile_tags(run)),
     scipy.sparse.csr_matrix((np.ones(len(likes)), (likes.item, likes.user)), shape=shape),
-    _attention(run) if len(method.settings.layer_widths) > 1 else None,
-    screen,
+    _attention(run) if len(recommender.settings.layer_widths) > 1 else None,
+    prefilter,
   )
 
 
@@ -225,22 +225,34 @@ def explain_items(
   candidates[prepared.known.item[prepared.known.user == user]] = False
   candidates[list(items)] = True
   history, ratings = rated, rating
-  screened = 0 < explainer.screen < len(history)
-  if screened:
-    tried = _screened(explainer, user, history, items)
+  prefiltered = 0 < explainer.prefilter < len(history)
+  if prefiltered:
+    tried = _prefiltered(explainer, user, history, items)
     rated, rating = history[tried], ratings[tried]
   scores = explainer.rescorer(user, [[], *([int(item)] for item in rated)])
   base, without = scores[0], scores[1:]
   before = [_rank(base, item, candidates) for item in items]
   drops = base[list(items)] - without[:, list(items)]  # [h, T]
   sets = _counterfactuals(
-    explainer, user, items, rated, without, drops, before, candidates, top_n,
-    beside=_FEW_BESIDE if screened else _TRIED_BESIDE,
-  )  # fmt: skip
-  opinion = lambda values: np.where(
-    values >= prepared.positive_threshold, "liked",
-    np.where(values <= prepared.negative_threshold, "disliked", "neutral"),
-  )  # fmt: skip
+    explainer,
+    user,
+    items,
+    rated,
+    without,
+    drops,
+    before,
+    candidates,
+    top_n,
+    beside=_FEW_BESIDE if prefiltered else _TRIED_BESIDE,
+  )
+
+  def opinion(values):
+    return np.where(
+      values >= prepared.positive_threshold,
+      "liked",
+      np.where(values <= prepared.negative_threshold, "disliked", "neutral"),
+    )
+
   opinions, every = opinion(rating), opinion(ratings)
   disliked = history[every == "disliked"].tolist()
   paths = _paths(explainer, user, rated, items)
@@ -251,38 +263,56 @@ def explain_items(
     order = np.argsort(-drops[:, place], kind="stable")
     largest = drops[order[0], place]
     chosen = [
-      row for row in order[:MOST_CITED]
+      row
+      for row in order[:MOST_CITED]
       if drops[row, place] > max(_SHARE_OF_LARGEST * largest, 1e-6)
     ]
     cited = tuple(
       Cited(
-        ids.item_ids[rated[row]], explainer.titles[rated[row]], float(rating[row]),
-        str(opinions[row]), float(drops[row, place]),
+        ids.item_ids[rated[row]],
+        explainer.titles[rated[row]],
+        float(rating[row]),
+        str(opinions[row]),
+        float(drops[row, place]),
         _rank(without[row], item, candidates),
-        None if paths is None else float(paths[row, place]), int(both[row, place]),
+        None if paths is None else float(paths[row, place]),
+        int(both[row, place]),
       )
       for row in chosen
     )
     liked = [int(rated[row]) for row in order if opinions[row] == "liked"]
     liked += np.setdiff1d(history[every == "liked"], liked).tolist()
-    found.append(Evidence(
-      user_id, ids.item_ids[item], explainer.titles[item],
-      before[place] if ranks is None else int(ranks[place]), before[place], top_n,
-      float(base[item]), {name: float(values[place]) for name, values in parts.items()},
-      int(explainer.liked_by[item].sum()), len(liked), len(disliked), len(history), cited,
-      shared_traits(explainer.catalogue, item, liked, titles=explainer.titles),
-      avoided_genres(explainer.catalogue, item, liked=liked, disliked=disliked),
-      sets[place], screened, {} if reranked is None else reranked[place],
-    ))  # fmt: skip
+    found.append(
+      Evidence(
+        user_id,
+        ids.item_ids[item],
+        explainer.titles[item],
+        before[place] if ranks is None else int(ranks[place]),
+        before[place],
+        top_n,
+        float(base[item]),
+        {name: float(values[place]) for name, values in parts.items()},
+        int(explainer.liked_by[item].sum()),
+        len(liked),
+        len(disliked),
+        len(history),
+        cited,
+        shared_traits(explainer.catalog, item, liked, titles=explainer.titles),
+        avoided_genres(explainer.catalog, item, liked=liked, disliked=disliked),
+        sets[place],
+        prefiltered,
+        {} if reranked is None else reranked[place],
+      )
+    )
   return found
 
 
-def _screened(
+def _prefiltered(
   explainer: Explainer, user: int, history: np.ndarray, items: Sequence[int]
 ) -> np.ndarray:
   """Which of the ratings are taken out: the first by the estimate for each item."""
   falls = explainer.rescorer.first_order(user, history.tolist(), items)
-  return np.unique(np.argsort(-falls, axis=0, kind="stable")[: explainer.screen])
+  return np.unique(np.argsort(-falls, axis=0, kind="stable")[: explainer.prefilter])
 
 
 def _rank(scores: np.ndarray, item: int, candidates: np.ndarray) -> int:
@@ -292,9 +322,18 @@ def _rank(scores: np.ndarray, item: int, candidates: np.ndarray) -> int:
 
 
 def _counterfactuals(
-  explainer: Explainer, user: int, items: Sequence[int], rated: np.ndarray, without: np.ndarray,
-  drops: np.ndarray, before: Sequence[int], candidates: np.ndarray, top_n: int, *, beside: int,
-) -> list[Counterfactual | None]:  # fmt: skip
+  explainer: Explainer,
+  user: int,
+  items: Sequence[int],
+  rated: np.ndarray,
+  without: np.ndarray,
+  drops: np.ndarray,
+  before: Sequence[int],
+  candidates: np.ndarray,
+  top_n: int,
+  *,
+  beside: int,
+) -> list[Counterfactual | None]:
   """For each item a smallest set of ratings whose removal takes it out of the first top_n, found
   greedily: of those that do alone, the one with the largest drop, as what is cited first; else
   beside the one with the largest drop the next that takes it furthest, up to three.
@@ -322,10 +361,11 @@ def _counterfactuals(
       chosen[place] = order[:1]
   for _ in range(MOST_REMOVED - 1):
     tries = [
-      (place, [*rows, int(row)]) for place, rows in chosen.items()
+      (place, [*rows, int(row)])
+      for place, rows in chosen.items()
       for row in np.argsort(-drops[:, place], kind="stable")[: beside + len(rows)]
       if int(row) not in rows
-    ]  # fmt: skip
+    ]
     if not tries:
       break
     scores = explainer.rescorer(user, [[int(rated[row]) for row in rows] for _, rows in tries])
@@ -344,14 +384,17 @@ def _counterfactuals(
 def _parts(run: Run, user: int, items: Sequence[int]) -> dict[str, np.ndarray]:
   """By name, [T]: `graph`, and where they are there `linear` and `popularity` (of users who came
   after training), as they enter the score of rated items."""
-  tables, index = run.tables, np.array([user])
-  if not isinstance(tables, Channels):
-    return {"graph": np.asarray(tables[0][user] @ tables[1][np.array(items)].T)}
-  parts = {"graph": tables.vectors[0][index] @ tables.vectors[1].T}
-  if tables.linear is not None:
-    linear = standard(linear_scores(tables, index), tables.rated)
-    parts = {"graph": standard(parts["graph"], tables.rated), "linear": tables.weight * linear}
-  prior = prior_scores(tables, sum(parts.values()), tables.prior[index])
+  serving_state, index = run.serving_state, np.array([user])
+  if not isinstance(serving_state, Channels):
+    return {"graph": np.asarray(serving_state[0][user] @ serving_state[1][np.array(items)].T)}
+  parts = {"graph": serving_state.vectors[0][index] @ serving_state.vectors[1].T}
+  if serving_state.linear is not None:
+    linear = standard(linear_scores(serving_state, index), serving_state.rated)
+    parts = {
+      "graph": standard(parts["graph"], serving_state.rated),
+      "linear": serving_state.weight * linear,
+    }
+  prior = prior_scores(serving_state, sum(parts.values()), serving_state.prior[index])
   if np.asarray(prior).any():
     parts["popularity"] = prior
   return {name: np.asarray(values)[0, list(items)] for name, values in parts.items()}
@@ -359,20 +402,20 @@ def _parts(run: Run, user: int, items: Sequence[int]) -> dict[str, np.ndarray]:
 
 def _attention(run: Run) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
   """Of the last two layers, means over heads."""
-  method, graph = run.method, run.inputs.own.graph
-  _, layers = jax.jit(method.module.apply, static_argnames="return_attention")(
+  recommender, graph = run.recommender, run.inputs.own.graph
+  _, layers = jax.jit(recommender.module.apply, static_argnames="return_attention")(
     {"params": run.params}, run.inputs.text, graph, return_attention=True
   )
   senders, receivers = np.asarray(graph.senders), np.asarray(graph.receivers)
-  to_items = (receivers >= method.num_users) & (senders < method.num_users)
-  rows = (receivers[to_items] - method.num_users, senders[to_items])
+  to_items = (receivers >= recommender.num_users) & (senders < recommender.num_users)
+  rows = (receivers[to_items] - recommender.num_users, senders[to_items])
   return tuple(
     scipy.sparse.csr_matrix(
       (np.asarray(weights).mean(axis=1)[to_items], rows),
-      shape=(method.num_items, method.num_users),
+      shape=(recommender.num_items, recommender.num_users),
     )
     for weights in layers[-2:]
-  )  # fmt: skip
+  )
 
 
 def _paths(

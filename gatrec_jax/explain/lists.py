@@ -18,8 +18,8 @@ from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.explain.authors import Author
 from gatrec_jax.explain.evidence import Evidence, Explainer, explain_items
 from gatrec_jax.explain.reasons import Reason, unsupported
+from gatrec_jax.runs.log import Log
 from gatrec_jax.serve.run import Run, top_lists
-from gatrec_jax.stages.data import Say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,8 @@ def _parts_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
   if not path.endswith(".parquet"):
     return {}
   names = [
-    field.name for field in pq.read_schema(path)
+    field.name
+    for field in pq.read_schema(path)
     if field.name.startswith("part_") and pa.types.is_floating(field.type)
   ]
   rows = pq.read_table(path, columns=["user_id", "item_id", *names]).to_pylist() if names else []
@@ -83,13 +84,14 @@ def _parts_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
     (str(row["user_id"]), str(row["item_id"])): {
       name.removeprefix("part_"): row[name] for name in names
     }
-    for row in rows if not any(row[name] is None or np.isnan(row[name]) for name in names)
+    for row in rows
+    if not any(row[name] is None or np.isnan(row[name]) for name in names)
   }
 
 
 def reasons_for(
   explainer: Explainer, author: Author, user: int, own: List, *, style: str, top_n: int
-) -> list[tuple[Evidence, Reason, float]]:  # fmt: skip
+) -> list[tuple[Evidence, Reason, float]]:
   """Evidence, reason and seconds for each item of a user's list."""
   start = time.perf_counter()
   found = explain_items(
@@ -103,18 +105,29 @@ def reasons_for(
 def _row_of(evidence: Evidence, reason: Reason, *, seconds: float) -> dict[str, Any]:
   wrong = unsupported(reason, evidence)
   return {
-    "user_id": evidence.user_id, "item_id": evidence.item_id, "rank": evidence.rank,
-    "title": evidence.title, "text": reason.text, "sentences": list(reason.sentences),
+    "user_id": evidence.user_id,
+    "item_id": evidence.item_id,
+    "rank": evidence.rank,
+    "title": evidence.title,
+    "text": reason.text,
+    "sentences": list(reason.sentences),
     "checks": {"claims": len(reason.claims), "unsupported": wrong},
-    "by_template": reason.by_template, "seconds": round(seconds, 4),
+    "by_template": reason.by_template,
+    "seconds": round(seconds, 4),
     "evidence": evidence.to_json(),
-  }  # fmt: skip
+  }
 
 
 def write_reasons(
-  path: pathlib.Path, explainer: Explainer, author: Author, lists: Lists, *, style: str,
-  top_n: int, say: Say,
-) -> int:  # fmt: skip
+  path: pathlib.Path,
+  explainer: Explainer,
+  author: Author,
+  lists: Lists,
+  *,
+  style: str,
+  top_n: int,
+  log: Log,
+) -> int:
   """Writes a line for each item, user by user; what a former call wrote is kept.
 
   Users without training ratings are left out and counted.
@@ -127,15 +140,18 @@ def write_reasons(
   """
   user_ids = explainer.run.prepared.interactions.user_ids
   origin = {
-    "run": str(explainer.run.workdir.resolve()), "model": author.name, "style": style,
-    "top_n": top_n, "screen": explainer.screen,
-  }  # fmt: skip
+    "run": str(explainer.run.workdir.resolve()),
+    "model": author.name,
+    "style": style,
+    "top_n": top_n,
+    "prefilter": explainer.prefilter,
+  }
   kept = _kept(path, origin, {user_ids[user]: len(own.items) for user, own in lists.items()})
   written = sum(map(len, kept.values()))
   left = [user for user in lists if user_ids[user] not in kept]
   silent = [user for user in left if not explainer.rescorer.ratings[user]]
   if kept:
-    say(f"explain: {len(kept)} users are in {path} already")
+    log.info(f"explain: {len(kept)} users are in {path} already")
   with runs.signals("explain: stopping after this user") as received:
     with open(path, "a", encoding="utf-8") as out:
       for done, user in enumerate(left):
@@ -156,9 +172,9 @@ def write_reasons(
         out.flush()
         written += len(rows)
         if (done + 1) % 100 == 0:
-          say(f"explain: {len(kept) + done + 1} of {len(kept) + len(left)} users")
+          log.info(f"explain: {len(kept) + done + 1} of {len(kept) + len(left)} users")
   if silent:
-    say(f"explain: {len(silent)} users without training ratings have no reasons")
+    log.info(f"explain: {len(silent)} users without training ratings have no reasons")
   return written
 
 
@@ -179,11 +195,15 @@ def _kept(
       by_user.setdefault(row["user_id"], []).append(row)
     found = {name: rows[0][name] for name in origin} if rows else origin
   except (ValueError, KeyError, TypeError):
-    raise InputError(f"--out={path}: is there and holds no reasons; name another file") from None
+    raise InputError(
+      "is there and holds no reasons; name another file", field="out", value=path
+    ) from None
   if found != origin:
     raise InputError(
-      f"--out={path}: holds reasons of {found['run']} by {found['model']} in style "
-      f"{found['style']} for lists of {found['top_n']}, screen {found['screen']}; name another file"
+      f"holds reasons of {found['run']} by {found['model']} in style "
+      f"{found['style']} for lists of {found['top_n']}, prefilter {found['prefilter']}; name another file",
+      field="out",
+      value=path,
     )
   last = next(reversed(by_user), None)
   if last is not None and len(by_user[last]) < lengths.get(last, 0):

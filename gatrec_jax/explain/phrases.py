@@ -30,8 +30,8 @@ class Claim(NamedTuple):
 
 class Phrase(NamedTuple):
   """Attributes:
-    kind: what it is about. Those of a kind say the same in other words.
-    words: with slots such as {title}; {titles} is a list, {tag} a name in quotation marks.
+  kind: what it is about. Those of a kind say the same in other words.
+  words: with slots such as {title}; {titles} is a list, {tag} a name in quotation marks.
   """
 
   kind: str
@@ -120,14 +120,15 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "Take away any one of your ratings, and it <stays|is still> in your top {m}.",
     "It stays in your top {m}, whichever one of your ratings is taken away.",
   ),
-}  # fmt: skip
+}
 
 _EITHER = re.compile(r"<([^>]*)>")
 
 
 def _wordings(words: str) -> list[str]:
-  parts = [part.split("|") if place % 2 else [part]
-           for place, part in enumerate(_EITHER.split(words))]  # fmt: skip
+  parts = [
+    part.split("|") if place % 2 else [part] for place, part in enumerate(_EITHER.split(words))
+  ]
   return ["".join(chosen) for chosen in itertools.product(*parts)]
 
 
@@ -212,9 +213,7 @@ def claims_of(kind: str, values: Mapping[str, str | Sequence[str]]) -> tuple[Cla
     return Claim("free_of", (name,)), Claim("disliked_with", (name, n, m))
   if kind == "leaves":
     return (Claim("leaves", (n, m, *titles)),)
-  return (Claim(kind, {
-    "both": (title, n), "likes": (n,), "moved": (n, m), "stays": (m,)
-  }[kind]),)  # fmt: skip
+  return (Claim(kind, {"both": (title, n), "likes": (n,), "moved": (n, m), "stays": (m,)}[kind]),)
 
 
 def _cut(text: str, titles: Sequence[str]) -> tuple[str, ...]:
@@ -233,13 +232,18 @@ def _cut(text: str, titles: Sequence[str]) -> tuple[str, ...]:
 def _pattern(phrase: Phrase) -> re.Pattern[str]:
   parts = _SLOT.split(phrase.words)  # words and slots by turns
   kinds = {
-    "n": r"(?P<n>\d+)", "m": r"(?P<m>\d+)", "rating": r"(?P<rating>[\d.]+)",
-    "role": r"(?P<role>[\w ]+)", "tag": "“(?P<name>.+)”",
-  }  # fmt: skip
-  return re.compile("".join(
-    re.escape(part) if place % 2 == 0 else kinds.get(part, f"(?P<{part}>.+)")
-    for place, part in enumerate(parts)
-  ))  # fmt: skip
+    "n": r"(?P<n>\d+)",
+    "m": r"(?P<m>\d+)",
+    "rating": r"(?P<rating>[\d.]+)",
+    "role": r"(?P<role>[\w ]+)",
+    "tag": "“(?P<name>.+)”",
+  }
+  return re.compile(
+    "".join(
+      re.escape(part) if place % 2 == 0 else kinds.get(part, f"(?P<{part}>.+)")
+      for place, part in enumerate(parts)
+    )
+  )
 
 
 _PATTERNS = tuple((phrase, _pattern(phrase)) for own in PHRASES.values() for phrase in own)

@@ -54,7 +54,7 @@ def points_of(evidence: Evidence, *, style: str) -> list[Point]:
   Raises: InputError for another style.
   """
   if style not in STYLES:
-    raise InputError(f"--style={style}: must be one of {', '.join(STYLES)}")
+    raise InputError(f"must be one of {', '.join(STYLES)}", field="style", value=style)
   if style == "counterfactual":
     if evidence.counterfactual is not None:
       return _what_if(evidence)
@@ -73,11 +73,12 @@ def _ratings(evidence: Evidence) -> list[Point]:
     return []
   first = evidence.cited[0].opinion == "liked"
   liked = tuple(shown_title(one.title) for one in evidence.cited if one.opinion == "liked")
-  kinds = ("liked_some", "rated_some") if evidence.screened else ("liked", "rated_most")
+  kinds = ("liked_some", "rated_some") if evidence.prefiltered else ("liked", "rated_most")
   of_liked = [Point(kinds[0] if first else "liked_too", {"titles": liked})] if liked else []
   of_others = [
     Point("rated", {"title": shown_title(one.title), "rating": f"{one.rating:g}"})
-    for one in evidence.cited if one.opinion != "liked"
+    for one in evidence.cited
+    if one.opinion != "liked"
   ]
   if first:
     return of_liked + of_others
@@ -99,9 +100,7 @@ def _traits(evidence: Evidence) -> list[Point]:
 
 
 def _both(evidence: Evidence) -> list[Point]:
-  found = [
-    one for one in evidence.cited if one.opinion == "liked" and one.both >= _FEWEST_BOTH
-  ]
+  found = [one for one in evidence.cited if one.opinion == "liked" and one.both >= _FEWEST_BOTH]
   return [
     Point("both", {"title": shown_title(one.title), "n": str(one.both)})
     for one in sorted(found, key=lambda one: -one.both)[:1]
@@ -130,15 +129,19 @@ def _what_if(evidence: Evidence) -> list[Point]:
   if found is not None:
     titles = tuple(shown_title(title) for title in found.titles)
     return [Point("leaves", {"titles": titles, "n": str(found.rank), "m": top})]
-  known = evidence.rank_before <= evidence.top_n and not evidence.screened
+  known = evidence.rank_before <= evidence.top_n and not evidence.prefiltered
   return [Point("stays", {"m": top})] if known else []
 
 
 def unsupported(reason: Reason, evidence: Evidence) -> list[str]:
   """What a reason's sentences claim, read back, that the evidence does not say; [] where all is
   well. A sentence that cannot be read is unsupported as a whole."""
-  known = {claim for style in STYLES for point in points_of(evidence, style=style)
-           for claim in claims_of(point.kind, point.values)}  # fmt: skip
+  known = {
+    claim
+    for style in STYLES
+    for point in points_of(evidence, style=style)
+    for claim in claims_of(point.kind, point.values)
+  }
   known |= {Claim("likes", (str(evidence.likes),))}
   titles = titles_of(evidence)
   wrong = []
@@ -147,8 +150,9 @@ def unsupported(reason: Reason, evidence: Evidence) -> list[str]:
     if claims is None:
       wrong.append(sentence)
     else:
-      wrong += [f"{claim.kind}: {', '.join(claim.values)}" for claim in claims
-                if claim not in known]  # fmt: skip
+      wrong += [
+        f"{claim.kind}: {', '.join(claim.values)}" for claim in claims if claim not in known
+      ]
   return wrong
 
 
@@ -156,9 +160,10 @@ def titles_of(evidence: Evidence) -> list[str]:
   """All that a reason may name, as people say them."""
   found = evidence.counterfactual
   return [
-    shown_title(title) for title in (
+    shown_title(title)
+    for title in (
       *(one.title for one in evidence.cited),
       *(title for trait in evidence.traits for title in trait.titles),
       *(found.titles if found else ()),
     )
-  ]  # fmt: skip
+  ]

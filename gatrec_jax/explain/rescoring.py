@@ -24,8 +24,8 @@ from gatrec_jax.explain.deletion import (
   surroundings,
   vectors_without,
 )
-from gatrec_jax.models.baselines.ease_rated import EaseRatedMethod
-from gatrec_jax.models.gat.recommender import Channels, GatMethod, products, together
+from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender
+from gatrec_jax.models.gat.recommender import Channels, GatRecommender, products, together
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.ops.scores import Pair
 
@@ -45,10 +45,10 @@ class Rescorer:
     ratings: [U] int, training ratings of each user.
   """
 
-  method: GatMethod
+  recommender: GatRecommender
   params: Any
   inputs: Inputs
-  tables: Pair | Channels
+  serving_state: Pair | Channels
   graph: jraph.GraphsTuple
   states: tuple[Array, ...] | None
   ratings: np.ndarray
@@ -59,7 +59,7 @@ class Rescorer:
     Networks of at most two light layers are run again only where the sets make a difference; others
     as a whole, for each set.
     """
-    part = np.ones((len(without), self.method.num_items), bool)
+    part = np.ones((len(without), self.recommender.num_items), bool)
     for row, items in zip(part, without, strict=True):
       row[list(items)] = False
     left = np.float32([self.ratings[user] - len(set(items)) for items in without])
@@ -72,28 +72,42 @@ class Rescorer:
       count = len(part[rows])
       padding = padded_size(count) - count
       scores = _scores_nearby(
-        self.params, self.tables, self.states, around,
-        np.pad(part[rows], ((0, padding), (0, 0))), np.pad(left[rows], (0, padding)),
+        self.params,
+        self.serving_state,
+        self.states,
+        around,
+        np.pad(part[rows], ((0, padding), (0, 0))),
+        np.pad(left[rows], (0, padding)),
         self.inputs.later[user],
-        method=self.method,
-      )  # fmt: skip
+        recommender=self.recommender,
+      )
       found.append(np.asarray(scores)[:count])
     return np.concatenate(found)
 
   def _as_a_whole(self, user: int, part: np.ndarray, left: np.float32) -> np.ndarray:
     """[1, I], by a run of the whole network."""
-    graph, num_users = self.graph, self.method.num_users
+    graph, num_users = self.graph, self.recommender.num_users
     other_end = np.where(
       graph.receivers == user, graph.senders, np.where(graph.senders == user, graph.receivers, -1)
     )
     gone = (other_end >= num_users) & ~part[np.maximum(other_end - num_users, 0)]
     edges = graph.edges
-    if self.method.settings.self_loops:
+    if self.recommender.settings.self_loops:
       edges = _loops_of_the_rest(graph, gone)
-    return np.asarray(_scores_as_a_whole(
-      self.params, self.inputs.text, self.tables, graph._replace(edges=edges), np.int32(user),
-      ~gone, part[None], left[None], self.inputs.later[user], method=self.method,
-    ))  # fmt: skip
+    return np.asarray(
+      _scores_as_a_whole(
+        self.params,
+        self.inputs.text,
+        self.serving_state,
+        graph._replace(edges=edges),
+        np.int32(user),
+        ~gone,
+        part[None],
+        left[None],
+        self.inputs.later[user],
+        recommender=self.recommender,
+      )
+    )
 
   def first_order(self, user: int, items: Sequence[int], targets: Sequence[int]) -> np.ndarray:
     """[h, T] float32: how far the targets' scores would fall without each of a user's rated items
@@ -103,7 +117,7 @@ class Rescorer:
 
     Args: user: an index. items: h of those that she has rated in training. targets: T indices.
     """
-    graph, rated = self.graph, self.method.num_users + np.asarray(items)
+    graph, rated = self.graph, self.recommender.num_users + np.asarray(items)
     of_user = graph.receivers == user
     # In both directions, in the order of `items`.
     into = np.flatnonzero(of_user)[_places(graph.senders[of_user], rated)]
@@ -112,93 +126,132 @@ class Rescorer:
     falls = []
     for target in targets:
       edges, part = _slopes(
-        self.params, self.inputs.text, self.tables, graph, np.int32(user), np.int32(target),
-        self.ratings[[user]].astype(np.float32), self.inputs.later[user], method=self.method,
-      )  # fmt: skip
+        self.params,
+        self.inputs.text,
+        self.serving_state,
+        graph,
+        np.int32(user),
+        np.int32(target),
+        self.ratings[[user]].astype(np.float32),
+        self.inputs.later[user],
+        recommender=self.recommender,
+      )
       edges, part = np.asarray(edges), np.asarray(part)
       falls.append(edges[into] + edges[out] + part[0, list(items)])
     return np.stack(falls, axis=1)
 
 
 def make_rescorer(
-  method: GatMethod, params: Any, inputs: Inputs, tables: Pair | Channels, *, ratings: np.ndarray
+  recommender: GatRecommender,
+  params: Any,
+  inputs: Inputs,
+  serving_state: Pair | Channels,
+  *,
+  ratings: np.ndarray,
 ) -> Rescorer:
   """Args: of a trained GAT. ratings: [U] int, training ratings of each user."""
   states = None
-  if can_delete(method.settings):
-    states = _states(params, inputs, method=method)
+  if can_delete(recommender.settings):
+    states = _states(params, inputs, recommender=recommender)
   graph = jax.tree.map(np.asarray, inputs.own.graph)
-  return Rescorer(method, params, inputs, tables, graph, states, ratings)
+  return Rescorer(recommender, params, inputs, serving_state, graph, states, ratings)
 
 
-@functools.partial(jax.jit, static_argnames="method")
-def _states(params: Any, inputs: Inputs, *, method: GatMethod) -> tuple[Array, ...]:
-  return method.module.apply(
+@functools.partial(jax.jit, static_argnames="recommender")
+def _states(params: Any, inputs: Inputs, *, recommender: GatRecommender) -> tuple[Array, ...]:
+  return recommender.module.apply(
     {"params": params}, inputs.text, inputs.own.graph, return_states=True
   )[1]
 
 
-@functools.partial(jax.jit, static_argnames="method")
+@functools.partial(jax.jit, static_argnames="recommender")
 def _scores_nearby(
-  params: Any, tables: Pair | Channels, states: tuple[Array, ...], around: Surroundings,
-  part: Array, left: Array, later: Array, *, method: GatMethod,
-) -> Array:  # fmt: skip
+  params: Any,
+  serving_state: Pair | Channels,
+  states: tuple[Array, ...],
+  around: Surroundings,
+  part: Array,
+  left: Array,
+  later: Array,
+  *,
+  recommender: GatRecommender,
+) -> Array:
   """[B, I]. Args: part: [B, I] bool, items of the user whose ratings count. left: [B] float32, how
   many of her ratings count. later: [] bool, whether she came after training."""
-  vectors = tables.vectors if isinstance(tables, Channels) else tables
-  items = around.items - method.num_users
+  vectors = serving_state.vectors if isinstance(serving_state, Channels) else serving_state
+  items = around.items - recommender.num_users
   changed = vectors_without(
-    params, states, around, part[:, jnp.maximum(items, 0)], settings=method.settings
+    params, states, around, part[:, jnp.maximum(items, 0)], settings=recommender.settings
   )
   graph = products(changed.user, vectors[1])
-  own = jnp.einsum(
-    "bd,bhd->bh", changed.user, changed.items, precision=jax.lax.Precision.HIGHEST
-  )
-  place = jnp.where(around.there, items, method.num_items)
+  own = jnp.einsum("bd,bhd->bh", changed.user, changed.items, precision=jax.lax.Precision.HIGHEST)
+  place = jnp.where(around.there, items, recommender.num_items)
   graph = graph.at[:, place].set(own, mode="drop")
-  return _with_channels(tables, graph, around.user, part, left, later, method)
+  return _with_channels(serving_state, graph, around.user, part, left, later, recommender)
 
 
-@functools.partial(jax.jit, static_argnames="method")
+@functools.partial(jax.jit, static_argnames="recommender")
 def _scores_as_a_whole(
-  params: Any, text: Array, tables: Pair | Channels, graph: jraph.GraphsTuple, user: Array,
-  where: Array, part: Array, left: Array, later: Array, *, method: GatMethod,
-) -> Array:  # fmt: skip
+  params: Any,
+  text: Array,
+  serving_state: Pair | Channels,
+  graph: jraph.GraphsTuple,
+  user: Array,
+  where: Array,
+  part: Array,
+  left: Array,
+  later: Array,
+  *,
+  recommender: GatRecommender,
+) -> Array:
   """The same for one set. Args: where: [E] bool, edges that are there (or float, how often)."""
-  vectors = method.module.apply({"params": params}, text, graph, where=where)
-  scores = products(vectors[user][None], vectors[method.num_users :])
-  return _with_channels(tables, scores, user, part, left, later, method)
+  vectors = recommender.module.apply({"params": params}, text, graph, where=where)
+  scores = products(vectors[user][None], vectors[recommender.num_users :])
+  return _with_channels(serving_state, scores, user, part, left, later, recommender)
 
 
-@functools.partial(jax.jit, static_argnames="method")
+@functools.partial(jax.jit, static_argnames="recommender")
 def _slopes(
-  params: Any, text: Array, tables: Pair | Channels, graph: jraph.GraphsTuple, user: Array,
-  target: Array, left: Array, later: Array, *, method: GatMethod,
-) -> tuple[Array, Array]:  # fmt: skip
+  params: Any,
+  text: Array,
+  serving_state: Pair | Channels,
+  graph: jraph.GraphsTuple,
+  user: Array,
+  target: Array,
+  left: Array,
+  later: Array,
+  *,
+  recommender: GatRecommender,
+) -> tuple[Array, Array]:
   """[E] and [1, I] float32: derivatives of one score by how often each edge is there, and each
   rating in the linear channel."""
 
   def score(where: Array, part: Array) -> Array:
     return _scores_as_a_whole(
-      params, text, tables, graph, user, where, part, left, later, method=method
+      params, text, serving_state, graph, user, where, part, left, later, recommender=recommender
     )[0, target]
 
   return jax.grad(score, argnums=(0, 1))(
-    jnp.ones(graph.senders.shape, jnp.float32), jnp.ones((1, method.num_items), jnp.float32)
+    jnp.ones(graph.senders.shape, jnp.float32), jnp.ones((1, recommender.num_items), jnp.float32)
   )
 
 
 def _with_channels(
-  tables: Pair | Channels, graph: Array, user: Array, part: Array, left: Array, later: Array,
-  method: GatMethod,
-) -> Array:  # fmt: skip
-  if not isinstance(tables, Channels):
+  serving_state: Pair | Channels,
+  graph: Array,
+  user: Array,
+  part: Array,
+  left: Array,
+  later: Array,
+  recommender: GatRecommender,
+) -> Array:
+  if not isinstance(serving_state, Channels):
     return graph
   linear = None
-  if tables.linear is not None:
-    linear = EaseRatedMethod.score_with_part(tables.linear, user, part)
-  prior = jnp.where(later, method.prior_of(left), 0.0)
-  return together(tables, graph, linear, left > 0, prior)
+  if serving_state.linear is not None:
+    linear = EaseRatedRecommender.score_with_part(serving_state.linear, user, part)
+  prior = jnp.where(later, recommender.prior_of(left), 0.0)
+  return together(serving_state, graph, linear, left > 0, prior)
 
 
 def _places(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

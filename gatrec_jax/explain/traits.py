@@ -57,20 +57,18 @@ class Avoided:
 
 
 @dataclasses.dataclass(frozen=True)
-class Catalogue:
+class Catalog:
   """Attributes: traits: [I] what each item has; its people once, in the first role given."""
 
   traits: Sequence[tuple[Named, ...]]
 
 
-def catalogue_traits(
+def catalog_traits(
   item_fields: Sequence[Mapping[str, Any]], tags: Sequence[Sequence[str]]
-) -> Catalogue:
+) -> Catalog:
   """Args: item_fields: [I] as in `Dataset.item_fields`. tags: [I], of profiles that somebody wrote
   (salient words of an overview are no traits)."""
-  return Catalogue([
-    _traits_of(fields, own) for fields, own in zip(item_fields, tags, strict=True)
-  ])  # fmt: skip
+  return Catalog([_traits_of(fields, own) for fields, own in zip(item_fields, tags, strict=True)])
 
 
 def _traits_of(fields: Mapping[str, Any], tags: Sequence[str]) -> tuple[Named, ...]:
@@ -87,7 +85,7 @@ def _traits_of(fields: Mapping[str, Any], tags: Sequence[str]) -> tuple[Named, .
 
 
 def shared_traits(
-  catalogue: Catalogue, item: int, liked: Sequence[int], *, titles: Sequence[str]
+  catalog: Catalog, item: int, liked: Sequence[int], *, titles: Sequence[str]
 ) -> tuple[Trait, ...]:
   """What `item` shares with the liked items: people first, then tags, then genres.
 
@@ -98,9 +96,9 @@ def shared_traits(
     liked: indices, those to be named first at the front. titles: [I].
   """
   found = []
-  for own in catalogue.traits[item]:
+  for own in catalog.traits[item]:
     key = _key(own)
-    having = [other for other in liked if any(_key(t) == key for t in catalogue.traits[other])]
+    having = [other for other in liked if any(_key(t) == key for t in catalog.traits[other])]
     fewest = {"genre": max(_FEWEST, _SMALLEST_SHARE * len(liked)), "tag": _FEWEST}
     if len(having) >= fewest.get(own.kind, 1):
       named = tuple(titles[other] for other in having[:_TITLES])
@@ -117,26 +115,26 @@ def shared_traits(
 
 
 def avoided_genres(
-  catalogue: Catalogue, item: int, *, liked: Sequence[int], disliked: Sequence[int]
+  catalog: Catalog, item: int, *, liked: Sequence[int], disliked: Sequence[int]
 ) -> tuple[Avoided, ...]:
   """Genres that `item` does not have and that the user avoids; at most one, with the most disliked
   items. She avoids a genre where she dislikes at least two items, at least half of those that she
   liked or disliked, and a fifth more of them than of all genres together."""
-  own = _genres(catalogue, item)
-  bad = Counter(genre for other in disliked for genre in _genres(catalogue, other))
-  good = Counter(genre for other in liked for genre in _genres(catalogue, other))
+  own = _genres(catalog, item)
+  bad = Counter(genre for other in disliked for genre in _genres(catalog, other))
+  good = Counter(genre for other in liked for genre in _genres(catalog, other))
   usual = len(disliked) / max(len(liked) + len(disliked), 1)
   share = max(_DISLIKED_SHARE, _MORE_THAN_USUAL * usual)
   found = [
-    Avoided(genre, count, len(disliked)) for genre, count in bad.items()
-    if genre not in own and count >= _FEWEST_DISLIKED
-    and count >= share * (count + good[genre])
+    Avoided(genre, count, len(disliked))
+    for genre, count in bad.items()
+    if genre not in own and count >= _FEWEST_DISLIKED and count >= share * (count + good[genre])
   ]
   return tuple(sorted(found, key=lambda one: (-one.disliked, one.genre))[:1])
 
 
-def _genres(catalogue: Catalogue, item: int) -> set[str]:
-  return {trait.name for trait in catalogue.traits[item] if trait.kind == "genre"}
+def _genres(catalog: Catalog, item: int) -> set[str]:
+  return {trait.name for trait in catalog.traits[item] if trait.kind == "genre"}
 
 
 def _kind(kind: str) -> str:

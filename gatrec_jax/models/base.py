@@ -24,13 +24,7 @@ from gatrec_jax.ops.negatives import NegativeSampler
 Array = jax.Array
 
 
-
-
-
-
-
-
-class Method(Protocol):
+class Recommender(Protocol):
   """A recommender.
 
   Attributes:
@@ -47,28 +41,28 @@ class Method(Protocol):
   def own_inputs(self, train: Interactions, feedback: Feedback) -> Any:
     """`Inputs.own`. Args: train: training rows, by user, then by item. feedback: their meaning."""
 
-  def tables(self, params: Any, inputs: Inputs) -> Any:
+  def serving_state(self, params: Any, inputs: Inputs) -> Any:
     """What `score` needs, made once; traceable."""
 
   @staticmethod
-  def score(tables: Any, users: Array) -> Array:
+  def score(serving_state: Any, users: Array) -> Array:
     """[B, I] float32 scores of all items for `users` [B] int32; traceable."""
 
-  def score_new(self, params: Any, inputs: Inputs, tables: Any, users: NewUsers) -> Array:
+  def score_new(self, params: Any, inputs: Inputs, serving_state: Any, users: NewUsers) -> Array:
     """[B, I] float32 scores for users who were not in training.
 
     Raises: InputError where the method cannot.
     """
 
 
-class FittedMethod(Method, Protocol):
+class FittedRecommender(Recommender, Protocol):
   """A method that is fitted as a whole."""
 
   def fit(self, inputs: Inputs, key: Array) -> Any:
     """The parameters. Traceable as a whole; `key` is consumed."""
 
 
-class LearnedMethod(Method, Protocol):
+class LearnedRecommender(Recommender, Protocol):
   """A method that learns by gradient steps over batches of rows."""
 
   def num_rows(self, inputs: Inputs) -> int:
@@ -97,7 +91,7 @@ class LearnedMethod(Method, Protocol):
 
 
 def make_inputs(
-  method: Method,
+  recommender: Recommender,
   train: Interactions,
   *,
   text: np.ndarray,
@@ -140,20 +134,6 @@ def make_inputs(
     attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,
     new=np.zeros(train.num_items, bool) if new is None else new,
     later=np.zeros(train.num_users, bool) if later is None else later,
-    own=method.own_inputs(train, feedback),
+    own=recommender.own_inputs(train, feedback),
   )
   return jax.tree.map(jnp.asarray, inputs)
-
-
-
-
-
-
-
-
-
-
-
-
-
-

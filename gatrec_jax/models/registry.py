@@ -6,34 +6,34 @@ import importlib
 from typing import Any
 
 from gatrec_jax.config.models import ModelSettings
-from gatrec_jax.models.base import Method
+from gatrec_jax.models.base import Recommender
 
 # kind -> module below gatrec_jax.models, class. Imported when asked for.
 _CLASSES = {
-  "gat": ("gat.recommender", "GatMethod"),
-  "popularity": ("baselines.popularity", "PopularityMethod"),
-  "item_knn": ("baselines.item_knn", "ItemKnnMethod"),
-  "ease": ("baselines.ease", "EaseMethod"),
-  "ease_rated": ("baselines.ease_rated", "EaseRatedMethod"),
-  "slim": ("baselines.slim", "SlimMethod"),
-  "admm_slim": ("baselines.admm_slim", "AdmmSlimMethod"),
-  "ials": ("baselines.ials", "IalsMethod"),
-  "content_knn": ("baselines.content_knn", "ContentKnnMethod"),
-  "text_ridge": ("baselines.text_ridge", "TextRidgeMethod"),
-  "bpr_mf": ("baselines.bpr_mf", "BprMfMethod"),
-  "lightgcn": ("baselines.lightgcn", "LightGcnMethod"),
-  "xsimgcl": ("baselines.xsimgcl", "XSimGclMethod"),
-  "multi_vae": ("baselines.multi_vae", "MultiVaeMethod"),
+  "gat": ("gat.recommender", "GatRecommender"),
+  "popularity": ("baselines.popularity", "PopularityRecommender"),
+  "item_knn": ("baselines.item_knn", "ItemKnnRecommender"),
+  "ease": ("baselines.ease", "EaseRecommender"),
+  "ease_rated": ("baselines.ease_rated", "EaseRatedRecommender"),
+  "slim": ("baselines.slim", "SlimRecommender"),
+  "admm_slim": ("baselines.admm_slim", "AdmmSlimRecommender"),
+  "ials": ("baselines.ials", "IalsRecommender"),
+  "content_knn": ("baselines.content_knn", "ContentKnnRecommender"),
+  "text_ridge": ("baselines.text_ridge", "TextRidgeRecommender"),
+  "bpr_mf": ("baselines.bpr_mf", "BprMfRecommender"),
+  "lightgcn": ("baselines.lightgcn", "LightGcnRecommender"),
+  "xsimgcl": ("baselines.xsimgcl", "XSimGclRecommender"),
+  "multi_vae": ("baselines.multi_vae", "MultiVaeRecommender"),
 }
 
 
-def make_method(settings: ModelSettings, *, num_users: int, num_items: int) -> Method:
-  """The method for a catalogue of that size."""
+def make_recommender(settings: ModelSettings, *, num_users: int, num_items: int) -> Recommender:
+  """The method for a catalog of that size."""
   module, name = _CLASSES[settings.kind]
   cls: Any = getattr(importlib.import_module(f"gatrec_jax.models.{module}"), name)
   return cls(settings, num_users, num_items)
 
 
-def is_learned(method: Method) -> bool:
+def is_learned(recommender: Recommender) -> bool:
   """Whether it learns by gradient steps; else it is fitted as a whole."""
-  return bool(method.settings.trains_with)
+  return bool(recommender.settings.trains_with)

@@ -11,7 +11,7 @@ from gatrec_jax.ops.numeric import is_off, unit
 def bpr_loss(
   positive: jax.Array, negative: jax.Array, *, where: jax.Array | None = None
 ) -> jax.Array:
-  """Bayesian personalised ranking (Rendle et al. 2009): −log σ(s⁺ − s⁻), mean over negatives.
+  """Bayesian personalized ranking (Rendle et al. 2009): −log σ(s⁺ − s⁻), mean over negatives.
 
   Args:
     positive: [B] float scores of positives.
@@ -61,9 +61,12 @@ def hybrid_loss(
     jnp.sum(user * positive, axis=-1),
     jnp.einsum("bd,bmd->bm", user, negative),
     squares=tuple(jnp.sum(v * v, axis=-1) for v in (user, positive, negative)),
-    bpr_weight=bpr_weight, cosine_weight=cosine_weight, l2_weight=l2_weight,
-    negative_where=negative_where, where=where,
-  )  # fmt: skip
+    bpr_weight=bpr_weight,
+    cosine_weight=cosine_weight,
+    l2_weight=l2_weight,
+    negative_where=negative_where,
+    where=where,
+  )
 
 
 def hybrid_loss_of_scores(
@@ -96,5 +99,8 @@ def hybrid_loss_of_scores(
 def _inverse_length(left: jax.Array, right: jax.Array) -> jax.Array:
   """1 ÷ √(left · right) of squared lengths; 0, with zero gradient, where either is 0."""
   there = (left > 0) & (right > 0)
-  safe = lambda square: jax.lax.rsqrt(jnp.where(there, square, 1.0))
+
+  def safe(square):
+    return jax.lax.rsqrt(jnp.where(there, square, 1.0))
+
   return jnp.where(there, safe(left) * safe(right), 0.0)

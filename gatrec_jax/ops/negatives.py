@@ -2,7 +2,7 @@
 
 Every item has a whole-number weight. A draw picks a point in the mass of the items that the user
 has neither liked nor disliked, and two binary searches find the item that it falls on: one over the
-user's forbidden items (how much forbidden mass lies before the point), one over the catalogue.
+user's forbidden items (how much forbidden mass lies before the point), one over the catalog.
 Whole numbers make this exact; uniform sampling is the case of all weights 1.
 """
 
@@ -20,7 +20,7 @@ from gatrec_jax.errors import InputError
 MODES = ("uniform", "popularity", "unliked", "explicit", "mixed")
 """Which items may be drawn; see `make_sampler`."""
 
-_MASS = 1 << 30  # total weight of the catalogue, below the int32 limit
+_MASS = 1 << 30  # total weight of the catalog, below the int32 limit
 
 
 class NegativeSampler(NamedTuple):

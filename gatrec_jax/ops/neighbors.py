@@ -1,4 +1,4 @@
-"""Layer-wise neighbour sampling (GraphSAGE, Hamilton et al. 2017, algorithm 2), drawn on device.
+"""Layer-wise neighbor sampling (GraphSAGE, Hamilton et al. 2017, algorithm 2), drawn on device.
 
 A step then costs what its seeds and fan-outs say, and never much more than the nodes of the graph
 times the fan-outs. A tree grows around the seeds, in which a node that several others hear stands

@@ -62,9 +62,14 @@ def make_propagation(
 
 
 def make_edges(
-  user: np.ndarray, item: np.ndarray, num_users: int, num_items: int, kind: str,
-  *, weight: np.ndarray | None = None,
-) -> DenseEdges | SparseEdges:  # fmt: skip
+  user: np.ndarray,
+  item: np.ndarray,
+  num_users: int,
+  num_items: int,
+  kind: str,
+  *,
+  weight: np.ndarray | None = None,
+) -> DenseEdges | SparseEdges:
   """Pairs in the form that suits the machine; numpy arrays.
 
   Args:
@@ -92,7 +97,7 @@ def make_edges(
 
 
 def propagate(graph: Graph, vectors: Pair) -> Pair:
-  """One hop: each node gets its neighbours' vectors ÷ √(its degree · theirs), summed.
+  """One hop: each node gets its neighbors' vectors ÷ √(its degree · theirs), summed.
 
   Args: vectors: ([U, D], [I, D]) float32. Returns: the same shapes; 0 for isolated nodes.
   """
@@ -162,9 +167,7 @@ def fold_in(graph: Graph, layers: Sequence[Pair], liked: Array) -> Array:
   """
   items = sum((item for _, item in layers[:-1]), jnp.zeros_like(layers[0][1]))
   count = liked.sum(axis=1, keepdims=True)
-  sums = jnp.matmul(
-    liked, items * graph.item_scale[:, None], precision=jax.lax.Precision.HIGHEST
-  )
+  sums = jnp.matmul(liked, items * graph.item_scale[:, None], precision=jax.lax.Precision.HIGHEST)
   return sums * jax.lax.rsqrt(jnp.maximum(count, 1.0))
 
 
@@ -192,9 +195,7 @@ def _sparse_sums(edges: SparseEdges, vectors: Pair) -> Pair:
   if edges.weight is not None:
     sent_by_item = sent_by_item * edges.weight[:, None]
     sent_by_user = sent_by_user * edges.weight_by_item[:, None]
-  to_user = jraph.segment_sum(
-    sent_by_item, edges.user, user.shape[0], indices_are_sorted=True
-  )
+  to_user = jraph.segment_sum(sent_by_item, edges.user, user.shape[0], indices_are_sorted=True)
   to_item = jraph.segment_sum(
     sent_by_user, edges.item_by_item, item.shape[0], indices_are_sorted=True
   )

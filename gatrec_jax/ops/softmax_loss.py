@@ -33,23 +33,22 @@ class Targets(NamedTuple):
 
 
 def make_targets(
-  train: Interactions, feedback: Feedback, *, grades: str, propagation: str
+  train: Interactions, feedback: Feedback, *, relevance: str, propagation: str
 ) -> Targets:
-  """Args: grades: `liked`, where all positives count 1, or `graded`, where all ratings count their
-  grade. propagation: as in `make_edges`. Returns: numpy arrays."""
-  rows = feedback.liked if grades == "liked" else np.ones(len(train), bool)
-  weight = None if grades == "liked" else feedback.grade
+  """Args: relevance: `binary`, where all positives count 1, or `graded`, where all ratings count their
+  relevance. propagation: as in `make_edges`. Returns: numpy arrays."""
+  rows = feedback.liked if relevance == "binary" else np.ones(len(train), bool)
+  weight = None if relevance == "binary" else feedback.relevance
   edges = make_edges(
-    train.user[rows], train.item[rows], train.num_users, train.num_items, propagation,
-    weight=weight,
-  )  # fmt: skip
+    train.user[rows], train.item[rows], train.num_users, train.num_items, propagation, weight=weight
+  )
   total = np.bincount(train.user[rows], weights=weight, minlength=train.num_users)
   return Targets(edges, total.astype(np.float32))
 
 
 def softmax_loss(
   vectors: Pair,
-  regularised: Pair,
+  regularized: Pair,
   targets: Targets,
   users: Array,
   *,
@@ -70,7 +69,7 @@ def softmax_loss(
   Args:
     vectors: of these users and of all items, whose dot products are the scores, ([B, D], [I, D])
       float32.
-    regularised: whose squares count, ([B, D], [I, D]) float32.
+    regularized: whose squares count, ([B, D], [I, D]) float32.
     targets: of all users.
     users, where: [B], which users, and which of them count.
     temperature, l2_weight, user_power: numbers, may be traced.
@@ -84,10 +83,10 @@ def softmax_loss(
   total = jnp.where(where, targets.total[users], 0.0)
   # The scores of the targets need no scores of pairs: Σ_i w_i u · v_i = u · Σ_i w_i v_i.
   wanted = sum_over_items(targets.edges, item, num_users=num_users, users=users)
-  losses = total * _log_normaliser(user, item, candidates, block=block)
+  losses = total * _log_normalizer(user, item, candidates, block=block)
   losses -= jnp.sum(user * wanted, axis=1)
   if not is_off(l2_weight):
-    of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularised)
+    of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularized)
     of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users, users=users)
     losses += 0.5 * l2_weight * (total * of_user + of_wanted[:, 0])
   if not is_off(user_power):
@@ -99,9 +98,7 @@ def softmax_loss(
   )
 
 
-def _log_normaliser(
-  user: Array, item: Array, candidates: Array | None, *, block: int
-) -> Array:
+def _log_normalizer(user: Array, item: Array, candidates: Array | None, *, block: int) -> Array:
   """[B]: log Σ_i exp(user · item_i) for [B, D] users and [I, D] items, those of `candidates`."""
 
   def of_part(user: Array) -> Array:

@@ -21,8 +21,6 @@ ScoreBatch = Callable[[Any, Array], Array]
 _SCORE_COPIES = 4
 
 
-
-
 @functools.partial(jax.jit, static_argnames=("score_batch", "k"))
 def _best_of_batch(
   score_batch: ScoreBatch, params: Any, users: Array, rows: Array, seen: Array, *, k: int
@@ -87,19 +85,22 @@ def top_items_by(
   for first in range(0, len(padded), batch):
     part = slice(first, first + batch)
     rows = np.repeat(np.arange(batch), counts[part])
-    shift = starts[part] - (ends[first:first + batch] - ends[first])
+    shift = starts[part] - (ends[first : first + batch] - ends[first])
     flat = np.arange(len(rows)) + shift[rows]
     padding = (0, num_pairs - len(rows))
     best, values = _best_of_batch(
-      score_batch, params, _divided(padded[part], mesh),
+      score_batch,
+      params,
+      _divided(padded[part], mesh),
       np.pad(rows, padding, constant_values=batch).astype(np.int32),
-      np.pad(seen_items[flat], padding), k=k,
+      np.pad(seen_items[flat], padding),
+      k=k,
     )
-    items[part, :best.shape[1]] = best
-    scores[part, :best.shape[1]] = values
+    items[part, : best.shape[1]] = best
+    scores[part, : best.shape[1]] = values
   if np.isnan(scores).any():
     raise FloatingPointError("a score is NaN: the model's parameters or inputs are not finite")
-  return items[:len(users)], scores[:len(users)]
+  return items[: len(users)], scores[: len(users)]
 
 
 def _divided(users: np.ndarray, mesh: jax.sharding.Mesh) -> Array | np.ndarray:
@@ -135,6 +136,11 @@ def top_items(
     result and what is raised: see `top_items_by`.
   """
   return top_items_by(
-    dot_product_scores, (user_vectors, item_vectors), users,
-    num_items=item_vectors.shape[0], seen=seen, k=k, memory_mb=memory_mb,
+    dot_product_scores,
+    (user_vectors, item_vectors),
+    users,
+    num_items=item_vectors.shape[0],
+    seen=seen,
+    k=k,
+    memory_mb=memory_mb,
   )

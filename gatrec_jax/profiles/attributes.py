@@ -1,4 +1,4 @@
-"""What a catalogue says of items beside texts, as columns: genres, tags, people, years."""
+"""What a catalog says of items beside texts, as columns: genres, tags, people, years."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def _of_years(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
   known = np.sort([year for year in years if year is not None])
   if not len(known):
     return np.zeros((len(item_fields), 0), np.float32)
-  centres = np.linspace(0.0, 1.0, _STEPS + 1)
-  out = np.zeros((len(item_fields), len(centres)), np.float32)
+  centers = np.linspace(0.0, 1.0, _STEPS + 1)
+  out = np.zeros((len(item_fields), len(centers)), np.float32)
   for row, year in zip(out, years, strict=True):
     if year is not None:
       rank = (np.searchsorted(known, year) + np.searchsorted(known, year, "right")) / 2 / len(known)
-      row[:] = np.exp(-0.5 * ((rank - centres) * _STEPS) ** 2)
+      row[:] = np.exp(-0.5 * ((rank - centers) * _STEPS) ** 2)
   return out
 
 

@@ -15,8 +15,17 @@ YEAR = re.compile(r"\s*\(\d{4}(?:\s*[-–]\s*\d{0,4})?\)\s*$")
 _ARTICLE = re.compile(r"^(.+), (The|A|An|Le|La|Les|L'|Un|Une|Il|Lo|Gli|El|Los|Las|Der|Die|Das)$")
 OVERVIEW_FIELDS = ("overview", "plot", "summary", "synopsis", "description", "abstract", "text")
 TAG_FIELDS = ("tags", "keywords")
-PEOPLE_FIELDS = ("director", "directors", "actors", "cast", "writer", "writers", "author",
-                  "authors", "crew")
+PEOPLE_FIELDS = (
+  "director",
+  "directors",
+  "actors",
+  "cast",
+  "writer",
+  "writers",
+  "author",
+  "authors",
+  "crew",
+)
 _NO_GENRE = frozenset(("", "unknown", "(no genres listed)"))
 _ITEM_TAGS, _ITEM_DISLIKES = 10, 5
 _TAGS_IN_PROSE = 5
@@ -40,7 +49,9 @@ def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profil
     most=_ITEM_TAGS,
   )
   people = {
-    name.casefold() for fields in item_fields for field in PEOPLE_FIELDS
+    name.casefold()
+    for fields in item_fields
+    for field in PEOPLE_FIELDS
     for name in terms_of(fields.get(field))
   }
   unlike = _unlike_genres(genres)
@@ -54,9 +65,9 @@ def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profil
       overview=overviews[i],
       genres=genres[i],
       tags=tags,
-      description=" ".join(filter(None, [
-        _sentence(taglines[i]), _about(genres[i], tags), *_further_texts(fields)
-      ])),
+      description=" ".join(
+        filter(None, [_sentence(taglines[i]), _about(genres[i], tags), *_further_texts(fields)])
+      ),
       dislikes=unlike(genres[i]),
     )
     empty = profile == Profile(dislikes=profile.dislikes)
@@ -101,12 +112,15 @@ def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _further_texts(fields: Mapping[str, Any]) -> list[str]:
   known = {"title", "name", "tagline", "genre", "genres"} | {
-    *OVERVIEW_FIELDS, *TAG_FIELDS, *PEOPLE_FIELDS
+    *OVERVIEW_FIELDS,
+    *TAG_FIELDS,
+    *PEOPLE_FIELDS,
   }
   return [
     f"{field.replace('_', ' ').capitalize()}: {_sentence(one_line(fields[field]))}"
     for field in sorted(fields)
-    if field not in known and not field.endswith(("id", "_source", "url"))
+    if field not in known
+    and not field.endswith(("id", "_source", "url"))
     and one_line(fields[field])
   ]
 
@@ -130,9 +144,7 @@ def listing(terms: Sequence[str]) -> str:
   return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _unlike_genres(
-  genres: Sequence[Sequence[str]],
-) -> Callable[[Sequence[str]], tuple[str, ...]]:
+def _unlike_genres(genres: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], tuple[str, ...]]:
   """A function from an item's genres to common genres that go with them least often."""
   names = sorted({name for item in genres for name in item})
   index = {name: g for g, name in enumerate(names)}

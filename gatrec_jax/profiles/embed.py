@@ -19,6 +19,7 @@ import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.log import CONSOLE, Log
 
 if TYPE_CHECKING:
   from gatrec_jax.lm.folders.source import EncoderSource
@@ -103,11 +104,7 @@ class EmbedReport:
 
 
 def open_encoder(
-  source: EncoderSource,
-  *,
-  max_tokens: int = 256,
-  dtype: str = "float32",
-  prompt: str = "",
+  source: EncoderSource, *, max_tokens: int = 256, dtype: str = "float32", prompt: str = ""
 ) -> TextEncoder:
   """The encoder folder that `resolve_encoder` found, ready for use.
 
@@ -121,9 +118,7 @@ def open_encoder(
   """
   from gatrec_jax.lm.encoder import encode as neural
 
-  model = neural.load_encoder(
-    source.folder, dtype=dtype, name=source.name, prompt=prompt or None
-  )
+  model = neural.load_encoder(source.folder, dtype=dtype, name=source.name, prompt=prompt or None)
 
   def encode_batches(texts: Sequence[str]) -> Iterator[Batch]:
     ids, truncated = neural.tokenize(model, texts, max_tokens=max_tokens)
@@ -163,11 +158,7 @@ def lexical_text_encoder(encoder: object, *, where: str) -> TextEncoder:
 
 
 def embed_texts(
-  texts: Sequence[str | None],
-  encoder: TextEncoder,
-  *,
-  cache_dir: str | Path,
-  progress: bool = True,
+  texts: Sequence[str | None], encoder: TextEncoder, *, cache_dir: str | Path, log: Log = CONSOLE
 ) -> tuple[np.ndarray, EmbedReport]:
   """Vectors of texts, encoding only those that the cache does not hold.
 
@@ -175,7 +166,7 @@ def embed_texts(
     texts: N strings; None where there is no text.
     encoder: from `open_encoder`.
     cache_dir: where vectors are kept.
-    progress: whether to show a bar.
+    log: where progress is shown.
   Returns: [N, D] float32 with zero rows for None, and a report.
   Raises: InputError where the cache cannot be written or the encoder gives non-finite numbers.
   """
@@ -204,9 +195,7 @@ def embed_texts(
     saved = start
     with contextlib.ExitStack() as stack:
       stack.callback(save)  # Also when interrupted: what is done stays done.
-      show = lambda *_, **__: None
-      if progress:
-        show = stack.enter_context(runs.progress_bar("embed", total=len(todo)))
+      show = stack.enter_context(log.progress("embed", total=len(todo)))
       done = 0
       for places, batch, cut in batches:
         if not np.isfinite(batch).all():

@@ -1,4 +1,4 @@
-"""Salient keywords of short texts by TF-IDF over the catalogue; no model, no randomness."""
+"""Salient keywords of short texts by TF-IDF over the catalog; no model, no randomness."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _LARGEST_SHARE = 0.4
 # Adverbs, participles and gerunds: in plots they are rarely what a film is about.
 _VERBAL = re.compile(r"^\w{3,}(?:ly|ed|ing)$|n't$|'(?:ll|re|ve|d)$")
 
-STOP_WORDS = frozenset("""
+STOP_WORDS = frozenset(
+  """
 a about above across after again against ago all almost alone along already also although always
 am among an and another any anyone anything are around as at away back be became because become
 becomes been before begin begins behind being below best better between beyond big both bring
@@ -36,12 +37,13 @@ returns right run runs same see seem seems sees seen sent set sets seven several
 shows since six so some someone something soon start starts still stop story such take taken
 takes taking tell tells ten than that that's the their them themselves then there these they thing
 things think this those though three through thus time times to together told too took toward
-towards tries try trying turn turned turns twenty two under until up upon us use used uses using
+toward tries try trying turn turned turns twenty two under until up upon us use used uses using
 various very want wants was way we well went were what what's when where whether which while who
 who's whole whom whose why will wish with within without woman women won't work working works
 world would year years yet you young your
 born caught drawn driven felt held led thrown torn
-""".split())
+""".split()
+)
 """Words that say little about a plot: function words and the stock verbs of summaries."""
 
 
@@ -49,8 +51,8 @@ def keywords_of(texts: Sequence[str], *, most: int) -> list[tuple[str, ...]]:
   """Up to `most` keywords per text, best first, ties in alphabetical order.
 
   Score = occurrences × log(N / texts with the word) (TF-IDF, Salton and Buckley 1988). Left out
-  are stop words, adverbs and participles, words that are mostly capitalised inside sentences
-  (names of people and places), words of fewer than two texts (in large catalogues: one in 150)
+  are stop words, adverbs and participles, words that are mostly capitalized inside sentences
+  (names of people and places), words of fewer than two texts (in large catalogs: one in 150)
   and of more than two fifths of them. A plural counts as its singular where that occurs too.
 
   Args: texts: [N], "" where there is none.
@@ -67,13 +69,16 @@ def keywords_of(texts: Sequence[str], *, most: int) -> list[tuple[str, ...]]:
   size = sum(bool(words) for words in merged)
   fewest = max(2, size // _ITEMS_PER_OCCURRENCE)
   usable = {
-    word: math.log(size / count) for word, count in frequency.items()
+    word: math.log(size / count)
+    for word, count in frequency.items()
     if fewest <= count <= max(fewest, _LARGEST_SHARE * size)
   }
   return [
-    tuple(sorted(
-      usable.keys() & words.keys(), key=lambda word: (-words[word] * usable[word], word)
-    )[:most])
+    tuple(
+      sorted(usable.keys() & words.keys(), key=lambda word: (-words[word] * usable[word], word))[
+        :most
+      ]
+    )
     for words in merged
   ]
 
@@ -81,9 +86,9 @@ def keywords_of(texts: Sequence[str], *, most: int) -> list[tuple[str, ...]]:
 def _count_words(texts: Sequence[str]) -> tuple[list[collections.Counter[str]], set[str]]:
   """Words per text, and the names among them.
 
-  A name is a word that is never written small, or more rarely than capitalised inside a sentence.
+  A name is a word that is never written small, or more rarely than capitalized inside a sentence.
   """
-  counted, capitalised, small = [], collections.Counter(), collections.Counter()
+  counted, capitalized, small = [], collections.Counter(), collections.Counter()
   for text in texts:
     words: collections.Counter[str] = collections.Counter()
     for match in _WORD.finditer(text):
@@ -95,15 +100,13 @@ def _count_words(texts: Sequence[str]) -> tuple[list[collections.Counter[str]], 
       if raw[0].islower():
         small[word] += 1
       elif not _SENTENCE_START.search(text, max(0, match.start() - 4), match.start()):
-        capitalised[word] += 1
+        capitalized[word] += 1
     counted.append(words)
-  names = {word for words in counted for word in words if capitalised[word] >= small[word]}
+  names = {word for words in counted for word in words if capitalized[word] >= small[word]}
   return counted, names
 
 
-def _merge_plurals(
-  words: Mapping[str, int], vocabulary: Set[str]
-) -> collections.Counter[str]:
+def _merge_plurals(words: Mapping[str, int], vocabulary: Set[str]) -> collections.Counter[str]:
   merged: collections.Counter[str] = collections.Counter()
   for word, count in words.items():
     singulars = [word[:-3] + "y"] if word.endswith("ies") else []

@@ -82,7 +82,7 @@ def fit_lexical(
   terms = [t for t, n in holding.items() if min_texts <= n <= max_share * len(texts)]
   terms = terms or list(holding)
   if not terms:
-    raise InputError("--encoder=lexical: the texts hold no words to learn from")
+    raise InputError("the texts hold no words to learn from", field="encoder", value="lexical")
   terms = sorted(sorted(terms), key=lambda term: -holding[term])[:max_terms]
   vocabulary = {term: column for column, term in enumerate(sorted(terms))}
   counts = np.array([holding[term] for term in vocabulary], np.float64)

@@ -18,9 +18,10 @@ _DIGESTED_CHARACTERS = 160
 _MATCHES_TO_RECOGNISE = 3
 
 # Published texts that a language model wrote from ratings. The first 8 hex digits of the sha256
-# of the normalised beginnings of users' texts, evenly spaced over the file: enough to recognise a
+# of the normalized beginnings of users' texts, evenly spaced over the file: enough to recognize a
 # copy that was renamed, re-ordered or cut, and no text of theirs.
-_ML100K_U1_DIGESTS = frozenset("""
+_ML100K_U1_DIGESTS = frozenset(
+  """
 7399bfab 3d747dc3 2afe5475 bcbea9d3 2cc913e4 b8f6f825 cc0f552b 02a8a3b3 ff7eb60e a8a02669
 ff579060 6cfdb2e3 525031b1 a6bf989d a29ff0da ddccbf21 625fd3f2 70dab134 e8acb6bb de98a26a
 c1b3a92f b919f5ec 40c70d93 87ebc3bb cc06856c 3ec3d5be 28afdb7b d34503da 7bae7bbb c855d024
@@ -29,8 +30,10 @@ fe532a7c 007bb1c3 005d2a50 e3b30177 e91facf8 0933f46d 82e45c68 0307ed06 05eca391
 33efc07f aa6b8e7d d4e05926 f3e27a6d b71d584d c1f750ef 61e7f0af ee98e4f0 11500b8b a70ff84b
 257a204a fb806305 f389de96 2125acac e8d3bfe6 85504852 012eb4d7 dfa9c4b7 b2715c12 f5cc6613
 f1ddf1c8 75e7fc1e e2b71356 afcfa33a 17509792 be40a2a3 773cf975 7b75c39b fa602fab 738c250f
-""".split())
-_ML1M_DIGESTS = frozenset("""
+""".split()
+)
+_ML1M_DIGESTS = frozenset(
+  """
 178e05be 1f7b3b4e 627648ba aa040e49 bab0b152 534ba744 1815d63b ed47193d d7952743 83aeaf56
 699a6bef d14641d0 b5a9d1c3 2fff8136 96ec4d3c 86a15351 7dfb0678 95760b6f 6c625196 f218daaa
 f53dfe65 34a6dbcf c39d17e2 4f222c59 8fdcff02 2c2e1eca b762ab4c 6617237b debd0087 99345034
@@ -43,7 +46,8 @@ f53dfe65 34a6dbcf c39d17e2 4f222c59 8fdcff02 2c2e1eca b762ab4c 6617237b debd0087
 8014fc72 4c5395a6 6dddc5b0 43e59960 4780d0b5 14e3d2a0 ec2a03b5 77c9b470 4c90f39e 8966d79b
 434a9da9 ff988427 44043a60 cd8b1954 13b1f81b f5152f0a cc36cc24 9ee6affa 43347bce f0989a7b
 d4763615 8e42fb70 10a2dc3e af6b3418 d83d9455 05931e86 fdf28906 3bf78055 9391f117 a583a16b
-""".split())
+""".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +134,7 @@ def check_user_profiles_leak(
   """Refuses user profiles known to hold ratings that the run must not see.
 
   A profile that a language model wrote from ratings hands those ratings to the recommender. The
-  published files are recognised by their texts, whatever the file's name; those of launch.profile
+  published files are recognized by their texts, whatever the file's name; those of launch.write_profiles
   by the manifest beside them.
 
   Args:
@@ -150,19 +154,19 @@ def check_user_profiles_leak(
   if len(digests & _ML1M_DIGESTS) >= _MATCHES_TO_RECOGNISE:
     raise InputError(
       f"{path}: these ML-1M user summaries were written from a split that is not known, so they "
-      "leak test ratings on every split; leave out --user_profiles to have profiles built"
+      "leak test ratings on every split; leave out `user_profiles` to have profiles built"
     )
   if len(digests & _ML100K_U1_DIGESTS) >= _MATCHES_TO_RECOGNISE:
     if dataset != "ml-100k" or fold != "u1":
       raise InputError(
         f"{path}: these user profiles were written from u1.base of ml-100k and leak test ratings "
-        "on any other split; use --dataset=ml-100k --fold=u1, or leave out --user_profiles"
+        "on any other split; use `dataset=ml-100k` `fold=u1`, or leave out `user_profiles`"
       )
     if not trains_on_all_training:
       raise InputError(
         f"{path}: these user profiles were written from all of u1.base, so they leak the "
-        "validation part that this run selects on; use --preset=paper, or leave out "
-        "--user_profiles"
+        "validation part that this run selects on; use `preset=paper`, or leave out "
+        "`user_profiles`"
       )
     return None
   if _is_written_from(pathlib.Path(path), data_inputs):
@@ -174,7 +178,7 @@ def check_user_profiles_leak(
 
 
 def _is_written_from(path: pathlib.Path, data_inputs: str) -> bool:
-  """Whether launch.profile wrote the file, as it is, from the same training part.
+  """Whether launch.write_profiles wrote the file, as it is, from the same training part.
 
   Raises: InputError where it wrote it from another.
   """
@@ -187,7 +191,7 @@ def _is_written_from(path: pathlib.Path, data_inputs: str) -> bool:
     raise InputError(
       f"{path}: these user profiles were written from another split, validation part or other "
       "thresholds than this run's, so they may leak its validation and test ratings; give "
-      "launch.profile and this run the same --preset and flags of the data"
+      "launch.write_profiles and this run the same `preset` and flags of the data"
     )
   return sha256 == runs.file_digest(path)
 

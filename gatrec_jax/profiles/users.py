@@ -15,14 +15,14 @@ from gatrec_jax.profiles.schema import Profile
 if TYPE_CHECKING:
   import scipy.sparse
 
-# Shares of terms in a short history are pulled to the catalogue's as if by this many more items.
+# Shares of terms in a short history are pulled to the catalog's as if by this many more items.
 _PRIOR_ITEMS = 5.0
 _USERS_PER_CHUNK = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class _Terms:
-  """One kind of terms: names [T], items × terms [I, T] sparse 0/1, catalogue share [T] float64."""
+  """One kind of terms: names [T], items × terms [I, T] sparse 0/1, catalog share [T] float64."""
 
   names: tuple[str, ...]
   table: scipy.sparse.csr_matrix
@@ -31,7 +31,7 @@ class _Terms:
 
 @dataclasses.dataclass(frozen=True)
 class TasteVocabulary:
-  """The terms of the catalogue's profiles and how often training interactions meet each."""
+  """The terms of the catalog's profiles and how often training interactions meet each."""
 
   genres: _Terms
   tags: _Terms
@@ -62,10 +62,14 @@ def _terms_of(
       if term.casefold() not in excluded:
         names.setdefault(term.casefold(), term)
   index = {key: t for t, key in enumerate(sorted(names))}
-  pairs = sorted({
-    (i, index[term.casefold()]) for i, terms in enumerate(item_terms) for term in terms
-    if term.casefold() in index
-  })
+  pairs = sorted(
+    {
+      (i, index[term.casefold()])
+      for i, terms in enumerate(item_terms)
+      for term in terms
+      if term.casefold() in index
+    }
+  )
   rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
   table = _ones(rows, columns, shape=(len(item_terms), len(index)))
   share = (times @ table + 1.0) / (times.sum() + 1.0)
@@ -82,8 +86,8 @@ def build_user_profiles(
 ) -> list[Profile | None]:
   """A profile per user from training interactions alone; no titles, no names of people.
 
-  Genres and tags are those of the liked items that stand out against the catalogue; dislikes are
-  those of the disliked items that stand out against the catalogue and against the liked items.
+  Genres and tags are those of the liked items that stand out against the catalog; dislikes are
+  those of the disliked items that stand out against the catalog and against the liked items.
 
   Args:
     train: training interactions. item_profiles: [I], built or parsed.
@@ -147,9 +151,7 @@ def _ones(
 
 
 def _profiles_of(
-  liked: scipy.sparse.csr_matrix,
-  disliked: scipy.sparse.csr_matrix,
-  vocabulary: TasteVocabulary,
+  liked: scipy.sparse.csr_matrix, disliked: scipy.sparse.csr_matrix, vocabulary: TasteVocabulary
 ) -> list[Profile | None]:
   """One profile per row of the histories, both [B, I]."""
   genres, avoided_genres = _salient(
@@ -160,7 +162,8 @@ def _profiles_of(
   )
   return [
     _user_profile(genres[b], tags[b], avoided_genres[b] + avoided_tags[b])
-    if genres[b] or tags[b] else None
+    if genres[b] or tags[b]
+    else None
     for b in range(liked.shape[0])
   ]
 
@@ -174,7 +177,7 @@ def _user_profile(
   description = f"They are drawn to {listing(genres[:2]) if genres else 'many kinds of'} stories"
   description += f" with themes such as {listing(tags[5:] or tags)}." if tags else "."
   # What is avoided stands under Dislikes alone: sentence encoders do not hear the "not", and a
-  # second mention draws the user's vector towards it.
+  # second mention draws the user's vector toward it.
   return Profile(
     overview=overview, genres=genres, tags=tags, description=description, dislikes=dislikes
   )
@@ -192,10 +195,10 @@ def _salient(
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
   """Per row the terms liked and the terms avoided, the most telling first.
 
-  A term in c of n liked items scores (c − ½) · log(share / catalogue share), share smoothed
-  towards the catalogue's: common genres need an excess to count, and rare words that were met
+  A term in c of n liked items scores (c − ½) · log(share / catalog share), share smoothed
+  toward the catalog's: common genres need an excess to count, and rare words that were met
   once count little. Avoided terms are measured in the same way, against the larger of the
-  catalogue's share and the share among the liked items.
+  catalog's share and the share among the liked items.
 
   Args: liked, disliked: [B, I]. most: terms liked at most. least: so many of them also without
     an excess. most_avoided: terms avoided at most, all with an excess and none of those liked.
@@ -203,10 +206,14 @@ def _salient(
   """
   width = max(1, len(terms.names))
   keys, counts, share = _shares(liked, terms, width)
-  chosen = keys[_best(
-    keys // width, (counts - 0.5) * np.log(share / terms.share[keys % width]), most=most,
-    least=least,
-  )]
+  chosen = keys[
+    _best(
+      keys // width,
+      (counts - 0.5) * np.log(share / terms.share[keys % width]),
+      most=most,
+      least=least,
+    )
+  ]
   bad_keys, bad_counts, bad_share = _shares(disliked, terms, width)
   column, row = bad_keys % width, bad_keys // width
   lengths = np.asarray(liked.sum(axis=1)).ravel()[row]

@@ -2,7 +2,7 @@
 
 from gatrec_jax.data.titles import unique_titles
 from gatrec_jax.explain.authors import Author, LanguageModelAuthor, TemplateAuthor
-from gatrec_jax.explain.builtin_author import open_verbaliser
+from gatrec_jax.explain.builtin_author import open_builtin_author
 from gatrec_jax.explain.evidence import Evidence, Explainer, explain_items, make_explainer
 from gatrec_jax.explain.reasons import Reason, unsupported
 from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged
@@ -21,10 +21,43 @@ from gatrec_jax.rerank.sources import Source, open_source
 from gatrec_jax.rerank.strategies.registry import STRATEGIES, Options, Strategy, make_strategy
 
 __all__ = [
-  "STRATEGIES", "Author", "Candidates", "Context", "Evidence", "ExampleSettings", "Explainer",
-  "Fusion", "LanguageModelAuthor", "Options", "Reason", "Recipe", "RerankSettings", "Reranked",
-  "Source", "Strategy", "TemplateAuthor", "TrainingLists", "Usage", "apply_fusion", "cross_fit",
-  "explain_items", "file_candidates", "fit_fusion", "judged", "learn_to_rerank", "make_contexts",
-  "make_explainer", "make_strategy", "mmr", "open_builtin", "open_source", "open_verbaliser",
-  "order_of", "out_of_fold_lists", "ranking_examples", "rerank", "unique_titles", "unsupported",
-]  # fmt: skip
+  "STRATEGIES",
+  "Author",
+  "Candidates",
+  "Context",
+  "Evidence",
+  "ExampleSettings",
+  "Explainer",
+  "Fusion",
+  "LanguageModelAuthor",
+  "Options",
+  "Reason",
+  "Recipe",
+  "RerankSettings",
+  "Reranked",
+  "Source",
+  "Strategy",
+  "TemplateAuthor",
+  "TrainingLists",
+  "Usage",
+  "apply_fusion",
+  "cross_fit",
+  "explain_items",
+  "file_candidates",
+  "fit_fusion",
+  "judged",
+  "learn_to_rerank",
+  "make_contexts",
+  "make_explainer",
+  "make_strategy",
+  "mmr",
+  "open_builtin",
+  "open_source",
+  "open_builtin_author",
+  "order_of",
+  "out_of_fold_lists",
+  "ranking_examples",
+  "rerank",
+  "unique_titles",
+  "unsupported",
+]

@@ -57,9 +57,13 @@ class Candidates:
   def take(self, rows: np.ndarray) -> Candidates:
     """Those of some users."""
     return Candidates(
-      self.users[rows], self.lists[rows], self.scores[rows], self.top, self.relevant[rows],
+      self.users[rows],
+      self.lists[rows],
+      self.scores[rows],
+      self.top,
+      self.relevant[rows],
       self.num_relevant[rows],
-    )  # fmt: skip
+    )
 
   def reordered(self, scores: np.ndarray) -> np.ndarray:
     """[m, N] int32 lists with the candidates by descending `scores` [m, K], equal ones as before.
@@ -71,7 +75,6 @@ class Candidates:
     return np.concatenate(
       [np.take_along_axis(self.items, order, axis=1), self.lists[:, self.top :]], axis=1
     )
-
 
   def along(self, lists: np.ndarray, values: np.ndarray) -> np.ndarray:
     """[m, N] the candidates' `values` [m, K] where they stand in other lists [m, N] of the same
@@ -91,7 +94,7 @@ def validation_candidates(run: Run, *, top: int) -> Candidates:
   if not liked.any():
     raise InputError(
       f"{run.workdir}: has no validation ratings, which the weights of the re-ranker are learned "
-      "on; train with --valid_share=0.1"
+      "on; train with `valid_share=0.1`"
     )
   users = np.unique(prepared.valid.user[liked]).astype(np.int32)
   return _of_run(run, users, prepared.valid, seen=prepared.train, top=top, length=top)
@@ -107,9 +110,7 @@ def run_candidates(run: Run, users: np.ndarray, *, top: int, length: int) -> Can
   )
 
 
-def file_candidates(
-  path: str | os.PathLike[str], prepared: Prepared, *, top: int
-) -> Candidates:
+def file_candidates(path: str | os.PathLike[str], prepared: Prepared, *, top: int) -> Candidates:
   """The lists of a file made by any tool, with scores 1/rank, judged by the test part.
 
   Raises: InputError as `read_recommendations`, or for items that a user rated in training.
@@ -121,9 +122,11 @@ def file_candidates(
   if seen.any():
     row, place = np.argwhere(seen)[0]
     raise InputError(
-      f"--candidates={path}: user {ids.user_ids[users[row]]} rated item "
+      f"user {ids.user_ids[users[row]]} rated item "
       f"{ids.item_ids[lists[row, place]]} in training ({seen.sum()} such rows); leave out what "
-      "users have rated"
+      "users have rated",
+      field="candidates",
+      value=path,
     )
   ranks = np.arange(1, lists.shape[1] + 1)
   scores = np.where(lists >= 0, 1.0 / ranks, -np.inf).astype(np.float32)
@@ -145,7 +148,7 @@ def judged(
   Raises: InputError for K below 1.
   """
   if top < 1:
-    raise InputError(f"--top_candidates={top}: must be at least 1")
+    raise InputError("must be at least 1", field="top_candidates", value=top)
   liked = truth.take(truth.rating >= positive_threshold)
   relevant = np.isin(_keys(users, lists, truth.num_items), _pairs(liked)) & (lists >= 0)
   counts = np.bincount(liked.user, minlength=truth.num_users)[users].astype(np.int32)

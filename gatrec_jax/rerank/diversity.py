@@ -61,8 +61,10 @@ def mmr(
       chosen = vectors[np.where(present, np.take_along_axis(items[rows], taken, axis=1), 0)]
     # Every batch has one shape, so that one program serves all.
     pad = min(_BATCH, size) - len(taken)
-    padded = (np.pad(table, ((0, pad), *((0, 0),) * (table.ndim - 1)))
-              for table in (_unit_scale(ordered, present), chosen, present))  # fmt: skip
+    padded = (
+      np.pad(table, ((0, pad), *((0, 0),) * (table.ndim - 1)))
+      for table in (_unit_scale(ordered, present), chosen, present)
+    )
     places = np.asarray(_mmr(*padded, trade_off, k=k))[: len(taken)]
     positions = np.take_along_axis(taken, np.maximum(places, 0), axis=1)
     found.append(np.where(places >= 0, positions, -1))
@@ -75,14 +77,13 @@ def _mmr(scores: Array, vectors: Array, valid: Array, trade_off: Array, *, k: in
   norm = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
   unit = jnp.where(norm > 0, vectors / jnp.where(norm > 0, norm, 1.0), 0.0)
 
-  def choose(
-    state: tuple[Array, Array], _: None
-  ) -> tuple[tuple[Array, Array], Array]:
+  def choose(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
     left, closest = state
     worth = jnp.where(left, trade_off * scores - (1 - trade_off) * closest, -jnp.inf)
     place = jnp.argmax(worth, axis=1)
-    cosines = jnp.einsum("bkd,bd->bk", unit, jnp.take_along_axis(
-      unit, place[:, None, None], axis=1)[:, 0])  # fmt: skip
+    cosines = jnp.einsum(
+      "bkd,bd->bk", unit, jnp.take_along_axis(unit, place[:, None, None], axis=1)[:, 0]
+    )
     empty = ~left.any(axis=1)
     left = left & (jnp.arange(left.shape[1]) != place[:, None])
     return (left, jnp.maximum(closest, cosines)), jnp.where(empty, -1, place)

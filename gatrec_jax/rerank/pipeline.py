@@ -27,7 +27,7 @@ from gatrec_jax.rerank.prompting.contexts import DISLIKED, LIKED, make_contexts
 from gatrec_jax.rerank.score_cache import Asked, Cost, options_of, score_lists
 from gatrec_jax.rerank.sources import Source
 from gatrec_jax.rerank.strategies.registry import Strategy
-from gatrec_jax.stages.data import Say
+from gatrec_jax.runs.log import Log
 
 METRIC = "ndcg@10"
 SEGMENTS = ((20, "under 20"), (100, "20 to 99"), (np.inf, "100 and more"))
@@ -59,13 +59,17 @@ class RerankSettings:
 
   def __post_init__(self) -> None:
     if unknown := set(self.features) - set(FEATURES):
-      raise InputError(f"--features={','.join(unknown)}: there are {', '.join(FEATURES)}")
+      raise InputError(
+        f"there are {', '.join(FEATURES)}", field="features", value=",".join(unknown)
+      )
     if min(self.liked, self.disliked) < 0:
-      raise InputError(f"--history={self.liked}: must be at least 0")
+      raise InputError("must be at least 0", field="history", value=self.liked)
     if self.fusion not in METHODS:
-      raise InputError(f"--fusion={self.fusion}: not one of {', '.join(METHODS)}")
+      raise InputError(f"not one of {', '.join(METHODS)}", field="fusion", value=self.fusion)
     if not 0 <= self.diversity <= 1:
-      raise InputError(f"--diversity={self.diversity}: must lie in [0, 1]; 1 changes nothing")
+      raise InputError(
+        "must lie in [0, 1]; 1 changes nothing", field="diversity", value=self.diversity
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +100,7 @@ def rerank(
   model_name: str,
   model_hash: str,
   settings: RerankSettings,
-  say: Say,
+  log: Log,
 ) -> Reranked:
   """Scores candidates, fuses the scores with the base's, evaluates on the test part, writes.
 
@@ -107,7 +111,7 @@ def rerank(
       learned on its validation lists; where it has none, they are cross-fitted over halves of the
       users, for lists that others made. Prompts are made of training rows and profiles alone.
     strategy: from `make_strategy`. model_name, model_hash: of its model and adapter.
-    settings: the rest. say: where lines for the user go.
+    settings: the rest. log: where lines for the user go.
   Raises:
     InputError: no text vectors where they are needed, more candidates than letters.
     Interrupted: a signal came; the same call goes on.
@@ -119,23 +123,27 @@ def rerank(
   rows = {name: _askable(part, prepared.train, profiles) for name, part in parts.items()}
   for name, kept in rows.items():
     if left := int((~kept).sum()):
-      say(f"rerank: {left} {name} users have no history and no profile: their order stays")
+      log.info(f"rerank: {left} {name} users have no history and no profile: their order stays")
   asked = [
     Asked(
       name,
       [prepared.interactions.user_ids[user] for user in part.users[rows[name]]],
       make_contexts(
-        prepared.train, part.users[rows[name]], titles=titles, profiles=profiles,
+        prepared.train,
+        part.users[rows[name]],
+        titles=titles,
+        profiles=profiles,
         positive_threshold=prepared.positive_threshold,
         negative_threshold=prepared.negative_threshold,
-        liked=settings.liked, disliked=settings.disliked,
+        liked=settings.liked,
+        disliked=settings.disliked,
       ),
       [[titles[item] for item in items if item >= 0] for items in part.items[rows[name]]],
     )
     for name, part in parts.items()
-  ]  # fmt: skip
+  ]
   folder, scores, cost = score_lists(
-    strategy, asked, source.workdir, model_name=model_name, model_hash=model_hash, say=say
+    strategy, asked, source.workdir, model_name=model_name, model_hash=model_hash, log=log
   )
   features = {
     name: {"llm": _table(part, rows[name], given)}
@@ -144,7 +152,7 @@ def rerank(
   }
   fused, fusions, added = _fused(candidates, validation, features, prepared, settings)
   for fusion in fusions:
-    say(f"rerank: {fusion.says(source.name)}")
+    log.info(f"rerank: {fusion.says(source.name)}")
   llm = np.nan_to_num(features["test"]["llm"], nan=-np.inf)
   llm[~rows["test"]] = candidates.base[~rows["test"]]
   lists = {
@@ -169,17 +177,18 @@ def rerank(
   runs.write_json(folder / "results.json", results)
   ids = prepared.interactions
   write_recommendations(
-    folder / "recommendations.parquet", users=candidates.users, items=final,
+    folder / "recommendations.parquet",
+    users=candidates.users,
+    items=final,
     scores=np.broadcast_to(1.0 / np.arange(1, final.shape[1] + 1), final.shape),
-    user_ids=ids.user_ids, item_ids=ids.item_ids,
+    user_ids=ids.user_ids,
+    item_ids=ids.item_ids,
     more={f"part_{name}": candidates.along(final, values) for name, values in added.items()},
-  )  # fmt: skip
+  )
   return Reranked(candidates, final, fusions, cost, results, folder)
 
 
-def _askable(
-  part: Candidates, train: Interactions, profiles: Sequence[str | None]
-) -> np.ndarray:
+def _askable(part: Candidates, train: Interactions, profiles: Sequence[str | None]) -> np.ndarray:
   """[m] bool: users of whom a prompt could say anything, with a candidate."""
   rated = np.bincount(train.user, minlength=train.num_users)[part.users] > 0
   described = np.array([bool(profiles[user]) for user in part.users], bool)
@@ -216,18 +225,27 @@ def _fused(
   shared = {"method": settings.fusion, "seed": settings.seed}
   if validation is None:
     scores, fusions = cross_fit(
-      candidates.base, features["test"], candidates.hits, candidates.num_relevant,
-      valid=candidates.valid, segments=segments(candidates), **shared,
-    )  # fmt: skip
+      candidates.base,
+      features["test"],
+      candidates.hits,
+      candidates.num_relevant,
+      valid=candidates.valid,
+      segments=segments(candidates),
+      **shared,
+    )
     return scores, fusions, {}
   fusion = fit_fusion(
-    validation.base, features["valid"], validation.hits, validation.num_relevant,
-    valid=validation.valid, segments=segments(validation), **shared,
-  )  # fmt: skip
+    validation.base,
+    features["valid"],
+    validation.hits,
+    validation.num_relevant,
+    valid=validation.valid,
+    segments=segments(validation),
+    **shared,
+  )
   terms = contributions(
-    fusion, candidates.base, features["test"], valid=candidates.valid,
-    segments=segments(candidates),
-  )  # fmt: skip
+    fusion, candidates.base, features["test"], valid=candidates.valid, segments=segments(candidates)
+  )
   return masked(summed(terms), candidates.valid), [fusion], terms
 
 
@@ -241,11 +259,17 @@ def _diverse(
 ) -> np.ndarray:
   """[m, N] lists with the candidates in MMR's order."""
   if text_vectors is None:
-    raise InputError("--diversity: needs text vectors of the items, which this run has none of")
+    raise InputError(
+      "needs text vectors of the items, which this run has none of", field="diversity"
+    )
   order = mmr(
-    np.where(candidates.valid, fused, 0.0), text_vectors[num_users:], items=candidates.items,
-    valid=candidates.valid, trade_off=settings.diversity, k=candidates.top,
-  )  # fmt: skip
+    np.where(candidates.valid, fused, 0.0),
+    text_vectors[num_users:],
+    items=candidates.items,
+    valid=candidates.valid,
+    trade_off=settings.diversity,
+    k=candidates.top,
+  )
   head = np.take_along_axis(candidates.items, np.maximum(order, 0), axis=1)
   head = np.where(order >= 0, head, -1)
   return np.concatenate([head, candidates.lists[:, candidates.top :]], axis=1)
@@ -262,19 +286,26 @@ def _results(
   num_users = prepared.interactions.num_users
   evaluations = {
     name: full_ranking(
-      items, candidates.users, train=prepared.known, test=prepared.test,
-      positive_threshold=prepared.positive_threshold, ks=(5, 10, 20), num_bootstrap=1000,
+      items,
+      candidates.users,
+      train=prepared.known,
+      test=prepared.test,
+      positive_threshold=prepared.positive_threshold,
+      ks=(5, 10, 20),
+      num_bootstrap=1000,
       item_vectors=None if text_vectors is None else text_vectors[num_users:],
     )
     for name, items in lists.items()
-  }  # fmt: skip
+  }
   base = evaluations["base"].per_user
   differences = {
     name: {
       metric: dataclasses.asdict(_difference(evaluation.per_user[metric], base[metric], settings))
-      for metric in (METRIC, "recall@10", "diversity@10") if metric in base
+      for metric in (METRIC, "recall@10", "diversity@10")
+      if metric in base
     }
-    for name, evaluation in evaluations.items() if name != "base"
+    for name, evaluation in evaluations.items()
+    if name != "base"
   }
   return {
     "metrics": {name: evaluation.to_json() for name, evaluation in evaluations.items()},
@@ -283,6 +314,4 @@ def _results(
 
 
 def _difference(values: np.ndarray, base: np.ndarray, settings: RerankSettings) -> Difference:
-  return paired_difference(
-    values, base, num_resamples=settings.bootstrap, seed=settings.seed
-  )
+  return paired_difference(values, base, num_resamples=settings.bootstrap, seed=settings.seed)

@@ -13,6 +13,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.rerank.prompting.prompts import PROMPT_VERSION, Context
 from gatrec_jax.rerank.strategies.registry import OPTIONS_OF, Strategy, Usage
+from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.resumable import in_chunks
 
 LISTS_AT_ONCE = 64
@@ -60,7 +61,7 @@ def score_lists(
   *,
   model_name: str,
   model_hash: str,
-  say: Callable[[str], None],
+  log: Log,
 ) -> tuple[pathlib.Path, list[list[np.ndarray]], Cost]:
   """Scores all lists, going on where a former process stopped.
 
@@ -69,33 +70,55 @@ def score_lists(
 
   Args:
     strategy: from `make_strategy`. asked: lists by part. workdir: the run folder.
-    model_name, model_hash: of the model and its adapter. say: where lines for the user go.
+    model_name, model_hash: of the model and its adapter. log: where lines for the user go.
   Returns:
     The folder; for each part, for each list [K] float32 scores; the cost.
   Raises:
     Interrupted: a signal came; what is done is kept.
   """
   inputs = runs.digest(
-    PROMPT_VERSION, strategy.name, options_of(strategy), model_hash, LISTS_AT_ONCE,
-    [[part.name, list(part.keys), [dataclasses.asdict(c) for c in part.contexts],
-      [list(titles) for titles in part.titles]] for part in asked],
-  )  # fmt: skip
+    PROMPT_VERSION,
+    strategy.name,
+    options_of(strategy),
+    model_hash,
+    LISTS_AT_ONCE,
+    [
+      [
+        part.name,
+        list(part.keys),
+        [dataclasses.asdict(c) for c in part.contexts],
+        [list(titles) for titles in part.titles],
+      ]
+      for part in asked
+    ],
+  )
   slug = re.sub(r"[^A-Za-z0-9.]+", "-", model_name.split("/")[-1]).strip("-").lower()
   folder = workdir / "rerank" / f"{strategy.name}-{slug}-{inputs[:8]}"
   folder.mkdir(parents=True, exist_ok=True)
-  runs.write_json(folder / "manifest.json", {
-    "inputs": inputs, "llm": model_name, "llm_hash": model_hash, "strategy": strategy.name,
-    "settings": options_of(strategy), "prompt_version": PROMPT_VERSION,
-  })  # fmt: skip
+  runs.write_json(
+    folder / "manifest.json",
+    {
+      "inputs": inputs,
+      "llm": model_name,
+      "llm_hash": model_hash,
+      "strategy": strategy.name,
+      "settings": options_of(strategy),
+      "prompt_version": PROMPT_VERSION,
+    },
+  )
   scores, usage = [], Usage()
   for part in asked:
     records = in_chunks(
-      folder / f"{part.name}.jsonl", part.keys, _scorer(strategy, part, usage),
-      chunk=LISTS_AT_ONCE, name=f"{strategy.name} {part.name}",
-    )  # fmt: skip
+      folder / f"{part.name}.jsonl",
+      part.keys,
+      _scorer(strategy, part, usage),
+      chunk=LISTS_AT_ONCE,
+      name=f"{strategy.name} {part.name}",
+      log=log,
+    )
     scores.append([np.array(record["scores"], np.float32) for record in records])
   cost = _cost(folder / "cost.json", strategy, asked, usage)
-  say(
+  log.info(
     f"rerank: {strategy.name} by {model_name}: {cost.tokens_per_list:.0f} tokens a list, "
     f"{cost.lists_per_second:.1f} lists/s"
     + (f", {cost.shortened} histories shortened to fit" if cost.shortened else "")
@@ -122,9 +145,10 @@ def _scorer(
 
 def _asked(strategy: Strategy, part: Asked, places: range, usage: Usage) -> list[np.ndarray]:
   return strategy(
-    [part.contexts[place] for place in places], [part.titles[place] for place in places],
+    [part.contexts[place] for place in places],
+    [part.titles[place] for place in places],
     usage=usage,
-  )  # fmt: skip
+  )
 
 
 def _cost(path: pathlib.Path, strategy: Strategy, asked: Sequence[Asked], usage: Usage) -> Cost:

@@ -18,8 +18,9 @@ from gatrec_jax.rerank.candidates import (
   run_candidates,
   validation_candidates,
 )
+from gatrec_jax.runs.log import Log
 from gatrec_jax.serve.run import Run, load_run, read_config
-from gatrec_jax.stages.data import Say, load_prepared, prepare
+from gatrec_jax.stages.data import load_prepared, prepare
 from gatrec_jax.stages.texts import build_profiles, read_texts
 
 LISTS = 50  # items of a list, the candidates included
@@ -55,7 +56,7 @@ def open_source(
   candidates: str | None = None,
   config: Config | None = None,
   users: Sequence[str] | None = None,
-  say: Say = lambda _: None,
+  log: Log = lambda _: None,
 ) -> Source:
   """A trained run and its candidates; or a file's lists, in a folder of their own.
 
@@ -64,12 +65,12 @@ def open_source(
     candidates: file of lists; None for those of the run. config: of the data, for a file of lists
       where the folder holds no run yet.
     users: raw ids whose lists are re-ranked; None for all.
-    say: where lines for the user go.
+    log: where lines for the user go.
   Raises: InputError for a run that is not trained or has no validation part, unknown users, a bad
     file.
   """
   if candidates:
-    return _of_file(config or Config(), workdir, candidates, top=top, users=users, say=say)
+    return _of_file(config or Config(), workdir, candidates, top=top, users=users, log=log)
   run = load_run(workdir)
   ids = run.prepared.interactions.user_ids
   rows = np.arange(len(ids)) if users is None else _rows(users, ids)
@@ -80,10 +81,15 @@ def open_source(
 def _with_texts(run: Run, lists: Candidates, validation: Candidates) -> Source:
   kind = run.config.model.kind
   return Source(
-    "the GAT" if kind == "gat" else kind, run.config, run.workdir, run.prepared, lists, validation,
+    "the GAT" if kind == "gat" else kind,
+    run.config,
+    run.workdir,
+    run.prepared,
+    lists,
+    validation,
     *_texts(run.workdir, run.config, run.prepared),
     text_vectors=run.texts.vectors if run.texts.is_text else None,
-  )  # fmt: skip
+  )
 
 
 def _of_file(
@@ -93,26 +99,32 @@ def _of_file(
   *,
   top: int,
   users: Sequence[str] | None,
-  say: Say,
+  log: Log,
 ) -> Source:
   if (workdir / "config.json").exists():
     config = read_config(workdir)
     prepared = load_prepared(workdir)
   else:
     workdir = open_run(config, workdir)
-    prepared = prepare(config, workdir, say=say)
+    prepared = prepare(config, workdir, log=log)
     if config.model.reads_text:
-      build_profiles(config, workdir, prepared, say=say)
+      build_profiles(config, workdir, prepared, log=log)
   lists = file_candidates(path, prepared, top=top)
   if users is not None:
     wanted = np.isin(lists.users, _rows(users, prepared.interactions.user_ids))
     if not wanted.any():
-      raise InputError(f"--users={','.join(users)}: none of them has a list in {path}")
+      raise InputError(f"none of them has a list in {path}", field="users", value=",".join(users))
     lists = lists.take(wanted)
   return Source(
-    pathlib.Path(path).name, config, workdir, prepared, lists, None,
-    *_texts(workdir, config, prepared), text_vectors=None,
-  )  # fmt: skip
+    pathlib.Path(path).name,
+    config,
+    workdir,
+    prepared,
+    lists,
+    None,
+    *_texts(workdir, config, prepared),
+    text_vectors=None,
+  )
 
 
 def _texts(
@@ -128,7 +140,8 @@ def _rows(users: Sequence[str], ids: Sequence[str]) -> np.ndarray:
   places = {raw: row for row, raw in enumerate(ids)}
   if unknown := [user for user in users if user not in places]:
     raise InputError(
-      f"--users={','.join(unknown[:5])}: not in the catalogue ({len(ids)} users, such as "
-      f"{', '.join(ids[:3])})"
+      f"not in the catalog ({len(ids)} users, such as {', '.join(ids[:3])})",
+      field="users",
+      value=",".join(unknown[:5]),
     )
   return np.array(sorted({places[user] for user in users}), np.int64)

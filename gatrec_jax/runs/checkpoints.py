@@ -103,7 +103,7 @@ class Checkpoints:
       reason = " ".join(str(error).split())[:200] or repr(error)
       raise InputError(
         f"{self._folder / str(epoch)}: not a checkpoint of this configuration, or damaged "
-        f"({reason}); use another --workdir or delete the checkpoints folder"
+        f"({reason}); use another `workdir` or delete the checkpoints folder"
       ) from error
     return {name: restored[name] for name in like}, restored["meta"]
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.log import Log
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "numpy", "pyarrow")
 
@@ -39,7 +40,7 @@ def open_workdir(path: str | os.PathLike[str]) -> pathlib.Path:
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as error:
-    raise InputError(f"--workdir={path}: cannot be written to ({error.strerror})") from None
+    raise InputError(f"cannot be written to ({error.strerror})", field="workdir", value=path) from None
   return folder
 
 
@@ -59,7 +60,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
       if error.errno not in (errno.EACCES, errno.EAGAIN):
         raise
       raise InputError(
-        f"--workdir={workdir}: another process is working in it; wait for it or use another"
+        "another process is working in it; wait for it or use another", field="workdir", value=workdir
       ) from None
     yield
 
@@ -87,7 +88,7 @@ def read_json(path: pathlib.Path) -> Any:
   try:
     return json.loads(path.read_text("utf-8"))
   except FileNotFoundError:
-    raise InputError(f"{path}: not there; is --workdir a folder that launch.train made?") from None
+    raise InputError(f"{path}: not there; is `workdir` a folder that launch.train made?") from None
   except (ValueError, UnicodeDecodeError) as error:
     raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
 
@@ -137,7 +138,7 @@ def stage(
   inputs: str,
   outputs: tuple[str, ...],
   make: Callable[[], Mapping[str, Any]],
-  say: Callable[[str], None],
+  log: Log,
 ) -> Mapping[str, Any]:
   """Runs `make`, unless its outputs are there and were made from the same inputs.
 
@@ -147,7 +148,7 @@ def stage(
     inputs: hash of all that the outputs depend on.
     outputs: file names in `folder`.
     make: writes the outputs (each whole or not at all), returns plain facts worth keeping.
-    say: where to tell the user that it was skipped.
+    log: where to tell the user that it was skipped.
   Returns:
     The facts, from now or from then.
   """
@@ -156,7 +157,7 @@ def stage(
     with contextlib.suppress(InputError):
       known = read_json(manifest)
       if known.get("inputs") == inputs:
-        say(f"{name}: unchanged, kept ({folder})")
+        log.info(f"{name}: unchanged, kept ({folder})")
         return known["facts"]
   manifest.unlink(missing_ok=True)
   facts = make()
@@ -182,7 +183,7 @@ def require_same_origin(workdir: pathlib.Path, name: str, inputs: str) -> None:
   elif known.get(name, inputs) != inputs:
     raise InputError(
       f"{workdir}: its checkpoints were trained with other {name} than asked for now; use another "
-      "--workdir, or delete its checkpoints folder to train anew"
+      "`workdir`, or delete its checkpoints folder to train anew"
     )
 
 
@@ -282,49 +283,3 @@ def signals(promise: str) -> Iterator[list[int]]:
   finally:
     for signum, handler in former.items():
       signal.signal(signum, handler)
-
-
-@contextlib.contextmanager
-def progress_bar(description: str, *, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-  """A progress bar on a terminal, a line every ten seconds elsewhere; both tell what time is left.
-
-  Yields:
-    update(done, **values): absolute progress and numbers to show.
-  """
-  if not sys.stderr.isatty():
-    first, begun = done, time.monotonic()
-    last = [begun]
-
-    def report(done: int, **values: float | str) -> None:
-      now = time.monotonic()
-      if now - last[0] >= 10 or done == total:
-        last[0] = now
-        left = (now - begun) * (total - done) / max(1, done - first)
-        words = [f"{description} {done}/{total}", _values(values)]
-        words += [f"({_duration(left)} left)"] if done < total else []
-        print(" ".join(filter(None, words)), file=sys.stderr, flush=True)
-
-    yield report
-    return
-  from rich.console import Console
-  from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-  columns = (
-    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    TextColumn("{task.fields[values]}"),
-  )  # fmt: skip
-  with Progress(*columns, console=Console(stderr=True)) as bar:
-    task = bar.add_task(description, total=total, completed=done, values="")
-    yield lambda done, **values: bar.update(task, completed=done, values=_values(values))
-
-
-def _duration(seconds: float) -> str:
-  minutes, rest = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else (
-    f"{rest} s"
-  )
-
-
-def _values(values: Mapping[str, float | str]) -> str:
-  return " ".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in values.items())

@@ -11,6 +11,7 @@ from typing import Any
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError, Interrupted
+from gatrec_jax.runs.log import Log
 
 Record = Mapping[str, Any]
 
@@ -22,6 +23,7 @@ def in_chunks(
   *,
   chunk: int,
   name: str,
+  log: Log,
 ) -> list[Record]:
   """Makes a record for each key, going on where a former process stopped, however it ended.
 
@@ -34,6 +36,7 @@ def in_chunks(
     make: places in `keys` -> their records, plain values.
     chunk: how many at once.
     name: of the job, for the user.
+    log: where progress is shown.
   Returns:
     n records, "key" included.
   Raises:
@@ -45,7 +48,7 @@ def in_chunks(
   with (
     open(path, "ab") as out,
     runs.signals(f"{name}: stopping after these {chunk}") as received,
-    runs.progress_bar(name, total=len(keys), done=len(records)) as show,
+    log.progress(name, total=len(keys), done=len(records)) as show,
   ):
     while len(records) < len(keys):
       places = range(len(records), min(len(records) + chunk, len(keys)))

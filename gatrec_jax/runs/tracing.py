@@ -70,7 +70,7 @@ def recording(folder: str | os.PathLike[str]) -> Iterator[Recording]:
     with tempfile.TemporaryFile(dir=path):
       pass
   except OSError as error:
-    raise InputError(f"--profile={folder}: cannot be written to ({error.strerror})") from None
+    raise InputError(f"cannot be written to ({error.strerror})", field="trace", value=folder) from None
   found = Recording(path)
   token = _current.set(found)
   try:

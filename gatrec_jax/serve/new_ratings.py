@@ -14,9 +14,9 @@ from gatrec_jax.data.interactions import Interactions, pair_keys
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.base import Method
-from gatrec_jax.models.registry import is_learned, make_method
-from gatrec_jax.serve.run import Run, assemble_run, method_inputs
+from gatrec_jax.models.base import Recommender
+from gatrec_jax.models.registry import is_learned, make_recommender
+from gatrec_jax.serve.run import Run, assemble_run, recommender_inputs
 from gatrec_jax.stages.texts import Texts, texts_of_new_items, texts_of_new_users
 from gatrec_jax.train.state import fit_whole
 
@@ -30,7 +30,7 @@ def with_new_ratings(
 
   The graph, the linear channel and models in closed form are made anew from all ratings. The own
   vector of a user or item that had no training rating is the mean of the known ones (of
-  `node_features=table` its text), so what is known of it comes from its neighbours. The text of
+  `node_features=table` its text), so what is known of it comes from its neighbors. The text of
   such a user is built from the added ratings, that of a new item from its fields. A rating of a
   pair that is known already takes its place, wherever it was.
 
@@ -39,34 +39,38 @@ def with_new_ratings(
   Returns: a run in memory; its folder is not touched.
   Raises: InputError: a model that can do so only by training again.
   """
-  method = run.method
-  if not takes_new_ratings(method):
+  recommender = run.recommender
+  if not takes_new_ratings(recommender):
     raise InputError(
-      f"{run.workdir}: {method.settings.kind} cannot take new ratings or items without training "
+      f"{run.workdir}: {recommender.settings.kind} cannot take new ratings or items without training "
       "again; the GAT's presets and the models in closed form can"
     )
   former = run.prepared.interactions
   prepared = _joined(run.prepared, added, item_fields)
   now = prepared.interactions
   texts = _grown_texts(run, prepared)
-  method = make_method(run.config.model, num_users=now.num_users, num_items=now.num_items)
-  inputs = method_inputs(method, run.config, prepared, texts)
-  if is_learned(method):
-    params = method.grown(
-      run.params, inputs, former=run.inputs, num_users=former.num_users,
-      num_items=former.num_items,
-    )  # fmt: skip
+  recommender = make_recommender(run.config.model, num_users=now.num_users, num_items=now.num_items)
+  inputs = recommender_inputs(recommender, run.config, prepared, texts)
+  if is_learned(recommender):
+    params = recommender.grown(
+      run.params, inputs, former=run.inputs, num_users=former.num_users, num_items=former.num_items
+    )
   else:
-    params = fit_whole(inputs, jax.random.key(run.config.train.seed), method=method)
+    params = fit_whole(inputs, jax.random.key(run.config.train.seed), recommender=recommender)
   return assemble_run(
-    run.workdir, config=run.config, prepared=prepared, texts=texts, method=method, params=params,
+    run.workdir,
+    config=run.config,
+    prepared=prepared,
+    texts=texts,
+    recommender=recommender,
+    params=params,
     inputs=inputs,
-  )  # fmt: skip
+  )
 
 
-def takes_new_ratings(method: Method) -> bool:
+def takes_new_ratings(recommender: Recommender) -> bool:
   """Whether the model can do so: it is in closed form, or its parameters fit a grown graph."""
-  return not is_learned(method) or hasattr(method, "grown")
+  return not is_learned(recommender) or hasattr(recommender, "grown")
 
 
 def _joined(
@@ -77,9 +81,12 @@ def _joined(
   user_ids = _longer(former.user_ids, added.user_ids)
   item_ids = _longer(former.item_ids, (*added.item_ids, *item_fields))
   new = dataclasses.replace(
-    added, user=_places(added.user_ids, user_ids)[added.user],
-    item=_places(added.item_ids, item_ids)[added.item], user_ids=user_ids, item_ids=item_ids,
-  )  # fmt: skip
+    added,
+    user=_places(added.user_ids, user_ids)[added.user],
+    item=_places(added.item_ids, item_ids)[added.item],
+    user_ids=user_ids,
+    item_ids=item_ids,
+  )
   old = dataclasses.replace(former, user_ids=user_ids, item_ids=item_ids)
   replaced = np.isin(pair_keys(old), pair_keys(new))
   columns = {
@@ -96,10 +103,13 @@ def _joined(
   fields = list(prepared.item_fields)
   fields += [item_fields.get(item_id, {}) for item_id in item_ids[former.num_items :]]
   return dataclasses.replace(
-    prepared, interactions=dataclasses.replace(old, **columns), split=split, item_fields=fields,
+    prepared,
+    interactions=dataclasses.replace(old, **columns),
+    split=split,
+    item_fields=fields,
     num_later=prepared.num_later + len(item_ids) - former.num_items,
     later_users=(*prepared.later_users, *np.setdiff1d(new.user, prepared.train.user).tolist()),
-  )  # fmt: skip
+  )
 
 
 def _longer(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
@@ -127,14 +137,20 @@ def _grown_texts(run: Run, prepared: Prepared) -> Texts:
     # Only of items that have a text of their own.
     rows = [one.take(one.item < former.num_items) for one in rows]
     of_users[new] = texts_of_new_users(
-      run.workdir, run.config, run.prepared, run.texts,
+      run.workdir,
+      run.config,
+      run.prepared,
+      run.texts,
       liked=[one.item[one.rating >= prepared.positive_threshold] for one in rows],
       disliked=[one.item[one.rating <= prepared.negative_threshold] for one in rows],
-    )  # fmt: skip
+    )
   of_items = texts_of_new_items(
-    run.workdir, run.config, run.texts, known=run.prepared.item_fields,
+    run.workdir,
+    run.config,
+    run.texts,
+    known=run.prepared.item_fields,
     new=prepared.item_fields[former.num_items :],
-  )  # fmt: skip
+  )
   return dataclasses.replace(
     run.texts,
     vectors=np.concatenate([of_users, vectors[former.num_users :], of_items]),

@@ -20,9 +20,9 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.evaluation import Evaluation
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
-from gatrec_jax.models.base import Method
+from gatrec_jax.models.base import Recommender
 from gatrec_jax.models.inputs import Inputs, NewUsers
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.scores import dot_product_scores
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.profiles.attributes import item_attributes
@@ -30,7 +30,7 @@ from gatrec_jax.runs.checkpoints import Checkpoints
 from gatrec_jax.stages.data import load_prepared
 from gatrec_jax.stages.texts import Texts, load_texts, texts_of_new_users
 from gatrec_jax.train.loop import restore_params
-from gatrec_jax.train.state import make_tables, training_inputs
+from gatrec_jax.train.state import make_serving_state, training_inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Run:
   config: Config
   prepared: Prepared
   texts: Texts
-  method: Method
+  recommender: Recommender
   params: Any
   inputs: Inputs
-  tables: Any
+  serving_state: Any
 
   @property
   def has_vectors(self) -> bool:
     """Whether the score is the dot product of a user's and an item's vector."""
-    return self.method.score is dot_product_scores
+    return self.recommender.score is dot_product_scores
 
   @property
   def user_vectors(self) -> jax.Array:
@@ -77,7 +77,7 @@ class Run:
       raise InputError(
         f"{self.workdir}: {self.config.model.kind} scores without vectors of users and items"
       )
-    return self.tables
+    return self.serving_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,36 +103,40 @@ def assemble_run(
   config: Config,
   prepared: Prepared,
   texts: Texts,
-  method: Method,
+  recommender: Recommender,
   params: Any,
   inputs: Inputs,
 ) -> Run:
   """Makes the tables behind the scores and puts a Run together."""
-  tables = make_tables(params, inputs, method=method)
-  return Run(workdir, config, prepared, texts, method, params, inputs, tables)
+  serving_state = make_serving_state(params, inputs, recommender=recommender)
+  return Run(workdir, config, prepared, texts, recommender, params, inputs, serving_state)
 
 
-def method_and_inputs(
+def recommender_and_inputs(
   config: Config, prepared: Prepared, texts: Texts
-) -> tuple[Method, Inputs]:
+) -> tuple[Recommender, Inputs]:
   """The model of a run and what it trains on and serves from: the training rows alone."""
   interactions = prepared.interactions
-  method = make_method(
+  recommender = make_recommender(
     config.model, num_users=interactions.num_users, num_items=interactions.num_items
   )
-  return method, method_inputs(method, config, prepared, texts)
+  return recommender, recommender_inputs(recommender, config, prepared, texts)
 
 
-def method_inputs(method: Method, config: Config, prepared: Prepared, texts: Texts) -> Inputs:
+def recommender_inputs(
+  recommender: Recommender, config: Config, prepared: Prepared, texts: Texts
+) -> Inputs:
   """What a method trains on and serves from: the training rows alone."""
   return training_inputs(
-    method,
+    recommender,
     prepared.train,
     text=texts.vectors,
     config=config.train,
     positive_threshold=prepared.positive_threshold,
     negative_threshold=prepared.negative_threshold,
-    attributes=item_attributes(prepared.item_fields) if method.settings.reads_attributes else None,
+    attributes=item_attributes(prepared.item_fields)
+    if recommender.settings.reads_attributes
+    else None,
     new=_new_items(config, prepared),
     later=np.isin(np.arange(prepared.interactions.num_users), prepared.later_users),
   )
@@ -158,21 +162,26 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
   prepared = load_prepared(folder)
   texts = load_texts(folder, config)
   if not (folder / "checkpoints").is_dir():
-    raise InputError(f"{folder}: not trained yet; run launch.train with this --workdir first")
+    raise InputError(f"{folder}: not trained yet; run launch.train with this `workdir` first")
   runs.require_same_origin(folder, "text vectors", texts.digest)
-  method, inputs = method_and_inputs(config, prepared, texts)
+  recommender, inputs = recommender_and_inputs(config, prepared, texts)
   checkpoints = Checkpoints(folder / "checkpoints")
   try:
     best = checkpoints.best()
     if best is None:
-      raise InputError(f"{folder}: not trained yet; run launch.train with this --workdir first")
-    params = restore_params(checkpoints, best, inputs, method)
+      raise InputError(f"{folder}: not trained yet; run launch.train with this `workdir` first")
+    params = restore_params(checkpoints, best, inputs, recommender)
   finally:
     checkpoints.close()
   return assemble_run(
-    folder, config=config, prepared=prepared, texts=texts, method=method, params=params,
+    folder,
+    config=config,
+    prepared=prepared,
+    texts=texts,
+    recommender=recommender,
+    params=params,
     inputs=inputs,
-  )  # fmt: skip
+  )
 
 
 def read_config(workdir: pathlib.Path) -> Config:
@@ -187,7 +196,7 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
     InputError: an unknown user id.
   """
   index = indices_of(users, run.prepared.interactions.user_ids, "user")
-  return np.asarray(run.method.score(run.tables, jax.numpy.asarray(index)), np.float32)
+  return np.asarray(run.recommender.score(run.serving_state, jax.numpy.asarray(index)), np.float32)
 
 
 def top_lists(
@@ -210,10 +219,10 @@ def lists_without(
 ) -> tuple[np.ndarray, np.ndarray]:
   """The same without the pairs of `seen`, whatever they are."""
   return top_items_by(
-    run.method.score,
-    run.tables,
+    run.recommender.score,
+    run.serving_state,
     users,
-    num_items=run.method.num_items,
+    num_items=run.recommender.num_items,
     seen=seen,
     k=k,
     memory_mb=run.config.evaluate.evaluate_memory_mb,
@@ -221,11 +230,7 @@ def lists_without(
 
 
 def recommend(
-  run: Run,
-  users: Sequence[str | int] | None = None,
-  *,
-  top_n: int = 10,
-  exclude_seen: bool = True,
+  run: Run, users: Sequence[str | int] | None = None, *, top_n: int = 10, exclude_seen: bool = True
 ) -> Recommendations:
   """The best items for the given user ids (None = all).
 
@@ -234,9 +239,7 @@ def recommend(
   """
   _require_positive(top_n)
   user_ids = run.prepared.interactions.user_ids
-  index = (
-    np.arange(len(user_ids)) if users is None else indices_of(users, user_ids, "user")
-  )
+  index = np.arange(len(user_ids)) if users is None else indices_of(users, user_ids, "user")
   items, scores = top_lists(run, index.astype(np.int32), k=top_n, exclude_seen=exclude_seen)
   return _named(run, [user_ids[u] for u in index], items, scores)
 
@@ -260,12 +263,12 @@ def recommend_to_new_user(
   """
   _require_positive(top_n)
   if not liked:
-    raise InputError("--liked: give at least one item id")
+    raise InputError("give at least one item id", field="liked")
   item_ids = run.prepared.interactions.item_ids
   good, bad = indices_of(liked, item_ids, "item"), indices_of(disliked, item_ids, "item")
   both = np.concatenate([good, bad])
   if len(np.unique(both)) < len(both):
-    raise InputError("--liked: an item id is given twice, or as liked and as disliked")
+    raise InputError("an item id is given twice, or as liked and as disliked", field="liked")
   all_scores = new_user_scores(run, liked=[good], disliked=[bad])
   seen = None
   if exclude_seen:
@@ -275,9 +278,14 @@ def recommend_to_new_user(
       item=both.astype(np.int32),
     )
   items, scores = top_items_by(
-    _given_scores, all_scores, np.zeros(1, np.int32), num_items=len(item_ids), seen=seen, k=top_n,
+    _given_scores,
+    all_scores,
+    np.zeros(1, np.int32),
+    num_items=len(item_ids),
+    seen=seen,
+    k=top_n,
     memory_mb=run.config.evaluate.evaluate_memory_mb,
-  )  # fmt: skip
+  )
   return _named(run, [""], items, scores)
 
 
@@ -289,10 +297,8 @@ def new_user_scores(
   text = texts_of_new_users(
     run.workdir, run.config, run.prepared, run.texts, liked=liked, disliked=disliked
   )
-  users = NewUsers(
-    list(liked), list(disliked), text, float(rating.max()), float(rating.min())
-  )
-  return run.method.score_new(run.params, run.inputs, run.tables, users)
+  users = NewUsers(list(liked), list(disliked), text, float(rating.max()), float(rating.min()))
+  return run.recommender.score_new(run.params, run.inputs, run.serving_state, users)
 
 
 def _given_scores(scores: jax.Array, users: jax.Array) -> jax.Array:
@@ -383,7 +389,7 @@ def write_lists(path: pathlib.Path, lists: Recommendations) -> None:
   import pyarrow.parquet
 
   if path.suffix not in (".parquet", ".csv", ".jsonl"):
-    raise InputError(f"--out={path}: must end in .parquet, .csv or .jsonl")
+    raise InputError("must end in .parquet, .csv or .jsonl", field="out", value=path)
   rows = [
     {"user_id": user, "item_id": item, "rank": rank, "title": title, "score": score}
     for user, items, titles, scores in zip(
@@ -423,7 +429,7 @@ def indices_of(ids: Sequence[str | int], vocabulary: Sequence[str], kind: str) -
   missing = [str(i) for i in ids if str(i) not in positions]
   if missing:
     raise InputError(
-      f"{kind} {', '.join(missing[:5])}: not in the catalogue ({len(vocabulary)} {kind}s, such as "
+      f"{kind} {', '.join(missing[:5])}: not in the catalog ({len(vocabulary)} {kind}s, such as "
       f"{', '.join(vocabulary[:3])})"
     )
   return np.array([positions[str(i)] for i in ids], np.int64)
@@ -431,4 +437,4 @@ def indices_of(ids: Sequence[str | int], vocabulary: Sequence[str], kind: str) -
 
 def _require_positive(top_n: int) -> None:
   if top_n < 1:
-    raise InputError(f"--top_n={top_n}: must be at least 1")
+    raise InputError("must be at least 1", field="top_n", value=top_n)

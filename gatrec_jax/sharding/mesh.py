@@ -48,7 +48,7 @@ def make_mesh(
   return Mesh(np.array(devices[: math.prod(sizes)]).reshape(sizes), AXES)
 
 
-def parse_mesh(text: str, *, flag: str = "--mesh") -> Mesh | None:
+def parse_mesh(text: str, *, field: str = "mesh") -> Mesh | None:
   """The mesh of "data x model" or "data x graph x model", such as 1x8x1; None for one device.
 
   Raises: InputError for anything else, or where there are too few devices.
@@ -56,19 +56,21 @@ def parse_mesh(text: str, *, flag: str = "--mesh") -> Mesh | None:
   numbers = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", text.replace(" ", ""))
   if numbers is None:
     raise InputError(
-      f"{flag}={text}: two or three numbers with an x between, data x model or data x graph x "
-      "model, such as 1x8 or 1x8x1"
+      "two or three numbers with an x between, data x model or data x graph x model, such as 1x8 "
+      "or 1x8x1",
+      field=field,
+      value=text,
     )
   first, *_, last = sizes = [int(size) for size in numbers.groups() if size]
   if 0 in sizes:
-    raise InputError(f"{flag}={text}: each number must be at least 1")
+    raise InputError("each number must be at least 1", field=field, value=text)
   graph = sizes[1] if len(sizes) == 3 else 1
   if set(sizes) == {1}:
     return None
   try:
     return make_mesh(data=first, graph=graph, model=last)
   except InputError as error:
-    raise InputError(f"{flag}={text}: {error}") from None
+    raise InputError(str(error), field=field, value=text) from None
 
 
 def start_processes(
@@ -90,18 +92,22 @@ def start_processes(
   address = None if coordinator == "auto" else coordinator
   if address is not None and (num_processes is None or process_id is None):
     raise InputError(
-      f"--coordinator={coordinator}: needs --num_processes and --process_id beside it (or auto, "
-      "which takes everything from the environment)"
+      "needs `num_processes` and `process_id` beside it (or auto, "
+      "which takes everything from the environment)",
+      field="coordinator",
+      value=coordinator,
     )
   if address is not None and not 0 <= process_id < num_processes:
     raise InputError(
-      f"--process_id={process_id}: must be at least 0 and below --num_processes={num_processes}"
+      f"must be at least 0 and below `num_processes={num_processes}`",
+      field="process_id",
+      value=process_id,
     )
   try:
     jax.distributed.initialize(address, num_processes, process_id)
   except (ValueError, RuntimeError) as error:
     raise InputError(
-      f"--coordinator={coordinator}: {' '.join(str(error).split())[:200]}"
+      f"{' '.join(str(error).split())[:200]}", field="coordinator", value=coordinator
     ) from None
 
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 TABLE_ROWS, ROW_MULTIPLE = 1024, 256
 
 
-def filled_rows(array: Any) -> int:
+def padded_rows(array: Any) -> int:
   """Rows that an array gets on a mesh. Args: array: or its ShapeDtypeStruct."""
   if not is_table(array):
     return array.shape[0] if array.ndim else 0
@@ -30,22 +30,23 @@ def is_table(array: Any) -> bool:
   return array.ndim >= 2 and array.shape[0] >= TABLE_ROWS
 
 
-def fill(tree: Any) -> Any:
+def pad(tree: Any) -> Any:
   """Tables with rows of 0 behind them; traceable."""
 
   def one(array: jax.Array) -> jax.Array:
-    more = filled_rows(array) - array.shape[0] if array.ndim else 0
+    more = padded_rows(array) - array.shape[0] if array.ndim else 0
     return jnp.pad(array, [(0, more)] + [(0, 0)] * (array.ndim - 1)) if more else array
 
   return jax.tree.map(one, tree)
 
 
-def unfill(tree: Any, like: Any) -> Any:
+def unpad(tree: Any, like: Any) -> Any:
   """The inverse of `fill`; traceable. Args: like: a tree with the shapes before."""
   return jax.tree.map(
     lambda array, shaped: array[: shaped.shape[0]] if array.shape != shaped.shape else array,
-    tree, like,
-  )  # fmt: skip
+    tree,
+    like,
+  )
 
 
 def table_sharding(array: Any, mesh: Mesh) -> NamedSharding:
@@ -65,7 +66,7 @@ def put_tables(tree: Any, mesh: Mesh) -> Any:
 
   def one(array: Any) -> jax.Array:
     host = np.asarray(array)
-    more = filled_rows(host) - host.shape[0] if host.ndim else 0
+    more = padded_rows(host) - host.shape[0] if host.ndim else 0
     if more:
       host = np.pad(host, [(0, more)] + [(0, 0)] * (host.ndim - 1))
     return put(host, table_sharding(host, mesh))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,13 @@ from gatrec_jax.data.split_draws import Split
 from gatrec_jax.data.splits import split_interactions
 from gatrec_jax.data.tables import Columns
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.log import Log
 
-Say = Callable[[str], None]
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
 _FORMAT = 1  # raised when a stage's files change their form, so that old ones are made anew
 
 
-
-
-def prepare(config: Config, workdir: pathlib.Path, *, say: Say) -> Prepared:
+def prepare(config: Config, workdir: pathlib.Path, *, log: Log) -> Prepared:
   """Reads and splits the interactions, or takes them from the run folder if nothing changed.
 
   Raises:
@@ -44,13 +41,17 @@ def prepare(config: Config, workdir: pathlib.Path, *, say: Say) -> Prepared:
   folder = workdir / "data"
 
   runs.stage(
-    folder, name="data", inputs=inputs, say=say, outputs=OUTPUTS,
+    folder,
+    name="data",
+    inputs=inputs,
+    log=log,
+    outputs=OUTPUTS,
     make=lambda: write_prepared(folder, prepared_in_memory(config)),
-  )  # fmt: skip
+  )
   prepared = load_prepared(workdir)
-  say("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
+  log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
   if data.split not in PROTOCOLS and (told := _meaning_of_ratings(prepared)):
-    say(told)
+    log.info(told)
   return prepared
 
 
@@ -65,7 +66,7 @@ def _meaning_of_ratings(prepared: Prepared) -> str:
   return (
     f"warning: {share:.1%} of the ratings ({rating.min():g} to {rating.max():g}) reach "
     f"positive_threshold {prepared.positive_threshold:g}; on another scale set "
-    "--positive_threshold and --negative_threshold"
+    "`positive_threshold` and `negative_threshold`"
   )
 
 
@@ -105,9 +106,13 @@ def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
   dataset = apply_protocol(dataset, protocol)
   split = protocol_split(dataset.interactions, protocol, split_seed)
   return Prepared(
-    dataset.interactions, split, dataset.item_fields,
-    protocol.lowest_rating, protocol.negative_threshold, dict(dataset.notes),
-  )  # fmt: skip
+    dataset.interactions,
+    split,
+    dataset.item_fields,
+    protocol.lowest_rating,
+    protocol.negative_threshold,
+    dict(dataset.notes),
+  )
 
 
 def load_prepared(workdir: pathlib.Path) -> Prepared:

@@ -17,15 +17,11 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.profiles import builder, users
 from gatrec_jax.profiles import provided as given
-from gatrec_jax.profiles.embed import (
-  TextEncoder,
-  embed_texts,
-  lexical_text_encoder,
-  open_encoder,
-)
+from gatrec_jax.profiles.embed import TextEncoder, embed_texts, lexical_text_encoder, open_encoder
 from gatrec_jax.profiles.lexical import fit_lexical, load_lexical, save_lexical
 from gatrec_jax.profiles.schema import Profile, parse_profile
-from gatrec_jax.stages.data import Say, load_prepared
+from gatrec_jax.runs.log import SILENT, Log
+from gatrec_jax.stages.data import load_prepared
 
 if TYPE_CHECKING:
   from gatrec_jax.lm.folders.source import EncoderSource
@@ -57,7 +53,7 @@ class Texts:
     return self.vectors[self.num_users :]
 
 
-def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say: Say) -> str:
+def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log: Log) -> str:
   """Writes profiles/items.jsonl and users.jsonl: given ones first, built ones for the rest.
 
   Items are described by their metadata, users by their training rows alone.
@@ -97,7 +93,7 @@ def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *,
         data_inputs=data_inputs,
       )
       if warning:
-        say(f"warning: {warning}")
+        log.info(f"warning: {warning}")
         facts["warning"] = warning
     profiles = _item_profiles(prepared, item_texts)
     built_items = builder.item_texts(profiles, style=text.profile_style)
@@ -116,15 +112,19 @@ def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *,
     return facts
 
   facts = runs.stage(
-    folder, name="profiles", inputs=inputs, make=make, say=say,
+    folder,
+    name="profiles",
+    inputs=inputs,
+    make=make,
+    log=log,
     outputs=("items.jsonl", "users.jsonl"),
-  )  # fmt: skip
-  say("profiles: " + ", ".join(f"{k} {v}" for k, v in facts.items() if k != "warning"))
+  )
+  log.info("profiles: " + ", ".join(f"{k} {v}" for k, v in facts.items() if k != "warning"))
   _require_texts(config, prepared, facts)
   return inputs
 
 
-def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say: Say) -> Texts:
+def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log: Log) -> Texts:
   """Profiles to vectors, or what the run folder holds if nothing changed.
 
   Raises:
@@ -134,16 +134,20 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
 
   if not config.model.reads_text:
     return _no_texts(prepared)
-  origin = build_profiles(config, workdir, prepared, say=say)
+  origin = build_profiles(config, workdir, prepared, log=log)
   source = resolve_encoder(config.text.encoder)
-  say(f"embed: {source.name} ({source.where})")
+  log.info(f"embed: {source.name} ({source.where})")
   folder = workdir / "embeddings"
   inputs = runs.digest(
-    _FORMAT, origin, runs.file_digest(workdir / "profiles" / "items.jsonl"),
-    runs.file_digest(workdir / "profiles" / "users.jsonl"), source.content_hash,
-    config.text.encoder_max_tokens, config.text.encoder_dtype,
+    _FORMAT,
+    origin,
+    runs.file_digest(workdir / "profiles" / "items.jsonl"),
+    runs.file_digest(workdir / "profiles" / "users.jsonl"),
+    source.content_hash,
+    config.text.encoder_max_tokens,
+    config.text.encoder_dtype,
     *filter(None, [config.text.encoder_prompt]),
-  )  # fmt: skip
+  )
 
   runs.require_same_origin(workdir, "text vectors", inputs)
   lines = []
@@ -158,7 +162,7 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
     else:
       encoder = _open(config, source)
     vectors, report = embed_texts(
-      bodies["users"] + bodies["items"], encoder, cache_dir=runs.cache_dir() / "embeddings"
+      bodies["users"] + bodies["items"], encoder, cache_dir=runs.cache_dir() / "embeddings", log=log
     )
     lines.append(
       f"embed: {report.encoded} texts encoded, {report.texts - report.encoded - report.missing} "
@@ -179,10 +183,10 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, say:
     }
 
   runs.stage(
-    folder, name="embeddings", inputs=inputs, make=make, say=say, outputs=("users.npy", "items.npy")
+    folder, name="embeddings", inputs=inputs, make=make, log=log, outputs=("users.npy", "items.npy")
   )
   for line in lines:
-    say(line)
+    log.info(line)
   return load_texts(workdir, config)
 
 
@@ -243,22 +247,26 @@ def _encoded(
     encoder = _open(config, resolve_encoder(config.text.encoder))
   if encoder.content_hash != texts.facts["content_hash"]:
     raise InputError(
-      f"--encoder={config.text.encoder}: is now {encoder.name} ({encoder.where}), but the run's "
-      f"texts went through {texts.facts['encoder']} ({texts.facts['where']}); make that available"
+      f"is now {encoder.name} ({encoder.where}), but the run's "
+      f"texts went through {texts.facts['encoder']} ({texts.facts['where']}); make that available",
+      field="encoder",
+      value=config.text.encoder,
     )
-  vectors, _ = embed_texts(
-    bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", progress=False
-  )
+  vectors, _ = embed_texts(bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", log=SILENT)
   return vectors
 
 
 def texts_of_new_items(
-  workdir: pathlib.Path, config: Config, texts: Texts, *, known: Sequence[Mapping[str, Any]],
+  workdir: pathlib.Path,
+  config: Config,
+  texts: Texts,
+  *,
+  known: Sequence[Mapping[str, Any]],
   new: Sequence[Mapping[str, Any]],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
   """[n, D] float32 vectors of the texts built for new items; 0 where none can be.
 
-  Args: known, new: fields of the catalogue's items and of the new ones.
+  Args: known, new: fields of the catalog's items and of the new ones.
   Raises: InputError as `texts_of_new_users`.
   """
   if not texts.is_text:
@@ -314,10 +322,8 @@ def _write(
       out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def read_texts(
-  workdir: pathlib.Path, kind: str, *, given_alone: bool = False
-) -> list[str | None]:
-  """The texts of profiles/KIND.jsonl in catalogue order, None where there is none.
+def read_texts(workdir: pathlib.Path, kind: str, *, given_alone: bool = False) -> list[str | None]:
+  """The texts of profiles/KIND.jsonl in catalog order, None where there is none.
 
   Args: given_alone: leave out those that were built without a language model.
   """
@@ -338,14 +344,14 @@ def _require_texts(config: Config, prepared: Prepared, facts: Mapping[str, Any])
     share = facts[f"{kind}s without text"] / size
     if share > config.text.max_missing_share:
       raise InputError(
-        f"--max_missing_share={config.text.max_missing_share}: {share:.0%} of the {kind}s have no "
-        f"text; give --item_metadata or --{kind}_profiles, raise the limit, or train without text "
-        "by --set node_features=ids"
+        f"{share:.0%} of the {kind}s have no "
+        f"text; give `item_metadata` or `{kind}_profiles`, raise the limit, or train without text "
+        "by `node_features=ids`",
+        field="max_missing_share",
+        value=config.text.max_missing_share,
       )
 
 
 def _no_texts(prepared: Prepared) -> Texts:
   nodes = prepared.interactions.num_users + prepared.interactions.num_items
-  return Texts(
-    np.zeros((nodes, 1), np.float32), prepared.interactions.num_users, "none", False, {}
-  )  # fmt: skip
+  return Texts(np.zeros((nodes, 1), np.float32), prepared.interactions.num_users, "none", False, {})

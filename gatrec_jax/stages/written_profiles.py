@@ -20,20 +20,25 @@ from gatrec_jax.lm.folders.source import content_hash
 from gatrec_jax.profiles import builder, users
 from gatrec_jax.profiles import provided as given
 from gatrec_jax.profiles.schema import Profile, parse_profile
-from gatrec_jax.profiles.writer.batches import turns_of_users
+from gatrec_jax.profiles.writer.batches import batches_of_users
 from gatrec_jax.profiles.writer.checks import Names, common_terms
 from gatrec_jax.profiles.writer.local_author import LocalAuthor
 from gatrec_jax.profiles.writer.prompts import PROMPT_VERSION
 from gatrec_jax.profiles.writer.write import ItemTask, UserTask
+from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.resumable import in_chunks
-from gatrec_jax.stages.data import Say, prepare
+from gatrec_jax.stages.data import prepare
 
 KINDS = ("items", "users")
 # Beside weights and tokenizer, what decides which prompt a text becomes and where an answer ends.
 _PROMPT_FILES = (
-  "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
-  "generation_config.json", "tokenizer.model",
-)  # fmt: skip
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "tokenizer.model",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +71,7 @@ def folder_hash(folder: pathlib.Path) -> str:
 
 
 def write_profiles(
-  config: Config, workdir: pathlib.Path, request: Request, *, say: Say
+  config: Config, workdir: pathlib.Path, request: Request, *, log: Log
 ) -> dict[str, Any]:
   """Writes what is asked for and not there yet. Returns: the manifest.
 
@@ -78,15 +83,15 @@ def write_profiles(
     Interrupted: a signal came; the same call goes on.
   """
   manifest = _Manifest(workdir / "written", config, request)
-  prepared = prepare(config, workdir, say=say)
+  prepared = prepare(config, workdir, log=log)
   manifest.tie_data(runs.read_json(workdir / "data" / "manifest.json")["inputs"])
   author = _Once(request.open)
   if "items" in request.kinds:
     ids = prepared.train.item_ids
-    if not manifest.is_complete("items", {}, ids, say=say):
+    if not manifest.is_complete("items", {}, ids, log=log):
       built = builder.build_item_profiles(prepared.item_fields)
       task = ItemTask(prepared.item_fields, built, Names(prepared.item_fields))
-      _write(manifest, "items", ids, task, author, request, say=say)
+      _write(manifest, "items", ids, task, author, request, log=log)
   if "users" in request.kinds:
     films = _films(config, prepared, manifest)
     ids = prepared.train.user_ids
@@ -94,9 +99,9 @@ def write_profiles(
       "form": request.form,
       "item profiles": runs.digest([film and dataclasses.asdict(film) for film in films]),
     }
-    if not manifest.is_complete("users", origin, ids, say=say):
+    if not manifest.is_complete("users", origin, ids, log=log):
       task = _user_task(prepared, films, request.form)
-      _write(manifest, "users", ids, task, author, request, say=say)
+      _write(manifest, "users", ids, task, author, request, log=log)
   return manifest.tree
 
 
@@ -119,12 +124,17 @@ class _Manifest:
     self.folder, self.path = folder, folder / "manifest.json"
     settings = {k: v for k, v in dataclasses.asdict(config.data).items() if k != "data_dir"}
     origin = {
-      "prompt version": PROMPT_VERSION, **request.origin, "batch_size": request.batch_size,
-      "seed": request.seed, **settings,
-    }  # fmt: skip
+      "prompt version": PROMPT_VERSION,
+      **request.origin,
+      "batch_size": request.batch_size,
+      "seed": request.seed,
+      **settings,
+    }
     if not any(self._exists(kind) for kind in KINDS):
       self.tree: dict[str, Any] = {
-        "origin": origin, "data_inputs": "", "environment": runs.environment()
+        "origin": origin,
+        "data_inputs": "",
+        "environment": runs.environment(),
       }
       return
     self.tree = runs.read_json(self.path)
@@ -135,13 +145,13 @@ class _Manifest:
     if self.tree["data_inputs"] not in ("", inputs):
       raise InputError(
         f"{self.folder}: its profiles were written from other contents of the data files than "
-        "there are now; use another --workdir, or delete that folder"
+        "there are now; use another `workdir`, or delete that folder"
       )
     self.tree["data_inputs"] = inputs
     runs.write_json(self.path, self.tree)
 
   def is_complete(
-    self, kind: str, origin: Mapping[str, Any], ids: Sequence[str], *, say: Say
+    self, kind: str, origin: Mapping[str, Any], ids: Sequence[str], *, log: Log
   ) -> bool:
     """Whether nothing is left to do for this kind; else it is noted as begun.
 
@@ -162,7 +172,7 @@ class _Manifest:
     _journal(path).unlink(missing_ok=True)
     if own["sha256"] != runs.file_digest(path) or own["profiles"] != len(ids):
       raise InputError(f"{path}: was changed after it was written; delete it to have it made anew")
-    say(f"{kind}: unchanged, kept ({path})")
+    log.info(f"{kind}: unchanged, kept ({path})")
     return True
 
   def note(self, kind: str, **figures: float) -> None:
@@ -179,26 +189,28 @@ class _Manifest:
       problem.split(' "')[0] for line in lines for problem in set(line["problems"])
     )
     self.note(
-      kind, profiles=len(lines), sources=dict(sorted(sources.items())),
+      kind,
+      profiles=len(lines),
+      sources=dict(sorted(sources.items())),
       second_attempts=sum(line["attempts"] == 2 for line in lines),
-      problems=dict(sorted(problems.items())), sha256=runs.file_digest(path),
-    )  # fmt: skip
+      problems=dict(sorted(problems.items())),
+      sha256=runs.file_digest(path),
+    )
 
   def _exists(self, kind: str) -> bool:
     path = self.folder / f"{kind}.jsonl"
     return path.exists() or _journal(path).exists()
 
-  def _require_same(
-    self, what: str, former: Mapping[str, Any], origin: Mapping[str, Any]
-  ) -> None:
+  def _require_same(self, what: str, former: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
     changed = [
       f"{key}: {former.get(key)} → {origin.get(key)}"
-      for key in {**former, **origin} if former.get(key) != origin.get(key)
-    ]  # fmt: skip
+      for key in {**former, **origin}
+      if former.get(key) != origin.get(key)
+    ]
     if changed:
       raise InputError(
         f"{self.folder}: its {what} were written from something else ({'; '.join(changed)}); use "
-        "another --workdir, or delete that folder"
+        "another `workdir`, or delete that folder"
       )
 
 
@@ -210,7 +222,7 @@ def _write(
   author: _Once,
   request: Request,
   *,
-  say: Say,
+  log: Log,
 ) -> None:
   path, id_field = manifest.folder / f"{kind}.jsonl", f"{kind[:-1]}_id"
   before = {name: manifest.tree[kind].get(name, 0) for name in ("tokens", "seconds")}
@@ -222,20 +234,26 @@ def _write(
     seconds = round(before["seconds"] + time.perf_counter() - begun, 1)
     manifest.note(kind, tokens=before["tokens"] + _tokens(writer) - spent, seconds=seconds)
     return [
-      {id_field: ids[place], "profile": one.text, "source": one.source, "turns": one.turns,
-       "attempts": one.attempts, "problems": list(one.problems)}
+      {
+        id_field: ids[place],
+        "profile": one.text,
+        "source": one.source,
+        "batches": one.batches,
+        "attempts": one.attempts,
+        "problems": list(one.problems),
+      }
       for place, one in zip(places, written, strict=True)
-    ]  # fmt: skip
+    ]
 
   journal = _journal(path)
-  records = in_chunks(journal, ids, make, chunk=request.batch_size, name=kind)
+  records = in_chunks(journal, ids, make, chunk=request.batch_size, name=kind, log=log)
   with runs.atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
     for record in records:
       line = {name: value for name, value in record.items() if name != "key"}
       out.write(json.dumps(line, ensure_ascii=False) + "\n")
   manifest.complete(kind)
   journal.unlink()
-  say(_line(kind, manifest.tree[kind], path))
+  log.info(_line(kind, manifest.tree[kind], path))
 
 
 def _journal(path: pathlib.Path) -> pathlib.Path:
@@ -291,7 +309,7 @@ def _user_task(prepared: Prepared, films: Sequence[Profile | None], form: str) -
     "negative_threshold": prepared.negative_threshold,
   }
   return UserTask(
-    turns=turns_of_users(
+    batches=batches_of_users(
       train, **thresholds, described=np.array([film is not None for film in films], bool)
     ),
     films=films,

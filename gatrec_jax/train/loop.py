@@ -17,11 +17,12 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.errors import InputError, Interrupted
-from gatrec_jax.models.base import FittedMethod, LearnedMethod, Method
+from gatrec_jax.models.base import FittedRecommender, LearnedRecommender, Recommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import is_learned
 from gatrec_jax.runs import tracing as profiling
 from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.log import Log
 from gatrec_jax.train.sharded import Place, common_folder, current_mesh
 from gatrec_jax.train.state import TrainState, fit_whole
 
@@ -49,11 +50,11 @@ class Progress:
 def learn(
   inputs: Inputs,
   *,
-  method: LearnedMethod,
+  recommender: LearnedRecommender,
   config: TrainConfig,
   workdir: pathlib.Path,
   validate: Callable[[Any], float] | None,
-  say: Callable[[str], None],
+  log: Log,
   until: int | None = None,
 ) -> tuple[Any, Progress]:
   """Trains until the selection measure stops rising, resuming where a former process stopped.
@@ -69,7 +70,7 @@ def learn(
     workdir: gets `checkpoints/` and `metrics.jsonl`.
     validate: params -> the selection metric on the validation part; None selects on the training
       loss, or takes the last epoch.
-    say: where lines for the user go.
+    log: where lines for the user go.
     until: stop for now once so many epochs are done; None goes on to the end.
   Returns:
     The parameters of the best checkpoint, and where training stands.
@@ -79,16 +80,22 @@ def learn(
   """
   checkpoints = Checkpoints(common_folder(workdir) / "checkpoints")
   end = config.epochs if until is None else min(until, config.epochs)
-  place = Place(current_mesh(), method=method, inputs=inputs, config=config)
+  place = Place(current_mesh(), recommender=recommender, inputs=inputs, config=config)
   try:
-    state, progress = _resume(checkpoints, place, say=say)
+    state, progress = _resume(checkpoints, place, log=log)
     if not progress.finished and progress.epoch < end:
       metrics = runs.MetricsFile(workdir / "metrics.jsonl", after_step=int(state.step))
       with contextlib.closing(metrics):
         progress = _run(
-          state, progress, place, checkpoints=checkpoints, metrics=metrics, validate=validate,
+          state,
+          progress,
+          place,
+          checkpoints=checkpoints,
+          metrics=metrics,
+          validate=validate,
           end=end,
-        )  # fmt: skip
+          log=log,
+        )
       checkpoints.wait()
     like = {"params": place.like().params}
     trees, _ = checkpoints.restore(progress.best_epoch, like)
@@ -100,11 +107,11 @@ def learn(
 def fit(
   inputs: Inputs,
   *,
-  method: FittedMethod,
+  recommender: FittedRecommender,
   seed: int,
   workdir: pathlib.Path,
   validate: Callable[[Any], float] | None,
-  say: Callable[[str], None],
+  log: Log,
 ) -> tuple[Any, Progress]:
   """Fits a method that knows no epochs, or takes the checkpoint that is there.
 
@@ -113,17 +120,19 @@ def fit(
   checkpoints = Checkpoints(workdir / "checkpoints")
   try:
     if (done := checkpoints.latest()) is not None:
-      trees, meta = checkpoints.restore(done, {"params": _shapes(inputs, method)})
-      say("train: fitted before, kept")
+      trees, meta = checkpoints.restore(done, {"params": _shapes(inputs, recommender)})
+      log.info("train: fitted before, kept")
       return trees["params"], Progress(**meta)
     started = time.monotonic()
     with profiling.part("the fit", last=True):
-      params = jax.block_until_ready(fit_whole(inputs, jax.random.key(seed), method=method))
+      params = jax.block_until_ready(
+        fit_whole(inputs, jax.random.key(seed), recommender=recommender)
+      )
     seconds = time.monotonic() - started
     if not all_finite(params):
       raise InputError(
-        f"the parameters of {method.settings.kind} became infinite or NaN; nothing was saved; "
-        "stronger regularisation helps"
+        f"the parameters of {recommender.settings.kind} became infinite or NaN; nothing was saved; "
+        "stronger regularization helps"
       )
     value = validate(params) if validate else 0.0
     progress = Progress(1, value, 1, seconds, finished=True)
@@ -134,9 +143,7 @@ def fit(
     checkpoints.close()
 
 
-def _resume(
-  checkpoints: Checkpoints, place: Place, *, say: Callable[[str], None]
-) -> tuple[TrainState, Progress]:
+def _resume(checkpoints: Checkpoints, place: Place, *, log: Log) -> tuple[TrainState, Progress]:
   latest = checkpoints.latest()
   if latest is None:
     return place.init(), Progress()
@@ -144,31 +151,28 @@ def _resume(
   state = place.put(TrainState(trees["params"], **trees["training"]))
   progress = Progress(**meta)
   if progress.finished:
-    say(f"train: finished before at epoch {progress.epoch}, kept")
+    log.info(f"train: finished before at epoch {progress.epoch}, kept")
   else:
-    say(f"train: resumed from the checkpoint of epoch {latest} (step {int(state.step)})")
+    log.info(f"train: resumed from the checkpoint of epoch {latest} (step {int(state.step)})")
   return state, progress
 
 
 def restore_params(
-  checkpoints: Checkpoints, epoch: int, inputs: Inputs, method: Method
+  checkpoints: Checkpoints, epoch: int, inputs: Inputs, recommender: Recommender
 ) -> Any:
   """The parameters alone of the checkpoint of `epoch`. Raises InputError as `restore` does."""
-  trees, _ = checkpoints.restore(epoch, {"params": _shapes(inputs, method)})
+  trees, _ = checkpoints.restore(epoch, {"params": _shapes(inputs, recommender)})
   return trees["params"]
 
 
-def _shapes(inputs: Inputs, method: Any) -> Any:
-  make = method.init if is_learned(method) else method.fit
+def _shapes(inputs: Inputs, recommender: Any) -> Any:
+  make = recommender.init if is_learned(recommender) else recommender.fit
   return jax.eval_shape(make, inputs, jax.random.key(0))
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
   """Parameters apart from the rest, so that serving reads only them."""
-  return {
-    "params": state.params,
-    "training": {"optimizer": state.optimizer, "step": state.step},
-  }
+  return {"params": state.params, "training": {"optimizer": state.optimizer, "step": state.step}}
 
 
 def _run(
@@ -180,11 +184,12 @@ def _run(
   metrics: runs.MetricsFile,
   validate: Callable[[Any], float] | None,
   end: int,
+  log: Log,
 ) -> Progress:
-  config, examples = place.config, place.method.num_rows(place.inputs)
+  config, examples = place.config, place.recommender.num_rows(place.inputs)
   with (
     runs.signals("stopping after these epochs") as received,
-    runs.progress_bar("train", total=config.epochs, done=progress.epoch) as show,
+    log.progress("train", total=config.epochs, done=progress.epoch) as show,
   ):
     while not progress.finished and progress.epoch < end:
       started, step = time.monotonic(), int(state.step)
@@ -281,7 +286,7 @@ def _require_finite(
   good = checkpoints.latest()
   kept = f"the last good checkpoint is that of epoch {good}" if good else "nothing was saved yet"
   raise InputError(
-    f"{what} at step {where}; {kept}; try a lower --set learning_rate=… or --set gradient_clip=1"
+    f"{what} at step {where}; {kept}; try a lower `learning_rate` or `gradient_clip=1`"
   )
 
 

@@ -23,18 +23,18 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.models.base import LearnedMethod
+from gatrec_jax.models.base import LearnedRecommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.ops.propagation import DenseEdges, SparseEdges
 from gatrec_jax.ops.softmax_loss import Targets
 from gatrec_jax.sharding.placement import (
   constrain_batch,
   constrain_tables,
-  fill,
+  pad,
   put,
   put_edges,
   put_tables,
-  unfill,
+  unpad,
 )
 from gatrec_jax.train.state import TrainState, init_state, train_epochs
 
@@ -50,38 +50,50 @@ class OnMesh:
     inner: the method; its settings are replaced by `settings`, which may be traced.
   """
 
-  inner: LearnedMethod
+  inner: LearnedRecommender
   settings: Any
   num_users: int
   num_items: int
 
   @staticmethod
-  def of(method: LearnedMethod) -> OnMesh:
+  def of(recommender: LearnedRecommender) -> OnMesh:
     """The method, to be trained on a mesh."""
-    return OnMesh(method, method.settings, method.num_users, method.num_items)
+    return OnMesh(recommender, recommender.settings, recommender.num_users, recommender.num_items)
 
   def num_rows(self, inputs: Inputs) -> int:
-    return self._method.num_rows(inputs)
+    return self._recommender.num_rows(inputs)
 
   def init(self, inputs: Inputs, key: Array) -> Any:
-    return constrain_tables(fill(self._method.init(self._unfilled(inputs), key)))
+    return constrain_tables(pad(self._recommender.init(self._unpadded(inputs), key)))
 
   def loss(
-    self, params: Any, inputs: Inputs, rows: Array, key: Array, *, step: Array,
-    train: TrainConfig, where: Array,
-  ) -> Array:  # fmt: skip
-    inputs = self._unfilled(inputs)
-    like = jax.eval_shape(self._method.init, inputs, key)
-    return self._method.loss(
-      unfill(constrain_tables(params), like), inputs, constrain_batch(rows), key, step=step,
-      train=train, where=constrain_batch(where),
-    )  # fmt: skip
+    self,
+    params: Any,
+    inputs: Inputs,
+    rows: Array,
+    key: Array,
+    *,
+    step: Array,
+    train: TrainConfig,
+    where: Array,
+  ) -> Array:
+    inputs = self._unpadded(inputs)
+    like = jax.eval_shape(self._recommender.init, inputs, key)
+    return self._recommender.loss(
+      unpad(constrain_tables(params), like),
+      inputs,
+      constrain_batch(rows),
+      key,
+      step=step,
+      train=train,
+      where=constrain_batch(where),
+    )
 
   @property
-  def _method(self) -> LearnedMethod:
+  def _recommender(self) -> LearnedRecommender:
     return dataclasses.replace(self.inner, settings=self.settings)
 
-  def _unfilled(self, inputs: Inputs) -> Inputs:
+  def _unpadded(self, inputs: Inputs) -> Inputs:
     return inputs._replace(text=inputs.text[: self.num_users + self.num_items])
 
 
@@ -112,30 +124,34 @@ class Place:
   """
 
   def __init__(
-    self, mesh: Mesh | None, *, method: LearnedMethod, inputs: Inputs, config: TrainConfig
+    self, mesh: Mesh | None, *, recommender: LearnedRecommender, inputs: Inputs, config: TrainConfig
   ) -> None:
     """Puts the inputs on the mesh. None: one device."""
-    self.method, self.inputs, self.config = method, inputs, config
+    self.recommender, self.inputs, self.config = recommender, inputs, config
     self._mesh = mesh
-    self._method = method if mesh is None else OnMesh.of(method)
+    self._recommender = recommender if mesh is None else OnMesh.of(recommender)
     self._inputs = inputs if mesh is None else place_inputs(inputs, mesh)
 
   def init(self) -> TrainState:
     """The first state."""
     with self._entered():
-      return init_state(self._inputs, method=self._method, config=self.config)
+      return init_state(self._inputs, recommender=self._recommender, config=self.config)
 
   def train(self, state: TrainState, *, num_epochs: int) -> tuple[TrainState, Array]:
     """`train_epochs`; `state` is donated."""
     with self._entered():
       return train_epochs(
-        state, self._inputs, method=self._method, config=self.config, num_epochs=num_epochs
+        state,
+        self._inputs,
+        recommender=self._recommender,
+        config=self.config,
+        num_epochs=num_epochs,
       )
 
   def like(self) -> TrainState:
     """Shapes of a state as it is saved, with where it is to lie when it is read."""
     shapes = jax.eval_shape(
-      lambda: init_state(self.inputs, method=self.method, config=self.config)
+      lambda: init_state(self.inputs, recommender=self.recommender, config=self.config)
     )
     if self._mesh is None:
       return shapes
@@ -148,16 +164,16 @@ class Place:
     """The state as one device would have it: the form of checkpoints, whatever the mesh."""
     if self._mesh is None:
       return state
-    unfilled = self._unfilled
+    unpadded = self._unpadded
     with self._entered():
-      return unfilled(state)
+      return unpadded(state)
 
   @functools.cached_property
-  def _unfilled(self) -> Callable[[TrainState], TrainState]:
+  def _unpadded(self) -> Callable[[TrainState], TrainState]:
     """Compiled once. Made outside of the mesh, which would refuse edges that are not filled up."""
     like = self.like()
     everywhere = NamedSharding(self._mesh, PartitionSpec())
-    return jax.jit(lambda state: unfill(state, like), out_shardings=everywhere)
+    return jax.jit(lambda state: unpad(state, like), out_shardings=everywhere)
 
   def put(self, saved: TrainState) -> TrainState:
     """The inverse, onto this mesh."""
@@ -239,8 +255,10 @@ def _place_edges(part: Any, mesh: Mesh) -> Any:
   if isinstance(part, Targets):
     return Targets(_place_edges(part.edges, mesh), put(part.total, everywhere))
   if isinstance(part, SparseEdges):
-    weights = [np.ones(len(part.user), np.float32) if weight is None else weight
-               for weight in (part.weight, part.weight_by_item)]  # fmt: skip
+    weights = [
+      np.ones(len(part.user), np.float32) if weight is None else weight
+      for weight in (part.weight, part.weight_by_item)
+    ]
     full = part._replace(weight=weights[0], weight_by_item=weights[1])
     more = -len(part.user) % devices
     ends = [np.pad(array, (0, more), mode="edge") for array in full[:4]]

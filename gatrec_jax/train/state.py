@@ -1,4 +1,4 @@
-"""Training state, the inputs of a run, the optimiser, and epochs as one compiled program."""
+"""Training state, the inputs of a run, the optimizer, and epochs as one compiled program."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import optax
 
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.base import FittedMethod, LearnedMethod, Method, make_inputs
+from gatrec_jax.models.base import FittedRecommender, LearnedRecommender, Recommender, make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.ops.negatives import make_sampler
 from gatrec_jax.ops.numeric import is_off
 from gatrec_jax.sharding.placement import constrain_tables
 from gatrec_jax.train.hyperparameters import (
-  Numbers,
-  method_with,
-  split_method,
-  split_numbers,
-  with_numbers,
+  Dynamic,
+  recommender_with,
+  split_dynamic,
+  split_settings,
+  with_dynamic,
 )
 
 
@@ -41,7 +41,7 @@ class TrainState(NamedTuple):
 
 
 def training_inputs(
-  method: Method,
+  recommender: Recommender,
   train: Interactions,
   *,
   text: np.ndarray,
@@ -65,7 +65,7 @@ def training_inputs(
     InputError: no positive among the training rows.
   """
   sampler = None
-  if "negatives" in method.settings.trains_with:
+  if "negatives" in recommender.settings.trains_with:
     sampler = make_sampler(
       train,
       mode=config.negatives,
@@ -75,9 +75,16 @@ def training_inputs(
       explicit_share=config.explicit_share,
     )
   return make_inputs(
-    method, train, text=text, sampler=sampler, positive_threshold=positive_threshold,
-    negative_threshold=negative_threshold, attributes=attributes, new=new, later=later,
-  )  # fmt: skip
+    recommender,
+    train,
+    text=text,
+    sampler=sampler,
+    positive_threshold=positive_threshold,
+    negative_threshold=negative_threshold,
+    attributes=attributes,
+    new=new,
+    later=later,
+  )
 
 
 def steps_per_epoch(config: TrainConfig, num_rows: int) -> int:
@@ -94,9 +101,7 @@ def make_optimizer(config: TrainConfig, *, num_rows: int) -> optax.GradientTrans
   per_epoch = steps_per_epoch(config, num_rows)
   total = (config.decay_epochs or config.epochs) * per_epoch
   if config.schedule == "cosine":
-    rate = optax.cosine_decay_schedule(
-      config.learning_rate, max(total - config.warmup_steps, 1)
-    )
+    rate = optax.cosine_decay_schedule(config.learning_rate, max(total - config.warmup_steps, 1))
   else:
     rate = optax.constant_schedule(config.learning_rate)
   if config.warmup_steps:
@@ -119,33 +124,37 @@ def make_optimizer(config: TrainConfig, *, num_rows: int) -> optax.GradientTrans
   return optax.chain(*parts)
 
 
-def new_state(inputs: Inputs, *, method: LearnedMethod, config: TrainConfig) -> TrainState:
-  """Fresh parameters and optimiser state from `config.seed`; traceable."""
+def new_state(
+  inputs: Inputs, *, recommender: LearnedRecommender, config: TrainConfig
+) -> TrainState:
+  """Fresh parameters and optimizer state from `config.seed`; traceable."""
   key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
-  params = method.init(inputs, key)
-  optimizer = make_optimizer(config, num_rows=method.num_rows(inputs))
+  params = recommender.init(inputs, key)
+  optimizer = make_optimizer(config, num_rows=recommender.num_rows(inputs))
   return TrainState(params, optimizer.init(params), jnp.int32(0))
 
 
-def init_state(inputs: Inputs, *, method: LearnedMethod, config: TrainConfig) -> TrainState:
-  """`new_state` as a compiled program, the same for all numbers among the settings."""
-  numbers, method, config = split_numbers(method, config)
-  return _init_state(inputs, numbers, method=method, config=config)
-
-
-@partial(jax.jit, static_argnames=("method", "config"))
-def _init_state(
-  inputs: Inputs, numbers: Numbers, *, method: LearnedMethod, config: TrainConfig
+def init_state(
+  inputs: Inputs, *, recommender: LearnedRecommender, config: TrainConfig
 ) -> TrainState:
-  method, config = with_numbers(method, config, numbers)
-  return constrain_tables(new_state(inputs, method=method, config=config))
+  """`new_state` as a compiled program, the same for all numbers among the settings."""
+  dynamic, recommender, config = split_dynamic(recommender, config)
+  return _init_state(inputs, dynamic, recommender=recommender, config=config)
+
+
+@partial(jax.jit, static_argnames=("recommender", "config"))
+def _init_state(
+  inputs: Inputs, dynamic: Dynamic, *, recommender: LearnedRecommender, config: TrainConfig
+) -> TrainState:
+  recommender, config = with_dynamic(recommender, config, dynamic)
+  return constrain_tables(new_state(inputs, recommender=recommender, config=config))
 
 
 def run_epochs(
   state: TrainState,
   inputs: Inputs,
   *,
-  method: LearnedMethod,
+  recommender: LearnedRecommender,
   config: TrainConfig,
   num_epochs: int,
 ) -> tuple[TrainState, jax.Array]:
@@ -163,7 +172,7 @@ def run_epochs(
   Returns:
     The new state and the [num_epochs, steps] float32 mean losses.
   """
-  num_rows = method.num_rows(inputs)
+  num_rows = recommender.num_rows(inputs)
   steps = steps_per_epoch(config, num_rows)
   batch = config.batch_size or num_rows
   optimizer = make_optimizer(config, num_rows=num_rows)
@@ -172,12 +181,10 @@ def run_epochs(
   def step(state: TrainState, xs: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
     rows, where = xs
     key = jax.random.fold_in(base_key, state.step)
-    loss, gradient = jax.value_and_grad(method.loss)(
+    loss, gradient = jax.value_and_grad(recommender.loss)(
       state.params, inputs, rows, key, step=state.step, train=config, where=where
     )
-    updates, optimizer_state = optimizer.update(
-      gradient, state.optimizer, state.params, value=loss
-    )
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params, value=loss)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, optimizer_state, state.step + 1), loss
 
@@ -197,7 +204,7 @@ def train_epochs(
   state: TrainState,
   inputs: Inputs,
   *,
-  method: LearnedMethod,
+  recommender: LearnedRecommender,
   config: TrainConfig,
   num_epochs: int,
 ) -> tuple[TrainState, jax.Array]:
@@ -206,50 +213,52 @@ def train_epochs(
   Another seed, learning rate, weight, dropout, … uses the program that is there (`split_numbers`);
   any other setting is static.
   """
-  numbers, method, config = split_numbers(method, config)
+  dynamic, recommender, config = split_dynamic(recommender, config)
   return _train_epochs(
-    state, inputs, numbers, method=method, config=config, num_epochs=num_epochs
+    state, inputs, dynamic, recommender=recommender, config=config, num_epochs=num_epochs
   )
 
 
 @partial(
-  jax.jit, static_argnames=("method", "config", "num_epochs"), donate_argnames=("state",)
+  jax.jit, static_argnames=("recommender", "config", "num_epochs"), donate_argnames=("state",)
 )
 def _train_epochs(
   state: TrainState,
   inputs: Inputs,
-  numbers: Numbers,
+  dynamic: Dynamic,
   *,
-  method: LearnedMethod,
+  recommender: LearnedRecommender,
   config: TrainConfig,
   num_epochs: int,
 ) -> tuple[TrainState, jax.Array]:
-  method, config = with_numbers(method, config, numbers)
+  recommender, config = with_dynamic(recommender, config, dynamic)
   state, losses = run_epochs(
-    state, inputs, method=method, config=config, num_epochs=num_epochs
+    state, inputs, recommender=recommender, config=config, num_epochs=num_epochs
   )
   return constrain_tables(state), losses
 
 
-def make_tables(params: Any, inputs: Inputs, *, method: Method) -> Any:
+def make_serving_state(params: Any, inputs: Inputs, *, recommender: Recommender) -> Any:
   """What `method.score` needs."""
-  numbers, method = split_method(method)
-  return _make_tables(params, inputs, numbers, method=method)
+  dynamic, recommender = split_settings(recommender)
+  return _make_serving_state(params, inputs, dynamic, recommender=recommender)
 
 
-@partial(jax.jit, static_argnames=("method",))
-def _make_tables(params: Any, inputs: Inputs, numbers: Numbers, *, method: Method) -> Any:
-  return method_with(method, numbers).tables(params, inputs)
-
-
-def fit_whole(inputs: Inputs, key: jax.Array, *, method: FittedMethod) -> Any:
-  """The parameters of a method that is fitted as a whole. `key` is consumed."""
-  numbers, method = split_method(method)
-  return _fit_whole(inputs, key, numbers, method=method)
-
-
-@partial(jax.jit, static_argnames=("method",))
-def _fit_whole(
-  inputs: Inputs, key: jax.Array, numbers: Numbers, *, method: FittedMethod
+@partial(jax.jit, static_argnames=("recommender",))
+def _make_serving_state(
+  params: Any, inputs: Inputs, dynamic: Dynamic, *, recommender: Recommender
 ) -> Any:
-  return method_with(method, numbers).fit(inputs, key)
+  return recommender_with(recommender, dynamic).serving_state(params, inputs)
+
+
+def fit_whole(inputs: Inputs, key: jax.Array, *, recommender: FittedRecommender) -> Any:
+  """The parameters of a method that is fitted as a whole. `key` is consumed."""
+  dynamic, recommender = split_settings(recommender)
+  return _fit_whole(inputs, key, dynamic, recommender=recommender)
+
+
+@partial(jax.jit, static_argnames=("recommender",))
+def _fit_whole(
+  inputs: Inputs, key: jax.Array, dynamic: Dynamic, *, recommender: FittedRecommender
+) -> Any:
+  return recommender_with(recommender, dynamic).fit(inputs, key)

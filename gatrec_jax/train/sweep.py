@@ -23,13 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.models.base import FittedMethod, LearnedMethod, Method
+from gatrec_jax.models.base import FittedRecommender, LearnedRecommender, Recommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import is_learned
-from gatrec_jax.train.hyperparameters import Numbers, method_with, with_numbers
+from gatrec_jax.runs.log import Log
+from gatrec_jax.train.hyperparameters import Dynamic, recommender_with, with_dynamic
 from gatrec_jax.train.loop import Progress, advanced, all_finite, value_of
 from gatrec_jax.train.state import TrainState, new_state, run_epochs
-from gatrec_jax.train.sweep_plan import Plan, fitting_plan, stacked_numbers, tree_bytes
+from gatrec_jax.train.sweep_plan import Plan, fitting_plan, stacked_dynamic, tree_bytes
 
 Validate = Callable[[Any], float]
 
@@ -67,12 +68,12 @@ class SweepResult:
 def sweep(
   inputs: Inputs,
   *,
-  method: Method,
+  recommender: Recommender,
   config: TrainConfig,
   settings: Sequence[Mapping[str, Any]],
   validate: Validate | None,
   memory_mb: float,
-  say: Callable[[str], None],
+  log: Log,
   spread: str = "",
 ) -> SweepResult:
   """Trains, or fits, one model per setting; each ends as a single run with that setting would.
@@ -87,30 +88,30 @@ def sweep(
     settings: numbers by field; fields that a setting does not name are those of `method` and
       `config`.
     validate: params -> the selection metric, as in `loop.learn`; called from several threads.
-    memory_mb: bound on inputs, parameters, optimiser states, gradients and temporaries together.
-    say: where lines for the user go.
+    memory_mb: bound on inputs, parameters, optimizer states, gradients and temporaries together.
+    log: where lines for the user go.
     spread: `vmap` or `map` ("" = as the device likes it).
   Raises:
     InputError: no settings, a field that is no number of the program, an impossible value, or a
       budget in which not even one setting fits.
   """
   spread = spread or ("map" if jax.default_backend() == "cpu" else "vmap")
-  numbers, method, config = stacked_numbers(method, config, settings)
-  if is_learned(method):
-    work = _Learning(inputs, method, config, spread, validate)
+  dynamic, recommender, config = stacked_dynamic(recommender, config, settings)
+  if is_learned(recommender):
+    work = _Learning(inputs, recommender, config, spread, validate)
   else:
     # Side by side, batched LAPACK calls on a CPU can wait for each other for ever.
-    work = _Fitting(inputs, method, validate)
-  plan = fitting_plan(work, inputs, numbers, num_settings=len(settings), memory_mb=memory_mb)
-  say(
-    f"sweep: {len(settings)} settings of {method.settings.kind}, {plan.group_size} a group, "
+    work = _Fitting(inputs, recommender, validate)
+  plan = fitting_plan(work, inputs, dynamic, num_settings=len(settings), memory_mb=memory_mb)
+  log.info(
+    f"sweep: {len(settings)} settings of {recommender.settings.kind}, {plan.group_size} a group, "
     f"{plan.lanes} at a time, {plan.memory_mb:.0f} of {memory_mb} MB"
   )
 
   def run(first: int) -> list[Outcome]:
     # The last group is filled up, so that one program serves all.
     rows = np.minimum(np.arange(first, first + plan.group_size), len(settings) - 1)
-    group = {name: jnp.asarray(values[rows]) for name, values in numbers.items()}
+    group = {name: jnp.asarray(values[rows]) for name, values in dynamic.items()}
     return work.run(group, settings[first : first + plan.group_size])
 
   with ThreadPoolExecutor(plan.lanes) as lanes:
@@ -129,45 +130,50 @@ class _Learning:
   def __init__(
     self,
     inputs: Inputs,
-    method: LearnedMethod,
+    recommender: LearnedRecommender,
     config: TrainConfig,
     spread: str,
     validate: Validate | None,
   ) -> None:
-    self.inputs, self.method, self.config, self.validate = inputs, method, config, validate
+    self.inputs, self.recommender, self.config, self.validate = (
+      inputs,
+      recommender,
+      config,
+      validate,
+    )
     self.spread = spread
     self.stop = threading.Event()
     self.lanes = (os.cpu_count() or 1) if spread == "map" else 1
     self.programs: dict[int, Any] = {}
-    self.starts: Any = jax.jit(partial(_start, method=method, config=config, spread=spread))
+    self.starts: Any = jax.jit(
+      partial(_start, recommender=recommender, config=config, spread=spread)
+    )
 
   def blocks(self) -> set[int]:
     """The numbers of epochs that a program has to do."""
     each, epochs = self.config.evaluate_every, self.config.epochs
     return {min(each, epochs), epochs % each} - {0}
 
-  def least_bytes(self, numbers: Numbers) -> int:
-    """Of one setting: parameters, optimiser state, gradients, best parameters."""
-    one = {name: values[:1] for name, values in numbers.items()}
+  def least_bytes(self, dynamic: Dynamic) -> int:
+    """Of one setting: parameters, optimizer state, gradients, best parameters."""
+    one = {name: values[:1] for name, values in dynamic.items()}
     state = jax.eval_shape(self.starts, self.inputs, one)
     return tree_bytes(state) + 2 * tree_bytes(state.params)
 
-  def compile(self, numbers: Numbers) -> list[tuple[Any, int]]:
+  def compile(self, dynamic: Dynamic) -> list[tuple[Any, int]]:
     """Programs for a group of that size, and what each holds beside arguments and results."""
-    state = jax.eval_shape(self.starts, self.inputs, numbers)
+    state = jax.eval_shape(self.starts, self.inputs, dynamic)
     active = jnp.ones(state.step.shape, bool)
-    program = partial(_block, method=self.method, config=self.config, spread=self.spread)
+    program = partial(_block, recommender=self.recommender, config=self.config, spread=self.spread)
     for epochs in self.blocks():
-      jitted = jax.jit(
-        partial(program, num_epochs=epochs), donate_argnums=0, keep_unused=True
-      )
-      self.programs[epochs] = jitted.lower(state, self.inputs, numbers, active).compile()
+      jitted = jax.jit(partial(program, num_epochs=epochs), donate_argnums=0, keep_unused=True)
+      self.programs[epochs] = jitted.lower(state, self.inputs, dynamic, active).compile()
     best = tree_bytes(state.params)
     return [(program, best) for program in self.programs.values()]
 
-  def run(self, numbers: Numbers, settings: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+  def run(self, dynamic: Dynamic, settings: Sequence[Mapping[str, Any]]) -> list[Outcome]:
     """Trains a group to its end. Args: numbers: [n] each, those behind the settings are fill."""
-    state = self.starts(self.inputs, numbers)
+    state = self.starts(self.inputs, dynamic)
     best = jax.tree.map(jnp.copy, state.params)
     size = state.step.shape[0]
     progress = [Progress(finished=row >= len(settings)) for row in range(size)]
@@ -177,33 +183,39 @@ class _Learning:
     while not all(one.finished for one in progress) and not self.stop.is_set():
       block = min(self.config.evaluate_every, self.config.epochs - epoch)
       active = np.array([not one.finished for one in progress])
-      state, lost = self.programs[block](state, self.inputs, numbers, jnp.asarray(active))
+      state, lost = self.programs[block](state, self.inputs, dynamic, jnp.asarray(active))
       lost, finite = np.asarray(lost), np.asarray(_finite_each(state.params))
       better = np.zeros(size, bool)
       for row in np.flatnonzero(active):
         value = value_of(
-          _one_of(state.params, row), lost[row], step=epoch * lost.shape[2], config=self.config,
+          _one_of(state.params, row),
+          lost[row],
+          step=epoch * lost.shape[2],
+          config=self.config,
           validate=self.validate,
-        )  # fmt: skip
+        )
         losses[row].append(lost[row])
         if not (np.isfinite(value) and np.isfinite(lost[row]).all() and finite[row]):
           diverged[row] = True
           progress[row] = dataclasses.replace(progress[row], epoch=epoch + block, finished=True)
           continue
         better[row] = value > progress[row].best_value
-        progress[row] = advanced(
-          progress[row], self.config, epochs=block, value=value, seconds=0.0
-        )
+        progress[row] = advanced(progress[row], self.config, epochs=block, value=value, seconds=0.0)
       best = _better_of(jnp.asarray(better), state.params, best)
       epoch += block
     params = jax.device_get(best)
     return [
       Outcome(
-        setting, one.best_value, one.best_epoch, one.epoch, np.concatenate(own),
-        jax.tree.map(lambda leaf, row=row: leaf[row], params), bool(diverged[row]),
+        setting,
+        one.best_value,
+        one.best_epoch,
+        one.epoch,
+        np.concatenate(own),
+        jax.tree.map(lambda leaf, row=row: leaf[row], params),
+        bool(diverged[row]),
       )
       for row, (setting, one, own) in enumerate(zip(settings, progress, losses, strict=False))
-    ]  # fmt: skip
+    ]
 
 
 class _Fitting:
@@ -211,24 +223,26 @@ class _Fitting:
 
   lanes = 1
 
-  def __init__(self, inputs: Inputs, method: FittedMethod, validate: Validate | None) -> None:
-    self.inputs, self.method, self.validate = inputs, method, validate
+  def __init__(
+    self, inputs: Inputs, recommender: FittedRecommender, validate: Validate | None
+  ) -> None:
+    self.inputs, self.recommender, self.validate = inputs, recommender, validate
     self.stop = threading.Event()
     self.program: Any = None
 
-  def least_bytes(self, numbers: Numbers) -> int:
+  def least_bytes(self, dynamic: Dynamic) -> int:
     """Of one setting: parameters."""
-    one = {name: values[:1] for name, values in numbers.items()}
-    return tree_bytes(jax.eval_shape(partial(_fit, method=self.method), self.inputs, one))
+    one = {name: values[:1] for name, values in dynamic.items()}
+    return tree_bytes(jax.eval_shape(partial(_fit, recommender=self.recommender), self.inputs, one))
 
-  def compile(self, numbers: Numbers) -> list[tuple[Any, int]]:
-    jitted = jax.jit(partial(_fit, method=self.method), keep_unused=True)
-    self.program = jitted.lower(self.inputs, numbers).compile()
+  def compile(self, dynamic: Dynamic) -> list[tuple[Any, int]]:
+    jitted = jax.jit(partial(_fit, recommender=self.recommender), keep_unused=True)
+    self.program = jitted.lower(self.inputs, dynamic).compile()
     return [(self.program, 0)]
 
-  def run(self, numbers: Numbers, settings: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+  def run(self, dynamic: Dynamic, settings: Sequence[Mapping[str, Any]]) -> list[Outcome]:
     """Fits a group. Args: as of `_Learning.run`."""
-    params = self.program(self.inputs, numbers)
+    params = self.program(self.inputs, dynamic)
     finite = np.asarray(_finite_each(params))
     outcomes = []
     for row, setting in enumerate(settings):
@@ -240,22 +254,27 @@ class _Fitting:
 
 
 def _start(
-  inputs: Inputs, numbers: Numbers, *, method: LearnedMethod, config: TrainConfig, spread: str
+  inputs: Inputs,
+  dynamic: Dynamic,
+  *,
+  recommender: LearnedRecommender,
+  config: TrainConfig,
+  spread: str,
 ) -> TrainState:
-  def start(numbers: Numbers) -> TrainState:
-    own_method, own_config = with_numbers(method, config, numbers)
-    return new_state(inputs, method=own_method, config=own_config)
+  def start(dynamic: Dynamic) -> TrainState:
+    own_recommender, own_config = with_dynamic(recommender, config, dynamic)
+    return new_state(inputs, recommender=own_recommender, config=own_config)
 
-  return jax.vmap(start)(numbers) if spread == "vmap" else jax.lax.map(start, numbers)
+  return jax.vmap(start)(dynamic) if spread == "vmap" else jax.lax.map(start, dynamic)
 
 
 def _block(
   state: TrainState,
   inputs: Inputs,
-  numbers: Numbers,
+  dynamic: Dynamic,
   active: jax.Array,
   *,
-  method: LearnedMethod,
+  recommender: LearnedRecommender,
   config: TrainConfig,
   num_epochs: int,
   spread: str,
@@ -263,29 +282,32 @@ def _block(
   """`run_epochs` for each of n settings; [n] in front of everything. With `map`, settings that are
   not active stay as they are and cost nothing; their losses are 0."""
 
-  def run(state: TrainState, numbers: Numbers) -> tuple[TrainState, jax.Array]:
-    own_method, own_config = with_numbers(method, config, numbers)
+  def run(state: TrainState, dynamic: Dynamic) -> tuple[TrainState, jax.Array]:
+    own_recommender, own_config = with_dynamic(recommender, config, dynamic)
     return run_epochs(
-      state, inputs, method=own_method, config=own_config, num_epochs=num_epochs
+      state, inputs, recommender=own_recommender, config=own_config, num_epochs=num_epochs
     )
 
   if spread == "vmap":
-    return jax.vmap(run)(state, numbers)
+    return jax.vmap(run)(state, dynamic)
 
-  def run_active(xs: tuple[TrainState, Numbers, jax.Array]) -> tuple[TrainState, jax.Array]:
-    state, numbers, active = xs
-    losses = jax.eval_shape(run, state, numbers)[1]
-    rest = lambda state, _: (state, jnp.zeros(losses.shape, losses.dtype))
-    return jax.lax.cond(active, run, rest, state, numbers)
+  def run_active(xs: tuple[TrainState, Dynamic, jax.Array]) -> tuple[TrainState, jax.Array]:
+    state, dynamic, active = xs
+    losses = jax.eval_shape(run, state, dynamic)[1]
 
-  return jax.lax.map(run_active, (state, numbers, active))
+    def rest(state, _):
+      return (state, jnp.zeros(losses.shape, losses.dtype))
+
+    return jax.lax.cond(active, run, rest, state, dynamic)
+
+  return jax.lax.map(run_active, (state, dynamic, active))
 
 
-def _fit(inputs: Inputs, numbers: Numbers, *, method: FittedMethod) -> Any:
-  def fit(numbers: Numbers) -> Any:
-    return method_with(method, numbers).fit(inputs, jax.random.key(numbers["seed"]))
+def _fit(inputs: Inputs, dynamic: Dynamic, *, recommender: FittedRecommender) -> Any:
+  def fit(dynamic: Dynamic) -> Any:
+    return recommender_with(recommender, dynamic).fit(inputs, jax.random.key(dynamic["seed"]))
 
-  return jax.vmap(fit)(numbers)
+  return jax.vmap(fit)(dynamic)
 
 
 _finite_each = jax.jit(jax.vmap(all_finite))
@@ -299,5 +321,8 @@ def _one_of(params: Any, row: jax.Array) -> Any:
 @partial(jax.jit, donate_argnames=("best",))
 def _better_of(better: jax.Array, params: Any, best: Any) -> Any:
   """Leaf by leaf the new ones [n, …] where `better` [n], else the old ones."""
-  choose = lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+  def choose(new, old):
+    return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
   return jax.tree.map(choose, params, best)

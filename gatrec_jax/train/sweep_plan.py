@@ -12,9 +12,9 @@ import numpy as np
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.schema import Config, TrainConfig
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.base import Method
+from gatrec_jax.models.base import Recommender
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.train.hyperparameters import TRAINING_NUMBERS, Numbers, number_names, split_numbers
+from gatrec_jax.train.hyperparameters import DYNAMIC_FIELDS, Dynamic, dynamic_names, split_dynamic
 
 
 class Work(Protocol):
@@ -22,10 +22,10 @@ class Work(Protocol):
 
   lanes: int
 
-  def least_bytes(self, numbers: Numbers) -> int:
+  def least_bytes(self, dynamic: Dynamic) -> int:
     """What one setting takes without any temporaries."""
 
-  def compile(self, numbers: Numbers) -> Sequence[tuple[Any, int]]:
+  def compile(self, dynamic: Dynamic) -> Sequence[tuple[Any, int]]:
     """The programs for a group as large as `numbers` [n], and bytes held beside each."""
 
 
@@ -44,9 +44,9 @@ class Plan:
   memory_mb: float
 
 
-def stacked_numbers(
-  method: Method, config: TrainConfig, settings: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, np.ndarray], Method, TrainConfig]:
+def stacked_dynamic(
+  recommender: Recommender, config: TrainConfig, settings: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, np.ndarray], Recommender, TrainConfig]:
   """[n] values of every number of n settings, and what is the same for all of them.
 
   Raises:
@@ -54,22 +54,21 @@ def stacked_numbers(
   """
   if not settings:
     raise InputError("sweep: give at least one setting")
-  own = number_names(method.settings)
-  used = [n for n in TRAINING_NUMBERS if n == "seed" or n in method.settings.trains_with]
-  base = Config(model=method.settings, train=config)
+  own = dynamic_names(recommender.settings)
+  used = [n for n in DYNAMIC_FIELDS if n == "seed" or n in recommender.settings.trains_with]
+  base = Config(model=recommender.settings, train=config)
   varied = {name for setting in settings for name in setting}
   rows = []
   for setting in settings:
     changed = with_fields(base, setting)
     if other := [name for name in setting if name not in (*own, *used)]:
       raise InputError(
-        f"{other[0]} changes the program; a sweep varies numbers only: "
-        f"{', '.join((*used, *own))}"
+        f"{other[0]} changes the program; a sweep varies numbers only: {', '.join((*used, *own))}"
       )
-    numbers, common, common_config = split_numbers(
-      dataclasses.replace(method, settings=changed.model), changed.train, also=varied
+    dynamic, common, common_config = split_dynamic(
+      dataclasses.replace(recommender, settings=changed.model), changed.train, also=varied
     )
-    rows.append(numbers)
+    rows.append(dynamic)
   stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
   if "gradient_clip" in varied:  # as a number 0 would not mean "none"
     clip = stacked["gradient_clip"]
@@ -80,7 +79,7 @@ def stacked_numbers(
 def fitting_plan(
   work: Work,
   inputs: Inputs,
-  numbers: Mapping[str, np.ndarray],
+  dynamic: Mapping[str, np.ndarray],
   *,
   num_settings: int,
   memory_mb: float,
@@ -94,13 +93,13 @@ def fitting_plan(
     InputError: not even one setting fits.
   """
   budget, fixed = memory_mb * 2**20, tree_bytes(inputs)
-  least = work.least_bytes(numbers)
+  least = work.least_bytes(dynamic)
   lanes = max(1, min(work.lanes, num_settings, int((budget - fixed) // max(least, 1))))
   size = min(-(-num_settings // lanes), int((budget - fixed) // max(lanes * least, 1)))
   if size < 1:
     raise _too_little(memory_mb, fixed + least)
   while True:
-    part = {name: values[:1].repeat(size) for name, values in numbers.items()}
+    part = {name: values[:1].repeat(size) for name, values in dynamic.items()}
     each = max(_own_bytes(program, fixed) + more for program, more in work.compile(part))
     if fixed + lanes * each <= budget:
       return Plan(size, lanes, (fixed + lanes * each) / 2**20)

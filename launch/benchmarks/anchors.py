@@ -11,7 +11,7 @@ of the same Mersenne twister that numpy has.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,9 @@ from gatrec_jax.data.split_draws import Split
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.models.base import make_inputs
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.top_k import top_items_by
+from gatrec_jax.runs.log import Log
 
 SEED = 2020  # RecBole's default
 METRICS = ("ndcg@10", "recall@10", "mrr@10", "hit@10", "precision@10")
@@ -82,14 +83,14 @@ def recbole_split(interactions: Interactions, seed: int) -> Split:
   return Split(*(np.sort(order[part]) for part in parts))
 
 
-def run_anchors(data_dir: str, *, say: Callable[[str], None]) -> Json:
+def run_anchors(data_dir: str, *, log: Log) -> Json:
   """Fits and tests every model of `ANCHORS`. Raises InputError where no data set is to be had."""
   rows = []
   for (name, protocol), models in ANCHORS.items():
     dataset = apply_protocol(load_dataset(name, data_dir=data_dir), PROTOCOLS[protocol])
     rows += [
       {"data": name, "protocol": protocol, **row}
-      for row in _tested(dataset.interactions, models, say=say)
+      for row in _tested(dataset.interactions, models, log=log)
     ]
   if not rows:
     raise InputError("nothing to measure")
@@ -97,10 +98,7 @@ def run_anchors(data_dir: str, *, say: Callable[[str], None]) -> Json:
 
 
 def _tested(
-  interactions: Interactions,
-  models: Mapping[str, tuple[ModelSettings, float]],
-  *,
-  say: Callable[[str], None],
+  interactions: Interactions, models: Mapping[str, tuple[ModelSettings, float]], *, log: Log
 ) -> list[Json]:
   import jax
 
@@ -111,25 +109,38 @@ def _tested(
   users = np.unique(test.user).astype(np.int32)
   rows = []
   for label, (settings, published) in models.items():
-    say(f"{label}: {len(train)} training rows, {num_users} users, {num_items} items")
-    method = make_method(settings, num_users=num_users, num_items=num_items)
+    log.info(f"{label}: {len(train)} training rows, {num_users} users, {num_items} items")
+    recommender = make_recommender(settings, num_users=num_users, num_items=num_items)
     inputs = make_inputs(
-      method, train, text=np.zeros((num_users + num_items, 1), np.float32), sampler=None,
-      positive_threshold=3.0, negative_threshold=2.0,
-    )  # fmt: skip
+      recommender,
+      train,
+      text=np.zeros((num_users + num_items, 1), np.float32),
+      sampler=None,
+      positive_threshold=3.0,
+      negative_threshold=2.0,
+    )
     started = time.monotonic()
-    params = jax.block_until_ready(jax.jit(method.fit)(inputs, jax.random.key(0)))
+    params = jax.block_until_ready(jax.jit(recommender.fit)(inputs, jax.random.key(0)))
     seconds = time.monotonic() - started
     items, _ = top_items_by(
-      method.score, method.tables(params, inputs), users, num_items=num_items, seen=known, k=10
+      recommender.score,
+      recommender.serving_state(params, inputs),
+      users,
+      num_items=num_items,
+      seen=known,
+      k=10,
     )
     found = full_ranking(
       items, users, train=known, test=test, positive_threshold=3.0, ks=(10,), num_bootstrap=0
     )
-    rows.append({
-      "model": label, "published": published, "seconds": seconds,
-      **{metric: found.summary[metric].mean for metric in METRICS},
-    })  # fmt: skip
+    rows.append(
+      {
+        "model": label,
+        "published": published,
+        "seconds": seconds,
+        **{metric: found.summary[metric].mean for metric in METRICS},
+      }
+    )
   return rows
 
 
@@ -138,10 +149,13 @@ def table(results: Json) -> tuple[str, list[str], list[list[str]], list[str]]:
   head = ["data", "model", "published NDCG@10", *METRICS, "difference", "fit s"]
   rows = [
     [
-      f"{row['data']} {row['protocol']}", row["model"], f"{row['published']:.4f}",
+      f"{row['data']} {row['protocol']}",
+      row["model"],
+      f"{row['published']:.4f}",
       *(f"{row[metric]:.4f}" for metric in METRICS),
-      f"{row['ndcg@10'] - row['published']:+.4f}", f"{row['seconds']:.1f}",
+      f"{row['ndcg@10'] - row['published']:+.4f}",
+      f"{row['seconds']:.1f}",
     ]
     for row in results["rows"]
-  ]  # fmt: skip
+  ]
   return "RecBole's own split, seed 2020", head, rows, []

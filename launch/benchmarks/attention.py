@@ -16,12 +16,12 @@ from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.ops.attention import Edges, attention_v2
 from gatrec_jax.ops.attention.pallas import supports
 from gatrec_jax.ops.attention.selection import choose, estimated_seconds, make_layout
+from gatrec_jax.runs.log import Log
 from launch.benchmarks.graphs import attention_counts, random_ratings, save_for_peer
 from launch.benchmarks.hardware import device_rates
 from launch.benchmarks.measure import (
   Figure,
   Json,
-  Say,
   analysis,
   measure,
   peer_device,
@@ -34,7 +34,7 @@ SIZES = ((2_500, 4, 64), (80_000, 4, 64), (80_000, 1, 64), (800_000, 1, 64), (80
 DEVICE_SIZES = (*SIZES, (5_000_000, 4, 64))
 
 
-def run_attention(flags: Mapping[str, Any], *, say: Say) -> Json:
+def run_attention(flags: Mapping[str, Any], *, log: Log) -> Json:
   """Forwards and backwards of attention version 2 with one edge feature, both directions."""
   rates = device_rates("float32")
   figures: list[Figure] = []
@@ -52,7 +52,7 @@ def run_attention(flags: Mapping[str, Any], *, say: Say) -> Json:
         f"{case}: auto takes {chosen} (estimated: segment {segment:.3g} s, dense {dense:.3g} s)"
       )
       for name in _implementations(graph, size):
-        say(f"attention: {case}, {name}")
+        log.info(f"attention: {case}, {name}")
         theirs = None
         if peer and name == chosen:
           path = os.path.join(folder, f"{ratings}.npz")
@@ -60,20 +60,29 @@ def run_attention(flags: Mapping[str, Any], *, say: Say) -> Json:
           text = np.zeros((train.num_users + train.num_items, 1), np.float32)
           save_for_peer(path, train, liked=some, disliked=~some, text=text)
           peer.ask("load", path=path, device=peer_device(about))
-          theirs = lambda heads=heads, width=width: peer.ask(
-            "attention", num_heads=heads, width=width, repeats=flags["repeats"], path=None
+
+          def theirs(heads=heads, width=width):
+            return peer.ask(
+              "attention", num_heads=heads, width=width, repeats=flags["repeats"], path=None
+            )
+
+        figures.append(
+          _measured(
+            f"{case}, {name}", name, graph, heads, width, repeats=flags["repeats"], peer=theirs
           )
-        figures.append(_measured(
-          f"{case}, {name}", name, graph, heads, width, repeats=flags["repeats"], peer=theirs,
-        ))  # fmt: skip
+        )
   return suite_results(
-    "graph attention, forwards and backwards", figures, rates=rates, repeats=flags["repeats"],
+    "graph attention, forwards and backwards",
+    figures,
+    rates=rates,
+    repeats=flags["repeats"],
     notes=[
-      *notes, "dense is left out where it is reckoned to take more than four times as long",
+      *notes,
+      "dense is left out where it is reckoned to take more than four times as long",
       "peer: GATv2Conv, same graph, its own projections included; ours without",
     ],
     peer=about,
-  )  # fmt: skip
+  )
 
 
 def _implementations(graph: Any, size: Json) -> list[str]:
@@ -84,20 +93,26 @@ def _implementations(graph: Any, size: Json) -> list[str]:
 
 
 def _measured(
-  title: str, name: str, graph: Any, heads: int, width: int, *, repeats: int,
+  title: str,
+  name: str,
+  graph: Any,
+  heads: int,
+  width: int,
+  *,
+  repeats: int,
   peer: Callable[[], Json] | None,
-) -> Figure:  # fmt: skip
+) -> Figure:
   num_nodes, features = int(graph.n_node[0]), graph.edges.shape[1]
-  layout = make_layout(
-    name, graph, heads=heads, width=width, platform=jax.default_backend()
-  )
+  layout = make_layout(name, graph, heads=heads, width=width, platform=jax.default_backend())
   host = Edges(graph.senders, graph.receivers, graph.edges, None, layout)
   edges = jax.tree.map(jnp.asarray, host)
   keys = jax.random.split(jax.random.key(0), 5)
   shape = (num_nodes, heads, width)
   parts = (
-    jax.random.normal(keys[0], shape), jax.random.normal(keys[1], shape),
-    jax.random.normal(keys[2], shape[1:]), jax.random.normal(keys[3], (features, *shape[1:])),
+    jax.random.normal(keys[0], shape),
+    jax.random.normal(keys[1], shape),
+    jax.random.normal(keys[2], shape[1:]),
+    jax.random.normal(keys[3], (features, *shape[1:])),
   )
   toward = jax.random.normal(keys[4], shape)
 
@@ -110,9 +125,12 @@ def _measured(
   compiled = jax.jit(jax.value_and_grad(loss)).lower(parts, edges, toward).compile()
   compiling = time.perf_counter() - begun
   figure = measure(
-    title, lambda: compiled(parts, edges, toward), repeats=repeats, peer=peer,
+    title,
+    lambda: compiled(parts, edges, toward),
+    repeats=repeats,
+    peer=peer,
     counts=attention_counts(host, num_nodes, heads=heads, width=width, features=features),
     compiled=analysis(compiled),
-  )  # fmt: skip
+  )
   figure.compile_seconds += compiling
   return figure

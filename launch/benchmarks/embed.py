@@ -11,22 +11,15 @@ from typing import Any
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.encoder.encode import encode, load_encoder
 from gatrec_jax.lm.folders.source import resolve_encoder
+from gatrec_jax.runs.log import Log
 from launch.benchmarks.hardware import device_rates
-from launch.benchmarks.measure import (
-  Counts,
-  Figure,
-  Json,
-  Say,
-  peer_device,
-  peer_process,
-  suite_results,
-)
+from launch.benchmarks.measure import Counts, Figure, Json, peer_device, peer_process, suite_results
 
 MAX_TOKENS = 256
 
 
-def run_embed(flags: Mapping[str, Any], *, say: Say) -> Json:
-  """Vectors of all profiles, tokenising included, ours and sentence-transformers' way by turns."""
+def run_embed(flags: Mapping[str, Any], *, log: Log) -> Json:
+  """Vectors of all profiles, tokenizing included, ours and sentence-transformers' way by turns."""
   found = resolve_encoder("minilm")
   texts = _profiles(flags["data_dir"] or "")
   rates = device_rates("float32")
@@ -41,7 +34,7 @@ def run_embed(flags: Mapping[str, Any], *, say: Say) -> Json:
     ours: list[float] = []
     theirs: list[Json] = []
     for turn in range(flags["repeats"]):
-      say(f"{len(texts)} profiles, turn {turn + 1}")
+      log.info(f"{len(texts)} profiles, turn {turn + 1}")
       ours.append(encode(model, texts, max_tokens=MAX_TOKENS)[1].seconds)
       if peer:
         time.sleep(0.5)
@@ -51,10 +44,12 @@ def run_embed(flags: Mapping[str, Any], *, say: Say) -> Json:
   weights = config.layers * (4 * config.width**2 + 2 * config.width * config.inner)
   attention = 4 * config.layers * config.width * first.tokens**2 / len(texts)
   figure = Figure(
-    f"{len(texts)} profiles, {first.tokens / len(texts):.0f} tokens on average", ours,
-    max(compiling - min(ours), 0.0), Counts(4 * weights, 2 * weights * first.tokens + attention),
+    f"{len(texts)} profiles, {first.tokens / len(texts):.0f} tokens on average",
+    ours,
+    max(compiling - min(ours), 0.0),
+    Counts(4 * weights, 2 * weights * first.tokens + attention),
     peer_seconds=[_seconds(one) for one in theirs],
-  )  # fmt: skip
+  )
   notes = [f"{len(texts) / min(ours):.1f} texts/s at best; float32; {found.where}"]
   if theirs:
     difference = max(abs(a - float(b)) for a, b in zip(theirs[0]["first"], vectors[0], strict=True))
@@ -63,9 +58,13 @@ def run_embed(flags: Mapping[str, Any], *, say: Say) -> Json:
       f"the first vector, ours against theirs: largest difference {difference:.1g}",
     ]
   return suite_results(
-    "sentence vectors, MiniLM", [figure], rates=rates, repeats=flags["repeats"], notes=notes,
+    "sentence vectors, MiniLM",
+    [figure],
+    rates=rates,
+    repeats=flags["repeats"],
+    notes=notes,
     peer=about,
-  )  # fmt: skip
+  )
 
 
 def _seconds(answer: Json) -> float:

@@ -11,16 +11,17 @@ import numpy as np
 from gatrec_jax.data.movielens import load_movielens
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.ops.top_k import top_items
+from gatrec_jax.runs.log import Log
 from launch.benchmarks.hardware import device_rates
-from launch.benchmarks.measure import Counts, Json, Say, measure, suite_results
+from launch.benchmarks.measure import Counts, Json, measure, suite_results
 
 WIDTH, KS = 64, (5, 10, 20, 50)
 
 
-def run_eval(flags: Mapping[str, Any], *, say: Say) -> Json:
+def run_eval(flags: Mapping[str, Any], *, log: Log) -> Json:
   """The 50 best items of every user, and all metrics of these lists, from random vectors."""
   rates, repeats = device_rates("float32"), flags["repeats"]
-  say("ML-1M: full ranking")
+  log.info("ML-1M: full ranking")
   rows = load_movielens("ml-1m", data_dir=flags["data_dir"] or "").interactions
   order = np.random.default_rng(0).permutation(len(rows))
   cut = int(0.8 * len(rows))
@@ -52,5 +53,7 @@ def run_eval(flags: Mapping[str, Any], *, say: Say) -> Json:
   ]
   return suite_results(
     f"full ranking of ML-1M: {rows.num_users:,} users, {rows.num_items:,} items, d {WIDTH}",
-    figures, rates=rates, repeats=repeats,
-  )  # fmt: skip
+    figures,
+    rates=rates,
+    repeats=repeats,
+  )

@@ -8,7 +8,7 @@ choose the weights of the other half, and no user's weights have seen the user's
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.significance import non_inferior, paired_difference
 from gatrec_jax.rerank.fusion.fuse import METHODS, Fusion, cross_fit
 from gatrec_jax.rerank.fusion.rules import order_of
+from gatrec_jax.runs.log import Log
 
 LLM_ORDERS = ("batch", "bst", "relevancy_local", "relevancy_4o")
 PLANTED_NOISE = 1.0
@@ -76,55 +77,65 @@ def open_published(data_dir: str) -> Published:
   rows = dataset.interactions
   split = split_interactions(rows, kind="shipped", test_rows=dataset.test_rows, valid_share=0)
   train, test = rows.take(split.train), rows.take(split.test)
-  read = lambda path: read_recommendations(path, user_ids=rows.user_ids, item_ids=rows.item_ids)
+
+  def read(path):
+    return read_recommendations(path, user_ids=rows.user_ids, item_ids=rows.item_ids)
+
   users, items = read(folder / name.format(""))
   liked = test.rating >= 4
   keys = test.user[liked].astype(np.int64) * rows.num_items + test.item[liked]
   valid = items >= 0
   pairs = users[:, None].astype(np.int64) * rows.num_items + items
   return Published(
-    train, test, users, items,
+    train,
+    test,
+    users,
+    items,
     base=np.broadcast_to(1.0 / np.arange(1, items.shape[1] + 1), items.shape),
     relevant=np.isin(pairs, keys) & valid,
     num_relevant=np.bincount(test.user[liked], minlength=rows.num_users)[users],
     orders={order: read(folder / name.format(f"_llm_{order}")) for order in LLM_ORDERS},
-  )  # fmt: skip
+  )
 
 
 def run_fusion(
   published: Published,
   *,
-  say: Callable[[str], None],
+  log: Log,
   methods: Sequence[str] = METHODS,
   noise_rankers: int = 10,
-  planted_rankers: int = 3,
+  simulated_rankers: int = 3,
   partitions: int = 5,
 ) -> Json:
   """Everything the table shows, as plain values.
 
   Args:
     published: lists and truth.
-    say: told what is at work.
+    log: told what is at work.
     methods: of fusion.
-    noise_rankers, planted_rankers: how many of each are drawn.
+    noise_rankers, simulated_rankers: how many of each are drawn.
     partitions: ways of cutting the users into halves for the LLM's orders; the first is reported.
   """
   before = ndcg(published, published.users, published.items)
   results: Json = {
-    "users": len(before), "k": K, "margin": MARGIN, "planted_noise": PLANTED_NOISE,
+    "users": len(before),
+    "k": K,
+    "margin": MARGIN,
+    "planted_noise": PLANTED_NOISE,
     "base": float(before.mean()),
     "alone": {
       name: float(ndcg(published, *order).mean()) for name, order in published.orders.items()
     },
     "methods": {},
-  }  # fmt: skip
+  }
   for method in methods:
-    say(f"fusion: {method}")
-    judge = lambda feature, seed, method=method: _judge(
-      published, before, feature, method=method, seed=seed
-    )
+    log.info(f"fusion: {method}")
+
+    def judge(feature, seed, method=method):
+      return _judge(published, before, feature, method=method, seed=seed)
+
     noise = [judge(noise_ranker(published, seed), seed) for seed in range(noise_rankers)]
-    planted = [judge(planted_ranker(published, seed), seed) for seed in range(planted_rankers)]
+    planted = [judge(simulated_ranker(published, seed), seed) for seed in range(simulated_rankers)]
     orders = {}
     for name, order in published.orders.items():
       feature = order_as_scores(published, *order)
@@ -155,7 +166,7 @@ def noise_ranker(published: Published, seed: int) -> np.ndarray:
   return np.random.default_rng([seed, 0]).normal(size=published.items.shape)
 
 
-def planted_ranker(published: Published, seed: int) -> np.ndarray:
+def simulated_ranker(published: Published, seed: int) -> np.ndarray:
   """[m, 50] the truth under noise."""
   noise = np.random.default_rng([seed, 1]).normal(size=published.items.shape)
   return published.relevant + PLANTED_NOISE * noise
@@ -177,9 +188,14 @@ def order_as_scores(published: Published, users: np.ndarray, items: np.ndarray) 
 def ndcg(published: Published, users: np.ndarray, items: np.ndarray) -> np.ndarray:
   """[n] NDCG@10 of every user with a relevant test item, under full ranking."""
   found = full_ranking(
-    items, users, train=published.train, test=published.test, positive_threshold=4, ks=(K,),
+    items,
+    users,
+    train=published.train,
+    test=published.test,
+    positive_threshold=4,
+    ks=(K,),
     num_bootstrap=0,
-  )  # fmt: skip
+  )
   return found.per_user[f"ndcg@{K}"].astype(np.float64)
 
 
@@ -188,18 +204,25 @@ def _judge(
 ) -> Json:
   """Fuses by halves, and compares with the candidates' own order."""
   scores, fusions = cross_fit(
-    published.base, {"llm": feature}, published.relevant, published.num_relevant,
-    valid=published.valid, method=method, k=K, seed=seed,
-  )  # fmt: skip
+    published.base,
+    {"llm": feature},
+    published.relevant,
+    published.num_relevant,
+    valid=published.valid,
+    method=method,
+    k=K,
+    seed=seed,
+  )
   fused = np.take_along_axis(published.items, order_of(scores), axis=1)
   after = ndcg(published, published.users, fused)
   difference = paired_difference(after, before, seed=seed)
   return {
-    "ndcg": float(after.mean()), **dataclasses.asdict(difference),
+    "ndcg": float(after.mean()),
+    **dataclasses.asdict(difference),
     "non_inferior": non_inferior(difference, MARGIN),
     "rules": [_rule(fusion) for fusion in fusions],
     "weights": [fusion.weights["all"]["llm"] for fusion in fusions],
-  }  # fmt: skip
+  }
 
 
 def _rule(fusion: Fusion) -> str:
@@ -214,29 +237,53 @@ def table(results: Json) -> tuple[str, Sequence[str], list[tuple[str, ...]], lis
   """Title, header, rows and notes of what `run_fusion` gives, for `launch.cli.grid`."""
   rows: list[tuple[str, ...]] = []
   methods = results["methods"]
-  word = lambda holds: "yes" if holds else "NO"
+
+  def word(holds):
+    return "yes" if holds else "NO"
+
   for method, found in methods.items():
     noise = found["noise"]
     kept = sum(not weight for one in noise for weight in one["weights"])
     worst = min(noise, key=lambda one: one["mean"])
-    rows.append((
-      f"random, worst of {len(noise)}", method, "–", f"{worst['ndcg']:.4f}", _interval(worst),
-      f"0 in {kept} of {2 * len(noise)}", word(worst["mean"] > -results["margin"]),
-    ))  # fmt: skip
+    rows.append(
+      (
+        f"random, worst of {len(noise)}",
+        method,
+        "–",
+        f"{worst['ndcg']:.4f}",
+        _interval(worst),
+        f"0 in {kept} of {2 * len(noise)}",
+        word(worst["mean"] > -results["margin"]),
+      )
+    )
   for method, found in methods.items():
     least = min(found["planted"], key=lambda one: one["mean"])
-    rows.append((
-      f"planted, least of {len(found['planted'])}", method, "–", f"{least['ndcg']:.4f}",
-      _interval(least), ", ".join(least["rules"]), word(least["mean"] >= WANTED_GAIN),
-    ))  # fmt: skip
+    rows.append(
+      (
+        f"planted, least of {len(found['planted'])}",
+        method,
+        "–",
+        f"{least['ndcg']:.4f}",
+        _interval(least),
+        ", ".join(least["rules"]),
+        word(least["mean"] >= WANTED_GAIN),
+      )
+    )
   for name, alone in results["alone"].items():
     for method, found in methods.items():
       tried = found["orders"][name]
       holds = sum(one["non_inferior"] for one in tried)
-      rows.append((
-        name, method, f"{alone:.4f}", f"{tried[0]['ndcg']:.4f}", _interval(tried[0]),
-        ", ".join(tried[0]["rules"]), f"{word(tried[0]['non_inferior'])} ({holds}/{len(tried)})",
-      ))  # fmt: skip
+      rows.append(
+        (
+          name,
+          method,
+          f"{alone:.4f}",
+          f"{tried[0]['ndcg']:.4f}",
+          _interval(tried[0]),
+          ", ".join(tried[0]["rules"]),
+          f"{word(tried[0]['non_inferior'])} ({holds}/{len(tried)})",
+        )
+      )
   title = f"Fusion over unified's top 50 · ml-100k u1 · NDCG@{results['k']} {results['base']:.4f}"
   notes = [
     f"full ranking, {results['users']} users with a relevant test item; weights of each half of "

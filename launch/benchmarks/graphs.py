@@ -26,11 +26,13 @@ def random_ratings(num_ratings: int, *, seed: int) -> Interactions:
     draws.choice(num_items, num_ratings, p=popularity / popularity.sum())
   ]
   return Interactions(
-    user=user.astype(np.int32), item=item.astype(np.int32),
+    user=user.astype(np.int32),
+    item=item.astype(np.int32),
     rating=draws.integers(1, 6, num_ratings).astype(np.float32),
-    timestamp=np.zeros(num_ratings, np.int64), user_ids=tuple(map(str, range(num_users))),
+    timestamp=np.zeros(num_ratings, np.int64),
+    user_ids=tuple(map(str, range(num_users))),
     item_ids=tuple(map(str, range(num_items))),
-  )  # fmt: skip
+  )
 
 
 def attention_counts(
@@ -46,10 +48,10 @@ def attention_counts(
   numbers, count = heads * width, len(edges.senders)
   index = 2 * count * (8 + 4 * features)
   rows = 4 * numbers * count * (1 + 1 + 2)
-  tables = 4 * numbers * num_nodes * (2 + 4)
+  serving_state = 4 * numbers * num_nodes * (2 + 4)
   # Forwards: add, feature, LeakyReLU, dot, message; backwards: all of it again, and twice as much.
   per_number = 10 + 20
-  return Counts(index + rows + tables, per_number * numbers * count)
+  return Counts(index + rows + serving_state, per_number * numbers * count)
 
 
 def matmul_flops(shapes: list[tuple[int, int, int]]) -> float:
@@ -62,8 +64,15 @@ def save_for_peer(
 ) -> None:
   """Writes what torch_graph.py loads. Args: liked, disliked: [R] bool. text: [N, D] float32."""
   np.savez(
-    path, user=train.user[liked], item=train.item[liked], edge_user=train.user,
-    edge_item=train.item, edge_rating=train.rating, disliked_user=train.user[disliked],
-    disliked_item=train.item[disliked], text=text, num_users=train.num_users,
+    path,
+    user=train.user[liked],
+    item=train.item[liked],
+    edge_user=train.user,
+    edge_item=train.item,
+    edge_rating=train.rating,
+    disliked_user=train.user[disliked],
+    disliked_item=train.item[disliked],
+    text=text,
+    num_users=train.num_users,
     num_items=train.num_items,
-  )  # fmt: skip
+  )

@@ -23,12 +23,18 @@ from launch.cli.grid import amount
 if TYPE_CHECKING:
   from launch.benchmarks.hardware import Rates
 
-Say = Callable[[str], None]
 Json = dict[str, Any]
 HEADER = (
-  "", "ours, s", "compile, s", "peer, s", "× as fast", "peak, MiB", "peer's", "share of bound",
+  "",
+  "ours, s",
+  "compile, s",
+  "peer, s",
+  "× as fast",
+  "peak, MiB",
+  "peer's",
+  "share of bound",
   "bound by",
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,14 +204,21 @@ def table(results: Json) -> tuple[str, tuple[str, ...], list[tuple[str, ...]], l
 
 def _row(tree: Json) -> tuple[str, ...]:
   peer = tree["peer_seconds"]
-  megabytes = lambda value: "–" if value is None else f"{value:.0f}"
+
+  def megabytes(value):
+    return "–" if value is None else f"{value:.0f}"
+
   return (
-    tree["name"], _spread(tree["seconds"]), amount(tree["compile_seconds"]),
+    tree["name"],
+    _spread(tree["seconds"]),
+    amount(tree["compile_seconds"]),
     _spread(peer) if peer else "–",
     f"{tree['times_as_fast']:.2f}" if peer else "–",
-    megabytes(tree["peak_mb"]), megabytes(tree["peer_peak_mb"]),
-    f"{tree['share_of_bound']:.0%}" if tree.get("bound_by") else "–", tree.get("bound_by", "–"),
-  )  # fmt: skip
+    megabytes(tree["peak_mb"]),
+    megabytes(tree["peer_peak_mb"]),
+    f"{tree['share_of_bound']:.0%}" if tree.get("bound_by") else "–",
+    tree.get("bound_by", "–"),
+  )
 
 
 def _spread(seconds: Sequence[float]) -> str:
@@ -216,14 +229,25 @@ def _spread(seconds: Sequence[float]) -> str:
 
 
 def suite_results(
-  title: str, figures: Sequence[Figure], *, rates: Rates, repeats: int, notes: Sequence[str] = (),
+  title: str,
+  figures: Sequence[Figure],
+  *,
+  rates: Rates,
+  repeats: int,
+  notes: Sequence[str] = (),
   peer: Json | None = None,
-) -> Json:  # fmt: skip
+) -> Json:
   """What a suite gives, as plain values, for `table` and the JSON file."""
-  about = [] if peer is None else [
-    "peer: " + ", ".join(f"{name} {value}" for name, value in peer.items() if name != "cuda")
-  ]  # fmt: skip
+  about = (
+    []
+    if peer is None
+    else ["peer: " + ", ".join(f"{name} {value}" for name, value in peer.items() if name != "cuda")]
+  )
   return {
-    "title": title, "machine": dataclasses.asdict(rates), "repeats": repeats, "peer": peer,
-    "figures": [plain(figure, rates) for figure in figures], "notes": [*about, *notes],
-  }  # fmt: skip
+    "title": title,
+    "machine": dataclasses.asdict(rates),
+    "repeats": repeats,
+    "peer": peer,
+    "figures": [plain(figure, rates) for figure in figures],
+    "notes": [*about, *notes],
+  }

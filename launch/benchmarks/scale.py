@@ -14,8 +14,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from gatrec_jax.runs.log import Log
 from launch.benchmarks.hardware import device_rates
-from launch.benchmarks.measure import Figure, Json, Say, suite_results
+from launch.benchmarks.measure import Figure, Json, suite_results
 from launch.benchmarks.peers.process import ROOT, Process
 
 RATINGS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 25_000_000)
@@ -23,16 +24,18 @@ WIDTH, LAYERS, BATCH = 64, 2, 8192
 MESH_RATINGS, DEVICES = 5_000_000, 8
 
 
-def run_scale(flags: Mapping[str, Any], *, say: Say) -> Json:
+def run_scale(flags: Mapping[str, Any], *, log: Log) -> Json:
   """Seconds and bytes of a step for each size, and what the formula says of 10⁹ ratings."""
   figures, notes = [], []
   for ratings in RATINGS:
-    say(f"scale: {ratings:,} ratings")
+    log.info(f"scale: {ratings:,} ratings")
     with _child() as child:
       answer = child.ask("step", ratings=ratings, repeats=flags["repeats"])
     figure = Figure(
-      f"{ratings:,} ratings, {answer['nodes']:,} nodes", answer["seconds"],
-      answer["compile_seconds"], peak_mb=answer["peak_mb"],
+      f"{ratings:,} ratings, {answer['nodes']:,} nodes",
+      answer["seconds"],
+      answer["compile_seconds"],
+      peak_mb=answer["peak_mb"],
     )
     figures.append(figure)
     step = statistics.median(answer["seconds"])
@@ -42,7 +45,7 @@ def run_scale(flags: Mapping[str, Any], *, say: Say) -> Json:
       f"{answer['peak_mb'] / 1024:.2f} GiB; the formula says {predicted / 2**30:.2f} GiB on the "
       f"device, and an idle process takes {answer['idle_mb'] / 1024:.2f} GiB"
     )
-  say(f"scale: {MESH_RATINGS:,} ratings on one device and on {DEVICES}")
+  log.info(f"scale: {MESH_RATINGS:,} ratings on one device and on {DEVICES}")
   memory = {}
   for devices in (1, DEVICES):
     with _child(devices) as child:
@@ -54,7 +57,7 @@ def run_scale(flags: Mapping[str, Any], *, say: Say) -> Json:
       f"on one, {many[name] / 2**20:.0f} MiB on {DEVICES} (1/{one[name] / many[name]:.1f})"
     )
   notes.append(
-    f"{MESH_RATINGS:,} ratings, what is cut (edges, node tables, optimiser): "
+    f"{MESH_RATINGS:,} ratings, what is cut (edges, node tables, optimizer): "
     f"{one['cut'] / 2**20:.0f} MiB on one, {many['cut'] / 2**20:.0f} MiB a device on {DEVICES} "
     f"(1/{one['cut'] / many['cut']:.1f})"
   )
@@ -63,9 +66,12 @@ def run_scale(flags: Mapping[str, Any], *, say: Say) -> Json:
     f"formula: {FORMULA}; 10⁹ ratings, 8.6 · 10⁶ nodes on 256 devices: {pod / 2**30:.1f} GiB each"
   )
   results = suite_results(
-    f"a step of {LAYERS} layers, 1 head, d {WIDTH}, batch {BATCH}, by graph size", figures,
-    rates=device_rates("float32"), repeats=flags["repeats"], notes=notes,
-  )  # fmt: skip
+    f"a step of {LAYERS} layers, 1 head, d {WIDTH}, batch {BATCH}, by graph size",
+    figures,
+    rates=device_rates("float32"),
+    repeats=flags["repeats"],
+    notes=notes,
+  )
   return results | {"memory": {str(devices): found for devices, found in memory.items()}}
 
 
@@ -89,7 +95,7 @@ def predicted_bytes(ratings: int, nodes: int, *, devices: int = 1) -> float:
 def _child(devices: int = 1) -> Any:
   flags = os.environ.get("XLA_FLAGS", "")
   environment = {
-    "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
   }
   if devices > 1:
     environment |= {

@@ -12,12 +12,12 @@ that is planted on hits comes out smaller in NDCG@10, since a list holds no more
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gatrec_jax.evaluate.significance import paired_difference
+from gatrec_jax.runs.log import Log
 
 USERS, FOLDS, RANKS = 943, 5, 10
 ALIKE = 0.85
@@ -59,15 +59,12 @@ def _ndcg(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
 
 def run_statistics(
-  *,
-  comparisons: int = COMPARISONS,
-  level_comparisons: int = LEVEL_COMPARISONS,
-  say: Callable[[str], None],
+  *, comparisons: int = COMPARISONS, level_comparisons: int = LEVEL_COMPARISONS, log: Log
 ) -> Json:
   """Counts verdicts of simulated comparisons.
 
   Args: comparisons: of each planted check. level_comparisons: behind the level of the intervals,
-    with fewer resamples each. say: where lines for the user go.
+    with fewer resamples each. log: where lines for the user go.
   """
   rows = []
   one_fold = {"users": ONE_FOLD_USERS, "folds": 1}
@@ -77,7 +74,7 @@ def run_statistics(
     ("+3 %, one fold alone", HIT_GAIN, one_fold, "ahead", comparisons, RESAMPLES, None),
     ("two copies, the level", 0.0, {}, "not separated", level_comparisons, LEVEL_RESAMPLES, None),
   ):
-    say(f"{name}: {count} comparisons")
+    log.info(f"{name}: {count} comparisons")
     verdicts = {"ahead": 0, "not separated": 0, "behind": 0}
     spreads, gains = [], []
     for number in range(count):
@@ -86,11 +83,19 @@ def run_statistics(
       verdicts[found.verdict] += 1
       spreads.append(float((new - old).std(ddof=1)))
       gains.append(float(found.relative or 0.0))
-    rows.append({
-      "check": name, "comparisons": count, "resamples": resamples, **verdicts, "wanted": wanted,
-      "share": verdicts[wanted] / count, "required": share,
-      "relative_gain": float(np.mean(gains)), "deviation_of_difference": float(np.mean(spreads)),
-    })  # fmt: skip
+    rows.append(
+      {
+        "check": name,
+        "comparisons": count,
+        "resamples": resamples,
+        **verdicts,
+        "wanted": wanted,
+        "share": verdicts[wanted] / count,
+        "required": share,
+        "relative_gain": float(np.mean(gains)),
+        "deviation_of_difference": float(np.mean(spreads)),
+      }
+    )
   return {"users": USERS, "folds": FOLDS, "checks": rows}
 
 
@@ -102,10 +107,17 @@ def table(results: Json) -> tuple[str, list[str], list[list[str]], list[str]]:
     wanted = f"{check['wanted']} {check['share']:.1%}"
     if check["required"]:
       wanted += f" (≥ {check['required']:.0%})"
-    rows.append([
-      check["check"], str(check["comparisons"]), str(check["ahead"]), str(check["not separated"]),
-      str(check["behind"]), wanted, f"{check['relative_gain']:+.2%}",
-    ])  # fmt: skip
+    rows.append(
+      [
+        check["check"],
+        str(check["comparisons"]),
+        str(check["ahead"]),
+        str(check["not separated"]),
+        str(check["behind"]),
+        wanted,
+        f"{check['relative_gain']:+.2%}",
+      ]
+    )
   notes = [
     f"{results['users']} users, {results['folds']} folds averaged per user first (one fold alone: "
     f"{ONE_FOLD_USERS} users); 95 % intervals",

@@ -12,7 +12,7 @@ import json
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,8 @@ from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.experiment.train_and_evaluate import make_validator
 from gatrec_jax.models.registry import is_learned
-from gatrec_jax.serve.run import method_and_inputs
+from gatrec_jax.runs.log import SILENT, Log
+from gatrec_jax.serve.run import recommender_and_inputs
 from gatrec_jax.stages.data import prepared_in_memory
 from gatrec_jax.stages.texts import Texts
 from gatrec_jax.train.loop import fit, learn
@@ -40,9 +41,10 @@ Settings = Sequence[Mapping[str, Any]]
 
 def cases() -> dict[str, Settings]:
   """16 settings by preset."""
-  grid = lambda rates: [
-    {"learning_rate": rate, "seed": seed} for rate in rates for seed in range(4)
-  ]
+
+  def grid(rates):
+    return [{"learning_rate": rate, "seed": seed} for rate in rates for seed in range(4)]
+
   return {
     "bpr_mf": grid((1e-3, 3e-3, 5e-3, 1e-2)),
     "lightgcn_softmax": grid((5e-3, 1e-2, 2e-2, 4e-2)),
@@ -53,7 +55,7 @@ def cases() -> dict[str, Settings]:
 def run_sweeps(
   data_dir: str,
   *,
-  say: Callable[[str], None],
+  log: Log,
   chosen: Mapping[str, Settings] | None = None,
   fields: Mapping[str, Any] | None = None,
   memory_mb: int = 4096,
@@ -62,7 +64,7 @@ def run_sweeps(
 
   Args:
     data_dir: where ML-100K is.
-    say: told what is at work.
+    log: told what is at work.
     chosen: settings by preset; None = `cases()`.
     fields: settings of training that differ from the presets'; None = `EPOCHS`.
     memory_mb: budget of a sweep.
@@ -78,17 +80,15 @@ def run_sweeps(
     )
     if config.model.trains_with:
       config = with_fields(config, fields)
-    results["cases"][name] = _case(config, settings, memory_mb=memory_mb, say=say)
+    results["cases"][name] = _case(config, settings, memory_mb=memory_mb, log=log)
   return results
 
 
-def _case(
-  config: Config, settings: Settings, *, memory_mb: int, say: Callable[[str], None]
-) -> Json:
+def _case(config: Config, settings: Settings, *, memory_mb: int, log: Log) -> Json:
   prepared = prepared_in_memory(config)
   seconds, found = {}, {}
   for way in ("compiled each", "compiled once"):
-    say(f"sweep: {config.preset}, {len(settings)} single runs, {way}")
+    log.info(f"sweep: {config.preset}, {len(settings)} single runs, {way}")
     jax.clear_caches()
     started = time.monotonic()
     found[way] = [
@@ -98,11 +98,16 @@ def _case(
     seconds[way] = time.monotonic() - started
   jax.clear_caches()
   started = time.monotonic()
-  method, inputs = _ready(config, prepared)
+  recommender, inputs = _ready(config, prepared)
   result = sweep(
-    inputs, method=method, config=config.train, settings=settings, memory_mb=memory_mb, say=say,
-    validate=make_validator(prepared, inputs, method=method, config=config),
-  )  # fmt: skip
+    inputs,
+    recommender=recommender,
+    config=config.train,
+    settings=settings,
+    memory_mb=memory_mb,
+    log=log,
+    validate=make_validator(prepared, inputs, recommender=recommender, config=config),
+  )
   seconds["sweep"] = time.monotonic() - started
   differences = [
     _difference(outcome, *single)
@@ -122,20 +127,22 @@ def _ready(config: Config, prepared: Prepared) -> tuple[Any, Any]:
   rows = prepared.interactions
   none = np.zeros((rows.num_users + rows.num_items, 1), np.float32)
   texts = Texts(none, rows.num_users, "", is_text=False, facts={})
-  return method_and_inputs(config, prepared, texts)
+  return recommender_and_inputs(config, prepared, texts)
 
 
 def _single(config: Config, prepared: Prepared, *, anew: bool) -> tuple[float, list[float]]:
   """Best validation value and epoch losses of one run."""
   if anew:
     jax.clear_caches()
-  method, inputs = _ready(config, prepared)
+  recommender, inputs = _ready(config, prepared)
   with tempfile.TemporaryDirectory() as folder:
     common = dict(
-      method=method, workdir=pathlib.Path(folder), say=lambda line: None,
-      validate=make_validator(prepared, inputs, method=method, config=config),
-    )  # fmt: skip
-    if not is_learned(method):
+      recommender=recommender,
+      workdir=pathlib.Path(folder),
+      log=SILENT,
+      validate=make_validator(prepared, inputs, recommender=recommender, config=config),
+    )
+    if not is_learned(recommender):
       return fit(inputs, seed=config.train.seed, **common)[1].best_value, []
     _, progress = learn(inputs, config=config.train, **common)
     lines = map(json.loads, (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines())
@@ -151,9 +158,16 @@ def _difference(outcome: Outcome, value: float, losses: Sequence[float]) -> dict
 
 
 HEADER = (
-  "model", "epochs", "compiled each, s", "compiled once, s", "sweep, s", "share of each",
-  "share of once", "largest difference", "holds",
-)  # fmt: skip
+  "model",
+  "epochs",
+  "compiled each, s",
+  "compiled once, s",
+  "sweep, s",
+  "share of each",
+  "share of once",
+  "largest difference",
+  "holds",
+)
 
 
 def table(results: Json) -> tuple[str, Sequence[str], list[tuple[str, ...]], list[str]]:
@@ -163,11 +177,16 @@ def table(results: Json) -> tuple[str, Sequence[str], list[tuple[str, ...]], lis
     seconds, difference = case["seconds"], max(case["difference"].values())
     shares = [seconds["sweep"] / seconds[way] for way in ("compiled each", "compiled once")]
     holds = shares[0] <= WANTED_SHARE and difference <= TOLERANCE
-    rows.append((
-      f"{name}, {len(case['settings'])} settings", str(case["epochs"]),
-      *(f"{seconds[way]:.1f}" for way in ("compiled each", "compiled once", "sweep")),
-      *(f"{share:.2f}" for share in shares), f"{difference:.1e}", "yes" if holds else "NO",
-    ))  # fmt: skip
+    rows.append(
+      (
+        f"{name}, {len(case['settings'])} settings",
+        str(case["epochs"]),
+        *(f"{seconds[way]:.1f}" for way in ("compiled each", "compiled once", "sweep")),
+        *(f"{share:.2f}" for share in shares),
+        f"{difference:.1e}",
+        "yes" if holds else "NO",
+      )
+    )
   notes = [
     "single runs with validation and checkpoints; the sweep with the same validation; a process "
     "of its own for each single run would cost its start besides",

@@ -21,8 +21,9 @@ from gatrec_jax.config.schema import Config
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.movielens import load_movielens
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges
+from gatrec_jax.runs.log import Log
 from gatrec_jax.train import state as training
 from launch.benchmarks.graphs import attention_counts, matmul_flops, save_for_peer
 from launch.benchmarks.hardware import device_rates
@@ -30,7 +31,6 @@ from launch.benchmarks.measure import (
   Counts,
   Figure,
   Json,
-  Say,
   measure,
   peer_device,
   peer_process,
@@ -41,7 +41,7 @@ TEXT_WIDTH = 384
 BATCH = 8192
 
 
-def run_train(flags: Mapping[str, Any], *, say: Say) -> Json:
+def run_train(flags: Mapping[str, Any], *, log: Log) -> Json:
   """A step of each model; beside a peer an epoch of the paper's preset too, which is a step and
   its negatives."""
   rates, repeats = device_rates("float32"), flags["repeats"]
@@ -54,83 +54,120 @@ def run_train(flags: Mapping[str, Any], *, say: Say) -> Json:
       if peer is None:
         return
       path = os.path.join(folder, "ratings.npz")
-      save_for_peer(path, train, liked=train.rating >= threshold, disliked=train.rating <= 2,
-                    text=_texts(train))  # fmt: skip
+      save_for_peer(
+        path, train, liked=train.rating >= threshold, disliked=train.rating <= 2, text=_texts(train)
+      )
       peer.ask("load", path=path, device=peer_device(about))
 
     def theirs(job: str, **arguments: Any) -> Callable[[], Json] | None:
       return (lambda: peer.ask(job, repeats=repeats, **arguments)) if peer else None
 
-    say("ML-100K u1: the paper's preset")
+    log.info("ML-100K u1: the paper's preset")
     data = load_movielens("ml-100k", data_dir=data_dir, fold="u1")
     train = data.interactions.take(np.flatnonzero(~data.test_rows))
     hand_over(train, 4)
     paper = get_preset("paper")
     step = measured_step(
-      "ML-100K u1, paper, one step", train, paper, repeats=repeats, threshold=4,
+      "ML-100K u1, paper, one step",
+      train,
+      paper,
+      repeats=repeats,
+      threshold=4,
       peer=theirs("gat_step", widths=[64, 64, 64], heads=[4, 4, 1]),
-    )  # fmt: skip
+    )
     figures.append(step)
     if peer:
-      say("the authors' negative sampling")
+      log.info("the authors' negative sampling")
       drawn = peer.ask("author_negatives", repeats=1)["seconds"]
-      figures.append(dataclasses.replace(
-        step, name="ML-100K u1, paper, one epoch (step and negatives)", counts=None,
-        peer_seconds=[seconds + float(np.median(drawn)) for seconds in step.peer_seconds],
-      ))  # fmt: skip
-    say("ML-1M: LightGCN's step")
+      figures.append(
+        dataclasses.replace(
+          step,
+          name="ML-100K u1, paper, one epoch (step and negatives)",
+          counts=None,
+          peer_seconds=[seconds + float(np.median(drawn)) for seconds in step.peer_seconds],
+        )
+      )
+    log.info("ML-1M: LightGCN's step")
     train = _some_of_ml_1m(data_dir)
     hand_over(train, 1)
     light = with_fields(get_preset("lightgcn"), {"batch_size": BATCH})
-    figures.append(measured_step(
-      "ML-1M, LightGCN, 2 layers, d 64, batch 8192, one step", train, light, repeats=repeats,
-      threshold=1, peer=theirs("lightgcn_step", layers=2, width=64, batch=BATCH),
-    ))  # fmt: skip
-    say("ML-1M: GAT of two layers")
-    gat = with_fields(paper, {
-      "node_features": "ids", "layer_widths": "64,64", "heads": "1,1", "batch_size": BATCH,
-    })  # fmt: skip
-    figures.append(measured_step(
-      "ML-1M, GAT, 2 layers, 1 head, d 64, batch 8192, one step", train, gat, repeats=repeats,
-      threshold=1, peer=theirs("gat_step", widths=[64, 64], heads=[1, 1], features="ids",
-                               feature_width=64, batch=BATCH),
-    ))  # fmt: skip
-    say("ML-1M: best")
-    figures.append(measured_step(
-      "ML-1M, best, one step (an epoch)", train, get_preset("best"), repeats=repeats, threshold=4
-    ))
+    figures.append(
+      measured_step(
+        "ML-1M, LightGCN, 2 layers, d 64, batch 8192, one step",
+        train,
+        light,
+        repeats=repeats,
+        threshold=1,
+        peer=theirs("lightgcn_step", layers=2, width=64, batch=BATCH),
+      )
+    )
+    log.info("ML-1M: GAT of two layers")
+    gat = with_fields(
+      paper, {"node_features": "ids", "layer_widths": "64,64", "heads": "1,1", "batch_size": BATCH}
+    )
+    figures.append(
+      measured_step(
+        "ML-1M, GAT, 2 layers, 1 head, d 64, batch 8192, one step",
+        train,
+        gat,
+        repeats=repeats,
+        threshold=1,
+        peer=theirs(
+          "gat_step", widths=[64, 64], heads=[1, 1], features="ids", feature_width=64, batch=BATCH
+        ),
+      )
+    )
+    log.info("ML-1M: best")
+    figures.append(
+      measured_step(
+        "ML-1M, best, one step (an epoch)", train, get_preset("best"), repeats=repeats, threshold=4
+      )
+    )
   return suite_results(
-    "training", figures, rates=rates, repeats=repeats, peer=about,
+    "training",
+    figures,
+    rates=rates,
+    repeats=repeats,
+    peer=about,
     notes=[
-      "a step: forwards, backwards, optimiser, and in ours the drawing of negatives",
+      "a step: forwards, backwards, optimizer, and in ours the drawing of negatives",
       "peer: PyTorch Geometric; its epoch adds the authors' drawing of negatives in Python, once",
     ],
-  )  # fmt: skip
+  )
 
 
 def measured_step(
-  name: str, train: Interactions, config: Config, *, repeats: int, threshold: float,
+  name: str,
+  train: Interactions,
+  config: Config,
+  *,
+  repeats: int,
+  threshold: float,
   peer: Callable[[], Json] | None = None,
-) -> Figure:  # fmt: skip
+) -> Figure:
   """One step of training, as `train_epochs` runs it.
 
   Where an epoch has several steps, an epoch over two batches of the positives is timed and halved.
   """
-  method = make_method(config.model, num_users=train.num_users, num_items=train.num_items)
+  recommender = make_recommender(config.model, num_users=train.num_users, num_items=train.num_items)
   settings = config.train
   inputs = training.training_inputs(
-    method, train, text=_texts(train) if config.model.reads_text else _no_texts(train),
-    config=settings, positive_threshold=threshold, negative_threshold=min(2, threshold - 0.5),
+    recommender,
+    train,
+    text=_texts(train) if config.model.reads_text else _no_texts(train),
+    config=settings,
+    positive_threshold=threshold,
+    negative_threshold=min(2, threshold - 0.5),
   )
-  rows = method.num_rows(inputs)
+  rows = recommender.num_rows(inputs)
   steps = min(training.steps_per_epoch(settings, rows), 2)
   if steps > 1:
     inputs = inputs._replace(user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH])
-  held = [training.init_state(inputs, method=method, config=settings)]
+  held = [training.init_state(inputs, recommender=recommender, config=settings)]
 
   def run() -> jax.Array:
     held[0], losses = training.train_epochs(
-      held[0], inputs, method=method, config=settings, num_epochs=1
+      held[0], inputs, recommender=recommender, config=settings, num_epochs=1
     )
     return losses
 
@@ -140,7 +177,7 @@ def measured_step(
 
 
 def _counts(config: Config, inputs: Inputs) -> Counts | None:
-  """Of a GAT's step with `full` layers: attention, linear maps, the optimiser's tables."""
+  """Of a GAT's step with `full` layers: attention, linear maps, the optimizer's tables."""
   model = config.model
   if model.kind != "gat" or model.convolution != "full":
     return None

@@ -9,12 +9,12 @@ from gatrec_jax.evaluate.comparison import Comparison
 from gatrec_jax.evaluate.user_values import UserValues, read_user_values
 from gatrec_jax.experiment.grid import Finished
 from gatrec_jax.experiment.train_and_evaluate import USER_VALUES
-from gatrec_jax.stages.data import Say
+from gatrec_jax.runs.log import Log
 from launch.cli.evaluation_tables import protocol_note
 
 
 def values_by_protocol(
-  finished: Sequence[Finished], protocol: str | None, *, below: Sequence[int], say: Say
+  finished: Sequence[Finished], protocol: str | None, *, below: Sequence[int], log: Log
 ) -> list[dict[str, list[UserValues]]]:
   """The metrics of every user of the runs, by system; one mapping for each protocol to show.
 
@@ -47,7 +47,7 @@ def values_by_protocol(
       if any(values.user_ids for own in few.values() for values in own):
         out[f"{name}_below_{count}"] = few
       else:
-        say(f"--below={count}: no user has fewer training ratings, so there is no such table")
+        log.info(f"--below={count}: no user has fewer training ratings, so there is no such table")
   return list(out.values())
 
 
@@ -62,12 +62,17 @@ def facts_by_system(finished: Sequence[Finished]) -> dict[str, dict[str, Any]]:
       "settings": next(run.settings for run in finished if run.system == system),
       "runs": [
         {
-          "part": run.part, "seed": run.seed, "folder": str(run.folder),
-          "trained_on": run.known[0], "chosen_on": run.known[1], "epoch": run.results["epoch"],
+          "part": run.part,
+          "seed": run.seed,
+          "folder": str(run.folder),
+          "trained_on": run.known[0],
+          "chosen_on": run.known[1],
+          "epoch": run.results["epoch"],
           **{key: run.results[key] for key in ("train_seconds", "peak_memory_mb")},
           "ndcg@10": run.results.get("full", {}).get("ndcg@10", {}).get("mean"),
         }
-        for run in finished if run.system == system
+        for run in finished
+        if run.system == system
       ],
     }
   return out
@@ -93,10 +98,12 @@ def grid_of(
       found = comparison.against[system][first]
       one = found.difference
       cells += [
-        one.says(), "–" if one.relative is None else f"{one.relative:+.1%}",
-        "–" if one.effect is None else f"{one.effect:+.2f}", f"{found.holm_p_value:.4f}",
+        one.says(),
+        "–" if one.relative is None else f"{one.relative:+.1%}",
+        "–" if one.effect is None else f"{one.effect:+.2f}",
+        f"{found.holm_p_value:.4f}",
         one.verdict,
-      ]  # fmt: skip
+      ]
     known = facts[system]
     cells += [str(len(known["runs"])), f"{known['train_seconds']:.1f}"]
     cells.append(str(known["peak_memory_mb"]))

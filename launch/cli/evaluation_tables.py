@@ -116,11 +116,11 @@ def protocol_note(protocol: str) -> str:
     )
   return {
     "full": "full ranking: every item not rated in training is a candidate; users with at least one"
-            " relevant test item",
+    " relevant test item",
     "judged": "judged-only: items without a test rating are removed from the lists; not comparable"
-              " with full ranking",
+    " with full ranking",
     "new_items": "new items: the items without a training rating are the candidates; users with at"
-                 " least one relevant test item",
+    " least one relevant test item",
   }[protocol]
 
 

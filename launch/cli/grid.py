@@ -31,7 +31,10 @@ def markdown_grid(
   title: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
 ) -> str:
   """The table of `print_grid` as Markdown text, same arguments."""
-  safe = lambda cells: "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+  def safe(cells):
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
   lines = [f"**{title}**", "", safe(header), "|---|" + "---:|" * (len(header) - 1)]
   lines += [*map(safe, rows), ""]
   lines += [f"- {note}" for note in notes]

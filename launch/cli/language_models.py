@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gatrec_jax.runs.log import CONSOLE
 from launch.cli import flags as common
 
 if TYPE_CHECKING:
@@ -29,9 +30,13 @@ def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
   if flags["llm"] == NAME:
     _refuse_adapter()
     model = open_builtin(
-      source.config, source.workdir, source.prepared, user_profiles=source.user_profiles,
-      item_profiles=source.item_profiles, say=common.say,
-    )  # fmt: skip
+      source.config,
+      source.workdir,
+      source.prepared,
+      user_profiles=source.user_profiles,
+      item_profiles=source.item_profiles,
+      log=CONSOLE,
+    )
   else:
     model, lora, adapter = _open_folder()
   if model.tokenizer is None:
@@ -43,7 +48,7 @@ def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
 def open_author() -> Author:
   """Who writes reasons: templates for --llm=none, else a decoder. Raises InputError."""
   from gatrec_jax.explain.authors import LanguageModelAuthor, TemplateAuthor
-  from gatrec_jax.explain.builtin_author import NAME, open_verbaliser
+  from gatrec_jax.explain.builtin_author import NAME, open_builtin_author
 
   name = common.FLAGS["llm"].value
   if name in ("none", NAME):
@@ -51,7 +56,7 @@ def open_author() -> Author:
   if name == "none":
     return TemplateAuthor()
   if name == NAME:
-    return LanguageModelAuthor(open_verbaliser(say=common.say), instructed=False)
+    return LanguageModelAuthor(open_builtin_author(log=CONSOLE), instructed=False)
   model, lora, _ = _open_folder()
   return LanguageModelAuthor(model, lora=lora)
 
@@ -75,9 +80,12 @@ def _open_folder() -> tuple[LanguageModel, Lora | None, list[str]]:
 
   flags = {name: common.FLAGS[name].value for name in FLAGS}
   model = open_decoder(
-    flags["llm"], dtype=flags["dtype"], quantize=flags["quantize"],
-    attention=flags["attention"], mesh=flags["mesh"],
-  )  # fmt: skip
+    flags["llm"],
+    dtype=flags["dtype"],
+    quantize=flags["quantize"],
+    attention=flags["attention"],
+    mesh=flags["mesh"],
+  )
   if not flags["lora"]:
     return model, None, []
   if not (Path(flags["lora"]) / ADAPTER_FILES[0]).is_file():

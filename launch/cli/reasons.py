@@ -29,10 +29,16 @@ def print_reasons(
       by_template += reason.by_template
       moved = "" if evidence.rank == evidence.rank_before else f"  (was {evidence.rank_before})"
       print(f"  {evidence.rank:>3}{moved}  {shown_title(evidence.title)}  [{evidence.item_id}]")
-      print(textwrap.fill(
-        reason.text, width=98, initial_indent=" " * 7, subsequent_indent=" " * 7,
-        break_on_hyphens=False, break_long_words=False,
-      ))  # fmt: skip
+      print(
+        textwrap.fill(
+          reason.text,
+          width=98,
+          initial_indent=" " * 7,
+          subsequent_indent=" " * 7,
+          break_on_hyphens=False,
+          break_long_words=False,
+        )
+      )
   if by_template and author.name != TemplateAuthor.name:
     print(
       f"{by_template} of {sentences} sentences are templates, because those of {author.name} did "

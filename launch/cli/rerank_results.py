@@ -12,9 +12,15 @@ if TYPE_CHECKING:
   from gatrec_jax.rerank.pipeline import Reranked
 
 _COLUMNS = (
-  "strategy", "NDCG@10 before", "LM alone", "fused", "difference [95 %]", "relative",
-  "LM tokens a user", "users/s",
-)  # fmt: skip
+  "strategy",
+  "NDCG@10 before",
+  "LM alone",
+  "fused",
+  "difference [95 %]",
+  "relative",
+  "LM tokens a user",
+  "users/s",
+)
 
 
 def print_comparison(found: Mapping[str, Reranked], *, title: str, markdown: bool) -> None:
@@ -50,14 +56,21 @@ def print_comparison(found: Mapping[str, Reranked], *, title: str, markdown: boo
 
 
 def _row(name: str, results: Mapping[str, Any]) -> tuple[str, ...]:
-  mean = lambda system: f"{results['metrics'][system]['ndcg@10']['mean']:.4f}"
+  def mean(system):
+    return f"{results['metrics'][system]['ndcg@10']['mean']:.4f}"
+
   difference, cost = results["differences"]["fused"]["ndcg@10"], results["cost"]
   relative = difference["relative"]
   return (
-    name, mean("base"), mean("llm"), mean("fused"), _signed(difference),
-    "–" if relative is None else f"{relative:+.1%}", f"{cost['tokens_per_list']:.0f}",
+    name,
+    mean("base"),
+    mean("llm"),
+    mean("fused"),
+    _signed(difference),
+    "–" if relative is None else f"{relative:+.1%}",
+    f"{cost['tokens_per_list']:.0f}",
     f"{cost['lists_per_second']:.1f}",
-  )  # fmt: skip
+  )
 
 
 def _signed(difference: Mapping[str, Any]) -> str:

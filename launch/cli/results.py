@@ -27,9 +27,14 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
   for protocol in _protocols(results):
     columns = _COLUMNS.get(protocol, _COLUMNS["full"])
     print_table(
-      rows_by_cutoff(results[protocol]), title=f"{title} · {protocol} ranking",
-      protocol=protocol, metrics=columns, digits=6, intervals=False, notes=notes,
-    )  # fmt: skip
+      rows_by_cutoff(results[protocol]),
+      title=f"{title} · {protocol} ranking",
+      protocol=protocol,
+      metrics=columns,
+      digits=6,
+      intervals=False,
+      notes=notes,
+    )
     headline = results[protocol].get("ndcg@10")
     if headline and headline["lo"] is not None:
       print(
@@ -39,8 +44,9 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
     buckets = results[f"{protocol}{_BUCKETS}"]
     parts = [
       f"{bucket}: {values['ndcg@10']['mean']:.4f} (n={values['ndcg@10']['n']})"
-      for bucket, values in buckets.items() if "ndcg@10" in values
-    ]  # fmt: skip
+      for bucket, values in buckets.items()
+      if "ndcg@10" in values
+    ]
     if parts:
       print("NDCG@10 by number of training ratings: " + " · ".join(parts))
 
@@ -83,5 +89,6 @@ def profiled(folder: str | None) -> Iterator[None]:
   ]
   print_grid(
     f"profile of {found.what} · {found.trace.parent}",
-    ("operation", "share of the time", "ms", "count"), rows,
-  )  # fmt: skip
+    ("operation", "share of the time", "ms", "count"),
+    rows,
+  )

@@ -35,14 +35,14 @@ def small_100k(tmp_path, monkeypatch):
   return str(tmp_path / "data")
 
 
-def test_movielens_keeps_its_catalogue_and_gains_fields(small_100k, metadata):
+def test_movielens_keeps_its_catalog_and_gains_fields(small_100k, metadata):
   dataset = load_dataset("ml-100k", data_dir=small_100k, fold="u1", item_metadata=metadata)
   assert list(dataset.item_fields) == [
     {"title": "Toy Story (1995)", "genres": ["Drama"], "overview": "Toys."},
     {"title": "New", "genres": ["Comedy", "War"]},
   ]
   assert dataset.test_rows.tolist() == [False, False, True]
-  assert dataset.notes == {"metadata items not in the catalogue": 1}
+  assert dataset.notes == {"metadata items not in the catalog": 1}
 
 
 def test_metadata_adds_cold_items_to_the_users_own_table(tmp_path, metadata):
@@ -83,13 +83,13 @@ def test_demo():
 @pytest.mark.parametrize(
   ("chosen", "message"),
   [
-    (dict(dataset="ml-100"), "--dataset=ml-100: unknown. Did you mean ml-10.*demo, ml-100k, ml-1m"),
+    (dict(dataset="ml-100"), "dataset=ml-100: unknown. Did you mean ml-10.*demo, ml-100k, ml-1m"),
     (dict(dataset="ML-1M"), "Did you mean ml-1m?"),
-    (dict(dataset=""), "--dataset=: unknown"),
-    (dict(dataset="zzz"), "--dataset=zzz: unknown. It is one of demo"),
+    (dict(dataset=""), "dataset=: unknown"),
+    (dict(dataset="zzz"), "dataset=zzz: unknown. It is one of demo"),
     (dict(dataset="no/such.csv"), "no/such.csv: there is no such file"),
-    (dict(dataset="demo", fold="u1"), "--fold=u1: demo has no shipped folds"),
-    (dict(dataset="mine.csv", fold="u1"), "--fold=u1: mine.csv has no shipped folds"),
+    (dict(dataset="demo", fold="u1"), "fold=u1: demo has no shipped folds"),
+    (dict(dataset="mine.csv", fold="u1"), "fold=u1: mine.csv has no shipped folds"),
     (dict(dataset="demo", item_metadata="no.jsonl"), "no.jsonl: there is no such file"),
   ],
 )

@@ -15,10 +15,12 @@ from gatrec_jax.errors import InputError
 def interactions(pairs, ratings=None, times=None, num_users=3, num_items=2):
   pairs = np.array(pairs, np.int32).reshape(-1, 2)
   return Interactions(
-    user=pairs[:, 0], item=pairs[:, 1],
+    user=pairs[:, 0],
+    item=pairs[:, 1],
     rating=np.array(ratings if ratings is not None else np.ones(len(pairs)), np.float32),
     timestamp=np.array(times if times is not None else np.zeros(len(pairs)), np.int64),
-    user_ids=tuple(map(str, range(num_users))), item_ids=tuple(map(str, range(num_items))),
+    user_ids=tuple(map(str, range(num_users))),
+    item_ids=tuple(map(str, range(num_items))),
   )
 
 
@@ -35,16 +37,19 @@ def test_edges_by_hand():
 
 def test_grades_are_logarithms_and_need_their_values():
   rows = interactions([(1, 0), (0, 1)], [5, 2])
-  graph = bipartite_graph(rows, edge_features=("grade",), grade=np.float32([1, 0.05]))
+  graph = bipartite_graph(rows, edge_features=("relevance",), relevance=np.float32([1, 0.05]))
   np.testing.assert_allclose(graph.edges[:, 0], np.log([0.05, 1, 1, 0.05]), rtol=1e-6)
-  with pytest.raises(InputError, match="grade"):
-    bipartite_graph(rows, edge_features=("grade",))
+  with pytest.raises(InputError, match="relevance"):
+    bipartite_graph(rows, edge_features=("relevance",))
 
 
 def test_self_loops_carry_the_mean_of_incoming_features():
   graph = bipartite_graph(interactions([(0, 0), (1, 0)], [5, 2]), self_loops=True)
-  loops = {int(s): float(f) for s, r, f in zip(graph.senders, graph.receivers, graph.edges[:, 0],
-                                               strict=True) if s == r}
+  loops = {
+    int(s): float(f)
+    for s, r, f in zip(graph.senders, graph.receivers, graph.edges[:, 0], strict=True)
+    if s == r
+  }
   assert loops == {0: 5.0, 1: 2.0, 2: 0.0, 3: 3.5, 4: 0.0}
 
 
@@ -87,11 +92,14 @@ def test_no_edge_features_and_no_rows():
 def test_new_users_only_receive():
   graph = bipartite_graph(interactions([(0, 0), (2, 1)], [4, 1]), self_loops=True)
   grown = add_users(
-    graph, num_users=3, items=[np.array([1]), np.array([], np.int64)],
-    features=[np.float32([[5]]), np.zeros((0, 1), np.float32)], self_loops=True,
+    graph,
+    num_users=3,
+    items=[np.array([1]), np.array([], np.int64)],
+    features=[np.float32([[5]]), np.zeros((0, 1), np.float32)],
+    self_loops=True,
   )
   assert grown.n_node.tolist() == [7]
-  new = grown.senders[len(graph.senders):].tolist(), grown.receivers[len(graph.senders):].tolist()
+  new = grown.senders[len(graph.senders) :].tolist(), grown.receivers[len(graph.senders) :].tolist()
   assert new == ([4, 5, 6], [5, 5, 6])
   assert (np.diff(grown.receivers) >= 0).all()
   assert grown.edges[-3:, 0].tolist() == [5.0, 5.0, 0.0]

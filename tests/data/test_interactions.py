@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatrec_jax.data.interactions import build_interactions, catalogue_order, pair_keys
+from gatrec_jax.data.interactions import build_interactions, catalog_order, pair_keys
 from gatrec_jax.errors import InputError
 
 
@@ -37,9 +37,9 @@ def test_given_vocabulary_is_united_with_the_ids_that_occur():
 
 
 def test_order_is_numeric_only_where_all_ids_are_integers():
-  assert catalogue_order([10, "9", -1]) == ("-1", "9", "10")
-  assert catalogue_order(["10", "9", "x"]) == ("10", "9", "x")
-  assert catalogue_order(["007", "10", "7"]) == ("007", "10", "7")
+  assert catalog_order([10, "9", -1]) == ("-1", "9", "10")
+  assert catalog_order(["10", "9", "x"]) == ("10", "9", "x")
+  assert catalog_order(["007", "10", "7"]) == ("007", "10", "7")
 
 
 def test_of_duplicates_the_latest_by_time_then_by_row_stays():

@@ -120,7 +120,7 @@ def test_fold_puts_test_rows_last_and_marks_them(tmp_path):
   dataset = load_movielens("ml-100k", data_dir=str(tmp_path), fold="u1")
   assert rows(dataset) == [("2", "1", 3, 200), ("3", "1", 2, 300), ("1", "2", 5, 100)]
   np.testing.assert_array_equal(dataset.test_rows, [False, False, True])
-  # Without the test line the catalogue is the same.
+  # Without the test line the catalog is the same.
   (folder / "u1.test").write_text("3\t2\t1\t5\n")
   other = load_movielens("ml-100k", data_dir=str(tmp_path), fold="u1")
   assert other.interactions.user_ids == dataset.interactions.user_ids
@@ -317,10 +317,10 @@ def test_damaged_members_are_named(tmp_path, name, member, text, message):
 @pytest.mark.parametrize(
   ("chosen", "message"),
   [
-    (dict(name="ml-2m"), "--dataset=ml-2m: unknown; one of ml-100k, ml-1m"),
-    (dict(name="ml-100k", fold="u6"), "--fold=u6: unknown; ml-100k has u1, u2, u3, u4, u5, ua, ub"),
-    (dict(name="ml-1m", fold="u1"), "--fold=u1: ml-1m has no shipped folds"),
-    (dict(name="ml-1m", data_dir="/no/such"), "--data_dir=/no/such: is not a folder"),
+    (dict(name="ml-2m"), "dataset=ml-2m: unknown; one of ml-100k, ml-1m"),
+    (dict(name="ml-100k", fold="u6"), "fold=u6: unknown; ml-100k has u1, u2, u3, u4, u5, ua, ub"),
+    (dict(name="ml-1m", fold="u1"), "fold=u1: ml-1m has no shipped folds"),
+    (dict(name="ml-1m", data_dir="/no/such"), "data_dir=/no/such: is not a folder"),
   ],
 )
 def test_bad_choices_are_named(chosen, message):

@@ -17,6 +17,7 @@ from gatrec_jax.data.protocols import PROTOCOLS, Protocol, apply_protocol, filte
 from gatrec_jax.data.splits import KINDS
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.ranking import full_ranking
+from gatrec_jax.runs.log import SILENT
 from gatrec_jax.stages.data import load_prepared, prepare, prepared_in_memory
 
 A, B = PROTOCOLS["recbole_a"], PROTOCOLS["recbole_b"]
@@ -29,19 +30,24 @@ def make(seed=0, num_users=25, num_items=30, num_rows=400):
   random = np.random.default_rng(seed)
   pairs = random.choice(num_users * num_items, size=num_rows, replace=False)
   return build_interactions(
-    [f"u{pair // num_items}" for pair in pairs], pairs % num_items,
-    random.integers(1, 6, num_rows), random.integers(0, 99, num_rows),
-  )[0]  # fmt: skip
+    [f"u{pair // num_items}" for pair in pairs],
+    pairs % num_items,
+    random.integers(1, 6, num_rows),
+    random.integers(0, 99, num_rows),
+  )[0]
 
 
 def triples(interactions, rows=slice(None)):
   return {
     (interactions.user_ids[user], interactions.item_ids[item], float(rating), int(time))
     for user, item, rating, time in zip(
-      interactions.user[rows], interactions.item[rows], interactions.rating[rows],
-      interactions.timestamp[rows], strict=True,
+      interactions.user[rows],
+      interactions.item[rows],
+      interactions.rating[rows],
+      interactions.timestamp[rows],
+      strict=True,
     )
-  }  # fmt: skip
+  }
 
 
 def naive_core(rows, core):
@@ -101,9 +107,15 @@ def test_counts_of_the_published_tables():
 def test_one_low_rating_takes_a_whole_chain_out_of_the_core():
   """Without (a, x) user a has one row left, then item y, then user b: nothing of them remains."""
   rows = [
-    ("a", "x", 2), ("a", "y", 3), ("b", "y", 5), ("b", "z", 5),
-    ("c", "z", 3), ("c", "w", 4), ("d", "z", 5), ("d", "w", 3),
-  ]  # fmt: skip
+    ("a", "x", 2),
+    ("a", "y", 3),
+    ("b", "y", 5),
+    ("b", "z", 5),
+    ("c", "z", 3),
+    ("c", "w", 4),
+    ("d", "z", 5),
+    ("d", "w", 3),
+  ]
   users, items, ratings = zip(*rows, strict=True)
   interactions, _ = build_interactions(
     users, items, ratings, range(8), user_ids=["0"], item_ids=["new"]
@@ -114,14 +126,20 @@ def test_one_low_rating_takes_a_whole_chain_out_of_the_core():
   assert left.interactions.user_ids == ("c", "d")
   assert left.interactions.item_ids == ("w", "z")
   assert triples(left.interactions) == {
-    ("c", "z", 3.0, 4), ("c", "w", 4.0, 5), ("d", "z", 5.0, 6), ("d", "w", 3.0, 7)
-  }  # fmt: skip
+    ("c", "z", 3.0, 4),
+    ("c", "w", 4.0, 5),
+    ("d", "z", 5.0, 6),
+    ("d", "w", 3.0, 7),
+  }
   assert left.item_fields == [{"title": "w"}, {"title": "z"}]
   assert left.test_rows is None
   assert left.notes == {
-    "rows without id": 2, "ratings below 3 left out": 1, "ratings outside the 2-core left out": 3,
-    "users left out": 3, "items left out": 3,
-  }  # fmt: skip
+    "rows without id": 2,
+    "ratings below 3 left out": 1,
+    "ratings outside the 2-core left out": 3,
+    "users left out": 3,
+    "items left out": 3,
+  }
 
 
 @settings(max_examples=25, deadline=None)
@@ -138,8 +156,9 @@ def test_filtered_equals_taking_away_one_at_a_time(seed, core):
   assert triples(left) == expected == triples(interactions, rows)
   np.testing.assert_array_equal(rows, np.sort(rows))
   for ids, all_ids, place in (
-    (left.user_ids, interactions.user_ids, 0), (left.item_ids, interactions.item_ids, 1)
-  ):  # fmt: skip
+    (left.user_ids, interactions.user_ids, 0),
+    (left.item_ids, interactions.item_ids, 1),
+  ):
     present = {row[place] for row in expected}
     assert ids == tuple(one for one in all_ids if one in present)
   assert left.user.dtype == left.item.dtype == np.int32
@@ -202,7 +221,7 @@ def test_prepared_uses_the_protocol_and_nothing_else_of_the_config(tmp_path):
     assert triples(getattr(other, part)) == triples(getattr(prepared, part))
   assert other.positive_threshold == 3.0
 
-  kept = prepare(Config(data=data), tmp_path / "run", say=lambda _: None)
+  kept = prepare(Config(data=data), tmp_path / "run", log=SILENT)
   again = load_prepared(tmp_path / "run")
   for loaded in (kept, again):
     assert triples(loaded.test) == triples(prepared.test)
@@ -213,10 +232,10 @@ def test_prepared_uses_the_protocol_and_nothing_else_of_the_config(tmp_path):
 @pytest.mark.parametrize(
   ("ratings", "message"),
   [
-    ([1] * 12, "--split=recbole_b: needs ratings, but all are 1 .implicit feedback."),
-    ([4] * 12, "--split=recbole_b: needs ratings, but all are 4"),
-    ([1, 2] * 6, "--split=recbole_b: of 12 ratings none is at least 3; use another split"),
-    ([1, 1, 1, *[5] * 9], "--split=recbole_b: no test rows, since no user has 10 ratings"),
+    ([1] * 12, "split=recbole_b: needs ratings, but all are 1 .implicit feedback."),
+    ([4] * 12, "split=recbole_b: needs ratings, but all are 4"),
+    ([1, 2] * 6, "split=recbole_b: of 12 ratings none is at least 3; use another split"),
+    ([1, 1, 1, *[5] * 9], "split=recbole_b: no test rows, since no user has 10 ratings"),
   ],
 )
 def test_data_that_a_protocol_is_not_defined_for_is_named(ratings, message):
@@ -229,7 +248,7 @@ def test_data_that_a_protocol_is_not_defined_for_is_named(ratings, message):
 def test_an_empty_core_and_a_negative_seed_are_named():
   with pytest.raises(InputError, match="recbole_a: of 100 .* users and items with 10 of them each"):
     filtered(make(num_rows=100), A)
-  with pytest.raises(InputError, match="--split_seed=-1"):
+  with pytest.raises(InputError, match="split_seed=-1"):
     protocol_split(make(), B, split_seed=-1)
 
 
@@ -243,9 +262,13 @@ def test_metrics_are_those_of_the_published_tables():
   num_items = 40
   user = [0] * 12 + [1, 1, 3]
   test, _ = build_interactions(
-    user, [*range(12), 0, 1, 0], [3, *[4] * 14], [0] * 15, user_ids=range(4),
+    user,
+    [*range(12), 0, 1, 0],
+    [3, *[4] * 14],
+    [0] * 15,
+    user_ids=range(4),
     item_ids=range(num_items),
-  )  # fmt: skip
+  )
   train = dataclasses.replace(
     test.take(np.arange(4)), user=np.arange(4, dtype=np.int32), item=np.full(4, 39, np.int32)
   )
@@ -253,17 +276,23 @@ def test_metrics_are_those_of_the_published_tables():
   lists[0, [1, 9]] = 5, 0
   lists[1, 2] = 1
   found = full_ranking(
-    lists, np.arange(4), train=train, test=test, positive_threshold=B.lowest_rating, ks=(10,),
+    lists,
+    np.arange(4),
+    train=train,
+    test=test,
+    positive_threshold=B.lowest_rating,
+    ks=(10,),
     num_bootstrap=0,
-  )  # fmt: skip
+  )
   ideal_of_10 = sum(1 / math.log2(rank + 1) for rank in range(1, 11))
-  ndcg = [
-    (1 / math.log2(3) + 1 / math.log2(11)) / ideal_of_10, 0.5 / (1 + 1 / math.log2(3)), 0.0
-  ]  # fmt: skip
+  ndcg = [(1 / math.log2(3) + 1 / math.log2(11)) / ideal_of_10, 0.5 / (1 + 1 / math.log2(3)), 0.0]
   expected = {
-    "ndcg@10": ndcg, "mrr@10": [1 / 2, 1 / 3, 0], "hit@10": [1, 1, 0],
-    "recall@10": [2 / 12, 1 / 2, 0], "precision@10": [2 / 10, 1 / 10, 0],
-  }  # fmt: skip
+    "ndcg@10": ndcg,
+    "mrr@10": [1 / 2, 1 / 3, 0],
+    "hit@10": [1, 1, 0],
+    "recall@10": [2 / 12, 1 / 2, 0],
+    "precision@10": [2 / 10, 1 / 10, 0],
+  }
   assert found.users.tolist() == [0, 1, 3]
   for name, values in expected.items():
     np.testing.assert_allclose(found.per_user[name], values, rtol=1e-6, err_msg=name)

@@ -154,7 +154,7 @@ def test_validation_does_not_see_the_test_rows(text_ids):
     built, marks = rebuilt(rows)
     split = split_interactions(built, kind="shipped", test_rows=marks)
     assert parts(built, split)[:2] == expected[:2]
-  # Ids that are no numbers, in test rows alone, turn the whole catalogue to the order of text.
+  # Ids that are no numbers, in test rows alone, turn the whole catalog to the order of text.
   built, marks = rebuilt(np.arange(len(interactions)), replace_test_ids="x")
   split = split_interactions(built, kind="shipped", test_rows=marks)
   assert parts(built, split)[:2] == expected[:2]
@@ -169,27 +169,27 @@ def test_validation_does_not_see_the_test_rows(text_ids):
 @pytest.mark.parametrize(
   ("chosen", "message"),
   [
-    (dict(kind="recbole"), "--split=recbole: unknown; one of shipped, .*, recbole_a, recbole_b$"),
-    (dict(kind="recbole_a"), "--split=recbole_a: a whole protocol.*apply_protocol"),
-    (dict(kind="shipped"), "--split=shipped: needs"),
+    (dict(kind="recbole"), "split=recbole: unknown; one of shipped, .*, recbole_a, recbole_b$"),
+    (dict(kind="recbole_a"), "split=recbole_a: a whole protocol.*apply_protocol"),
+    (dict(kind="shipped"), "split=shipped: needs"),
     (dict(kind="shipped", test_rows=np.zeros(3, bool)), "3 test marks for 400"),
-    (dict(kind="shipped", test_rows=np.zeros(400, bool)), "empty split: no test rows.*--split"),
+    (dict(kind="shipped", test_rows=np.zeros(400, bool)), "empty split: no test rows.*`split`"),
     (dict(kind="shipped", test_rows=np.ones(400, bool)), "empty split: no training rows"),
-    (dict(kind="random", test_share=0), "empty split.*--test_share=0"),
-    (dict(kind="random", test_share=1e-9), "empty split.*--test_share=1e-09"),
-    (dict(kind="temporal", test_share=1e-9), "empty split.*--test_share=1e-09"),
-    (dict(kind="cold_users", test_share=0.001), "empty split.*--split=cold_users"),
+    (dict(kind="random", test_share=0), "empty split.*`test_share=0`"),
+    (dict(kind="random", test_share=1e-9), "empty split.*`test_share=1e-09`"),
+    (dict(kind="temporal", test_share=1e-9), "empty split.*`test_share=1e-09`"),
+    (dict(kind="cold_users", test_share=0.001), "empty split.*`split=cold_users`"),
     (dict(kind="cold_items", test_share=0.999), "empty split: no training rows"),
-    (dict(kind="random", test_share=1.0), "--test_share=1.0: must be at least 0 and below 1"),
-    (dict(kind="random", test_share=float("nan")), "--test_share=nan"),
-    (dict(kind="random", valid_share=-0.1), "--valid_share=-0.1"),
-    (dict(kind="random", valid_share=1e-6), "no validation rows.*--valid_share=1e-06"),
-    (dict(kind="random", valid_share=0.999), "no training rows.*--valid_share=0.999"),
-    (dict(kind="random", split_seed=-1), "--split_seed=-1"),
-    (dict(kind="kfold"), r"--fold=\(none\) must be 1 to 5"),
-    (dict(kind="kfold", fold="6"), "--fold=6 must be 1 to 5"),
-    (dict(kind="kfold", fold="1", test_share=0.9), "--test_share=0.9 must be 1/n"),
-    (dict(kind="kfold", fold="1", test_share=0), "--test_share=0 must be 1/n"),
+    (dict(kind="random", test_share=1.0), "test_share=1.0: must be at least 0 and below 1"),
+    (dict(kind="random", test_share=float("nan")), "test_share=nan"),
+    (dict(kind="random", valid_share=-0.1), "valid_share=-0.1"),
+    (dict(kind="random", valid_share=1e-6), "no validation rows.*`valid_share=1e-06`"),
+    (dict(kind="random", valid_share=0.999), "no training rows.*`valid_share=0.999`"),
+    (dict(kind="random", split_seed=-1), "split_seed=-1"),
+    (dict(kind="kfold"), r"fold=\(none\) must be 1 to 5"),
+    (dict(kind="kfold", fold="6"), "fold=6 must be 1 to 5"),
+    (dict(kind="kfold", fold="1", test_share=0.9), "test_share=0.9 must be 1/n"),
+    (dict(kind="kfold", fold="1", test_share=0), "test_share=0 must be 1/n"),
   ],
 )
 def test_bad_choices_are_named(chosen, message):
@@ -200,5 +200,5 @@ def test_bad_choices_are_named(chosen, message):
 @pytest.mark.parametrize("kind", ["temporal", "leave_last"])
 def test_without_times_there_is_no_last(kind):
   interactions, _ = build_interactions([0, 0, 1], [1, 2, 3], [1, 1, 1], [7, 7, 7])
-  with pytest.raises(InputError, match=f"--split={kind}: all times are 7.*--time_column"):
+  with pytest.raises(InputError, match=f"split={kind}: all times are 7.*`time_column`"):
     split_interactions(interactions, kind=kind)

@@ -39,7 +39,7 @@ def test_neither_text_nor_style_alone_explains_the_utility():
   planted = plant()
   genres = sorted({g for f in planted.dataset.item_fields for g in f["genres"]})
   table = np.array([[g in f["genres"] for g in genres] for f in planted.dataset.item_fields], float)
-  centred = planted.utility - planted.utility.mean(axis=1, keepdims=True)
-  fitted = table @ np.linalg.lstsq(table, centred.T, rcond=None)[0]
-  explained = 1 - ((centred.T - fitted) ** 2).sum() / (centred**2).sum()
+  centered = planted.utility - planted.utility.mean(axis=1, keepdims=True)
+  fitted = table @ np.linalg.lstsq(table, centered.T, rcond=None)[0]
+  explained = 1 - ((centered.T - fitted) ** 2).sum() / (centered**2).sum()
   assert 0.1 < explained < 0.7

@@ -95,11 +95,11 @@ def test_implicit_feedback_without_times(tmp_path, suffix, way):
 @pytest.mark.parametrize(
   ("columns", "flag"),
   [
-    (Columns(user="who"), "'who' .--user_column"),
-    (Columns(item="what"), "'what' .--item_column"),
-    (Columns(rating="stars"), "'stars' .--rating_column"),
-    (Columns(time="when"), "'when' .--time_column"),
-    (Columns(user=""), "'' .--user_column"),
+    (Columns(user="who"), "'who' .`user_column`"),
+    (Columns(item="what"), "'what' .`item_column`"),
+    (Columns(rating="stars"), "'stars' .`rating_column`"),
+    (Columns(time="when"), "'when' .`time_column`"),
+    (Columns(user=""), "'' .`user_column`"),
   ],
 )
 def test_a_named_column_that_is_missing_is_named(tmp_path, suffix, columns, flag, way):
@@ -186,7 +186,7 @@ def test_unreadable_rows_are_reported_by_line(tmp_path, caplog, name, line, reas
   assert notes == {"unreadable rows skipped": 1}
   assert f"{path}: 1 of 10 rows cannot be read: " in caplog.text
   assert reason in caplog.text
-  with pytest.raises(InputError, match="1 of 10 rows.*--max_bad_share=0.05") as caught:
+  with pytest.raises(InputError, match="1 of 10 rows.*`max_bad_share=0.05`") as caught:
     load_interactions(path, max_bad_share=0.05)
   assert reason in str(caught.value)
   assert str(path) in str(caught.value)
@@ -252,7 +252,7 @@ def test_bad_files_are_named(tmp_path, name, text, message):
 def test_missing_file_and_bad_share(tmp_path):
   with pytest.raises(InputError, match="no.csv: there is no such file"):
     load_interactions(tmp_path / "no.csv")
-  with pytest.raises(InputError, match="--max_bad_share=1.5: must be from 0 to 1"):
+  with pytest.raises(InputError, match="max_bad_share=1.5: must be from 0 to 1"):
     load_interactions(write_rows(tmp_path / "x.csv"), max_bad_share=1.5)
 
 

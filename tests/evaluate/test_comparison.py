@@ -21,9 +21,10 @@ def run(system, values, *, part="u1", seed=0, users=None, truth="t", protocol="f
 
 def test_seeds_are_averaged_within_a_part_before_parts():
   runs = [
-    run("x", [0.0, 1.0], seed=0), run("x", [0.5, NAN], seed=1),
+    run("x", [0.0, 1.0], seed=0),
+    run("x", [0.5, NAN], seed=1),
     run("x", [0.75, 0.5], part="u2", users=("a", "c")),
-  ]  # fmt: skip
+  ]
   # a: (mean(0, .5) + .75) / 2; b: her only counted value; c: of u2 alone; d: nowhere.
   np.testing.assert_allclose(average_over_runs(runs, "m@1", "abcd"), [0.5, 1.0, 0.5, NAN])
 
@@ -56,7 +57,9 @@ def test_verdicts_order_and_correction():
   rng = np.random.default_rng(1)
   base = rng.random(40)
   found = compared(
-    base=base, worse=base - 0.1, better=base + 0.2 + 0.05 * rng.random(40),
+    base=base,
+    worse=base - 0.1,
+    better=base + 0.2 + 0.05 * rng.random(40),
     noise=base + rng.normal(0, 0.2, 40),
   )
   verdicts = {name: own["m@1"].difference.verdict for name, own in found.against.items()}
@@ -66,7 +69,7 @@ def test_verdicts_order_and_correction():
   np.testing.assert_array_equal(
     [own["m@1"].holm_p_value for own in found.against.values()], holm(raw)
   )
-  # All differ by the same: no spread, so no standardised effect.
+  # All differ by the same: no spread, so no standardized effect.
   assert found.against["better"]["m@1"].difference.effect > 5
 
 
@@ -83,7 +86,7 @@ def test_a_copy_is_not_separated():
     (dict(truth="other"), "y was tested on u1, x on u1, with other ratings"),
     (dict(part="u2"), "y was tested on u2, x on u1"),
     (dict(protocol="judged"), r"different protocols cannot be compared: y and x \(judged; full\)"),
-    (dict(metric="n@5"), "--metrics=m@1: y has no such metric, but n@5"),
+    (dict(metric="n@5"), "metrics=m@1: y has no such metric, but n@5"),
   ],
 )
 def test_what_cannot_be_compared_is_refused(other, message):
@@ -117,7 +120,7 @@ def test_fewer_seeds_are_fine_fewer_parts_are_not():
 
 
 def test_an_absent_reference_is_refused():
-  with pytest.raises(InputError, match="--reference=z: not among x"):
+  with pytest.raises(InputError, match="reference=z: not among x"):
     compare_systems({"x": [run("x", [0.1])]}, reference="z", metrics=["m@1"])
 
 
@@ -153,7 +156,7 @@ def test_files_keep_users_who_do_not_count(tmp_path):
 
 
 def test_a_file_that_does_not_say_how_many_ratings_there_were():
-  with pytest.raises(InputError, match="--below=5: the run x of u1 was made before"):
+  with pytest.raises(InputError, match="below=5: the run x of u1 was made before"):
     run("x", [0.1]).below(5)
 
 

@@ -50,26 +50,32 @@ def test_written_lists_are_read_back(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ["recommendations.parquet"]
   with pytest.raises(InputError, match="cannot be written"):
     write_recommendations(
-      path / "inside" / "x.parquet", users=np.array([0]), items=items[:1],
-      scores=np.zeros((1, 3)), **IDS,
+      path / "inside" / "x.parquet",
+      users=np.array([0]),
+      items=items[:1],
+      scores=np.zeros((1, 3)),
+      **IDS,
     )
 
 
-@pytest.mark.parametrize(("text", "message"), [
-  ("user_id,item_id\n1,10\n", "column rank is missing"),
-  ("user_id,item_id,rank\n", "no rows"),
-  ("", "cannot be read"),
-  ("user_id,item_id,rank\n1,10\n", "cannot be read"),
-  ("user_id,item_id,rank\n1,10,1\n9,10,1\n", "row 2: user_id 9 is unknown .1 such rows"),
-  ("user_id,item_id,rank\n1,7,1\n", "row 1: item_id 7 is unknown"),
-  ("user_id,item_id,rank\n1,,1\n", "row 1: item_id is empty"),
-  ("user_id,item_id,rank\n1,10,1.5\n", "row 1: rank '1.5' is not a whole number"),
-  ("user_id,item_id,rank\n1,10,1\n1,20,first\n", "row 2: rank 'first'"),
-  ("user_id,item_id,rank\n1,10,1\n1,20,nan\n", "row 2: rank"),
-  ("user_id,item_id,rank\n1,10,1\n1,20,\n", "row 2: rank None"),
-  ("user_id,item_id,rank\n1,10,1\n2,10,1\n1,10,2\n", "row 3: item_id 10 stands twice for user 1"),
-  ("user_id,item_id,rank\n1,10,1\n1,20,1\n", "row 2: rank 1 stands twice for user 1"),
-])
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("user_id,item_id\n1,10\n", "column rank is missing"),
+    ("user_id,item_id,rank\n", "no rows"),
+    ("", "cannot be read"),
+    ("user_id,item_id,rank\n1,10\n", "cannot be read"),
+    ("user_id,item_id,rank\n1,10,1\n9,10,1\n", "row 2: user_id 9 is unknown .1 such rows"),
+    ("user_id,item_id,rank\n1,7,1\n", "row 1: item_id 7 is unknown"),
+    ("user_id,item_id,rank\n1,,1\n", "row 1: item_id is empty"),
+    ("user_id,item_id,rank\n1,10,1.5\n", "row 1: rank '1.5' is not a whole number"),
+    ("user_id,item_id,rank\n1,10,1\n1,20,first\n", "row 2: rank 'first'"),
+    ("user_id,item_id,rank\n1,10,1\n1,20,nan\n", "row 2: rank"),
+    ("user_id,item_id,rank\n1,10,1\n1,20,\n", "row 2: rank None"),
+    ("user_id,item_id,rank\n1,10,1\n2,10,1\n1,10,2\n", "row 3: item_id 10 stands twice for user 1"),
+    ("user_id,item_id,rank\n1,10,1\n1,20,1\n", "row 2: rank 1 stands twice for user 1"),
+  ],
+)
 def test_bad_files_are_named_with_their_row(tmp_path, text, message):
   with pytest.raises(InputError, match=f"lists.csv.*{message}") as error:
     read(tmp_path, text)

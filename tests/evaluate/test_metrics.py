@@ -35,13 +35,13 @@ def naive(name, hits, num_relevant, k):
 
 def ours(name, hits, num_relevant, k, where=None):
   if name in ("precision", "mrr", "hit"):
-    function = {
-      "precision": metrics.precision, "mrr": metrics.reciprocal_rank, "hit": metrics.hit
-    }[name]
+    function = {"precision": metrics.precision, "mrr": metrics.reciprocal_rank, "hit": metrics.hit}[
+      name
+    ]
     return function(hits, k=k, where=where)
-  function = {
-    "recall": metrics.recall, "ndcg": metrics.ndcg, "map": metrics.average_precision
-  }[name]
+  function = {"recall": metrics.recall, "ndcg": metrics.ndcg, "map": metrics.average_precision}[
+    name
+  ]
   return function(hits, num_relevant, k=k, where=where)
 
 
@@ -52,7 +52,8 @@ ACCURACY = ("precision", "recall", "ndcg", "map", "mrr", "hit")
 @hypothesis.given(
   st.lists(
     st.tuples(st.lists(st.booleans(), min_size=LENGTH, max_size=LENGTH), st.integers(0, 9)),
-    min_size=4, max_size=4,
+    min_size=4,
+    max_size=4,
   ),
   st.sampled_from([2, 9]),
 )
@@ -69,7 +70,11 @@ def test_hand_solved_values():
   hits = jnp.array([[True, False, True, False]])
   num_relevant = jnp.array([3])
   expected = {
-    "precision": 2 / 4, "recall": 2 / 3, "map": (1 + 2 / 3) / 3, "mrr": 1.0, "hit": 1.0,
+    "precision": 2 / 4,
+    "recall": 2 / 3,
+    "map": (1 + 2 / 3) / 3,
+    "mrr": 1.0,
+    "hit": 1.0,
     "ndcg": 1.5 / (1 + 1 / math.log2(3) + 0.5),
   }
   for name, value in expected.items():
@@ -117,9 +122,7 @@ def test_diversity_equals_mean_over_pairs():
 def test_popularity_measures():
   counts = jnp.array([8, 2, 2, 0])
   np.testing.assert_allclose(metrics.self_information(counts, 8), [0.0, 2.0, 2.0, 3.0])
-  np.testing.assert_allclose(
-    metrics.popularity_percentile(counts), [7 / 8, 1 / 2, 1 / 2, 1 / 8]
-  )
+  np.testing.assert_allclose(metrics.popularity_percentile(counts), [7 / 8, 1 / 2, 1 / 2, 1 / 8])
 
 
 def test_coverage_and_gini():

@@ -65,12 +65,16 @@ def test_full_protocol_equals_the_naive_one(seed):
   lists = support.random_lists(train, seed, length=6)
   vectors = np.random.default_rng(seed).normal(size=(12, 3))
   result = full_ranking(
-    lists, np.arange(7), train=train, test=test, positive_threshold=4, ks=KS,
-    item_vectors=vectors, num_bootstrap=0,
+    lists,
+    np.arange(7),
+    train=train,
+    test=test,
+    positive_threshold=4,
+    ks=KS,
+    item_vectors=vectors,
+    num_bootstrap=0,
   )
-  relevant = {
-    u: set(test.item[(test.user == u) & (test.rating >= 4)].tolist()) for u in range(7)
-  }
+  relevant = {u: set(test.item[(test.user == u) & (test.rating >= 4)].tolist()) for u in range(7)}
   assert result.users.tolist() == [u for u in range(7) if relevant[u]]
   counts = np.bincount(train.item, minlength=12)
   for k in KS:
@@ -111,13 +115,17 @@ def test_refuses_training_pairs_overlap_repeats_and_bad_indices():
   arguments = {"train": train, "test": test, "positive_threshold": 4, "ks": (2,)}
   cases = [
     ("training pairs .first: user u0, item i0", np.array([[1, 0]]), np.array([0]), {}),
-    ("also in the training history .first: user u0, item i0", np.array([[1]]), np.array([0]),
-     {"test": support.interactions([(0, 0, 5)], 2, 3)}),
+    (
+      "also in the training history .first: user u0, item i0",
+      np.array([[1]]),
+      np.array([0]),
+      {"test": support.interactions([(0, 0, 5)], 2, 3)},
+    ),
     ("twice among the recommendations of user u0", np.array([[1, 1]]), np.array([0]), {}),
     ("more than one list", np.array([[1], [2]]), np.array([0, 0]), {}),
     ("must lie in", np.array([[3]]), np.array([0]), {}),
     ("user indices", np.array([[1]]), np.array([2]), {}),
-    ("--positive_threshold=9", np.array([[1]]), np.array([0]), {"positive_threshold": 9}),
+    ("positive_threshold=9", np.array([[1]]), np.array([0]), {"positive_threshold": 9}),
     ("shape", np.array([[1]]), np.array([0, 1]), {}),
   ]
   for message, lists, users, changed in cases:
@@ -144,13 +152,18 @@ def test_published_method_judged_and_full():
   folder = support.SHARED / "published"
   users, lists = read_recommendations(
     folder / "recommendations_ml100k_u1_integrated.csv",
-    user_ids=train.user_ids, item_ids=train.item_ids,
+    user_ids=train.user_ids,
+    item_ids=train.item_ids,
   )
   arguments = {"train": train, "test": test, "positive_threshold": 4, "num_bootstrap": 0}
   judged = judged_ranking(lists, users, ks=(5, 10, 20, 30, 40, 50), **arguments)
   columns = {
-    "Precision": "precision", "Recall": "recall", "NDCG": "ndcg", "MAP": "map",
-    "ItemCoverage": "coverage", "Novelty": "novelty",
+    "Precision": "precision",
+    "Recall": "recall",
+    "NDCG": "ndcg",
+    "MAP": "map",
+    "ItemCoverage": "coverage",
+    "Novelty": "novelty",
   }
   with (folder / "metrics_ml100k_u1.csv").open() as file:
     published = [row for row in csv.DictReader(file) if row["Recommender"] == "Our Method"]
@@ -170,8 +183,11 @@ def test_popularity_list_validates_the_evaluator():
   counts = np.bincount(train.item[train.rating >= 4], minlength=train.num_items)
   users = np.arange(train.num_users)
   lists, _ = top_items(
-    np.ones((len(users), 1), np.float32), counts[:, None].astype(np.float32), users,
-    seen=train, k=20,
+    np.ones((len(users), 1), np.float32),
+    counts[:, None].astype(np.float32),
+    users,
+    seen=train,
+    k=20,
   )
   result = full_ranking(
     lists, users, train=train, test=test, positive_threshold=4, ks=(10, 20), num_bootstrap=0

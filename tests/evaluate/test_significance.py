@@ -150,13 +150,16 @@ def test_holm_by_hand():
       holm(bad)
 
 
-@pytest.mark.parametrize(("a", "b", "settings"), [
-  (np.zeros(3), np.zeros(2), {}),
-  (np.zeros((3, 1)), np.zeros((3, 1)), {}),
-  (np.array([np.inf]), np.zeros(1), {}),
-  (np.zeros(3), np.zeros(3), {"level": 1.0}),
-  (np.zeros(3), np.zeros(3), {"num_resamples": 0}),
-])
+@pytest.mark.parametrize(
+  ("a", "b", "settings"),
+  [
+    (np.zeros(3), np.zeros(2), {}),
+    (np.zeros((3, 1)), np.zeros((3, 1)), {}),
+    (np.array([np.inf]), np.zeros(1), {}),
+    (np.zeros(3), np.zeros(3), {"level": 1.0}),
+    (np.zeros(3), np.zeros(3), {"num_resamples": 0}),
+  ],
+)
 def test_wrong_calls_are_refused(a, b, settings):
   with pytest.raises(InputError):
     paired_difference(a, b, **settings)

@@ -10,10 +10,14 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.experiment import train_and_evaluate as pipeline
 from gatrec_jax.experiment.cold_start import GIVEN, cold_evaluations, users_given_ratings
+from gatrec_jax.runs.log import SILENT
 
 QUICK = {
-  "bootstrap": 0, "dataset": "ratings.csv", "item_metadata": "items.jsonl", "encoder": "lexical",
-}  # fmt: skip
+  "bootstrap": 0,
+  "dataset": "ratings.csv",
+  "item_metadata": "items.jsonl",
+  "encoder": "lexical",
+}
 LEARNED = {"epochs": 5, "evaluate_every": 5, "bootstrap": 0}
 
 
@@ -24,8 +28,7 @@ def folder(tmp_path_factory):
 
 def trained(preset, folder, **fields):
   config = with_fields(get_preset(preset), QUICK | fields)
-  return pipeline.train_and_evaluate(config, folder / f"{preset}-{config.data.split}",
-                                     say=lambda _: None)  # fmt: skip
+  return pipeline.train_and_evaluate(config, folder / f"{preset}-{config.data.split}", log=SILENT)
 
 
 def test_only_new_items_are_candidates(folder):
@@ -60,7 +63,7 @@ def test_new_users_are_given_ratings_and_judged_on_others(folder):
 
 def test_given_ratings_are_no_truth(folder):
   run, _ = trained("ease", folder, split="cold_users")
-  every = run.method.num_items
+  every = run.recommender.num_items
   run = dataclasses.replace(run, config=with_fields(run.config, {"ks": (every,)}))
   found = users_given_ratings(run)
   for count, evaluation in zip(GIVEN, found.values(), strict=True):

@@ -7,6 +7,7 @@ from gatrec_jax.config.overrides import from_json, with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment import grid
+from gatrec_jax.runs.log import SILENT, Recorder
 
 SMALL = {"bootstrap": 0, "ks": (10,)}
 
@@ -20,9 +21,10 @@ def cache(tmp_path_factory):
 
 
 def systems():
-  learned = with_fields(get_preset("bpr_mf"), {
-    **SMALL, "epochs": 6, "evaluate_every": 2, "width": 8, "batch_size": 0, "learning_rate": 0.05,
-  })  # fmt: skip
+  learned = with_fields(
+    get_preset("bpr_mf"),
+    {**SMALL, "epochs": 6, "evaluate_every": 2, "width": 8, "batch_size": 0, "learning_rate": 0.05},
+  )
   return {"ease": with_fields(get_preset("ease"), SMALL), "mf": learned}
 
 
@@ -30,7 +32,7 @@ def systems():
 def done(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("grid")
   parts = {"random-3": {"split_seed": 3}}
-  finished = grid.run_grid(systems(), parts, [0, 1], workdir, refit=True, say=str)
+  finished = grid.run_grid(systems(), parts, [0, 1], workdir, refit=True, log=SILENT)
   return workdir, parts, finished
 
 
@@ -57,24 +59,24 @@ def test_every_system_ends_trained_on_all_training_ratings(done):
 def test_what_is_done_is_kept_and_another_setting_is_not_taken_for_it(done):
   workdir, parts, finished = done
   lines = []
-  again = grid.run_grid(systems(), parts, [0], workdir, refit=True, say=lines.append)
+  again = grid.run_grid(systems(), parts, [0], workdir, refit=True, log=Recorder(lines))
   assert sum("finished before, kept" in line for line in lines) == 3  # ease, mf and its choosing
   assert [run.results["full"] for run in again] == [run.results["full"] for run in finished[:2]]
   other = {"ease": with_fields(systems()["ease"], {"l2": 5.0})}
   with pytest.raises(InputError, match="another configuration"):
-    grid.run_grid(other, parts, [0], workdir, refit=True, say=str)
+    grid.run_grid(other, parts, [0], workdir, refit=True, log=SILENT)
 
 
 def test_without_refit_nobody_sees_the_validation_part(tmp_path):
   for label, config in systems().items():
-    results = grid.train_alike(config, tmp_path / label, refit=False, say=str)
+    results = grid.train_alike(config, tmp_path / label, refit=False, log=SILENT)
     assert results["selection"]["valid_ndcg@10"] > 0
     assert config_of(tmp_path / label).data.valid_share == 0.1
 
 
 def test_protocols_by_name_know_no_refit(tmp_path):
   config = with_fields(systems()["ease"], {"split": "recbole_b"})
-  grid.train_alike(config, tmp_path, refit=True, say=str)
+  grid.train_alike(config, tmp_path, refit=True, log=SILENT)
   facts = runs.read_json(tmp_path / "data/manifest.json")["facts"]
   assert facts["valid"] == facts["test"] > 0 and facts["positive_threshold"] == 3
 
@@ -89,8 +91,8 @@ def test_a_folder_that_is_not_finished_is_refused(done, tmp_path):
 
 def test_a_run_without_a_refit_is_no_place_for_one(tmp_path):
   config = systems()["mf"]
-  grid.train_alike(config, tmp_path, refit=False, say=str)
+  grid.train_alike(config, tmp_path, refit=False, log=SILENT)
   lines = []
-  with pytest.raises(InputError, match="trained without --refit"):
-    grid.train_alike(config, tmp_path, refit=True, say=lines.append)
+  with pytest.raises(InputError, match="trained without `refit`"):
+    grid.train_alike(config, tmp_path, refit=True, log=Recorder(lines))
   assert not lines  # said before anything was trained

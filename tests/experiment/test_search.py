@@ -32,6 +32,7 @@ from gatrec_jax.experiment.successive_halving import (
   rungs_of,
   successive_halving,
 )
+from gatrec_jax.runs.log import SILENT, Recorder
 
 EASE, BPR, LIGHTGCN = (get_preset(name) for name in ("ease", "bpr_mf", "lightgcn"))
 
@@ -55,10 +56,16 @@ def run(tmp_path, objective, *, config=EASE, space=(), budget=16, rungs=(1,), di
     tmp_path / "trials.parquet", describe=json.dumps, rungs=len(rungs), metric="ndcg@10"
   )
   ended = successive_halving(
-    train, own=own_settings(config, ranges),
-    draws=Draws(config, ranges, seed=seed, bounded=bounded), rungs=rungs, budget=budget,
-    ledger=ledger, forget=forgotten.add, metric="ndcg@10", say=lambda line: None,
-  )  # fmt: skip
+    train,
+    own=own_settings(config, ranges),
+    draws=Draws(config, ranges, seed=seed, bounded=bounded),
+    rungs=rungs,
+    budget=budget,
+    ledger=ledger,
+    forget=forgotten.add,
+    metric="ndcg@10",
+    log=SILENT,
+  )
   rows = [ledger.rows[at] for at in sorted(ledger.rows)]
   result = collections.namedtuple("Result", "ended rows calls forgotten verdict best")
   verdict = judge(config, ranges, ended, bounded=bounded)
@@ -73,8 +80,9 @@ def hill(top):
 
 
 @given(
-  st.sampled_from([LogUniform(0.01, 50.0), Uniform(-1.0, 3.0), LogUniform(4, 400, True),
-                   Uniform(1, 9, True)]),
+  st.sampled_from(
+    [LogUniform(0.01, 50.0), Uniform(-1.0, 3.0), LogUniform(4, 400, True), Uniform(1, 9, True)]
+  ),
   st.floats(0, 1),
 )
 def test_values_lie_in_their_range_and_places_lead_back(range_, place):
@@ -103,42 +111,56 @@ def test_every_preset_declares_ranges_whose_ends_it_may_have(name):
 
 
 def test_flags_replace_add_and_fix():
-  config, ranges, _ = search_space(BPR, [
-    "learning_rate=1e-3:1e-2", "l2_weight=0:0.1:linear", "width=16|32|64|16", "init_stddev=0.05",
-    "negatives=uniform|popularity", "gradient_clip=0.5:5:log", "batch_size=100:200",
-  ])  # fmt: skip
+  config, ranges, _ = search_space(
+    BPR,
+    [
+      "learning_rate=1e-3:1e-2",
+      "l2_weight=0:0.1:linear",
+      "width=16|32|64|16",
+      "init_stddev=0.05",
+      "negatives=uniform|popularity",
+      "gradient_clip=0.5:5:log",
+      "batch_size=100:200",
+    ],
+  )
   assert ranges == {
-    "learning_rate": LogUniform(1e-3, 1e-2), "l2_weight": Uniform(0.0, 0.1),
-    "width": Choice((16, 32, 64)), "negatives": Choice(("uniform", "popularity")),
-    "gradient_clip": LogUniform(0.5, 5.0), "batch_size": Uniform(100, 200, True),
-  }  # fmt: skip
+    "learning_rate": LogUniform(1e-3, 1e-2),
+    "l2_weight": Uniform(0.0, 0.1),
+    "width": Choice((16, 32, 64)),
+    "negatives": Choice(("uniform", "popularity")),
+    "gradient_clip": LogUniform(0.5, 5.0),
+    "batch_size": Uniform(100, 200, True),
+  }
   assert config.model.init_stddev == 0.05
   config, ranges, _ = search_space(BPR, ["learning_rate=0.01"])
   assert list(ranges) == ["l2_weight"] and config.train.learning_rate == 0.01
 
 
-@pytest.mark.parametrize(("config", "text", "words"), [
-  (EASE, "l2=500:100", ["--search_space l2=500:100", "empty", "low must lie below high"]),
-  (EASE, "l2=5:5", ["empty", "write l2=5"]),
-  (EASE, "l2=0:5", ["l2=0", "must lie in"]),
-  (EASE, "l2=|", ["empty"]),
-  (EASE, "l2=", ["empty"]),
-  (EASE, "l2", ["field=value"]),
-  (EASE, "l3=1:2", ["no setting is called 'l3'", "l2"]),
-  (EASE, "learning_rate=1e-3:1", ["ease has no such setting"]),
-  (EASE, "l2=1:2:3", ["low:high:log"]),
-  (EASE, "l2=1:", ["low:high"]),
-  (EASE, "l2=1:inf", ["finite"]),
-  (EASE, "l2=a:b", ["l2=a", "a number"]),
-  (BPR, "l2_weight=0:1", ["empty on a log scale", "0:1:linear"]),
-  (BPR, "width=1.5:3", ["width=1.5", "whole number"]),
-  (BPR, "negatives=uniform|odd", ["negatives=odd", "explicit"]),
-  (BPR, "epochs=10:20", ["--set"]),
-  (BPR, "positive_threshold=3:5", ["--set"]),
-  (get_preset("multi_vae"), "hidden_widths=100|200", ["numbers and words"]),
-  (EASE, "l2=300", ["--search: ease has nothing that is searched", "name a setting"]),
-  (get_preset("popularity"), "ks=10", ["--set"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("config", "text", "words"),
+  [
+    (EASE, "l2=500:100", ["search_space l2=500:100", "empty", "low must lie below high"]),
+    (EASE, "l2=5:5", ["empty", "write l2=5"]),
+    (EASE, "l2=0:5", ["l2=0", "must lie in"]),
+    (EASE, "l2=|", ["empty"]),
+    (EASE, "l2=", ["empty"]),
+    (EASE, "l2", ["field=value"]),
+    (EASE, "l3=1:2", ["no setting is called 'l3'", "l2"]),
+    (EASE, "learning_rate=1e-3:1", ["ease has no such setting"]),
+    (EASE, "l2=1:2:3", ["low:high:log"]),
+    (EASE, "l2=1:", ["low:high"]),
+    (EASE, "l2=1:inf", ["finite"]),
+    (EASE, "l2=a:b", ["l2=a", "a number"]),
+    (BPR, "l2_weight=0:1", ["empty on a log scale", "0:1:linear"]),
+    (BPR, "width=1.5:3", ["width=1.5", "whole number"]),
+    (BPR, "negatives=uniform|odd", ["negatives=odd", "explicit"]),
+    (BPR, "epochs=10:20", ["set"]),
+    (BPR, "positive_threshold=3:5", ["set"]),
+    (get_preset("multi_vae"), "hidden_widths=100|200", ["numbers and words"]),
+    (EASE, "l2=300", ["search: ease has nothing that is searched", "name a setting"]),
+    (get_preset("popularity"), "ks=10", ["set"]),
+  ],
+)
 def test_bad_ranges_are_told_in_a_line(config, text, words):
   with pytest.raises(InputError) as caught:
     search_space(config, [text])
@@ -147,14 +169,14 @@ def test_bad_ranges_are_told_in_a_line(config, text, words):
 
 
 def test_nothing_to_search():
-  message = "popularity has nothing that is searched; leave --search out$"
+  message = "popularity has nothing that is searched; leave `search` out$"
   with pytest.raises(InputError, match=message):
     search_space(get_preset("popularity"))
 
 
 @pytest.mark.parametrize("budget", [0.5, -3, float("nan"), float("inf")])
 def test_a_budget_without_a_trial_is_refused(tmp_path, budget):
-  with pytest.raises(InputError, match="--search="):
+  with pytest.raises(InputError, match="search="):
     searching.search(EASE, tmp_path / "w", budget=budget)
   assert not (tmp_path / "w").exists()
 
@@ -185,8 +207,8 @@ def test_draws_beside_the_best_stay_in_the_box_pass_the_range_and_obey_the_field
   assert 0 <= min(values) < 0.03 and 0.1 < max(values) <= 0.125
   config, ranges, _ = search_space(get_preset("item_knn"))
   # A shrinkage of 0 is off the scale.
-  near = Draws(config, ranges, seed=0).near({"neighbours": 1, "shrinkage": 0.0}, 0.25)
-  assert near["neighbours"] >= 1 and 0 < near["shrinkage"] < 1
+  near = Draws(config, ranges, seed=0).near({"neighbors": 1, "shrinkage": 0.0}, 0.25)
+  assert near["neighbors"] >= 1 and 0 < near["shrinkage"] < 1
 
 
 def test_nothing_is_drawn_twice_and_small_spaces_end(tmp_path):
@@ -199,10 +221,19 @@ def test_nothing_is_drawn_twice_and_small_spaces_end(tmp_path):
 # Rounds
 
 
-@pytest.mark.parametrize(("epochs", "every", "rungs"), [
-  (90, 1, (10, 30, 90)), (200, 5, (20, 65, 200)), (6, 2, (2, 6)), (4, 2, (2, 4)), (2, 2, (2,)),
-  (1, 5, (1,)), (250, 10, (30, 80, 250)), (9, 1, (1, 3, 9)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("epochs", "every", "rungs"),
+  [
+    (90, 1, (10, 30, 90)),
+    (200, 5, (20, 65, 200)),
+    (6, 2, (2, 6)),
+    (4, 2, (2, 4)),
+    (2, 2, (2,)),
+    (1, 5, (1,)),
+    (250, 10, (30, 80, 250)),
+    (9, 1, (1, 3, 9)),
+  ],
+)
 def test_rungs(epochs, every, rungs):
   assert rungs_of(epochs, every) == rungs
 
@@ -245,32 +276,39 @@ def test_an_optimum_beyond_the_range_is_followed_and_called_an_edge(tmp_path):
   done = run(tmp_path, hill(1e9))
   assert done.best.settings["l2"] > 10_000 and not done.verdict.interior
   assert "edge of what was tried, nothing higher" in done.verdict.lines[0]
-  assert "--search_space" in done.verdict.lines[0]
+  assert "search_space" in done.verdict.lines[0]
 
 
 def test_a_peak_is_not_flat_and_few_trials_say_nothing_of_it(tmp_path):
-  steep = lambda settings, epochs: hill(700.0)(settings, epochs) ** 40
+  def steep(settings, epochs):
+    return hill(700.0)(settings, epochs) ** 40
+
   done = run(tmp_path / "a", steep, budget=7)
   assert not done.verdict.flat and "not flat" in done.verdict.lines[-1]
   few = run(tmp_path / "b", steep, budget=4).verdict
   assert few.spread is None and not few.flat and "4 trials went to the end" in few.lines[-1]
 
 
-@pytest.mark.parametrize(("config", "name", "best", "tried", "inside"), [
-  (EASE, "l2", 100.0, [100.0, 50.0, 200.0], True),
-  (EASE, "l2", 100.0, [100.0, 50.0, 101.0], False),  # 101 is the same place
-  (EASE, "l2", 100.0, [100.0, 200.0], False),
-  (get_preset("item_knn"), "shrinkage", 0.0, [0.0, 3.0], True),  # none is allowed below
-  (get_preset("item_knn"), "neighbours", 5, [5, 4, 6], True),
-  (get_preset("multi_vae"), "kl_weight", 0.0, [0.0, 0.3], True),
-  (LIGHTGCN, "layers", 2, [1, 2, 3], True),
-  (LIGHTGCN, "layers", 2, [2, 3], False),
-  (LIGHTGCN, "layers", 3, [1, 2, 3], False),
-  (get_preset("xsimgcl"), "layers", 1, [1, 2], True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("config", "name", "best", "tried", "inside"),
+  [
+    (EASE, "l2", 100.0, [100.0, 50.0, 200.0], True),
+    (EASE, "l2", 100.0, [100.0, 50.0, 101.0], False),  # 101 is the same place
+    (EASE, "l2", 100.0, [100.0, 200.0], False),
+    (get_preset("item_knn"), "shrinkage", 0.0, [0.0, 3.0], True),  # none is allowed below
+    (get_preset("item_knn"), "neighbors", 5, [5, 4, 6], True),
+    (get_preset("multi_vae"), "kl_weight", 0.0, [0.0, 0.3], True),
+    (LIGHTGCN, "layers", 2, [1, 2, 3], True),
+    (LIGHTGCN, "layers", 2, [2, 3], False),
+    (LIGHTGCN, "layers", 3, [1, 2, 3], False),
+    (get_preset("xsimgcl"), "layers", 1, [1, 2], True),
+  ],
+)
 def test_where_an_optimum_lies(config, name, best, tried, inside):
-  assert where_it_lies(config, name, search_space(config)[1][name], best,
-                       dict.fromkeys(tried, 0.1))[0] is inside
+  assert (
+    where_it_lies(config, name, search_space(config)[1][name], best, dict.fromkeys(tried, 0.1))[0]
+    is inside
+  )
 
 
 def test_a_range_that_was_given_is_not_left(tmp_path):
@@ -289,7 +327,8 @@ def test_a_range_that_was_given_is_not_left(tmp_path):
 def test_words_must_all_be_tried():
   range_ = Choice(("uniform", "mixed"))
   assert where_it_lies(BPR, "negatives", range_, "mixed", {"mixed": 0.1}) == (
-    False, "not tried: uniform"
+    False,
+    "not tried: uniform",
   )
   assert where_it_lies(BPR, "negatives", range_, "mixed", {"mixed": 0.1, "uniform": 0.2})[0]
 
@@ -307,7 +346,10 @@ def test_a_killed_search_repeats_nothing_and_ends_the_same(tmp_path, rungs):
     calls.append(dies_at - 1)
   last = run(tmp_path / "killed", hill(5000.0), rungs=rungs)
   assert len(last.calls) + sum(calls) == len(whole.calls)
-  strip = lambda rows: [(r.trial, r.rung, r.round, r.epochs, r.value, r.settings) for r in rows]
+
+  def strip(rows):
+    return [(r.trial, r.rung, r.round, r.epochs, r.value, r.settings) for r in rows]
+
   assert strip(last.rows) == strip(whole.rows) and last.best.trial == whole.best.trial
 
 
@@ -366,7 +408,7 @@ def small(name, **fields):
 
 def test_ease_ends_at_least_as_well_as_it_began_and_keeps_its_valid_share(tmp_path):
   lines = []
-  chosen = searching.search(small("ease"), tmp_path, budget=4, say=lines.append)
+  chosen = searching.search(small("ease"), tmp_path, budget=4, log=Recorder(lines))
   table = pq.read_table(tmp_path / "search/trials.parquet").to_pylist()
   assert [row["trial"] for row in table] == list(range(4))
   best = max(table, key=lambda row: row["value"])
@@ -378,24 +420,31 @@ def test_ease_ends_at_least_as_well_as_it_began_and_keeps_its_valid_share(tmp_pa
   assert kept["settings"] == {"l2": best["l2"]} and kept["value"] == best["value"]
   assert not list((tmp_path / "search").glob("trial-*/checkpoints"))
   again = []
-  assert searching.search(small("ease"), tmp_path, budget=4, say=again.append) == chosen
+  assert searching.search(small("ease"), tmp_path, budget=4, log=Recorder(again)) == chosen
   assert not any(line.startswith("search: trial") for line in again)
   for other, words in (
-    (dict(seed=1), "--search_seed"), (dict(space=["l2=1:2"]), "--search_space"),
+    (dict(seed=1), "search_seed"),
+    (dict(space=["l2=1:2"]), "search_space"),
     (dict(config=small("ease", valid_seed=3)), "valid_seed"),
     (dict(config=small("item_knn")), "model: ease"),
-  ):  # fmt: skip
+  ):
     with pytest.raises(InputError, match=words):
       searching.search(
-        **{"config": small("ease"), "workdir": tmp_path, "budget": 4, "say": again.append, **other}
+        **{
+          "config": small("ease"),
+          "workdir": tmp_path,
+          "budget": 4,
+          "log": Recorder(again),
+          **other,
+        }
       )
 
 
 def test_test_ratings_make_no_difference(tmp_path, monkeypatch):
   prepare = searching.prepare
 
-  def garbled(config, folder, *, say):
-    prepared = prepare(config, folder, say=say)
+  def garbled(config, folder, *, log):
+    prepared = prepare(config, folder, log=log)
     rows = prepared.interactions
     rating, item = rows.rating.copy(), rows.item.copy()
     rating[prepared.split.test], item[prepared.split.test] = 1.0, 0
@@ -405,16 +454,16 @@ def test_test_ratings_make_no_difference(tmp_path, monkeypatch):
   values = []
   for name, change in (("plain", prepare), ("garbled", garbled)):
     monkeypatch.setattr(searching, "prepare", change)
-    searching.search(small("item_knn"), tmp_path / name, budget=2, say=lambda line: None)
+    searching.search(small("item_knn"), tmp_path / name, budget=2, log=SILENT)
     values.append(pq.read_table(tmp_path / name / "search/trials.parquet")["value"].to_pylist())
   assert values[0] == values[1]
 
 
 def test_learned_models_go_on_from_rung_to_rung_and_after_a_kill(tmp_path, monkeypatch):
-  config = small("bpr_mf", epochs=3, evaluate_every=1, batch_size=0, width=8, select_on="last",
-                 valid_share=0.0)  # fmt: skip
-  silent = lambda line: None
-  whole = searching.search(config, tmp_path / "whole", budget=2.4, say=silent)
+  config = small(
+    "bpr_mf", epochs=3, evaluate_every=1, batch_size=0, width=8, select_on="last", valid_share=0.0
+  )
+  whole = searching.search(config, tmp_path / "whole", budget=2.4, log=SILENT)
   assert (whole.data.valid_share, whole.train.select_on) == (0.0, "last")
   learn, epochs, calls = searching.learn, [], []
 
@@ -428,15 +477,18 @@ def test_learned_models_go_on_from_rung_to_rung_and_after_a_kill(tmp_path, monke
 
   monkeypatch.setattr(searching, "learn", dies)
   with pytest.raises(Killed):
-    searching.search(config, tmp_path / "killed", budget=2.4, say=silent)
-  assert searching.search(config, tmp_path / "killed", budget=2.4, say=silent) == whole
+    searching.search(config, tmp_path / "killed", budget=2.4, log=SILENT)
+  assert searching.search(config, tmp_path / "killed", budget=2.4, log=SILENT) == whole
   assert calls == epochs
-  tables = [pq.read_table(tmp_path / n / "search/trials.parquet").drop(["seconds"]).to_pylist()
-            for n in ("whole", "killed")]  # fmt: skip
-  assert tables[0] == tables[1]
-  assert {row["epochs"] for row in tables[0]} == {1, 3}
+  serving_state = [
+    pq.read_table(tmp_path / n / "search/trials.parquet").drop(["seconds"]).to_pylist()
+    for n in ("whole", "killed")
+  ]
+  assert serving_state[0] == serving_state[1]
+  assert {row["epochs"] for row in serving_state[0]} == {1, 3}
   folder = tmp_path / "killed/search"
   assert not list(folder.glob("trial-*/checkpoints"))
-  steps = [json.loads(s)["step"] for s in
-           (folder / "trial-0000/metrics.jsonl").read_text().splitlines()]  # fmt: skip
+  steps = [
+    json.loads(s)["step"] for s in (folder / "trial-0000/metrics.jsonl").read_text().splitlines()
+  ]
   assert sorted(set(steps)) == [1, 2, 3]

@@ -19,6 +19,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.experiment import train_and_evaluate as pipeline
 from gatrec_jax.ops.top_k import top_items
+from gatrec_jax.runs.log import SILENT, Recorder
 from gatrec_jax.serve import run as serving
 from gatrec_jax.stages import data as stages
 
@@ -39,7 +40,7 @@ def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   lines = []
   run, results = pipeline.train_and_evaluate(
-    quick_config(epochs=20, protocol="both"), folder, say=lines.append
+    quick_config(epochs=20, protocol="both"), folder, log=Recorder(lines)
   )
   return run, results, lines
 
@@ -61,7 +62,8 @@ def test_recommendations_file_holds_nothing_known_and_evaluates_to_the_results(t
   run, results, _ = trained
   interactions = run.prepared.interactions
   users, items = read_recommendations(
-    run.workdir / "recommendations.parquet", user_ids=interactions.user_ids,
+    run.workdir / "recommendations.parquet",
+    user_ids=interactions.user_ids,
     item_ids=interactions.item_ids,
   )
   known = run.prepared.known
@@ -83,8 +85,11 @@ def test_beats_popularity_by_the_planted_truth(trained):
   train = run.prepared.train
   count = np.bincount(train.item[train.rating >= 4], minlength=train.num_items)[:, None]
   popular, _ = top_items(
-    np.ones((len(utility), 1), np.float32), count.astype(np.float32), everyone,
-    seen=run.prepared.known, k=10,
+    np.ones((len(utility), 1), np.float32),
+    count.astype(np.float32),
+    everyone,
+    seen=run.prepared.known,
+    k=10,
   )
   gain = [np.take_along_axis(utility, lists, axis=1).mean() for lists in (ours, popular)]
   assert gain[0] > gain[1] + 0.3
@@ -151,7 +156,7 @@ def test_a_second_call_keeps_everything_and_a_deleted_stage_is_rebuilt_alone(tra
   shutil.rmtree(folder / "embeddings")
   lines = []
   _, results = pipeline.train_and_evaluate(
-    quick_config(epochs=20, protocol="both"), folder, say=lines.append
+    quick_config(epochs=20, protocol="both"), folder, log=Recorder(lines)
   )
   text = "\n".join(lines)
   assert "data: unchanged" in text and "profiles: unchanged" in text
@@ -162,7 +167,7 @@ def test_a_second_call_keeps_everything_and_a_deleted_stage_is_rebuilt_alone(tra
 def test_another_configuration_in_the_same_folder_is_refused(trained):
   with pytest.raises(InputError, match=r"learning_rate: 0.005 → 0.1"):
     pipeline.train_and_evaluate(
-      quick_config(epochs=20, learning_rate=0.1), trained[0].workdir, say=str
+      quick_config(epochs=20, learning_rate=0.1), trained[0].workdir, log=SILENT
     )
 
 
@@ -176,9 +181,7 @@ def altered(folder, part, change):
   else:
     rating = table["rating"].to_numpy().copy()
     rating[rows] = np.random.default_rng(0).permutation(rating[rows])
-    table = table.set_column(
-      table.schema.get_field_index("rating"), "rating", pa.array(rating)
-    )
+    table = table.set_column(table.schema.get_field_index("rating"), "rating", pa.array(rating))
   pq.write_table(table, path)
 
 
@@ -186,10 +189,10 @@ def altered(folder, part, change):
 def untouched(tmp_path_factory):
   folder = tmp_path_factory.mktemp("untouched")
   config = quick_config(epochs=2, select_on="train_loss", negatives="popularity")
-  stages.prepare(config, folder, say=str)
+  stages.prepare(config, folder, log=SILENT)
   before = folder.with_name("before")
   shutil.copytree(folder, before)
-  return config, before, pipeline.train(config, folder, say=str)[0]
+  return config, before, pipeline.train(config, folder, log=SILENT)[0]
 
 
 @pytest.mark.parametrize("part", [1, 2], ids=["validation", "test"])
@@ -199,12 +202,16 @@ def test_held_out_ratings_reach_nothing_that_is_trained(untouched, tmp_path, par
   folder = tmp_path / "run"
   shutil.copytree(before, folder)
   altered(folder, part, change)
-  run, _ = pipeline.train(config, folder, say=str)
+  run, _ = pipeline.train(config, folder, log=SILENT)
   assert len(run.prepared.interactions) < len(reference.prepared.interactions) or (
     change == "permuted"
   )
-  for name in ("profiles/items.jsonl", "profiles/users.jsonl", "embeddings/users.npy",
-               "embeddings/items.npy"):
+  for name in (
+    "profiles/items.jsonl",
+    "profiles/users.jsonl",
+    "embeddings/users.npy",
+    "embeddings/items.npy",
+  ):
     assert (folder / name).read_bytes() == (reference.workdir / name).read_bytes(), name
   assert arrays_equal(jax.tree.leaves(run.inputs), jax.tree.leaves(reference.inputs))
   assert arrays_equal(jax.tree.leaves(run.params), jax.tree.leaves(reference.params))
@@ -215,7 +222,7 @@ def test_training_ratings_do_reach_it(untouched, tmp_path):
   folder = tmp_path / "run"
   shutil.copytree(before, folder)
   altered(folder, 0, "permuted")
-  run, _ = pipeline.train(config, folder, say=str)
+  run, _ = pipeline.train(config, folder, log=SILENT)
   assert not arrays_equal(jax.tree.leaves(run.params), jax.tree.leaves(reference.params))
   assert (folder / "profiles/users.jsonl").read_bytes() != (
     reference.workdir / "profiles/users.jsonl"
@@ -224,51 +231,55 @@ def test_training_ratings_do_reach_it(untouched, tmp_path):
 
 def test_too_many_missing_texts(tmp_path):
   csv = tmp_path / "mine.csv"
-  csv.write_text("user_id,item_id,rating\n" + "".join(
-    f"u{u},i{(u * 7 + k) % 15},{1 + (u + k) % 5}\n" for u in range(12) for k in range(6)
-  ))
+  csv.write_text(
+    "user_id,item_id,rating\n"
+    + "".join(f"u{u},i{(u * 7 + k) % 15},{1 + (u + k) % 5}\n" for u in range(12) for k in range(6))
+  )
   with pytest.raises(InputError, match="item_metadata"):
-    pipeline.train_and_evaluate(quick_config(dataset=str(csv)), tmp_path / "run", say=str)
+    pipeline.train_and_evaluate(quick_config(dataset=str(csv)), tmp_path / "run", log=SILENT)
   config = quick_config(dataset=str(csv), node_features="ids", epochs=2, **ONE_LAYER)
-  _, results = pipeline.train_and_evaluate(config, tmp_path / "run2", say=str)
+  _, results = pipeline.train_and_evaluate(config, tmp_path / "run2", log=SILENT)
   assert results["encoder"] == "none"
 
 
 def test_implicit_feedback_has_no_dislikes(tmp_path):
   csv = tmp_path / "clicks.csv"
-  csv.write_text("user_id,item_id\n" + "".join(
-    f"u{u},i{(u * 7 + k) % 15}\n" for u in range(12) for k in range(6)
-  ))
+  csv.write_text(
+    "user_id,item_id\n"
+    + "".join(f"u{u},i{(u * 7 + k) % 15}\n" for u in range(12) for k in range(6))
+  )
   config = quick_config(
     dataset=str(csv), node_features="ids", epochs=2, edge_features="", **ONE_LAYER
   )
   lines = []
-  run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", say=lines.append)
+  run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
   assert (run.prepared.positive_threshold, run.prepared.negative_threshold) == (1.0, 0.0)
   assert any("implicit feedback" in line for line in lines)
 
 
 def test_a_scale_that_the_thresholds_do_not_fit_is_told(tmp_path):
   csv = tmp_path / "hundred.csv"
-  csv.write_text("user_id,item_id,rating\n" + "".join(
-    f"u{u},i{(u * 7 + k) % 15},{10 + 7 * k}\n" for u in range(12) for k in range(6)
-  ))
+  csv.write_text(
+    "user_id,item_id,rating\n"
+    + "".join(f"u{u},i{(u * 7 + k) % 15},{10 + 7 * k}\n" for u in range(12) for k in range(6))
+  )
   config = with_fields(get_preset("popularity"), {"dataset": str(csv)})
   lines = []
-  pipeline.train_and_evaluate(config, tmp_path / "run", say=lines.append)
+  pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
   (line,) = [line for line in lines if "warning" in line]
   assert "100.0% of the ratings (10 to 45) reach positive_threshold 4" in line
   lines.clear()
   config = with_fields(config, {"positive_threshold": 40.0, "negative_threshold": 20.0})
-  pipeline.train_and_evaluate(config, tmp_path / "fitting", say=lines.append)
+  pipeline.train_and_evaluate(config, tmp_path / "fitting", log=Recorder(lines))
   assert not [line for line in lines if "warning" in line]
 
 
 def test_non_finite_loss_names_the_step_and_keeps_the_good_checkpoint(tmp_path):
-  config = quick_config(epochs=8, learning_rate=1e30, schedule="constant", warmup_steps=4,
-                        evaluate_every=1, **ONE_LAYER)
+  config = quick_config(
+    epochs=8, learning_rate=1e30, schedule="constant", warmup_steps=4, evaluate_every=1, **ONE_LAYER
+  )
   with pytest.raises(InputError, match=r"at step \d+; .*(checkpoint|nothing)"):
-    pipeline.train_and_evaluate(config, tmp_path, say=str)
+    pipeline.train_and_evaluate(config, tmp_path, log=SILENT)
 
 
 def test_configs_are_hashable_and_runs_are_frozen(trained):
@@ -281,10 +292,10 @@ def test_a_sweep_over_a_run_folder_chooses_on_validation(tmp_path):
   config = with_fields(get_preset("ease"), {"dataset": "demo", "valid_share": 0.1})
   lines = []
   result = pipeline.sweep_settings(
-    config, tmp_path, [{"l2": 1.0}, {"l2": 100.0}], say=lines.append
+    config, tmp_path, [{"l2": 1.0}, {"l2": 100.0}], log=Recorder(lines)
   )
   values = [outcome.best_value for outcome in result.outcomes]
   assert len(set(values)) == 2 and all(0 < value < 1 for value in values)
   assert not (tmp_path / "checkpoints").exists() and any("sweep: 2 settings" in x for x in lines)
   with pytest.raises(InputError, match="iterations"):
-    pipeline.sweep_settings(config, tmp_path, [{"iterations": 3}], say=lines.append)
+    pipeline.sweep_settings(config, tmp_path, [{"iterations": 3}], log=Recorder(lines))

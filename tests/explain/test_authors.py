@@ -17,12 +17,19 @@ from gatrec_jax.explain.authors import (
   marks_of,
   values_of,
 )
-from gatrec_jax.explain.builtin_author import NAME, verbalised
+from gatrec_jax.explain.builtin_author import NAME, worded
 from gatrec_jax.explain.phrases import PHRASES, slots_of
 from gatrec_jax.explain.reasons import STYLES, Point, points_of, titles_of, unsupported
 
-VALUES = {"titles": ("Up (2009)", "Heat (1995)"), "title": "Jaws (1975)", "name": "Al Pacino",
-          "role": "actor", "n": "3", "m": "12", "rating": "2"}  # fmt: skip
+VALUES = {
+  "titles": ("Up (2009)", "Heat (1995)"),
+  "title": "Jaws (1975)",
+  "name": "Al Pacino",
+  "role": "actor",
+  "n": "3",
+  "m": "12",
+  "rating": "2",
+}
 
 
 def test_the_phrases_of_a_kind_have_the_same_slots():
@@ -33,7 +40,7 @@ def test_the_phrases_of_a_kind_have_the_same_slots():
 
 def test_all_that_the_builtin_model_learns_is_read_as_the_facts_it_was_told():
   kinds_seen, texts_of_kind = set(), set()
-  for text in verbalised(400, seed=3):
+  for text in worded(400, seed=3):
     prompt, _, answer = text.partition("Sentences:\n")
     lines = [line[2:] for line in prompt.splitlines() if line.startswith("- ")]
     plain = {}
@@ -45,11 +52,11 @@ def test_all_that_the_builtin_model_learns_is_read_as_the_facts_it_was_told():
     facts = [
       Point(kind, VALUES | {"n": str(place), "rating": str(place), "titles": (f"T{place} (1990)",)})
       for place, kind in enumerate(kinds)
-    ]  # fmt: skip
+    ]
     found = kept(answer, facts, titles=["Jaws (1975)", *(f"T{p} (1990)" for p in range(4))])
-    said_twice = len(kinds) - len({
-      kind if kind in ("person", "tag") else (kind, place) for place, kind in enumerate(kinds)
-    })  # fmt: skip
+    said_twice = len(kinds) - len(
+      {kind if kind in ("person", "tag") else (kind, place) for place, kind in enumerate(kinds)}
+    )
     assert len(found) == len(kinds) - said_twice, (text, found)
     kinds_seen |= set(kinds)
     texts_of_kind.add(answer)
@@ -63,20 +70,32 @@ def _same_words(line, words):
 def test_what_is_kept_of_an_answer():
   facts = points_of(evidence(), style="short")
   assert values_of(facts) == [
-    "The Matrix (1999) and Up (2009)", "Scarface (1983)", "Al Pacino", "actor"
+    "The Matrix (1999) and Up (2009)",
+    "Scarface (1983)",
+    "Al Pacino",
+    "actor",
   ]
   assert marks_of(["genre", "likes"]) == [{"name": "[a]", "n": "[b]", "m": "[c]"}, {"n": "[d]"}]
-  keep = lambda answer: kept(answer, facts, titles=titles_of(evidence()))
-  assert keep("You enjoyed [a], and nothing speaks more for it. [c] ([d]) is part of it, as of "
-              "[b], which you liked.") == {
+
+  def keep(answer):
+    return kept(answer, facts, titles=titles_of(evidence()))
+
+  assert keep(
+    "You enjoyed [a], and nothing speaks more for it. [c] ([d]) is part of it, as of "
+    "[b], which you liked."
+  ) == {
     0: "You enjoyed The Matrix (1999) and Up (2009), and nothing speaks more for it.",
     1: "Al Pacino (actor) is part of it, as of Scarface (1983), which you liked.",
-  }  # fmt: skip
+  }
   for wrong in (
-    "It is a masterpiece.", "You liked [b], and nothing speaks more for it.", "You hated [a].",
-    "You liked [a], which speaks for it too.", "Like [c], which you liked, it has [b] ([d]).",
-    "You liked [a], and nothing speaks more for it", "",
-  ):  # fmt: skip
+    "It is a masterpiece.",
+    "You liked [b], and nothing speaks more for it.",
+    "You hated [a].",
+    "You liked [a], which speaks for it too.",
+    "Like [c], which you liked, it has [b] ([d]).",
+    "You liked [a], and nothing speaks more for it",
+    "",
+  ):
     assert keep(wrong) == {}
   twice = "It follows most of all from your liking [a]. It follows above all from your liking [a]."
   assert keep(twice)[0].startswith("It follows most of all") and len(keep(twice)) == 1
@@ -112,8 +131,10 @@ def test_what_fails_is_asked_for_once_more_and_alone(monkeypatch):
     asked.append([[point.kind for point in own] for own in facts])
     if len(asked) == 1:
       return ["It follows above all from your liking [a]. It is good. Like [c], it has [a]."] * 2
-    return ["Like [a], which you liked, it has [b] ([c])." if own[0].kind == "person" else "No."
-            for own in facts]  # fmt: skip
+    return [
+      "Like [a], which you liked, it has [b] ([c])." if own[0].kind == "person" else "No."
+      for own in facts
+    ]
 
   monkeypatch.setattr(LanguageModelAuthor, "_answers", answers)
   records = [evidence(), evidence(user_id="8", traits=evidence().traits[2:])]

@@ -18,6 +18,7 @@ from gatrec_jax.explain.audit.fact_checker import make_checker
 from gatrec_jax.explain.authors import TemplateAuthor
 from gatrec_jax.explain.evidence import explain_items, make_explainer, profile_tags
 from gatrec_jax.explain.rescoring import _scores_as_a_whole
+from gatrec_jax.runs.log import SILENT
 from gatrec_jax.serve.run import top_lists
 
 USER = 11
@@ -43,12 +44,22 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder):
-  config = with_fields(get_preset("best"), {
-    "dataset": "ratings.csv", "item_metadata": "items.jsonl", "encoder": "lexical", "epochs": 20,
-    "bootstrap": 0, "feature_width": 16, "layer_widths": "16,16", "evaluate_every": 20,
-    "select_on": "last", "valid_share": 0,
-  })  # fmt: skip
-  return pipeline.train_and_evaluate(config, folder / "best", say=lambda _: None)[0]
+  config = with_fields(
+    get_preset("best"),
+    {
+      "dataset": "ratings.csv",
+      "item_metadata": "items.jsonl",
+      "encoder": "lexical",
+      "epochs": 20,
+      "bootstrap": 0,
+      "feature_width": 16,
+      "layer_widths": "16,16",
+      "evaluate_every": 20,
+      "select_on": "last",
+      "valid_share": 0,
+    },
+  )
+  return pipeline.train_and_evaluate(config, folder / "best", log=SILENT)[0]
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +90,9 @@ def test_the_ratings_cited_are_those_whose_removal_costs_most(run, explainer):
   scores = whole(explainer)(USER, [[], *([item] for item in rated)])
   for place, (item, one) in enumerate(zip(items, found, strict=True)):
     falls = scores[0, item] - scores[1:, item]
-    assert one.rank == one.rank_before == place + 1 and one.score == pytest.approx(scores[0, item],
-                                                                                  abs=1e-5)
+    assert one.rank == one.rank_before == place + 1 and one.score == pytest.approx(
+      scores[0, item], abs=1e-5
+    )
     assert sum(one.parts.values()) == pytest.approx(one.score, abs=1e-4)
     best = run.prepared.interactions.item_ids[rated[falls.argmax()]]
     assert one.cited[0].item_id == best
@@ -88,7 +100,7 @@ def test_the_ratings_cited_are_those_whose_removal_costs_most(run, explainer):
     assert [c.score_drop for c in one.cited] == sorted(c.score_drop for c in one.cited)[::-1]
     free = np.setdiff1d(np.arange(40), run.prepared.known.item[run.prepared.known.user == USER])
     without = scores[1 + falls.argmax()]
-    rank = rankdata(-without[free], method="ordinal")[np.flatnonzero(free == item)[0]]
+    rank = rankdata(-without[free], recommender="ordinal")[np.flatnonzero(free == item)[0]]
     assert one.cited[0].rank_without == rank
     likes = train.rating >= 4
     assert one.likes == np.unique(train.user[likes & (train.item == item)]).size
@@ -121,7 +133,7 @@ def test_attention_is_secondary_and_counts_people_not_names(run, explainer):
   by = {i: set(train.user[likes & (train.item == i)]) for i in range(40)}
   places = {raw: i for i, raw in enumerate(run.prepared.interactions.item_ids)}
   graph = run.inputs.own.graph
-  _, weights = run.method.module.apply(
+  _, weights = run.recommender.module.apply(
     {"params": run.params}, run.inputs.text, graph, return_attention=True
   )
   layers = [np.zeros((100, 40)), np.zeros((100, 40))]  # what an item hears from a user
@@ -149,7 +161,7 @@ def test_what_cannot_be_explained_is_refused(run, explainer, folder):
   with pytest.raises(InputError, match="user 11: has no training ratings"):
     explain_items(dataclasses.replace(explainer, run=lonely), USER, [0])
   ease = with_fields(get_preset("ease"), {"dataset": "ratings.csv", "bootstrap": 0})
-  other = pipeline.train_and_evaluate(ease, folder / "ease", say=lambda _: None)[0]
+  other = pipeline.train_and_evaluate(ease, folder / "ease", log=SILENT)[0]
   with pytest.raises(InputError, match="reasons are made for the GAT .* not for ease"):
     make_explainer(other)
 
@@ -164,7 +176,7 @@ def test_without_attention_the_evidence_is_the_same_but_for_it(run, explainer):
 
 def test_reasons_are_true_and_planted_errors_are_caught(explainer):
   figures = audit(
-    explainer, TemplateAuthor(), pairs=40, style="detailed", top_n=5, seed=0, say=lambda _: None
+    explainer, TemplateAuthor(), pairs=40, style="detailed", top_n=5, seed=0, log=SILENT
   )
   assert figures["pairs"] == 40 and figures["claims"] > 200
   assert figures["evidence_precision"] == 1.0, figures["wrong_claims"]
@@ -179,7 +191,10 @@ def test_reasons_are_true_and_planted_errors_are_caught(explainer):
 def test_the_checker_wants_something_to_look_up(run, explainer):
   check = checker_of(run, explainer)
   item = own_list(run, k=1)[0]
-  said = lambda text: [(f.kind, f.true) for f in check(text, USER, item)]
+
+  def said(text):
+    return [(f.kind, f.true) for f in check(text, USER, item)]
+
   assert said("A masterpiece.") == [("nothing to look up", False)]
   assert ("title", False) in said("You liked The Purple Compass (1987), so it follows.")
   (one,) = explain_items(explainer, USER, [item])
@@ -188,12 +203,12 @@ def test_the_checker_wants_something_to_look_up(run, explainer):
 
 
 def test_a_screened_record_is_exact_in_what_it_holds_and_claims_no_more(run, explainer):
-  few = dataclasses.replace(explainer, screen=4)
+  few = dataclasses.replace(explainer, prefilter=4)
   items = own_list(run, k=3)
-  exact, screened = (explain_items(one, USER, items) for one in (explainer, few))
+  exact, prefiltered = (explain_items(one, USER, items) for one in (explainer, few))
   check = checker_of(run, explainer)
-  for one, other, item in zip(screened, exact, items, strict=True):
-    assert one.screened and not other.screened and one.cited
+  for one, other, item in zip(prefiltered, exact, items, strict=True):
+    assert one.prefiltered and not other.prefiltered and one.cited
     assert one.num_rated == other.num_rated and one.num_liked == other.num_liked
     assert one.traits and {t.liked for t in one.traits} == {t.liked for t in other.traits}
     exact_drops = {c.item_id: c.score_drop for c in other.cited}
@@ -203,9 +218,11 @@ def test_a_screened_record_is_exact_in_what_it_holds_and_claims_no_more(run, exp
     text = TemplateAuthor()([one], style="detailed")[0].text
     assert all(finding.true for finding in check(text, USER, item)), text
     assert "most" not in text and "above all" not in text and "any one of your" not in text
-  assert not explain_items(dataclasses.replace(explainer, screen=500), USER, items)[0].screened
-  with pytest.raises(InputError, match="--screen=-1: must be at least 0"):
-    make_explainer(run, screen=-1)
+  assert not explain_items(dataclasses.replace(explainer, prefilter=500), USER, items)[
+    0
+  ].prefiltered
+  with pytest.raises(InputError, match="prefilter=-1: must be at least 0"):
+    make_explainer(run, prefilter=-1)
 
 
 @pytest.mark.parametrize("step", [0.02, -0.02])
@@ -225,10 +242,20 @@ def test_the_first_order_estimate_is_the_derivative(run, explainer, step):
     where = np.where(edges, 1 - step, 1).astype(np.float32)
     of = np.ones((1, train.num_items), np.float32)
     of[0, rated[2]] -= step
-    return float(_scores_as_a_whole(
-      rescorer.params, rescorer.inputs.text, rescorer.tables, graph, np.int32(USER), where, of,
-      np.float32([len(rated)]), rescorer.inputs.later[USER], method=rescorer.method,
-    )[0, target[0]])  # fmt: skip
+    return float(
+      _scores_as_a_whole(
+        rescorer.params,
+        rescorer.inputs.text,
+        rescorer.serving_state,
+        graph,
+        np.int32(USER),
+        where,
+        of,
+        np.float32([len(rated)]),
+        rescorer.inputs.later[USER],
+        recommender=rescorer.recommender,
+      )[0, target[0]]
+    )
 
   assert (score(0) - score(step)) / step == pytest.approx(falls[2], rel=0.05, abs=2e-3)
   exact = rescorer(USER, [[], *([item] for item in rated)])[:, target[0]]

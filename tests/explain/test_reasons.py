@@ -37,7 +37,7 @@ def test_styles_say_what_they_are_for():
   assert Claim("both", ("The Matrix (1999)", "9")) in detailed.claims
   assert Claim("free_of", ("Horror",)) in detailed.claims
   assert what_if.claims == (Claim("leaves", ("11", "10", "The Matrix (1999)")),)
-  with pytest.raises(InputError, match="--style=long: must be one of short"):
+  with pytest.raises(InputError, match="style=long: must be one of short"):
     by_template(evidence(), style="long")
 
 
@@ -64,11 +64,22 @@ def test_a_list_that_was_re_ranked_says_so():
   assert "from place 4 to 1" in reason.text
 
 
-@pytest.mark.parametrize(("old", "new"), [
-  ("The Matrix (1999)", "Alien (1979)"), ("Al Pacino", "Robert De Niro"), ("(actor)", "(director)"),
-  ("Crime", "Drama"), ("5 of the 12", "6 of the 12"), ("Horror", "War"), ("number 11", "number 12"),
-  ("top 10", "top 5"), ("9 people", "8 people"), ("a 3", "a 4"), ("“heist”", "“love”"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("old", "new"),
+  [
+    ("The Matrix (1999)", "Alien (1979)"),
+    ("Al Pacino", "Robert De Niro"),
+    ("(actor)", "(director)"),
+    ("Crime", "Drama"),
+    ("5 of the 12", "6 of the 12"),
+    ("Horror", "War"),
+    ("number 11", "number 12"),
+    ("top 10", "top 5"),
+    ("9 people", "8 people"),
+    ("a 3", "a 4"),
+    ("“heist”", "“love”"),
+  ],
+)
 def test_changed_sentences_are_not_supported(old, new):
   seen = 0
   for user in range(30):
@@ -83,17 +94,29 @@ def test_changed_sentences_are_not_supported(old, new):
   assert unsupported(stray, record) == ["A masterpiece by any measure."]
 
 
-odd = st.text(
-  st.sampled_from("aZ 9,.“”\"'{}<>|&⟦$\\ and"), min_size=1, max_size=20
-).map(str.strip).filter(bool)
+odd = (
+  st.text(st.sampled_from("aZ 9,.“”\"'{}<>|&⟦$\\ and"), min_size=1, max_size=20)
+  .map(str.strip)
+  .filter(bool)
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(odd, min_size=1, max_size=3, unique=True), odd, 
-       st.sampled_from([phrase for own in PHRASES.values() for phrase in own]))
+@given(
+  st.lists(odd, min_size=1, max_size=3, unique=True),
+  odd,
+  st.sampled_from([phrase for own in PHRASES.values() for phrase in own]),
+)
 def test_any_title_survives_writing(titles, name, phrase):
-  values = {"titles": tuple(titles), "title": titles[0], "name": name, "n": "3", "m": "10",
-            "rating": "2.5", "role": "actor"}  # fmt: skip
+  values = {
+    "titles": tuple(titles),
+    "title": titles[0],
+    "name": name,
+    "n": "3",
+    "m": "10",
+    "rating": "2.5",
+    "role": "actor",
+  }
   needed = {"name" if slot == "tag" else slot for slot in slots_of(phrase)}
   used = {slot: values[slot] for slot in needed}
   sentence = write(phrase, used)
@@ -108,9 +131,15 @@ def test_titles_with_braces_tokens_and_markup_stay_as_they_are():
   assert strange in reason.text and unsupported(reason, record) == []
 
 
-@pytest.mark.parametrize(("raw", "shown"), [
-  ("Matrix, The (1999)", "The Matrix (1999)"), ("Up", "Up"), ("Up (2009) [12]", "Up (2009) [12]"),
-  ("Misérables, Les (1995)", "Les Misérables (1995)"), ("2001 (1968)", "2001 (1968)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("raw", "shown"),
+  [
+    ("Matrix, The (1999)", "The Matrix (1999)"),
+    ("Up", "Up"),
+    ("Up (2009) [12]", "Up (2009) [12]"),
+    ("Misérables, Les (1995)", "Les Misérables (1995)"),
+    ("2001 (1968)", "2001 (1968)"),
+  ],
+)
 def test_shown_titles(raw, shown):
   assert shown_title(raw) == shown

@@ -10,18 +10,40 @@ from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.explain.rescoring import make_rescorer
 from gatrec_jax.models.base import make_inputs
-from gatrec_jax.models.gat.recommender import GatMethod
+from gatrec_jax.models.gat.recommender import GatRecommender
 
 BEST = dict(
-  node_features="sum", feature_width=6, layer_widths=(6, 6), heads=(1, 1), convolution="light",
-  attention="v1", combine="mean", edge_features=("grade",), score="cosine", loss="softmax",
-  temperature=0.5, grades="graded", linear_weight=0.3, linear_l2=3.0, linear_rated_l2=5.0,
-  unrated_l2=1.0, prior_weight=2.0, prior_ratings=8,
-)  # fmt: skip
+  node_features="sum",
+  feature_width=6,
+  layer_widths=(6, 6),
+  heads=(1, 1),
+  convolution="light",
+  attention="v1",
+  combine="mean",
+  edge_features=("relevance",),
+  score="cosine",
+  loss="softmax",
+  temperature=0.5,
+  relevance="graded",
+  linear_weight=0.3,
+  linear_l2=3.0,
+  linear_rated_l2=5.0,
+  unrated_l2=1.0,
+  prior_weight=2.0,
+  prior_ratings=8,
+)
 FULL = dict(
-  node_features="table", layer_widths=(3, 2), heads=(2, 1), convolution="full", combine="last",
-  linear_weight=0.0, unrated_l2=0.0, prior_weight=0.0, score="dot", edge_features=("rating",),
-)  # fmt: skip
+  node_features="table",
+  layer_widths=(3, 2),
+  heads=(2, 1),
+  convolution="full",
+  combine="last",
+  linear_weight=0.0,
+  unrated_l2=0.0,
+  prior_weight=0.0,
+  score="dot",
+  edge_features=("rating",),
+)
 
 
 def rows(users=20, items=12):
@@ -34,28 +56,37 @@ def rows(users=20, items=12):
   table[5, 1] = 4  # has rated one item
   user, item = np.nonzero(table)
   return Interactions(
-    user.astype(np.int32), item.astype(np.int32), table[user, item].astype(np.float32),
-    np.zeros(len(user), np.int64), tuple(map(str, range(users))), tuple(map(str, range(items))),
-  )  # fmt: skip
+    user.astype(np.int32),
+    item.astype(np.int32),
+    table[user, item].astype(np.float32),
+    np.zeros(len(user), np.int64),
+    tuple(map(str, range(users))),
+    tuple(map(str, range(items))),
+  )
 
 
 def rescorer(train=None, params=None, **fields):
   train = train or rows()
-  method = GatMethod(ModelConfig(**(BEST | fields)), train.num_users, train.num_items)
+  recommender = GatRecommender(ModelConfig(**(BEST | fields)), train.num_users, train.num_items)
   text = np.random.default_rng(1).normal(size=(train.num_users + train.num_items, 5))
   inputs = make_inputs(
-    method, train, text=text, sampler=None, positive_threshold=4, negative_threshold=2,
+    recommender,
+    train,
+    text=text,
+    sampler=None,
+    positive_threshold=4,
+    negative_threshold=2,
     later=np.isin(np.arange(train.num_users), [2, 5]),
-  )  # fmt: skip
+  )
   if params is None:
-    params = method.init(inputs, jax.random.key(0))
+    params = recommender.init(inputs, jax.random.key(0))
     # Attention that says something: light layers begin with 0.
     params = jax.tree.map(
       lambda leaf: leaf + 0.3 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), params
     )
-  tables = jax.jit(method.tables)(params, inputs)
+  serving_state = jax.jit(recommender.serving_state)(params, inputs)
   ratings = np.bincount(train.user, minlength=train.num_users)
-  return make_rescorer(method, params, inputs, tables, ratings=ratings)
+  return make_rescorer(recommender, params, inputs, serving_state, ratings=ratings)
 
 
 def sets_of(train, user):
@@ -63,11 +94,18 @@ def sets_of(train, user):
   return [[], *([item] for item in items), items[:2], items]
 
 
-@pytest.mark.parametrize("fields", [
-  {}, {"attention": "none"}, {"layer_widths": (6,), "heads": (1,)}, {"combine": "last"},
-  {"graph": "liked", "edge_features": ()}, {"node_features": "ids", "linear_weight": 0.0},
-  {"score": "dot", "unrated_l2": 0.0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {},
+    {"attention": "none"},
+    {"layer_widths": (6,), "heads": (1,)},
+    {"combine": "last"},
+    {"graph": "liked", "edge_features": ()},
+    {"node_features": "ids", "linear_weight": 0.0},
+    {"score": "dot", "unrated_l2": 0.0},
+  ],
+)
 @pytest.mark.parametrize("user", [2, 5])
 def test_a_part_run_again_equals_the_whole(fields, user):
   near = rescorer(**fields)
@@ -76,7 +114,7 @@ def test_a_part_run_again_equals_the_whole(fields, user):
   without = sets_of(rows(), user)
   got, want = near(user, without), whole(user, without)
   np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
-  served = np.asarray(near.method.score(near.tables, np.array([user])))
+  served = np.asarray(near.recommender.score(near.serving_state, np.array([user])))
   np.testing.assert_allclose(got[:1], served, atol=1e-5, rtol=1e-5)
   assert np.abs(got[1:] - got[:1]).max() > 1e-3
 
@@ -89,12 +127,12 @@ def test_the_whole_equals_a_graph_that_never_had_the_ratings(fields):
   gone = [int(item) for item in train.item[train.user == 2][:2]]
   kept = train.take(~((train.user == 2) & np.isin(train.item, gone)))
   other = rescorer(kept, params=whole.params, **fields)
-  want = np.asarray(other.method.score(other.tables, np.array([2])))
+  want = np.asarray(other.recommender.score(other.serving_state, np.array([2])))
   np.testing.assert_allclose(whole(2, [gone]), want, atol=1e-5, rtol=1e-5)
 
 
 def test_without_any_rating_what_is_popular_is_left():
   near = rescorer()
   got = near(5, [[1]])
-  rated = np.asarray(near.tables.rated)
-  np.testing.assert_array_equal(got[0, rated], np.asarray(near.tables.likes)[rated])
+  rated = np.asarray(near.serving_state.rated)
+  np.testing.assert_array_equal(got[0, rated], np.asarray(near.serving_state.likes)[rated])

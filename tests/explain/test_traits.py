@@ -5,7 +5,7 @@ from gatrec_jax.explain.traits import (
   Named,
   Trait,
   avoided_genres,
-  catalogue_traits,
+  catalog_traits,
   shared_traits,
 )
 
@@ -20,43 +20,48 @@ TITLES = ["A", "B", "C", "D", "E"]
 
 
 def made():
-  return catalogue_traits(FIELDS, [(), (), (), ("SEA", "war"), ()])
+  return catalog_traits(FIELDS, [(), (), (), ("SEA", "war"), ()])
 
 
 def test_a_person_stands_once_in_the_first_role_and_tags_once():
-  catalogue = made()
-  assert catalogue.traits[0] == (
-    Named("director", "Ann Bo"), Named("actor", "Cy Day"), Named("tag", "sea"),
-    Named("genre", "Drama"), Named("genre", "Horror"),
-  )  # fmt: skip
-  assert [t.name for t in catalogue.traits[3] if t.kind == "tag"] == ["sea", "night", "war"]
-  assert catalogue.traits[4] == ()
+  catalog = made()
+  assert catalog.traits[0] == (
+    Named("director", "Ann Bo"),
+    Named("actor", "Cy Day"),
+    Named("tag", "sea"),
+    Named("genre", "Drama"),
+    Named("genre", "Horror"),
+  )
+  assert [t.name for t in catalog.traits[3] if t.kind == "tag"] == ["sea", "night", "war"]
+  assert catalog.traits[4] == ()
 
 
 def test_people_count_in_any_role_tags_and_genres_from_two_on():
   found = shared_traits(made(), 0, [2, 1, 3], titles=TITLES)
   assert found == (
-    Trait("director", "Ann Bo", 1, 3, ("C",)), Trait("actor", "Cy Day", 1, 3, ("B",)),
-    Trait("tag", "sea", 2, 3, ("C", "D")), Trait("genre", "Drama", 2, 3, ("C", "B")),
-  )  # fmt: skip
+    Trait("director", "Ann Bo", 1, 3, ("C",)),
+    Trait("actor", "Cy Day", 1, 3, ("B",)),
+    Trait("tag", "sea", 2, 3, ("C", "D")),
+    Trait("genre", "Drama", 2, 3, ("C", "B")),
+  )
   assert shared_traits(made(), 4, [0, 1], titles=TITLES) == ()
   assert shared_traits(made(), 0, [], titles=TITLES) == ()
 
 
 def test_a_genre_needs_a_tenth_of_what_is_liked():
   fields = [{"genres": ["War"]}] * 3 + [{"genres": ["Noir"]}] * 30
-  catalogue = catalogue_traits(fields, [()] * 33)
+  catalog = catalog_traits(fields, [()] * 33)
   titles = [str(i) for i in range(33)]
-  assert shared_traits(catalogue, 0, [1, 2, *range(3, 20)], titles=titles)
-  assert not shared_traits(catalogue, 0, [1, 2, *range(3, 33)], titles=titles)
+  assert shared_traits(catalog, 0, [1, 2, *range(3, 20)], titles=titles)
+  assert not shared_traits(catalog, 0, [1, 2, *range(3, 33)], titles=titles)
 
 
 def test_a_genre_is_avoided_where_dislikes_of_it_are_more_than_usual():
   fields = [{"genres": ["War"]}] * 5 + [{"genres": ["Noir"]}] * 6
-  catalogue = catalogue_traits(fields, [()] * 11)
-  avoided = avoided_genres(catalogue, 10, liked=[5, 6, 7], disliked=[0, 1, 8])
+  catalog = catalog_traits(fields, [()] * 11)
+  avoided = avoided_genres(catalog, 10, liked=[5, 6, 7], disliked=[0, 1, 8])
   assert avoided == (Avoided("War", 2, 3),)
-  assert avoided_genres(catalogue, 3, liked=[5], disliked=[0, 1]) == ()  # it has the genre itself
-  assert avoided_genres(catalogue, 10, liked=[2, 3, 4], disliked=[0, 1]) == ()  # likes it more
+  assert avoided_genres(catalog, 3, liked=[5], disliked=[0, 1]) == ()  # it has the genre itself
+  assert avoided_genres(catalog, 10, liked=[2, 3, 4], disliked=[0, 1]) == ()  # likes it more
   # Of all that she has an opinion of, nine tenths are disliked: so is War, which says nothing.
-  assert avoided_genres(catalogue, 10, liked=[3], disliked=[0, 1, 2, 5, 6, 7, 8]) == ()
+  assert avoided_genres(catalog, 10, liked=[3], disliked=[0, 1, 2, 5, 6, 7, 8]) == ()

@@ -14,7 +14,7 @@ from gatrec_jax.lm.constraints.choices import advance, allowed_tokens, finished,
 
 CORPUS = [
   "The café's naïve hero, Zoë, meets 黒澤明 in 東京; drama, comedy and a crime thriller.",
-  "He likes the slow films of the 1960s: 七人の侍, Amélie, \"La Haine\", Ужасы, 😀 and horror.",
+  'He likes the slow films of the 1960s: 七人の侍, Amélie, "La Haine", Ужасы, 😀 and horror.',
   "drama comedy action horror 10 100 1000 1999 2024 true false the the and of in a",
   '{"genres": ["drama", "comedy"], "score": 12, "likes": "slow films", "name": "x"}, [1, 2]',
 ] * 3
@@ -28,7 +28,9 @@ def byte_level(vocabulary=420, **options):
   backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   backend.decoder = decoders.ByteLevel()
   trainer = trainers.BpeTrainer(
-    vocab_size=vocabulary, special_tokens=["<s>", "</s>"], show_progress=False,
+    vocab_size=vocabulary,
+    special_tokens=["<s>", "</s>"],
+    show_progress=False,
     initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
   )
   backend.train_from_iterator(CORPUS, trainer)
@@ -50,14 +52,23 @@ def sentence_piece(vocabulary=160):
   words = ["<unk>", "<s>", "</s>", *BYTES, *sorted(model["vocab"], key=model["vocab"].get)]
   merges = [tuple(pair) for pair in model["merges"]]
   backend = tokenizers.Tokenizer(
-    models.BPE({word: token for token, word in enumerate(words)}, merges, unk_token="<unk>",
-               byte_fallback=True, fuse_unk=True)
+    models.BPE(
+      {word: token for token, word in enumerate(words)},
+      merges,
+      unk_token="<unk>",
+      byte_fallback=True,
+      fuse_unk=True,
+    )
   )
   backend.pre_tokenizer = pre_tokenizers.Metaspace()
-  backend.decoder = decoders.Sequence([
-    decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
-    decoders.Strip(" ", 1, 0),
-  ])
+  backend.decoder = decoders.Sequence(
+    [
+      decoders.Replace("▁", " "),
+      decoders.ByteFallback(),
+      decoders.Fuse(),
+      decoders.Strip(" ", 1, 0),
+    ]
+  )
   return PreTrainedTokenizerFast(
     tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
   )

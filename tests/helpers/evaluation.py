@@ -14,9 +14,12 @@ def interactions(rows, num_users, num_items):
   """rows: (user, item, rating) triples; ids are "u0"… and "i0"…."""
   table = np.array(rows, np.float64).reshape(-1, 3)
   return Interactions(
-    table[:, 0].astype(np.int32), table[:, 1].astype(np.int32), table[:, 2].astype(np.float32),
+    table[:, 0].astype(np.int32),
+    table[:, 1].astype(np.int32),
+    table[:, 2].astype(np.float32),
     np.arange(len(table), dtype=np.int64),
-    tuple(f"u{u}" for u in range(num_users)), tuple(f"i{i}" for i in range(num_items)),
+    tuple(f"u{u}" for u in range(num_users)),
+    tuple(f"i{i}" for i in range(num_items)),
   )
 
 
@@ -52,9 +55,14 @@ def movielens_u1():
   with zipfile.ZipFile(path) as archive:
     for name in ("u1.base", "u1.test"):
       table = np.loadtxt(io.BytesIO(archive.read(f"ml-100k/{name}")), dtype=np.int64)
-      parts.append(Interactions(
-        (table[:, 0] - 1).astype(np.int32), (table[:, 1] - 1).astype(np.int32),
-        table[:, 2].astype(np.float32), table[:, 3],
-        tuple(str(u) for u in range(1, 944)), tuple(str(i) for i in range(1, 1683)),
-      ))
+      parts.append(
+        Interactions(
+          (table[:, 0] - 1).astype(np.int32),
+          (table[:, 1] - 1).astype(np.int32),
+          table[:, 2].astype(np.float32),
+          table[:, 3],
+          tuple(str(u) for u in range(1, 944)),
+          tuple(str(i) for i in range(1, 1683)),
+        )
+      )
   return parts

@@ -1,4 +1,4 @@
-"""What tests share: running the real programs, small catalogues."""
+"""What tests share: running the real programs, small catalogs."""
 
 import contextlib
 import importlib
@@ -22,8 +22,12 @@ from gatrec_jax.data.interactions import Interactions
 def launch(program, *flags, cwd, check=None, env=None):
   """Runs `python -m launch.PROGRAM`; asserts the exit code where `check` is given."""
   done = subprocess.run(
-    [sys.executable, "-m", f"launch.{program}", *flags], capture_output=True, text=True, cwd=cwd,
-    env=environment(cwd) | (env or {}), timeout=300,
+    [sys.executable, "-m", f"launch.{program}", *flags],
+    capture_output=True,
+    text=True,
+    cwd=cwd,
+    env=environment(cwd) | (env or {}),
+    timeout=300,
   )
   if check is not None:
     assert done.returncode == check, done.stdout + done.stderr
@@ -42,8 +46,11 @@ def call(program, *flags, cwd, check=None, env=None):
   out, err, code = io.StringIO(), io.StringIO(), 0
   absl_level, formatwarning = logging.getLogger("absl").level, warnings.formatwarning
   with (
-    mock.patch.dict(os.environ, environment(cwd) | (env or {})), contextlib.chdir(cwd),
-    contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _no_flags(common),
+    mock.patch.dict(os.environ, environment(cwd) | (env or {})),
+    contextlib.chdir(cwd),
+    contextlib.redirect_stdout(out),
+    contextlib.redirect_stderr(err),
+    _no_flags(common),
   ):
     # Imported anew, since it is the import that defines a program's flags.
     sys.modules.pop(f"launch.{program}", None)
@@ -79,21 +86,23 @@ def _no_flags(common):
 def environment(cwd):
   """The caller's environment with this tree importable and the cache inside `cwd`.
 
-  Programs compile with little optimisation, in half the time: what is looked at here is what they
+  Programs compile with little optimization, in half the time: what is looked at here is what they
   read, write, say and keep.
   """
   return os.environ | {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    "PYTHONPATH": str(ROOT), "GATREC_CACHE": str(pathlib.Path(cwd) / "cache"),
+    "PYTHONPATH": str(ROOT),
+    "GATREC_CACHE": str(pathlib.Path(cwd) / "cache"),
     "JAX_PLATFORMS": "cpu",
   }
 
 
 def quick_config(**fields):
   """The tiny preset on `demo` without a neural encoder, a few epochs."""
-  return with_fields(get_preset("tiny"), {
-    "encoder": "lexical", "epochs": 6, "evaluate_every": 2, "bootstrap": 50, **fields
-  })
+  return with_fields(
+    get_preset("tiny"),
+    {"encoder": "lexical", "epochs": 6, "evaluate_every": 2, "bootstrap": 50, **fields},
+  )
 
 
 def error_line(done):
@@ -116,7 +125,10 @@ def toy_ratings(num_users=12, num_items=9):
   rng = np.random.default_rng(0)
   user, item = np.nonzero(rng.random((num_users, num_items)) < 0.5)
   return Interactions(
-    user.astype(np.int32), item.astype(np.int32),
-    rng.integers(1, 6, len(user)).astype(np.float32), np.zeros(len(user), np.int64),
-    tuple(map(str, range(num_users))), tuple(map(str, range(num_items))),
-  )  # fmt: skip
+    user.astype(np.int32),
+    item.astype(np.int32),
+    rng.integers(1, 6, len(user)).astype(np.float32),
+    np.zeros(len(user), np.int64),
+    tuple(map(str, range(num_users))),
+    tuple(map(str, range(num_items))),
+  )

@@ -1,4 +1,4 @@
-"""A small catalogue for the re-ranking tests."""
+"""A small catalog for the re-ranking tests."""
 
 import numpy as np
 
@@ -13,8 +13,11 @@ def rows(*triples, num_users=3, num_items=8):
   """Interactions from (user, item, rating, time)."""
   table = np.array(triples, np.float64).reshape(-1, 4)
   return Interactions(
-    table[:, 0].astype(np.int32), table[:, 1].astype(np.int32), table[:, 2].astype(np.float32),
-    table[:, 3].astype(np.int64), tuple(f"u{u}" for u in range(num_users)),
+    table[:, 0].astype(np.int32),
+    table[:, 1].astype(np.int32),
+    table[:, 2].astype(np.float32),
+    table[:, 3].astype(np.int64),
+    tuple(f"u{u}" for u in range(num_users)),
     tuple(f"i{i}" for i in range(num_items)),
   )
 

@@ -12,11 +12,25 @@ from gatrec_jax.lm.folders.load import LanguageModel
 
 def tiny_config(**fields):
   """A llama layout of width 16 with two layers."""
-  return DecoderConfig(**{
-    "family": "llama", "vocabulary": 24, "width": 16, "inner": 24, "heads": 4, "kv_heads": 2,
-    "head_size": 4, "layers": (Layer(window=None, rope=Rope()),) * 2, "context": 32, "tied": True,
-    "query_scale": 0.5, "bos": 1, "eos": (2,), "pad": 0, **fields,
-  })  # fmt: skip
+  return DecoderConfig(
+    **{
+      "family": "llama",
+      "vocabulary": 24,
+      "width": 16,
+      "inner": 24,
+      "heads": 4,
+      "kv_heads": 2,
+      "head_size": 4,
+      "layers": (Layer(window=None, rope=Rope()),) * 2,
+      "context": 32,
+      "tied": True,
+      "query_scale": 0.5,
+      "bos": 1,
+      "eos": (2,),
+      "pad": 0,
+      **fields,
+    }
+  )
 
 
 def random_params(config, dtype="float32"):

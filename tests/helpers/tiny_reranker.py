@@ -19,14 +19,22 @@ from gatrec_jax.rerank.prompting.prompts import (
 def tiny_reranker(titles, *, context=256, **fields):
   """Random weights; letters, yes and no are one token each."""
   seen = describe(Context("Genres: Drama.", tuple((title, True) for title in titles)))
-  texts = [seen + candidate_block(titles[:50]), BEST, FITS + "yes\nno\n" * 9, RANK_LABELS,
-           RANK_TITLES, RATE, "liked disliked candidate " * 9]  # fmt: skip
+  texts = [
+    seen + candidate_block(titles[:50]),
+    BEST,
+    FITS + "yes\nno\n" * 9,
+    RANK_LABELS,
+    RANK_TITLES,
+    RATE,
+    "liked disliked candidate " * 9,
+  ]
   tokenizer = train_tokenizer(texts * 4, vocabulary=600)
   names = dict(zip(("bos", "eos", "pad"), (BOS, EOS, PAD), strict=True))
   ids = {name: tokenizer.token_to_id(token) for name, token in names.items()}
   config = tiny_config(
-    vocabulary=tokenizer.get_vocab_size(), context=context,
+    vocabulary=tokenizer.get_vocab_size(),
+    context=context,
     **{**ids, "eos": (ids["eos"],), **fields},
-  )  # fmt: skip
+  )
   wrapped = _wrapped(tokenizer, context, chat=False)
   return LanguageModel("tiny", None, config, random_params(config), wrapped)

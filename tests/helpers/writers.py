@@ -17,9 +17,11 @@ def write_model(folder, *, seed=0, context=640, template=""):
   tokenizer = train_tokenizer(["A story of the harbor, the verdict and the rain."], vocabulary=512)
   tokenizer.save(str(folder / "tokenizer.json"))
   settings = {
-    "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS,
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": BOS,
+    "eos_token": EOS,
     "pad_token": PAD,
-  }  # fmt: skip
+  }
   settings |= {"chat_template": template} if template else {}
   (folder / "tokenizer_config.json").write_text(json.dumps(settings))
   return folder
@@ -27,8 +29,13 @@ def write_model(folder, *, seed=0, context=640, template=""):
 
 def words_room(tokens):
   """A room in which a token is a word."""
-  count = lambda text: len(text.split())
-  cut = lambda text, n: text if count(text) <= n else " ".join(text.split()[:n])
+
+  def count(text):
+    return len(text.split())
+
+  def cut(text, n):
+    return text if count(text) <= n else " ".join(text.split()[:n])
+
   return Room(tokens, count, count, cut)
 
 
@@ -44,9 +51,14 @@ class Script:
     self.asked.append(list(prompts))
     self.seeds.append(seed)
     number = len(self.asked)
-    plain = {"overview": f"Over {number}.", "genres": ["Drama"], "tags": [f"tag {number}"],
-             "description": f"Text {number}.", "dislikes": [f"not {number}"],
-             "summary": f"Summary {number}."}
+    plain = {
+      "overview": f"Over {number}.",
+      "genres": ["Drama"],
+      "tags": [f"tag {number}"],
+      "description": f"Text {number}.",
+      "dislikes": [f"not {number}"],
+      "summary": f"Summary {number}.",
+    }
     return [
       {field: (plain | self._answer(prompt, again))[field] for field in form["properties"]}
       for prompt in prompts

@@ -1,4 +1,4 @@
-"""launch.compare on the demo catalogue, and models through train, evaluate and recommend."""
+"""launch.compare on the demo catalog, and models through train, evaluate and recommend."""
 
 import json
 
@@ -17,10 +17,19 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def done(place):
   return launch(
-    "compare", f"--models=ease,popularity,{QUICK}", "--seeds=0", "--split_seeds=0,1", *SMALL,
-    "--workdir=c", "--json_out=c.json", "--markdown", "--reference=popularity", "--below=12,2",
-    cwd=place, check=0,
-  )  # fmt: skip
+    "compare",
+    f"--models=ease,popularity,{QUICK}",
+    "--seeds=0",
+    "--split_seeds=0,1",
+    *SMALL,
+    "--workdir=c",
+    "--json_out=c.json",
+    "--markdown",
+    "--reference=popularity",
+    "--below=12,2",
+    cwd=place,
+    check=0,
+  )
 
 
 def test_one_table_with_verdicts(place, done):
@@ -40,17 +49,27 @@ def test_one_table_with_verdicts(place, done):
 
 def test_the_same_command_trains_nothing_again(place, done):
   again = launch(
-    "compare", "--models=ease,popularity", "--split_seeds=0,1", *SMALL, "--workdir=c", cwd=place,
+    "compare",
+    "--models=ease,popularity",
+    "--split_seeds=0,1",
+    *SMALL,
+    "--workdir=c",
+    cwd=place,
     check=0,
-  )  # fmt: skip
+  )
   assert again.stdout.count("finished before, kept") == 4 and "fitted in" not in again.stdout
 
 
 def test_a_split_by_whole_users_has_a_table_for_each_number_of_given_ratings(tmp_path):
   done = launch(
-    "compare", "--models=popularity,ease,bpr_mf:width=8:epochs=1:evaluate_every=1", *SMALL,
-    "--split=cold_users", "--json_out=c.json", cwd=tmp_path, check=0,
-  )  # fmt: skip
+    "compare",
+    "--models=popularity,ease,bpr_mf:width=8:epochs=1:evaluate_every=1",
+    *SMALL,
+    "--split=cold_users",
+    "--json_out=c.json",
+    cwd=tmp_path,
+    check=0,
+  )
   models = json.loads((tmp_path / "c.json").read_text())["models"]
   assert models["ease"]["given_5"]["ndcg@10"]["against_reference"]["verdict"] == "ahead"
   assert "given_5" in models["popularity"] and "full" in models["bpr_mf"]
@@ -76,9 +95,7 @@ def test_a_peer_is_evaluated_and_recommends_like_the_gat(place, done):
   known = launch("recommend", run, "--users=1", "--top_n=3", cwd=place, check=0)
   new = launch("recommend", run, "--liked=1,2,3", "--top_n=3", cwd=place, check=0)
   assert known.stdout.count("[") == new.stdout.count("[") == 3
-  refused = call(
-    "recommend", "--workdir=c/random-0/bpr_mf-0", "--liked=1,2", cwd=place, check=1
-  )
+  refused = call("recommend", "--workdir=c/random-0/bpr_mf-0", "--liked=1,2", cwd=place, check=1)
   assert "users who were not in training" in error_line(refused)
   vectors = call("recommend", run, "--users=1", "--export_embeddings=v", cwd=place, check=1)
   assert "ease scores without vectors" in error_line(vectors)

@@ -9,7 +9,7 @@ import pytest
 from helpers.programs import call, error_line, launch
 from helpers.rerank_table import write_table
 
-from gatrec_jax.explain import builtin_author as verbaliser
+from gatrec_jax.explain import builtin_author as builtin_author
 from gatrec_jax.explain.builtin_author import Recipe
 from gatrec_jax.explain.reasons import STYLES
 
@@ -19,10 +19,17 @@ def place(tmp_path_factory):
   folder = tmp_path_factory.mktemp("explain")
   write_table(folder)
   launch(
-    "train", "--dataset=ratings.csv", "--item_metadata=items.jsonl", "--encoder=lexical",
-    "--set=epochs=5", "--set=evaluate_every=5", "--bootstrap=0", "--workdir=run", cwd=folder,
+    "train",
+    "--dataset=ratings.csv",
+    "--item_metadata=items.jsonl",
+    "--encoder=lexical",
+    "--set=epochs=5",
+    "--set=evaluate_every=5",
+    "--bootstrap=0",
+    "--workdir=run",
+    cwd=folder,
     check=0,
-  )  # fmt: skip
+  )
   return folder
 
 
@@ -50,9 +57,16 @@ def test_reasons_on_the_console(place):
 
 def test_recommend_explains(place):
   done = call(
-    "recommend", "--workdir=run", "--users=3", "--top_n=2", "--explain", "--style=detailed",
-    "--llm=none", cwd=place, check=0,
-  )  # fmt: skip
+    "recommend",
+    "--workdir=run",
+    "--users=3",
+    "--top_n=2",
+    "--explain",
+    "--style=detailed",
+    "--llm=none",
+    cwd=place,
+    check=0,
+  )
   assert done.stdout.count("[") == 2 and "genres" in done.stdout or "of the" in done.stdout
   refused = call("recommend", "--workdir=run", "--liked=3", "--explain", cwd=place, check=1)
   assert "--explain: goes with --users" in error_line(refused)
@@ -72,14 +86,17 @@ def test_a_file_goes_on_where_it_was_cut(place):
   text = path.read_text()
   path.write_text(text[: len(text) // 2])  # in the middle of a line
   assert "are in reasons.jsonl already" in explain(place, *flags).stdout
-  without_time = lambda own: [{k: v for k, v in row.items() if k != "seconds"} for row in own]
+
+  def without_time(own):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in own]
+
   assert without_time(rows(path)) == without_time(whole)
   text = path.read_text()
   done = explain(place, *flags, "--users=7,8").stdout  # nothing is left, and nobody is lost
   assert "60 users are in reasons.jsonl already" in done and path.read_text() == text
   other = explain(place, f"--out={path.name}", "--top_n=3", check=1)
   assert "holds reasons of" in error_line(other)
-  assert "by template in style detailed for lists of 3, screen 0" in error_line(other)
+  assert "by template in style detailed for lists of 3, prefilter 0" in error_line(other)
   assert without_time(rows(path)) == without_time(whole)
 
 
@@ -120,7 +137,8 @@ def test_measured(place):
   assert figures["pairs"] == 10 and figures["evidence_precision"] == 1.0
   assert "evidence precision       1.0000" in done.stdout and figures["environment"]
   assert figures["retrained_pairs"] == 2 and set(figures["retrained_rank_falls"]) == {
-    "cited", "random"
+    "cited",
+    "random",
   }
   assert not any((place / "run/retrained").iterdir())
 
@@ -130,7 +148,7 @@ def test_a_language_model_writes_and_is_checked(place, monkeypatch):
   recipe = functools.partial(
     Recipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64
   )
-  monkeypatch.setattr(verbaliser, "Recipe", recipe)
+  monkeypatch.setattr(builtin_author, "Recipe", recipe)
   flags = ("--users=3,4", "--top_n=2", "--out=told.jsonl")
   done = explain(place, *flags, "--llm=builtin")
   assert "puts facts into words is built now, once" in done.stdout + done.stderr
@@ -149,8 +167,8 @@ def test_a_language_model_writes_and_is_checked(place, monkeypatch):
   [
     (["--users=3", "--style=long"], f"--style=long: must be one of {', '.join(STYLES)}"),
     (["--users=3", "--top_n=0"], "--top_n=0: must be at least 1"),
-    (["--users=nobody"], "user nobody: not in the catalogue (60 users"),
-    (["--users=3", "--items=999"], "item 999: not in the catalogue (40 items"),
+    (["--users=nobody"], "user nobody: not in the catalog (60 users"),
+    (["--users=3", "--items=999"], "item 999: not in the catalog (40 items"),
     ([], "--out: name a .jsonl file for the reasons of all users, or give --users"),
     (["--out=reasons.csv"], "--out=reasons.csv: must end in .jsonl"),
     (["--out=ratings.jsonl"], "--out=ratings.jsonl: is there and holds no reasons"),
@@ -158,7 +176,7 @@ def test_a_language_model_writes_and_is_checked(place, monkeypatch):
     (["--users=3", "--llm=nowhere/at-all-x"], "nowhere/at-all-x"),
     (["--users=3", "--llm="], "--llm: name a model folder"),
     (["--users=3", "--lora=x"], "--lora: goes with a model folder, not with --llm=none"),
-    (["--users=3", "--screen=-1"], "--screen=-1: must be at least 0"),
+    (["--users=3", "--prefilter=-1"], "--prefilter=-1: must be at least 0"),
     (["--audit=-1"], "--audit=-1: must be at least 1"),
     (["--workdir=nothing", "--users=1"], "is --workdir a folder that launch.train made?"),
   ],

@@ -28,8 +28,14 @@ def generated(place, *flags, by=launch):
 
 def test_prints_text_and_speed_and_writes_them(place):
   done = launch(
-    "generate", LLM, "--chat=false", "--prompt=A film about", "--max_tokens=6", "--json_out=o.json",
-    cwd=place, check=0,
+    "generate",
+    LLM,
+    "--chat=false",
+    "--prompt=A film about",
+    "--max_tokens=6",
+    "--json_out=o.json",
+    cwd=place,
+    check=0,
   )
   report = json.loads((place / "o.json").read_text())
   answer = report["answers"][0]
@@ -53,8 +59,10 @@ def test_a_file_of_prompts_gives_each_what_it_gets_alone(place):
 
 def test_chat_goes_through_the_template(place):
   (place / "chat.jsonl").write_text(
-    json.dumps({"messages": [{"role": "user", "content": "hello"}]}) + "\n"
-    + json.dumps({"prompt": "hello"}) + "\n"
+    json.dumps({"messages": [{"role": "user", "content": "hello"}]})
+    + "\n"
+    + json.dumps({"prompt": "hello"})
+    + "\n"
   )
   first, second = generated(place, "--prompts_file=chat.jsonl", "--max_tokens=3")["answers"]
   assert first["tokens"] == second["tokens"] and first["prompt_tokens"] == second["prompt_tokens"]
@@ -73,22 +81,29 @@ def test_choices_bind_the_answer(place):
 def test_interactive_answers_line_by_line(place):
   done = subprocess.run(
     [sys.executable, "-m", "launch.generate", LLM, "--interactive", "--max_tokens=3"],
-    input="hello\n\n/new\nhello\n/quit\n", capture_output=True, text=True, cwd=place, timeout=120,
+    input="hello\n\n/new\nhello\n/quit\n",
+    capture_output=True,
+    text=True,
+    cwd=place,
+    timeout=120,
     env=environment(place),
   )
   assert done.returncode == 0, done.stderr
   assert done.stderr.count("prefill") == 2
 
 
-@pytest.mark.parametrize("flags, said", [
-  (("--llm=missing/folder/here", "--prompt=a"), "--llm=missing/folder/here"),
-  ((LLM,), "--prompt"),
-  ((LLM, "--prompt=a", "--top_p=0"), "--top_p=0"),
-  ((LLM, "--prompt=a", "--mesh=8"), "--mesh=8"),
-  ((LLM, "--prompt=a", "--chat=perhaps"), "--chat=perhaps"),
-  ((LLM, "--prompts_file=none.txt"), "none.txt"),
-  ((LLM, "--prompt=" + "very long " * 200), "--truncate=left"),
-])
+@pytest.mark.parametrize(
+  "flags, said",
+  [
+    (("--llm=missing/folder/here", "--prompt=a"), "--llm=missing/folder/here"),
+    ((LLM,), "--prompt"),
+    ((LLM, "--prompt=a", "--top_p=0"), "--top_p=0"),
+    ((LLM, "--prompt=a", "--mesh=8"), "--mesh=8"),
+    ((LLM, "--prompt=a", "--chat=perhaps"), "--chat=perhaps"),
+    ((LLM, "--prompts_file=none.txt"), "none.txt"),
+    ((LLM, "--prompt=" + "very long " * 200), "--truncate=left"),
+  ],
+)
 def test_wrong_input_is_one_line(place, flags, said):
   done = call("generate", *flags, cwd=place, check=1)
   assert said in error_line(done)
@@ -112,21 +127,26 @@ def test_a_folder_of_pytorch_weights_says_how_to_convert_them(place):
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs ../shared/models/stories260K")
 def test_stories_begin_as_they_should(place):
-  done = launch(
-    "generate", f"--llm={STORIES}", "--prompt=", "--max_tokens=200", cwd=place, check=0
-  )
+  done = launch("generate", f"--llm={STORIES}", "--prompt=", "--max_tokens=200", cwd=place, check=0)
   assert done.stdout.startswith(Path(STORIES / "golden.txt").read_text().strip())
 
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs ../shared/models/stories260K")
 def test_a_schema_binds_the_answer(place):
-  (place / "schema.json").write_text(json.dumps({
-    "type": "object",
-    "properties": {"score": {"type": "integer", "minimum": 0, "maximum": 10}},
-  }))
+  (place / "schema.json").write_text(
+    json.dumps(
+      {"type": "object", "properties": {"score": {"type": "integer", "minimum": 0, "maximum": 10}}}
+    )
+  )
   launch(
-    "generate", f"--llm={STORIES}", "--prompt=hm", "--temperature=2", "--schema=schema.json",
-    "--json_out=out.json", cwd=place, check=0,
+    "generate",
+    f"--llm={STORIES}",
+    "--prompt=hm",
+    "--temperature=2",
+    "--schema=schema.json",
+    "--json_out=out.json",
+    cwd=place,
+    check=0,
   )
   answer = json.loads((place / "out.json").read_text())["answers"][0]
   assert 0 <= json.loads(answer["text"])["score"] <= 10 and answer["finish"] == "complete"

@@ -17,11 +17,21 @@ from gatrec_jax.sharding.mesh import parse_mesh, start_processes
 # The demo has 1,400 users and items: their table is cut without any other setting. The layer is one
 # that compiles quickly.
 FLAGS = (
-  "--dataset=demo", "--preset=tiny", "--encoder=lexical", "--set=epochs=2",
-  "--set=evaluate_every=1", "--set=convolution=light", "--set=attention=none",
-  "--set=layer_widths=8", "--set=heads=1", "--set=feature_width=8", "--set=edge_dropout=0",
-  "--set=feature_dropout=0", "--bootstrap=0", "--ks=10",
-)  # fmt: skip
+  "--dataset=demo",
+  "--preset=tiny",
+  "--encoder=lexical",
+  "--set=epochs=2",
+  "--set=evaluate_every=1",
+  "--set=convolution=light",
+  "--set=attention=none",
+  "--set=layer_widths=8",
+  "--set=heads=1",
+  "--set=feature_width=8",
+  "--set=edge_dropout=0",
+  "--set=feature_dropout=0",
+  "--bootstrap=0",
+  "--ks=10",
+)
 
 
 def free_port():
@@ -32,9 +42,13 @@ def free_port():
 
 def start(cwd, *flags):
   return subprocess.Popen(
-    [sys.executable, "-m", "launch.train", *FLAGS, *flags], cwd=cwd, env=environment(cwd),
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-  )  # fmt: skip
+    [sys.executable, "-m", "launch.train", *FLAGS, *flags],
+    cwd=cwd,
+    env=environment(cwd),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
 
 
 def test_two_processes_train_as_one_and_the_first_alone_writes_the_run(tmp_path):
@@ -81,9 +95,9 @@ def test_a_mesh_that_is_none_is_refused(mesh):
     parse_mesh(mesh)
 
 
-@pytest.mark.parametrize(("mesh", "sizes"), (
-  ("1x99", "1 × 1 × 99"), ("1x99x1", "1 × 99 × 1"), ("99x1", "99 × 1 × 1"),
-))  # fmt: skip
+@pytest.mark.parametrize(
+  ("mesh", "sizes"), (("1x99", "1 × 1 × 99"), ("1x99x1", "1 × 99 × 1"), ("99x1", "99 × 1 × 1"))
+)
 def test_a_mesh_for_which_devices_are_missing_is_refused(mesh, sizes):
   with pytest.raises(InputError, match=rf"^--mesh={mesh}: a mesh of {sizes} devices .* are here"):
     parse_mesh(mesh)
@@ -107,7 +121,10 @@ def test_a_coordinator_without_numbers_is_refused():
 
 def test_the_program_refuses_in_one_line(tmp_path):
   """Exit code 1, one line that names the flag, nothing made."""
-  refuse = lambda by, *flags: error_line(by("train", *FLAGS, *flags, cwd=tmp_path, check=1))
+
+  def refuse(by, *flags):
+    return error_line(by("train", *FLAGS, *flags, cwd=tmp_path, check=1))
+
   assert refuse(launch, "--mesh=1x99x1").startswith("error: --mesh=1x99x1: a mesh of 1 × 99 × 1")
   assert refuse(call, "--mesh=eight").startswith("error: --mesh=eight: two or three numbers")
   for flag in ("--process_id=0", "--num_processes=2"):

@@ -34,8 +34,14 @@ def test_evaluate_says_the_same_as_train_and_as_the_run_s_own_lists(place):
   want = json.loads((place / "train.json").read_text())["full"]
   launch("evaluate", "--preset=tiny", "--bootstrap=20", "--json_out=a.json", cwd=place, check=0)
   launch(
-    "evaluate", "--recommendations=runs/demo-tiny-0/recommendations.parquet", "--dataset=demo",
-    "--protocol=both", "--ks=10", "--json_out=b.json", cwd=place, check=0,
+    "evaluate",
+    "--recommendations=runs/demo-tiny-0/recommendations.parquet",
+    "--dataset=demo",
+    "--protocol=both",
+    "--ks=10",
+    "--json_out=b.json",
+    cwd=place,
+    check=0,
   )
   own, lists = (json.loads((place / name).read_text()) for name in ("a.json", "b.json"))
   assert own["full"] == want
@@ -60,23 +66,39 @@ def test_recommend_prints_writes_and_serves_new_users(place):
   for name, by in (("lists.csv", launch), ("lists.jsonl", call), ("lists.parquet", call)):
     by("recommend", "--preset=tiny", f"--out={name}", "--top_n=5", cwd=place, check=0)
   assert len((place / "lists.jsonl").read_text().splitlines()) == 3000
-  launch(
-    "evaluate", "--recommendations=lists.csv", "--dataset=demo", "--ks=5", cwd=place, check=0
-  )
+  launch("evaluate", "--recommendations=lists.csv", "--dataset=demo", "--ks=5", cwd=place, check=0)
 
 
 def test_own_tables_with_metadata_from_start_to_end(tmp_path):
   rng = np.random.default_rng(0)
-  rows = [f"{u},b{i},{rng.integers(1, 6)},2020-01-{1 + k % 28:02d}" for u in range(40)
-          for k, i in enumerate(rng.choice(30, 12, replace=False))]
+  rows = [
+    f"{u},b{i},{rng.integers(1, 6)},2020-01-{1 + k % 28:02d}"
+    for u in range(40)
+    for k, i in enumerate(rng.choice(30, 12, replace=False))
+  ]
   (tmp_path / "mine.csv").write_text("who,what,stars,when\n" + "\n".join(rows) + "\n")
-  (tmp_path / "meta.jsonl").write_text("".join(
-    json.dumps({"item_id": f"b{i}", "title": f"Book {i}", "genres": ["A", "B"][i % 2],
-                "overview": f"About {'ships' if i % 2 else 'trains'} and their captains."}) + "\n"
-    for i in range(31)  # one more than was ever rated
-  ))
-  flags = ("--dataset=mine.csv", "--user_column=who", "--item_column=what",
-           "--rating_column=stars", "--time_column=when", "--item_metadata=meta.jsonl")
+  (tmp_path / "meta.jsonl").write_text(
+    "".join(
+      json.dumps(
+        {
+          "item_id": f"b{i}",
+          "title": f"Book {i}",
+          "genres": ["A", "B"][i % 2],
+          "overview": f"About {'ships' if i % 2 else 'trains'} and their captains.",
+        }
+      )
+      + "\n"
+      for i in range(31)  # one more than was ever rated
+    )
+  )
+  flags = (
+    "--dataset=mine.csv",
+    "--user_column=who",
+    "--item_column=what",
+    "--rating_column=stars",
+    "--time_column=when",
+    "--item_metadata=meta.jsonl",
+  )
   launch(
     "train", *TRAIN, *ONE_LAYER, *flags, "--workdir=w", "--split=leave_last", cwd=tmp_path, check=0
   )
@@ -90,22 +112,25 @@ def test_help_names_the_flags_and_ends_well(tmp_path):
     assert f"launch.{program}" in done.stdout and "--workdir" in done.stdout
 
 
-@pytest.mark.parametrize(("flags", "code", "words"), [
-  (["--presets=tiny"], 2, ["presets"]),
-  (["tiny"], 2, ["'tiny' is not a flag"]),
-  (["--seed=one"], 2, ["seed"]),
-  (["--preset=huge"], 1, ["--preset=huge", "paper", "tiny"]),
-  (["--set=learning_rat=1"], 1, ["learning_rat", "learning_rate"]),
-  (["--set=epochs"], 1, ["field=value"]),
-  (["--set=epochs=2.5"], 1, ["epochs", "whole number"]),
-  (["--dataset=ml-100m"], 1, ["ml-100m", "ml-100k"]),
-  (["--dataset=ml-100k", "--fold=u9", "--data_dir=."], 1, ["u9", "u1"]),
-  (["--dataset=nowhere.csv"], 1, ["nowhere.csv"]),
-  (["--valid_share=0"], 1, ["valid_share"]),
-  (["--encoder=nowhere/"], 1, ["--encoder", "nowhere"]),
-  (["--item_profiles=nowhere.jsonl"], 1, ["nowhere.jsonl"]),
-  (["--workdir=file/inside"], 1, ["--workdir"]),
-])
+@pytest.mark.parametrize(
+  ("flags", "code", "words"),
+  [
+    (["--presets=tiny"], 2, ["presets"]),
+    (["tiny"], 2, ["'tiny' is not a flag"]),
+    (["--seed=one"], 2, ["seed"]),
+    (["--preset=huge"], 1, ["--preset=huge", "paper", "tiny"]),
+    (["--set=learning_rat=1"], 1, ["learning_rat", "learning_rate"]),
+    (["--set=epochs"], 1, ["field=value"]),
+    (["--set=epochs=2.5"], 1, ["epochs", "whole number"]),
+    (["--dataset=ml-100m"], 1, ["ml-100m", "ml-100k"]),
+    (["--dataset=ml-100k", "--fold=u9", "--data_dir=."], 1, ["u9", "u1"]),
+    (["--dataset=nowhere.csv"], 1, ["nowhere.csv"]),
+    (["--valid_share=0"], 1, ["valid_share"]),
+    (["--encoder=nowhere/"], 1, ["--encoder", "nowhere"]),
+    (["--item_profiles=nowhere.jsonl"], 1, ["nowhere.jsonl"]),
+    (["--workdir=file/inside"], 1, ["--workdir"]),
+  ],
+)
 def test_wrong_input_is_one_line_and_writes_no_results(tmp_path, flags, code, words):
   (tmp_path / "file").write_text("")
   done = call("train", "--preset=tiny", "--encoder=lexical", *flags, cwd=tmp_path, check=code)
@@ -155,15 +180,25 @@ def test_new_ratings_are_heard_without_training(place):
 
 def test_refit_chooses_apart_and_trains_on_all(tmp_path):
   write_table(tmp_path)
-  flags = ("--preset=best", "--dataset=ratings.csv", "--set=node_features=ids", "--set=epochs=20",
-           "--bootstrap=0", "--workdir=w", "--refit", "--json_out=r.json")  # fmt: skip
+  flags = (
+    "--preset=best",
+    "--dataset=ratings.csv",
+    "--set=node_features=ids",
+    "--set=epochs=20",
+    "--bootstrap=0",
+    "--workdir=w",
+    "--refit",
+    "--json_out=r.json",
+  )
   done = call("train", *flags, cwd=tmp_path, check=0)
   chosen, final = (
     json.loads((tmp_path / name / "results.json").read_text()) for name in ("w/choosing", "w")
   )
   assert final["epochs_run"] == chosen["epoch"] and "NDCG@10" in done.stdout
-  parts = [pq.read_table(tmp_path / name / "data/interactions.parquet")["part"].to_pylist()
-           for name in ("w/choosing", "w")]  # fmt: skip
+  parts = [
+    pq.read_table(tmp_path / name / "data/interactions.parquet")["part"].to_pylist()
+    for name in ("w/choosing", "w")
+  ]
   assert (parts[0].count(1) > 0, parts[1].count(1)) == (True, 0)
   assert parts[0].count(2) == parts[1].count(2)
   assert json.loads((tmp_path / "r.json").read_text())["full"] == final["full"]
@@ -201,8 +236,12 @@ def test_every_program_keeps_what_it_compiles(tmp_path, writable):
   if not writable:
     (tmp_path / "cache").write_text("")
   done = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120,
+    [sys.executable, "-c", code],
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=120,
     env=environment(tmp_path) | {"JAX_COMPILATION_CACHE_DIR": ""},
-  )  # fmt: skip
+  )
   assert done.stdout == "21\n" and not done.stderr
   assert any(tmp_path.glob("cache/compiled/*")) == writable

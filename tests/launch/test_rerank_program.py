@@ -20,8 +20,16 @@ from gatrec_jax.rerank.strategies.registry import STRATEGIES
 DATA = ("--bootstrap=20", "--dataset=ratings.csv", "--item_metadata=items.jsonl")
 # One layer without dropouts, and epochs in one block: most of the time goes into compiling, which
 # teaching does for the GAT of each fold.
-TRAIN = ("--preset=tiny", "--encoder=lexical", "--set=epochs=2", "--set=layer_widths=16",
-         "--set=heads=1", "--set=feature_dropout=0", "--set=edge_dropout=0", *DATA)  # fmt: skip
+TRAIN = (
+  "--preset=tiny",
+  "--encoder=lexical",
+  "--set=epochs=2",
+  "--set=layer_widths=16",
+  "--set=heads=1",
+  "--set=feature_dropout=0",
+  "--set=edge_dropout=0",
+  *DATA,
+)
 # With 32 users side by side, the 60 of the test part and the 31 of validation share their shapes.
 RERANK = ("--llm=model", "--top_candidates=6", "--history=6", "--batch_size=32")
 
@@ -58,9 +66,7 @@ def folders(place, workdir="run"):
 
 
 def test_all_strategies_are_compared(place):
-  done = rerank(
-    place, "--strategy=all", "--json_out=all.json", "--top_candidates=4", "--history=3"
-  )
+  done = rerank(place, "--strategy=all", "--json_out=all.json", "--top_candidates=4", "--history=3")
   found = json.loads((place / "all.json").read_text())
   assert list(found) == list(STRATEGIES)
   assert all(name in done.stdout for name in STRATEGIES)
@@ -71,7 +77,10 @@ def test_all_strategies_are_compared(place):
     assert (results["strategy"], results["llm_name"]) == (name, "model")
     lists = pq.read_table(next(place.glob(f"run/rerank/{name}-*/recommendations.parquet")))
     before = pq.read_table(place / "run/recommendations.parquet")
-    pairs = lambda table: {(r["user_id"], r["item_id"]) for r in table.to_pylist()}
+
+    def pairs(table):
+      return {(r["user_id"], r["item_id"]) for r in table.to_pylist()}
+
     assert pairs(lists) == pairs(before)
 
 
@@ -92,9 +101,13 @@ def test_lists_of_some_users_are_shown_with_their_former_places(place):
 
 def test_a_file_of_lists_needs_no_trained_run(place):
   done = rerank(
-    place, "--candidates=lists.csv", "--dataset=ratings.csv", "--item_metadata=items.jsonl",
-    "--preset=tiny", workdir="theirs",
-  )  # fmt: skip
+    place,
+    "--candidates=lists.csv",
+    "--dataset=ratings.csv",
+    "--item_metadata=items.jsonl",
+    "--preset=tiny",
+    workdir="theirs",
+  )
   assert "lists.csv" in done.stdout and "re-ranking" not in done.stderr
   results = json.loads((folders(place, "theirs")[0] / "results.json").read_text())
   assert len(results["fusion"]) == 2  # one for each half of the users
@@ -103,10 +116,18 @@ def test_a_file_of_lists_needs_no_trained_run(place):
 
 def test_a_taught_model_has_its_adapter_and_its_own_folder(place):
   done = launch(
-    "finetune", "--workdir=run", "--llm=model", "--top_candidates=6", "--history=6",
-    "--out_of_fold=2", "--tune=steps=3", "--tune=lora_rank=2", "--json_out=tuned.json", cwd=place,
+    "finetune",
+    "--workdir=run",
+    "--llm=model",
+    "--top_candidates=6",
+    "--history=6",
+    "--out_of_fold=2",
+    "--tune=steps=3",
+    "--tune=lora_rank=2",
+    "--json_out=tuned.json",
+    cwd=place,
     check=0,
-  )  # fmt: skip
+  )
   adapter = place / "run/finetuned/model-label/adapter"
   assert (adapter / "adapter_model.safetensors").exists() and f"--lora={adapter}" not in done.stderr
   assert "launch.rerank --workdir=run --llm=model --lora=run/finetuned/model-label/adapter" in (
@@ -131,9 +152,8 @@ def test_a_killed_job_goes_on_to_the_same_bytes(place):
     path.unlink()
   command = [sys.executable, "-m", "launch.rerank", "--workdir=run", *RERANK]
   process = subprocess.Popen(
-    command, cwd=place, env=environment(place), stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )  # fmt: skip
+    command, cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
   deadline = time.monotonic() + 120
   while not list(whole.glob("*.jsonl")) and time.monotonic() < deadline:
     time.sleep(0.01)
@@ -151,7 +171,7 @@ def test_a_killed_job_goes_on_to_the_same_bytes(place):
     (["--llm=none"], "--llm=none: nothing to ask"),
     (["--llm=nowhere/at-all-x"], "nowhere/at-all-x"),
     (["--top_candidates=0"], "--top_candidates=0: must be at least 1"),
-    (["--users=nobody"], "--users=nobody: not in the catalogue"),
+    (["--users=nobody"], "--users=nobody: not in the catalog"),
     (["--features=taste"], "--features=taste: there are popularity"),
     (["--diversity=3"], "--diversity=3.0: must lie in"),
     (["--fusion=sum"], "--fusion=sum: not one of zscore"),

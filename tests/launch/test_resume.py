@@ -15,8 +15,14 @@ from gatrec_jax.serve.run import load_run
 
 # Four steps an epoch; so many epochs that the last kill comes long before the end.
 FLAGS = (
-  "--preset=tiny", "--encoder=lexical", "--set=epochs=30", "--set=evaluate_every=1",
-  "--set=patience=30", "--set=batch_size=128", "--bootstrap=20", "--dataset=ratings.csv",
+  "--preset=tiny",
+  "--encoder=lexical",
+  "--set=epochs=30",
+  "--set=evaluate_every=1",
+  "--set=patience=30",
+  "--set=batch_size=128",
+  "--bootstrap=20",
+  "--dataset=ratings.csv",
   "--item_metadata=items.jsonl",
 )
 
@@ -30,8 +36,11 @@ def last_epoch(workdir):
 def start(workdir):
   return subprocess.Popen(
     [sys.executable, "-m", "launch.train", *FLAGS, f"--workdir={workdir}"],
-    cwd=workdir.parent, env=environment(workdir.parent), stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT, text=True,
+    cwd=workdir.parent,
+    env=environment(workdir.parent),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
   )
 
 
@@ -47,9 +56,9 @@ def test_killed_three_times_and_terminated_once_ends_bit_for_bit_the_same(tmp_pa
     time.sleep(rng.uniform(0, 0.05))  # anywhere in the epoch, or in the next save
     process.send_signal(signum)
     outputs.append(process.communicate(timeout=120)[0])
-    assert process.returncode == (128 + signum if signum == signal.SIGTERM else -signum), (
-      outputs[-1]
-    )
+    assert process.returncode == (128 + signum if signum == signal.SIGTERM else -signum), outputs[
+      -1
+    ]
     assert last_epoch(workdir) > seen
     seen = last_epoch(workdir)
   assert "stopped by SIGTERM at epoch" in outputs[1]
@@ -67,6 +76,7 @@ def test_killed_three_times_and_terminated_once_ends_bit_for_bit_the_same(tmp_pa
     for folder in (workdir, tmp_path / "whole")
   ]
   assert lines[0] == lines[1]
-  metrics = [json.loads((f / "results.json").read_text())["full"] for f in (workdir,
-                                                                            tmp_path / "whole")]
+  metrics = [
+    json.loads((f / "results.json").read_text())["full"] for f in (workdir, tmp_path / "whole")
+  ]
   assert metrics[0] == metrics[1]

@@ -34,13 +34,23 @@ def test_search_trains_with_what_it_chose_and_a_larger_budget_trains_anew(tmp_pa
 
 def test_a_terminated_search_goes_on_where_it_was(tmp_path):
   flags = (
-    "--model=bpr_mf", "--set=epochs=3", "--set=evaluate_every=1", "--set=width=8", "--bootstrap=0",
-    "--set=batch_size=0", "--search=2.4", "--workdir=w",
-  )  # fmt: skip
+    "--model=bpr_mf",
+    "--set=epochs=3",
+    "--set=evaluate_every=1",
+    "--set=width=8",
+    "--bootstrap=0",
+    "--set=batch_size=0",
+    "--search=2.4",
+    "--workdir=w",
+  )
   process = subprocess.Popen(
-    [sys.executable, "-m", "launch.train", *flags], cwd=tmp_path,
-    env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-  )  # fmt: skip
+    [sys.executable, "-m", "launch.train", *flags],
+    cwd=tmp_path,
+    env=environment(tmp_path),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
   trials, deadline = tmp_path / "w/search/trials.parquet", time.monotonic() + 120
   while not trials.exists() and process.poll() is None and time.monotonic() < deadline:
     time.sleep(0.02)
@@ -55,11 +65,14 @@ def test_a_terminated_search_goes_on_where_it_was(tmp_path):
   assert (tmp_path / "w/results.json").exists()
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-  (["--search=0.5"], ["--search=0.5", "too small for one trial", "at least 1"]),
-  (["--search=4", "--search_space=l2=5:1"], ["--search_space l2=5:1", "empty"]),
-  (["--search_space=l2=1:5"], ["only with --search"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    (["--search=0.5"], ["--search=0.5", "too small for one trial", "at least 1"]),
+    (["--search=4", "--search_space=l2=5:1"], ["--search_space l2=5:1", "empty"]),
+    (["--search_space=l2=1:5"], ["only with --search"]),
+  ],
+)
 def test_bad_searches_are_told_in_a_line(tmp_path, flags, words):
   line = error_line(call("train", *FLAGS, *flags, cwd=tmp_path, check=1))
   assert all(word in line for word in words), line

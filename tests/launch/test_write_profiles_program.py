@@ -1,4 +1,4 @@
-"""launch.profile as users call it: written, killed and gone on with, refused."""
+"""launch.write_profiles as users call it: written, killed and gone on with, refused."""
 
 import json
 import shutil
@@ -33,10 +33,14 @@ def write_table(folder):
   items = []
   for item in range(ITEMS):
     chosen = " and the ".join(random.permutation(words)[:3])
-    items.append({
-      "item_id": item, "title": f"The {words[item % 8].title()} {item} (1999)",
-      "genres": [["Drama", "War"], ["Comedy"]][item % 2], "overview": f"It tells of the {chosen}.",
-    })
+    items.append(
+      {
+        "item_id": item,
+        "title": f"The {words[item % 8].title()} {item} (1999)",
+        "genres": [["Drama", "War"], ["Comedy"]][item % 2],
+        "overview": f"It tells of the {chosen}.",
+      }
+    )
   (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
 
 
@@ -46,7 +50,7 @@ def place(tmp_path_factory):
   folder = tmp_path_factory.mktemp("place")
   write_table(folder)
   write_model(folder / "model")
-  launch("profile", *flags("whole"), cwd=folder, check=0)
+  launch("write_profiles", *flags("whole"), cwd=folder, check=0)
   return folder
 
 
@@ -75,9 +79,9 @@ def test_every_profile_has_its_line_and_the_manifest_tells_how(place):
     assert profile.name.startswith("The ") and profile.genres in (("Drama", "War"), ("Comedy",))
   # Threes are neither liked nor disliked: the model is not asked, and there is nothing to build.
   for row in users[:2]:
-    assert (row["source"], row["profile"], row["turns"]) == ("none", "", 0)
+    assert (row["source"], row["profile"], row["batches"]) == ("none", "", 0)
   assert all(row["source"] in ("llm", "built") and row["profile"] for row in users[2:])
-  assert any(row["source"] == "llm" and row["turns"] >= 2 for row in users)
+  assert any(row["source"] == "llm" and row["batches"] >= 2 for row in users)
   for row in users[2:]:
     assert all("The " + word not in row["profile"] for word in ("Storm", "Harbor", "Engine"))
   manifest = json.loads((place / "whole" / "written" / "manifest.json").read_text())
@@ -94,8 +98,12 @@ def test_killed_three_times_it_ends_with_the_same_bytes(place):
   for _ in range(3):
     seen = lines_there(workdir)
     process = subprocess.Popen(
-      [sys.executable, "-m", "launch.profile", *flags("killed")], cwd=place,
-      env=environment(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+      [sys.executable, "-m", "launch.write_profiles", *flags("killed")],
+      cwd=place,
+      env=environment(place),
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
     )
     deadline = time.monotonic() + 60
     while lines_there(workdir) <= seen and process.poll() is None and time.monotonic() < deadline:
@@ -105,28 +113,31 @@ def test_killed_three_times_it_ends_with_the_same_bytes(place):
     output = process.communicate(timeout=60)[0]
     assert process.returncode == -signal.SIGKILL, output
     assert not (workdir / "written" / "users.jsonl").exists()
-  launch("profile", *flags("killed"), cwd=place, check=0)
+  launch("write_profiles", *flags("killed"), cwd=place, check=0)
   assert files(workdir) == files(place / "whole")
 
 
 def test_another_model_is_refused_and_the_same_one_elsewhere_is_kept(place):
   before = files(place / "whole")
   write_model(place / "model2", seed=1)
-  line = error_line(launch("profile", *flags("whole", "--llm=model2"), cwd=place, check=1))
+  line = error_line(launch("write_profiles", *flags("whole", "--llm=model2"), cwd=place, check=1))
   assert "model hash" in line and "use another --workdir" in line
   shutil.copytree(place / "model", place / "other" / "model")
-  done = launch("profile", *flags("whole", "--llm=other/model"), cwd=place, check=0)
+  done = launch("write_profiles", *flags("whole", "--llm=other/model"), cwd=place, check=0)
   assert done.stdout.count("unchanged, kept") == 3 and "parameters" not in done.stdout
   assert files(place / "whole") == before
 
 
-@pytest.mark.parametrize(("changed", "said"), [
-  (("--llm=builtin",), "--llm=builtin: the built-in model re-ranks and does not write profiles"),
-  (("--llm=",), "--llm: name the folder"),
-  (("--llm=missing/model",), "--llm=missing/model"),
-  (("--write=films",), "--write=films: 'films' is not one of items, users"),
-  ((f"--llm={QWEN}",), "longer context"),
-])
+@pytest.mark.parametrize(
+  ("changed", "said"),
+  [
+    (("--llm=builtin",), "--llm=builtin: the built-in model re-ranks and does not write profiles"),
+    (("--llm=",), "--llm: name the folder"),
+    (("--llm=missing/model",), "--llm=missing/model"),
+    (("--write=films",), "--write=films: 'films' is not one of items, users"),
+    ((f"--llm={QWEN}",), "longer context"),
+  ],
+)
 def test_wrong_input_is_one_line(place, changed, said):
-  done = call("profile", *flags("wrong", *changed), cwd=place, check=1)
+  done = call("write_profiles", *flags("wrong", *changed), cwd=place, check=1)
   assert said in error_line(done)

@@ -238,8 +238,8 @@ def draw(model: torch.nn.Module, folder: Folder, seed: int) -> dict[str, torch.T
   for name, value in model.named_parameters():
     noise = torch.randn(value.shape, generator=generator)
     if "norm" in name:
-      centre = 1.5 if "q_norm" in name or "k_norm" in name else 1.0
-      drawn = centre - gemma + 0.3 * noise
+      center = 1.5 if "q_norm" in name or "k_norm" in name else 1.0
+      drawn = center - gemma + 0.3 * noise
     elif value.ndim == 1:
       drawn = 0.5 * noise
     elif "embed_tokens" in name:

@@ -22,9 +22,9 @@ def test_bpr_masks_negatives_and_is_zero_without_any():
 
 @pytest.mark.parametrize("gap", [1e4, -1e4])
 def test_bpr_at_extremes_is_finite_with_finite_gradient(gap):
-  value, gradient = jax.value_and_grad(
-    lambda s: bpr_loss(s, jnp.zeros((1, 1))).sum()
-  )(jnp.array([gap]))
+  value, gradient = jax.value_and_grad(lambda s: bpr_loss(s, jnp.zeros((1, 1))).sum())(
+    jnp.array([gap])
+  )
   assert np.isfinite(value) and np.isfinite(gradient).all()
   np.testing.assert_allclose(value, max(0.0, -gap))
 
@@ -40,9 +40,7 @@ def test_cosine_distance_by_hand_and_at_zero():
 def test_hybrid_by_hand_with_every_part():
   user, positive = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2.0]])
   negative = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
-  got = hybrid_loss(
-    user, positive, negative, bpr_weight=2.0, cosine_weight=0.5, l2_weight=0.1
-  )
+  got = hybrid_loss(user, positive, negative, bpr_weight=2.0, cosine_weight=0.5, l2_weight=0.1)
   bpr = np.log1p(np.exp([1.0, 0.0])).mean()
   np.testing.assert_allclose(got, [2 * bpr + 0.5 * 1.0 + 0.05 * (1 + 4 + 1)], rtol=1e-6)
 

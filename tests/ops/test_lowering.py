@@ -15,7 +15,7 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.evaluate import ranking
 from gatrec_jax.lm.encoder import encode as encoder
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges, attention_v2
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.top_k import _best_of_batch
@@ -48,45 +48,67 @@ def exported(function, platform, *arguments, calls=(), **static):
 def prepared(preset, **fields):
   """A preset on a toy; the shapes of its training state, for nothing has to run here."""
   config = with_fields(get_preset(preset), fields)
-  method = make_method(config.model, num_users=USERS, num_items=ITEMS)
+  recommender = make_recommender(config.model, num_users=USERS, num_items=ITEMS)
   text = np.random.default_rng(1).normal(size=(USERS + ITEMS, TEXT)).astype(np.float32)
   inputs = training.training_inputs(
-    method, toy_ratings(USERS, ITEMS), text=text, config=config.train, positive_threshold=4,
+    recommender,
+    toy_ratings(USERS, ITEMS),
+    text=text,
+    config=config.train,
+    positive_threshold=4,
     negative_threshold=2,
-  )  # fmt: skip
-  state = jax.eval_shape(lambda: training.new_state(inputs, method=method, config=config.train))
-  return method, inputs, config.train, state
+  )
+  state = jax.eval_shape(
+    lambda: training.new_state(inputs, recommender=recommender, config=config.train)
+  )
+  return recommender, inputs, config.train, state
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize(("preset", "fields"), [
-  ("paper", {"attention_impl": "segment"}),
-  ("paper", {"attention_impl": "dense", "compute_dtype": "bfloat16", "batch_size": 8}),
-  ("best", {"attention_impl": "segment"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("preset", "fields"),
+  [
+    ("paper", {"attention_impl": "segment"}),
+    ("paper", {"attention_impl": "dense", "compute_dtype": "bfloat16", "batch_size": 8}),
+    ("best", {"attention_impl": "segment"}),
+  ],
+)
 def test_training_lowers(platform, preset, fields):
   """The paper's hybrid loss with its dropouts and plateau, and the softmax over items."""
-  method, inputs, config, state = prepared(preset, **fields)
-  numbers, method, config = training.split_numbers(method, config)
+  recommender, inputs, config, state = prepared(preset, **fields)
+  dynamic, recommender, config = training.split_dynamic(recommender, config)
   text = exported(
-    training._train_epochs, platform, state, inputs, numbers, method=method, config=config,
+    training._train_epochs,
+    platform,
+    state,
+    inputs,
+    dynamic,
+    recommender=recommender,
+    config=config,
     num_epochs=2,
-  )  # fmt: skip
+  )
   assert "stablehlo.while" in text  # epochs and steps are loops of one program
   assert ("bf16" in text) == (fields.get("compute_dtype") == "bfloat16")
 
 
 def test_training_with_row_kernels_lowers_for_gpus():
-  method, inputs, config, state = prepared("paper", attention_impl="segment")
+  recommender, inputs, config, state = prepared("paper", attention_impl="segment")
   layout = make_layout(
     "pallas", jax.tree.map(np.asarray, inputs.own.graph), heads=4, width=64, platform="gpu"
   )
   inputs = inputs._replace(own=inputs.own._replace(layout=jax.tree.map(jnp.asarray, layout)))
-  numbers, method, config = training.split_numbers(method, config)
+  dynamic, recommender, config = training.split_dynamic(recommender, config)
   text = exported(
-    training._train_epochs, "cuda", state, inputs, numbers, method=method, config=config,
-    num_epochs=1, calls=[TRITON],
-  )  # fmt: skip
+    training._train_epochs,
+    "cuda",
+    state,
+    inputs,
+    dynamic,
+    recommender=recommender,
+    config=config,
+    num_epochs=1,
+    calls=[TRITON],
+  )
   # All degrees are of one class: forwards, by receiver and by sender in each of three layers.
   assert text.count(f"@{TRITON}") == 9
 
@@ -95,16 +117,26 @@ def test_training_with_row_kernels_lowers_for_gpus():
 @pytest.mark.parametrize("preset", ["paper", "best"])
 def test_tables_and_top_items_lower(platform, preset):
   """Dot products; and the channels of `best` with what fills in unrated items."""
-  method, inputs, _, state = prepared(preset, attention_impl="segment")
-  numbers, taken = training.split_method(method)
+  recommender, inputs, _, state = prepared(preset, attention_impl="segment")
+  dynamic, taken = training.split_settings(recommender)
   # What fills in unrated items solves linear equations.
   calls = ["cusolver_potrf_ffi"] if (preset, platform) == ("best", "cuda") else []
   exported(
-    training._make_tables, platform, state.params, inputs, numbers, method=taken, calls=calls
+    training._make_serving_state,
+    platform,
+    state.params,
+    inputs,
+    dynamic,
+    recommender=taken,
+    calls=calls,
   )
-  tables = jax.eval_shape(lambda params: method.tables(params, inputs), state.params)
+  serving_state = jax.eval_shape(
+    lambda params: recommender.serving_state(params, inputs), state.params
+  )
   users, pairs = (jax.ShapeDtypeStruct((size,), jnp.int32) for size in (4, 6))
-  text = exported(_best_of_batch, platform, method.score, tables, users, pairs, pairs, k=3)
+  text = exported(
+    _best_of_batch, platform, recommender.score, serving_state, users, pairs, pairs, k=3
+  )
   assert "top_k" in text
 
 
@@ -113,26 +145,28 @@ def test_metrics_lower(platform):
   shape = jax.ShapeDtypeStruct
   lists, hits = shape((4, 6), jnp.int32), shape((4, 6), bool)
   relevant, of_items = shape((4,), jnp.int32), shape((ITEMS,), jnp.float32)
-  exported(
-    ranking._full_metrics, platform, hits, lists, relevant, of_items, of_items, ks=(2, 5)
-  )
+  exported(ranking._full_metrics, platform, hits, lists, relevant, of_items, of_items, ks=(2, 5))
   counts = shape((ITEMS,), jnp.int32)
   exported(ranking._judged_metrics, platform, hits, hits, lists, relevant, counts, ks=(2, 5))
-  exported(
-    ranking._diversity_of_batch, platform, shape((ITEMS, 4), jnp.float32), lists, ks=(2, 5)
-  )
+  exported(ranking._diversity_of_batch, platform, shape((ITEMS, 4), jnp.float32), lists, ks=(2, 5))
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize(("layout", "dtype"), [
-  ("bert", "float32"), ("bert", "bfloat16"), ("mpnet", "float32")
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("layout", "dtype"), [("bert", "float32"), ("bert", "bfloat16"), ("mpnet", "float32")]
+)
 def test_embedding_lowers(platform, layout, dtype):
   model = encoder.load_encoder(ENCODERS / layout, dtype=dtype)
   text = exported(
-    encoder.embed_tokens, platform, model.params, jax.ShapeDtypeStruct((4, 32), jnp.int32),
-    jax.ShapeDtypeStruct((4,), jnp.int32), config=model.config, head=model.head, dtype=model.dtype,
-  )  # fmt: skip
+    encoder.embed_tokens,
+    platform,
+    model.params,
+    jax.ShapeDtypeStruct((4, 32), jnp.int32),
+    jax.ShapeDtypeStruct((4,), jnp.int32),
+    config=model.config,
+    head=model.head,
+    dtype=model.dtype,
+  )
   assert ("bf16" in text) == (dtype == "bfloat16")
 
 
@@ -140,16 +174,23 @@ def test_embedding_lowers(platform, layout, dtype):
 def attention_and_gradients(parts, edges, chunk=0):
   def total(parts):
     sources, targets, vector, kernel = parts
-    return attention_v2(
-      sources, targets, edges, vector=vector, edge_kernel=kernel, chunk=chunk
-    )[0].sum()
+    return attention_v2(sources, targets, edges, vector=vector, edge_kernel=kernel, chunk=chunk)[
+      0
+    ].sum()
 
   return jax.value_and_grad(total)(parts)
 
 
-@pytest.mark.parametrize(("name", "platform"), [
-  ("segment", "cuda"), ("segment", "tpu"), ("dense", "cuda"), ("dense", "tpu"), ("pallas", "cuda"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("name", "platform"),
+  [
+    ("segment", "cuda"),
+    ("segment", "tpu"),
+    ("dense", "cuda"),
+    ("dense", "tpu"),
+    ("pallas", "cuda"),
+  ],
+)
 def test_attention_lowers(name, platform):
   graph = jax.tree.map(np.asarray, prepared("paper", attention_impl="segment")[1].own.graph)
   size = dict(heads=2, width=8, platform="gpu" if platform == "cuda" else platform)
@@ -161,9 +202,13 @@ def test_attention_lowers(name, platform):
     for dims in ((num_nodes, 2, 8), (num_nodes, 2, 8), (2, 8), (features, 2, 8))
   )
   text = exported(
-    attention_and_gradients, platform, parts, edges, calls=[TRITON] if name == "pallas" else [],
+    attention_and_gradients,
+    platform,
+    parts,
+    edges,
+    calls=[TRITON] if name == "pallas" else [],
     chunk=16 if name == "segment" else 0,
-  )  # fmt: skip
+  )
   # Segments scatter; tiles are read in place and multiplied; rows are kernels alone.
   assert ("stablehlo.scatter" in text) == (name == "segment")
   assert ("stablehlo.while" in text) == (name != "pallas")

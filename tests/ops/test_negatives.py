@@ -19,8 +19,10 @@ def interactions(ratings):
   """From a [U, I] table, 0 = not rated."""
   user, item = np.nonzero(ratings)
   return Interactions(
-    user=user.astype(np.int32), item=item.astype(np.int32),
-    rating=ratings[user, item].astype(np.float32), timestamp=np.zeros(len(user), np.int64),
+    user=user.astype(np.int32),
+    item=item.astype(np.int32),
+    rating=ratings[user, item].astype(np.float32),
+    timestamp=np.zeros(len(user), np.int64),
     user_ids=tuple(map(str, range(ratings.shape[0]))),
     item_ids=tuple(map(str, range(ratings.shape[1]))),
   )
@@ -125,12 +127,15 @@ def test_unknown_mode():
     draws(np.ones((1, ITEMS)), "sometimes")
 
 
-def test_catalogue_of_millions_keeps_its_tail_and_its_mass():
+def test_catalog_of_millions_keeps_its_tail_and_its_mass():
   rng = np.random.default_rng(0)
   num_items = 1_000_000
   rows = Interactions(
-    user=np.zeros(1000, np.int32), item=rng.choice(num_items, 1000, replace=False).astype(np.int32),
-    rating=np.full(1000, 5, np.float32), timestamp=np.zeros(1000, np.int64), user_ids=("0",),
+    user=np.zeros(1000, np.int32),
+    item=rng.choice(num_items, 1000, replace=False).astype(np.int32),
+    rating=np.full(1000, 5, np.float32),
+    timestamp=np.zeros(1000, np.int64),
+    user_ids=("0",),
     item_ids=tuple(map(str, range(num_items))),
   )
   sampler = make_sampler(

@@ -1,4 +1,4 @@
-"""Neighbour sampling: exact chances, whole neighbourhoods where they fit, training by batches."""
+"""Neighbor sampling: exact chances, whole neighborhoods where they fit, training by batches."""
 
 import functools
 
@@ -13,8 +13,8 @@ from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.synthetic import make_demo
-from gatrec_jax.models.gat.network import GatRecommender
-from gatrec_jax.models.gat.recommender import GatMethod
+from gatrec_jax.models.gat.network import GatNetwork
+from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.ops.neighbors import draw_places, draw_subgraph
 from gatrec_jax.train import state as training
 
@@ -35,9 +35,13 @@ def quick_compilation():
 
 def interactions(user, item, rating, users=USERS, items=ITEMS):
   return Interactions(
-    np.asarray(user, np.int32), np.asarray(item, np.int32), np.asarray(rating, np.float32),
-    np.zeros(len(user), np.int64), tuple(map(str, range(users))), tuple(map(str, range(items))),
-  )  # fmt: skip
+    np.asarray(user, np.int32),
+    np.asarray(item, np.int32),
+    np.asarray(rating, np.float32),
+    np.zeros(len(user), np.int64),
+    tuple(map(str, range(users))),
+    tuple(map(str, range(items))),
+  )
 
 
 def dense_rows(users=USERS):
@@ -52,12 +56,12 @@ def dense_rows(users=USERS):
 
 def prepared(train=TrainConfig(), rows=None, **fields):
   rows = dense_rows() if rows is None else rows
-  method = GatMethod(ModelConfig(**fields), rows.num_users, rows.num_items)
+  recommender = GatRecommender(ModelConfig(**fields), rows.num_users, rows.num_items)
   text = np.random.default_rng(1).normal(size=(rows.num_users + rows.num_items, 5))
   inputs = training.training_inputs(
-    method, rows, text=text, config=train, positive_threshold=4, negative_threshold=2
+    recommender, rows, text=text, config=train, positive_threshold=4, negative_threshold=2
   )
-  return method, inputs
+  return recommender, inputs
 
 
 def test_a_tree_by_hand():
@@ -81,9 +85,10 @@ def test_a_tree_by_hand():
 def test_what_is_drawn_is_of_the_graph(seeds):
   graph = jax.tree.map(jnp.asarray, bipartite_graph(dense_rows(), self_loops=True))
   start = np.searchsorted(graph.receivers, np.arange(15))
-  part = jax.tree.map(np.asarray, subgraph_of(
-    KEY, graph, jnp.asarray(start), jnp.array(seeds, jnp.int32), fanouts=(3, 2)
-  ))  # fmt: skip
+  part = jax.tree.map(
+    np.asarray,
+    subgraph_of(KEY, graph, jnp.asarray(start), jnp.array(seeds, jnp.int32), fanouts=(3, 2)),
+  )
   assert (np.diff(part.graph.receivers) >= 0).all() and part.nodes[: len(seeds)].tolist() == seeds
   ends = zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True)
   feature = dict(zip(ends, graph.edges[:, 0].tolist(), strict=True))
@@ -106,9 +111,9 @@ def test_what_is_drawn_is_of_the_graph(seeds):
   st.integers(0, 2**31),
 )
 def test_places_are_distinct_and_inside_for_any_degree(degrees, seed):
-  places, where = map(np.asarray, places_of(
-    jax.random.key(seed), jnp.array(degrees, jnp.int32), num=5
-  ))  # fmt: skip
+  places, where = map(
+    np.asarray, places_of(jax.random.key(seed), jnp.array(degrees, jnp.int32), num=5)
+  )
   for degree, row, there in zip(degrees, places, where, strict=True):
     kept = row[there]
     assert len(set(kept.tolist())) == len(kept) == min(5, degree)
@@ -138,38 +143,50 @@ def test_a_wide_row_is_drawn_evenly_too():
 
 
 LIGHT = dict(
-  feature_width=4, layer_widths=(4, 4), heads=(1, 1), convolution="light", attention="v1",
-  combine="mean", edge_features=("grade",), score="cosine", loss="softmax", grades="graded",
+  feature_width=4,
+  layer_widths=(4, 4),
+  heads=(1, 1),
+  convolution="light",
+  attention="v1",
+  combine="mean",
+  edge_features=("relevance",),
+  score="cosine",
+  loss="softmax",
+  relevance="graded",
   user_power=0.25,
-)  # fmt: skip
+)
 
 
 # With so many users more, every level is a tree's.
-@pytest.mark.parametrize(("users", "fields"), [
-  (2000, dict(node_features="table", layer_widths=(3, 4), heads=(2, 1), self_loops=True)),
-  (8, dict(node_features="sum", layer_widths=(3,), heads=(2,), attention="v1", loss="softmax")),
-  (2000, LIGHT | dict(node_features="sum")),
-], ids=["v2", "v1", "light"])  # fmt: skip
-def test_whole_neighbourhoods_give_vectors_loss_and_gradient_of_the_whole_graph(users, fields):
-  method, inputs = prepared(rows=dense_rows(users), **{"feature_width": 4} | fields)
+@pytest.mark.parametrize(
+  ("users", "fields"),
+  [
+    (2000, dict(node_features="table", layer_widths=(3, 4), heads=(2, 1), self_loops=True)),
+    (8, dict(node_features="sum", layer_widths=(3,), heads=(2,), attention="v1", loss="softmax")),
+    (2000, LIGHT | dict(node_features="sum")),
+  ],
+  ids=["v2", "v1", "light"],
+)
+def test_whole_neighborhoods_give_vectors_loss_and_gradient_of_the_whole_graph(users, fields):
+  recommender, inputs = prepared(rows=dense_rows(users), **{"feature_width": 4} | fields)
   own, seeds = inputs.own, jnp.array([3, 1, users + 1, users + 5, 1, users, 0], jnp.int32)
   rows, where = jnp.array([5, 1, 2, 0], jnp.int32), jnp.array([True, True, True, False])
 
-  def run(params, neighbours):
+  def run(params, neighbors):
     """Vectors of the seeds, loss, gradient."""
-    part, train = None, TrainConfig(fanouts=neighbours, l2_weight=0.01, batch_size=4)
-    if neighbours:
-      part = draw_subgraph(KEY, own.graph, own.start, seeds, fanouts=neighbours)
-    vectors = method.module.apply({"params": params}, inputs.text, own.graph, part=part)
-    return vectors if part else vectors[seeds], *jax.value_and_grad(method.loss)(
+    part, train = None, TrainConfig(fanouts=neighbors, l2_weight=0.01, batch_size=4)
+    if neighbors:
+      part = draw_subgraph(KEY, own.graph, own.start, seeds, fanouts=neighbors)
+    vectors = recommender.module.apply({"params": params}, inputs.text, own.graph, part=part)
+    return vectors if part else vectors[seeds], *jax.value_and_grad(recommender.loss)(
       params, inputs, rows, KEY, step=jnp.int32(0), where=where, train=train
     )
 
   run = jax.jit(run, static_argnums=1)
-  shapes = jax.eval_shape(method.init, inputs, KEY)
+  shapes = jax.eval_shape(recommender.init, inputs, KEY)
   rng = np.random.default_rng(2)
   params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) / 2, jnp.float32), shapes)
-  whole, parts = run(params, ()), run(params, (9,) * len(method.settings.heads))
+  whole, parts = run(params, ()), run(params, (9,) * len(recommender.settings.heads))
   np.testing.assert_allclose(parts[0], whole[0], rtol=1e-6, atol=1e-6)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), parts[1:], whole[1:]
@@ -180,29 +197,44 @@ def test_whole_neighbourhoods_give_vectors_loss_and_gradient_of_the_whole_graph(
 def test_dropped_edges_leave_the_self_loops():
   rows = interactions([0, 1], [0, 0], [5, 5], users=2, items=2)
   graph = jax.tree.map(jnp.asarray, bipartite_graph(rows, self_loops=True))
-  config = ModelConfig(**LIGHT | dict(
-    node_features="ids", layer_widths=(4,), heads=(1,), combine="last", edge_features=("rating",),
-    score="dot", edge_dropout=0.99999,
-  ))  # fmt: skip
+  config = ModelConfig(
+    **LIGHT
+    | dict(
+      node_features="ids",
+      layer_widths=(4,),
+      heads=(1,),
+      combine="last",
+      edge_features=("rating",),
+      score="dot",
+      edge_dropout=0.99999,
+    )
+  )
   start = jnp.searchsorted(graph.receivers, jnp.arange(5))
 
   @functools.partial(jax.jit, static_argnames="deterministic")
   def vectors(params, deterministic):
     part = draw_subgraph(KEY, graph, start, jnp.arange(4), fanouts=(3,))
-    return GatRecommender(config, 2, 2).apply(
-      {"params": params}, jnp.zeros((4, 1)), graph, part=part, deterministic=deterministic,
+    return GatNetwork(config, 2, 2).apply(
+      {"params": params},
+      jnp.zeros((4, 1)),
+      graph,
+      part=part,
+      deterministic=deterministic,
       rngs={"dropout": KEY},
-    )  # fmt: skip
+    )
 
   ids = jax.random.normal(KEY, (4, 4))
-  attention = {"source_vector": jnp.zeros((1, 4)), "target_vector": jnp.zeros((1, 4)),
-               "edge_vector": jnp.zeros((1, 1))}  # fmt: skip
+  attention = {
+    "source_vector": jnp.zeros((1, 4)),
+    "target_vector": jnp.zeros((1, 4)),
+    "edge_vector": jnp.zeros((1, 1)),
+  }
   params = {"ids": ids, "attention_0": attention}
   np.testing.assert_allclose(vectors(params, False), ids, rtol=1e-5)
   np.testing.assert_allclose(vectors(params, True)[0], (ids[0] + ids[2]) / 2, rtol=1e-5)
 
 
-def test_training_with_drawn_neighbours_lowers_the_loss_and_compiles_once():
+def test_training_with_drawn_neighbors_lowers_the_loss_and_compiles_once():
   data = make_demo(seed=0).interactions
   rows = data.take(data.user < 150)
   train = TrainConfig(
@@ -211,10 +243,12 @@ def test_training_with_drawn_neighbours_lowers_the_loss_and_compiles_once():
   fields = LIGHT | dict(
     node_features="ids", feature_dropout=0.1, attention_dropout=0.1, edge_dropout=0.1
   )
-  method, inputs = prepared(train, rows, **fields)
-  state, losses, sizes = training.init_state(inputs, method=method, config=train), [], []
+  recommender, inputs = prepared(train, rows, **fields)
+  state, losses, sizes = training.init_state(inputs, recommender=recommender, config=train), [], []
   for _ in range(3):
-    state, block = training.train_epochs(state, inputs, method=method, config=train, num_epochs=2)
+    state, block = training.train_epochs(
+      state, inputs, recommender=recommender, config=train, num_epochs=2
+    )
     losses += block.mean(axis=1).tolist()
     sizes.append(training._train_epochs._cache_size())
   assert losses[-1] < losses[0] - 0.05 and np.isfinite(losses).all()

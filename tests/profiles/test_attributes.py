@@ -11,7 +11,7 @@ FIELDS = [
   {"title": "C (1992)", "genres": ["Drama"], "writer": "ann lee"},
   {"title": "D", "year": 1999, "tags": "War"},
   {},
-]  # fmt: skip
+]
 
 
 def test_names_that_three_items_share_have_a_column():
@@ -29,10 +29,16 @@ def test_nothing_known_is_no_column():
   assert item_attributes([{}, {"title": "x"}]).shape == (2, 0)
 
 
-@pytest.mark.parametrize(("fields", "year"), [
-  ({"title": "Heat (1995)"}, 1995), ({"title": "2001: A Space Odyssey"}, None),
-  ({"title": "Série (1995-1999)"}, 1995), ({"release_date": "1 Jan 1997"}, 1997),
-  ({"year": "1984.0", "title": "X (1990)"}, 1984), ({"title": None}, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("fields", "year"),
+  [
+    ({"title": "Heat (1995)"}, 1995),
+    ({"title": "2001: A Space Odyssey"}, None),
+    ({"title": "Série (1995-1999)"}, 1995),
+    ({"release_date": "1 Jan 1997"}, 1997),
+    ({"year": "1984.0", "title": "X (1990)"}, 1984),
+    ({"title": None}, None),
+  ],
+)
 def test_the_year(fields, year):
   assert year_of(fields) == year

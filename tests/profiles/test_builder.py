@@ -9,11 +9,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.profiles.builder import build_item_profiles, item_texts, user_texts
 from gatrec_jax.profiles.keywords import keywords_of
 from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
-from gatrec_jax.profiles.users import (
-  build_user_profiles,
-  taste_vocabulary,
-  user_profile_from_items,
-)
+from gatrec_jax.profiles.users import build_user_profiles, taste_vocabulary, user_profile_from_items
 
 PLOTS = {
   "Crime": "A detective hunts the killer after a heist. Later Vincent Hanna meets the detective.",
@@ -22,13 +18,16 @@ PLOTS = {
 }
 
 
-def catalogue(num_items=30):
+def catalog(num_items=30):
   """Items of three genres in turn, with plots of their own vocabulary."""
   kinds = list(PLOTS)
   return [
     {
-      "title": f"Movie Number {i}, The (19{50 + i})", "genres": [kinds[i % 3]],
-      "overview": PLOTS[kinds[i % 3]], "tagline": "No way out", "director": "Vincent Hanna",
+      "title": f"Movie Number {i}, The (19{50 + i})",
+      "genres": [kinds[i % 3]],
+      "overview": PLOTS[kinds[i % 3]],
+      "tagline": "No way out",
+      "director": "Vincent Hanna",
       "imdb_id": "tt1",
     }
     for i in range(num_items)
@@ -42,8 +41,11 @@ def ratings(num_users=6, num_items=30, seed=0):
   genre = item % 3
   rating = np.where(genre == user % 3, 5, np.where(genre == (user + 1) % 3, 1, 3))
   return Interactions(
-    user.astype(np.int32), item.astype(np.int32), rating.astype(np.float32),
-    rng.integers(0, 1000, len(user)), tuple(map(str, range(num_users))),
+    user.astype(np.int32),
+    item.astype(np.int32),
+    rating.astype(np.float32),
+    rng.integers(0, 1000, len(user)),
+    tuple(map(str, range(num_users))),
     tuple(map(str, range(num_items))),
   )
 
@@ -52,13 +54,13 @@ THRESHOLDS = {"positive_threshold": 4, "negative_threshold": 2}
 
 
 def test_item_profiles():
-  profiles = build_item_profiles(catalogue())
-  assert profiles == build_item_profiles(catalogue())
+  profiles = build_item_profiles(catalog())
+  assert profiles == build_item_profiles(catalog())
   first = profiles[0]
   assert first.name == "The Movie Number 0"
   assert first.genres == ("Crime",) and first.overview == PLOTS["Crime"]
   assert {"Detective", "Killer", "Heist"} <= set(first.tags)
-  assert not {"Vincent", "Hanna"} & set(first.tags)  # a name, capitalised inside the sentence
+  assert not {"Vincent", "Hanna"} & set(first.tags)  # a name, capitalized inside the sentence
   assert set(first.dislikes) == {"War", "Comedy"}
   assert "No way out." in first.description and "tt1" not in first.description
   for profile in profiles:
@@ -67,8 +69,12 @@ def test_item_profiles():
 
 def test_items_with_little_or_no_text():
   fields = [
-    {}, {"title": "  "}, {"title": "Amélie, Le fabuleux (2001)"}, {"genres": "Drama|Comedy"},
-    {"overview": "A long plot"}, {"genres": ["(no genres listed)"]},
+    {},
+    {"title": "  "},
+    {"title": "Amélie, Le fabuleux (2001)"},
+    {"genres": "Drama|Comedy"},
+    {"overview": "A long plot"},
+    {"genres": ["(no genres listed)"]},
     {"title": "Postino, Il (The Postman) (1994)", "tags": ["sea", "Jo Doe"], "actors": "Jo Doe"},
     {"title": "1984", "brand": "Acme", "tags": None, "genres": None},
   ]
@@ -90,7 +96,7 @@ def test_keywords_need_company_and_are_ordered():
 
 
 def test_user_profiles_follow_the_ratings():
-  profiles = build_user_profiles(ratings(), build_item_profiles(catalogue()), **THRESHOLDS)
+  profiles = build_user_profiles(ratings(), build_item_profiles(catalog()), **THRESHOLDS)
   kinds = list(PLOTS)
   for user, profile in enumerate(profiles):
     assert profile.name is None
@@ -104,7 +110,7 @@ def test_user_profiles_follow_the_ratings():
 
 def test_user_profiles_see_training_rows_only_in_any_order():
   everything = ratings(num_users=12)
-  items = build_item_profiles(catalogue())
+  items = build_item_profiles(catalog())
   is_train = np.random.default_rng(1).random(len(everything)) < 0.7
   expected = build_user_profiles(everything.take(is_train), items, **THRESHOLDS, recent=10)
   changed = everything.rating.copy()
@@ -116,7 +122,7 @@ def test_user_profiles_see_training_rows_only_in_any_order():
 
 
 def test_no_title_or_person_in_user_profiles():
-  fields = catalogue()
+  fields = catalog()
   fields[0]["title"] = "Detective (1985)"  # a title that is also a keyword
   fields[1]["title"] = "Full Regiment, The (1999)"
   items = build_item_profiles(fields)
@@ -132,13 +138,14 @@ def test_no_title_or_person_in_user_profiles():
 
 
 def test_a_list_of_items_gives_the_profile_of_the_batch():
-  train, items = ratings(), build_item_profiles(catalogue())
+  train, items = ratings(), build_item_profiles(catalog())
   vocabulary = taste_vocabulary(train, items)
   batch = build_user_profiles(train, items, **THRESHOLDS)
   for user in range(train.num_users):
     mine = train.user == user
     alone = user_profile_from_items(
-      train.item[mine & (train.rating >= 4)], train.item[mine & (train.rating <= 2)],
+      train.item[mine & (train.rating >= 4)],
+      train.item[mine & (train.rating <= 2)],
       vocabulary=vocabulary,
     )
     assert alone == batch[user]
@@ -146,11 +153,12 @@ def test_a_list_of_items_gives_the_profile_of_the_batch():
 
 
 def test_recent_keeps_the_latest():
-  items = build_item_profiles(catalogue())
+  items = build_item_profiles(catalog())
   train = ratings(num_users=1)
   # The latest three are War, whatever else was liked before.
   train = dataclasses.replace(
-    train, rating=np.full(len(train), 5, np.float32),
+    train,
+    rating=np.full(len(train), 5, np.float32),
     timestamp=np.where(train.item % 3 == 1, 100 + train.item, train.item).astype(np.int64),
   )
   recent = build_user_profiles(train, items, **THRESHOLDS, recent=3)[0]
@@ -159,16 +167,14 @@ def test_recent_keeps_the_latest():
 
 
 def test_users_without_positives_and_implicit_feedback():
-  items = build_item_profiles(catalogue())
+  items = build_item_profiles(catalog())
   train = ratings()
   only_bad = train.take((train.user != 0) | (train.rating < 4))
   assert build_user_profiles(only_bad, items, **THRESHOLDS)[0] is None
   implicit = dataclasses.replace(
     train.take(train.rating >= 4), rating=np.ones((train.rating >= 4).sum(), np.float32)
   )
-  profiles = build_user_profiles(
-    implicit, items, positive_threshold=1, negative_threshold=None
-  )
+  profiles = build_user_profiles(implicit, items, positive_threshold=1, negative_threshold=None)
   assert profiles[0].genres == ("Crime",) and profiles[0].dislikes == ()
   nothing = train.take(np.zeros(len(train), bool))
   assert build_user_profiles(nothing, items, **THRESHOLDS) == [None] * 6
@@ -180,7 +186,8 @@ def test_styles():
     name="Heat", overview="Two men.", genres=("Crime",), description="Long.", dislikes=("War",)
   )
   assert item_texts([profile, None], style="integrated") == [
-    "Movie title: Heat. Genre: Crime. Overview: Two men.", None
+    "Movie title: Heat. Genre: Crime. Overview: Two men.",
+    None,
   ]
   assert user_texts([profile], style="integrated") == ["Two men. Long."]
   assert user_texts([profile], style="unified")[0].startswith("# Heat\n\n## Overview\nTwo men.")

@@ -14,6 +14,7 @@ from gatrec_jax.lm.folders.source import resolve_encoder
 from gatrec_jax.profiles import embed
 from gatrec_jax.profiles.embed import TextEncoder, embed_texts, lexical_text_encoder, open_encoder
 from gatrec_jax.profiles.lexical import fit_lexical
+from gatrec_jax.runs.log import SILENT
 
 GOLDEN = LM_GOLDENS / "bert"
 
@@ -39,7 +40,7 @@ def texts_of(count):
 
 
 def embed_quietly(texts, encoder, folder):
-  return embed_texts(texts, encoder, cache_dir=folder, progress=False)
+  return embed_texts(texts, encoder, cache_dir=folder, log=SILENT)
 
 
 def test_changing_ten_texts_encodes_ten(tmp_path, counting):
@@ -152,7 +153,7 @@ def test_killed_run_leaves_a_readable_cache(tmp_path, counting):
     "    yield np.array([i]), np.ones((1, 3), np.float32), np.zeros(1, bool)\n"
     "encoder = embed.TextEncoder('slow', '', 'c' * 64, 3, 10, True, slowly)\n"
     "texts = [f'text {i}' for i in range(100_000)]\n"
-    "embed.embed_texts(texts, encoder, cache_dir=sys.argv[1], progress=False)\n"
+    "embed.embed_texts(texts, encoder, cache_dir=sys.argv[1], log=embed.CONSOLE)\n"
   )
   process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
   try:
@@ -217,7 +218,7 @@ def test_folder_encoder_end_to_end(tmp_path):
 def test_lexical_encoder_end_to_end(tmp_path):
   texts = ["space rocket moon", "space moon crew", "police murder trial", None, "murder trial"]
   encoder = lexical_text_encoder(fit_lexical([t for t in texts if t]), where="here")
-  vectors, report = embed_texts(texts, encoder, cache_dir=tmp_path, progress=False)
+  vectors, report = embed_texts(texts, encoder, cache_dir=tmp_path, log=SILENT)
   assert vectors.shape == (5, encoder.dimension)
   assert vectors[2] @ vectors[4] > vectors[2] @ vectors[0]
   assert "lexical" in report.encoder and report.missing == 1

@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.profiles.lexical import (
-  encode_lexical,
-  fit_lexical,
-  load_lexical,
-  save_lexical,
-)
+from gatrec_jax.profiles.lexical import encode_lexical, fit_lexical, load_lexical, save_lexical
 
 TOPICS = {
   "space": "rocket orbit astronaut moon station gravity planet launch crew signal".split(),

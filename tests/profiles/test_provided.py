@@ -20,21 +20,28 @@ def read(tmp_path, *lines):
 
 def test_reads_profiles_and_summaries_and_counts_the_rest(tmp_path):
   result = read(
-    tmp_path, '{"item_id": 2, "profile": "two\\nlines"}', "", '{"item_id": "x", "summary": "s"}',
-    '{"item_id": 9, "profile": "nobody"}', '{"item_id": 1, "profile": "  "}',
+    tmp_path,
+    '{"item_id": 2, "profile": "two\\nlines"}',
+    "",
+    '{"item_id": "x", "summary": "s"}',
+    '{"item_id": 9, "profile": "nobody"}',
+    '{"item_id": 1, "profile": "  "}',
   )
   assert result == given.GivenProfiles({1: "two\nlines", 2: "s"}, unknown=1, empty=1)
 
 
-@pytest.mark.parametrize(("line", "message"), [
-  ('{"item_id": 2, "pro', "line 2: no valid JSON"),
-  ("[1, 2]", "line 2: no JSON object"),
-  ('{"user_id": 2, "profile": "p"}', "line 2: item_id must be"),
-  ('{"item_id": 2.5, "profile": "p"}', "line 2: item_id must be"),
-  ('{"item_id": 2}', "line 2: no text in field profile or summary"),
-  ('{"item_id": 2, "profile": null}', "line 2: no text in field"),
-  ('{"item_id": 1, "profile": "p"}', "line 2: item_id 1 was already given in line 1"),
-])
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ('{"item_id": 2, "pro', "line 2: no valid JSON"),
+    ("[1, 2]", "line 2: no JSON object"),
+    ('{"user_id": 2, "profile": "p"}', "line 2: item_id must be"),
+    ('{"item_id": 2.5, "profile": "p"}', "line 2: item_id must be"),
+    ('{"item_id": 2}', "line 2: no text in field profile or summary"),
+    ('{"item_id": 2, "profile": null}', "line 2: no text in field"),
+    ('{"item_id": 1, "profile": "p"}', "line 2: item_id 1 was already given in line 1"),
+  ],
+)
 def test_broken_lines_are_named(tmp_path, line, message):
   with pytest.raises(InputError, match=message):
     read(tmp_path, '{"item_id": 1, "profile": "p"}', line)
@@ -49,7 +56,10 @@ def test_a_file_of_another_dataset_or_none(tmp_path):
 
 def check(texts, **changed):
   arguments = {
-    "path": "users.jsonl", "dataset": "ml-100k", "fold": "u1", "trains_on_all_training": True,
+    "path": "users.jsonl",
+    "dataset": "ml-100k",
+    "fold": "u1",
+    "trains_on_all_training": True,
     "data_inputs": "own",
   }
   return given.check_user_profiles_leak(texts, **(arguments | changed))
@@ -98,7 +108,7 @@ def test_published_ml100k_profiles_serve_only_the_paper_on_u1(name):
       check(copied, fold="u2")
     with pytest.raises(InputError, match="any other split"):
       check(copied, dataset="ml-1m", fold=None)
-    with pytest.raises(InputError, match="--preset=paper"):
+    with pytest.raises(InputError, match="preset=paper"):
       check(copied, trains_on_all_training=False)
 
 

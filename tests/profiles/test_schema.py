@@ -16,8 +16,13 @@ clean = st.text(letters, min_size=1, max_size=12).map(lambda t: t.strip(" -.")).
 keywords = st.lists(clean, max_size=4).map(tuple)
 sentences = st.lists(clean, max_size=3).map(". ".join)
 profiles = st.builds(
-  Profile, name=st.none() | clean, overview=sentences, genres=keywords, tags=keywords,
-  description=sentences, dislikes=keywords,
+  Profile,
+  name=st.none() | clean,
+  overview=sentences,
+  genres=keywords,
+  tags=keywords,
+  description=sentences,
+  dislikes=keywords,
 )
 
 
@@ -59,8 +64,11 @@ Second line.
 
 def test_the_known_variants():
   expected = Profile(
-    name="Heat", overview="Two men.", genres=("Crime", "Drama"),
-    tags=("Heist", "Police (LA, 1990s)"), description="First line.\nSecond line.",
+    name="Heat",
+    overview="Two men.",
+    genres=("Crime", "Drama"),
+    tags=("Heist", "Police (LA, 1990s)"),
+    description="First line.\nSecond line.",
     dislikes=("Comedy", "Family, children"),
   )
   assert parse_profile(FULL) == expected

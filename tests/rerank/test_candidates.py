@@ -34,7 +34,7 @@ def test_reordering_moves_candidates_alone():
 
 def test_more_candidates_than_there_are_take_the_whole_list():
   assert lists(top=99).top == 4
-  with pytest.raises(InputError, match="--top_candidates=0"):
+  with pytest.raises(InputError, match="top_candidates=0"):
     lists(top=0)
 
 

@@ -22,9 +22,12 @@ def naive(scores, vectors, valid, trade_off, k):
 
   chosen = []
   while present and len(chosen) < k:
-    value = lambda i: trade_off * worth[i] - (1 - trade_off) * max(
-      (cosine(i, j) for j in chosen), default=0.0
-    )
+
+    def value(i):
+      return trade_off * worth[i] - (1 - trade_off) * max(
+        (cosine(i, j) for j in chosen), default=0.0
+      )
+
     best = max(sorted(present, key=lambda i: -scores[i]), key=value)
     chosen.append(best)
     present.remove(best)
@@ -42,7 +45,10 @@ def test_by_hand():
   # B repeats A; C is orthogonal to both. Scores in [0, 1]: 1, .8, 0.
   scores = np.array([[3.0, 2.6, 1.0]])
   vectors = np.array([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]])
-  order = lambda trade_off: mmr(scores, vectors, trade_off=trade_off, k=3).tolist()
+
+  def order(trade_off):
+    return mmr(scores, vectors, trade_off=trade_off, k=3).tolist()
+
   # Second place: λ · .8 − (1 − λ) against 0, which is the same at λ = 5/9.
   assert order(0.6) == [[0, 1, 2]]
   assert order(0.5) == [[0, 2, 1]]
@@ -61,7 +67,7 @@ def test_equals_the_formula(seed, trade_off):
   for row, ok in zip(found, valid):
     kept = row[row >= 0]
     assert len(set(kept.tolist())) == len(kept) == min(6, ok.sum()) and ok[kept].all()
-    assert (row[len(kept):] == -1).all()
+    assert (row[len(kept) :] == -1).all()
 
 
 @hypothesis.settings(max_examples=20, deadline=None)
@@ -78,12 +84,11 @@ def test_one_gives_the_order_of_the_scores(seed, scale):
 
 def test_vectors_of_all_items_and_many_users_give_the_same():
   scores, _, valid = random_lists(1, users=1100)
-  catalogue = np.random.default_rng(2).normal(size=(30, 4)).astype(np.float32)
+  catalog = np.random.default_rng(2).normal(size=(30, 4)).astype(np.float32)
   items = np.random.default_rng(3).integers(0, 30, scores.shape)
-  by_items = mmr(scores, catalogue, trade_off=0.5, k=4, valid=valid,
-                 items=np.where(valid, items, -1))  # fmt: skip
-  assert np.array_equal(by_items, mmr(scores, catalogue[items], trade_off=0.5, k=4, valid=valid))
-  alone = mmr(scores[1050:], catalogue[items][1050:], trade_off=0.5, k=4, valid=valid[1050:])
+  by_items = mmr(scores, catalog, trade_off=0.5, k=4, valid=valid, items=np.where(valid, items, -1))
+  assert np.array_equal(by_items, mmr(scores, catalog[items], trade_off=0.5, k=4, valid=valid))
+  alone = mmr(scores[1050:], catalog[items][1050:], trade_off=0.5, k=4, valid=valid[1050:])
   assert np.array_equal(by_items[1050:], alone)
 
 
@@ -111,12 +116,16 @@ def test_lower_trade_offs_give_lists_of_less_alike_items():
 
 def test_wrong_input_is_named():
   scores, vectors = np.zeros((2, 3)), np.zeros((2, 3, 4))
-  call = lambda scores=scores, vectors=vectors, trade_off=0.5, k=2, **more: mmr(
-    scores, vectors, trade_off=trade_off, k=k, **more
-  )
+
+  def call(scores=scores, vectors=vectors, trade_off=0.5, k=2, **more):
+    return mmr(scores, vectors, trade_off=trade_off, k=k, **more)
+
   cases = [
-    ("trade_off=1.5", {"trade_off": 1.5}), ("k=4", {"k": 4}), ("k=0", {"k": 0}),
-    ("finite", {"scores": np.full((2, 3), np.nan)}), ("finite", {"vectors": vectors + np.inf}),
+    ("trade_off=1.5", {"trade_off": 1.5}),
+    ("k=4", {"k": 4}),
+    ("k=0", {"k": 0}),
+    ("finite", {"scores": np.full((2, 3), np.nan)}),
+    ("finite", {"vectors": vectors + np.inf}),
     ("vectors .2, 4. must be", {"vectors": vectors[:, 0]}),
     ("valid", {"valid": np.ones(2, bool)}),
     ("with items", {"items": np.zeros((2, 3), int)}),

@@ -6,6 +6,7 @@ import pytest
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.log import Recorder, SILENT
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -35,7 +36,7 @@ def test_stages_run_once_and_again_when_inputs_or_outputs_change(tmp_path):
       return {"count": len(made)}
 
     return runs.stage(tmp_path, name="thing", inputs=inputs, outputs=("out",), make=make,
-                      say=lines.append)
+                      log=Recorder(lines))
 
   assert run("a") == {"count": 1} and run("a") == {"count": 1} and made == ["a"]
   assert "unchanged" in lines[0]
@@ -50,7 +51,7 @@ def test_a_stage_that_fails_is_not_taken_for_done(tmp_path):
     raise InputError("no")
 
   with pytest.raises(InputError):
-    runs.stage(tmp_path, name="t", inputs="a", outputs=("out",), make=fail, say=str)
+    runs.stage(tmp_path, name="t", inputs="a", outputs=("out",), make=fail, log=SILENT)
   assert not (tmp_path / "manifest.json").exists()
 
 
@@ -78,7 +79,7 @@ def test_digest_depends_on_parts_and_their_borders():
 
 def test_unwritable_folder(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(InputError, match="--workdir"):
+  with pytest.raises(InputError, match="workdir"):
     runs.open_workdir(tmp_path / "file" / "run")
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.log import SILENT
 from gatrec_jax.runs.resumable import in_chunks
 
 KEYS = [f"k{n}" for n in range(11)]
@@ -18,7 +19,7 @@ def run(path, keys=KEYS, *, chunk=3, calls=None):
       calls.append(list(places))
     return [{"value": place**2, "beside": list(places)} for place in places]
 
-  return in_chunks(path, keys, make, chunk=chunk, name="job")
+  return in_chunks(path, keys, make, chunk=chunk, name="job", log=SILENT)
 
 
 def test_every_key_has_its_record(tmp_path):

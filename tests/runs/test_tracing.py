@@ -16,7 +16,7 @@ def test_time_inside_an_operation_is_not_its_own():
   after = ("dot", 10e6, 3e6)  # starts where the loop ends, and is not inside it
   assert profiling.self_times([after, *body, loop]) == [
     ("while", 3e6), ("add", 2e6), ("dot", 4e6), ("copy", 1e6), ("dot", 3e6)
-  ]  # fmt: skip
+  ]
 
 
 def test_summary_adds_up_over_lines_and_names():
@@ -24,7 +24,7 @@ def test_summary_adds_up_over_lines_and_names():
   rows = profiling.summary(lines)
   assert [(one.name, one.milliseconds, one.count) for one in rows] == [
     ("dot", 8.0, 2), ("while", 4.0, 1), ("add", 0.0, 1)
-  ]  # fmt: skip
+  ]
   assert sum(one.share for one in rows) == pytest.approx(1.0)
   assert profiling.summary([]) == [] and profiling.summary([[("add", 0.0, 0.0)]])[0].share == 0.0
 
@@ -32,7 +32,7 @@ def test_summary_adds_up_over_lines_and_names():
 def test_rounded_clocks_give_no_negative_time():
   assert profiling.self_times([("while", 0.0, 5.0), ("add", 0.0, 5.5)]) == [
     ("add", 0.5), ("while", 5.0)
-  ]  # fmt: skip
+  ]
   assert profiling.self_times([("a", 0.0, 5.0), ("b", 1.0, 3.0), ("c", 4.0, 2.5)])[0][1] == 0.0
 
 
@@ -92,21 +92,21 @@ def test_a_part_that_fails_ends_its_trace(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(InputError, match=r"--profile=.*file: cannot be written to \(File exists\)"):
+  with pytest.raises(InputError, match=r"--trace=.*file: cannot be written to \(File exists\)"):
     with profiling.recording(tmp_path / "file"):
       pass
-  done = call("train", "--preset=tiny", "--profile=file/in", "--workdir=w", cwd=tmp_path, check=1)
-  assert "--profile=file/in: cannot be written to (Not a directory)" in error_line(done)
+  done = call("train", "--preset=tiny", "--trace=file/in", "--workdir=w", cwd=tmp_path, check=1)
+  assert "--trace=file/in: cannot be written to (Not a directory)" in error_line(done)
   assert not os.path.exists(tmp_path / "w")
 
 
 def test_train_and_evaluate_tell_their_largest_operations(tmp_path):
   flags = ("--preset=bpr_mf", "--bootstrap=20", "--ks=10", "--workdir=w")
-  train = (*flags, "--set=epochs=4", "--set=evaluate_every=2", "--profile=trace")
+  train = (*flags, "--set=epochs=4", "--set=evaluate_every=2", "--trace=trace")
   done = call("train", *train, cwd=tmp_path, check=0)
   assert "profile of epochs 3 to 4" in done.stdout
   assert list(tmp_path.glob("trace/plugins/profile/*/*.xplane.pb"))
   done = call("train", *train, cwd=tmp_path, check=0)
   assert "profile: nothing was trained" in done.stdout
-  done = call("evaluate", *flags, "--profile=other", cwd=tmp_path, check=0)
+  done = call("evaluate", *flags, "--trace=other", cwd=tmp_path, check=0)
   assert "profile of the evaluation" in done.stdout and "share of the time" in done.stdout

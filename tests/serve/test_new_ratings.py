@@ -11,7 +11,8 @@ from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.interactions import Interactions, no_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment import train_and_evaluate as pipeline
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
+from gatrec_jax.runs.log import SILENT
 from gatrec_jax.serve import run as serving
 from gatrec_jax.serve.new_ratings import with_new_ratings
 from gatrec_jax.stages.texts import embed_run
@@ -29,7 +30,7 @@ TEXTS = {"item_metadata": "items.jsonl", "encoder": "lexical"}
 
 def trained(preset, folder, **fields):
   return pipeline.train_and_evaluate(
-    with_fields(get_preset(preset), fields), folder / preset, say=lambda _: None
+    with_fields(get_preset(preset), fields), folder / preset, log=SILENT
   )[0]
 
 
@@ -44,8 +45,11 @@ def ratings(rows):
   return Interactions(
     np.array([user_ids.index(u) for u in user], np.int32),
     np.array([item_ids.index(i) for i in item], np.int32),
-    np.array(rating, np.float32), np.zeros(len(rows), np.int64), user_ids, item_ids,
-  )  # fmt: skip
+    np.array(rating, np.float32),
+    np.zeros(len(rows), np.int64),
+    user_ids,
+    item_ids,
+  )
 
 
 def test_a_closed_form_is_what_training_with_them_gives(folder):
@@ -53,18 +57,24 @@ def test_a_closed_form_is_what_training_with_them_gives(folder):
   held = run.prepared.test
   all_known = with_new_ratings(run, held)
   prepared = dataclasses.replace(
-    run.prepared, split=dataclasses.replace(
+    run.prepared,
+    split=dataclasses.replace(
       run.prepared.split,
       train=np.append(run.prepared.split.train, run.prepared.split.test),
       test=run.prepared.split.test[:0],
     ),
-  )  # fmt: skip
-  texts = embed_run(run.config, run.workdir, run.prepared, say=lambda _: None)
-  method, inputs = serving.method_and_inputs(run.config, prepared, texts)
+  )
+  texts = embed_run(run.config, run.workdir, run.prepared, log=SILENT)
+  recommender, inputs = serving.recommender_and_inputs(run.config, prepared, texts)
   whole = serving.assemble_run(
-    run.workdir, config=run.config, prepared=prepared, texts=texts, method=method,
-    params=method.fit(inputs, None), inputs=inputs,
-  )  # fmt: skip
+    run.workdir,
+    config=run.config,
+    prepared=prepared,
+    texts=texts,
+    recommender=recommender,
+    params=recommender.fit(inputs, None),
+    inputs=inputs,
+  )
   users = ["0", "7", "33"]
   np.testing.assert_allclose(
     serving.score(all_known, users), serving.score(whole, users), atol=1e-5
@@ -102,17 +112,22 @@ def test_new_users_and_items_are_served(best):
 
 
 def test_a_model_that_would_have_to_learn_again_says_so(best):
-  lightgcn = make_method(get_preset("lightgcn").model, num_users=60, num_items=40)
-  run = dataclasses.replace(best, method=lightgcn)
+  lightgcn = make_recommender(get_preset("lightgcn").model, num_users=60, num_items=40)
+  run = dataclasses.replace(best, recommender=lightgcn)
   with pytest.raises(InputError, match="lightgcn cannot take new ratings"):
     with_new_ratings(run, ratings([("0", "1", 5.0)]))
 
 
 def test_a_trained_table_gets_rows_for_new_nodes(folder):
   run = trained(
-    "tiny", folder, **QUICK | {"epochs": 1, "evaluate_every": 1}, **TEXTS, node_features="table",
-    layer_widths=(16,), heads=(1,),
-  )  # fmt: skip
+    "tiny",
+    folder,
+    **QUICK | {"epochs": 1, "evaluate_every": 1},
+    **TEXTS,
+    node_features="table",
+    layer_widths=(16,),
+    heads=(1,),
+  )
   texts_stand_where_they_belong(run)
 
 
@@ -165,6 +180,6 @@ def test_popularity_helps_out_users_who_came_after_training_alone(best):
   again = with_new_ratings(told, ratings([("new", "3", 5.0)]))
   for run, count in ((told, 1), (again, 2)):
     place = run.prepared.interactions.user_ids.index("new")
-    prior = np.asarray(run.tables.prior)
+    prior = np.asarray(run.serving_state.prior)
     assert np.flatnonzero(prior).tolist() == [place]
     np.testing.assert_allclose(prior[place], 4 * (1 - count / 15) ** 2, rtol=1e-6)

@@ -31,16 +31,13 @@ SAMPLED = Sampling(temperature=3.0, top_k=40)
 def results(model, *, everything):
   """Logits of a model, and where `everything` is asked for answers and scores, as arrays."""
   with np.load(FOLDER / "golden.npz", allow_pickle=False) as golden:
-    logits = forward(
-      model.params, golden["tokens"], config=model.config, lengths=golden["lengths"]
-    )
+    logits = forward(model.params, golden["tokens"], config=model.config, lengths=golden["lengths"])
     logits = [np.asarray(row)[:n] for row, n in zip(logits, golden["lengths"], strict=True)]
   logits = np.concatenate(logits)
   if not everything:
     return {"logits": logits}
   tokens = [
-    [*answer.tokens, -1]
-    for answer in generate(model, PROMPTS, max_tokens=16, sampling=SAMPLED)
+    [*answer.tokens, -1] for answer in generate(model, PROMPTS, max_tokens=16, sampling=SAMPLED)
   ]
   continuations = [[[3, 4], [5], [6, 7, 8], [9] * 5]]
   return {
@@ -76,12 +73,11 @@ def several(tmp_path_factory):
   """What eight devices gave: mesh -> (results, shapes in float32 and in int8)."""
   folder = tmp_path_factory.mktemp("mesh")
   environment = os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-  }  # fmt: skip
-  subprocess.run(
-    [sys.executable, __file__, str(folder)], check=True, env=environment, timeout=300
-  )
+  }
+  subprocess.run([sys.executable, __file__, str(folder)], check=True, env=environment, timeout=300)
   found = {}
   for data, model in MESHES:
     with np.load(folder / f"{data}x{model}.npz", allow_pickle=False) as arrays:
@@ -132,7 +128,10 @@ def test_parameters_are_cut(several, data, model):
 def test_axes_of_every_parameter_are_named():
   model = load_decoder(FOLDER)
   axes = logical_axes(model.config)
-  is_spec = lambda node: isinstance(node, PartitionSpec)
+
+  def is_spec(node):
+    return isinstance(node, PartitionSpec)
+
   ranks = jax.tree.map(lambda names: len(names), axes, is_leaf=is_spec)
   assert ranks == jax.tree.map(lambda leaf: leaf.ndim, model.params)
 
@@ -143,16 +142,19 @@ class FakeMesh:
   shape = {"data": 2, "model": 4}
 
 
-@pytest.mark.parametrize(("names", "shape", "expected"), (
-  (("heads", "embed"), (32, 12), ("model", None)),
-  (("embed", "heads"), (12, 32), (None, "model")),
-  (("vocab", "embed"), (97, 12), (None, None)),  # uneven: not cut
-  (("mlp", "heads"), (8, 8), ("model", None)),  # an axis of the mesh is used once
-  (("mlp", "heads"), (6, 8), (None, "model")),
-  (("batch", None), (6, 5), ("data", None)),
-  (("unknown", "embed"), (8, 8), (None, None)),
-  ((), (), ()),
-))  # fmt: skip
+@pytest.mark.parametrize(
+  ("names", "shape", "expected"),
+  (
+    (("heads", "embed"), (32, 12), ("model", None)),
+    (("embed", "heads"), (12, 32), (None, "model")),
+    (("vocab", "embed"), (97, 12), (None, None)),  # uneven: not cut
+    (("mlp", "heads"), (8, 8), ("model", None)),  # an axis of the mesh is used once
+    (("mlp", "heads"), (6, 8), (None, "model")),
+    (("batch", None), (6, 5), ("data", None)),
+    (("unknown", "embed"), (8, 8), (None, None)),
+    ((), (), ()),
+  ),
+)
 def test_where_arrays_lie(monkeypatch, names, shape, expected):
   monkeypatch.setattr("gatrec_jax.sharding.mesh.NamedSharding", lambda mesh, spec: spec)
   assert parameter_sharding(names, shape, FakeMesh()) == PartitionSpec(*expected)
@@ -160,7 +162,10 @@ def test_where_arrays_lie(monkeypatch, names, shape, expected):
 
 def test_own_rules():
   mesh = make_mesh()
-  spec = lambda rules: parameter_sharding(("vocab", "embed"), (8, 8), mesh, rules).spec
+
+  def spec(rules):
+    return parameter_sharding(("vocab", "embed"), (8, 8), mesh, rules).spec
+
   assert spec({"embed": "model"}) == PartitionSpec(None, "model")
   assert spec({"vocab": "pipeline"}) == PartitionSpec(None, None)
 

@@ -20,16 +20,15 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
-from gatrec_jax.profiles.writer.batches import turns_of_users
+from gatrec_jax.profiles.writer.batches import batches_of_users
+from gatrec_jax.runs.log import SILENT, Recorder
 from gatrec_jax.stages import data as stages
 from gatrec_jax.stages import texts
 from gatrec_jax.stages import written_profiles as written
 from gatrec_jax.stages.data import prepared_in_memory
 
 USERS, ITEMS = 12, 10
-PLAIN = {
-  "overview": "Rain.", "tags": ["rain"], "description": "Wet.", "dislikes": ["sun"]
-}  # fmt: skip
+PLAIN = {"overview": "Rain.", "tags": ["rain"], "description": "Wet.", "dislikes": ["sun"]}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,8 @@ def table(tmp_path_factory):
   random = np.random.default_rng(0)
   lines = ["user_id,item_id,rating,timestamp", "0,1,3,1", "0,2,3,1", "0,3,3,1"]
   lines += [
-    f"{user},{item},{random.integers(1, 6)},{n}" for user in range(1, USERS)
+    f"{user},{item},{random.integers(1, 6)},{n}"
+    for user in range(1, USERS)
     for n, item in enumerate(random.permutation(ITEMS)[:8])
   ]
   (folder / "ratings.csv").write_text("\n".join(lines) + "\n")
@@ -52,20 +52,30 @@ def table(tmp_path_factory):
 
 
 def config_of(table, **changed):
-  return with_fields(quick_config(), {
-    "dataset": str(table / "ratings.csv"), "item_metadata": str(table / "items.jsonl"),
-    "valid_share": 0.1, **changed,
-  })
+  return with_fields(
+    quick_config(),
+    {
+      "dataset": str(table / "ratings.csv"),
+      "item_metadata": str(table / "items.jsonl"),
+      "valid_share": 0.1,
+      **changed,
+    },
+  )
 
 
 def write(config, folder, author=None, *, lines=None, **changed):
   author = author or Script()
   request = {
-    "origin": {"model": "script"}, "open": lambda: author, "kinds": ("items", "users"),
-    "form": "unified", "batch_size": 3, "seed": 0, **changed,
-  }  # fmt: skip
-  say = (lambda line: None) if lines is None else lines.append
-  return written.write_profiles(config, folder, written.Request(**request), say=say)
+    "origin": {"model": "script"},
+    "open": lambda: author,
+    "kinds": ("items", "users"),
+    "form": "unified",
+    "batch_size": 3,
+    "seed": 0,
+    **changed,
+  }
+  log = SILENT if lines is None else Recorder(lines)
+  return written.write_profiles(config, folder, written.Request(**request), log=log)
 
 
 def files(folder):
@@ -115,7 +125,9 @@ def test_killed_anywhere_it_ends_with_the_same_bytes_and_repeats_nothing(whole, 
     write(config, copy, author)
     assert files(copy) == files(folder)
     assert sorted(p.name for p in (copy / "written").iterdir()) == [
-      "items.jsonl", "manifest.json", "users.jsonl"
+      "items.jsonl",
+      "manifest.json",
+      "users.jsonl",
     ]
     done = data.count(b"\n", 0, at)
     left = len(lines) - (done if done == len(lines) else done // 3 * 3)
@@ -165,7 +177,7 @@ def test_profiles_of_two_origins_are_never_mixed(table, tmp_path, monkeypatch):
   write(config_of(table), tmp_path)
   before = files(tmp_path), (tmp_path / "data" / "manifest.json").read_bytes()
   monkeypatch.setattr(written, "PROMPT_VERSION", written.PROMPT_VERSION + 1)
-  with pytest.raises(InputError, match="prompt version: 1 → 2.*use another --workdir"):
+  with pytest.raises(InputError, match="prompt version: 1 → 2.*use another `workdir`"):
     write(config_of(table), tmp_path)
   monkeypatch.undo()
   for config, request, said in (
@@ -184,9 +196,7 @@ def test_profiles_of_two_origins_are_never_mixed(table, tmp_path, monkeypatch):
 def test_the_hash_of_a_model_is_of_its_contents(tmp_path):
   first = write_model(tmp_path / "a" / "model")
   assert written.folder_hash(first) == written.folder_hash(write_model(tmp_path / "b" / "model"))
-  for other in (
-    write_model(tmp_path / "c", seed=1), write_model(tmp_path / "d", template="x"),
-  ):
+  for other in (write_model(tmp_path / "c", seed=1), write_model(tmp_path / "d", template="x")):
     assert written.folder_hash(first) != written.folder_hash(other)
 
 
@@ -206,14 +216,14 @@ def test_given_items_are_what_users_are_told_of_and_training_takes_the_rest(tabl
   users = {"user_profiles": str(tmp_path / "run" / "written" / "users.jsonl")}
   for share, folder in ((0.1, "same"), (0.2, "other")):
     own, said = config_of(table, valid_share=share, **users), []
-    prepared = stages.prepare(own, tmp_path / folder, say=said.append)
+    prepared = stages.prepare(own, tmp_path / folder, log=Recorder(said))
     if share == 0.1:
-      texts.build_profiles(own, tmp_path / folder, prepared, say=said.append)
+      texts.build_profiles(own, tmp_path / folder, prepared, log=Recorder(said))
       assert not any("warning" in line for line in said)
       assert texts.read_texts(tmp_path / folder, "users")[1].startswith("Summary ")
     else:
       with pytest.raises(InputError, match="another split, validation part"):
-        texts.build_profiles(own, tmp_path / folder, prepared, say=said.append)
+        texts.build_profiles(own, tmp_path / folder, prepared, log=Recorder(said))
 
 
 def test_users_are_told_of_items_as_they_were_just_written(table, tmp_path):
@@ -231,9 +241,10 @@ def scribbled(prepared, change):
   rows, train = prepared.interactions, prepared.split.train
   if change == "deleted":
     return dataclasses.replace(
-      prepared, interactions=rows.take(train),
+      prepared,
+      interactions=rows.take(train),
       split=Split(np.arange(len(train)), *[np.zeros(0, np.int64)] * 2),
-    )  # fmt: skip
+    )
   rest = np.concatenate([prepared.split.valid, prepared.split.test])
   moved = np.random.default_rng(0).permutation(rest)
   columns = {}
@@ -253,7 +264,7 @@ def test_prompts_are_made_of_training_rows_alone(tmp_path, monkeypatch):
     folder = tmp_path / f"run{change}"
     given = scribbled(prepared, change) if change else prepared
 
-    def prepare(config, workdir, *, say, given=given):
+    def prepare(config, workdir, *, log, given=given):
       runs.write_json(workdir / "data" / "manifest.json", {"inputs": "x"})
       return given
 
@@ -264,7 +275,5 @@ def test_prompts_are_made_of_training_rows_alone(tmp_path, monkeypatch):
   assert len(seen[""][0]) > 40
   assert seen[""] == seen["permuted"] == seen["deleted"]
   # The test would notice: other training rows give other prompts.
-  rest = {
-    "positive_threshold": 4, "negative_threshold": 2, "described": np.ones(800, bool)
-  }  # fmt: skip
-  assert turns_of_users(prepared.known, **rest) != turns_of_users(prepared.train, **rest)
+  rest = {"positive_threshold": 4, "negative_threshold": 2, "described": np.ones(800, bool)}
+  assert batches_of_users(prepared.known, **rest) != batches_of_users(prepared.train, **rest)

@@ -16,7 +16,7 @@ from helpers.paths import ROOT
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.ranking import full_ranking
-from gatrec_jax.models.gat.recommender import GatMethod
+from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.ops import propagation
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.checkpoints import Checkpoints
@@ -24,7 +24,7 @@ from gatrec_jax.sharding import placement
 from gatrec_jax.sharding.mesh import parse_mesh
 from gatrec_jax.train.loop import learn
 from gatrec_jax.train.sharded import OnMesh, Place, place_inputs, training_on
-from gatrec_jax.train.state import TrainState, make_tables, training_inputs
+from gatrec_jax.train.state import TrainState, make_serving_state, training_inputs
 
 # No number of users, nodes or edges is a multiple of the devices: everything has to be filled up.
 USERS, ITEMS, TEXT = 37, 29, 5
@@ -35,16 +35,25 @@ HALVES = (("2x2x2", 2), ("1x2x1", 4), ("1x1", 6))  # where a run goes on, until 
 HYBRID = (
   ModelConfig(layer_widths=(3,), heads=(2,), attention_dropout=0.1, edge_dropout=0.2),
   TrainConfig(epochs=6, evaluate_every=2, patience=9, batch_size=64, learning_rate=0.02),
-)  # fmt: skip
+)
 # The best preset's kind, where a batch is all users.
 SOFTMAX = (
   ModelConfig(
-    node_features="sum", feature_width=4, layer_widths=(4,), heads=(1,), convolution="light",
-    attention="v1", combine="mean", edge_features=("grade",), score="cosine", loss="softmax",
-    grades="graded", user_power=0.25,
+    node_features="sum",
+    feature_width=4,
+    layer_widths=(4,),
+    heads=(1,),
+    convolution="light",
+    attention="v1",
+    combine="mean",
+    edge_features=("relevance",),
+    score="cosine",
+    loss="softmax",
+    relevance="graded",
+    user_power=0.25,
   ),
   TrainConfig(),
-)  # fmt: skip
+)
 
 
 def ratings():
@@ -53,31 +62,44 @@ def ratings():
   table = rng.integers(1, 6, (USERS, ITEMS)) * (rng.random((USERS, ITEMS)) < 0.5)
   user, item = np.nonzero(table)
   rows = Interactions(
-    user.astype(np.int32), item.astype(np.int32), table[user, item].astype(np.float32),
-    np.zeros(len(user), np.int64), tuple(map(str, range(USERS))), tuple(map(str, range(ITEMS))),
-  )  # fmt: skip
+    user.astype(np.int32),
+    item.astype(np.int32),
+    table[user, item].astype(np.float32),
+    np.zeros(len(user), np.int64),
+    tuple(map(str, range(USERS))),
+    tuple(map(str, range(ITEMS))),
+  )
   test = rng.random(len(user)) < 0.25
   return rows.take(~test), rows.take(test)
 
 
 def prepared(settings):
   """Method, inputs and configuration."""
-  method = GatMethod(settings[0], USERS, ITEMS)
+  recommender = GatRecommender(settings[0], USERS, ITEMS)
   text = np.random.default_rng(1).normal(size=(NODES, TEXT)).astype(np.float32)
   inputs = training_inputs(
-    method, ratings()[0], text=text, config=settings[1], positive_threshold=4, negative_threshold=2
+    recommender,
+    ratings()[0],
+    text=text,
+    config=settings[1],
+    positive_threshold=4,
+    negative_threshold=2,
   )
-  return method, inputs, settings[1]
+  return recommender, inputs, settings[1]
 
 
-def measures(params, method, inputs):
+def measures(params, recommender, inputs):
   """Metrics of full ranking: {name: mean}."""
   train, test = ratings()
   users = np.arange(USERS)
   items, _ = top_items_by(
-    method.score, make_tables(params, inputs, method=method), users, num_items=ITEMS, seen=train,
+    recommender.score,
+    make_serving_state(params, inputs, recommender=recommender),
+    users,
+    num_items=ITEMS,
+    seen=train,
     k=5,
-  )  # fmt: skip
+  )
   evaluation = full_ranking(
     items, users, train=train, test=test, positive_threshold=4, ks=(5,), num_bootstrap=0
   )
@@ -86,25 +108,31 @@ def measures(params, method, inputs):
 
 def trained(folder, mesh, *, until=None):
   """Trains on a mesh, or goes on with what is in the folder; returns the metrics of the model."""
-  method, inputs, config = prepared(HYBRID)
+  recommender, inputs, config = prepared(HYBRID)
   with training_on(parse_mesh(mesh)):
     params, _ = learn(
-      inputs, method=method, config=config, workdir=folder, say=print, until=until,
-      validate=lambda params: measures(params, method, inputs)["ndcg@5"],
-    )  # fmt: skip
-    return measures(params, method, inputs)
+      inputs,
+      recommender=recommender,
+      config=config,
+      workdir=folder,
+      log=print,
+      until=until,
+      validate=lambda params: measures(params, recommender, inputs)["ndcg@5"],
+    )
+    return measures(params, recommender, inputs)
 
 
 def read_again(folder, mesh):
   """The last checkpoint, put on a mesh. Returns: all its numbers as they come back from there, and
   [whole shape, shape on each device] of what is cut."""
-  method, inputs, config = prepared(HYBRID)
+  recommender, inputs, config = prepared(HYBRID)
   on = parse_mesh(mesh)
-  place = Place(on, method=method, inputs=inputs, config=config)
+  place = Place(on, recommender=recommender, inputs=inputs, config=config)
   like, checkpoints = place.like(), Checkpoints(folder / "checkpoints")
-  trees, _ = checkpoints.restore(checkpoints.latest(), {
-    "params": like.params, "training": {"optimizer": like.optimizer, "step": like.step}
-  })  # fmt: skip
+  trees, _ = checkpoints.restore(
+    checkpoints.latest(),
+    {"params": like.params, "training": {"optimizer": like.optimizer, "step": like.step}},
+  )
   checkpoints.close()
   state = place.put(TrainState(trees["params"], **trees["training"]))
   shapes = {"restored": shapes_of_shards(state)}
@@ -121,28 +149,33 @@ def softmax_step(mesh):
   Not a curve: at the start the gradient of a light layer's `target_vector` is 0, of which Adam
   makes a step by the sign of what rounding leaves.
   """
-  method, inputs, config = prepared(SOFTMAX)
+  recommender, inputs, config = prepared(SOFTMAX)
   rng, on = np.random.default_rng(2), parse_mesh(mesh)
-  like = jax.eval_shape(method.init, inputs, jax.random.key(0))
+  like = jax.eval_shape(recommender.init, inputs, jax.random.key(0))
   params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), like)
   if on is not None:
-    method, inputs = OnMesh.of(method), place_inputs(inputs, on)
+    recommender, inputs = OnMesh.of(recommender), place_inputs(inputs, on)
     params = placement.put_tables(params, on)
 
   def loss(params, inputs):
-    return method.loss(
-      params, inputs, jnp.arange(USERS), jax.random.key(0), step=jnp.int32(0), train=config,
+    return recommender.loss(
+      params,
+      inputs,
+      jnp.arange(USERS),
+      jax.random.key(0),
+      step=jnp.int32(0),
+      train=config,
       where=jnp.arange(USERS) != 3,
-    )  # fmt: skip
+    )
 
   with contextlib.nullcontext() if on is None else jax.set_mesh(on):
     value, gradient = jax.jit(jax.value_and_grad(loss))(params, inputs)
   gradient = jax.tree.map(np.asarray, gradient)
-  filling = [leaf[shape.shape[0]:] for leaf, shape in zip(*map(jax.tree.leaves, (gradient, like)))]
-  assert not any(rows.any() for rows in filling)
+  padding = [leaf[shape.shape[0] :] for leaf, shape in zip(*map(jax.tree.leaves, (gradient, like)))]
+  assert not any(rows.any() for rows in padding)
   return {"loss": np.asarray(value)} | {
     jax.tree_util.keystr(path): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(placement.unfill(gradient, like))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(placement.unpad(gradient, like))
   }
 
 
@@ -179,14 +212,18 @@ def found(tmp_path_factory):
   """What eight devices gave: the folder, the metrics by run, the shapes by mesh."""
   folder = tmp_path_factory.mktemp("on_mesh")
   environment = os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    "JAX_PLATFORMS": "cpu",
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-  }  # fmt: skip
+  }
   done = subprocess.run(
-    [sys.executable, __file__, str(folder)], env=environment, timeout=600, capture_output=True,
+    [sys.executable, __file__, str(folder)],
+    env=environment,
+    timeout=600,
+    capture_output=True,
     text=True,
-  )  # fmt: skip
+  )
   assert not done.returncode, done.stderr
   return folder, *json.loads((folder / "found.json").read_text())
 
@@ -239,19 +276,22 @@ def test_a_checkpoint_is_read_on_any_mesh_bit_for_bit(found, mesh):
 def test_tables_moments_and_edges_are_cut(found, mesh, devices):
   shapes = found[2][mesh]
   assert not found[2]["1x1"]["restored"]
-  tables = shapes["restored"]
-  assert tables == shapes["first"]
-  assert len(tables) == 3 and all(path.endswith("['table']") for path in tables)
-  assert sum(".mu" in path or ".nu" in path for path in tables) == 2
-  assert all(both == [[CUT, TEXT], [CUT // devices, TEXT]] for both in tables.values())
+  serving_state = shapes["restored"]
+  assert serving_state == shapes["first"]
+  assert len(serving_state) == 3 and all(path.endswith("['table']") for path in serving_state)
+  assert sum(".mu" in path or ".nu" in path for path in serving_state) == 2
+  assert all(both == [[CUT, TEXT], [CUT // devices, TEXT]] for both in serving_state.values())
   edges = 2 * len(ratings()[0])
   assert edges % 8
   edges += -edges % devices
-  assert sorted(shapes["inputs"].values()) == sorted([
-    [[CUT, TEXT], [CUT // devices, TEXT]],
-    [[edges], [edges // devices]], [[edges], [edges // devices]],  # senders, receivers
-    [[edges, 1], [edges // devices, 1]],
-  ])  # fmt: skip
+  assert sorted(shapes["inputs"].values()) == sorted(
+    [
+      [[CUT, TEXT], [CUT // devices, TEXT]],
+      [[edges], [edges // devices]],
+      [[edges], [edges // devices]],  # senders, receivers
+      [[edges, 1], [edges // devices, 1]],
+    ]
+  )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Epochs and the optimiser: schedules by hand, batches, keys, no recompilation, donation."""
+"""Epochs and the optimizer: schedules by hand, batches, keys, no recompilation, donation."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from helpers.programs import arrays_equal
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.gat.recommender import GatMethod
+from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.train import state as training
 
 MODEL = ModelConfig(node_features="ids", feature_width=8, layer_widths=(4,), heads=(2,))
@@ -20,33 +20,44 @@ def interactions(num_users=12, num_items=9):
   rng = np.random.default_rng(0)
   user, item = np.nonzero(rng.random((num_users, num_items)) < 0.5)
   return Interactions(
-    user=user.astype(np.int32), item=item.astype(np.int32),
+    user=user.astype(np.int32),
+    item=item.astype(np.int32),
     rating=rng.integers(1, 6, len(user)).astype(np.float32),
-    timestamp=np.zeros(len(user), np.int64), user_ids=tuple(map(str, range(num_users))),
+    timestamp=np.zeros(len(user), np.int64),
+    user_ids=tuple(map(str, range(num_users))),
     item_ids=tuple(map(str, range(num_items))),
   )
 
 
 def setup(**fields):
   rows, config = interactions(), TrainConfig(**{"schedule": "constant", "epochs": 20} | fields)
-  method = GatMethod(MODEL, 12, 9)
+  recommender = GatRecommender(MODEL, 12, 9)
   inputs = inputs_of(rows, config)
-  return training.init_state(inputs, method=method, config=config), inputs, method, config
+  return (
+    training.init_state(inputs, recommender=recommender, config=config),
+    inputs,
+    recommender,
+    config,
+  )
 
 
 def inputs_of(rows, config, positive_threshold=4):
   return training.training_inputs(
-    GatMethod(MODEL, 12, 9), rows, text=np.zeros((21, 1), np.float32), config=config,
-    positive_threshold=positive_threshold, negative_threshold=2,
+    GatRecommender(MODEL, 12, 9),
+    rows,
+    text=np.zeros((21, 1), np.float32),
+    config=config,
+    positive_threshold=positive_threshold,
+    negative_threshold=2,
   )
 
 
 def run(epochs, calls=1, **fields):
-  state, inputs, method, config = setup(**fields)
+  state, inputs, recommender, config = setup(**fields)
   losses = []
   for _ in range(calls):
     state, loss = training.train_epochs(
-      state, inputs, method=method, config=config, num_epochs=epochs
+      state, inputs, recommender=recommender, config=config, num_epochs=epochs
     )
     losses.append(loss)
   return state, np.concatenate(losses)
@@ -88,22 +99,26 @@ def test_order_of_training_rows_does_not_matter():
 
 
 def test_a_second_block_compiles_nothing():
-  state, inputs, method, config = setup(batch_size=8)
-  state, _ = training.train_epochs(state, inputs, method=method, config=config, num_epochs=1)
+  state, inputs, recommender, config = setup(batch_size=8)
+  state, _ = training.train_epochs(
+    state, inputs, recommender=recommender, config=config, num_epochs=1
+  )
   before = training._train_epochs._cache_size()
   for _ in range(3):
-    state, _ = training.train_epochs(state, inputs, method=method, config=config, num_epochs=1)
+    state, _ = training.train_epochs(
+      state, inputs, recommender=recommender, config=config, num_epochs=1
+    )
   assert training._train_epochs._cache_size() == before
 
 
 def test_the_old_state_is_donated():
-  state, inputs, method, config = setup()
-  training.train_epochs(state, inputs, method=method, config=config, num_epochs=1)
+  state, inputs, recommender, config = setup()
+  training.train_epochs(state, inputs, recommender=recommender, config=config, num_epochs=1)
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
 def rates(config, losses, num_rows=10):
-  """The learning rates that the optimiser applies, read off steps of a sign-like gradient."""
+  """The learning rates that the optimizer applies, read off steps of a sign-like gradient."""
   optimizer = training.make_optimizer(config, num_rows=num_rows)
   params = jnp.zeros(1)
   state, out = optimizer.init(params), []
@@ -134,8 +149,9 @@ def test_plateau_window_averages_noise_away():
 
 
 def test_warmup_and_cosine():
-  config = TrainConfig(learning_rate=1.0, weight_decay=0.0, schedule="cosine", warmup_steps=4,
-                       epochs=12)
+  config = TrainConfig(
+    learning_rate=1.0, weight_decay=0.0, schedule="cosine", warmup_steps=4, epochs=12
+  )
   got = rates(config, np.ones(12))
   want = [0, 0.25, 0.5, 0.75] + [0.5 * (1 + np.cos(np.pi * k / 8)) for k in range(8)]
   np.testing.assert_allclose(got, want, atol=1e-4)

@@ -13,7 +13,8 @@ from gatrec_jax.config.models import BprMfConfig, EaseConfig, LightGcnConfig
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
+from gatrec_jax.runs.log import SILENT, Recorder
 from gatrec_jax.train import state as training
 from gatrec_jax.train.loop import fit, learn
 from gatrec_jax.train.sweep import sweep
@@ -21,28 +22,37 @@ from gatrec_jax.train.sweep import sweep
 USERS, ITEMS = 24, 17
 GAT = ModelConfig(node_features="ids", feature_width=4, layer_widths=(3,), heads=(1,))
 TRAIN = TrainConfig(
-  schedule="constant", epochs=4, evaluate_every=2, patience=2, learning_rate=0.02, batch_size=64,
+  schedule="constant",
+  epochs=4,
+  evaluate_every=2,
+  patience=2,
+  learning_rate=0.02,
+  batch_size=64,
   select_on="valid",
-)  # fmt: skip
-
-
-def silent(line):
-  del line
+)
 
 
 def setup(settings, config=TRAIN):
   rng = np.random.default_rng(0)
   user, item = np.nonzero(rng.random((USERS, ITEMS)) < 0.4)
   rows = Interactions(
-    user.astype(np.int32), item.astype(np.int32), rng.integers(1, 6, len(user)).astype(np.float32),
-    np.zeros(len(user), np.int64), tuple(map(str, range(USERS))), tuple(map(str, range(ITEMS))),
-  )  # fmt: skip
-  method = make_method(settings, num_users=USERS, num_items=ITEMS)
+    user.astype(np.int32),
+    item.astype(np.int32),
+    rng.integers(1, 6, len(user)).astype(np.float32),
+    np.zeros(len(user), np.int64),
+    tuple(map(str, range(USERS))),
+    tuple(map(str, range(ITEMS))),
+  )
+  recommender = make_recommender(settings, num_users=USERS, num_items=ITEMS)
   inputs = training.training_inputs(
-    method, rows, text=np.zeros((USERS + ITEMS, 1), np.float32), config=config,
-    positive_threshold=4, negative_threshold=2,
-  )  # fmt: skip
-  return method, inputs
+    recommender,
+    rows,
+    text=np.zeros((USERS + ITEMS, 1), np.float32),
+    config=config,
+    positive_threshold=4,
+    negative_threshold=2,
+  )
+  return recommender, inputs
 
 
 def some_measure(params):
@@ -50,18 +60,25 @@ def some_measure(params):
   return float(np.cos(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(params)) / 3))
 
 
-def run_sweep(method, inputs, settings, config=TRAIN, **given):
-  given = {"memory_mb": 500, "validate": some_measure, "say": silent} | given
-  return sweep(inputs, method=method, config=config, settings=settings, **given)
+def run_sweep(recommender, inputs, settings, config=TRAIN, **given):
+  given = {"memory_mb": 500, "validate": some_measure, "log": SILENT} | given
+  return sweep(inputs, recommender=recommender, config=config, settings=settings, **given)
 
 
-def single(method, inputs, setting, config, workdir):
+def single(recommender, inputs, setting, config, workdir):
   own = dict(setting)
   names = {field.name for field in dataclasses.fields(TrainConfig)}
   config = dataclasses.replace(config, **{k: own.pop(k) for k in list(own) if k in names})
-  method = dataclasses.replace(method, settings=dataclasses.replace(method.settings, **own))
+  recommender = dataclasses.replace(
+    recommender, settings=dataclasses.replace(recommender.settings, **own)
+  )
   params, progress = learn(
-    inputs, method=method, config=config, workdir=workdir, validate=some_measure, say=silent
+    inputs,
+    recommender=recommender,
+    config=config,
+    workdir=workdir,
+    validate=some_measure,
+    log=SILENT,
   )
   lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
   return params, progress, [line["value"] for line in lines if line["name"] == "loss"]
@@ -78,8 +95,10 @@ SWEPT = {
   ),
   "bpr_mf": (
     BprMfConfig(width=4),
-    [{"seed": s, "learning_rate": r, "gradient_clip": c}
-     for s, r, c in ((0, 0.02, 0.0), (2**32 - 1, 0.3, 0.0), (0, 0.02, 1e-6))],
+    [
+      {"seed": s, "learning_rate": r, "gradient_clip": c}
+      for s, r, c in ((0, 0.02, 0.0), (2**32 - 1, 0.3, 0.0), (0, 0.02, 1e-6))
+    ],
     "map",
   ),
   "softmax": (
@@ -87,7 +106,7 @@ SWEPT = {
     [{"temperature": 0.2, "l2_weight": 0.0}, {"temperature": 0.7, "l2_weight": 0.3}],
     "vmap",
   ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SWEPT)
@@ -95,10 +114,10 @@ def test_each_setting_ends_as_a_single_run(name, tmp_path):
   model, settings, spread = SWEPT[name]
   # With 5 epochs the last block is shorter than the others.
   config = dataclasses.replace(TRAIN, epochs=5 if name == "softmax" else 4)
-  method, inputs = setup(model)
-  result = run_sweep(method, inputs, settings, config, spread=spread)
+  recommender, inputs = setup(model)
+  result = run_sweep(recommender, inputs, settings, config, spread=spread)
   for n, (outcome, setting) in enumerate(zip(result.outcomes, settings, strict=True)):
-    params, progress, losses = single(method, inputs, setting, config, tmp_path / str(n))
+    params, progress, losses = single(recommender, inputs, setting, config, tmp_path / str(n))
     assert outcome.setting == setting and not outcome.diverged
     assert (outcome.best_epoch, outcome.epochs) == (progress.best_epoch, progress.epoch)
     assert outcome.best_value == pytest.approx(progress.best_value, abs=1e-4)
@@ -110,13 +129,13 @@ def test_each_setting_ends_as_a_single_run(name, tmp_path):
 
 
 def test_fitted_models(tmp_path):
-  method, inputs = setup(EaseConfig(l2=5.0))
+  recommender, inputs = setup(EaseConfig(l2=5.0))
   settings = [{"l2": 1.0}, {"l2": 30.0}, {}]
-  result = run_sweep(method, inputs, settings)
+  result = run_sweep(recommender, inputs, settings)
   for n, (outcome, l2) in enumerate(zip(result.outcomes, (1.0, 30.0, 5.0), strict=True)):
-    own = dataclasses.replace(method, settings=EaseConfig(l2=l2))
+    own = dataclasses.replace(recommender, settings=EaseConfig(l2=l2))
     params, progress = fit(
-      inputs, method=own, seed=0, workdir=tmp_path / str(n), validate=some_measure, say=silent
+      inputs, recommender=own, seed=0, workdir=tmp_path / str(n), validate=some_measure, log=SILENT
     )
     np.testing.assert_allclose(outcome.params["weights"], params["weights"], atol=1e-5)
     assert outcome.best_value == pytest.approx(progress.best_value, abs=1e-4)
@@ -124,16 +143,16 @@ def test_fitted_models(tmp_path):
 
 
 def test_groups_do_not_matter_but_fit():
-  method, inputs = setup(LightGcnConfig(width=64, layers=1, loss="softmax"))
+  recommender, inputs = setup(LightGcnConfig(width=64, layers=1, loss="softmax"))
   settings = [{"seed": seed} for seed in range(5)]
   said = []
-  whole = run_sweep(method, inputs, settings, spread="vmap", say=said.append)
+  whole = run_sweep(recommender, inputs, settings, spread="vmap", log=Recorder(said))
   assert whole.plan.group_size == 5 and whole.plan.lanes == 1 and "5 a group" in said[0]
   needed = whole.plan.memory_mb
-  small = run_sweep(method, inputs, settings, spread="vmap", memory_mb=needed * 0.6)
-  least = run_sweep(method, inputs, settings, spread="map", memory_mb=needed * 0.6)
+  small = run_sweep(recommender, inputs, settings, spread="vmap", memory_mb=needed * 0.6)
+  least = run_sweep(recommender, inputs, settings, spread="map", memory_mb=needed * 0.6)
   with pytest.raises(InputError, match=r"memory_mb=0.01: not even one setting fits; it takes"):
-    run_sweep(method, inputs, settings, memory_mb=0.01)
+    run_sweep(recommender, inputs, settings, memory_mb=0.01)
   assert 1 <= small.plan.group_size < 5 and small.plan.memory_mb <= needed * 0.6
   for result in (small, least):
     for a, b in zip(whole.outcomes, result.outcomes, strict=True):
@@ -143,7 +162,7 @@ def test_groups_do_not_matter_but_fit():
 
 def test_patience_is_each_setting_s_own():
   """Of these two the vectors of the first become shorter, those of the second longer."""
-  method, inputs = setup(BprMfConfig(width=4))
+  recommender, inputs = setup(BprMfConfig(width=4))
   settings = [{"learning_rate": 0.01}, {"learning_rate": 0.02}]
   config = dataclasses.replace(TRAIN, evaluate_every=1, epochs=6, patience=2)
   seen = []
@@ -152,7 +171,7 @@ def test_patience_is_each_setting_s_own():
     seen.append(float(np.abs(params["user"]).sum()))
     return seen[-1]
 
-  result = run_sweep(method, inputs, settings, config, validate=size)
+  result = run_sweep(recommender, inputs, settings, config, validate=size)
   stopped, other = result.outcomes
   assert stopped.epochs == len(stopped.losses) == 3 and stopped.best_epoch == 1
   assert other.epochs == other.best_epoch == len(other.losses) == 6
@@ -162,33 +181,37 @@ def test_patience_is_each_setting_s_own():
 
 
 def test_one_that_diverges_leaves_the_others_alone():
-  method, inputs = setup(BprMfConfig(width=4))
+  recommender, inputs = setup(BprMfConfig(width=4))
   settings = [{"learning_rate": 0.02}, {"learning_rate": 1e38}]
-  good, bad = run_sweep(method, inputs, settings).outcomes
+  good, bad = run_sweep(recommender, inputs, settings).outcomes
   assert bad.diverged and not good.diverged
-  (alone,) = run_sweep(method, inputs, settings[:1]).outcomes
+  (alone,) = run_sweep(recommender, inputs, settings[:1]).outcomes
   np.testing.assert_allclose(good.losses, alone.losses, atol=1e-5)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(bad.params))
 
 
 def test_another_number_compiles_nothing():
-  method, inputs = setup(dataclasses.replace(GAT, edge_dropout=0.1))
+  recommender, inputs = setup(dataclasses.replace(GAT, edge_dropout=0.1))
 
   def run(**fields):
     config = dataclasses.replace(TRAIN, **fields)
-    state = training.init_state(inputs, method=method, config=config)
-    return training.train_epochs(state, inputs, method=method, config=config, num_epochs=1)[1]
+    state = training.init_state(inputs, recommender=recommender, config=config)
+    return training.train_epochs(
+      state, inputs, recommender=recommender, config=config, num_epochs=1
+    )[1]
 
   first = run()
   sizes = training._train_epochs._cache_size(), training._init_state._cache_size()
-  method = dataclasses.replace(method, settings=dataclasses.replace(GAT, edge_dropout=0.5))
+  recommender = dataclasses.replace(
+    recommender, settings=dataclasses.replace(GAT, edge_dropout=0.5)
+  )
   assert not arrays_equal([first], [run(seed=7, learning_rate=0.3, weight_decay=0.2)])
   assert sizes == (training._train_epochs._cache_size(), training._init_state._cache_size())
   ease, inputs = setup(EaseConfig())
-  training.fit_whole(inputs, jax.random.key(0), method=ease)
+  training.fit_whole(inputs, jax.random.key(0), recommender=ease)
   before = training._fit_whole._cache_size()
   other = dataclasses.replace(ease, settings=EaseConfig(l2=7.0))
-  training.fit_whole(inputs, jax.random.key(0), method=other)
+  training.fit_whole(inputs, jax.random.key(0), recommender=other)
   assert training._fit_whole._cache_size() == before
 
 
@@ -203,8 +226,8 @@ def test_another_number_compiles_nothing():
   ],
 )
 def test_refusals(setting, line):
-  method, inputs = setup(BprMfConfig(width=4))
+  recommender, inputs = setup(BprMfConfig(width=4))
   with pytest.raises(InputError, match=re.escape(line)):
-    run_sweep(method, inputs, [{"seed": 1}, setting])
+    run_sweep(recommender, inputs, [{"seed": 1}, setting])
   with pytest.raises(InputError, match="at least one setting"):
-    run_sweep(method, inputs, [])
+    run_sweep(recommender, inputs, [])

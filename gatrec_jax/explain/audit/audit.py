@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.explain.audit.corruptions import planted_errors
+from gatrec_jax.explain.audit.corruptions import corruptions
 from gatrec_jax.explain.audit.fact_checker import Checker, Finding, make_checker
 from gatrec_jax.explain.audit.retraining import retrained_falls
 from gatrec_jax.explain.authors import Author
@@ -18,7 +18,7 @@ from gatrec_jax.explain.evidence import Evidence, Explainer, profile_tags
 from gatrec_jax.explain.lists import lists_of_run, reasons_for
 from gatrec_jax.explain.reasons import Reason
 from gatrec_jax.explain.rescoring import Rescorer
-from gatrec_jax.stages.data import Say
+from gatrec_jax.runs.log import Log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,16 @@ class Audited:
 
 
 def audit(
-  explainer: Explainer, author: Author, *, pairs: int, style: str, top_n: int, seed: int, say: Say,
+  explainer: Explainer,
+  author: Author,
+  *,
+  pairs: int,
+  style: str,
+  top_n: int,
+  seed: int,
+  log: Log,
   retrained: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
   """Measures reasons for the lists of users drawn at random, whole lists, at least `pairs` items.
 
   Args: retrained: for how many users the model is trained again without what one of their reasons
@@ -58,7 +65,7 @@ def audit(
   audited: list[Audited] = []
   for place, user in enumerate(users):
     if place % 10 == 0:
-      say(f"audit: {len(audited)} reasons of {place} of {len(users)} users")
+      log.info(f"audit: {len(audited)} reasons of {place} of {len(users)} users")
     audited += _of_user(explainer, author, checker, int(user), style=style, top_n=top_n)
   edits, caught = _planted(audited, checker, rng)
   texts = [one.reason.text for one in audited]
@@ -74,7 +81,7 @@ def audit(
     "contradiction_rate": _share(audited, lambda f, one: _contradicts(f, one, checker)),
     **_fidelity(audited, checker, whole, rng),
     **_counterfactuals(audited, whole, checker),
-    **_retrained(audited, explainer, retrained, rng, say),
+    **_retrained(audited, explainer, retrained, rng, log),
     "model": author.name,
     "template_share": (
       sum(one.reason.by_template for one in audited)
@@ -92,7 +99,7 @@ def audit(
 
 MEANINGS = {
   "evidence_precision": "claims that the independent checker finds true ÷ claims that it finds",
-  "invented_title_rate": "reasons with a title that is not in the catalogue",
+  "invented_title_rate": "reasons with a title that is not in the catalog",
   "contradiction_rate": "reasons that claim a liking for what the user disliked",
   "score_fall_cited": "mean fall of the score without the cited ratings",
   "score_fall_random": "without as many random other ratings of the user",
@@ -100,7 +107,7 @@ MEANINGS = {
   "retrained_score_falls": "the same by models trained again without these ratings",
   "retrained_rank_falls": "places that the item falls then",
   "counterfactual_validity": "counterfactuals after which, the whole network run again, the item "
-                             "has the rank that they state, outside the list",
+  "has the rank that they state, outside the list",
   "no_counterfactual_share": "items for which no set of three ratings was found",
   "template_share": "sentences that templates wrote",
   "coverage": "reasons that cite a rating",
@@ -170,14 +177,16 @@ def _fidelity(
     return {}
   cited, random = (np.mean(falls[name], axis=0) for name in ("cited", "random"))
   return {
-    "score_fall_cited": float(cited[0]), "score_fall_random": float(random[0]),
+    "score_fall_cited": float(cited[0]),
+    "score_fall_random": float(random[0]),
     "fidelity_score_ratio": float(cited[0] / random[0]) if random[0] > 0 else None,
-    "rank_fall_cited": float(cited[1]), "rank_fall_random": float(random[1]),
-  }  # fmt: skip
+    "rank_fall_cited": float(cited[1]),
+    "rank_fall_random": float(random[1]),
+  }
 
 
 def _retrained(
-  audited: Sequence[Audited], explainer: Explainer, count: int, rng: np.random.Generator, say: Say
+  audited: Sequence[Audited], explainer: Explainer, count: int, rng: np.random.Generator, log: Log
 ) -> dict[str, Any]:
   places = {raw: place for place, raw in enumerate(explainer.run.prepared.interactions.item_ids)}
   train = explainer.run.prepared.train
@@ -191,10 +200,11 @@ def _retrained(
   if not chosen:
     return {}
   falls = retrained_falls(
-    explainer.run, [(user, item) for user, (item, _, _) in chosen.items()],
+    explainer.run,
+    [(user, item) for user, (item, _, _) in chosen.items()],
     {"cited": [own[1] for own in chosen.values()], "random": [own[2] for own in chosen.values()]},
-    say=say,
-  )  # fmt: skip
+    log=log,
+  )
   return {
     "retrained_pairs": len(chosen),
     "retrained_score_falls": {name: own["score"] for name, own in falls.items()},
@@ -229,9 +239,7 @@ def _planted(
   for one in audited[:: max(1, len(audited) // 60)]:
     if not all(finding.true for finding in one.findings):
       continue
-    for edit in planted_errors(
-      one.reason.text, one.evidence, checker, one.user, one.item, rng
-    ):
+    for edit in corruptions(one.reason.text, one.evidence, checker, one.user, one.item, rng):
       edits[edit.kind] += 1
       found = checker(edit.text, one.user, one.item)
       caught[edit.kind] += any(not finding.true for finding in found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class _Facts:
   people: Sequence[str]
 
 
-def planted_errors(
+def corruptions(
   text: str, evidence: Evidence, checker: Checker, user: int, item: int, rng: np.random.Generator
 ) -> Iterator[Edit]:
   """One edit of each kind that the text leaves room for, each of which makes it false.
@@ -53,7 +53,10 @@ def planted_errors(
   facts = _facts(checker, user, item)
   cited = [shown_title(one.title) for one in evidence.cited if one.opinion == "liked"]
   first = cited[0] if cited and text.find(cited[0]) >= 0 else None
-  pick = lambda values: str(values[rng.integers(len(values))])
+
+  def pick(values):
+    return str(values[rng.integers(len(values))])
+
   if first:
     yield Edit("invented title", text.replace(first, NOTHING))
     if facts.unrated:
@@ -72,30 +75,36 @@ def planted_errors(
       yield Edit("person of another item", text.replace(trait.name, pick(facts.people)))
     other = "director" if trait.kind != "director" else "actor"
     if trait.name.casefold() not in _people(checker, item, (other, f"{other}s")):
-      yield Edit("wrong role", text.replace(
-        f"{trait.name} ({trait.kind})", f"{trait.name} ({other})"
-      ))  # fmt: skip
+      yield Edit(
+        "wrong role", text.replace(f"{trait.name} ({trait.kind})", f"{trait.name} ({other})")
+      )
   yield from _of_numbers(text)
   if (genre := next((t.name for t in evidence.traits if t.kind == "genre"), None)) and facts.genres:
-    edited = re.sub(rf"\b{re.escape(genre)}\b(?=[^.]*you liked|[ ,].*genre| is one)",
-                    lambda _: pick(facts.genres), text, count=1)  # fmt: skip
+    edited = re.sub(
+      rf"\b{re.escape(genre)}\b(?=[^.]*you liked|[ ,].*genre| is one)",
+      lambda _: pick(facts.genres),
+      text,
+      count=1,
+    )
     if edited != text:
       yield Edit("wrong genre", edited)
   if evidence.avoided and facts.own_genres:
     name = evidence.avoided[0].genre
     edited = re.sub(
       rf"(free of |are |it is not ){re.escape(name)}\b(?=[^.]*(?:you disliked|is not)|\.)",
-      lambda match: match.group(1) + pick(facts.own_genres), text,
-    )  # fmt: skip
+      lambda match: match.group(1) + pick(facts.own_genres),
+      text,
+    )
     if edited != text:
       yield Edit("free of its own genre", edited)
 
 
 def _of_numbers(text: str) -> Iterator[Edit]:
   """Numbers that are one too high."""
-  more: Callable[[re.Match[str]], str] = (
-    lambda match: match.group(1) + str(int(match.group(2)) + 1) + match.group(3)
-  )
+
+  def more(match: re.Match[str]) -> str:
+    return match.group(1) + str(int(match.group(2)) + 1) + match.group(3)
+
   for kind, pattern in (
     ("wrong share", r"()(\d+)( of the \d+ you )"),
     ("wrong share", r"(you (?:dis)?liked )(\d+)( are )"),
@@ -120,8 +129,10 @@ def _facts(checker: Checker, user: int, item: int) -> _Facts:
   all_genres = {name for fields in prepared.item_fields for name in genres_of(fields)}
   here = _people(checker, item, PEOPLE_FIELDS)
   people = {
-    name for other in range(0, len(prepared.item_fields), 7)
-    for field in PEOPLE_FIELDS for name in terms_of(prepared.item_fields[other].get(field))
+    name
+    for other in range(0, len(prepared.item_fields), 7)
+    for field in PEOPLE_FIELDS
+    for name in terms_of(prepared.item_fields[other].get(field))
     if name.casefold() not in here and len(name.split()) > 1
   }
   title = checker.titles
@@ -129,11 +140,14 @@ def _facts(checker: Checker, user: int, item: int) -> _Facts:
     disliked=[title[other] for other, rating in rated.items() if rating <= low],
     unrated=[title[other] for other in range(len(title)) if other not in rated and other != item],
     idle=[
-      title[other] for other, score in zip(every, scores[1:], strict=True)
+      title[other]
+      for other, score in zip(every, scores[1:], strict=True)
       if rated[other] >= high and score > scores[0] + 1e-4
     ],
-    genres=sorted(all_genres - own), own_genres=sorted(own), people=sorted(people),
-  )  # fmt: skip
+    genres=sorted(all_genres - own),
+    own_genres=sorted(own),
+    people=sorted(people),
+  )
 
 
 def _people(checker: Checker, item: int, fields: Sequence[str]) -> set[str]:

@@ -1,6 +1,6 @@
 """Whether a text about a recommendation is true, found out without what wrote it.
 
-The text is scanned for what can be true or false in it: titles of the catalogue, names, genres,
+The text is scanned for what can be true or false in it: titles of the catalog, names, genres,
 numbers, and words of liking and disliking near them. Each is looked up in the training ratings and
 the metadata, and ranks are computed by running the whole network on a graph without the ratings in
 question. Nothing is taken from the evidence, and nothing is known of how sentences are made.
@@ -25,9 +25,7 @@ Scores = Callable[[int, Sequence[Sequence[int]]], np.ndarray]
 _MARK = re.compile(r"⟦(\d+)⟧")
 _TITLE = re.compile(r"[A-Z0-9][^,;⟦⟧“”]*?\(\d{4}\)")
 # Not behind an initial or a short form, which names have: George C. Scott, Robert Downey Jr.
-_END = re.compile(
-  r"(?<!\b[A-Z]\.)(?<!\b[JSDM]r\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?]) (?=[“A-Z0-9⟦])"
-)
+_END = re.compile(r"(?<!\b[A-Z]\.)(?<!\b[JSDM]r\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?]) (?=[“A-Z0-9⟦])")
 _ROLE = re.compile(r"([^,⟦⟧]+?) \((director|actor|writer|author|crew member)\)")
 _QUOTED = re.compile(r"“([^”]+)”")
 _OTHERS = re.compile(r"\b(?:people(?: who)?|those who) like\b")
@@ -73,7 +71,7 @@ class Checker:
     scores: by runs of the whole network. quick_scores: for what needs a run for each rating.
     titles: [I], as people say them. pattern: finds any of them.
     ratings: [U], training ratings by item index. likers: [I], training users who like the item.
-    genres: finds any of the catalogue's.
+    genres: finds any of the catalog's.
     tags: [I], in small letters, those of the metadata and of profiles that somebody wrote.
   """
 
@@ -121,7 +119,8 @@ class Checker:
     rated = self.ratings[user]
     others = [other for other in named if other != item]
     found = [
-      Finding("title", match.group(), False) for match in _TITLE.finditer(sentence)
+      Finding("title", match.group(), False)
+      for match in _TITLE.finditer(sentence)
       if not re.search(r"\((?:director|actor)", match.group())
     ]
     found += [Finding("rated at all", self.titles[other], other in rated) for other in others]
@@ -152,9 +151,7 @@ class Checker:
         found.append(Finding("liked", self.titles[other], rating is not None and rating >= high))
     return found
 
-  def _rests_on(
-    self, sentence: str, others: Sequence[int], user: int, item: int
-  ) -> list[Finding]:
+  def _rests_on(self, sentence: str, others: Sequence[int], user: int, item: int) -> list[Finding]:
     if not _SPEAKS.search(sentence):
       return []
     mine = [other for other in others if other in self.ratings[user]]
@@ -179,10 +176,13 @@ class Checker:
       name = next((tail for tail in tails if tail.casefold() in own), None)
       found.append(Finding("person", name or match.group(1), name is not None))
       for other in others if name else ():
-        found.append(Finding(
-          "person of a title", f"{name}, {self.titles[other]}",
-          name.casefold() in self._named_in(other),
-        ))
+        found.append(
+          Finding(
+            "person of a title",
+            f"{name}, {self.titles[other]}",
+            name.casefold() in self._named_in(other),
+          )
+        )
     return found
 
   def _named_in(self, item: int, role: str = "") -> set[str]:
@@ -194,7 +194,8 @@ class Checker:
   def _tags(self, sentence: str, others: Sequence[int], item: int) -> list[Finding]:
     return [
       Finding("tag", f"{tag}, {self.titles[one]}", tag.casefold() in self.tags[one])
-      for tag in _QUOTED.findall(sentence) for one in (item, *others)
+      for tag in _QUOTED.findall(sentence)
+      for one in (item, *others)
     ]
 
   def _genres(self, sentence: str, rated: Mapping[int, float], item: int) -> list[Finding]:
@@ -227,7 +228,8 @@ class Checker:
         found.append(Finding("like both", match.group(), int(n) == both))
     found += [
       Finding("like it", match.group(), int(match.group(1)) == len(self.likers[item]))
-      for pattern in _LIKES for match in pattern.finditer(sentence)
+      for pattern in _LIKES
+      for match in pattern.finditer(sentence)
     ]
     return found
 
@@ -259,9 +261,12 @@ class Checker:
 
 
 def make_checker(
-  prepared: Prepared, titles: Sequence[str], scores: Scores, quick_scores: Scores,
+  prepared: Prepared,
+  titles: Sequence[str],
+  scores: Scores,
+  quick_scores: Scores,
   profile_tags: Sequence[Sequence[str]],
-) -> Checker:  # fmt: skip
+) -> Checker:
   """Args: titles: [I], each another. scores, quick_scores: as in `Checker`. profile_tags: [I], of
   profiles that somebody wrote."""
   train = prepared.train
@@ -274,15 +279,22 @@ def make_checker(
       likers[item].add(int(user))
   genres = {name for fields in prepared.item_fields for name in genres_of(fields)}
   return Checker(
-    prepared, scores, quick_scores, shown, _any_of(shown, ends=r"(?!\w)"), ratings,
-    [frozenset(one) for one in likers], _any_of(genres, starts=r"(?<!\w)", ends=r"(?!\w)"), [
+    prepared,
+    scores,
+    quick_scores,
+    shown,
+    _any_of(shown, ends=r"(?!\w)"),
+    ratings,
+    [frozenset(one) for one in likers],
+    _any_of(genres, starts=r"(?<!\w)", ends=r"(?!\w)"),
+    [
       frozenset(
         tag.casefold()
         for tag in (*(t for field in TAG_FIELDS for t in terms_of(fields.get(field))), *own)
       )
       for fields, own in zip(prepared.item_fields, profile_tags, strict=True)
     ],
-  )  # fmt: skip
+  )
 
 
 def _any_of(texts: Any, *, starts: str = "", ends: str = "") -> re.Pattern[str]:

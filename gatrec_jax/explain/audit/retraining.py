@@ -12,15 +12,16 @@ from gatrec_jax import runs
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.experiment.train_and_evaluate import open_run, train_prepared
+from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.serve.run import Run
-from gatrec_jax.stages.data import OUTPUTS, Say, write_prepared
+from gatrec_jax.stages.data import OUTPUTS, write_prepared
 
 Pairs = Sequence[tuple[int, int]]
 """Users and recommended items, by index; each user once."""
 
 
 def retrained_falls(
-  run: Run, pairs: Pairs, removed: Mapping[str, Sequence[Sequence[int]]], *, say: Say
+  run: Run, pairs: Pairs, removed: Mapping[str, Sequence[Sequence[int]]], *, log: Log
 ) -> dict[str, dict[str, float]]:
   """Trains the run's model again without some ratings, all users' at once, for each way of choosing
   these.
@@ -30,23 +31,26 @@ def retrained_falls(
 
   Args:
     pairs: m of them. removed: by name, m sets of items that the user has rated in training.
-    say: where lines for the user go.
+    log: where lines for the user go.
   Returns: by name `score` and `rank`, the mean fall of the item's score and of its rank among what
     the user had not rated, against the run itself.
   """
   before = _standings(run, run, pairs)
   falls = {}
   for name, sets in removed.items():
-    say(f"audit: training again without {sum(map(len, sets))} {name} ratings of {len(pairs)} users")
-    after = _standings(_trained_without(run, pairs, sets, name=name, say=say), run, pairs)
-    score, rank = (np.mean([a[k] - b[k] for a, b in zip(after, before, strict=True)])
-                   for k in (0, 1))  # fmt: skip
+    log.info(
+      f"audit: training again without {sum(map(len, sets))} {name} ratings of {len(pairs)} users"
+    )
+    after = _standings(_trained_without(run, pairs, sets, name=name, log=log), run, pairs)
+    score, rank = (
+      np.mean([a[k] - b[k] for a, b in zip(after, before, strict=True)]) for k in (0, 1)
+    )
     falls[name] = {"score": float(-score), "rank": float(rank)}
   return falls
 
 
 def _trained_without(
-  run: Run, pairs: Pairs, sets: Sequence[Sequence[int]], *, name: str, say: Say
+  run: Run, pairs: Pairs, sets: Sequence[Sequence[int]], *, name: str, log: Log
 ) -> Run:
   folder = run.workdir / "retrained" / name
   shutil.rmtree(folder, ignore_errors=True)
@@ -54,11 +58,15 @@ def _trained_without(
   config = with_fields(run.config, {"user_profiles": ""})
   prepared = _without(run.prepared, pairs, sets)
   runs.stage(
-    folder / "data", name="data", inputs=name, outputs=OUTPUTS, say=lambda _: None,
+    folder / "data",
+    name="data",
+    inputs=name,
+    outputs=OUTPUTS,
+    log=SILENT,
     make=lambda: write_prepared(folder / "data", prepared),
-  )  # fmt: skip
+  )
   open_run(config, folder)
-  trained = train_prepared(config, folder, prepared, say=say)[0]
+  trained = train_prepared(config, folder, prepared, log=log)[0]
   shutil.rmtree(folder)
   return trained
 
@@ -77,7 +85,7 @@ def _standings(run: Run, of: Run, pairs: Pairs) -> list[tuple[float, int]]:
   """Score and rank of each pair by `run`, among the items that are not known in `of`."""
   known, found = of.prepared.known, []
   for user, item in pairs:
-    scores = np.asarray(run.method.score(run.tables, np.array([user])))[0]
+    scores = np.asarray(run.recommender.score(run.serving_state, np.array([user])))[0]
     free = np.ones(len(scores), bool)
     free[known.item[known.user == user]] = False
     found.append((float(scores[item]), 1 + int(((scores > scores[item]) & free).sum())))

@@ -22,9 +22,7 @@ def answer_choices(model: LanguageModel, texts: Sequence[str]) -> Automaton:
   A space between prompt and answer belongs to the text: `" yes"` after `"Answer:"`.
   Raises: InputError as `constrain.choices`, or for a model without a tokenizer.
   """
-  return choices(
-    model.spelling.tokenizer, texts, vocabulary=model.config.vocabulary, eos=model.eos
-  )
+  return choices(model.spelling.tokenizer, texts, vocabulary=model.config.vocabulary, eos=model.eos)
 
 
 def answer_schema(
@@ -39,9 +37,12 @@ def answer_schema(
   Raises: InputError that names the path of what is not supported.
   """
   return json_schema(
-    model.spelling.tokenizer, schema, vocabulary=model.config.vocabulary, eos=model.eos,
+    model.spelling.tokenizer,
+    schema,
+    vocabulary=model.config.vocabulary,
+    eos=model.eos,
     max_string=max_string,
-  )  # fmt: skip
+  )
 
 
 def text_example(model: LanguageModel, prompt: str, completion: str) -> CompletionExample:

@@ -197,10 +197,7 @@ class Builder:
         values.pop()
     degree = np.array([len(edges) for edges in self.edges], np.int32)
     width = next(
-      (
-        width for width in WIDTHS
-        if np.sum(degree > width) * self.vocabulary * 4 <= DENSE_BYTES
-      ),
+      (width for width in WIDTHS if np.sum(degree > width) * self.vocabulary * 4 <= DENSE_BYTES),
       WIDTHS[-1],
     )
     states = len(degree)

@@ -199,11 +199,7 @@ def token_trie(
 
 
 def choices(
-  tokenizer: PreTrainedTokenizerFast,
-  strings: Sequence[str],
-  *,
-  vocabulary: int,
-  eos: Sequence[int],
+  tokenizer: PreTrainedTokenizerFast, strings: Sequence[str], *, vocabulary: int, eos: Sequence[int]
 ) -> Automaton:
   """One of these strings, as the continuation of a prompt, in the tokenizer's own segmentation.
 

@@ -254,8 +254,9 @@ class _Writer:
     """The state where `before` begins, then a value, then one of `ends`."""
     match shape:
       case Texts(texts):
-        return self._texts([(before + text + after, state) for text in texts
-                            for after, state in ends])
+        return self._texts(
+          [(before + text + after, state) for text in texts for after, state in ends]
+        )
       case FreeText(minimum, maximum):
         closing = self._texts([('"' + after, state) for after, state in ends])
         text = self._builder.string(closing, minimum=minimum, maximum=maximum)

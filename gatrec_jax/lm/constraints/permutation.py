@@ -114,8 +114,7 @@ def stack(orderings: Sequence[Ordering]) -> Ordering:
   """The rows of several orderings as one, filled up to a power of two, so that shapes are few."""
   rows = 1 << (max(1, sum(len(one.counts) for one in orderings)) - 1).bit_length()
   widest = {
-    name: np.max([getattr(one, name).shape[1:] for one in orderings], axis=0)
-    for name in _FILLS
+    name: np.max([getattr(one, name).shape[1:] for one in orderings], axis=0) for name in _FILLS
   }
   joined = {}
   for name, fill in _FILLS.items():
@@ -142,9 +141,7 @@ def order_of(ordering: Ordering, tokens: Sequence[int]) -> list[int]:
   lengths, lead_lengths = np.asarray(ordering.lengths)[0], np.asarray(ordering.lead_lengths)[0]
   known = {
     tuple(text[:length].tolist()): place
-    for place, (text, length) in enumerate(
-      zip(np.asarray(ordering.texts)[0], lengths, strict=True)
-    )
+    for place, (text, length) in enumerate(zip(np.asarray(ordering.texts)[0], lengths, strict=True))
   }
   order, start, tokens = [], 0, tuple(tokens)
   sizes = sorted(set(lengths.tolist()))
@@ -188,7 +185,10 @@ def _advance(ordering: Ordering, state: OrderState, tokens: jax.Array) -> OrderS
     jnp.where(over[:, None], ~used, alive),
   )
   done = finished(ordering, state)
-  keep = lambda old, new: jnp.where(done.reshape(-1, *[1] * (new.ndim - 1)), old, new)
+
+  def keep(old, new):
+    return jnp.where(done.reshape(-1, *[1] * (new.ndim - 1)), old, new)
+
   return jax.tree.map(keep, state, moved)
 
 
@@ -222,9 +222,7 @@ def _of_line(values: jax.Array, state: OrderState) -> jax.Array:
   return values[state.row, jnp.minimum(state.line, values.shape[1] - 1)]
 
 
-def _next(
-  ordering: Ordering, state: OrderState
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _next(ordering: Ordering, state: OrderState) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The token [B] that the line's beginning wants, whether it is there [B], and the tokens [B, K]
   that go on with each text that may still come, else `NO_TOKEN`."""
   lead = _of_line(ordering.lead_lengths, state)

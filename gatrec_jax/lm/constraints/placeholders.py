@@ -54,12 +54,16 @@ def marked_sentences(model: LanguageModel, marks: int) -> Automaton:
   states = len(distance)
   arrays = {name: np.zeros(states, np.int32) for name in ARRAYS}
   arrays |= {
-    "edge_token": np.zeros(0, np.int32), "edge_next": np.zeros(0, np.int32),
-    "row": np.array([-1, -1, *range(len(_PLACES))]), "limit": np.full(states, -1),
-    "next_dense": rows, "needed": np.zeros((0, 0), np.int32), "distance": distance,
+    "edge_token": np.zeros(0, np.int32),
+    "edge_next": np.zeros(0, np.int32),
+    "row": np.array([-1, -1, *range(len(_PLACES))]),
+    "limit": np.full(states, -1),
+    "next_dense": rows,
+    "needed": np.zeros((0, 0), np.int32),
+    "distance": distance,
     "accepting": np.arange(states) == _PLACES[_STOP],
     "final": np.arange(states) < START,
-  }  # fmt: skip
+  }
   arrays["accepting"][ACCEPTED] = True
   return padded(arrays, width=1, eos=tuple(sorted(model.eos)))
 

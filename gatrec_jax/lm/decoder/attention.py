@@ -45,7 +45,7 @@ def resolve_attention(
   """
   if implementation not in IMPLEMENTATIONS:
     raise InputError(
-      f"--attention={implementation}: not one of {', '.join(IMPLEMENTATIONS)}"
+      f"not one of {', '.join(IMPLEMENTATIONS)}", field="attention", value=implementation
     )
   platform = jax.default_backend()
   # cuDNN: read in jax.nn.dot_product_attention; head sizes to 256 need a Hopper card.
@@ -59,7 +59,7 @@ def resolve_attention(
   if implementation == "auto":
     return "xla" if missing else "cudnn"
   if implementation == "cudnn" and missing:
-    raise InputError(f"--attention=cudnn: it {missing[0]}; use --attention=xla")
+    raise InputError(f"it {missing[0]}; use `attention=xla`", field="attention", value="cudnn")
   return implementation
 
 
@@ -101,9 +101,7 @@ def self_attention(
   if segments is None and implementation == "pallas":
     from gatrec_jax.lm.decoder.flash import flash_attention
 
-    return flash_attention(
-      query, key, value, lengths, scale=scale, window=window, softcap=softcap
-    )
+    return flash_attention(query, key, value, lengths, scale=scale, window=window, softcap=softcap)
   settings = {"window": window, "scale": scale, "softcap": softcap}
   arrays = (query, key, value, lengths, segments)
   if query.shape[0] == 1 or query.shape[1] < QUERY_BLOCK:

@@ -154,9 +154,15 @@ class Attention(nn.Module):
     scaled = {"scale": config.query_scale, "softcap": config.attention_softcap}
     if past is None and batch.only is None:
       mixed = self_attention(
-        query, key, value, lengths=batch.lengths, segments=batch.segments,
-        window=self.layer.window, implementation=self.implementation, **scaled,
-      )  # fmt: skip
+        query,
+        key,
+        value,
+        lengths=batch.lengths,
+        segments=batch.segments,
+        window=self.layer.window,
+        implementation=self.implementation,
+        **scaled,
+      )
       present = (key.transpose(by_head), value.transpose(by_head))
     elif batch.slot is not None:
       start = (0, 0, batch.slot, 0)
@@ -168,9 +174,7 @@ class Attention(nn.Module):
       mixed = attend(query, [Keys(*present, seen)], **scaled)
     else:
       present = (key.transpose(by_head), value.transpose(by_head))
-      own_positions = jnp.where(
-        jnp.arange(length) < batch.lengths[:, None], batch.positions, -1
-      )
+      own_positions = jnp.where(jnp.arange(length) < batch.lengths[:, None], batch.positions, -1)
       window = self.layer.window
       keys = [Keys(*present, visible(own_positions, asked_from, window))]
       if past is not None:

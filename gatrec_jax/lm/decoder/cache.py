@@ -31,7 +31,10 @@ class Cache(NamedTuple):
 def with_room(cache: Cache, slots: int) -> Cache:
   """The cache with empty slots behind, so that it has `slots` of them."""
   more = slots - cache.positions.shape[1]
-  wide = lambda array: jnp.pad(array, ((0, 0), (0, 0), (0, more), (0, 0)))
+
+  def wide(array):
+    return jnp.pad(array, ((0, 0), (0, 0), (0, more), (0, 0)))
+
   positions = jnp.pad(cache.positions, ((0, 0), (0, more)), constant_values=EMPTY)
   return Cache(tuple(map(wide, cache.keys)), tuple(map(wide, cache.values)), positions)
 

@@ -25,41 +25,88 @@ ACTIVATIONS = {
 }
 
 _COMMON = {
-  "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False,
-  "rope_theta": 10_000.0, "hidden_act": "silu", "bos_token_id": None, "eos_token_id": None,
+  "rms_norm_eps": 1e-6,
+  "tie_word_embeddings": False,
+  "attention_bias": False,
+  "mlp_bias": False,
+  "rope_theta": 10_000.0,
+  "hidden_act": "silu",
+  "bos_token_id": None,
+  "eos_token_id": None,
   "pad_token_id": None,
-}  # fmt: skip
+}
 _GEMMA = _COMMON | {
-  "tie_word_embeddings": True, "hidden_activation": "gelu_pytorch_tanh", "head_dim": 256,
-  "query_pre_attn_scalar": 256, "num_attention_heads": 8, "num_key_value_heads": 4,
-  "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0, "sliding_window": 4096,
-}  # fmt: skip
+  "tie_word_embeddings": True,
+  "hidden_activation": "gelu_pytorch_tanh",
+  "head_dim": 256,
+  "query_pre_attn_scalar": 256,
+  "num_attention_heads": 8,
+  "num_key_value_heads": 4,
+  "bos_token_id": 2,
+  "eos_token_id": 1,
+  "pad_token_id": 0,
+  "sliding_window": 4096,
+}
 _QWEN = _COMMON | {
-  "max_position_embeddings": 32_768, "use_sliding_window": False, "sliding_window": 4096,
-  "max_window_layers": 28, "vocab_size": 151_936,
-}  # fmt: skip
+  "max_position_embeddings": 32_768,
+  "use_sliding_window": False,
+  "sliding_window": 4096,
+  "max_window_layers": 28,
+  "vocab_size": 151_936,
+}
 # family -> what its config.json may leave out.
 FAMILIES: dict[str, Mapping[str, Any]] = {
   "llama": _COMMON | {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 2048},
-  "mistral": _COMMON | {"bos_token_id": 1, "eos_token_id": 2, "num_key_value_heads": 8,
-                        "max_position_embeddings": 131_072, "sliding_window": 4096},
+  "mistral": _COMMON
+  | {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131_072,
+    "sliding_window": 4096,
+  },
   "qwen2": _QWEN,
   "qwen3": _QWEN | {"head_dim": 128},
-  "smollm3": _COMMON | {"tie_word_embeddings": True, "rope_theta": 2_000_000.0,
-                        "num_key_value_heads": 4, "use_sliding_window": False,
-                        "sliding_window": None, "no_rope_layer_interval": 4,
-                        "max_position_embeddings": 32_768, "bos_token_id": 128_000,
-                        "eos_token_id": 128_001, "pad_token_id": 128_004},
-  "gemma2": _GEMMA | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
-                      "max_position_embeddings": 8192, "vocab_size": 256_000},
-  "gemma3_text": _GEMMA | {"final_logit_softcapping": None,
-                           "max_position_embeddings": 131_072, "sliding_window_pattern": 6,
-                           "rope_theta": 1_000_000.0, "rope_local_base_freq": 10_000.0,
-                           "vocab_size": 262_208},
-}  # fmt: skip
+  "smollm3": _COMMON
+  | {
+    "tie_word_embeddings": True,
+    "rope_theta": 2_000_000.0,
+    "num_key_value_heads": 4,
+    "use_sliding_window": False,
+    "sliding_window": None,
+    "no_rope_layer_interval": 4,
+    "max_position_embeddings": 32_768,
+    "bos_token_id": 128_000,
+    "eos_token_id": 128_001,
+    "pad_token_id": 128_004,
+  },
+  "gemma2": _GEMMA
+  | {
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
+    "max_position_embeddings": 8192,
+    "vocab_size": 256_000,
+  },
+  "gemma3_text": _GEMMA
+  | {
+    "final_logit_softcapping": None,
+    "max_position_embeddings": 131_072,
+    "sliding_window_pattern": 6,
+    "rope_theta": 1_000_000.0,
+    "rope_local_base_freq": 10_000.0,
+    "vocab_size": 262_208,
+  },
+}
 SLIDING, FULL = "sliding_attention", "full_attention"
-SIZES = ("hidden_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers",
-         "vocab_size", "intermediate_size", "max_position_embeddings")  # fmt: skip
+SIZES = (
+  "hidden_size",
+  "num_attention_heads",
+  "num_key_value_heads",
+  "num_hidden_layers",
+  "vocab_size",
+  "intermediate_size",
+  "max_position_embeddings",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,15 +217,18 @@ def decoder_config(fields: Mapping[str, Any], *, where: str = "config.json") -> 
   if quantization := fields.get("quantization_config"):
     method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
     raise InputError(
-      f"{where}: quantization_config {method!r}: only plain weights are read; take the unquantised "
-      "model, and --quantize=int8 for small memory"
+      f"{where}: quantization_config {method!r}: only plain weights are read; take the unquantized "
+      "model, and `quantize=int8` for small memory"
     )
   known = {name: value for name, value in fields.items() if value is not None}
   # None is a value where it says that there is none of something.
   off = (
-    "sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "bos_token_id",
+    "sliding_window",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "bos_token_id",
     "eos_token_id",
-  )  # fmt: skip
+  )
   known |= {name: None for name in off if name in fields and fields[name] is None}
   defaults = dict(FAMILIES[family])
   if "num_key_value_heads" in fields and fields["num_key_value_heads"] is None:

@@ -22,6 +22,8 @@ from gatrec_jax.lm.decoder.cache import Cache
 from gatrec_jax.lm.decoder.config import DecoderConfig
 
 Params = Mapping[str, Any]
+
+
 @flax.struct.dataclass
 class Lora:
   """Low-rank additions to some projections (Hu et al. 2021, eq. 3).
@@ -86,9 +88,13 @@ class Decoder(nn.Module):
       earlier = None if past is None else (past.keys[number], past.values[number])
       whole = number + 1 < len(config.layers)  # the next layer needs all places
       hidden, kept = block(
-        config, layer, self.implementation, self.lora_scale, self.lora_dropout,
+        config,
+        layer,
+        self.implementation,
+        self.lora_scale,
+        self.lora_dropout,
         name=f"layer_{number}",
-      )(hidden, batch.replace(only=None) if whole else batch, earlier)  # fmt: skip
+      )(hidden, batch.replace(only=None) if whole else batch, earlier)
       present.append(kept)
     hidden = RmsNorm(config.epsilon, config.norm_offset, name="final_norm")(hidden)
     return hidden, tuple(present)
@@ -132,7 +138,7 @@ def _head(features: int) -> Projection:
 
 
 def compute_dtype(params: Params) -> jnp.dtype:
-  """The dtype of the arithmetic: that of the norms, which no quantisation touches."""
+  """The dtype of the arithmetic: that of the norms, which no quantization touches."""
   return params["final_norm"]["scale"].dtype
 
 
@@ -198,9 +204,15 @@ def hidden_states(
     positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), tokens.shape)
   batch = Batch(positions, lengths, segments, None, None, only)
   return run_decoder(
-    params, tokens, batch, config=config, lora=lora, dropout_key=dropout_key, remat=remat,
+    params,
+    tokens,
+    batch,
+    config=config,
+    lora=lora,
+    dropout_key=dropout_key,
+    remat=remat,
     attention=attention,
-  )[0]  # fmt: skip
+  )[0]
 
 
 def logits_of(
@@ -250,7 +262,15 @@ def forward(
   Returns: [B, T, V] float32; logits at padding have no meaning.
   """
   hidden = hidden_states(
-    params, tokens, config=config, lengths=lengths, positions=positions, segments=segments,
-    lora=lora, dropout_key=dropout_key, remat=remat, attention=attention,
-  )  # fmt: skip
+    params,
+    tokens,
+    config=config,
+    lengths=lengths,
+    positions=positions,
+    segments=segments,
+    lora=lora,
+    dropout_key=dropout_key,
+    remat=remat,
+    attention=attention,
+  )
   return logits_of(params, hidden, config=config)

@@ -213,14 +213,15 @@ def tokenize(
   if limit < max_tokens:
     warnings.warn(
       f"{model.name} has {limit} positions: texts are cut there, not at "
-      f"--encoder_max_tokens={max_tokens}",
+      f"`encoder_max_tokens={max_tokens}`",
       stacklevel=2,
     )
   specials = model.tokenizer.num_special_tokens_to_add(False)
   if limit <= specials:
     raise InputError(
-      f"--encoder_max_tokens={max_tokens}: must be above {specials}, "
-      f"the special tokens that {model.name} adds"
+      f"must be above {specials}, the special tokens that {model.name} adds",
+      field="encoder_max_tokens",
+      value=max_tokens,
     )
   model.tokenizer.enable_truncation(max_length=limit)
   ids, truncated = [], np.zeros(len(texts), bool)

@@ -20,6 +20,7 @@ from gatrec_jax.lm.finetune.run import finetune
 from gatrec_jax.lm.finetune.step import FinetuneConfig
 from gatrec_jax.lm.folders.export import export_folder, require_writable
 from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
+from gatrec_jax.runs.log import SILENT, Log
 
 if TYPE_CHECKING:
   from tokenizers import Tokenizer
@@ -56,7 +57,7 @@ def build_small(
   learning_rate: float = 3e-3,
   seed: int = 0,
   stop: Callable[[], int] = lambda: 0,
-  say: Callable[[str], None] = lambda _: None,
+  log: Log = SILENT,
 ) -> LanguageModel:
   """Trains a byte-level BPE and a llama-layout decoder on `texts`; writes them as a folder.
 
@@ -75,7 +76,7 @@ def build_small(
     row_tokens: of each of the `batch_size` rows of a batch; longer texts are cut into pieces. 0 for
       `context`.
     seed: of weights and order.
-    stop, say: as in `finetune`.
+    stop, log: as in `finetune`.
   Returns:
     The model, loaded from the folder.
   Raises:
@@ -87,9 +88,7 @@ def build_small(
   used = [text for text in texts if text.strip()]
   if len(used) < MIN_TEXTS:
     raise InputError(f"{len(used)} texts that are not empty; at least {MIN_TEXTS} are needed")
-  shape = {
-    "width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads, "inner": inner
-  }  # fmt: skip
+  shape = {"width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads, "inner": inner}
   if min(shape.values()) < 1 or width % (2 * heads) or heads % kv_heads or context < 2:
     described = " ".join(f"{name}={value}" for name, value in shape.items())
     raise InputError(
@@ -116,22 +115,29 @@ def build_small(
     pad=tokenizer.token_to_id(PAD),
   )
   training = FinetuneConfig(
-    mode="full", learning_rate=learning_rate, weight_decay=0.1, steps=steps, batch_size=batch_size,
-    max_tokens=row_tokens or context, evaluate_every=max(1, steps // 10), seed=seed,
-  )  # fmt: skip
-  model = LanguageModel(
-    name=folder.name, folder=None, config=config, params=_first_params(config, seed),
-    tokenizer=_wrapped(tokenizer, context, chat=chat),
-  )  # fmt: skip
-  origin = runs.digest(
-    used, repr(config), tokenizer.to_str(), chat, dataclasses.asdict(training)
+    mode="full",
+    learning_rate=learning_rate,
+    weight_decay=0.1,
+    steps=steps,
+    batch_size=batch_size,
+    max_tokens=row_tokens or context,
+    evaluate_every=max(1, steps // 10),
+    seed=seed,
   )
+  model = LanguageModel(
+    name=folder.name,
+    folder=None,
+    config=config,
+    params=_first_params(config, seed),
+    tokenizer=_wrapped(tokenizer, context, chat=chat),
+  )
+  origin = runs.digest(used, repr(config), tokenizer.to_str(), chat, dataclasses.asdict(training))
   workdir = folder.with_name(f".{folder.name}.{origin[:8]}.training")
   for other in folder.parent.glob(f".{folder.name}.*.training"):
     if other != workdir:  # of a run that was stopped and then asked for otherwise
       shutil.rmtree(other, ignore_errors=True)
   examples = text_examples(tokenizer, used, context=row_tokens or context)
-  tuned = finetune(model, examples, training, workdir=workdir, stop=stop, say=say)
+  tuned = finetune(model, examples, training, workdir=workdir, stop=stop, log=log)
   export_folder(tuned.model, folder)
   shutil.rmtree(workdir, ignore_errors=True)
   return load_decoder(folder)
@@ -207,9 +213,13 @@ def _wrapped(tokenizer: Tokenizer, context: int, *, chat: bool) -> PreTrainedTok
   from transformers import PreTrainedTokenizerFast
 
   wrapped = PreTrainedTokenizerFast(
-    tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD,
-    model_max_length=context, clean_up_tokenization_spaces=False,
-  )  # fmt: skip
+    tokenizer_object=tokenizer,
+    bos_token=BOS,
+    eos_token=EOS,
+    pad_token=PAD,
+    model_max_length=context,
+    clean_up_tokenization_spaces=False,
+  )
   wrapped.chat_template = CHAT_TEMPLATE if chat else None
   return wrapped
 

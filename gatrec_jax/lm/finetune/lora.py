@@ -23,9 +23,13 @@ ADAPTER_FILES = CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_mode
 _PREFIX = "base_model.model."
 # Settings of PEFT that change what the two matrices mean, and the values under which they do not.
 _PLAIN = {
-  "use_dora": (False, None), "bias": ("none", None), "rank_pattern": ({}, None),
-  "alpha_pattern": ({}, None), "modules_to_save": (None, []), "fan_in_fan_out": (False, None),
-}  # fmt: skip
+  "use_dora": (False, None),
+  "bias": ("none", None),
+  "rank_pattern": ({}, None),
+  "alpha_pattern": ({}, None),
+  "modules_to_save": (None, []),
+  "fan_in_fan_out": (False, None),
+}
 
 
 def init_lora(
@@ -145,12 +149,22 @@ def save_lora(lora: Lora, config: DecoderConfig, folder: str | Path, *, base: st
   runs.write_json(
     folder / CONFIG_NAME,
     {
-      "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": rank,
-      "lora_alpha": lora.scale * rank, "lora_dropout": lora.dropout, "bias": "none",
-      "target_modules": sorted(used), "fan_in_fan_out": False, "inference_mode": True,
-      "init_lora_weights": True, "modules_to_save": None, "use_dora": False, "use_rslora": False,
+      "peft_type": "LORA",
+      "task_type": "CAUSAL_LM",
+      "base_model_name_or_path": base,
+      "r": rank,
+      "lora_alpha": lora.scale * rank,
+      "lora_dropout": lora.dropout,
+      "bias": "none",
+      "target_modules": sorted(used),
+      "fan_in_fan_out": False,
+      "inference_mode": True,
+      "init_lora_weights": True,
+      "modules_to_save": None,
+      "use_dora": False,
+      "use_rslora": False,
     },
-  )  # fmt: skip
+  )
 
 
 def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
@@ -223,9 +237,7 @@ def _read_settings(path: Path) -> tuple[int, float, float]:
   return rank, alpha / (rank**0.5 if settings.get("use_rslora") else rank), dropout
 
 
-def _projections(
-  config: DecoderConfig,
-) -> Iterator[tuple[tuple[str, ...], str, tuple[int, int]]]:
+def _projections(config: DecoderConfig) -> Iterator[tuple[tuple[str, ...], str, tuple[int, int]]]:
   """(our path, name in the file without `.weight`, [out, in] shape) of all that can be adapted."""
   for rule in weight_rules(config):
     *path, leaf = rule.target.split("/")

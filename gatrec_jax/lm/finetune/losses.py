@@ -56,7 +56,7 @@ def label_loss(label_logits: jax.Array, label: jax.Array, *, where: jax.Array) -
 
 
 def softmax_loss(label_logits: jax.Array, relevance: jax.Array, *, where: jax.Array) -> jax.Array:
-  """Cross-entropy against relevance / Σ relevance (the softmax loss of RankT5, normalised).
+  """Cross-entropy against relevance / Σ relevance (the softmax loss of RankT5, normalized).
 
   For binary relevance, where `listnet_loss` has an almost flat target. With one relevant label it
   is `label_loss`.

@@ -37,6 +37,7 @@ from gatrec_jax.lm.finetune.step import (
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.folders.memory import require_memory
 from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.log import SILENT, Log
 
 BYTES_PER_WEIGHT = 16  # trained in full: the weight, its gradient, two moments, in float32
 _PADDED = 32  # rows that are not packed are as long as the longest, rounded up to this
@@ -79,7 +80,7 @@ def finetune(
   validation: Sequence[Example] = (),
   objective: Objective | None = None,
   stop: Callable[[], int] = lambda: 0,
-  say: Callable[[str], None] = lambda _: None,
+  log: Log = SILENT,
 ) -> Finetuned:
   """Fine-tunes, resuming where a former process stopped.
 
@@ -96,14 +97,14 @@ def finetune(
     objective: of `objectives`; by default `next_token` or, for label examples,
       `label_cross_entropy`.
     stop: asked after each step; the number of a signal that came, else 0.
-    say: where lines for the user go.
+    log: where lines for the user go.
   Raises:
     InputError: bad examples or settings, too little memory, a loss that is not finite, or
       checkpoints of another run.
     Interrupted: `stop` named a signal; everything is saved.
   """
   workdir = runs.open_workdir(workdir)
-  data = _Data(model, examples, config, say)
+  data = _Data(model, examples, config, log)
   recipe = Recipe(
     decoder=model.config,
     config=config,
@@ -120,22 +121,33 @@ def finetune(
   runs.require_same_origin(workdir, "fine-tuning examples, settings or model", origin)
   if config.mode == "full":
     require_memory(
-      BYTES_PER_WEIGHT * count_params(model.params), what=f"full fine-tuning of {model.name}",
+      BYTES_PER_WEIGHT * count_params(model.params),
+      what=f"full fine-tuning of {model.name}",
       remedy="take mode=lora, a smaller model or more devices",
       devices=sorted(jax.tree.leaves(model.params)[0].devices(), key=lambda device: device.id),
-    )  # fmt: skip
+    )
   base = model.params if config.mode == "lora" else None
   checkpoints = Checkpoints(workdir / "checkpoints")
   try:
-    state, progress = _resume(checkpoints, model, recipe, say)
-    say(f"finetune: {count_params(state.params):,} weights to train, {recipe.total_steps} steps")
+    state, progress = _resume(checkpoints, model, recipe, log)
+    log.info(
+      f"finetune: {count_params(state.params):,} weights to train, {recipe.total_steps} steps"
+    )
     if progress.step < recipe.total_steps:
       metrics = runs.MetricsFile(workdir / "metrics.jsonl", after_step=progress.step)
       with contextlib.closing(metrics):
         progress = _run(
-          state, progress, base, data, valid, recipe=recipe, checkpoints=checkpoints,
-          metrics=metrics, stop=stop,
-        )  # fmt: skip
+          state,
+          progress,
+          base,
+          data,
+          valid,
+          recipe=recipe,
+          checkpoints=checkpoints,
+          metrics=metrics,
+          stop=stop,
+          log=log,
+        )
       checkpoints.wait()
     best = checkpoints.best()
     like = jax.eval_shape(lambda: init_state(model, recipe)).params
@@ -174,9 +186,9 @@ class _Data:
     model: LanguageModel,
     examples: Sequence[Example] | Callable[[int], Sequence[Example]],
     config: FinetuneConfig,
-    say: Callable[[str], None],
+    log: Log,
   ) -> None:
-    self._model, self._config, self._say = model, config, say
+    self._model, self._config, self._log = model, config, log
     self._examples = examples if callable(examples) else None
     self._rows = self.collate(examples(0) if callable(examples) else examples)
     self._epoch = 0
@@ -216,27 +228,30 @@ class _Data:
     kinds = {type(example) for example in examples}
     if kinds not in ({CompletionExample}, {LabelExample}):
       raise InputError(
-        "nothing to learn from: there are no examples" if not kinds else
-        "completion and label examples cannot be mixed; fine-tune on one kind at a time"
-      )  # fmt: skip
+        "nothing to learn from: there are no examples"
+        if not kinds
+        else "completion and label examples cannot be mixed; fine-tune on one kind at a time"
+      )
     config, decoder = self._config, self._model.config
     limit = min(config.max_tokens, decoder.context)
-    labelled = kinds == {LabelExample}
-    lengths = [len(e.prompt) + (0 if labelled else len(e.completion)) for e in examples]
-    wanted = sum(lengths) if config.packing and not labelled else max(lengths)
-    make = label_rows if labelled else pack if config.packing else one_per_row
+    labeled = kinds == {LabelExample}
+    lengths = [len(e.prompt) + (0 if labeled else len(e.completion)) for e in examples]
+    wanted = sum(lengths) if config.packing and not labeled else max(lengths)
+    make = label_rows if labeled else pack if config.packing else one_per_row
     rows, truncated = make(
-      examples, row_tokens=min(limit, -(-wanted // _PADDED) * _PADDED), pad=decoder.pad,
+      examples,
+      row_tokens=min(limit, -(-wanted // _PADDED) * _PADDED),
+      pad=decoder.pad,
       too_long=config.too_long,
-    )  # fmt: skip
-    for ids in (rows.tokens, rows.labels) if labelled else (rows.tokens,):
+    )
+    for ids in (rows.tokens, rows.labels) if labeled else (rows.tokens,):
       if ids.min() < 0 or ids.max() >= decoder.vocabulary:
         raise InputError(
           f"token ids from {ids.min()} to {ids.max()}: the model's vocabulary has only "
           f"{decoder.vocabulary}; tokenize the examples with its own tokenizer"
         )
     if truncated:
-      self._say(f"finetune: {truncated} of {len(examples)} prompts cut to {limit} tokens")
+      self._log.info(f"finetune: {truncated} of {len(examples)} prompts cut to {limit} tokens")
     return rows
 
 
@@ -250,23 +265,20 @@ def _taken(rows: Rows, order: np.ndarray, count: int) -> Rows:
 
 
 def _resume(
-  checkpoints: Checkpoints, model: LanguageModel, recipe: Recipe, say: Callable[[str], None]
+  checkpoints: Checkpoints, model: LanguageModel, recipe: Recipe, log: Log
 ) -> tuple[TrainState, _Progress]:
   latest = checkpoints.latest()
   if latest is None:
     return init_state(model, recipe), _Progress()
   like = jax.eval_shape(lambda: init_state(model, recipe))
   trees, meta = checkpoints.restore(latest, _trees(like))
-  say(f"finetune: resumed from the checkpoint of step {latest}")
+  log.info(f"finetune: resumed from the checkpoint of step {latest}")
   return TrainState(trees["params"], **trees["training"]), _Progress(**meta)
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
   """Parameters apart from the rest, so that what comes after training reads only them."""
-  return {
-    "params": state.params,
-    "training": {"optimizer": state.optimizer, "step": state.step},
-  }
+  return {"params": state.params, "training": {"optimizer": state.optimizer, "step": state.step}}
 
 
 def _run(
@@ -280,9 +292,10 @@ def _run(
   checkpoints: Checkpoints,
   metrics: runs.MetricsFile,
   stop: Callable[[], int],
+  log: Log,
 ) -> _Progress:
   config, total = recipe.config, recipe.total_steps
-  with runs.progress_bar("finetune", total=total, done=progress.step) as show:
+  with log.progress("finetune", total=total, done=progress.step) as show:
     for epoch, offset, batch in data.batches(progress.epoch, progress.offset):
       state, values = train_step(state, base, batch, recipe=recipe)
       values, step = {name: float(value) for name, value in values.items()}, progress.step + 1

@@ -1,4 +1,4 @@
-"""One step of fine-tuning: settings, optimiser, state, loss over adapters or all weights."""
+"""One step of fine-tuning: settings, optimizer, state, loss over adapters or all weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FinetuneConfig:
       cosine.
     weight_decay: of matrices, as in AdamW.
     clip_norm: largest norm of a step's gradient; 0 for none.
-    epochs: passes over the examples. steps: of the optimiser; above 0 it takes the place of epochs.
+    epochs: passes over the examples. steps: of the optimizer; above 0 it takes the place of epochs.
     batch_size: rows that go through the model at once.
     accumulate: such batches in one step; the loss is the mean over all targets of the step.
     max_tokens: in a row, at most the model's context.
@@ -119,20 +119,27 @@ def make_optimizer(config: FinetuneConfig, total_steps: int) -> optax.GradientTr
     ],
     [warmup],
   )
-  matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+  def matrices(params):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
   clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
   return optax.chain(*clip, optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices))
 
 
 def init_state(model: LanguageModel, recipe: Recipe) -> TrainState:
-  """Fresh adapters, or a float32 copy of the decoder, with the optimiser's state."""
+  """Fresh adapters, or a float32 copy of the decoder, with the optimizer's state."""
   config = recipe.config
   if config.mode == "lora":
     key = jax.random.fold_in(jax.random.key(config.seed), _INIT)
     params = init_lora(
-      key, recipe.decoder, targets=config.lora_targets, rank=config.lora_rank,
-      alpha=config.lora_alpha, dropout=config.lora_dropout,
-    ).params  # fmt: skip
+      key,
+      recipe.decoder,
+      targets=config.lora_targets,
+      rank=config.lora_rank,
+      alpha=config.lora_alpha,
+      dropout=config.lora_dropout,
+    ).params
   else:
     if any(leaf.dtype == jnp.int8 for leaf in jax.tree.leaves(model.params)):
       raise InputError("mode=full: int8 weights cannot be trained; load the model without int8")
@@ -146,7 +153,7 @@ def init_state(model: LanguageModel, recipe: Recipe) -> TrainState:
 def train_step(
   state: TrainState, base: Any, rows: Rows, *, recipe: Recipe
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """One step of the optimiser.
+  """One step of the optimizer.
 
   Args:
     state: donated.
@@ -163,7 +170,10 @@ def train_step(
 
   def add(sums: Any, part: tuple[Rows, jax.Array]) -> tuple[Any, None]:
     key = jax.random.fold_in(step_key, part[1]) if with_dropout else None
-    value = lambda params: _loss_sum(params, base, part[0], key, recipe=recipe)
+
+    def value(params):
+      return _loss_sum(params, base, part[0], key, recipe=recipe)
+
     (loss, targets), gradient = jax.value_and_grad(value, has_aux=True)(state.params)
     return jax.tree.map(jnp.add, sums, (loss, targets, gradient)), None
 
@@ -174,9 +184,7 @@ def train_step(
   gradient = jax.tree.map(lambda leaf: leaf * share, gradient)
   optimizer = make_optimizer(config, recipe.total_steps)
   updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-  metrics = {
-    "loss": loss * share, "targets": targets, "gradient_norm": optax.global_norm(gradient)
-  }  # fmt: skip
+  metrics = {"loss": loss * share, "targets": targets, "gradient_norm": optax.global_norm(gradient)}
   params = optax.apply_updates(state.params, updates)
   return TrainState(params, optimizer_state, state.step + 1), metrics
 
@@ -198,13 +206,21 @@ def _loss_sum(
     params, lora = base, Lora(params, scale, config.lora_dropout)
   else:
     params = jax.tree.map(lambda leaf: leaf.astype(recipe.dtype), params)
-  where_in_row = {"lengths": rows.lengths} if isinstance(rows, LabelRows) else {
-    "segments": rows.segments, "positions": rows.positions
-  }  # fmt: skip
+  where_in_row = (
+    {"lengths": rows.lengths}
+    if isinstance(rows, LabelRows)
+    else {"segments": rows.segments, "positions": rows.positions}
+  )
   hidden = hidden_states(
-    params, rows.tokens, config=recipe.decoder, lora=lora, dropout_key=dropout_key,
-    remat=config.remat, attention=recipe.attention, **where_in_row,
-  )  # fmt: skip
+    params,
+    rows.tokens,
+    config=recipe.decoder,
+    lora=lora,
+    dropout_key=dropout_key,
+    remat=config.remat,
+    attention=recipe.attention,
+    **where_in_row,
+  )
   head = functools.partial(logits_of, params, config=recipe.decoder)
   values, where = recipe.objective(hidden, head, rows)
   return jnp.sum(jnp.where(where, values, 0.0)), where.sum(dtype=jnp.int32)

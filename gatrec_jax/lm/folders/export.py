@@ -24,9 +24,15 @@ from gatrec_jax.lm.folders.load import LanguageModel
 MARK_NAME = "gatrec_export.json"  # tells a folder that may be replaced from any other
 DTYPES = ("float32", "bfloat16", "float16")
 _COPIED = (
-  "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
-  "merges.txt", "chat_template*", "generation_config.json",
-)  # fmt: skip
+  "tokenizer*",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "vocab.txt",
+  "merges.txt",
+  "chat_template*",
+  "generation_config.json",
+)
 _SPARE_BYTES = 64 << 20  # tokenizer and JSON files
 
 
@@ -81,17 +87,27 @@ def llama_fields(config: DecoderConfig) -> dict[str, Any]:
   """
   theta = config.layers[0].rope.theta if config.layers and config.layers[0].rope else 0.0
   fields = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama",
-    "vocab_size": config.vocabulary, "hidden_size": config.width,
-    "intermediate_size": config.inner, "num_hidden_layers": len(config.layers),
-    "num_attention_heads": config.heads, "num_key_value_heads": config.kv_heads,
-    "head_dim": config.head_size, "max_position_embeddings": config.context,
-    "rms_norm_eps": config.epsilon, "hidden_act": config.activation, "rope_theta": theta,
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": config.vocabulary,
+    "hidden_size": config.width,
+    "intermediate_size": config.inner,
+    "num_hidden_layers": len(config.layers),
+    "num_attention_heads": config.heads,
+    "num_key_value_heads": config.kv_heads,
+    "head_dim": config.head_size,
+    "max_position_embeddings": config.context,
+    "rms_norm_eps": config.epsilon,
+    "hidden_act": config.activation,
+    "rope_theta": theta,
     "rope_parameters": {"rope_type": "default", "rope_theta": theta},
-    "tie_word_embeddings": config.tied, "attention_bias": config.qkv_bias,
-    "mlp_bias": config.mlp_bias, "bos_token_id": config.bos, "eos_token_id": _one_or_more(config),
+    "tie_word_embeddings": config.tied,
+    "attention_bias": config.qkv_bias,
+    "mlp_bias": config.mlp_bias,
+    "bos_token_id": config.bos,
+    "eos_token_id": _one_or_more(config),
     "pad_token_id": config.pad,
-  }  # fmt: skip
+  }
   if decoder_config(fields) != config:
     raise InputError(
       f"a {config.family} model without a source folder cannot be exported, only plain llama "

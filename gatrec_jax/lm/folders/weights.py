@@ -126,9 +126,7 @@ def _open_tensors(
     try:
       file = stack.enter_context(safe_open(path, framework="numpy"))
     except (SafetensorError, OSError) as error:
-      raise InputError(
-        f"{path}: damaged or cut off ({error}); copy or download it again"
-      ) from None
+      raise InputError(f"{path}: damaged or cut off ({error}); copy or download it again") from None
     for name in file.keys():
       ours = name
       for pattern, replacement in renames:
@@ -138,10 +136,7 @@ def _open_tensors(
 
 
 def _matched_rules(
-  folder: Path,
-  tensors: Mapping[str, tuple[Any, str]],
-  rules: Sequence[Rule],
-  unused: Sequence[str],
+  folder: Path, tensors: Mapping[str, tuple[Any, str]], rules: Sequence[Rule], unused: Sequence[str]
 ) -> list[Rule]:
   """The rules that the files serve, once all names and shapes agree."""
   kept, wanted, problems = [], set(), []

@@ -29,16 +29,14 @@ class Group:
     return self.length + self.room
 
 
-def plan(
-  lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8
-) -> list[Group]:
+def plan(lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8) -> list[Group]:
   """Which prompts run together, in which shapes: like lengths beside each other, few shapes.
 
   Args: lengths: tokens of each prompt. limits: new tokens of each. batch_size: rows at most.
   Raises: InputError for a batch_size below 1.
   """
   if batch_size < 1:
-    raise InputError(f"--batch_size={batch_size}: must be at least 1")
+    raise InputError("must be at least 1", field="batch_size", value=batch_size)
   order = sorted(range(len(lengths)), key=lambda row: (bucket(lengths[row]), row))
   groups = []
   for start in range(0, len(order), batch_size):

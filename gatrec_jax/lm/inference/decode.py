@@ -32,7 +32,7 @@ class Decoding:
     tokens: [B, N] int32, drawn so far. step: scalar int32, how many were drawn.
     emitted: [B] int32, tokens of each row until it was done. done: [B] bool.
     keys: [B] PRNG keys of the rows.
-    seen: [B, V] bool, tokens in prompt and answer; None where nothing is penalised.
+    seen: [B, V] bool, tokens in prompt and answer; None where nothing is penalized.
     node: where each row is in its constraint; None where nothing is constrained.
   """
 
@@ -83,7 +83,7 @@ def prefill(
   last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
   rows = prompts.shape[0]
   seen = None
-  if sampler.penalises:
+  if sampler.penalizes:
     real = jnp.arange(prompts.shape[1]) < lengths[:, None]
     empty = jnp.zeros((rows, config.vocabulary), bool)
     seen = empty.at[jnp.arange(rows)[:, None], prompts].max(real)
@@ -139,9 +139,7 @@ def decode(
     logits = logits_of(params, hidden[:, 0], config=config)
     return _draw(state.replace(cache=cache), logits, sampler, constraint, eos)
 
-  return jax.lax.while_loop(
-    lambda state: (state.step < until) & ~state.done.all(), body, decoding
-  )
+  return jax.lax.while_loop(lambda state: (state.step < until) & ~state.done.all(), body, decoding)
 
 
 def prompt_cache(
@@ -184,7 +182,7 @@ def _draw(
     node = advance(constraint, state.node, token)
     changes["node"] = node
     ended |= finished(constraint, node)
-  if sampler.penalises:
+  if sampler.penalizes:
     changes["seen"] = state.seen.at[jnp.arange(token.shape[0]), token].set(True)
   emitted = state.emitted + ~state.done
   return state.replace(

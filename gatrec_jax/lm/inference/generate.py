@@ -270,18 +270,16 @@ def _prepared(
   """Token ids of every prompt, how many were cut off, and how many tokens may follow."""
   require_list(prompts, "prompts", "a list of prompts")
   if truncate not in TRUNCATIONS:
-    raise InputError(f"--truncate={truncate}: not one of {', '.join(TRUNCATIONS)}")
+    raise InputError(f"not one of {', '.join(TRUNCATIONS)}", field="truncate", value=truncate)
   limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
   if len(limits) != len(prompts):
     raise InputError(f"{len(limits)} limits of max_tokens for {len(prompts)} prompts")
   if any(limit < 1 for limit in limits):
-    raise InputError(f"--max_tokens={min(limits)}: must be at least 1")
+    raise InputError("must be at least 1", field="max_tokens", value=min(limits))
   context, sequences, cuts = model.config.context, [], []
   for row, prompt in enumerate(prompts):
     try:
-      ids = encode_prompt(
-        model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens
-      )
+      ids = encode_prompt(model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens)
     except InputError as error:
       raise InputError(f"prompt {row + 1}: {error}") from None
     require_ids(model, ids, what=f"prompt {row + 1}")
@@ -289,7 +287,7 @@ def _prepared(
     if len(ids) >= context and truncate == "error":
       raise InputError(
         f"prompt {row + 1} has {len(ids)} tokens, the model's context is {context} and the answer "
-        "needs room; shorten it, or --truncate=left"
+        "needs room; shorten it, or `truncate=left`"
       )
     if truncate == "left":
       # An answer may ask for more than there is; half of the context stays the prompt's.
@@ -301,9 +299,7 @@ def _prepared(
 
 
 def _joined(
-  model: LanguageModel,
-  constraint: Constraint | Sequence[Constraint] | None,
-  limits: Sequence[int],
+  model: LanguageModel, constraint: Constraint | Sequence[Constraint] | None, limits: Sequence[int]
 ) -> tuple[Constraint | None, Progress | None]:
   """One constraint for all rows, and where each of them starts."""
   count, vocabulary = len(limits), model.config.vocabulary
@@ -330,7 +326,7 @@ def _joined(
     if (least := min_tokens(one)) > limit:
       raise InputError(
         f"prompt {row + 1}: the constraint needs at least {least} tokens, {limit} are allowed; "
-        "raise --max_tokens or shorten the prompt"
+        "raise `max_tokens` or shorten the prompt"
       )
   if isinstance(several[0], Ordering):
     ordering = stack(several)
@@ -345,7 +341,7 @@ def _require_cache(model: LanguageModel, group: Group) -> None:
   require_memory(
     needed,
     what=f"a cache of {group.batch} rows of {group.slots} tokens",
-    remedy="lower --batch_size or --max_tokens, or shorten the prompts",
+    remedy="lower `batch_size` or `max_tokens`, or shorten the prompts",
     devices=list(where),
   )
 
@@ -367,4 +363,3 @@ def _finished(
     drawn, text, stopped = cut_at_stop(model.spelling, prompt, drawn, stop)
     finish = "stop" if stopped else finish
   return Generation(text, tuple(drawn), finish, len(prompt), cut)
-

@@ -60,7 +60,7 @@ class Sampler:
   repetition_penalty: jax.Array
   greedy: bool = flax.struct.field(pytree_node=False)
   cuts: bool = flax.struct.field(pytree_node=False)
-  penalises: bool = flax.struct.field(pytree_node=False)
+  penalizes: bool = flax.struct.field(pytree_node=False)
 
 
 def make_sampler(sampling: Sampling) -> Sampler:
@@ -74,11 +74,11 @@ def make_sampler(sampling: Sampling) -> Sampler:
     repetition_penalty=jnp.float32(sampling.repetition_penalty),
     greedy=sampling.temperature < COLDEST,
     cuts=sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0,
-    penalises=sampling.repetition_penalty != 1,
+    penalizes=sampling.repetition_penalty != 1,
   )
 
 
-def penalise(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
+def penalize(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
   """The repetition penalty. logits: [B, V] float32. seen: [B, V] bool. penalty: scalar."""
   return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
@@ -115,12 +115,12 @@ def draw(
     keys: [B] PRNG keys; are consumed.
     logits: [B, V] float32.
     sampler: how.
-    seen: [B, V] bool, tokens that are there already; needed where the sampler penalises.
+    seen: [B, V] bool, tokens that are there already; needed where the sampler penalizes.
     allowed: [B, V] bool; others are never drawn.
   Returns: [B] int32.
   """
-  if sampler.penalises:
-    logits = penalise(logits, seen, sampler.repetition_penalty)
+  if sampler.penalizes:
+    logits = penalize(logits, seen, sampler.repetition_penalty)
   if allowed is not None:
     # A heavy penalty must not bring what is allowed below what is not.
     logits = jnp.where(allowed, jnp.maximum(logits, MASKED / 2), MASKED)

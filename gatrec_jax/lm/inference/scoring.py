@@ -68,9 +68,7 @@ def label_tokens(
   return np.array(ids, np.int32)
 
 
-def single_token_labels(
-  model: LanguageModel, candidates: Sequence[str]
-) -> tuple[list[str], bool]:
+def single_token_labels(model: LanguageModel, candidates: Sequence[str]) -> tuple[list[str], bool]:
   """Those of `candidates` that are one token of their own, with or without a leading space.
 
   Returns: the labels, in order, for whichever form gives more of them (without, if equal); and
@@ -144,11 +142,7 @@ def label_ids(
 
 
 def fitting(
-  model: LanguageModel,
-  prompt: Prompt,
-  *,
-  special_tokens: bool = True,
-  truncate_left: bool = False,
+  model: LanguageModel, prompt: Prompt, *, special_tokens: bool = True, truncate_left: bool = False
 ) -> list[int]:
   """Token ids of a prompt that fit into the context. Raises: InputError where they do not."""
   ids = encode_prompt(model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens)
@@ -188,9 +182,7 @@ def score_continuations(
   results = []
   for number, (prompt, texts) in enumerate(zip(prompts, continuations, strict=True), 1):
     prefix = encode_prompt(model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens)
-    ids = [
-      spell(model.spelling, text) if isinstance(text, str) else list(text) for text in texts
-    ]
+    ids = [spell(model.spelling, text) if isinstance(text, str) else list(text) for text in texts]
     for one in (prefix, *ids):
       require_ids(model, one, what=f"prompt {number}")
     if not all(ids):
@@ -242,9 +234,8 @@ def _label_logits(
 ) -> jax.Array:
   """Logits [B, L] float32 of `labels` [L] behind rows of `tokens` [B, T]."""
   last = hidden_states(
-    params, tokens, config=config, lengths=lengths, only=lengths - 1, lora=lora,
-    attention=attention,
-  )  # fmt: skip
+    params, tokens, config=config, lengths=lengths, only=lengths - 1, lora=lora, attention=attention
+  )
   return logits_of(params, last[:, 0], config=config, tokens=labels)
 
 

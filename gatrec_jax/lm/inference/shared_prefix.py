@@ -87,18 +87,21 @@ def score_labels_shared(
   for rows, shape in _groups(users, batch_size):
     arrays = _arrays(model, [users[row] for row in rows], shape)
     out = _label_logits(
-      model.params, *arrays, ids, config=model.config, lora=lora, attention=model.attention,
+      model.params,
+      *arrays,
+      ids,
+      config=model.config,
+      lora=lora,
+      attention=model.attention,
       parts=_parts(model, shape),
-    )  # fmt: skip
+    )
     found.append((rows, out))
   # Fetched when all are on their way: the next group is prepared while the last one is computed.
   for rows, out in found:
     for row, logits in zip(rows, np.asarray(out), strict=False):
       scores[row][:] = logits[: len(scores[row])]
   if speed is not None:
-    speed.prompt_tokens += sum(
-      len(user.prefix) + sum(map(len, user.suffixes)) for user in users
-    )
+    speed.prompt_tokens += sum(len(user.prefix) + sum(map(len, user.suffixes)) for user in users)
     speed.prefill_seconds += time.perf_counter() - begun
   return scores
 
@@ -117,7 +120,10 @@ def _cut(sequences: list[list[int]]) -> _User:
   while size < shared:
     sizes.add(size)
     size = bucket(size + 1)
-  cost = lambda place: bucket(place) + len(sequences) * _room(longest - place)
+
+  def cost(place):
+    return bucket(place) + len(sequences) * _room(longest - place)
+
   place = min(sorted(sizes, reverse=True), key=cost)
   return _User(sequences[0][:place], [sequence[place:] for sequence in sequences])
 
@@ -125,7 +131,7 @@ def _cut(sequences: list[list[int]]) -> _User:
 def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _Shape]]:
   """Which users run together, in which shapes: like beside like, few shapes."""
   if batch_size < 1:
-    raise InputError(f"--batch_size={batch_size}: must be at least 1")
+    raise InputError("must be at least 1", field="batch_size", value=batch_size)
   asked = [row for row, user in enumerate(users) if user.suffixes]
   counts = {len(users[row].suffixes) for row in asked}
   # Where all users have as many suffixes, there is one shape without any to fill it up.
@@ -135,12 +141,17 @@ def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _S
   for start in range(0, len(asked), batch_size):
     rows = asked[start : start + batch_size]
     several = [users[row] for row in rows]
-    groups.append((rows, _Shape(
-      batch=min(batch_size, 1 << (len(rows) - 1).bit_length()),
-      width=bucket(max(len(user.prefix) for user in several)),
-      count=size(max(len(user.suffixes) for user in several)),
-      room=_room(max(len(suffix) for user in several for suffix in user.suffixes)),
-    )))  # fmt: skip
+    groups.append(
+      (
+        rows,
+        _Shape(
+          batch=min(batch_size, 1 << (len(rows) - 1).bit_length()),
+          width=bucket(max(len(user.prefix) for user in several)),
+          count=size(max(len(user.suffixes) for user in several)),
+          room=_room(max(len(suffix) for user in several for suffix in user.suffixes)),
+        ),
+      )
+    )
   return groups
 
 
@@ -205,9 +216,8 @@ def _label_logits(
   """
   batch, count, room = suffixes.shape
   _, cache = prompt_cache(
-    params, prefixes, jnp.maximum(prefix_lengths, 1), config=config, lora=lora,
-    attention=attention,
-  )  # fmt: skip
+    params, prefixes, jnp.maximum(prefix_lengths, 1), config=config, lora=lora, attention=attention
+  )
   real = jnp.arange(prefixes.shape[1]) < prefix_lengths[:, None]
   cache = cache._replace(positions=jnp.where(real, cache.positions, EMPTY))
   size = -(-count // parts)
@@ -218,9 +228,10 @@ def _label_logits(
     suffixes.reshape(batch, parts, size, room).swapaxes(0, 1),
     lengths.reshape(batch, parts, size).swapaxes(0, 1),
   )
-  one_part = lambda part: _suffix_logits(
-    params, cache, prefix_lengths, *part, labels, config=config, lora=lora
-  )
+
+  def one_part(part):
+    return _suffix_logits(params, cache, prefix_lengths, *part, labels, config=config, lora=lora)
+
   if parts == 1:
     return one_part((by_part[0][0], by_part[1][0]))
   logits = jax.lax.map(one_part, by_part).swapaxes(0, 1)
@@ -245,8 +256,13 @@ def _suffix_logits(
   lengths = lengths.reshape(-1)
   seen = jnp.repeat(cache.positions, count, axis=0)
   hidden, _ = run_decoder(
-    params, suffixes.reshape(-1, room), Batch(positions, lengths, None, None, seen, lengths - 1),
-    config=config, past=cache, lora=lora, attention="xla",
-  )  # fmt: skip
+    params,
+    suffixes.reshape(-1, room),
+    Batch(positions, lengths, None, None, seen, lengths - 1),
+    config=config,
+    past=cache,
+    lora=lora,
+    attention="xla",
+  )
   logits = logits_of(params, hidden[:, 0], config=config, tokens=labels)
   return logits.reshape(batch, count, -1)

@@ -31,10 +31,7 @@ def first_stop(text: str, stop: Sequence[str]) -> int | None:
 
 
 def cut_at_stop(
-  spelling: Spelling,
-  prompt: Sequence[int],
-  tokens: Sequence[int],
-  stop: Sequence[str],
+  spelling: Spelling, prompt: Sequence[int], tokens: Sequence[int], stop: Sequence[str]
 ) -> tuple[list[int], str, bool]:
   """The tokens and the text before the first stop string, and whether there was one.
 

@@ -28,17 +28,17 @@ def read_prompts(path: str | Path) -> list[str | list[Message]]:
     lines = path.read_text("utf-8").splitlines()
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, "strerror", None) or "not UTF-8 text"
-    raise InputError(f"--prompts_file={path}: cannot be read ({reason})") from None
+    raise InputError(f"cannot be read ({reason})", field="prompts_file", value=path) from None
   prompts: list[str | list[Message]] = list(lines)
   if path.suffix == ".jsonl":
     prompts = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
   if not prompts:
-    raise InputError(f"--prompts_file={path}: holds no prompts")
+    raise InputError("holds no prompts", field="prompts_file", value=path)
   return prompts
 
 
 def _record(path: Path, number: int, line: str) -> str | list[Message]:
-  where = f"--prompts_file={path}, line {number}"
+  where = f"{path}, line {number}"
   try:
     record = json.loads(line)
   except ValueError as error:
@@ -54,7 +54,7 @@ def _record(path: Path, number: int, line: str) -> str | list[Message]:
 def is_chat(chat: str, tokenizer: PreTrainedTokenizerBase | None) -> bool:
   """Whether plain prompts are the messages of a user. Raises: InputError for an unknown word."""
   if chat not in CHAT:
-    raise InputError(f"--chat={chat}: not one of {', '.join(CHAT)}")
+    raise InputError(f"not one of {', '.join(CHAT)}", field="chat", value=chat)
   return has_template(tokenizer) if chat == "auto" else chat == "true"
 
 

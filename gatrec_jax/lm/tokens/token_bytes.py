@@ -1,7 +1,7 @@
 """A vocabulary as bytes: what each token writes, and how any text is written as a continuation.
 
 A tokenizer's own `encode` and `decode` are made for whole texts: SentencePiece tokenizers put a
-space before the first word, normalisers rewrite characters, text that looks like a special token
+space before the first word, normalizers rewrite characters, text that looks like a special token
 becomes one. Constrained decoding needs the plain truth in between: token i writes these bytes.
 `spell` starts from the tokenizer's own segmentation, because that is what the model has seen in
 training, and takes it only where its bytes are exactly those that were asked for.

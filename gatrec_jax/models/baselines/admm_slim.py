@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import AdmmSlimConfig
-from gatrec_jax.models.baselines.item_item import ItemItemMethod, exact_matmul, gram, inverse
+from gatrec_jax.models.baselines.item_item import ItemItemRecommender, exact_matmul, gram, inverse
 from gatrec_jax.models.inputs import Inputs
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class AdmmSlimMethod(ItemItemMethod):
-  """Steck et al. 2020 without centring.
+class AdmmSlimRecommender(ItemItemRecommender):
+  """Steck et al. 2020 without centering.
 
   min ½ ‖X − X W‖² + ½ Σ_i l2_i ‖w_i·‖² + l1 ‖W‖₁ with diag(W) = 0 and, if asked for, W ≥ 0;
   l2_i = l2 · (share of users who like i)^item_power.
@@ -30,9 +30,13 @@ class AdmmSlimMethod(ItemItemMethod):
     together = gram(inputs, num_items=self.num_items)
     share = jnp.diag(together) / self.num_users
     weights = admm(
-      together, l1=settings.l1, l2=settings.l2 * share**settings.item_power, rho=settings.rho,
-      iterations=settings.iterations, nonnegative=settings.nonnegative,
-    )  # fmt: skip
+      together,
+      l1=settings.l1,
+      l2=settings.l2 * share**settings.item_power,
+      rho=settings.rho,
+      iterations=settings.iterations,
+      nonnegative=settings.nonnegative,
+    )
     return {"weights": weights}
 
 
@@ -55,11 +59,11 @@ def admm(
   ridge = l2 + rho
   solve = inverse(together + jnp.diag(ridge))
   # (G + ridge)⁻¹ G; off the diagonal nothing cancels.
-  unpenalised = jnp.eye(together.shape[0], dtype=together.dtype) - solve * ridge
+  unpenalized = jnp.eye(together.shape[0], dtype=together.dtype) - solve * ridge
 
   def advance(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
     sparse, multipliers = state
-    dense = unpenalised + rho * exact_matmul(solve, sparse - multipliers)
+    dense = unpenalized + rho * exact_matmul(solve, sparse - multipliers)
     dense = dense - solve * (jnp.diag(dense) / jnp.diag(solve))  # the diagonal becomes 0
     target = dense + multipliers
     if nonnegative:

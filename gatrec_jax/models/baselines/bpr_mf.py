@@ -1,4 +1,4 @@
-"""Matrix factorisation with the BPR loss (Rendle et al. 2009)."""
+"""Matrix factorization with the BPR loss (Rendle et al. 2009)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class BprMfMethod:
+class BprMfRecommender:
   """A vector for each user and each item; rows are positives."""
 
   settings: BprMfConfig
@@ -39,7 +39,10 @@ class BprMfMethod:
   def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """{"user": [U, D], "item": [I, D]} float32."""
     return normal_vectors(
-      key, num_users=self.num_users, num_items=self.num_items, width=self.settings.width,
+      key,
+      num_users=self.num_users,
+      num_items=self.num_items,
+      width=self.settings.width,
       stddev=self.settings.init_stddev,
     )
 
@@ -55,15 +58,15 @@ class BprMfMethod:
     where: Array,
   ) -> Array:
     """See `pairwise_loss`."""
-    vectors = self.tables(params, inputs)
+    vectors = self.serving_state(params, inputs)
     return pairwise_loss(vectors, vectors, inputs, rows, key, train=train, where=where)
 
-  def tables(self, params: dict[str, Array], inputs: Inputs) -> Pair:
+  def serving_state(self, params: dict[str, Array], inputs: Inputs) -> Pair:
     """([U, D], [I, D]) float32."""
     return params["user"], params["item"]
 
   def score_new(
-    self, params: dict[str, Array], inputs: Inputs, tables: Pair, users: NewUsers
+    self, params: dict[str, Array], inputs: Inputs, serving_state: Pair, users: NewUsers
   ) -> Array:
     """Raises: InputError: always."""
     raise InputError(

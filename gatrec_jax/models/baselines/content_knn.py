@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from gatrec_jax.config.models import ContentKnnConfig
 from gatrec_jax.models.baselines.item_item import (
-  ItemItemMethod,
+  ItemItemRecommender,
   exact_matmul,
   nearest,
   without_diagonal,
@@ -20,7 +20,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class ContentKnnMethod(ItemItemMethod):
+class ContentKnnRecommender(ItemItemRecommender):
   """Similarity max(cosine of the text vectors, 0)^power. No rating has a part in it, so items
   that nobody has rated are served like all others. An item without text is similar to none."""
 
@@ -32,5 +32,5 @@ class ContentKnnMethod(ItemItemMethod):
     length = jnp.linalg.norm(text, axis=1, keepdims=True)
     text = text / jnp.where(length > 0, length, 1.0)
     cosine = jnp.maximum(exact_matmul(text, text.T), 0.0)
-    neighbours = self.settings.neighbours or self.num_items
-    return {"weights": nearest(without_diagonal(cosine**self.settings.power), neighbours)}
+    neighbors = self.settings.neighbors or self.num_items
+    return {"weights": nearest(without_diagonal(cosine**self.settings.power), neighbors)}

@@ -8,14 +8,19 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import EaseConfig
-from gatrec_jax.models.baselines.item_item import ItemItemMethod, gram, inverse, without_diagonal
+from gatrec_jax.models.baselines.item_item import (
+  ItemItemRecommender,
+  gram,
+  inverse,
+  without_diagonal,
+)
 from gatrec_jax.models.inputs import Inputs
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class EaseMethod(ItemItemMethod):
+class EaseRecommender(ItemItemRecommender):
   """Steck 2019: min ‖X − X W‖² + l2 ‖W‖² with diag(W) = 0, in closed form."""
 
   settings: EaseConfig

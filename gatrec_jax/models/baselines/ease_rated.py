@@ -35,14 +35,14 @@ class Rated(NamedTuple):
   """Attributes: all: every training rating. grade: [R] float32, how much each is a like."""
 
   all: Histories
-  grade: Array
+  relevance: Array
 
 
-Tables = tuple[dict[str, Array], Rated]
+ServingState = tuple[dict[str, Array], Rated]
 
 
 @dataclasses.dataclass(frozen=True)
-class EaseRatedMethod:
+class EaseRatedRecommender:
   """Steck 2019 with two kinds of history, the likes X and all ratings A (likes included):
 
   min ‖X − X W − A V‖² + l2 ‖W‖² + rated_l2 ‖V‖² with diag(W) = diag(V) = 0, in closed form.
@@ -59,9 +59,9 @@ class EaseRatedMethod:
 
   def own_inputs(self, train: Interactions, feedback: Feedback) -> Rated:
     """All training ratings and what they count."""
-    grade = feedback.grade if self.settings.grades == "graded" else feedback.liked
+    relevance = feedback.relevance if self.settings.relevance == "graded" else feedback.liked
     return Rated(
-      histories(train.user, train.item, num_users=self.num_users), grade.astype(np.float32)
+      histories(train.user, train.item, num_users=self.num_users), relevance.astype(np.float32)
     )
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
@@ -74,31 +74,33 @@ class EaseRatedMethod:
     weights = two_relation_weights(together, self.settings.l2, self.settings.rated_l2)
     return dict(zip(("liked", "rated"), weights, strict=True))
 
-  def tables(self, params: dict[str, Array], inputs: Inputs) -> Tables:
+  def serving_state(self, params: dict[str, Array], inputs: Inputs) -> ServingState:
     """The weights and what makes the histories."""
     return params, inputs.own
 
   @staticmethod
-  def score(tables: Tables, users: Array) -> Array:
+  def score(serving_state: ServingState, users: Array) -> Array:
     """[B, I] float32 for `users` [B] int32; who has rated nothing scores 0 everywhere."""
-    params, rated = tables
+    params, rated = serving_state
     return _scores(params, *_relations(rated, users, num_items=params["liked"].shape[0]))
 
   @staticmethod
-  def score_with_part(tables: Tables, user: Array, part: Array) -> Array:
+  def score_with_part(serving_state: ServingState, user: Array, part: Array) -> Array:
     """[B, I] float32 for a `user` [] int32 of whose ratings those in `part` [B, I] count."""
-    params, rated = tables
-    grade, all_rated = _relations(rated, user[None], num_items=params["liked"].shape[0])
-    return _scores(params, grade * part, all_rated * part)
+    params, rated = serving_state
+    relevance, all_rated = _relations(rated, user[None], num_items=params["liked"].shape[0])
+    return _scores(params, relevance * part, all_rated * part)
 
   def score_new(
-    self, params: dict[str, Array], inputs: Inputs, tables: Tables, users: NewUsers
+    self, params: dict[str, Array], inputs: Inputs, serving_state: ServingState, users: NewUsers
   ) -> Array:
     """[B, I] float32: the same model; the new users' likes and dislikes are what they rated."""
     liked = liked_rows(users, num_items=self.num_items)
     disliked = liked_rows(users._replace(liked=users.disliked), num_items=self.num_items)
-    grade = jnp.maximum(liked, DISLIKE * disliked) if self.settings.grades == "graded" else liked
-    return _scores(params, grade, jnp.maximum(liked, disliked))
+    relevance = (
+      jnp.maximum(liked, DISLIKE * disliked) if self.settings.relevance == "graded" else liked
+    )
+    return _scores(params, relevance, jnp.maximum(liked, disliked))
 
 
 def two_relation_weights(
@@ -128,7 +130,7 @@ def two_relation_weights(
 def _relations(rated: Rated, users: Array, *, num_items: int) -> tuple[Array, Array]:
   """X and A of the class above, [B, I] float32 each."""
   return (
-    valued_rows(rated.all, rated.grade, users, num_items=num_items),
+    valued_rows(rated.all, rated.relevance, users, num_items=num_items),
     history_rows(rated.all, users, num_items=num_items),
   )
 

@@ -1,4 +1,4 @@
-"""Implicit alternating least squares: matrix factorisation over all pairs, solved exactly.
+"""Implicit alternating least squares: matrix factorization over all pairs, solved exactly.
 
 Hu, Koren and Volinsky 2008; in the form of Rendle et al. 2022, "Revisiting the Performance of iALS
 on Item Recommendation Benchmarks". With user factors w, item factors h, positives S:
@@ -53,7 +53,7 @@ class Sides(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class IalsMethod:
+class IalsRecommender:
   """Implicit ALS. Who has no positives gets the factor 0.
 
   Attributes: settings; num_users, num_items: U and I. Parameters: {"user": [U, D] float32,
@@ -89,19 +89,21 @@ class IalsMethod:
     factors = {"user": user, "item": jnp.zeros((self.num_items, width))}
     return jax.lax.fori_loop(0, self.settings.iterations, one_pass, factors)
 
-  def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
+  def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
     return params["user"], params["item"]
 
   score = staticmethod(dot_product_scores)
 
   def score_new(
-    self, params: dict[str, Array], inputs: Inputs, tables: Any, users: NewUsers
+    self, params: dict[str, Array], inputs: Inputs, serving_state: Any, users: NewUsers
   ) -> Array:
     """[B, I] float32: their factors are solved once for the items as they are."""
     liked = [np.unique(items) for items in users.liked]
     row = np.repeat(np.arange(len(liked)), [len(items) for items in liked])
     buckets = self._buckets(
-      row, np.concatenate([*liked, np.zeros(0, np.int64)]), num_rows=len(liked),
+      row,
+      np.concatenate([*liked, np.zeros(0, np.int64)]),
+      num_rows=len(liked),
       num_others=self.num_items,
     )
     factors = self._solve(buckets, params["item"], num_rows=len(liked))
@@ -130,7 +132,7 @@ class IalsMethod:
       chunks = -(-len(chosen) // max(1, fitting))
       batch = -(-len(chosen) // chunks)
       rows = np.full(chunks * batch, num_rows, np.int32)
-      rows[:len(chosen)] = chosen
+      rows[: len(chosen)] = chosen
       lists = np.full((chunks * batch, length), num_others, np.int32)
       pairs = inside[row]
       lists[np.searchsorted(chosen, row[pairs]), place[pairs]] = other[pairs]
@@ -160,4 +162,4 @@ class IalsMethod:
     for rows, lists in buckets:
       solved = jax.lax.map(functools.partial(solve_chunk, table), lists)
       table = table.at[num_others + 1 + rows].set(solved, mode="drop")
-    return table[num_others + 1:]
+    return table[num_others + 1 :]

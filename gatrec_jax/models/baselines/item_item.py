@@ -21,7 +21,7 @@ _CHUNK_VALUES = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
-class ItemItemMethod:
+class ItemItemRecommender:
   """Base: params are {"weights": [I, I] float32}, scores are histories @ weights.
 
   Column j of the weights holds what speaks for item j.
@@ -35,18 +35,22 @@ class ItemItemMethod:
   def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
     """Nothing beside the histories."""
 
-  def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Inputs]:
+  def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Inputs]:
     """The weights and what makes the histories."""
     return params["weights"], inputs
 
   @staticmethod
-  def score(tables: tuple[Array, Inputs], users: Array) -> Array:
+  def score(serving_state: tuple[Array, Inputs], users: Array) -> Array:
     """[B, I] float32 for `users` [B] int32; a user without positives scores 0 everywhere."""
-    weights, inputs = tables
+    weights, inputs = serving_state
     return exact_matmul(history_rows(inputs, users, num_items=weights.shape[0]), weights)
 
   def score_new(
-    self, params: dict[str, Array], inputs: Inputs, tables: tuple[Array, Inputs], users: NewUsers
+    self,
+    params: dict[str, Array],
+    inputs: Inputs,
+    serving_state: tuple[Array, Inputs],
+    users: NewUsers,
   ) -> Array:
     """[B, I] float32: the same model on the new users' likes."""
     return exact_matmul(liked_rows(users, num_items=self.num_items), params["weights"])
@@ -91,17 +95,17 @@ def without_diagonal(matrix: Array) -> Array:
   return jnp.where(jnp.eye(matrix.shape[0], dtype=bool), 0.0, matrix)
 
 
-def nearest(similarity: Array, neighbours: int) -> Array:
-  """Keeps the `neighbours` largest values of every column, ties by lower index; the rest become 0.
+def nearest(similarity: Array, neighbors: int) -> Array:
+  """Keeps the `neighbors` largest values of every column, ties by lower index; the rest become 0.
 
   Args:
     similarity: [I, I] float32, ≥ 0, symmetric, diagonal 0.
-    neighbours: static; I − 1 or more keeps all.
+    neighbors: static; I − 1 or more keeps all.
   """
   num_items = similarity.shape[0]
-  if neighbours >= num_items - 1:
+  if neighbors >= num_items - 1:
     return similarity
   # Rows equal columns in a symmetric matrix, and top_k works on rows.
-  values, rows = jax.lax.top_k(similarity, neighbours)
+  values, rows = jax.lax.top_k(similarity, neighbors)
   columns = jnp.broadcast_to(jnp.arange(num_items)[:, None], rows.shape)
   return jnp.zeros_like(similarity).at[rows, columns].set(values)

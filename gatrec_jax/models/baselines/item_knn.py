@@ -1,4 +1,4 @@
-"""Item-based nearest neighbours: items that the same users like."""
+"""Item-based nearest neighbors: items that the same users like."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from gatrec_jax.config.models import ItemKnnConfig
 from gatrec_jax.models.baselines.item_item import (
-  ItemItemMethod,
+  ItemItemRecommender,
   gram,
   nearest,
   without_diagonal,
@@ -20,7 +20,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class ItemKnnMethod(ItemItemMethod):
+class ItemKnnRecommender(ItemItemRecommender):
   """Sarwar et al. 2001, similarity as in Aiolli 2013 with shrinkage.
 
   Two items that n_i and n_j users like, n of them both, are n ÷ (√(n_i n_j) + shrinkage) similar.
@@ -35,4 +35,4 @@ class ItemKnnMethod(ItemItemMethod):
     norm = jnp.sqrt(jnp.diag(together))
     damped = norm[:, None] * norm + self.settings.shrinkage
     similarity = jnp.where(together > 0, together / jnp.where(damped > 0, damped, 1.0), 0.0)
-    return {"weights": nearest(without_diagonal(similarity), self.settings.neighbours)}
+    return {"weights": nearest(without_diagonal(similarity), self.settings.neighbors)}

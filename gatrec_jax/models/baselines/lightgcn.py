@@ -37,7 +37,7 @@ class Own(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LightGcnMethod:
+class LightGcnRecommender:
   """The mean of the vectors after 0 … L hops; rows are positives (`bpr`) or users (`softmax`)."""
 
   settings: LightGcnConfig
@@ -50,13 +50,16 @@ class LightGcnMethod:
     """The graph of the positives, and what the softmax should give."""
     settings = self.settings
     graph = make_propagation(
-      train.user[feedback.liked], train.item[feedback.liked], self.num_users, self.num_items,
+      train.user[feedback.liked],
+      train.item[feedback.liked],
+      self.num_users,
+      self.num_items,
       settings.propagation,
     )
     if settings.loss == "bpr":
       return Own(graph, None)
     targets = make_targets(
-      train, feedback, grades=settings.grades, propagation=settings.propagation
+      train, feedback, relevance=settings.relevance, propagation=settings.propagation
     )
     return Own(graph, targets)
 
@@ -67,7 +70,10 @@ class LightGcnMethod:
   def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """{"user": [U, D], "item": [I, D]} float32."""
     return normal_vectors(
-      key, num_users=self.num_users, num_items=self.num_items, width=self.settings.width,
+      key,
+      num_users=self.num_users,
+      num_items=self.num_items,
+      width=self.settings.width,
       stddev=self.settings.init_stddev,
     )
 
@@ -83,27 +89,30 @@ class LightGcnMethod:
     where: Array,
   ) -> Array:
     """`pairwise_loss` or `softmax_loss`, with L2 on the vectors before any hop (as the paper)."""
-    vectors, start = self.tables(params, inputs), (params["user"], params["item"])
+    vectors, start = self.serving_state(params, inputs), (params["user"], params["item"])
     if self.settings.loss == "bpr":
       return pairwise_loss(vectors, start, inputs, rows, key, train=train, where=where)
     vectors, start = ((user[rows], item) for user, item in (vectors, start))
     return softmax_loss(
-      vectors, start, inputs.own.targets, rows,
-      temperature=self.settings.temperature, l2_weight=train.l2_weight,
-      user_power=self.settings.user_power, where=where,
-    )  # fmt: skip
+      vectors,
+      start,
+      inputs.own.targets,
+      rows,
+      temperature=self.settings.temperature,
+      l2_weight=train.l2_weight,
+      user_power=self.settings.user_power,
+      where=where,
+    )
 
-  def tables(self, params: dict[str, Array], inputs: Inputs) -> Pair:
+  def serving_state(self, params: dict[str, Array], inputs: Inputs) -> Pair:
     """([U, D], [I, D]) float32, of length 1 for `softmax` (or 0)."""
     vectors = mean_of_layers(
-      layer_vectors(
-        inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers
-      )
+      layer_vectors(inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers)
     )
     return tuple(map(unit, vectors)) if self.settings.loss == "softmax" else vectors
 
   def score_new(
-    self, params: dict[str, Array], inputs: Inputs, tables: Pair, users: NewUsers
+    self, params: dict[str, Array], inputs: Inputs, serving_state: Pair, users: NewUsers
   ) -> Array:
     """[B, I] scores from what the propagation brings to new users, with 0 as their own vector.
 
@@ -122,4 +131,4 @@ class LightGcnMethod:
     )
     new = fold_in(inputs.own.graph, layers, liked_rows(users, num_items=self.num_items))
     new = unit(new) if self.settings.loss == "softmax" else new / (self.settings.layers + 1)
-    return self.score((new, tables[1]), jnp.arange(len(users.liked)))
+    return self.score((new, serving_state[1]), jnp.arange(len(users.liked)))

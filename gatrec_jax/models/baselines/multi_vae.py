@@ -26,7 +26,7 @@ _BIAS_STDDEV = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiVaeMethod:
+class MultiVaeRecommender:
   """Encodes a user's positives, decodes scores of all items. Rows are users.
 
   Attributes: settings; num_users, num_items: U and I. Parameters: {"encoder": layers, "decoder":
@@ -87,16 +87,16 @@ class MultiVaeMethod:
     values = jnp.where(where & nonempty, weight * divergence - likelihood, 0.0)
     return values.sum() / jnp.maximum(where.sum(), 1)
 
-  def tables(self, params: Params, inputs: Inputs) -> tuple[Params, Inputs]:
+  def serving_state(self, params: Params, inputs: Inputs) -> tuple[Params, Inputs]:
     return params, inputs
 
   @staticmethod
-  def score(tables: tuple[Params, Inputs], users: Array) -> Array:
-    params, inputs = tables
+  def score(serving_state: tuple[Params, Inputs], users: Array) -> Array:
+    params, inputs = serving_state
     num_items = params["encoder"]["0"]["kernel"].shape[0]
     return _scores(params, history_rows(inputs, users, num_items=num_items))
 
-  def score_new(self, params: Params, inputs: Inputs, tables: Any, users: NewUsers) -> Array:
+  def score_new(self, params: Params, inputs: Inputs, serving_state: Any, users: NewUsers) -> Array:
     return _scores(params, liked_rows(users, num_items=self.num_items))
 
 

@@ -30,7 +30,7 @@ def normal_vectors(
 
 def pairwise_loss(
   vectors: Pair,
-  regularised: Pair,
+  regularized: Pair,
   inputs: Inputs,
   rows: Array,
   key: Array,
@@ -42,19 +42,17 @@ def pairwise_loss(
 
   Args:
     vectors: whose dot products are the scores, ([U, D], [I, D]) float32.
-    regularised: whose squares count, ([U, D], [I, D]) float32.
+    regularized: whose squares count, ([U, D], [I, D]) float32.
     rows, where: [B], positives and which of them count. key: of the negatives, consumed.
   Returns:
     [] float32, mean over the rows that count; 0 where none does.
   """
   user, positive = inputs.user[rows], inputs.item[rows]
-  negative, possible = draw_negatives(
-    key, inputs.sampler, user, num=train.negatives_per_positive
-  )
+  negative, possible = draw_negatives(key, inputs.sampler, user, num=train.negatives_per_positive)
   scores = pair_scores(vectors, user, jnp.concatenate([positive[:, None], negative], axis=1))
   losses = bpr_loss(scores[:, 0], scores[:, 1:], where=possible)
   if not is_off(train.l2_weight):
-    of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularised)
+    of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularized)
     drawn = jnp.sum(jnp.where(possible, of_item[negative], 0.0), axis=1)
     squares = of_user[user] + of_item[positive] + drawn / jnp.maximum(possible.sum(axis=1), 1)
     losses += 0.5 * train.l2_weight * squares

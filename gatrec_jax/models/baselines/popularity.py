@@ -18,7 +18,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class PopularityMethod:
+class PopularityRecommender:
   """Params are {"count": [I] float32}, the training positives of each item."""
 
   settings: PopularityConfig
@@ -33,14 +33,18 @@ class PopularityMethod:
     del key
     return {"count": item_counts(inputs, num_items=self.num_items)}
 
-  def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
+  def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
     """[U, 1] ones and [I, 1] counts, float32."""
     return jnp.ones((self.num_users, 1), jnp.float32), params["count"][:, None]
 
   score = staticmethod(dot_product_scores)
 
   def score_new(
-    self, params: dict[str, Array], inputs: Inputs, tables: tuple[Array, Array], users: NewUsers
+    self,
+    params: dict[str, Array],
+    inputs: Inputs,
+    serving_state: tuple[Array, Array],
+    users: NewUsers,
   ) -> Array:
     """[B, I] float32, the counts in every row."""
     return jnp.broadcast_to(params["count"], (len(users.liked), self.num_items))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gatrec_jax.config.models import SlimConfig
 from gatrec_jax.models.baselines.item_item import (
-  ItemItemMethod,
+  ItemItemRecommender,
   exact_matmul,
   gram,
   without_diagonal,
@@ -25,10 +25,10 @@ _CURVATURE_MARGIN = 1.01
 
 
 @dataclasses.dataclass(frozen=True)
-class SlimMethod(ItemItemMethod):
+class SlimRecommender(ItemItemRecommender):
   """Ning and Karypis 2011, with the penalties of an elastic net per training user (`SlimConfig`).
 
-  Column j minimises ‖x_j − X w‖² ÷ (2 U) + alpha · l1_ratio · ‖w‖₁ +
+  Column j minimizes ‖x_j − X w‖² ÷ (2 U) + alpha · l1_ratio · ‖w‖₁ +
   ½ · alpha · (1 − l1_ratio) · ‖w‖² over w ≥ 0 with w_j = 0.
   """
 
@@ -38,10 +38,12 @@ class SlimMethod(ItemItemMethod):
     del key
     alpha = self.num_users * self.settings.alpha
     weights = nonnegative_elastic_net(
-      gram(inputs, num_items=self.num_items), l1=alpha * self.settings.l1_ratio,
-      l2=alpha * (1 - self.settings.l1_ratio), iterations=self.settings.iterations,
+      gram(inputs, num_items=self.num_items),
+      l1=alpha * self.settings.l1_ratio,
+      l2=alpha * (1 - self.settings.l1_ratio),
+      iterations=self.settings.iterations,
       tolerance=self.settings.tolerance,
-    )  # fmt: skip
+    )
     return {"weights": weights}
 
 
@@ -85,9 +87,12 @@ def nonnegative_elastic_net(
     momentum = jnp.where(uphill, 1.0, state.momentum)
     following = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
     return _State(
-      weights, weights + (momentum - 1) / following * move, following,
-      jnp.max(jnp.abs(move)), state.step + 1,
-    )  # fmt: skip
+      weights,
+      weights + (momentum - 1) / following * move,
+      following,
+      jnp.max(jnp.abs(move)),
+      state.step + 1,
+    )
 
   def unfinished(state: _State) -> Array:
     return (state.step < iterations) & (state.change > tolerance)

@@ -12,7 +12,7 @@ from gatrec_jax.config.models import IalsConfig, TextRidgeConfig
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.ease import ease_weights
-from gatrec_jax.models.baselines.ials import IalsMethod
+from gatrec_jax.models.baselines.ials import IalsRecommender
 from gatrec_jax.models.baselines.item_item import exact_matmul, gram, inverse, user_chunks
 from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, item_counts, liked_rows
 from gatrec_jax.ops.scores import dot_product_scores
@@ -21,7 +21,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class TextRidgeMethod:
+class TextRidgeRecommender:
   """Ridge regression, learned from the items with training positives, used for all items: it
   serves items that nobody has rated (the attribute-to-factor map of Gantner et al. 2010).
 
@@ -40,13 +40,15 @@ class TextRidgeMethod:
     return self.settings.factors == "ials"
 
   @property
-  def _ials(self) -> IalsMethod:
+  def _ials(self) -> IalsRecommender:
     own = self.settings
     settings = IalsConfig(
-      width=own.width, unobserved_weight=own.unobserved_weight, l2=own.ials_l2,
+      width=own.width,
+      unobserved_weight=own.unobserved_weight,
+      l2=own.ials_l2,
       iterations=own.iterations,
-    )  # fmt: skip
-    return IalsMethod(settings, self.num_users, self.num_items)
+    )
+    return IalsRecommender(settings, self.num_users, self.num_items)
 
   def own_inputs(self, train: Interactions, feedback: Feedback) -> Any:
     """What iALS needs; nothing for EASE."""
@@ -59,7 +61,7 @@ class TextRidgeMethod:
     weights = ease_weights(gram(inputs, num_items=self.num_items), self.settings.ease_l2)
     return self._regression(inputs, weights.T)
 
-  def tables(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
+  def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
     """[U, D + 1] and [I, D + 1] float32: what each user wants of a text, and the texts.
 
     ⟨user factor, predicted item factor⟩ with the regression on the user's side, so that EASE's
@@ -78,10 +80,14 @@ class TextRidgeMethod:
   score = staticmethod(dot_product_scores)
 
   def score_new(
-    self, params: dict[str, Array], inputs: Inputs, tables: tuple[Array, Array], users: NewUsers
+    self,
+    params: dict[str, Array],
+    inputs: Inputs,
+    serving_state: tuple[Array, Array],
+    users: NewUsers,
   ) -> Array:
     """[B, I] float32."""
-    _, items = tables
+    _, items = serving_state
     if self.settings.factors == "ials":
       # The prediction is linear in what it predicts: the new users' scores of the items by iALS,
       # predicted from text, are their factors times the predicted factors.
@@ -101,13 +107,13 @@ class TextRidgeMethod:
     text_mean, target_mean = (
       jnp.sum(warm * values, axis=0) / jnp.sum(warm) for values in (text, targets)
     )
-    centred = warm * (text - text_mean)
+    centered = warm * (text - text_mean)
     ridge = self.settings.text_l2 * jnp.eye(text.shape[1])
     # Only once the targets are there: two independent solves in one program hang XLA on a CPU
     # (jax 0.10.2).
-    normal, targets = jax.lax.optimization_barrier((exact_matmul(centred.T, centred), targets))
+    normal, targets = jax.lax.optimization_barrier((exact_matmul(centered.T, centered), targets))
     solve = inverse(normal + ridge)
-    coefficients = exact_matmul(solve, exact_matmul(centred.T, targets - target_mean))
+    coefficients = exact_matmul(solve, exact_matmul(centered.T, targets - target_mean))
     return {
       "coefficients": coefficients,
       "intercept": target_mean - exact_matmul(text_mean, coefficients),

@@ -35,7 +35,7 @@ _CONTRASTED = 2048
 
 
 @dataclasses.dataclass(frozen=True)
-class XSimGclMethod:
+class XSimGclRecommender:
   """The mean of the vectors after 1 … L hops; rows are positives.
 
   Raises: InputError: a contrast_layer above layers.
@@ -57,7 +57,10 @@ class XSimGclMethod:
   def own_inputs(self, train: Interactions, feedback: Feedback) -> Graph:
     """The graph of the positives."""
     return make_propagation(
-      train.user[feedback.liked], train.item[feedback.liked], self.num_users, self.num_items,
+      train.user[feedback.liked],
+      train.item[feedback.liked],
+      self.num_users,
+      self.num_items,
       self.settings.propagation,
     )
 
@@ -68,7 +71,10 @@ class XSimGclMethod:
   def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """{"user": [U, D], "item": [I, D]} float32."""
     return normal_vectors(
-      key, num_users=self.num_users, num_items=self.num_items, width=self.settings.width,
+      key,
+      num_users=self.num_users,
+      num_items=self.num_items,
+      width=self.settings.width,
       stddev=self.settings.init_stddev,
     )
 
@@ -108,7 +114,7 @@ class XSimGclMethod:
       )
     return loss
 
-  def tables(self, params: dict[str, Array], inputs: Inputs) -> Pair:
+  def serving_state(self, params: dict[str, Array], inputs: Inputs) -> Pair:
     """([U, D], [I, D]) float32, without noise."""
     layers = layer_vectors(
       inputs.own, (params["user"], params["item"]), layers=self.settings.layers
@@ -116,7 +122,7 @@ class XSimGclMethod:
     return mean_of_layers(layers[1:])
 
   def score_new(
-    self, params: dict[str, Array], inputs: Inputs, tables: Pair, users: NewUsers
+    self, params: dict[str, Array], inputs: Inputs, serving_state: Pair, users: NewUsers
   ) -> Array:
     """[B, I] scores from what the propagation brings to new users, with 0 as their own vector.
 
@@ -126,12 +132,10 @@ class XSimGclMethod:
       inputs.own, (params["user"], params["item"]), layers=self.settings.layers
     )
     new = fold_in(inputs.own, layers, liked_rows(users, num_items=self.num_items))
-    return self.score((new / self.settings.layers, tables[1]), jnp.arange(len(users.liked)))
+    return self.score((new / self.settings.layers, serving_state[1]), jnp.arange(len(users.liked)))
 
 
-def distinct(
-  key: Array, ids: Array, where: Array, *, num: int, most: int
-) -> tuple[Array, Array]:
+def distinct(key: Array, ids: Array, where: Array, *, num: int, most: int) -> tuple[Array, Array]:
   """The different ids among those that count, in random order, at most `most` of them.
 
   Args: ids: [B] int32 in 0 … num − 1. where: [B] bool. key: consumed.

@@ -35,7 +35,7 @@ class GraphAttention(nn.Module):
   """One multi-head attention convolution, heads concatenated: [N, D_in] -> [N, heads * width].
 
   Parameters are laid out as in PyTorch Geometric's GATv2Conv (v2) and GATConv (v1). Version `none`
-  is the plain mean over the neighbours, without attention or edge features.
+  is the plain mean over the neighbors, without attention or edge features.
   """
 
   width: int
@@ -57,14 +57,17 @@ class GraphAttention(nn.Module):
     if not (deterministic or is_off(self.dropout)):
       keep = _keep(self.make_rng("dropout"), self.dropout, (edges.senders.shape[0], self.heads))
     sources = nn.DenseGeneral(
-      shape, kernel_init=_kernel_init, name="source", use_bias=self.version == "v2",
+      shape,
+      kernel_init=_kernel_init,
+      name="source",
+      use_bias=self.version == "v2",
       dtype=self.dtype,
-    )(nodes)  # fmt: skip
+    )(nodes)
     common = dict(slope=self.slope, keep=keep, chunk=self.chunk)
     if self.version == "v2":
-      targets = nn.DenseGeneral(
-        shape, kernel_init=_kernel_init, name="target", dtype=self.dtype
-      )(nodes)  # fmt: skip
+      targets = nn.DenseGeneral(shape, kernel_init=_kernel_init, name="target", dtype=self.dtype)(
+        nodes
+      )
       out, weights = attention_v2(
         sources,
         targets,
@@ -85,9 +88,13 @@ class GraphAttention(nn.Module):
     else:
       alike = jnp.zeros(shape)
       out, weights = attention_v1(
-        sources, edges, source_vector=alike, target_vector=alike,
-        edge_vector=jnp.zeros((num_features, self.heads)), **common,
-      )  # fmt: skip
+        sources,
+        edges,
+        source_vector=alike,
+        target_vector=alike,
+        edge_vector=jnp.zeros((num_features, self.heads)),
+        **common,
+      )
     out = out.reshape(out.shape[0], -1).astype(jnp.float32)
     return out + self.param("bias", nn.initializers.zeros, (out.shape[1],)), weights
 
@@ -100,7 +107,7 @@ class GraphAttention(nn.Module):
 class LightAttention(nn.Module):
   """A convolution with attention and without weight matrices: [N, D] -> [N, D].
 
-  Begins as the mean of the neighbours, weighted by their edges' grades where these are a feature;
+  Begins as the mean of the neighbors, weighted by their edges' grades where these are a feature;
   `attention` = none keeps it there.
   """
 
@@ -120,7 +127,9 @@ class LightAttention(nn.Module):
     if not (deterministic or is_off(self.dropout)):
       keep = _keep(self.make_rng("dropout"), self.dropout, (edges.senders.shape[0], 1))
     shapes = {
-      "source_vector": (1, width), "target_vector": (1, width), "edge_vector": (num_features, 1)
+      "source_vector": (1, width),
+      "target_vector": (1, width),
+      "edge_vector": (num_features, 1),
     }
     zeros, ones = nn.initializers.zeros, nn.initializers.ones
     vectors = {
@@ -128,15 +137,19 @@ class LightAttention(nn.Module):
       if self.attention == "none" or not shape[0]
       else self.param(name, ones if name == "edge_vector" else zeros, shape)
       for name, shape in shapes.items()
-    }  # fmt: skip
+    }
     out, weights = attention_light(
-      nodes[:, None, :].astype(self.dtype), edges, **vectors, slope=self.slope, keep=keep,
+      nodes[:, None, :].astype(self.dtype),
+      edges,
+      **vectors,
+      slope=self.slope,
+      keep=keep,
       chunk=self.chunk,
-    )  # fmt: skip
+    )
     return out[:, 0].astype(jnp.float32), weights
 
 
-class GatRecommender(nn.Module):
+class GatNetwork(nn.Module):
   """Vectors of all users and items from their texts and the rating graph.
 
   Each `full` layer is convolution → LayerNorm → LeakyReLU → + residual (linear where widths
@@ -204,8 +217,13 @@ class GatRecommender(nn.Module):
         nodes, count = nodes[: part.nodes_to[-1 - layer]], part.edges_to[-1 - layer]
         edges = jax.tree.map(lambda of_edge, count=count: of_edge[:count], edges)
       nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
-      common = (config.attention, config.attention_slope, config.attention_dropout,
-                config.edge_chunk, config.compute_dtype)  # fmt: skip
+      common = (
+        config.attention,
+        config.attention_slope,
+        config.attention_dropout,
+        config.edge_chunk,
+        config.compute_dtype,
+      )
       name = f"attention_{layer}"
       if config.convolution == "light":
         convolution = LightAttention(*common, name=name)
@@ -221,9 +239,11 @@ class GatRecommender(nn.Module):
       out = nn.leaky_relu(out, config.activation_slope)
       if nodes.shape[1] != out.shape[1]:
         nodes = nn.Dense(
-          out.shape[1], kernel_init=_residual_init, name=f"residual_{layer}",
+          out.shape[1],
+          kernel_init=_residual_init,
+          name=f"residual_{layer}",
           dtype=config.compute_dtype,
-        )(nodes).astype(jnp.float32)  # fmt: skip
+        )(nodes).astype(jnp.float32)
       nodes = out + nodes
       found.append(nodes)
     if part is not None:
@@ -236,9 +256,13 @@ class GatRecommender(nn.Module):
     return (nodes, *more) if more else nodes
 
   def _features(
-    self, text: jax.Array, new_text: jax.Array | None, graph: jraph.GraphsTuple,
-    where: jax.Array | None, part: Subgraph | None,
-  ) -> jax.Array:  # fmt: skip
+    self,
+    text: jax.Array,
+    new_text: jax.Array | None,
+    graph: jraph.GraphsTuple,
+    where: jax.Array | None,
+    part: Subgraph | None,
+  ) -> jax.Array:
     """[U + I + B, D] layer-0 vectors; [T, D] of a `part`. A new user has no trained row: its text
     stands for it (`table`), and the mean row of the known users where there is no text part
     (`ids`, `sum`). The id of a node without edges says nothing and counts 0: its text speaks
@@ -254,9 +278,11 @@ class GatRecommender(nn.Module):
       every_text = text if new_text is None else jnp.concatenate([text, new_text])
       if part is not None:
         every_text = text[part.nodes]
-      parts.append(nn.Dense(
-        width, kernel_init=_kernel_init, name="projection", dtype=config.compute_dtype
-      )(every_text).astype(jnp.float32))  # fmt: skip
+      parts.append(
+        nn.Dense(width, kernel_init=_kernel_init, name="projection", dtype=config.compute_dtype)(
+          every_text
+        ).astype(jnp.float32)
+      )
     if kind in ("ids", "sum"):
       ids = self.param("ids", nn.initializers.normal(0.1), (self.num_users + self.num_items, width))
       if new_text is not None:
@@ -266,13 +292,14 @@ class GatRecommender(nn.Module):
         ids, has_edges = ids[part.nodes], part.has_edges
       else:
         there = jnp.ones(graph.receivers.shape, bool) if where is None else where > 0
-        has_edges = jraph.segment_sum(
-          there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
-        ) > 0  # fmt: skip
+        has_edges = (
+          jraph.segment_sum(
+            there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
+          )
+          > 0
+        )
       parts.append(jnp.where(has_edges[:, None], ids, 0.0))
     return sum(parts[1:], parts[0])
-
-
 
 
 def _keep(key: jax.Array, rate: Any, shape: tuple[int, ...]) -> jax.Array:

@@ -19,7 +19,7 @@ from gatrec_jax.data.feedback import DISLIKE, Feedback
 from gatrec_jax.data.graph import add_users, bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines import ease_rated
-from gatrec_jax.models.gat.network import GatRecommender
+from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.gat.unrated_items import Unrated, fill_unrated, make_unrated, mean_and_spread
 from gatrec_jax.models.inputs import Inputs, NewUsers
 from gatrec_jax.ops.attention.selection import make_layout
@@ -34,16 +34,16 @@ Array = jax.Array
 
 class Own(NamedTuple):
   """Attributes:
-    graph: of all training ratings, or of the likes.
-    layout: of its edges for the implementation of attention (`models.attention.layout`).
-    start: [U + I + 1] int32, where each node's incoming edges begin.
-    targets: of the softmax; None for the pairwise loss.
-    rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
-      judged by their text, not pushed away.
-    ratings: [U] float32, ratings of each user.
-    likes: [I] float32, training positives of each item, the score of users without ratings.
-    linear: tables of the linear channel; None without one. Like the graph it follows from the
-      training ratings alone, so it is made here and is no parameter.
+  graph: of all training ratings, or of the likes.
+  layout: of its edges for the implementation of attention (`models.attention.layout`).
+  start: [U + I + 1] int32, where each node's incoming edges begin.
+  targets: of the softmax; None for the pairwise loss.
+  rated: [I] bool, items with a training rating, which the softmax is over: the others are to be
+    judged by their text, not pushed away.
+  ratings: [U] float32, ratings of each user.
+  likes: [I] float32, training positives of each item, the score of users without ratings.
+  linear: tables of the linear channel; None without one. Like the graph it follows from the
+    training ratings alone, so it is made here and is no parameter.
   """
 
   graph: jraph.GraphsTuple
@@ -53,21 +53,21 @@ class Own(NamedTuple):
   rated: Array
   ratings: Array
   likes: Array
-  linear: ease_rated.Tables | None
+  linear: ease_rated.ServingState | None
 
 
 class Channels(NamedTuple):
   """Attributes:
-    vectors: ([U, D], [I, D]).
-    linear: of the linear channel; None without one. weight: [] of it.
-    rated, likes: as in `Own`.
-    known: [U] bool, users with ratings.
-    prior: [U] float32, weights of popularity beside the users' scores.
-    unrated: what fills in the scores of the others; None where the network's stay.
+  vectors: ([U, D], [I, D]).
+  linear: of the linear channel; None without one. weight: [] of it.
+  rated, likes: as in `Own`.
+  known: [U] bool, users with ratings.
+  prior: [U] float32, weights of popularity beside the users' scores.
+  unrated: what fills in the scores of the others; None where the network's stay.
   """
 
   vectors: Pair
-  linear: ease_rated.Tables | None
+  linear: ease_rated.ServingState | None
   weight: Array
   rated: Array
   known: Array
@@ -77,7 +77,7 @@ class Channels(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class GatMethod:
+class GatRecommender:
   """Ebrat et al. 2025, with the variants that `ModelConfig` names."""
 
   settings: ModelConfig
@@ -86,29 +86,31 @@ class GatMethod:
   seeded: ClassVar[bool] = True
 
   @property
-  def module(self) -> GatRecommender:
-    return GatRecommender(self.settings, self.num_users, self.num_items)
+  def module(self) -> GatNetwork:
+    return GatNetwork(self.settings, self.num_users, self.num_items)
 
   @property
-  def _linear(self) -> ease_rated.EaseRatedMethod | None:
+  def _linear(self) -> ease_rated.EaseRatedRecommender | None:
     settings = self.settings
     if not settings.linear_weight:
       return None
-    linear = EaseRatedConfig(settings.linear_l2, settings.linear_rated_l2, settings.grades)
-    return ease_rated.EaseRatedMethod(linear, self.num_users, self.num_items)
+    linear = EaseRatedConfig(settings.linear_l2, settings.linear_rated_l2, settings.relevance)
+    return ease_rated.EaseRatedRecommender(linear, self.num_users, self.num_items)
 
   def own_inputs(self, train: Interactions, feedback: Feedback) -> Own:
     settings, linear, targets = self.settings, None, None
     edges = np.ones(len(train), bool) if settings.graph == "rated" else feedback.liked
     graph = bipartite_graph(
-      train.take(edges), edge_features=settings.edge_features, self_loops=settings.self_loops,
-      grade=feedback.grade[edges],
-    )  # fmt: skip
+      train.take(edges),
+      edge_features=settings.edge_features,
+      self_loops=settings.self_loops,
+      relevance=feedback.relevance[edges],
+    )
     if settings.loss == "softmax":
-      targets = make_targets(train, feedback, grades=settings.grades, propagation="auto")
-    if (method := self._linear) is not None:
-      rated = method.own_inputs(train, feedback)
-      linear = (jax.jit(method.fit_rated)(rated), rated)
+      targets = make_targets(train, feedback, relevance=settings.relevance, propagation="auto")
+    if (recommender := self._linear) is not None:
+      rated = recommender.own_inputs(train, feedback)
+      linear = (jax.jit(recommender.fit_rated)(rated), rated)
     nodes = np.arange(self.num_users + self.num_items + 1)
     start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
@@ -118,7 +120,11 @@ class GatMethod:
       zip(settings.heads, settings.layer_widths, strict=True), key=math.prod, default=(1, 1)
     )
     layout = make_layout(
-      settings.attention_impl, graph, heads=heads, width=width, platform=jax.default_backend(),
+      settings.attention_impl,
+      graph,
+      heads=heads,
+      width=width,
+      platform=jax.default_backend(),
       chunk=settings.edge_chunk,
     )
     return Own(graph, layout, start, targets, rated_items, ratings, likes, linear)
@@ -131,9 +137,16 @@ class GatMethod:
     return self.module.init(key, inputs.text, inputs.own.graph)["params"]
 
   def loss(
-    self, params: Any, inputs: Inputs, rows: Array, key: Array, *, step: Array,
-    train: TrainConfig, where: Array,
-  ) -> Array:  # fmt: skip
+    self,
+    params: Any,
+    inputs: Inputs,
+    rows: Array,
+    key: Array,
+    *,
+    step: Array,
+    train: TrainConfig,
+    where: Array,
+  ) -> Array:
     """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
     del step
     key, negative_key = jax.random.split(key)
@@ -141,10 +154,16 @@ class GatMethod:
       pair, users, _ = self._in_step(params, inputs, rows, None, key, fanouts=train.fanouts)
       pair = (pair[0][users], pair[1])
       return softmax_loss(
-        pair, pair, inputs.own.targets, rows, temperature=self.settings.temperature,
-        l2_weight=train.l2_weight, user_power=self.settings.user_power, where=where,
+        pair,
+        pair,
+        inputs.own.targets,
+        rows,
+        temperature=self.settings.temperature,
+        l2_weight=train.l2_weight,
+        user_power=self.settings.user_power,
+        where=where,
         candidates=inputs.own.rated,
-      )  # fmt: skip
+      )
     user, positive = inputs.user[rows], inputs.item[rows]
     negative, possible = draw_negatives(
       negative_key, inputs.sampler, user, num=train.negatives_per_positive
@@ -154,17 +173,27 @@ class GatMethod:
     scores = pair_scores(pair, user, items)
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in pair)
     losses = hybrid_loss_of_scores(
-      scores[:, 0], scores[:, 1:],
+      scores[:, 0],
+      scores[:, 1:],
       squares=(of_user[user], of_item[items[:, 0]], of_item[items[:, 1:]]),
-      negative_where=possible, where=where, bpr_weight=train.bpr_weight,
-      cosine_weight=train.cosine_weight, l2_weight=train.l2_weight,
-    )  # fmt: skip
+      negative_where=possible,
+      where=where,
+      bpr_weight=train.bpr_weight,
+      cosine_weight=train.cosine_weight,
+      l2_weight=train.l2_weight,
+    )
     return jnp.sum(losses) / jnp.maximum(where.sum(), 1)
 
   def _in_step(
-    self, params: Any, inputs: Inputs, users: Array, items: Array | None, key: Array, *,
+    self,
+    params: Any,
+    inputs: Inputs,
+    users: Array,
+    items: Array | None,
+    key: Array,
+    *,
     fanouts: tuple[int, ...],
-  ) -> tuple[Pair, Array, Array]:  # fmt: skip
+  ) -> tuple[Pair, Array, Array]:
     """Vectors in a training step, with its dropout, and where to find those of `users` [B] and
     `items` [B, K] (None for all) among them.
 
@@ -175,9 +204,13 @@ class GatMethod:
     every = jnp.arange(self.num_items, dtype=jnp.int32)
     if not fanouts:
       vectors = self.module.apply(
-        {"params": params}, text, own.graph, layout=own.layout, deterministic=False,
+        {"params": params},
+        text,
+        own.graph,
+        layout=own.layout,
+        deterministic=False,
         rngs={"dropout": key},
-      )  # fmt: skip
+      )
       return self._pair(vectors), users, every if items is None else items
     key, drawing_key = jax.random.split(key)
     items = every if items is None else items
@@ -189,20 +222,23 @@ class GatMethod:
     pair = vectors[: len(users)], vectors[len(users) :]
     return pair, jnp.arange(len(users)), jnp.arange(items.size).reshape(items.shape)
 
-  def tables(self, params: Any, inputs: Inputs) -> Pair | Channels:
+  def serving_state(self, params: Any, inputs: Inputs) -> Pair | Channels:
     """[U, D] and [I, D] float32 final vectors, without dropout; and what is beside them."""
-    vectors = self._pair(self.module.apply(
-      {"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout
-    ))  # fmt: skip
+    vectors = self._pair(
+      self.module.apply({"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout)
+    )
     if self._scores_by_vectors:
       return vectors
     own, settings, unrated = inputs.own, self.settings, None
     if settings.unrated_l2:
       text = inputs.text[self.num_users :]
       unrated = make_unrated(
-        text, inputs.attributes, own.rated, l2=settings.unrated_l2,
+        text,
+        inputs.attributes,
+        own.rated,
+        l2=settings.unrated_l2,
         shift=jnp.where(inputs.new, 0.0, settings.unrated_shift),
-      )  # fmt: skip
+      )
     weight = jnp.float32(settings.linear_weight)
     prior = jnp.where(inputs.later, self.prior_of(own.ratings), 0.0)
     return Channels(
@@ -225,25 +261,27 @@ class GatMethod:
     return not (settings.linear_weight or settings.unrated_l2 or settings.prior_weight)
 
   def score_new(
-    self, params: Any, inputs: Inputs, tables: Pair | Channels, users: NewUsers
+    self, params: Any, inputs: Inputs, serving_state: Pair | Channels, users: NewUsers
   ) -> Array:
     """The users become nodes that receive from their items; nothing is retrained (inductive)."""
     values = {
       "rating": (users.top_rating, users.low_rating),
       "time": (1.0, 1.0),
-      "grade": (0.0, float(np.log(DISLIKE))),
+      "relevance": (0.0, float(np.log(DISLIKE))),
     }
     columns = [values[name] for name in self.settings.edge_features]
     disliked = users.disliked
     if self.settings.graph == "liked":
       disliked = [items[:0] for items in disliked]
     features = [
-      np.concatenate([
-        np.tile(np.float32([high for high, _ in columns]), (len(good), 1)),
-        np.tile(np.float32([low for _, low in columns]), (len(bad), 1)),
-      ])
+      np.concatenate(
+        [
+          np.tile(np.float32([high for high, _ in columns]), (len(good), 1)),
+          np.tile(np.float32([low for _, low in columns]), (len(bad), 1)),
+        ]
+      )
       for good, bad in zip(users.liked, disliked, strict=True)
-    ]  # fmt: skip
+    ]
     graph = add_users(
       jax.tree.map(np.asarray, inputs.own.graph),
       num_users=self.num_users,
@@ -252,20 +290,23 @@ class GatMethod:
       self_loops=self.settings.self_loops,
     )
     vectors = self.module.apply(
-      {"params": params}, inputs.text, jax.tree.map(jnp.asarray, graph),
+      {"params": params},
+      inputs.text,
+      jax.tree.map(jnp.asarray, graph),
       new_text=jnp.asarray(users.text),
-    )  # fmt: skip
+    )
     new = vectors[-len(users.text) :]
     if self._scores_by_vectors:
-      return products(new, tables[1])
+      return products(new, serving_state[1])
     of_linear = None
     if (linear := self._linear) is not None:
-      of_linear = linear.score_new(tables.linear[0], inputs, tables.linear, users)
-    ratings = jnp.array([
-      len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)
-    ], jnp.float32)  # fmt: skip
-    graph = products(new, tables.vectors[1])
-    return together(tables, graph, of_linear, ratings > 0, self.prior_of(ratings))
+      of_linear = linear.score_new(serving_state.linear[0], inputs, serving_state.linear, users)
+    ratings = jnp.array(
+      [len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)],
+      jnp.float32,
+    )
+    graph = products(new, serving_state.vectors[1])
+    return together(serving_state, graph, of_linear, ratings > 0, self.prior_of(ratings))
 
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
@@ -304,36 +345,40 @@ def _grown_rows(rows: Array, known: np.ndarray, text: Array, *, kind: str) -> Ar
   return jnp.concatenate([former, stand_in[len(rows) :]])
 
 
-def channel_scores(tables: Channels, users: Array) -> Array:
+def channel_scores(serving_state: Channels, users: Array) -> Array:
   """[B, I] float32 for `users` [B] int32; of one without training ratings, popularity."""
-  linear = None if tables.linear is None else linear_scores(tables, users)
-  graph = dot_product_scores(tables.vectors, users)
-  return together(tables, graph, linear, tables.known[users], tables.prior[users])
+  linear = None if serving_state.linear is None else linear_scores(serving_state, users)
+  graph = dot_product_scores(serving_state.vectors, users)
+  return together(
+    serving_state, graph, linear, serving_state.known[users], serving_state.prior[users]
+  )
 
 
-def linear_scores(tables: Channels, users: Array) -> Array:
+def linear_scores(serving_state: Channels, users: Array) -> Array:
   """[B, I] float32 of the linear channel alone."""
-  return ease_rated.EaseRatedMethod.score(tables.linear, users)
+  return ease_rated.EaseRatedRecommender.score(serving_state.linear, users)
 
 
 def together(
-  tables: Channels, graph: Array, linear: Array | None, known: Array, prior: Array
+  serving_state: Channels, graph: Array, linear: Array | None, known: Array, prior: Array
 ) -> Array:
   """[B, I] from the channels' scores of all items. Args: known, prior: [B], as in `Channels`."""
   scores = graph
   if linear is not None:
-    scores = add_channels(graph, linear, weight=tables.weight, rated=tables.rated)
-  scores += prior_scores(tables, scores, prior)
-  scores = jnp.where(known[:, None], scores, tables.likes)
-  return scores if tables.unrated is None else fill_unrated(scores, tables.unrated)
+    scores = add_channels(graph, linear, weight=serving_state.weight, rated=serving_state.rated)
+  scores += prior_scores(serving_state, scores, prior)
+  scores = jnp.where(known[:, None], scores, serving_state.likes)
+  return scores if serving_state.unrated is None else fill_unrated(scores, serving_state.unrated)
 
 
-def prior_scores(tables: Channels, scores: Array, prior: Array) -> Array:
+def prior_scores(serving_state: Channels, scores: Array, prior: Array) -> Array:
   """[B, I]: what popularity adds to scores [B, I]: the items' likes, as logarithms and in standard
   deviations, times the spread of the user's scores and her weight `prior` [B]. Of somebody with few
   ratings, for whom nothing was learned, little is known, and most people like what most like."""
-  _, spread = mean_and_spread(scores, tables.rated)
-  return prior[:, None] * spread * standard(jnp.log1p(tables.likes)[None], tables.rated)
+  _, spread = mean_and_spread(scores, serving_state.rated)
+  return (
+    prior[:, None] * spread * standard(jnp.log1p(serving_state.likes)[None], serving_state.rated)
+  )
 
 
 def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:

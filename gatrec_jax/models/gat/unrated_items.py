@@ -17,11 +17,11 @@ _ATTRIBUTE_SCALE = 0.6  # of a column beside a text vector of length 1
 
 class Unrated(NamedTuple):
   """Attributes:
-    rated: [I] bool, items with a training rating.
-    features: [I, F] float32, text and attributes less their mean over the rated items; 0 for what
-      is not known of an item.
-    solve: [F, F] float32, (CᵀC + l2)⁻¹ of the rated items' features C.
-    shift: [I] float32, in standard deviations of a user's scores.
+  rated: [I] bool, items with a training rating.
+  features: [I, F] float32, text and attributes less their mean over the rated items; 0 for what
+    is not known of an item.
+  solve: [F, F] float32, (CᵀC + l2)⁻¹ of the rated items' features C.
+  shift: [I] float32, in standard deviations of a user's scores.
   """
 
   rated: Array
@@ -40,7 +40,7 @@ def make_unrated(
       0 is one without any.
     rated: [I] bool. l2: penalty. shift: [I] or one, of the predictions, in standard deviations.
   """
-  parts = _centred(unit(text), rated), _centred(_ATTRIBUTE_SCALE * attributes, rated)
+  parts = _centered(unit(text), rated), _centered(_ATTRIBUTE_SCALE * attributes, rated)
   features = jnp.concatenate(parts, axis=1)
   known = rated[:, None] * features
   gram = exact_matmul(known.T, known) + l2 * jnp.eye(features.shape[1])
@@ -48,7 +48,7 @@ def make_unrated(
   return Unrated(rated, features, inverse(gram), shift)
 
 
-def _centred(values: Array, rated: Array) -> Array:
+def _centered(values: Array, rated: Array) -> Array:
   """[I, F] less the mean of the rated items of which something is known; 0 where nothing is."""
   something = jnp.any(values != 0, axis=1)
   count = (rated & something)[:, None].astype(jnp.float32)
@@ -66,8 +66,8 @@ def fill_unrated(scores: Array, unrated: Unrated) -> Array:
   one of which nothing is known at the mean.
   """
   mean, spread = mean_and_spread(scores, unrated.rated)
-  centred = jnp.where(unrated.rated, scores - mean, 0.0)
-  wanted = exact_matmul(exact_matmul(centred, unrated.features), unrated.solve)
+  centered = jnp.where(unrated.rated, scores - mean, 0.0)
+  wanted = exact_matmul(exact_matmul(centered, unrated.features), unrated.solve)
   predicted = exact_matmul(wanted, unrated.features.T)
   _, shrunk = mean_and_spread(predicted, unrated.rated)
   # Rounding errors are no prediction.

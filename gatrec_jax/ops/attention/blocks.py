@@ -33,9 +33,14 @@ class BlocksLayout(NamedTuple):
 
 
 def make_blocks_layout(
-  senders: np.ndarray, receivers: np.ndarray, num_nodes: int, *, width: int, chunk: int,
+  senders: np.ndarray,
+  receivers: np.ndarray,
+  num_nodes: int,
+  *,
+  width: int,
+  chunk: int,
   block_bytes: int = BLOCK_BYTES,
-) -> BlocksLayout | None:  # fmt: skip
+) -> BlocksLayout | None:
   """None where one block is best.
 
   Args:

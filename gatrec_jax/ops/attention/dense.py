@@ -43,9 +43,12 @@ def default_tile() -> tuple[int, int]:
 
 
 def make_dense_layout(
-  senders: np.ndarray, receivers: np.ndarray, features: np.ndarray,
-  *, tile: tuple[int, int] | None = None,
-) -> DenseLayout:  # fmt: skip
+  senders: np.ndarray,
+  receivers: np.ndarray,
+  features: np.ndarray,
+  *,
+  tile: tuple[int, int] | None = None,
+) -> DenseLayout:
   """Args: senders, receivers: [E] int. features: [E, F]. tile: R and S; None = `default_tile`.
   Returns: numpy arrays."""
   rows, columns = tile or default_tile()
@@ -91,9 +94,17 @@ def dense_sums(
 
   where = edges.where if edges.where is None else edges.where.astype(jnp.float32)
   sums = _sums(
-    logits, heads, padded(values), padded(terms.source), padded(terms.target), terms.params,
-    _with_end(where), _with_end(keep), layout, terms.slope,
-  )  # fmt: skip
+    logits,
+    heads,
+    padded(values),
+    padded(terms.source),
+    padded(terms.target),
+    terms.params,
+    _with_end(where),
+    _with_end(keep),
+    layout,
+    terms.slope,
+  )
   return Sums(*(array[:num_nodes] for array in sums))
 
 
@@ -117,9 +128,13 @@ class _Tile(NamedTuple):
 
 
 def _read(
-  part: DenseLayout, values: Array, source: Array | None, target: Array, where: Array | None,
+  part: DenseLayout,
+  values: Array,
+  source: Array | None,
+  target: Array,
+  where: Array | None,
   keep: Array | None,
-) -> _Tile:  # fmt: skip
+) -> _Tile:
   rows, columns = part.cells.shape
 
   def block(table: Array, number: Array, size: int) -> Array:
@@ -139,9 +154,17 @@ def _read(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sums(
-  logits: Logits, heads: int, values: Array, source: Array | None, target: Array, params: Any,
-  where: Array | None, keep: Array | None, layout: DenseLayout, slope: Array,
-) -> Sums:  # fmt: skip
+  logits: Logits,
+  heads: int,
+  values: Array,
+  source: Array | None,
+  target: Array,
+  params: Any,
+  where: Array | None,
+  keep: Array | None,
+  layout: DenseLayout,
+  slope: Array,
+) -> Sums:
   num_nodes, width = values.shape
   rows = layout.cells.shape[1]
   ops = matrix_operations(heads)
@@ -152,9 +175,7 @@ def _sums(
     weighted, total, shift = (
       jax.lax.dynamic_slice(array, first, (rows, array.shape[1])) for array in sums
     )
-    scores = logits(
-      tile.value, tile.source, tile.target, tile.columns, params, slope, ops
-    )
+    scores = logits(tile.value, tile.source, tile.target, tile.columns, params, slope, ops)
     scores = jnp.where(tile.count[..., None] > 0, scores, MASKED)
     largest = jnp.maximum(shift, scores.max(axis=1))
     scale = jnp.exp(shift - largest)
@@ -165,10 +186,12 @@ def _sums(
     message = _weighted(weight, tile.value[0], values.dtype)
     weighted = weighted * spread_heads(scale, width) + message
     new = (weighted, total, largest)
-    return Sums(*(
-      jax.lax.dynamic_update_slice(array, block, first)
-      for array, block in zip(sums, new, strict=True)
-    )), None  # fmt: skip
+    return Sums(
+      *(
+        jax.lax.dynamic_update_slice(array, block, first)
+        for array, block in zip(sums, new, strict=True)
+      )
+    ), None
 
   begin = Sums(
     jnp.zeros((num_nodes, width), jnp.float32),
@@ -223,7 +246,9 @@ def _sums_backward(logits: Logits, heads: int, kept: Any, gradient: Sums) -> tup
       of_keep,
     ), None
 
-  zeros = lambda array: jnp.zeros(array.shape, jnp.float32)
+  def zeros(array):
+    return jnp.zeros(array.shape, jnp.float32)
+
   like = (values, source, target, params, where, keep)
   found, _ = jax.lax.scan(step, jax.tree.map(zeros, like), layout)
   found = jax.tree.map(lambda array, like: array.astype(like.dtype), found, like)
@@ -249,9 +274,12 @@ def _products(left: Array, right: Array, heads: int, dtype: Any) -> Array:
 
 def _einsum(pattern: str, left: Array, right: Array, dtype: Any) -> Array:
   return jnp.einsum(
-    pattern, left.astype(dtype), right.astype(dtype),
-    precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32,
-  )  # fmt: skip
+    pattern,
+    left.astype(dtype),
+    right.astype(dtype),
+    precision=jax.lax.Precision.HIGHEST,
+    preferred_element_type=jnp.float32,
+  )
 
 
 def _add_block(table: Array, block: Array, first: tuple[Any, int]) -> Array:

@@ -71,43 +71,76 @@ def _by_devices(
     raise ValueError(f"{num_edges_left} edges short of a multiple of {devices} devices")
 
   def local(
-    values: Array, source: Array | None, target: Array, params: tuple, slope: Array,
-    senders: Array, receivers: Array, features: Array, where: Array | None, keep: Array | None,
-  ) -> Sums:  # fmt: skip
+    values: Array,
+    source: Array | None,
+    target: Array,
+    params: tuple,
+    slope: Array,
+    senders: Array,
+    receivers: Array,
+    features: Array,
+    where: Array | None,
+    keep: Array | None,
+  ) -> Sums:
     local_heads = heads // model if across else heads
     sums = segment_sums(
-      logits, values, Terms(source, target, params, slope),
-      Edges(senders, receivers, features, where), heads=local_heads, keep=keep, chunk=chunk,
-    )  # fmt: skip
+      logits,
+      values,
+      Terms(source, target, params, slope),
+      Edges(senders, receivers, features, where),
+      heads=local_heads,
+      keep=keep,
+      chunk=chunk,
+    )
     own = jax.lax.stop_gradient(sums.shift)
     shift = jax.lax.pmax(own, "graph")
     scale = jnp.exp(own - shift)
     weighted = sums.weighted * jnp.repeat(scale, sums.weighted.shape[1] // local_heads, axis=1)
     whole = Sums(weighted, sums.total * scale, shift)
-    rows = lambda array: jnp.pad(array, ((0, pad), (0, 0)))
-    scatter = lambda array: jax.lax.psum_scatter(rows(array), "graph", tiled=True)
+
+    def rows(array):
+      return jnp.pad(array, ((0, pad), (0, 0)))
+
+    def scatter(array):
+      return jax.lax.psum_scatter(rows(array), "graph", tiled=True)
+
     size = (num_nodes + pad) // devices
-    mine = jax.lax.dynamic_slice_in_dim(
-      rows(whole.shift), jax.lax.axis_index("graph") * size, size
-    )
+    mine = jax.lax.dynamic_slice_in_dim(rows(whole.shift), jax.lax.axis_index("graph") * size, size)
     return Sums(scatter(whole.weighted), scatter(whole.total), mine)
 
   heads_last = PartitionSpec(None, across)
   per_edge = PartitionSpec("graph")
   # Of a kind's parameters, the last axis is that of heads.
-  of_params = jax.tree.map(lambda array: PartitionSpec(*[None] * (array.ndim - 1), across),
-                           terms.params)  # fmt: skip
+  of_params = jax.tree.map(
+    lambda array: PartitionSpec(*[None] * (array.ndim - 1), across), terms.params
+  )
   sums = jax.shard_map(
     local,
     mesh=mesh,
     in_specs=(
-      heads_last, heads_last, heads_last, of_params, PartitionSpec(), per_edge, per_edge, per_edge,
-      per_edge, PartitionSpec("graph", across),
+      heads_last,
+      heads_last,
+      heads_last,
+      of_params,
+      PartitionSpec(),
+      per_edge,
+      per_edge,
+      per_edge,
+      per_edge,
+      PartitionSpec("graph", across),
     ),
     out_specs=Sums(*[PartitionSpec("graph", across)] * 3),
     check_vma=False,
   )(
-    values, terms.source, terms.target, terms.params, terms.slope, edges.senders, edges.receivers,
-    edges.features, None if edges.where is None else edges.where.astype(jnp.float32), keep,
-  )  # fmt: skip
+    values,
+    terms.source,
+    terms.target,
+    terms.params,
+    terms.slope,
+    edges.senders,
+    edges.receivers,
+    edges.features,
+    None if edges.where is None else edges.where.astype(jnp.float32),
+    keep,
+  )
   return Sums(*(array[:num_nodes] for array in sums))

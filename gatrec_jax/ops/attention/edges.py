@@ -55,7 +55,10 @@ def merged(one: Sums, other: Sums) -> Sums:
   """The sums over both parts of the edges."""
   shift = jnp.maximum(one.shift, other.shift)
   of_one, of_other = jnp.exp(one.shift - shift), jnp.exp(other.shift - shift)
-  across = lambda scale: jnp.repeat(scale, one.weighted.shape[1] // scale.shape[1], axis=1)
+
+  def across(scale):
+    return jnp.repeat(scale, one.weighted.shape[1] // scale.shape[1], axis=1)
+
   weighted = across(of_one) * one.weighted + across(of_other) * other.weighted
   return Sums(weighted, of_one * one.total + of_other * other.total, shift)
 
@@ -88,11 +91,11 @@ def segment_softmax(
     jax.lax.stop_gradient(logits), receivers, num_nodes, indices_are_sorted=True
   )
   shifted = logits - gather_sorted(jnp.maximum(largest, MASKED), receivers)
-  unnormalised = jnp.exp(shifted)
+  unnormalized = jnp.exp(shifted)
   if where is not None:
-    unnormalised = jnp.where(there, unnormalised * where[:, None], 0.0)
-  total = jraph.segment_sum(unnormalised, receivers, num_nodes, indices_are_sorted=True)
-  return unnormalised / gather_sorted(not_zero(total), receivers)
+    unnormalized = jnp.where(there, unnormalized * where[:, None], 0.0)
+  total = jraph.segment_sum(unnormalized, receivers, num_nodes, indices_are_sorted=True)
+  return unnormalized / gather_sorted(not_zero(total), receivers)
 
 
 def not_zero(total: Array) -> Array:

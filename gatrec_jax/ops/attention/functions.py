@@ -1,7 +1,7 @@
 """Multi-head graph attention over receiver-sorted edges, versions 1 and 2, with edge features.
 
 How the sums are made is the implementation's matter; the softmax over a receiver's edges is applied
-late everywhere, so that sums of unnormalised weights are divided once per node.
+late everywhere, so that sums of unnormalized weights are divided once per node.
 """
 
 from __future__ import annotations
@@ -50,9 +50,11 @@ def attention_v2(
 
   width = sources.shape[1] * sources.shape[2]
   terms = Terms(
-    None, targets.reshape(-1, width),
-    (vector.reshape(width), edge_kernel.reshape(-1, width)), jnp.asarray(slope, jnp.float32),
-  )  # fmt: skip
+    None,
+    targets.reshape(-1, width),
+    (vector.reshape(width), edge_kernel.reshape(-1, width)),
+    jnp.asarray(slope, jnp.float32),
+  )
   return _attend(logits_v2, sources, terms, edges, keep=keep, chunk=chunk)
 
 
@@ -140,8 +142,12 @@ def _weights(
   """[E, H] attention weights. Whoever does not use them does not pay for them: they are computed
   apart from the sums, and jit drops what is not used."""
   scores = logits(
-    values[edges.senders], None if terms.source is None else terms.source[edges.senders],
-    terms.target[edges.receivers], list(edges.features.T), terms.params, terms.slope,
+    values[edges.senders],
+    None if terms.source is None else terms.source[edges.senders],
+    terms.target[edges.receivers],
+    list(edges.features.T),
+    terms.params,
+    terms.slope,
     matrix_operations(heads),
-  )  # fmt: skip
+  )
   return segment_softmax(scores, edges.receivers, values.shape[0], where=edges.where)

@@ -21,8 +21,8 @@ Array = jax.Array
 
 class Operations(NamedTuple):
   """Attributes:
-    per_head: (x [..., H · D], vector [H · D]) -> [..., H], the dot products head by head.
-    outer: (feature [...], row [M]) -> [..., M], their outer product.
+  per_head: (x [..., H · D], vector [H · D]) -> [..., H], the dot products head by head.
+  outer: (feature [...], row [M]) -> [..., M], their outer product.
   """
 
   per_head: Callable[[Array, Array], Array]
@@ -44,16 +44,19 @@ class Terms(NamedTuple):
   slope: Array
 
 
-Logits = Callable[
-  [Array, Array | None, Array, Sequence[Array], Any, Array, Operations], Array
-]
+Logits = Callable[[Array, Array | None, Array, Sequence[Array], Any, Array, Operations], Array]
 """(value [..., H · D], source, target, F features [...], params, slope, ops) -> [..., H]."""
 
 
 def logits_v2(
-  value: Array, source: None, target: Array, features: Sequence[Array], params: Any, slope: Array,
+  value: Array,
+  source: None,
+  target: Array,
+  features: Sequence[Array],
+  params: Any,
+  slope: Array,
   ops: Operations,
-) -> Array:  # fmt: skip
+) -> Array:
   """aᵀ LeakyReLU(W_s x_j + W_t x_i + W_e e_ij). Params: a [H · D], W_e [F, H · D]."""
   vector, kernel = params
   hidden = value + target
@@ -63,9 +66,14 @@ def logits_v2(
 
 
 def logits_v1(
-  value: Array, source: Array, target: Array, features: Sequence[Array], params: Any, slope: Array,
+  value: Array,
+  source: Array,
+  target: Array,
+  features: Sequence[Array],
+  params: Any,
+  slope: Array,
   ops: Operations,
-) -> Array:  # fmt: skip
+) -> Array:
   """LeakyReLU(a_s·Wx_j + a_t·Wx_i + a_e·e_ij), the first two given. Params: a_e [F, H]."""
   total = source + target
   for f, feature in enumerate(features):
@@ -74,9 +82,14 @@ def logits_v1(
 
 
 def logits_light(
-  value: Array, source: Array, target: Array, features: Sequence[Array], params: Any, slope: Array,
+  value: Array,
+  source: Array,
+  target: Array,
+  features: Sequence[Array],
+  params: Any,
+  slope: Array,
   ops: Operations,
-) -> Array:  # fmt: skip
+) -> Array:
   """LeakyReLU(a_s·x_j + a_t·x_i) + a_e·e_ij, the first two given. Params: a_e [F, H]."""
   total = leaky(source + target, slope)
   for f, feature in enumerate(features):

@@ -125,10 +125,14 @@ def rows_sums(
   """
   features, where = edges.features, edges.where
   tables = Tables(
-    values, terms.source, terms.target, jax.tree.map(_as_rows, terms.params),
+    values,
+    terms.source,
+    terms.target,
+    jax.tree.map(_as_rows, terms.params),
     [features[:, f] for f in range(features.shape[1])],
-    None if where is None else where.astype(jnp.float32), keep,
-  )  # fmt: skip
+    None if where is None else where.astype(jnp.float32),
+    keep,
+  )
   layout = edges.layout
   sides = (
     Side(layout.rows, layout.start, None, edges.senders),
@@ -147,9 +151,13 @@ def _as_rows(param: Array) -> Any:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _sums(
-  logits: Logits, heads: int, interpret: bool, tables: Tables, sides: tuple[Side, Side],
+  logits: Logits,
+  heads: int,
+  interpret: bool,
+  tables: Tables,
+  sides: tuple[Side, Side],
   slope: Array,
-) -> Sums:  # fmt: skip
+) -> Sums:
   num_nodes, width = tables.values.shape
   begin = Sums(
     jnp.zeros((num_nodes, width), jnp.float32),
@@ -158,9 +166,8 @@ def _sums(
   )
   kernel = functools.partial(forward_kernel, logits, heads)
   return _over_rows(
-    kernel, sides[0], (tables, slope), begin, heads=heads, width=width // heads,
-    interpret=interpret,
-  )  # fmt: skip
+    kernel, sides[0], (tables, slope), begin, heads=heads, width=width // heads, interpret=interpret
+  )
 
 
 def _sums_forward(logits: Logits, heads: int, interpret: bool, *arguments: Any) -> tuple[Sums, Any]:
@@ -177,8 +184,13 @@ def _sums_backward(
   launch = functools.partial(
     _over_rows, operands=operands, heads=heads, width=width // heads, interpret=interpret
   )
-  zeros = lambda like: jnp.zeros(like.shape, jnp.float32)
-  per_edge = lambda like: jnp.zeros((like.shape[0], heads), jnp.float32)
+
+  def zeros(like):
+    return jnp.zeros(like.shape, jnp.float32)
+
+  def per_edge(like):
+    return jnp.zeros((like.shape[0], heads), jnp.float32)
+
   by_receiver = launch(
     functools.partial(receiver_kernel, logits, heads),
     incoming,
@@ -194,11 +206,13 @@ def _sums_backward(
     found=BySender(*jax.tree.map(zeros, (tables.values, tables.source))),
   )
   found = Tables(
-    by_sender.values, by_sender.source, by_receiver.target,
+    by_sender.values,
+    by_sender.source,
+    by_receiver.target,
     jax.tree.map(lambda parts: jnp.sum(parts, axis=0, keepdims=True), by_receiver.params),
     *jax.tree.map(lambda parts: jnp.sum(parts, axis=1), (by_receiver.features, by_receiver.where)),
     by_receiver.keep,
-  )  # fmt: skip
+  )
   return jax.tree.map(lambda array, like: array.astype(like.dtype), found, tables), None, None
 
 

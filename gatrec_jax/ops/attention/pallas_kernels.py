@@ -91,9 +91,16 @@ class BySender(NamedTuple):
 
 
 def forward_kernel(
-  logits: Logits, heads: int, side: Side, operands: Any, _: Any, found: Sums, *, block: int,
+  logits: Logits,
+  heads: int,
+  side: Side,
+  operands: Any,
+  _: Any,
+  found: Sums,
+  *,
+  block: int,
   loop: bool,
-) -> None:  # fmt: skip
+) -> None:
   """The sums of a receiver."""
   tables, slope = operands
   node = side.rows[pl.program_id(0)]
@@ -124,9 +131,16 @@ def forward_kernel(
 
 
 def receiver_kernel(
-  logits: Logits, heads: int, side: Side, operands: Any, _: Any, found: ByReceiver, *, block: int,
+  logits: Logits,
+  heads: int,
+  side: Side,
+  operands: Any,
+  _: Any,
+  found: ByReceiver,
+  *,
+  block: int,
   loop: bool,
-) -> None:  # fmt: skip
+) -> None:
   """The derivatives by what a receiver and its edges own, and its part of those by parameters."""
   tables, slope, gradient = operands
   node = side.rows[pl.program_id(0)]
@@ -163,9 +177,16 @@ def receiver_kernel(
 
 
 def sender_kernel(
-  logits: Logits, heads: int, side: Side, operands: Any, _: Any, found: BySender, *, block: int,
+  logits: Logits,
+  heads: int,
+  side: Side,
+  operands: Any,
+  _: Any,
+  found: BySender,
+  *,
+  block: int,
   loop: bool,
-) -> None:  # fmt: skip
+) -> None:
   """The derivatives by what a sender owns."""
   tables, slope, gradient = operands
   node = side.rows[pl.program_id(0)]

@@ -73,8 +73,9 @@ def segment_sums(
   else:
     size = chunk or default_chunk(values.shape[1])
     chunks = _consecutive(edges, keep, min(size, max(edges.senders.shape[0], 1)), values.shape[0])
-  return _sums(logits, heads, values, terms.source, terms.target, terms.params, chunks,
-               terms.slope, bounds)  # fmt: skip
+  return _sums(
+    logits, heads, values, terms.source, terms.target, terms.params, chunks, terms.slope, bounds
+  )
 
 
 def _consecutive(edges: Edges, keep: Array | None, size: int, num_nodes: int) -> _Chunks:
@@ -100,16 +101,26 @@ def _blocks(edges: Edges, keep: Array | None) -> tuple[_Chunks, Array]:
   edge = jnp.maximum(layout.edge, 0)
   where = real if edges.where is None else jnp.where(real, edges.where[edge], 0)
   return _Chunks(
-    layout.senders, layout.receivers, gather(edges.features, edge), where.astype(jnp.float32),
+    layout.senders,
+    layout.receivers,
+    gather(edges.features, edge),
+    where.astype(jnp.float32),
     None if keep is None else gather(keep, edge),
-  ), layout.bounds  # fmt: skip
+  ), layout.bounds
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sums(
-  logits: Logits, heads: int, values: Array, source: Array | None, target: Array, params: Any,
-  chunks: _Chunks, slope: Array, bounds: Array | None,
-) -> Sums:  # fmt: skip
+  logits: Logits,
+  heads: int,
+  values: Array,
+  source: Array | None,
+  target: Array,
+  params: Any,
+  chunks: _Chunks,
+  slope: Array,
+  bounds: Array | None,
+) -> Sums:
   num_nodes, width = values.shape
   ops = matrix_operations(heads)
 
@@ -118,9 +129,14 @@ def _sums(
     receivers, first = chunk.receivers, chunk.receivers[0]
     value = gather(values, chunk.senders).astype(jnp.float32)
     scores = logits(
-      value, _gathered(source, chunk.senders), _gathered_sorted(target, receivers),
-      _columns(chunk.features), params, slope, ops,
-    )  # fmt: skip
+      value,
+      _gathered(source, chunk.senders),
+      _gathered_sorted(target, receivers),
+      _columns(chunk.features),
+      params,
+      slope,
+      ops,
+    )
     if chunk.where is not None:
       scores = jnp.where(chunk.where[:, None] > 0, scores, MASKED)
     former = shift[first]
@@ -142,10 +158,13 @@ def _sums(
   )
   if bounds is None:
     return jax.lax.scan(lambda sums, chunk: (step(sums, chunk), None), begin, chunks)[0]
-  numbered = lambda number, sums: step(sums, jax.tree.map(lambda array: array[number], chunks))
-  block = lambda b, sums: merged(
-    sums, jax.lax.fori_loop(bounds[b], bounds[b + 1], numbered, begin)
-  )
+
+  def numbered(number, sums):
+    return step(sums, jax.tree.map(lambda array: array[number], chunks))
+
+  def block(b, sums):
+    return merged(sums, jax.lax.fori_loop(bounds[b], bounds[b + 1], numbered, begin))
+
   return jax.lax.fori_loop(0, bounds.shape[0] - 1, block, begin)
 
 
@@ -169,9 +188,13 @@ def _sums_backward(logits: Logits, heads: int, kept: Any, gradient: Sums) -> tup
       return logits(value, source, target, columns, params, slope, ops)
 
     scores, pull = jax.vjp(
-      again, value, _gathered(source, senders), _gathered_sorted(target, receivers),
-      _columns(chunk.features), params,
-    )  # fmt: skip
+      again,
+      value,
+      _gathered(source, senders),
+      _gathered_sorted(target, receivers),
+      _columns(chunk.features),
+      params,
+    )
     if chunk.where is not None:
       scores = jnp.where(chunk.where[:, None] > 0, scores, MASKED)
     once = jnp.exp(scores - gather_sorted(shift, receivers))
@@ -190,14 +213,16 @@ def _sums_backward(logits: Logits, heads: int, kept: Any, gradient: Sums) -> tup
     )
     per_edge = (
       jnp.stack(of_columns, axis=-1) if of_columns else jnp.zeros_like(chunk.features),
-      None if chunk.where is None else jnp.sum(
-        jnp.where(chunk.where[:, None] > 0, once * of_weight, 0.0), axis=1
-      ),
+      None
+      if chunk.where is None
+      else jnp.sum(jnp.where(chunk.where[:, None] > 0, once * of_weight, 0.0), axis=1),
       None if chunk.keep is None else weight * of_message,
-    )  # fmt: skip
+    )
     return found, per_edge
 
-  zeros = lambda array: jnp.zeros(array.shape, jnp.float32)
+  def zeros(array):
+    return jnp.zeros(array.shape, jnp.float32)
+
   begin = jax.tree.map(zeros, (values, source, target, params))
   found, (of_features, of_where, of_keep) = jax.lax.scan(step, begin, chunks)
   of_values, of_source, of_target, of_params = jax.tree.map(

@@ -1,5 +1,4 @@
-"""Choosing an implementation of attention for a graph and a device, and preparing the edges for it.
-"""
+"""Choosing an implementation of attention for a graph and a device, and preparing the edges for it."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ COSTS = {
   "cpu": Cost(30e-9, 3.2e-9, 50e-9, 18e-9),
   "gpu": Cost(10e-9, 10e-12, 0.1e-9, 0.5e-12),
   "tpu": Cost(200e-9, 50e-12, 0.1e-9, 0.5e-12),
-}  # fmt: skip
+}
 
 
 def make_layout(
@@ -78,9 +77,7 @@ def make_layout(
   return make_dense_layout(senders, receivers, graph.edges)
 
 
-def choose(
-  asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str
-) -> str:
+def choose(asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str) -> str:
   """`segment`, `dense` or `pallas`. Args: as in `make_layout`."""
   if asked == "pallas" and (reason := supports(platform, width)):
     _log.warning("attention_impl=pallas: %s; segment is used", reason)

@@ -54,11 +54,17 @@ def user_limits(tokens: int, characters_per_token: float) -> Limits:
   keyword = _scaled(size / 60, 16)
   return Limits(
     tokens,
-    {"overview": _scaled(0.24 * size, 24), "description": _scaled(0.31 * size, 24),
-     "summary": _scaled(0.31 * size, 24)},
-    {"genres": (_count(size / 200), keyword), "tags": (_count(size / 55), keyword),
-     "dislikes": (_count(size / 120), 2 * keyword)},
-  )  # fmt: skip
+    {
+      "overview": _scaled(0.24 * size, 24),
+      "description": _scaled(0.31 * size, 24),
+      "summary": _scaled(0.31 * size, 24),
+    },
+    {
+      "genres": (_count(size / 200), keyword),
+      "tags": (_count(size / 55), keyword),
+      "dislikes": (_count(size / 120), 2 * keyword),
+    },
+  )
 
 
 def item_limits(tokens: int, characters_per_token: float) -> Limits:
@@ -68,9 +74,12 @@ def item_limits(tokens: int, characters_per_token: float) -> Limits:
   return Limits(
     tokens,
     {"overview": _scaled(0.24 * size, 24), "description": _scaled(0.24 * size, 24)},
-    {"genres": (_count(size / 600), keyword), "tags": (_count(size / 300), keyword),
-     "dislikes": (_count(size / 360), keyword)},
-  )  # fmt: skip
+    {
+      "genres": (_count(size / 600), keyword),
+      "tags": (_count(size / 300), keyword),
+      "dislikes": (_count(size / 360), keyword),
+    },
+  )
 
 
 def answer_form(

@@ -12,20 +12,20 @@ RECENT, BATCH = 10, 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Turns:
+class HistoryBatches:
   """One user's films, a batch of item indices a turn; the liked ones come first."""
 
   liked: tuple[tuple[int, ...], ...] = ()
   disliked: tuple[tuple[int, ...], ...] = ()
 
 
-def turns_of_users(
+def batches_of_users(
   train: Interactions,
   *,
   positive_threshold: float,
   negative_threshold: float,
   described: np.ndarray,
-) -> list[Turns]:
+) -> list[HistoryBatches]:
   """The 10 latest liked and the 10 latest disliked items of each user in batches of 5.
 
   Of equal times the higher item index is the later. In a turn, and from turn to turn, the oldest
@@ -41,7 +41,7 @@ def turns_of_users(
   known = described[train.item]
   liked = _latest(train, known & (train.rating >= positive_threshold))
   disliked = _latest(train, known & (train.rating <= negative_threshold))
-  return [Turns(*pair) for pair in zip(liked, disliked, strict=True)]
+  return [HistoryBatches(*pair) for pair in zip(liked, disliked, strict=True)]
 
 
 def _latest(train: Interactions, chosen: np.ndarray) -> list[tuple[tuple[int, ...], ...]]:

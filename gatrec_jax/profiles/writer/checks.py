@@ -1,4 +1,4 @@
-"""What a written profile may not hold: empty sections, titles of the catalogue, people's names."""
+"""What a written profile may not hold: empty sections, titles of the catalog, people's names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TERM_OF_ITEMS = 2
 
 
 class Names:
-  """Titles of the catalogue and the people of its metadata, to be found in texts.
+  """Titles of the catalog and the people of its metadata, to be found in texts.
 
   Case and the borders of words count. One word alone ("Heat", "Cher") may well mean the word: a
   title of one word counts in quotes or with its year, a person's name of one word never.
@@ -47,7 +47,8 @@ class Names:
     for match in _WORD.finditer(text):
       start, word = match.start(), match.group()
       here = [
-        form for form in self._long.get(word, ())
+        form
+        for form in self._long.get(word, ())
         if text.startswith(form, start) and not _goes_on(text, start + len(form))
       ]
       if here:
@@ -108,8 +109,7 @@ def user_problems(profile: Profile, sections: Sequence[str], names: Names) -> li
 
   Args: sections: fields that must not be empty.
   """
-  texts = [profile.overview, *profile.genres, *profile.tags, profile.description,
-           *profile.dislikes]  # fmt: skip
+  texts = [profile.overview, *profile.genres, *profile.tags, profile.description, *profile.dislikes]
   return _empty(profile, sections) + _named(texts, names)
 
 
@@ -120,7 +120,8 @@ def item_problems(profile: Profile, sections: Sequence[str], names: Names) -> li
 
 def _empty(profile: Profile, sections: Sequence[str]) -> list[str]:
   return [
-    f"{section} is empty" for section in sections
+    f"{section} is empty"
+    for section in sections
     if not _LETTER.search("".join(getattr(profile, section)))
   ]
 

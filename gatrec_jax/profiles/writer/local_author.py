@@ -43,7 +43,9 @@ class LocalAuthor:
     Raises: InputError for a model without a tokenizer.
     """
     if model.tokenizer is None:
-      raise InputError(f"--llm={model.name}: the folder has no tokenizer, which profiles need")
+      raise InputError(
+        "the folder has no tokenizer, which profiles need", field="llm", value=model.name
+      )
     self._model, self._lora, self._batch_size = model, lora, batch_size
     context = min(model.config.context, _MOST_CONTEXT)
     tokens = answer_tokens(context)
@@ -80,9 +82,11 @@ class LocalAuthor:
       automaton = answer_schema(self._model, form)
       if (least := min_tokens(automaton)) > self._tokens:
         raise InputError(
-          f"--llm={self._model.name}: a profile takes at least {least} tokens, of its context of "
+          f"a profile takes at least {least} tokens, of its context of "
           f"{self._model.config.context} only {self._tokens} are for answers; take a model with a "
-          "longer context"
+          "longer context",
+          field="llm",
+          value=self._model.name,
         )
       self._forms[key] = automaton
     return self._forms[key]
@@ -94,9 +98,7 @@ class LocalAuthor:
   def _count(self, prompt: str) -> int:
     text, templated = self._whole(prompt)
     return len(
-      encode_prompt(
-        self._model.tokenizer, text, bos=self._model.bos, special_tokens=not templated
-      )
+      encode_prompt(self._model.tokenizer, text, bos=self._model.bos, special_tokens=not templated)
     )
 
   def _length(self, text: str) -> int:

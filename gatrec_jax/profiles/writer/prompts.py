@@ -67,9 +67,11 @@ def item_prompt(room: Room, fields: Mapping[str, Any], *, answer: Sequence[str])
     ("Genres", ", ".join(builder.genres_of(fields))),
     ("Overview", builder.first_text(fields, builder.OVERVIEW_FIELDS)),
     ("Tagline", builder.one_line(fields.get("tagline"))),
-    ("Tags", ", ".join(tag for name in builder.TAG_FIELDS
-                       for tag in builder.terms_of(fields.get(name)))),
-  ]  # fmt: skip
+    (
+      "Tags",
+      ", ".join(tag for name in builder.TAG_FIELDS for tag in builder.terms_of(fields.get(name))),
+    ),
+  ]
   lines = [(label, text) for label, text in lines if text]
 
   def render(texts: Sequence[str]) -> str:
@@ -80,12 +82,7 @@ def item_prompt(room: Room, fields: Mapping[str, Any], *, answer: Sequence[str])
 
 
 def user_prompt(
-  room: Room,
-  films: Sequence[str],
-  *,
-  liked: bool,
-  present: str,
-  answer: Sequence[str],
+  room: Room, films: Sequence[str], *, liked: bool, present: str, answer: Sequence[str]
 ) -> str:
   """Asks for a user's profile, or for the refinement of the present one.
 
@@ -152,8 +149,9 @@ def fitted(
   available = room.tokens - room.count(render([""] * len(texts)))
   if available < _SHORTEST * sum(weights):
     raise InputError(
-      f"--llm: its context leaves {room.tokens} tokens for a prompt, but the instructions of "
-      f"profiles take {room.tokens - available}; take a model with a longer context"
+      f"its context leaves {room.tokens} tokens for a prompt, but the instructions of "
+      f"profiles take {room.tokens - available}; take a model with a longer context",
+      field="llm",
     )
   lengths = [room.length(text) for text in texts]
   while True:  # A text alone has a few tokens more or less than it has within the prompt.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from gatrec_jax import runs
 from gatrec_jax.profiles.schema import Profile, render_profile
 from gatrec_jax.profiles.writer.answers import Limits, answer_form, read_answer
-from gatrec_jax.profiles.writer.batches import Turns
+from gatrec_jax.profiles.writer.batches import HistoryBatches
 from gatrec_jax.profiles.writer.checks import Names, item_problems, user_problems
 from gatrec_jax.profiles.writer.prompts import (
   Room,
@@ -57,7 +57,7 @@ class Written:
 
   text: str
   source: str
-  turns: int
+  batches: int
   attempts: int
   problems: tuple[str, ...] = ()
 
@@ -95,12 +95,16 @@ class ItemTask:
       return done
 
     return _written(
-      items, [i for i in items if self.built[i] is not None], attempt,
+      items,
+      [i for i in items if self.built[i] is not None],
+      attempt,
       problems=lambda i, profile: item_problems(
         profile, [field for field in _ITEM_FIELDS if field != "genres"], self.names
       ),
-      render=render_profile, built=lambda i: self.built[i], turns=lambda i: 1,
-    )  # fmt: skip
+      render=render_profile,
+      built=lambda i: self.built[i],
+      batches=lambda i: 1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +120,7 @@ class UserTask:
     form: `unified`, or `summary` for one paragraph.
   """
 
-  turns: Sequence[Turns]
+  batches: Sequence[HistoryBatches]
   films: Sequence[Profile | None]
   titles: Sequence[str]
   built: Sequence[Profile | None]
@@ -130,29 +134,35 @@ class UserTask:
     def attempt(rows: Sequence[int], again: bool) -> dict[int, Profile]:
       done: dict[int, Profile] = {}
       for liked in (True, False):
-        batches = {u: self.turns[u].liked if liked else self.turns[u].disliked for u in rows}
+        batches = {u: self.batches[u].liked if liked else self.batches[u].disliked for u in rows}
         answer = self._fields(avoids=not liked)
         form = answer_form(answer, author.user_limits, genres=genres)
-        for turn in range(max(map(len, batches.values()), default=0)):
-          asked = [u for u in rows if turn < len(batches[u])]
+        for batch in range(max(map(len, batches.values()), default=0)):
+          asked = [u for u in rows if batch < len(batches[u])]
           prompts = [
             user_prompt(
-              author.room, self._films(batches[u][turn]), liked=liked, answer=answer,
+              author.room,
+              self._films(batches[u][batch]),
+              liked=liked,
+              answer=answer,
               present=profile_text(done[u]) if u in done else "",
             )
             for u in asked
-          ]  # fmt: skip
-          draws = _seed(seed, "user", users[0], liked, turn, again)
+          ]
+          draws = _seed(seed, "user", users[0], liked, batch, again)
           found = _ask(author, prompts, form, draws, again)
           done |= {u: read_answer(one) for u, one in zip(asked, found, strict=True)}
       return done
 
     return _written(
-      users, [u for u in users if self.turns[u] != Turns()], attempt,
+      users,
+      [u for u in users if self.batches[u] != HistoryBatches()],
+      attempt,
       problems=lambda u, profile: user_problems(profile, self._sections(u), self.names),
-      render=self._render, built=lambda u: self.built[u],
-      turns=lambda u: len(self.turns[u].liked) + len(self.turns[u].disliked),
-    )  # fmt: skip
+      render=self._render,
+      built=lambda u: self.built[u],
+      batches=lambda u: len(self.batches[u].liked) + len(self.batches[u].disliked),
+    )
 
   def _fields(self, *, avoids: bool) -> tuple[str, ...]:
     """What is asked for. Dislikes wait for disliked films, or they would be made up."""
@@ -163,7 +173,7 @@ class UserTask:
   def _sections(self, user: int) -> tuple[str, ...]:
     if self.form == "summary":
       return ("overview",)
-    return self._fields(avoids=bool(self.turns[user].disliked))
+    return self._fields(avoids=bool(self.batches[user].disliked))
 
   def _films(self, items: Sequence[int]) -> list[str]:
     return [film_text(self.films[i], self.titles[i]) for i in items]
@@ -182,7 +192,7 @@ def _written(
   problems: Callable[[int, Profile], list[str]],
   render: Callable[[Profile], str],
   built: Callable[[int], Profile | None],
-  turns: Callable[[int], int],
+  batches: Callable[[int], int],
 ) -> list[Written]:
   """Twice at most by the model, then without it. Args: asked: rows that the model can write."""
   written: dict[int, Written] = {}
@@ -194,14 +204,17 @@ def _written(
     for row, profile in attempt(left, number == 2).items():
       found[row] = problems(row, profile)
       if not found[row]:
-        written[row] = Written(render(profile), "llm", turns(row), number)
+        written[row] = Written(render(profile), "llm", batches(row), number)
   for row in rows:
     if row not in written:
       own, tried = built(row), row in found
       written[row] = Written(
-        "" if own is None else render(own), "none" if own is None else "built",
-        turns(row) if tried else 0, 2 if tried else 0, tuple(found.get(row, ())),
-      )  # fmt: skip
+        "" if own is None else render(own),
+        "none" if own is None else "built",
+        batches(row) if tried else 0,
+        2 if tried else 0,
+        tuple(found.get(row, ())),
+      )
   return [written[row] for row in rows]
 
 

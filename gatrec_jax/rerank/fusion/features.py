@@ -14,11 +14,7 @@ FEATURES = ("popularity", "text", "recency")
 
 
 def extra_features(
-  part: Candidates,
-  names: Sequence[str],
-  *,
-  prepared: Prepared,
-  text_vectors: np.ndarray | None,
+  part: Candidates, names: Sequence[str], *, prepared: Prepared, text_vectors: np.ndarray | None
 ) -> dict[str, np.ndarray]:
   """By name, [m, K] float32 of the candidates; NaN where a list is shorter or nothing is known.
 
@@ -43,11 +39,13 @@ def extra_features(
       values = latest[items] - np.nanmax(latest)
     elif name == "text":
       if text_vectors is None:
-        raise InputError("--features=text: this run has no text vectors (node_features=ids)")
+        raise InputError(
+          "this run has no text vectors (node_features=ids)", field="features", value="text"
+        )
       unit = text_vectors / np.maximum(np.linalg.norm(text_vectors, axis=1, keepdims=True), 1e-12)
-      users, catalogue = unit[: train.num_users], unit[train.num_users :]
-      values = np.einsum("md,mkd->mk", users[part.users], catalogue[items])
+      users, catalog = unit[: train.num_users], unit[train.num_users :]
+      values = np.einsum("md,mkd->mk", users[part.users], catalog[items])
     else:
-      raise InputError(f"--features={name}: there are {', '.join(FEATURES)}")
+      raise InputError(f"there are {', '.join(FEATURES)}", field="features", value=name)
     found[name] = np.where(part.valid, values, np.nan).astype(np.float32)
   return found

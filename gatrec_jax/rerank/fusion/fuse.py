@@ -76,7 +76,8 @@ class Fusion:
       line = f"{who} beside {base}: {general.says()} ({found} on validation)"
     own = (
       f"{name} users: {rule.says()} ({self.segment_gains[name].says()})"
-      for name, rule in self.rules.items() if name != ALL_USERS
+      for name, rule in self.rules.items()
+      if name != ALL_USERS
     )
     return "; ".join((line, *own))
 
@@ -136,18 +137,20 @@ def fit_fusion(
     base, features, relevant, num_relevant, valid=valid, k=k, folds=folds, seed=seed
   )
   part = folds_of(len(base), folds, seed=seed)
-  compare = lambda gains, level: paired_difference(
-    gains, np.zeros(len(gains)), num_resamples=_RESAMPLES, seed=seed, level=level
-  )
-  passes = lambda gain: gain.lo is not None and gain.lo > 0
+
+  def compare(gains, level):
+    return paired_difference(
+      gains, np.zeros(len(gains)), num_resamples=_RESAMPLES, seed=seed, level=level
+    )
+
+  def passes(gain):
+    return gain.lo is not None and gain.lo > 0
 
   nothing = learner.nothing
   if (num_users := int(counted.sum())) < min_users:
     reason = f"only {num_users} users with a relevant item, {min_users} are needed"
     none = Difference(0.0, None, None, num_users, 1.0, None, level)
-    return Fusion(
-      method, tuple(features), {ALL_USERS: nothing}, none, {}, learner.tried, k, reason
-    )
+    return Fusion(method, tuple(features), {ALL_USERS: nothing}, none, {}, learner.tried, k, reason)
   learned = [learner.learn(method, counted & (part != fold)) for fold in range(folds)]
   values = _by_fold(learned, part, learner.values)
   without = learner.values(nothing)
@@ -159,10 +162,15 @@ def fit_fusion(
     reason = f"the {level:.0%} interval of the cross-fitted gain lies above 0"
 
   rules, segment_gains = {ALL_USERS: rule}, {}
-  names = [] if segments is None else [
-    str(name) for name, size in zip(*np.unique(labels[counted], return_counts=True), strict=True)
-    if size >= min_users
-  ]  # fmt: skip
+  names = (
+    []
+    if segments is None
+    else [
+      str(name)
+      for name, size in zip(*np.unique(labels[counted], return_counts=True), strict=True)
+      if size >= min_users
+    ]
+  )
   # What a user of the segment would get otherwise, learned without that user all the same.
   otherwise = without if rule.keeps_base else values
   for name in names:
@@ -172,9 +180,7 @@ def fit_fusion(
     segment_gains[name] = compare(difference, 1 - (1 - level) / len(names))
     if passes(segment_gains[name]):
       rules[name] = learner.learn(method, members)
-  return Fusion(
-    method, tuple(features), rules, gain, segment_gains, learner.tried, k, reason
-  )
+  return Fusion(method, tuple(features), rules, gain, segment_gains, learner.tried, k, reason)
 
 
 def apply_fusion(
@@ -214,9 +220,7 @@ def contributions(
   if missing:
     raise InputError(f"fusion was learned with {', '.join(missing)}, which is missing now")
   valid = np.ones(np.shape(base), bool) if valid is None else np.asarray(valid, bool)
-  base, features = _checked(
-    base, {name: features[name] for name in fusion.features}, valid=valid
-  )
+  base, features = _checked(base, {name: features[name] for name in fusion.features}, valid=valid)
   labels = _labels(segments, len(base))
   terms = {"base": base.astype(np.float64)}
   # −0 changes no sum, not even that of −0.
@@ -264,11 +268,22 @@ def cross_fit(
   part = folds_of(len(base), parts, seed=seed)
   for number in range(parts):
     inside, outside = part == number, part != number
-    of = lambda rows: {name: values[rows] for name, values in features.items()}  # noqa: B023
-    group = lambda rows: None if labels is None else labels[rows]
+
+    def of(rows):
+      return {name: values[rows] for name, values in features.items()}  # noqa: B023
+
+    def group(rows):
+      return None if labels is None else labels[rows]
+
     fusion = fit_fusion(
-      base[outside], of(outside), relevant[outside], num_relevant[outside], valid=valid[outside],
-      segments=group(outside), seed=seed, **settings,
+      base[outside],
+      of(outside),
+      relevant[outside],
+      num_relevant[outside],
+      valid=valid[outside],
+      segments=group(outside),
+      seed=seed,
+      **settings,
     )
     scores[inside] = apply_fusion(
       fusion, base[inside], of(inside), valid=valid[inside], segments=group(inside)

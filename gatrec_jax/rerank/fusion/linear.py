@@ -25,14 +25,14 @@ def fit_linear(
   """Weights of the features beside a base of weight 1.
 
   The scores are θ_0 · b + Σ θ_f · feature. First b is made to suit the base alone: the mixture of
-  its standardised scores and of its standardised −log rank, neither below 0 (so that b never leaves
-  the base's order), that minimises mean_u CE_u. CE_u is the cross-entropy between the user's
+  its standardized scores and of its standardized −log rank, neither below 0 (so that b never leaves
+  the base's order), that minimizes mean_u CE_u. CE_u is the cross-entropy between the user's
   relevant candidates, all alike, and the softmax of the scores over the user's list (ListNet's
-  top-one loss, Cao et al. 2007). Then θ minimises mean_u CE_u + (RIDGE_USERS / 2n) · ‖θ − θ_b‖²
+  top-one loss, Cao et al. 2007). Then θ minimizes mean_u CE_u + (RIDGE_USERS / 2n) · ‖θ − θ_b‖²
   over n users, θ_b being (the base's own best θ_0, 0, …). Both problems are convex.
 
   Args:
-    parts: of the method linear: standardised base [m, K], its log_ranks [m, K] and features
+    parts: of the method linear: standardized base [m, K], its log_ranks [m, K] and features
       [F, m, K].
     relevant, valid: [m, K] bool.
     rows: [m] bool, the users to learn from; those without a relevant candidate teach nothing.
@@ -45,20 +45,23 @@ def fit_linear(
   inputs = np.stack([parts.base, parts.log_ranks, *parts.features], axis=2).astype(np.float32)
   # Padded to a power of two, so that parts of the users share a compiled program.
   pad = (1 << (len(target) - 1).bit_length()) - len(target)
-  padded = (np.pad(table, ((0, pad), *((0, 0),) * (table.ndim - 1)))
-            for table in (inputs, target, valid, teaches))  # fmt: skip
-  theta, share = (np.asarray(found, np.float64) for found in _minimise(*padded))
+  padded = (
+    np.pad(table, ((0, pad), *((0, 0),) * (table.ndim - 1)))
+    for table in (inputs, target, valid, teaches)
+  )
+  theta, share = (np.asarray(found, np.float64) for found in _minimize(*padded))
   heaviest = np.abs(theta[1:]).max(initial=0.0)
   return theta[1:] / max(theta[0], heaviest / _HEAVIEST, 1e-6), float(share)
 
 
 @jax.jit
-def _minimise(
-  inputs: Array, target: Array, valid: Array, teaches: Array
-) -> tuple[Array, Array]:
+def _minimize(inputs: Array, target: Array, valid: Array, teaches: Array) -> tuple[Array, Array]:
   """θ [1 + F] and the share of −log rank, from inputs [m, K, 2 + F] and the masks."""
   target = target / jnp.maximum(target.sum(axis=1, keepdims=True), 1)
-  descend = lambda inputs, anchor: _newton(inputs, anchor, target, valid, teaches)
+
+  def descend(inputs, anchor):
+    return _newton(inputs, anchor, target, valid, teaches)
+
   both = descend(inputs[..., :2], jnp.zeros(2))[0]
   # Where one of the two would turn the base around, the other stands alone.
   single = [descend(inputs[..., n : n + 1], jnp.zeros(1)) for n in (0, 1)]
@@ -83,7 +86,9 @@ def _newton(
   ridge = RIDGE_USERS / num_users
   # Rows of padding have no valid item; a finite floor keeps their softmax free of NaN.
   floor = jnp.finfo(inputs.dtype).min
-  scores = lambda theta: jnp.where(valid, inputs @ theta, floor)
+
+  def scores(theta):
+    return jnp.where(valid, inputs @ theta, floor)
 
   def loss(theta: Array) -> Array:
     log_total = jnp.where(teaches, jax.nn.logsumexp(scores(theta), axis=1), 0.0)

@@ -17,10 +17,10 @@ class Rule:
   """One way to fuse: base + Σ weight · feature, all brought to the method's scale.
 
   Attributes:
-    method: "zscore" or "linear" (standardised scores; they differ in how weights are found), or
+    method: "zscore" or "linear" (standardized scores; they differ in how weights are found), or
       "reciprocal" (reciprocal ranks).
     weights: by feature; the base's own weight is 1.
-    rank_share: how much of the base's standardised scores stands aside for its standardised −log
+    rank_share: how much of the base's standardized scores stands aside for its standardized −log
       rank (method "linear"); 0 … 1.
   """
 
@@ -47,7 +47,7 @@ class Parts:
 
   Attributes:
     base: [m, K] float64.
-    log_ranks: [m, K] float64, standardised −log rank of the base; 0 by the reciprocal method.
+    log_ranks: [m, K] float64, standardized −log rank of the base; 0 by the reciprocal method.
     features: [F, m, K] float64, in the order of the names given.
   """
 
@@ -66,13 +66,13 @@ def z_scores(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
   present = valid & ~np.isnan(values)
   filled = np.where(present, values, 0.0).astype(np.float64)
   count = np.maximum(present.sum(axis=1, keepdims=True), 1)
-  centred = np.where(present, filled - filled.sum(axis=1, keepdims=True) / count, 0.0)
-  deviation = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+  centered = np.where(present, filled - filled.sum(axis=1, keepdims=True) / count, 0.0)
+  deviation = np.sqrt((centered**2).sum(axis=1, keepdims=True) / count)
   # Compared by the values themselves: the mean of equal values may be off by rounding.
   highest = np.where(present, filled, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
   lowest = np.where(present, filled, np.inf).min(axis=1, keepdims=True, initial=np.inf)
   varied = (highest > lowest) & (deviation > 0)
-  return np.where(varied, centred / np.where(varied, deviation, 1.0), 0.0)
+  return np.where(varied, centered / np.where(varied, deviation, 1.0), 0.0)
 
 
 def reciprocal_ranks(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

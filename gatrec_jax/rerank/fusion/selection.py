@@ -100,8 +100,9 @@ class Learner:
         self.values(self.learn(method, rows & (part != fold)))[part == fold].sum()
         for fold in range(self._folds)
       )
-      for method in METHODS if method != "auto"
-    }  # fmt: skip
+      for method in METHODS
+      if method != "auto"
+    }
     return max(totals, key=totals.get)
 
   def _best_weights(self, method: str, rows: np.ndarray) -> Rule:

@@ -1,8 +1,8 @@
-"""The built-in re-ranker: a small language model of one catalogue, made where no model hub is.
+"""The built-in re-ranker: a small language model of one catalog, made where no model hub is.
 
 Its vocabulary has a token for the end of every line with a title, so a history of thirty films is
 sixty tokens. It first learns to continue histories, then to choose among out-of-fold candidates of
-the GAT (`examples.py`). It knows this catalogue and nothing of the world: it re-ranks, it does not
+the GAT (`examples.py`). It knows this catalog and nothing of the world: it re-ranks, it does not
 write profiles.
 """
 
@@ -45,12 +45,10 @@ from gatrec_jax.rerank.prompting.prompts import (
   YES_NO,
   line_end,
 )
-from gatrec_jax.stages.data import Say
+from gatrec_jax.runs.log import Log
 
 NAME = "builtin"
-_PIECES = (
-  PROFILE, HISTORY, CANDIDATES, BEST, BEST_TITLE, FITS, RANK_TITLES, RANK_LABELS, RATE
-)  # fmt: skip
+_PIECES = (PROFILE, HISTORY, CANDIDATES, BEST, BEST_TITLE, FITS, RANK_TITLES, RANK_LABELS, RATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Recipe:
   shares: tuple[tuple[str, float], ...] = (("label", 0.7), ("pairwise", 0.1), ("pointwise", 0.2))
 
 
-# For catalogues of fewer training ratings than this, and what is different then.
+# For catalogs of fewer training ratings than this, and what is different then.
 SMALL = 50_000
 SMALL_RECIPE = Recipe(width=64, layers=2, reading_steps=600, epochs=4)
 
@@ -115,7 +113,7 @@ def open_builtin(
   *,
   user_profiles: Sequence[str | None],
   item_profiles: Sequence[str | None],
-  say: Say,
+  log: Log,
   recipe: Recipe | None = None,
 ) -> LanguageModel:
   """The built-in model of this training data, made now if the user's cache has none.
@@ -126,7 +124,7 @@ def open_builtin(
   Args:
     config, workdir, prepared: of a run, for `out_of_fold_lists`.
     user_profiles: [U] texts, made of training ratings. item_profiles: [I] texts.
-    say: where lines for the user go. recipe: None for `recipe_for`.
+    log: where lines for the user go. recipe: None for `recipe_for`.
   Raises:
     Interrupted: a signal came; the same call goes on.
   """
@@ -134,35 +132,42 @@ def open_builtin(
   titles = unique_titles(prepared.item_fields, prepared.interactions.item_ids)
   train = prepared.train
   key = runs.digest(
-    dataclasses.asdict(recipe), PROMPT_VERSION, list(titles),
-    list(user_profiles), list(item_profiles),
-    [to_json(config)[stage] for stage in ("model", "train")], config.text.encoder,
-    prepared.positive_threshold, prepared.negative_threshold,
+    dataclasses.asdict(recipe),
+    PROMPT_VERSION,
+    list(titles),
+    list(user_profiles),
+    list(item_profiles),
+    [to_json(config)[stage] for stage in ("model", "train")],
+    config.text.encoder,
+    prepared.positive_threshold,
+    prepared.negative_threshold,
     *(column.tobytes() for column in (train.user, train.item, train.rating, train.timestamp)),
-  )  # fmt: skip
+  )
   home = runs.cache_dir() / "builtin" / key
   folder = home / "model"
   if not (home / "facts.json").exists():
-    say(
-      "builtin: no model hub is needed: a small language model of this catalogue is built and "
+    log.info(
+      "builtin: no model hub is needed: a small language model of this catalog is built and "
       "trained now, once, on its training ratings"
     )
     home.mkdir(parents=True, exist_ok=True)
     with runs.locked(home):
       texts = reading_texts(
-        train, titles=titles, user_profiles=user_profiles, item_profiles=item_profiles,
+        train,
+        titles=titles,
+        user_profiles=user_profiles,
+        item_profiles=item_profiles,
         positive_threshold=prepared.positive_threshold,
-        negative_threshold=prepared.negative_threshold, seed=recipe.version,
+        negative_threshold=prepared.negative_threshold,
+        seed=recipe.version,
         rounds=max(1, min(recipe.rounds, recipe.most_texts // max(1, train.num_users))),
-      )  # fmt: skip
-      facts = _build(
-        config, workdir, prepared, texts, titles, home=home, recipe=recipe, say=say
       )
+      facts = _build(config, workdir, prepared, texts, titles, home=home, recipe=recipe, log=log)
       runs.write_json(home / "facts.json", facts)
   model = dataclasses.replace(load_decoder(folder), name=NAME, folder=folder)
-  say(
+  log.info(
     f"builtin: {model.parameters / 1e6:.2f} M parameters, {model.config.vocabulary} tokens, "
-    "trained on this catalogue's ratings alone; it re-ranks, it does not write profiles "
+    "trained on this catalog's ratings alone; it re-ranks, it does not write profiles "
     f"({folder})"
   )
   return model
@@ -177,26 +182,39 @@ def _build(
   *,
   home: pathlib.Path,
   recipe: Recipe,
-  say: Say,
+  log: Log,
 ) -> dict[str, object]:
   """Writes `home`/model. Returns: facts worth keeping."""
   lists = out_of_fold_lists(
-    config, workdir, prepared, folds=recipe.folds, length=recipe.length, say=say
+    config, workdir, prepared, folds=recipe.folds, length=recipe.length, log=log
   )
   with runs.signals("builtin: stopping after this step") as received:
-    stop = lambda: received[0] if received else 0
-    reader = _reader(texts, titles, prepared, home / "reader", recipe=recipe, stop=stop, say=say)
+
+    def stop():
+      return received[0] if received else 0
+
+    reader = _reader(texts, titles, prepared, home / "reader", recipe=recipe, stop=stop, log=log)
     settings = ExampleSettings(top=recipe.top, shares=dict(recipe.shares))
     steps = sum(len(part.users) for part in lists) * recipe.epochs // recipe.batch_size
     tuning = FinetuneConfig(
-      mode="full", learning_rate=recipe.rate, weight_decay=recipe.weight_decay,
-      steps=max(1, min(steps, recipe.most_steps)), batch_size=recipe.batch_size,
-      max_tokens=recipe.context, evaluate_every=100,
-    )  # fmt: skip
+      mode="full",
+      learning_rate=recipe.rate,
+      weight_decay=recipe.weight_decay,
+      steps=max(1, min(steps, recipe.most_steps)),
+      batch_size=recipe.batch_size,
+      max_tokens=recipe.context,
+      evaluate_every=100,
+    )
     tuned = learn_to_rerank(
-      reader, lists, prepared, settings=settings, tuning=tuning, workdir=home / "choosing",
-      stop=stop, say=say,
-    )  # fmt: skip
+      reader,
+      lists,
+      prepared,
+      settings=settings,
+      tuning=tuning,
+      workdir=home / "choosing",
+      stop=stop,
+      log=log,
+    )
   export_folder(tuned.model, home / "model")
   for leftover in ("reader", "choosing"):
     shutil.rmtree(home / leftover, ignore_errors=True)
@@ -218,7 +236,7 @@ def _reader(
   *,
   recipe: Recipe,
   stop: Callable[[], int],
-  say: Say,
+  log: Log,
 ) -> LanguageModel:
   """The model that has read the texts, from the folder where it is there already."""
   if folder.exists():
@@ -226,17 +244,29 @@ def _reader(
   common = _common(titles, prepared, recipe.most_titles)
   extra = [*map(line_end, common), *_PIECES]
   return build_small(
-    texts, folder, vocabulary=recipe.words + len(extra), extra_tokens=extra,
-    words=_words(texts, sorted(set(titles) - set(common))), chat=False,
-    batch_size=recipe.reading_rows, row_tokens=recipe.reading_tokens, width=recipe.width,
-    layers=recipe.layers, heads=recipe.heads, kv_heads=recipe.kv_heads, inner=3 * recipe.width,
-    context=recipe.context, steps=recipe.reading_steps, learning_rate=recipe.reading_rate,
-    stop=stop, say=say,
-  )  # fmt: skip
+    texts,
+    folder,
+    vocabulary=recipe.words + len(extra),
+    extra_tokens=extra,
+    words=_words(texts, sorted(set(titles) - set(common))),
+    chat=False,
+    batch_size=recipe.reading_rows,
+    row_tokens=recipe.reading_tokens,
+    width=recipe.width,
+    layers=recipe.layers,
+    heads=recipe.heads,
+    kv_heads=recipe.kv_heads,
+    inner=3 * recipe.width,
+    context=recipe.context,
+    steps=recipe.reading_steps,
+    learning_rate=recipe.reading_rate,
+    stop=stop,
+    log=log,
+  )
 
 
 def _common(titles: Sequence[str], prepared: Prepared, most: int) -> list[str]:
-  """The titles with the most training ratings, in catalogue order."""
+  """The titles with the most training ratings, in catalog order."""
   counts = np.bincount(prepared.train.item, minlength=len(titles))
   chosen = np.sort(np.argsort(-counts, kind="stable")[:most])
   return [titles[item] for item in chosen]

@@ -50,7 +50,9 @@ class ExampleSettings:
   def __post_init__(self) -> None:
     require_labels(self.top)
     if self.top < 2:
-      raise InputError(f"--top_candidates={self.top}: at least 2 are needed to learn from")
+      raise InputError(
+        "at least 2 are needed to learn from", field="top_candidates", value=self.top
+      )
     unknown = set(self.shares) - set(TASKS)
     if unknown or min(self.shares.values(), default=0) < 0 or sum(self.shares.values()) <= 0:
       raise InputError(f"shares of tasks {dict(self.shares)}: positive, of {', '.join(TASKS)}")
@@ -86,10 +88,16 @@ def ranking_examples(
   examples, read = [], Reader(model)
   for part in lists:
     contexts = make_contexts(
-      part.history, part.users, titles=titles, profiles=part.profiles, draws=draws,
-      positive_threshold=positive_threshold, negative_threshold=negative_threshold,
-      liked=settings.liked, disliked=settings.disliked,
-    )  # fmt: skip
+      part.history,
+      part.users,
+      titles=titles,
+      profiles=part.profiles,
+      draws=draws,
+      positive_threshold=positive_threshold,
+      negative_threshold=negative_threshold,
+      liked=settings.liked,
+      disliked=settings.disliked,
+    )
     tasks = draws.choice(len(TASKS), len(part.users), p=shares / shares.sum())
     questions, targets = [], []
     for items, relevant, task in zip(part.items, part.relevant, tasks, strict=True):
@@ -98,22 +106,22 @@ def ranking_examples(
       places = _drawn(
         items >= 0, relevant, TASKS[task], len(items) if free else settings.top, draws
       )
-      names, grades = [titles[item] for item in items[places]], relevant[places].astype(float)
+      names, relevance = [titles[item] for item in items[places]], relevant[places].astype(float)
       if TASKS[task] == "pointwise":
         questions.append(lambda context, name=names[0]: [pointwise_prompt(context, name)])
-        targets.append((answers, np.array([grades[0], 1.0 - grades[0]])))
+        targets.append((answers, np.array([relevance[0], 1.0 - relevance[0]])))
       elif free:
         questions.append(lambda context: [next_prompt(context)])
-        targets.append((own[items[places]], grades))
+        targets.append((own[items[places]], relevance))
       else:
-        questions.append(lambda context, names=names: [
-          choice_prompt(context, names, by_title=own is not None)
-        ])  # fmt: skip
-        targets.append((letters[: len(names)] if own is None else own[items[places]], grades))
+        questions.append(
+          lambda context, names=names: [choice_prompt(context, names, by_title=own is not None)]
+        )
+        targets.append((letters[: len(names)] if own is None else own[items[places]], relevance))
     prompts, _ = fitted(read, contexts, questions, [0] * len(contexts))
     examples += [
-      LabelExample(ids[0], labels.tolist(), grades.tolist())
-      for ids, (labels, grades) in zip(prompts, targets, strict=True)
+      LabelExample(ids[0], labels.tolist(), relevance.tolist())
+      for ids, (labels, relevance) in zip(prompts, targets, strict=True)
     ]
   return examples
 
@@ -123,8 +131,9 @@ def without_leaks(part: TrainingLists, titles: Sequence[str]) -> TrainingLists:
 
   Raises: InputError where a held-out positive is in a history: the folds overlap.
   """
-  history = np.unique(part.history.user.astype(np.int64) * part.history.num_items
-                      + part.history.item)  # fmt: skip
+  history = np.unique(
+    part.history.user.astype(np.int64) * part.history.num_items + part.history.item
+  )
   keys = part.users[:, None].astype(np.int64) * part.history.num_items + part.items
   leaking = np.isin(keys, history) & part.relevant
   if leaking.any():

@@ -16,7 +16,7 @@ from gatrec_jax.lm.finetune.step import FinetuneConfig
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.rerank.learning.examples import ExampleSettings, ranking_examples, without_leaks
 from gatrec_jax.rerank.learning.out_of_fold import TrainingLists
-from gatrec_jax.stages.data import Say
+from gatrec_jax.runs.log import Log
 
 CHOOSING_SHARE = 0.05  # of the users, whose lists are not learned from but choose the checkpoint
 _CHOOSING = 2**31  # an epoch that training never reaches
@@ -31,7 +31,7 @@ def learn_to_rerank(
   tuning: FinetuneConfig,
   workdir: pathlib.Path,
   stop: Callable[[], int] = lambda: 0,
-  say: Say = lambda _: None,
+  log: Log = lambda _: None,
 ) -> Finetuned:
   """Fine-tunes on out-of-fold candidates with the listwise softmax loss over their letters.
 
@@ -41,7 +41,7 @@ def learn_to_rerank(
   Args:
     model: the decoder. lists: from `out_of_fold_lists`. prepared: titles and thresholds.
     settings: of the examples. tuning: how; `mode` lora or full.
-    workdir: gets checkpoints and metrics; the caller holds its lock. stop, say: as in `finetune`.
+    workdir: gets checkpoints and metrics; the caller holds its lock. stop, log: as in `finetune`.
   Raises:
     InputError: leaking lists, prompts that do not fit, or as `finetune`.
     Interrupted: `stop` named a signal.
@@ -49,15 +49,28 @@ def learn_to_rerank(
   titles = unique_titles(prepared.item_fields, prepared.interactions.item_ids)
   lists = [without_leaks(part, titles) for part in lists]
   learning, choosing = split_lists(lists, share=CHOOSING_SHARE, seed=settings.seed)
-  make = lambda parts, epoch: ranking_examples(
-    model, parts, epoch, settings=settings, titles=titles,
-    positive_threshold=prepared.positive_threshold, negative_threshold=prepared.negative_threshold,
-  )  # fmt: skip
+
+  def make(parts, epoch):
+    return ranking_examples(
+      model,
+      parts,
+      epoch,
+      settings=settings,
+      titles=titles,
+      positive_threshold=prepared.positive_threshold,
+      negative_threshold=prepared.negative_threshold,
+    )
+
   return finetune(
-    model, lambda epoch: make(learning, epoch), tuning, workdir=workdir,
-    objective=objectives.softmax, stop=stop, say=say,
+    model,
+    lambda epoch: make(learning, epoch),
+    tuning,
+    workdir=workdir,
+    objective=objectives.softmax,
+    stop=stop,
+    log=log,
     validation=make(choosing, _CHOOSING) if choosing else (),
-  )  # fmt: skip
+  )
 
 
 def split_lists(
@@ -75,7 +88,9 @@ def _of_users(lists: Sequence[TrainingLists], kept: np.ndarray) -> list[Training
   for part in lists:
     rows = kept[part.users]
     if rows.any():
-      parts.append(dataclasses.replace(
-        part, users=part.users[rows], items=part.items[rows], relevant=part.relevant[rows]
-      ))  # fmt: skip
+      parts.append(
+        dataclasses.replace(
+          part, users=part.users[rows], items=part.items[rows], relevant=part.relevant[rows]
+        )
+      )
   return parts

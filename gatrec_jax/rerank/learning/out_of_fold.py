@@ -1,7 +1,7 @@
 """Out-of-fold candidates: what a GAT recommends that has not seen the ratings it is judged by.
 
 A re-ranker that learns from the candidates of a model that was trained on the very ratings it
-shall recognise would learn to trust that model's memory. So the training rows are divided into
+shall recognize would learn to trust that model's memory. So the training rows are divided into
 folds; for each, a GAT is trained without it, from texts made without it, and its candidates are
 what the re-ranker learns from, the fold's positives being the truth.
 """
@@ -22,8 +22,9 @@ from gatrec_jax.data.split_draws import Split
 from gatrec_jax.data.splits import split_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.train_and_evaluate import open_run, train_prepared
+from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.serve.run import Run, top_lists
-from gatrec_jax.stages.data import OUTPUTS, Say, load_prepared, write_prepared
+from gatrec_jax.stages.data import OUTPUTS, load_prepared, write_prepared
 from gatrec_jax.stages.texts import read_texts
 
 
@@ -47,13 +48,7 @@ class TrainingLists:
 
 
 def out_of_fold_lists(
-  config: Config,
-  workdir: pathlib.Path,
-  prepared: Prepared,
-  *,
-  folds: int,
-  length: int,
-  say: Say,
+  config: Config, workdir: pathlib.Path, prepared: Prepared, *, folds: int, length: int, log: Log
 ) -> list[TrainingLists]:
   """Trains a GAT for each fold, or takes those in the run folder, and lists their candidates.
 
@@ -63,27 +58,27 @@ def out_of_fold_lists(
   Args:
     config: of the run. workdir: its folder, whose data stage is done. prepared: what that gave.
     folds: at least 2. length: N, candidates of a user.
-    say: where lines for the user go.
+    log: where lines for the user go.
   Raises:
     InputError: too few folds or rows.
     Interrupted: a signal came; the same call goes on.
   """
   if folds < 2:
-    raise InputError(f"--out_of_fold={folds}: at least 2 folds are needed")
+    raise InputError("at least 2 folds are needed", field="out_of_fold", value=folds)
   lists = []
   for fold in range(folds):
-    say(f"out of fold {fold + 1} of {folds}")
-    part = _trained_without(config, workdir, prepared, fold=fold, folds=folds, say=say)
+    log.info(f"out of fold {fold + 1} of {folds}")
+    part = _trained_without(config, workdir, prepared, fold=fold, folds=folds, log=log)
     lists.append(_lists_of(part, length=length))
   total = sum(int(one.relevant.sum()) for one in lists)
   if not total:
     raise InputError("no held-out positive is among the candidates: nothing to learn from")
-  say(f"out of fold: {sum(len(one.users) for one in lists)} lists with {total} positives")
+  log.info(f"out of fold: {sum(len(one.users) for one in lists)} lists with {total} positives")
   return lists
 
 
 def _trained_without(
-  config: Config, workdir: pathlib.Path, prepared: Prepared, *, fold: int, folds: int, say: Say
+  config: Config, workdir: pathlib.Path, prepared: Prepared, *, fold: int, folds: int, log: Log
 ) -> Run:
   folder = workdir / "out_of_fold" / f"{fold + 1}-of-{folds}"
   folder.mkdir(parents=True, exist_ok=True)
@@ -98,16 +93,13 @@ def _trained_without(
       rows, kind="kfold", test_share=1 / folds, valid_share=0.0, fold=str(fold + 1)
     )
     held_out = Split(split.train, split.test, split.valid)
-    return write_prepared(folder / "data", dataclasses.replace(
-      prepared, interactions=rows, split=held_out, facts={}
-    ))  # fmt: skip
+    return write_prepared(
+      folder / "data", dataclasses.replace(prepared, interactions=rows, split=held_out, facts={})
+    )
 
-  runs.stage(
-    folder / "data", name="data", inputs=inputs, make=make, say=lambda _: None,
-    outputs=OUTPUTS,
-  )  # fmt: skip
+  runs.stage(folder / "data", name="data", inputs=inputs, make=make, log=SILENT, outputs=OUTPUTS)
   open_run(config, folder)
-  return train_prepared(config, folder, load_prepared(folder), say=say)[0]
+  return train_prepared(config, folder, load_prepared(folder), log=log)[0]
 
 
 def _lists_of(part: Run, *, length: int) -> TrainingLists:

@@ -56,17 +56,24 @@ def reading_texts(
   # As if somebody with the item's profile liked the item alone: its words get to know its title.
   texts = [
     describe(Context(profile_line(body), ((title, True),)))
-    for body, title in zip(item_profiles, titles, strict=True) if body
+    for body, title in zip(item_profiles, titles, strict=True)
+    if body
   ]
   users = np.unique(train.user)
   popularity = np.bincount(train.item, minlength=train.num_items).astype(float)
   for number in range(rounds):
     draws = np.random.default_rng([seed, number])
     contexts = make_contexts(
-      train, users, titles=titles, profiles=user_profiles, draws=draws,
-      positive_threshold=positive_threshold, negative_threshold=negative_threshold,
-      liked=HISTORY[0], disliked=HISTORY[1],
-    )  # fmt: skip
+      train,
+      users,
+      titles=titles,
+      profiles=user_profiles,
+      draws=draws,
+      positive_threshold=positive_threshold,
+      negative_threshold=negative_threshold,
+      liked=HISTORY[0],
+      disliked=HISTORY[1],
+    )
     popular = draws.choice(
       train.num_items, (len(users), ANSWERED[0]), p=popularity / popularity.sum()
     )
@@ -112,16 +119,12 @@ def _ranked(names: Sequence[str], truth: Sequence[bool], draws: np.random.Genera
   return sorted(range(len(names)), key=lambda place: (not truth[place], noise[place]))
 
 
-def _ranked_titles(
-  names: Sequence[str], truth: Sequence[bool], draws: np.random.Generator
-) -> str:
+def _ranked_titles(names: Sequence[str], truth: Sequence[bool], draws: np.random.Generator) -> str:
   lines = enumerate(_ranked(names, truth, draws), 1)
   return "".join(title_line(str(line), names[place]) for line, place in lines)
 
 
-def _ranked_letters(
-  names: Sequence[str], truth: Sequence[bool], draws: np.random.Generator
-) -> str:
+def _ranked_letters(names: Sequence[str], truth: Sequence[bool], draws: np.random.Generator) -> str:
   return "".join(f"{LABELS[place]}\n" for place in _ranked(names, truth, draws))
 
 

@@ -35,9 +35,7 @@ def make_contexts(
     liked, disliked: at most so many of each, the latest; of equal times the higher item index.
     draws: takes any of them instead of the latest, for training examples.
   """
-  rows = np.flatnonzero(
-    (train.rating >= positive_threshold) | (train.rating <= negative_threshold)
-  )
+  rows = np.flatnonzero((train.rating >= positive_threshold) | (train.rating <= negative_threshold))
   rows = rows[np.lexsort((train.item[rows], train.timestamp[rows], train.user[rows]))]
   first = np.searchsorted(train.user[rows], users, side="left")
   last = np.searchsorted(train.user[rows], users, side="right")
@@ -45,9 +43,11 @@ def make_contexts(
   for user, start, end in zip(users, first, last, strict=True):
     own = rows[start:end]
     good = train.rating[own] >= positive_threshold
-    kept = np.sort(np.concatenate([
-      _some(np.flatnonzero(good), liked, draws), _some(np.flatnonzero(~good), disliked, draws)
-    ]))  # fmt: skip
+    kept = np.sort(
+      np.concatenate(
+        [_some(np.flatnonzero(good), liked, draws), _some(np.flatnonzero(~good), disliked, draws)]
+      )
+    )
     history = tuple(
       (titles[item], bool(is_liked))
       for item, is_liked in zip(train.item[own[kept]], good[kept], strict=True)

@@ -97,8 +97,10 @@ def require_labels(count: int, available: int = len(LABELS)) -> None:
   """Raises InputError where there are more candidates than letters."""
   if count > available:
     raise InputError(
-      f"--top_candidates={count}: only {available} candidates can have a letter of one token; "
-      "lower it, or take --strategy=pointwise, which has no limit"
+      f"only {available} candidates can have a letter of one token; "
+      "lower it, or take `strategy=pointwise`, which has no limit",
+      field="top_candidates",
+      value=count,
     )
 
 
@@ -167,5 +169,3 @@ def profile_line(text: str) -> str:
   if profile.dislikes:
     parts.append(f"Dislikes: {', '.join(profile.dislikes[:_PROFILE_TERMS])}.")
   return " ".join(parts) or " ".join(profile.overview.split())[:_PROFILE_CHARACTERS]
-
-

@@ -123,9 +123,7 @@ class Questions:
       for found, several in zip(logits, lists, strict=True)
     ]
 
-  def next_titles(
-    self, users: Sequence[int], lists: Sequence[Sequence[str]]
-  ) -> list[np.ndarray]:
+  def next_titles(self, users: Sequence[int], lists: Sequence[Sequence[str]]) -> list[np.ndarray]:
     """How likely each title is the next that the user likes, for models with a token for each.
 
     One forward pass a user, however many titles; there is no list whose order could matter.
@@ -151,7 +149,10 @@ class Questions:
   def empty_choice(self, count: int) -> np.ndarray:
     """[k] float32 log-probabilities of `count` letters where nothing is known of anything."""
     self._require_letters(count)
-    make = lambda context: [choice_prompt(context, [UNKNOWN] * count)]
+
+    def make(context):
+      return [choice_prompt(context, [UNKNOWN] * count)]
+
     (questions,), _ = fitted(self._read, [CONTENT_FREE], [make], [0])
     return log_softmax(self._score([questions], self._letters[:count])[0][0])
 
@@ -169,8 +170,10 @@ class Questions:
       yes_no = label_tokens(self.model, YES_NO)
     except InputError:
       raise InputError(
-        f"--strategy=pointwise: {self.model.name} has no single token for yes and for no; take "
-        "another strategy, or another model"
+        f"{self.model.name} has no single token for yes and for no; take "
+        "another strategy, or another model",
+        field="strategy",
+        value="pointwise",
       ) from None
     return [found[:, 0] - found[:, 1] for found in self._logits(users, texts, yes_no)]
 
@@ -199,7 +202,10 @@ class Questions:
     Args: users: numbers of N users. lists: for each of them several lists of titles.
     Returns: for each user and list places in it, the best first.
     """
-    ordering = lambda titles: self._ordering(f"{label}\n" for label in LABELS[: len(titles)])
+
+    def ordering(titles):
+      return self._ordering(f"{label}\n" for label in LABELS[: len(titles)])
+
     return self._orders(users, lists, batchwise_prompt, ordering)
 
   def ratings(
@@ -215,9 +221,14 @@ class Questions:
         self.model, {"type": "object", "properties": dict.fromkeys(LABELS[:count], rating)}
       )
     )
+
     # A token writes one character at least.
-    most = lambda titles: len(json.dumps(dict.fromkeys(LABELS[: len(titles)], MOST_RATING)))
-    constraint = lambda titles: schema(len(titles))
+    def most(titles):
+      return len(json.dumps(dict.fromkeys(LABELS[: len(titles)], MOST_RATING)))
+
+    def constraint(titles):
+      return schema(len(titles))
+
     answers = self._answers(users, lists, relevancy_prompt, constraint, most)
     return [
       [list(json.loads(answer.text).values()) for _, answer in several] for several in answers
@@ -230,7 +241,9 @@ class Questions:
     prompt: Callable[[Context, Sequence[str]], str],
     ordering: Callable[[Sequence[str]], Ordering],
   ) -> list[list[list[int]]]:
-    most = lambda titles: min_tokens(ordering(titles))
+    def most(titles):
+      return min_tokens(ordering(titles))
+
     answers = self._answers(users, lists, prompt, ordering, most)
     return [[order_of(one, answer.tokens) for one, answer in several] for several in answers]
 
@@ -252,9 +265,13 @@ class Questions:
     flat = [titles for several in lists for titles in several]
     constraints = list(map(constraint, flat))
     answers = generate(
-      self.model, prompts, max_tokens=list(map(most, flat)), constraint=constraints,
-      batch_size=self.batch_size, lora=self.lora,
-    )  # fmt: skip
+      self.model,
+      prompts,
+      max_tokens=list(map(most, flat)),
+      constraint=constraints,
+      batch_size=self.batch_size,
+      lora=self.lora,
+    )
     self.usage.questions += len(prompts)
     self.usage.prompt_tokens += sum(map(len, prompts))
     self.usage.new_tokens += sum(len(answer.tokens) for answer in answers)
@@ -263,9 +280,11 @@ class Questions:
 
   def _ordering(self, texts: Iterable[str], leads: Sequence[Sequence[int]] = ()) -> Ordering:
     return make_ordering(
-      [self._spelled(text) for text in texts], leads, vocabulary=self.model.config.vocabulary,
+      [self._spelled(text) for text in texts],
+      leads,
+      vocabulary=self.model.config.vocabulary,
       eos=self.model.eos,
-    )  # fmt: skip
+    )
 
   def _spelled(self, text: str) -> list[int]:
     """Tokens of a piece of an answer; titles come again and again."""
@@ -288,10 +307,7 @@ class Questions:
     require_labels(count, len(self._letters))
 
   def _logits(
-    self,
-    users: Sequence[int],
-    texts: Sequence[Callable[[Context], list[str]]],
-    labels: np.ndarray,
+    self, users: Sequence[int], texts: Sequence[Callable[[Context], list[str]]], labels: np.ndarray
   ) -> list[np.ndarray]:
     return self._score(self._fitted(users, texts, [0] * len(users)), labels)
 

@@ -64,7 +64,10 @@ class Reader:
   def _behind_head(self, texts: Sequence[str]) -> list[list[int]]:
     """What many texts begin with is read once, up to the end of a line, where this gives the first
     text its ids: what follows there begins alike in all of them."""
-    whole = lambda: [prompt_ids(self.model, text) for text in texts]
+
+    def whole():
+      return [prompt_ids(self.model, text) for text in texts]
+
     if not self._plain or len(texts) <= 2:
       return whole()
     head = os.path.commonprefix(list(texts))
@@ -111,10 +114,13 @@ def _shortened(
 ) -> tuple[list[list[int]], Context]:
   """The longest history with which all questions have at most `most` tokens."""
   lines = len(context.history)
+
   # Step n leaves out the n oldest lines, the last step the profile as well.
-  shorter = lambda step: (
-    dataclasses.replace(context, history=context.history[step:]) if step <= lines else Context()
-  )
+  def shorter(step):
+    return (
+      dataclasses.replace(context, history=context.history[step:]) if step <= lines else Context()
+    )
+
   low, high, found = 1, lines + 1, None
   while low <= high:
     step = (low + high) // 2
@@ -126,6 +132,6 @@ def _shortened(
   if found is None:
     raise InputError(
       f"{read.model.name}: has room for {most} tokens of a question, and the candidates alone take "
-      "more; lower --top_candidates, or take a model with a longer context"
+      "more; lower `top_candidates`, or take a model with a longer context"
     )
   return found

@@ -14,7 +14,7 @@ SKILL, DEVIATION, NOISE = 25.0, 25.0 / 3, 25.0 / 6
 def overlapping(count: int, size: int, stride: int) -> list[range]:
   """Windows of `size` over 0 … count - 1, each `stride` behind the one before; the last ends there.
 
-  Args: stride: below `size`, so that neighbours have candidates in common.
+  Args: stride: below `size`, so that neighbors have candidates in common.
   """
   if count <= size:
     return [range(count)]

@@ -54,15 +54,17 @@ class Options:
 
   def __post_init__(self) -> None:
     if self.permutations < 1:
-      raise InputError(f"--permutations={self.permutations}: must be at least 1")
+      raise InputError("must be at least 1", field="permutations", value=self.permutations)
     if self.form not in FORMS:
-      raise InputError(f"--form={self.form}: not one of {', '.join(FORMS)}")
+      raise InputError(f"not one of {', '.join(FORMS)}", field="form", value=self.form)
     if self.merge not in MERGES:
-      raise InputError(f"--merge={self.merge}: not one of {', '.join(MERGES)}")
+      raise InputError(f"not one of {', '.join(MERGES)}", field="merge", value=self.merge)
     if self.batch < 2:
-      raise InputError(f"--batch={self.batch}: must be at least 2")
+      raise InputError("must be at least 2", field="batch", value=self.batch)
     if not 1 <= self.stride < self.batch:
-      raise InputError(f"--stride={self.stride}: must be at least 1 and below --batch={self.batch}")
+      raise InputError(
+        f"must be at least 1 and below `batch={self.batch}`", field="stride", value=self.stride
+      )
 
 
 FORMS = {"bst": insertion_tree, "all": all_pairs}
@@ -136,9 +138,12 @@ class Strategy:
     users = [user for user, titles in enumerate(candidates) if len(titles) > 1]
     orders = [unrelated_order(candidates[user]) for user in users]
     questions = Questions(
-      self._read, [contexts[user] for user in users], batch_size=self.batch_size, lora=self.lora,
+      self._read,
+      [contexts[user] for user in users],
+      batch_size=self.batch_size,
+      lora=self.lora,
       usage=usage,
-    )  # fmt: skip
+    )
     rank = STRATEGIES[self.name](self.options)
     asked = [
       [candidates[user][place] for place in order]
@@ -161,9 +166,9 @@ def make_strategy(
 ) -> Strategy:
   """The strategy of that name. Raises: InputError where there is none."""
   if name not in STRATEGIES:
-    raise InputError(f"--strategy={name}: not one of {', '.join(STRATEGIES)}")
+    raise InputError(f"not one of {', '.join(STRATEGIES)}", field="strategy", value=name)
   if batch_size < 1:
-    raise InputError(f"--batch_size={batch_size}: must be at least 1")
+    raise InputError("must be at least 1", field="batch_size", value=batch_size)
   return Strategy(name, model, options, batch_size, lora)
 
 

@@ -13,11 +13,7 @@ PUBLISHED_WEIGHT = 0.8
 
 
 def relevancy(
-  questions: Questions,
-  candidates: Sequence[Sequence[str]],
-  *,
-  size: int = 5,
-  stride: int = 3,
+  questions: Questions, candidates: Sequence[Sequence[str]], *, size: int = 5, stride: int = 3
 ) -> list[np.ndarray]:
   """Mean ratings of the candidates.
 

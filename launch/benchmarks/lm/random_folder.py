@@ -15,23 +15,42 @@ from gatrec_jax.lm.decoder.weights import weight_rules
 from gatrec_jax.lm.folders.files import read_json
 
 _QWEN = {
-  "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
-  "max_position_embeddings": 32_768, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0,
-  "tie_word_embeddings": True, "use_sliding_window": False, "attention_dropout": 0.0,
-  "initializer_range": 0.02, "use_cache": True, "bos_token_id": None, "eos_token_id": None,
+  "architectures": ["Qwen2ForCausalLM"],
+  "model_type": "qwen2",
+  "hidden_act": "silu",
+  "max_position_embeddings": 32_768,
+  "rms_norm_eps": 1e-6,
+  "rope_theta": 1_000_000.0,
+  "tie_word_embeddings": True,
+  "use_sliding_window": False,
+  "attention_dropout": 0.0,
+  "initializer_range": 0.02,
+  "use_cache": True,
+  "bos_token_id": None,
+  "eos_token_id": None,
   "dtype": "float32",
-}  # fmt: skip
+}
 # name -> config.json. 0.5b is the shape of Qwen2-0.5B and Qwen2.5-0.5B.
 SHAPES: dict[str, dict[str, Any]] = {
-  "0.5b": _QWEN | {
-    "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
-    "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151_936,
+  "0.5b": _QWEN
+  | {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "vocab_size": 151_936,
   },
-  "tiny": _QWEN | {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
+  "tiny": _QWEN
+  | {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
   },
-}  # fmt: skip
+}
 DEVIATION = 0.02  # of all weights but the norms', which are 1
 
 

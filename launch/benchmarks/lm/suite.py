@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.log import Log
 from launch.benchmarks.measure import peer_python, start_peer
 from launch.benchmarks.peers.process import ROOT, Process
 
@@ -77,15 +78,18 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     folder = Path(resolve_folder(flags["llm"], flag="--llm", example=EXAMPLE).folder)
   same = ("random_shape", "dtype", "prompt_tokens", "max_tokens", "continuations", "repeats")
   return Settings(
-    folder=folder, workdir=Path(flags["workdir"] or "runs/benchmark-lm"), batch_sizes=batch_sizes,
-    peer_python=peer_python(flags), **{name: flags[name] for name in same},
-  )  # fmt: skip
+    folder=folder,
+    workdir=Path(flags["workdir"] or "runs/benchmark-lm"),
+    batch_sizes=batch_sizes,
+    peer_python=peer_python(flags),
+    **{name: flags[name] for name in same},
+  )
 
 
-def run_lm(settings: Settings, *, say: Callable[[str], None]) -> Json:
+def run_lm(settings: Settings, *, log: Log) -> Json:
   """All measurements of the suite.
 
-  Args: settings: what to measure. say: takes lines of progress.
+  Args: settings: what to measure. log: takes lines of progress.
   Returns: `settings`, `model`, `peer`, `machine`, `compile`, `generation` (an entry a batch size)
     and `continuations`, as plain values.
   Raises: InputError for a model that cannot be loaded, a prompt that does not fit into its
@@ -102,7 +106,7 @@ def run_lm(settings: Settings, *, say: Callable[[str], None]) -> Json:
     folder = settings.folder
     if folder is None:
       folder = settings.workdir / f"model-{settings.random_shape}"
-      say(f"random weights: {folder}")
+      log.info(f"random weights: {folder}")
       folder = random_folder(folder, settings.random_shape)
     config = read_decoder_config(folder)
     needed = settings.prompt_tokens + max(settings.max_tokens, CONTINUATION_TOKENS)
@@ -113,22 +117,18 @@ def run_lm(settings: Settings, *, say: Callable[[str], None]) -> Json:
         f"{config.context - needed + settings.prompt_tokens} fits"
       )
     # Before this process takes the device: on an accelerator there is one for all of them.
-    say("compiling, in two fresh processes")
+    log.info("compiling, in two fresh processes")
     compiled = _compile_twice(settings, folder)
     return {
       "settings": _plain(settings, folder),
       "peer": about_peer,
       "compile": compiled,
-      **_measure(settings, folder, peer, about_peer, say),
+      **_measure(settings, folder, peer, about_peer, log),
     }
 
 
 def _measure(
-  settings: Settings,
-  folder: Path,
-  peer: Process | None,
-  about_peer: Json | None,
-  say: Callable[[str], None],
+  settings: Settings, folder: Path, peer: Process | None, about_peer: Json | None, log: Log
 ) -> Json:
   """All that needs the model in this process."""
   if peer is not None:  # An accelerator's memory is shared with it.
@@ -148,33 +148,38 @@ def _measure(
         "JAX_PLATFORMS=cpu to compare CPUs"
       )
     about_peer["device"] = "cuda" if gpu else "cpu"
-  say("what the device can do")
+  log.info("what the device can do")
   rates = device_rates(settings.dtype)
   model = endless(load_decoder(folder, dtype=settings.dtype))
   if peer is not None:
     peer.ask("load", folder=str(folder), dtype=settings.dtype, device=about_peer["device"])
   generation = []
   for batch in settings.batch_sizes:
-    say(f"generation, batch {batch}")
+    log.info(f"generation, batch {batch}")
     generation.append(_generation(model, peer, settings, batch, rates))
-  say(f"{settings.continuations} continuations")
+  log.info(f"{settings.continuations} continuations")
   return {
     "model": {
-      "name": model.name, "parameters": model.parameters, "dtype": model.dtype,
+      "name": model.name,
+      "parameters": model.parameters,
+      "dtype": model.dtype,
       "attention": model.attention,
     },
     "machine": dataclasses.asdict(rates),
     "generation": generation,
     "continuations": _continuations(model, peer, settings),
-  }  # fmt: skip
+  }
 
 
 def _compile_twice(settings: Settings, folder: Path) -> Json:
   """What a first start compiles, and a second one with jax's persistent compilation cache."""
   job = {
-    "folder": str(folder), "dtype": settings.dtype, "batch_sizes": settings.batch_sizes,
-    "prompt_tokens": settings.prompt_tokens, "max_tokens": settings.max_tokens,
-  }  # fmt: skip
+    "folder": str(folder),
+    "dtype": settings.dtype,
+    "batch_sizes": settings.batch_sizes,
+    "prompt_tokens": settings.prompt_tokens,
+    "max_tokens": settings.max_tokens,
+  }
   results = {}
   with tempfile.TemporaryDirectory(prefix="gatrec-compiled-") as cache:
     environment = {
@@ -212,10 +217,7 @@ def _generation(
     "prefill_seconds": spread([one.prefill_seconds for one in ours]),
     "decode_seconds": spread([one.decode_seconds for one in ours]),
   }
-  counts = {
-    "prefill": batch * settings.prompt_tokens,
-    "decode": batch * (most - 1),
-  }
+  counts = {"prefill": batch * settings.prompt_tokens, "decode": batch * (most - 1)}
   slots = settings.prompt_tokens + most / 2  # on average over the steps
   step = own["decode_seconds"]["median"] / (most - 1)
   moved = decode_bytes(model, rows=batch, slots=slots) / step
@@ -243,8 +245,10 @@ def _generation(
     }
     chosen = {name: ways[way][name] for name, way in best.items()}
     result["peer"] = _with_rates(chosen, counts) | {
-      "prefill_by": best["prefill_seconds"], "decode_by": best["decode_seconds"], "ways": ways,
-    }  # fmt: skip
+      "prefill_by": best["prefill_seconds"],
+      "decode_by": best["decode_seconds"],
+      "ways": ways,
+    }
     result["greedy_tokens_agree"] = _agreement(ours[-1].tokens, theirs[-1]["generate"]["tokens"])
   return result
 
@@ -257,12 +261,10 @@ def _continuations(model: LanguageModel, peer: Process | None, settings: Setting
   prefix = random_rows(vocabulary, 1, settings.prompt_tokens, seed=101)[0]
   suffixes = random_rows(vocabulary, settings.continuations, CONTINUATION_TOKENS, seed=102)
   ours, theirs = _by_turns(
-    lambda: (
-      time_shared_prefix(model, prefix, suffixes), time_separate(model, prefix, suffixes)
-    ),
+    lambda: (time_shared_prefix(model, prefix, suffixes), time_separate(model, prefix, suffixes)),
     (lambda: peer.ask("continuations", prefix=prefix, continuations=suffixes)) if peer else None,
     settings.repeats,
-  )  # fmt: skip
+  )
   shared, separate = (list(runs) for runs in zip(*ours, strict=True))
   result: Json = {
     "continuations": settings.continuations,

@@ -20,18 +20,29 @@ def table(results: Json) -> tuple[str, tuple[str, ...], list[tuple[str, ...]], l
       name = f"{part}_tokens_per_second"
       peer = entry["peer"] and entry["peer"][name]
       of = "FLOP/s" if part == "prefill" else "bandwidth"
-      rows.append((
-        f"{part}, batch {entry['batch']}", "tokens/s", _cell(entry["ours"][name]), _cell(peer),
-        _ratio(entry["ours"][name]["median"], peer and peer["median"]),
-        f"{entry[share]:.0%} of {of}",
-      ))  # fmt: skip
+      rows.append(
+        (
+          f"{part}, batch {entry['batch']}",
+          "tokens/s",
+          _cell(entry["ours"][name]),
+          _cell(peer),
+          _ratio(entry["ours"][name]["median"], peer and peer["median"]),
+          f"{entry[share]:.0%} of {of}",
+        )
+      )
   peer = scored["peer"] and scored["peer"]["seconds"]
   for name, key in (("shared prefix", "shared"), ("separate forwards", "separate")):
     ours = scored[f"ours_{key}_seconds"]
-    rows.append((
-      f"{scored['continuations']} continuations, {name}", "s", _cell(ours), _cell(peer),
-      _ratio(peer and peer["median"], ours["median"]), "",
-    ))  # fmt: skip
+    rows.append(
+      (
+        f"{scored['continuations']} continuations, {name}",
+        "s",
+        _cell(ours),
+        _cell(peer),
+        _ratio(peer and peer["median"], ours["median"]),
+        "",
+      )
+    )
   cold, cached = results["compile"]["cold"]["batches"], results["compile"]["cached"]["batches"]
   for batch in settings["batch_sizes"]:
     for name, values in (("first start", cold), ("second start", cached)):
@@ -61,8 +72,9 @@ def _peer_notes(results: Json) -> list[str]:
   most = results["settings"]["max_tokens"]
   ways = "; ".join(
     f"batch {one['batch']}: prefill by {one['peer']['prefill_by']}, decode by "
-    f"{one['peer']['decode_by']}" for one in results["generation"]
-  )  # fmt: skip
+    f"{one['peer']['decode_by']}"
+    for one in results["generation"]
+  )
   agree = ", ".join(
     f"{one['greedy_tokens_agree']} of {most} (batch {one['batch']})"
     for one in results["generation"]

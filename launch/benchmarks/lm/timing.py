@@ -114,9 +114,10 @@ def time_compiling(
   with compile_clock() as compiled:
     first = warm_up(model, prompts, max_tokens=max_tokens, batch_size=len(prompts))
   return {
-    "compile_seconds": compiled.seconds, "first_call_seconds": first,
+    "compile_seconds": compiled.seconds,
+    "first_call_seconds": first,
     "programs_from_cache": compiled.from_cache,
-  }  # fmt: skip
+  }
 
 
 def time_generation(
@@ -124,9 +125,7 @@ def time_generation(
 ) -> Generated:
   """Continues all prompts side by side, greedily."""
   speed = Speed()
-  answers = generate(
-    model, prompts, max_tokens=max_tokens, batch_size=len(prompts), speed=speed
-  )
+  answers = generate(model, prompts, max_tokens=max_tokens, batch_size=len(prompts), speed=speed)
   tokens = tuple(answer.tokens for answer in answers)
   return Generated(speed.prefill_seconds, speed.decode_seconds, tokens)
 
@@ -177,9 +176,7 @@ def decode_bytes(model: LanguageModel, *, rows: int, slots: float) -> float:
 
   An embedding table that is not the head too is read only in a few rows, and is not counted.
   """
-  read = {
-    name: tree for name, tree in model.params.items() if name != "embed" or model.config.tied
-  }
+  read = {name: tree for name, tree in model.params.items() if name != "embed" or model.config.tied}
   weights = sum(leaf.nbytes for leaf in jax.tree.leaves(read))
   return weights + slots * cache_bytes(model.config, rows=rows, slots=1, dtype=model.dtype)
 

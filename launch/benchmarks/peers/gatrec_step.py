@@ -19,22 +19,29 @@ def _prepared(ratings: int) -> tuple[Any, Any, Any]:
 
   from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.config.presets import get_preset
-  from gatrec_jax.models.registry import make_method
+  from gatrec_jax.models.registry import make_recommender
   from gatrec_jax.train.state import training_inputs
   from launch.benchmarks.graphs import random_ratings
   from launch.benchmarks.scale import BATCH, LAYERS, WIDTH
 
   train = random_ratings(ratings, seed=0)
-  config = with_fields(get_preset("paper"), {
-    "node_features": "ids", "feature_width": WIDTH, "layer_widths": (WIDTH,) * LAYERS,
-    "heads": (1,) * LAYERS, "batch_size": BATCH, "attention_impl": "segment",
-  })  # fmt: skip
-  method = make_method(config.model, num_users=train.num_users, num_items=train.num_items)
+  config = with_fields(
+    get_preset("paper"),
+    {
+      "node_features": "ids",
+      "feature_width": WIDTH,
+      "layer_widths": (WIDTH,) * LAYERS,
+      "heads": (1,) * LAYERS,
+      "batch_size": BATCH,
+      "attention_impl": "segment",
+    },
+  )
+  recommender = make_recommender(config.model, num_users=train.num_users, num_items=train.num_items)
   text = np.zeros((train.num_users + train.num_items, 1), np.float32)
   inputs = training_inputs(
-    method, train, text=text, config=config.train, positive_threshold=4, negative_threshold=2
+    recommender, train, text=text, config=config.train, positive_threshold=4, negative_threshold=2
   )
-  return method, inputs, config.train
+  return recommender, inputs, config.train
 
 
 def step(ratings: int, repeats: int) -> dict[str, Any]:
@@ -49,23 +56,25 @@ def step(ratings: int, repeats: int) -> dict[str, Any]:
 
   jax.block_until_ready(jnp.zeros(()))
   idle = runs.peak_memory_mb()
-  method, inputs, config = _prepared(ratings)
+  recommender, inputs, config = _prepared(ratings)
   inputs = inputs._replace(user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH])
   steps = training.steps_per_epoch(config, len(inputs.user))
-  held = [training.init_state(inputs, method=method, config=config)]
+  held = [training.init_state(inputs, recommender=recommender, config=config)]
 
   def run() -> Any:
     held[0], losses = training.train_epochs(
-      held[0], inputs, method=method, config=config, num_epochs=1
+      held[0], inputs, recommender=recommender, config=config, num_epochs=1
     )
     return losses
 
   figure = measure("step", run, repeats=repeats)
   return {
     "seconds": [seconds / steps for seconds in figure.seconds],
-    "compile_seconds": figure.compile_seconds, "peak_mb": figure.peak_mb,
-    "idle_mb": idle, "nodes": int(inputs.text.shape[0]),
-  }  # fmt: skip
+    "compile_seconds": figure.compile_seconds,
+    "peak_mb": figure.peak_mb,
+    "idle_mb": idle,
+    "nodes": int(inputs.text.shape[0]),
+  }
 
 
 def memory(ratings: int, devices: int) -> dict[str, Any]:
@@ -76,26 +85,29 @@ def memory(ratings: int, devices: int) -> dict[str, Any]:
   from gatrec_jax.train import state as training
   from gatrec_jax.train.sharded import OnMesh, place_inputs
 
-  method, inputs, config = _prepared(ratings)
+  recommender, inputs, config = _prepared(ratings)
   mesh = make_mesh(graph=devices)
-  placed = OnMesh.of(method)
+  placed = OnMesh.of(recommender)
   on_devices = place_inputs(inputs, mesh)
   with jax.set_mesh(mesh):
-    state = training.init_state(on_devices, method=placed, config=config)
-    numbers, static, settings = training.split_numbers(placed, config)
+    state = training.init_state(on_devices, recommender=placed, config=config)
+    dynamic, static, settings = training.split_dynamic(placed, config)
     program = training._train_epochs.lower(
-      state, on_devices, numbers, method=static, config=settings, num_epochs=1
+      state, on_devices, dynamic, recommender=static, config=settings, num_epochs=1
     ).compile()
   found = program.memory_analysis()
   graph = on_devices.own.graph
   cut = [graph.senders, graph.receivers, graph.edges, *jax.tree.leaves(state)]
-  of_device = lambda array: math.prod(array.sharding.shard_shape(array.shape)) * array.itemsize
+
+  def of_device(array):
+    return math.prod(array.sharding.shard_shape(array.shape)) * array.itemsize
+
   return {
     "arguments": found.argument_size_in_bytes,
     "temporaries": found.temp_size_in_bytes,
     "together": found.argument_size_in_bytes + found.temp_size_in_bytes,
     "cut": sum(map(of_device, cut)),
-  }  # fmt: skip
+  }
 
 
 def main() -> None:

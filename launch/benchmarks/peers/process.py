@@ -31,9 +31,13 @@ class Process:
     self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
     try:
       self._process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=self._log,
+        text=True,
         env={**os.environ, **(environment or {})},
-      )  # fmt: skip
+      )
     except OSError as error:
       raise InputError(f"{what}: cannot be started ({error.strerror})") from None
 
@@ -55,10 +59,7 @@ class Process:
     return self
 
   def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
+    self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
   ) -> None:
     if error is not None:
       self._process.kill()

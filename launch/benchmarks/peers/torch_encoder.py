@@ -70,9 +70,12 @@ class Peer:
     parts, tokens = [], 0
     for start in range(0, len(order), batch_size):
       batch = self.tokenizer(
-        [texts[row] for row in order[start : start + batch_size]], padding="longest",
-        truncation=True, max_length=max_tokens, return_tensors="pt",
-      )  # fmt: skip
+        [texts[row] for row in order[start : start + batch_size]],
+        padding="longest",
+        truncation=True,
+        max_length=max_tokens,
+        return_tensors="pt",
+      )
       tokens += int(batch["attention_mask"].sum())
       batch = batch.to(self.model.device)
       hidden = self.model(**batch).last_hidden_state.float()
@@ -95,8 +98,10 @@ def main() -> None:
   os.dup2(2, 1)
   peer = Peer()
   jobs: dict[str, Callable[..., dict[str, Any]]] = {
-    "hello": peer.hello, "load": peer.load, "encode": peer.encode,
-  }  # fmt: skip
+    "hello": peer.hello,
+    "load": peer.load,
+    "encode": peer.encode,
+  }
   for line in sys.stdin:
     arguments = json.loads(line)
     try:

@@ -42,7 +42,7 @@ WEIGHT_DECAY = 1e-5
 Sets = dict[int, set[int]]
 
 
-class GatRecommender(torch.nn.Module):
+class GatNetwork(torch.nn.Module):
   """Ebrat et al. 2025: convolution → LayerNorm → LeakyReLU → + residual, on a trainable table."""
 
   def __init__(
@@ -115,20 +115,26 @@ class Peer:
     }
 
   def gat_step(
-    self, widths: list[int], heads: list[int], repeats: int, version: str = "v2",
-    features: str = "table", feature_width: int = 64, batch: int = 0,
-  ) -> dict[str, Any]:  # fmt: skip
+    self,
+    widths: list[int],
+    heads: list[int],
+    repeats: int,
+    version: str = "v2",
+    features: str = "table",
+    feature_width: int = 64,
+    batch: int = 0,
+  ) -> dict[str, Any]:
     """The paper's step: BPR + 1 · (1 − cosine), AdamW; negatives are drawn before the clock runs.
 
     Args: widths: units per head; features: `table` begins as the texts' vectors, `ids` as random
       ones of `feature_width`; batch: positives a step, 0 for all.
     """
     torch.manual_seed(0)
-    tables = {
+    serving_state = {
       "table": lambda: self.text,
       "ids": lambda: ID_SCALE * torch.randn(self._nodes(), feature_width, device=self.device),
     }
-    model = GatRecommender(tables[features](), widths=widths, heads=heads, version=version)
+    model = GatNetwork(serving_state[features](), widths=widths, heads=heads, version=version)
     model = model.to(self.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
@@ -313,10 +319,13 @@ def main() -> None:
   os.dup2(2, 1)
   peer = Peer()
   jobs: dict[str, Callable[..., dict[str, Any]]] = {
-    "hello": peer.hello, "load": peer.load, "gat_step": peer.gat_step,
-    "lightgcn_step": peer.lightgcn_step, "attention": peer.attention,
+    "hello": peer.hello,
+    "load": peer.load,
+    "gat_step": peer.gat_step,
+    "lightgcn_step": peer.lightgcn_step,
+    "attention": peer.attention,
     "author_negatives": peer.author_negatives,
-  }  # fmt: skip
+  }
   for line in sys.stdin:
     arguments = json.loads(line)
     try:

@@ -86,14 +86,20 @@ class Peer:
   def _generate(self, tokens: torch.Tensor, max_tokens: int) -> dict[str, Any]:
     watch = FirstToken(self._now)
     config = transformers.GenerationConfig(
-      max_new_tokens=max_tokens, min_new_tokens=max_tokens, do_sample=False, use_cache=True,
-      eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
+      max_new_tokens=max_tokens,
+      min_new_tokens=max_tokens,
+      do_sample=False,
+      use_cache=True,
+      eos_token_id=None,
+      pad_token_id=None,
+    )
     begun = self._now()
     out = self.model.generate(
-      tokens, attention_mask=torch.ones_like(tokens), generation_config=config,
+      tokens,
+      attention_mask=torch.ones_like(tokens),
+      generation_config=config,
       stopping_criteria=transformers.StoppingCriteriaList([watch]),
-    )  # fmt: skip
+    )
     ended = self._now()
     new = out[:, tokens.shape[1] :]
     if new.shape[1] != max_tokens:
@@ -142,8 +148,10 @@ class Peer:
 
 def _timed(begun: float, first: float, ended: float, tokens: torch.Tensor) -> dict[str, Any]:
   return {
-    "prefill_seconds": first - begun, "decode_seconds": ended - first, "tokens": tokens.tolist(),
-  }  # fmt: skip
+    "prefill_seconds": first - begun,
+    "decode_seconds": ended - first,
+    "tokens": tokens.tolist(),
+  }
 
 
 def main() -> None:
@@ -153,9 +161,11 @@ def main() -> None:
   os.dup2(2, 1)
   peer = Peer()
   jobs: dict[str, Callable[..., dict[str, Any]]] = {
-    "hello": peer.hello, "load": peer.load, "generate": peer.generate,
+    "hello": peer.hello,
+    "load": peer.load,
+    "generate": peer.generate,
     "continuations": peer.continuations,
-  }  # fmt: skip
+  }
   for line in sys.stdin:
     arguments = json.loads(line)
     try:

@@ -17,12 +17,25 @@ from launch.benchmarks.hardware import known_peak
 from launch.benchmarks.lm.random_folder import SHAPES, random_folder
 from launch.benchmarks.lm.timing import compile_clock, decode_bytes, prefill_flops, spread
 
-SMALL = ("--suite=lm", "--random_shape=tiny", "--prompt_tokens=24", "--max_tokens=4",
-         "--continuations=3", "--repeats=2")  # fmt: skip
+SMALL = (
+  "--suite=lm",
+  "--random_shape=tiny",
+  "--prompt_tokens=24",
+  "--max_tokens=4",
+  "--continuations=3",
+  "--repeats=2",
+)
 CONFIG = DecoderConfig(
-  family="llama", vocabulary=10, width=4, inner=6, heads=2, kv_heads=1, head_size=2,
-  layers=(Layer(None, Rope()), Layer(3, Rope())), context=32,
-)  # fmt: skip
+  family="llama",
+  vocabulary=10,
+  width=4,
+  inner=6,
+  heads=2,
+  kv_heads=1,
+  head_size=2,
+  layers=(Layer(None, Rope()), Layer(3, Rope())),
+  context=32,
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +102,15 @@ def test_a_peer_computes_the_same(tmp_path):
   assert tree["continuations"]["peer"]["by"] in ("separate", "batched")
 
 
-@pytest.mark.parametrize(("flag", "words"), [
-  ("--suite=speed", "--suite=speed: not one of attention, train"),
-  ("--peer_python=/no/python", "--peer_python=/no/python: no such program"),
-  ("--peer_python=true", "--peer_python=true: ended with exit code 0"),
-  ("--batch_sizes=1,x", "--batch_sizes=1,x: whole numbers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("flag", "words"),
+  [
+    ("--suite=speed", "--suite=speed: not one of attention, train"),
+    ("--peer_python=/no/python", "--peer_python=/no/python: no such program"),
+    ("--peer_python=true", "--peer_python=true: ended with exit code 0"),
+    ("--batch_sizes=1,x", "--batch_sizes=1,x: whole numbers"),
+  ],
+)
 def test_wrong_flags_are_one_line(tmp_path, flag, words):
   by = launch if "suite" in flag else call  # one as a process
   assert words in error_line(by("benchmark", *SMALL, flag, cwd=tmp_path, check=1))
@@ -148,12 +164,23 @@ def test_nested_compile_spans_count_once():
   assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
 
 
-@pytest.mark.parametrize(("kind", "bandwidth"), [
-  ("NVIDIA H200", 4.8e12), ("NVIDIA H100 80GB HBM3", 3.35e12), ("NVIDIA H100 PCIe", 2.0e12),
-  ("NVIDIA A100-SXM4-40GB", 1.555e12), ("NVIDIA L4", 0.3e12), ("TPU v4", 1.228e12),
-  ("TPU v5 lite", 0.819e12), ("TPU v5", 2.765e12), ("TPU v6 lite", 1.638e12),
-  ("NVIDIA L40S", None), ("NVIDIA GH200 480GB", None), ("cpu", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("kind", "bandwidth"),
+  [
+    ("NVIDIA H200", 4.8e12),
+    ("NVIDIA H100 80GB HBM3", 3.35e12),
+    ("NVIDIA H100 PCIe", 2.0e12),
+    ("NVIDIA A100-SXM4-40GB", 1.555e12),
+    ("NVIDIA L4", 0.3e12),
+    ("TPU v4", 1.228e12),
+    ("TPU v5 lite", 0.819e12),
+    ("TPU v5", 2.765e12),
+    ("TPU v6 lite", 1.638e12),
+    ("NVIDIA L40S", None),
+    ("NVIDIA GH200 480GB", None),
+    ("cpu", None),
+  ],
+)
 def test_peaks_by_device_kind(kind, bandwidth):
   peak = known_peak(kind)
   assert (peak and peak.bandwidth) == bandwidth

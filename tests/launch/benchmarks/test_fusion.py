@@ -7,6 +7,7 @@ from helpers.programs import error_line, launch
 
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.metrics import ndcg
+from gatrec_jax.runs.log import SILENT, Recorder
 from launch.benchmarks import fusion as benchmark_fusion
 from launch.cli.grid import markdown_grid
 
@@ -23,20 +24,26 @@ def made_up():
   users, items = np.nonzero(rated)
   ids = {"user_ids": tuple(map(str, range(USERS))), "item_ids": tuple(map(str, range(ITEMS)))}
   test = Interactions(
-    users.astype(np.int32), items.astype(np.int32), np.where(liked[rated], 5.0, 2.0).astype("f4"),
-    np.zeros(len(users), np.int64), **ids,
-  )  # fmt: skip
+    users.astype(np.int32),
+    items.astype(np.int32),
+    np.where(liked[rated], 5.0, 2.0).astype("f4"),
+    np.zeros(len(users), np.int64),
+    **ids,
+  )
   candidates = np.tile(np.arange(20, dtype=np.int32), (USERS, 1))
   candidates[5, 15:] = -1
   order = np.array([19, 3, 30, 0], np.int32)
   valid = candidates >= 0
   return benchmark_fusion.Published(
-    test.take(np.array([], np.int64)), test, np.arange(USERS, dtype=np.int32), candidates,
+    test.take(np.array([], np.int64)),
+    test,
+    np.arange(USERS, dtype=np.int32),
+    candidates,
     base=np.broadcast_to(1 / np.arange(1.0, 21), candidates.shape),
     relevant=np.take_along_axis(liked, np.maximum(candidates, 0), axis=1) & valid,
     num_relevant=liked.sum(axis=1),
     orders={"turned": (np.arange(1, USERS, dtype=np.int32), np.tile(order, (USERS - 1, 1)))},
-  )  # fmt: skip
+  )
 
 
 def test_orders_become_scores_by_rank(made_up):
@@ -51,9 +58,13 @@ def test_orders_become_scores_by_rank(made_up):
 def test_figures_agree_with_each_other(made_up):
   said = []
   results = benchmark_fusion.run_fusion(
-    made_up, say=said.append, methods=("zscore", "reciprocal"), noise_rankers=2, planted_rankers=1,
+    made_up,
+    log=Recorder(said),
+    methods=("zscore", "reciprocal"),
+    noise_rankers=2,
+    simulated_rankers=1,
     partitions=1,
-  )  # fmt: skip
+  )
   assert said == ["fusion: zscore", "fusion: reciprocal"]
   counted = made_up.num_relevant > 0
   own = np.asarray(ndcg(made_up.relevant, made_up.num_relevant.astype(np.int32), k=10))[counted]
@@ -79,7 +90,9 @@ def test_claims_fail_where_one_figure_does():
     found = {"noise": [{"mean": 0.0}, {"mean": noise}], "planted": [{"mean": planted}]}
     return {"methods": {"zscore": found | {"orders": orders}}}
 
-  holds = lambda **given: list(benchmark_fusion.claims(results(**given)).values())
+  def holds(**given):
+    return list(benchmark_fusion.claims(results(**given)).values())
+
   assert holds() == [True, True, True]
   assert holds(noise=-0.002) == [False, True, True]
   assert holds(planted=0.019) == [True, False, True]
@@ -96,7 +109,7 @@ def test_missing_lists_are_one_line(tmp_path):
 def test_the_claims_hold_over_the_published_lists():
   published = benchmark_fusion.open_published(str(SHARED / "data"))
   results = benchmark_fusion.run_fusion(
-    published, say=lambda line: None, noise_rankers=1, planted_rankers=1, partitions=1
+    published, log=SILENT, noise_rankers=1, simulated_rankers=1, partitions=1
   )
   assert results["base"] == pytest.approx(0.4244, abs=5e-5) and results["users"] == 456
   # PAPER.md §2, rounded to three digits there.

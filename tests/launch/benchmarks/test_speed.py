@@ -16,27 +16,13 @@ from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.lm.folders.source import EncoderSource
 from gatrec_jax.ops.attention import Edges
-from launch.benchmarks import (
-  attention as benchmark_attention,
-)
-from launch.benchmarks import (
-  embed as benchmark_embed,
-)
-from launch.benchmarks import (
-  eval as benchmark_eval,
-)
-from launch.benchmarks import (
-  graphs as benchmark_graphs,
-)
-from launch.benchmarks import (
-  rerank as benchmark_rerank,
-)
-from launch.benchmarks import (
-  scale as benchmark_scale,
-)
-from launch.benchmarks import (
-  train as benchmark_train,
-)
+from launch.benchmarks import attention as benchmark_attention
+from launch.benchmarks import embed as benchmark_embed
+from launch.benchmarks import eval as benchmark_eval
+from launch.benchmarks import graphs as benchmark_graphs
+from launch.benchmarks import rerank as benchmark_rerank
+from launch.benchmarks import scale as benchmark_scale
+from launch.benchmarks import train as benchmark_train
 from launch.benchmarks.hardware import Rates
 from launch.benchmarks.measure import HEADER, Counts, Figure, measure, plain, suite_results, table
 
@@ -48,15 +34,27 @@ RATES = Rates("a device", "float32", 4e10, "by hand", 2e11, "by hand")
 @pytest.fixture
 def suite(monkeypatch, tmp_path):
   """Runs a suite in this process, on a machine of known rates; what it wrote, and printed."""
-  for module in (benchmark_attention, benchmark_embed, benchmark_eval, benchmark_rerank,
-                 benchmark_scale, benchmark_train):  # fmt: skip
+  for module in (
+    benchmark_attention,
+    benchmark_embed,
+    benchmark_eval,
+    benchmark_rerank,
+    benchmark_scale,
+    benchmark_train,
+  ):
     monkeypatch.setattr(module, "device_rates", lambda dtype: RATES)
 
   def run(name, *flags):
     done = call(
-      "benchmark", f"--suite={name}", "--repeats=2", "--markdown", f"--json_out={name}.json",
-      *flags, cwd=tmp_path, check=0,
-    )  # fmt: skip
+      "benchmark",
+      f"--suite={name}",
+      "--repeats=2",
+      "--markdown",
+      f"--json_out={name}.json",
+      *flags,
+      cwd=tmp_path,
+      check=0,
+    )
     return json.loads((tmp_path / f"{name}.json").read_text()), done.stdout
 
   return run
@@ -98,7 +96,8 @@ def test_attention(suite, monkeypatch):
   tree, printed = suite("attention")
   check_tree(tree, printed, name="attention", figures=2)
   assert [figure["name"] for figure in tree["figures"]] == [
-    "800 edges, 2 × 4, segment", "800 edges, 2 × 4, dense"
+    "800 edges, 2 × 4, segment",
+    "800 edges, 2 × 4, dense",
   ]
   first, second = tree["figures"]
   assert first["counts"] == second["counts"]  # the task is the same
@@ -194,9 +193,12 @@ def test_scale(suite, monkeypatch):
       asked.append((job, arguments))
       if job == "step":
         return {
-          "seconds": [0.25, 0.5], "compile_seconds": 1.0, "peak_mb": 512.0, "idle_mb": 256.0,
+          "seconds": [0.25, 0.5],
+          "compile_seconds": 1.0,
+          "peak_mb": 512.0,
+          "idle_mb": 256.0,
           "nodes": 1000,
-        }  # fmt: skip
+        }
       share = arguments["devices"]
       return {name: 2**24 / share for name in ("arguments", "temporaries", "together", "cut")}
 
@@ -212,8 +214,10 @@ def test_scale(suite, monkeypatch):
   tree, printed = suite("scale")
   check_tree(tree, printed, name="scale", figures=2)
   assert asked == [
-    ("step", {"ratings": 1000, "repeats": 2}), ("step", {"ratings": 5000, "repeats": 2}),
-    ("memory", {"ratings": 3000, "devices": 1}), ("memory", {"ratings": 3000, "devices": 8}),
+    ("step", {"ratings": 1000, "repeats": 2}),
+    ("step", {"ratings": 5000, "repeats": 2}),
+    ("memory", {"ratings": 3000, "devices": 1}),
+    ("memory", {"ratings": 3000, "devices": 8}),
   ]
   assert "1,000: 93750 ns an edge and layer, peak 0.50 GiB" in tree["notes"][0]
   assert "16 MiB on one, 2 MiB on 8 (1/8.0)" in tree["notes"][2]
@@ -291,13 +295,16 @@ def test_a_peer_is_run_between_our_halves():
   assert bound["bound_by"] == "arithmetic" and bound["bound_seconds"] == 2.0
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-  (["--compare=other"], "--compare=other: torch is the only peer"),
-  (["--repeats=0"], "--repeats=0: must be at least 1"),
-  (["--peer_python=/no/such"], "--peer_python=/no/such: no such program"),
-  (["--compare=torch", "--peer_python=/no/such"], "--peer_python=/no/such: no such program"),
-  (["--peer_python=true"], "--peer_python=true: ended with exit code 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    (["--compare=other"], "--compare=other: torch is the only peer"),
+    (["--repeats=0"], "--repeats=0: must be at least 1"),
+    (["--peer_python=/no/such"], "--peer_python=/no/such: no such program"),
+    (["--compare=torch", "--peer_python=/no/such"], "--peer_python=/no/such: no such program"),
+    (["--peer_python=true"], "--peer_python=true: ended with exit code 0"),
+  ],
+)
 @pytest.mark.parametrize("name", ["attention", "train"])
 def test_wrong_peers_are_one_line(suite, tmp_path, name, flags, words):
   done = call("benchmark", f"--suite={name}", *flags, cwd=tmp_path, check=1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gatrec_jax.runs.log import SILENT
 from launch.benchmarks import statistics as suite
 
 
@@ -25,7 +26,7 @@ def test_ideal_lists_score_1():
 def test_verdicts_are_counted(monkeypatch):
   monkeypatch.setattr(suite, "RESAMPLES", 200)
   monkeypatch.setattr(suite, "LEVEL_RESAMPLES", 200)
-  results = suite.run_statistics(comparisons=6, level_comparisons=20, say=str)
+  results = suite.run_statistics(comparisons=6, level_comparisons=20, log=SILENT)
   copies, better, one_fold, level = results["checks"]
   assert copies["not separated"] >= 4 and better["ahead"] == 6
   assert one_fold["comparisons"] == 6 and one_fold["behind"] == 0

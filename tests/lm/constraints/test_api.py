@@ -50,19 +50,22 @@ def test_answers_are_bound(model):
   assert type(json.loads(answer.text)["seen"]) is bool
 
 
-@pytest.mark.parametrize("call, said", [
-  (lambda m: lm.generate(m, "abc"), "list of prompts"),
-  (lambda m: lm.generate(m, [None]), "prompt 1"),
-  (lambda m: lm.generate(m, ["a"], stop="zy"), "stop"),
-  (lambda m: lm.generate(m, ["\udcff"]), "UTF-8"),
-  (lambda m: lm.generate(m, ["a"], constraint=[None]), "Automaton"),
-  (lambda m: lm.score_labels(m, "a", ["a", "b"]), "list of prompts"),
-  (lambda m: lm.score_labels(m, ["a"], "ab"), "labels"),
-  (lambda m: lm.score_continuations(m, ["a"], [" b"]), "continuations"),
-  (lambda m: lm.answer_choices(m, "ab"), "choices"),
-  (lambda m: lm.CompletionExample("a", [1]), "text_example"),
-  (lambda m: lm.text_example(dataclasses.replace(m, tokenizer=None), "a", "b"), "tokenizer"),
-])
+@pytest.mark.parametrize(
+  "call, said",
+  [
+    (lambda m: lm.generate(m, "abc"), "list of prompts"),
+    (lambda m: lm.generate(m, [None]), "prompt 1"),
+    (lambda m: lm.generate(m, ["a"], stop="zy"), "stop"),
+    (lambda m: lm.generate(m, ["\udcff"]), "UTF-8"),
+    (lambda m: lm.generate(m, ["a"], constraint=[None]), "Automaton"),
+    (lambda m: lm.score_labels(m, "a", ["a", "b"]), "list of prompts"),
+    (lambda m: lm.score_labels(m, ["a"], "ab"), "labels"),
+    (lambda m: lm.score_continuations(m, ["a"], [" b"]), "continuations"),
+    (lambda m: lm.answer_choices(m, "ab"), "choices"),
+    (lambda m: lm.CompletionExample("a", [1]), "text_example"),
+    (lambda m: lm.text_example(dataclasses.replace(m, tokenizer=None), "a", "b"), "tokenizer"),
+  ],
+)
 def test_misuse_is_told(model, call, said):
   with pytest.raises(InputError, match=said):
     call(model)

@@ -132,7 +132,7 @@ def test_masks_equal_the_definition(sequences, wide):
 
 
 def probabilities(sequences, logits, eos):
-  """The probability of each sequence if every step is renormalised over what is allowed."""
+  """The probability of each sequence if every step is renormalized over what is allowed."""
   found = {}
   for row in sequences:
     chance, last, prefix = 1.0, 0, ()
@@ -146,7 +146,7 @@ def probabilities(sequences, logits, eos):
   return found
 
 
-def test_sampled_frequencies_are_those_of_the_renormalised_softmax():
+def test_sampled_frequencies_are_those_of_the_renormalized_softmax():
   automaton = trie()
   logits = np.random.default_rng(3).normal(size=(10, 10))
   expected = probabilities(SEQUENCES, logits, EOS)
@@ -192,7 +192,10 @@ def test_vmap_over_single_rows_is_the_batch():
   both, starts = union([wide, trie(vocabulary=64)])
   state = start_state(starts)
   remaining = jnp.array([4, 1])
-  one = lambda node, used, left: allowed_tokens(both, State(node[None], used[None]), left[None])[0]
+
+  def one(node, used, left):
+    return allowed_tokens(both, State(node[None], used[None]), left[None])[0]
+
   np.testing.assert_array_equal(
     jax.vmap(one)(*state, remaining), allowed_tokens(both, state, remaining)
   )
@@ -247,8 +250,11 @@ def test_automata_of_like_size_share_a_program():
 
 def test_ten_thousand_titles_stay_small():
   rng = np.random.default_rng(1)
-  rows = {tuple(row[: 2 + at % 7]) for at, row in enumerate(rng.zipf(1.3, (10_000, 8)).tolist())
-          if max(row) < 150_000}
+  rows = {
+    tuple(row[: 2 + at % 7])
+    for at, row in enumerate(rng.zipf(1.3, (10_000, 8)).tolist())
+    if max(row) < 150_000
+  }
   automaton = token_trie(sorted(rows), vocabulary=150_000, eos=[0])
   size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(automaton))
   assert size < 8e6

@@ -19,16 +19,30 @@ from gatrec_jax.lm.inference.sampling import Sampling
 
 DRAW = Sampling(temperature=1.0)
 TITLES = [
-  " Heat", " Heat 2", " Alien", " Aliens", " Amélie", " 東京物語", " The Thing", " The Third Man",
-  " Yes", " No, or the Vain Glory", " \"Quoted\"", " Se7en",
+  " Heat",
+  " Heat 2",
+  " Alien",
+  " Aliens",
+  " Amélie",
+  " 東京物語",
+  " The Thing",
+  " The Third Man",
+  " Yes",
+  " No, or the Vain Glory",
+  ' "Quoted"',
+  " Se7en",
 ]
 SCHEMA = {
   "type": "object",
   "properties": {
     "genre": {"enum": ["drama", "comedy", "crime thriller"]},
     "score": {"type": "integer", "minimum": 0, "maximum": 100},
-    "tags": {"type": "array", "items": {"type": "string", "maxLength": 6}, "minItems": 0,
-             "maxItems": 2},
+    "tags": {
+      "type": "array",
+      "items": {"type": "string", "maxLength": 6},
+      "minItems": 0,
+      "maxItems": 2,
+    },
     "seen": {"type": "boolean"},
   },
 }
@@ -43,7 +57,11 @@ def model():
 
 def answers(model, constraint, count, *, max_tokens, sampling=DRAW):
   return generate(
-    model, [[0, 5, 7]] * count, max_tokens=max_tokens, sampling=sampling, constraint=constraint,
+    model,
+    [[0, 5, 7]] * count,
+    max_tokens=max_tokens,
+    sampling=sampling,
+    constraint=constraint,
     batch_size=1024,
   )
 

@@ -40,7 +40,11 @@ PROFILE = {
   "title": "profile",
   "properties": {
     "genres": {
-      "type": "array", "items": {"enum": GENRES}, "minItems": 1, "maxItems": 3, "uniqueItems": True
+      "type": "array",
+      "items": {"enum": GENRES},
+      "minItems": 1,
+      "maxItems": 3,
+      "uniqueItems": True,
     },
     "score": {"type": "integer", "minimum": -5, "maximum": 10**9},
     "year": {"type": "integer", "minimum": 1990, "maximum": 2024},
@@ -51,12 +55,19 @@ PROFILE = {
     "inner": {
       "type": "object",
       "properties": {
-        "tags": {"type": "array", "items": {"type": "string", "minLength": 0, "maxLength": 4},
-                 "maxItems": 2},
+        "tags": {
+          "type": "array",
+          "items": {"type": "string", "minLength": 0, "maxLength": 4},
+          "maxItems": 2,
+        },
         "parts": {
-          "type": "array", "minItems": 1, "maxItems": 2,
-          "items": {"type": "object", "properties": {
-            "n": {"type": "integer", "minimum": -10**6, "maximum": -3}}},
+          "type": "array",
+          "minItems": 1,
+          "maxItems": 2,
+          "items": {
+            "type": "object",
+            "properties": {"n": {"type": "integer", "minimum": -(10**6), "maximum": -3}},
+          },
         },
         "none": {"type": "object", "properties": {}},
       },
@@ -168,12 +179,15 @@ def test_the_least_budget_solved_by_hand():
 
 def test_the_layout_and_the_segmentation_are_the_usual_ones():
   text = '{"genres": ["drama"], "score": 12, "likes": "slow films", "name": "x"}'
-  schema = {"type": "object", "properties": {
-    "genres": {"type": "array", "items": {"enum": ["drama", "comedy"]}, "maxItems": 2},
-    "score": {"type": "integer", "minimum": 0, "maximum": 99},
-    "likes": {"enum": ["slow films", "slow"]},
-    "name": {"const": "x"},
-  }}
+  schema = {
+    "type": "object",
+    "properties": {
+      "genres": {"type": "array", "items": {"enum": ["drama", "comedy"]}, "maxItems": 2},
+      "score": {"type": "integer", "minimum": 0, "maximum": 99},
+      "likes": {"enum": ["slow films", "slow"]},
+      "name": {"const": "x"},
+    },
+  }
   automaton = made("bytes", schema)
   assert accepts(automaton, spell(spelling("bytes"), text))
   assert not accepts(automaton, spell(spelling("bytes"), text.replace(": ", ":")))
@@ -228,7 +242,7 @@ def test_broken_utf8_is_never_accepted():
 def test_sampled_text_splits_characters_and_stays_whole(kind):
   automaton = made(kind, {"type": "string", "minLength": 2, "maxLength": 5})
   table = token_bytes(KINDS[kind][0])
-  # Half of the logits favour bytes within characters.
+  # Half of the logits favor bytes within characters.
   inside = np.array([bool(data) and data[0] >= 0x80 for data in table] + [False] * 4)
   logits = np.where(inside, 3.0, 0.0) * np.ones((300, 1))
   rows, state = helpers.runs(
@@ -245,8 +259,10 @@ def test_sampled_text_splits_characters_and_stays_whole(kind):
 
 def numbers(kind, minimum, maximum):
   return json_schema(
-    KINDS[kind][0], {"type": "integer", "minimum": minimum, "maximum": maximum},
-    vocabulary=len(KINDS[kind][0]), eos=[KINDS[kind][1]],
+    KINDS[kind][0],
+    {"type": "integer", "minimum": minimum, "maximum": maximum},
+    vocabulary=len(KINDS[kind][0]),
+    eos=[KINDS[kind][1]],
   )
 
 
@@ -264,9 +280,7 @@ def test_exactly_the_integers_of_a_range(enumerated, minimum, size):
     assert not accepts(automaton, byte_by_byte("bytes", text))
 
 
-@given(
-  minimum=st.integers(-(2**63), 2**63), maximum=st.integers(-(2**63), 2**63), data=st.data()
-)
+@given(minimum=st.integers(-(2**63), 2**63), maximum=st.integers(-(2**63), 2**63), data=st.data())
 @example(0, 10**9, None)
 @settings(max_examples=40, deadline=None)
 def test_wide_ranges(minimum, maximum, data):
@@ -290,17 +304,23 @@ def test_sampled_integers_reach_every_value_of_a_range(monkeypatch):
 
 
 def test_arrays_solved_by_hand():
-  accepted = lambda schema, text: accepts(made("pieces", schema), byte_by_byte("pieces", text))
+  def accepted(schema, text):
+    return accepts(made("pieces", schema), byte_by_byte("pieces", text))
+
   ab = {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2}
+
   # Fixed text has one segmentation, that of `spell`.
-  spelled = lambda schema, text: accepts(
-    made("bytes", schema), spell(spelling("bytes"), text)
-  )
+  def spelled(schema, text):
+    return accepts(made("bytes", schema), spell(spelling("bytes"), text))
+
   assert spelled(ab, "[]") and spelled(ab, '["a"]')
   assert not spelled(ab | {"minItems": 1}, "[]")
   assert not spelled(ab, '["c"]')
-  flags = {"type": "array", "items": {"type": "array", "items": {"type": "boolean"},
-                                      "maxItems": 1}, "maxItems": 1}
+  flags = {
+    "type": "array",
+    "items": {"type": "array", "items": {"type": "boolean"}, "maxItems": 1},
+    "maxItems": 1,
+  }
   assert all(spelled(flags, text) for text in ("[]", "[[]]", "[[true]]"))
   assert spelled(ab | {"maxItems": 0}, "[]") and not spelled(ab | {"maxItems": 0}, '["a"]')
   assert not accepted(ab, "[")
@@ -309,7 +329,11 @@ def test_arrays_solved_by_hand():
 def test_unique_items_are_permutations():
   names = ["a", "b", "c"]
   schema = {
-    "type": "array", "items": {"enum": names}, "minItems": 3, "maxItems": 9, "uniqueItems": True
+    "type": "array",
+    "items": {"enum": names},
+    "minItems": 3,
+    "maxItems": 9,
+    "uniqueItems": True,
   }
   automaton = made("bytes", schema)
   rows, _ = helpers.runs(automaton, START, np.full(300, 30), spread=0.5)
@@ -319,8 +343,10 @@ def test_unique_items_are_permutations():
 
 
 def test_string_fields_share_their_dense_rows():
-  ten = {"type": "object", "properties": {
-    f"f{at}": {"type": "string", "maxLength": 5 + at % 2} for at in range(10)}}
+  ten = {
+    "type": "object",
+    "properties": {f"f{at}": {"type": "string", "maxLength": 5 + at % 2} for at in range(10)},
+  }
   automaton = made("bytes", ten)
   assert automaton.next_dense.shape[0] == 8
   assert automaton.needed.shape[0] == 2
@@ -405,8 +431,8 @@ ITEMS = {"type": "array", "items": {"enum": ["a"]}, "maxItems": 2}
     (ITEMS | {"uniqueItems": True, "items": {"type": "string"}}, "only for items with enum"),
     (ITEMS | {"uniqueItems": True, "minItems": 2}, "2 unique items, but only 1 values exist"),
     (
-      ITEMS | {"uniqueItems": True, "items": {"enum": list("abcdefghijklmnopqrst")},
-               "maxItems": 20},
+      ITEMS
+      | {"uniqueItems": True, "items": {"enum": list("abcdefghijklmnopqrst")}, "maxItems": 20},
       "uniqueItems over 20 values with maxItems 20 needs 1048575 states, more than 2048",
     ),
   ],
@@ -417,8 +443,12 @@ def test_what_is_not_supported_is_named(schema, message):
 
 
 def test_errors_name_the_path():
-  deep = {"type": "object", "properties": {
-    "films": ITEMS | {"items": {"type": "object", "properties": {"score": {"type": "integer"}}}}}}
+  deep = {
+    "type": "object",
+    "properties": {
+      "films": ITEMS | {"items": {"type": "object", "properties": {"score": {"type": "integer"}}}}
+    },
+  }
   path = r"^schema\.properties\.films\.items\.properties\.score: integer needs minimum and maximum$"
   with pytest.raises(InputError, match=path):
     read_schema(deep)

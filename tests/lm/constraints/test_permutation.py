@@ -66,11 +66,19 @@ def test_what_may_follow_by_hand():
   ordering = stack([ORDER(texts, [[10], [11], [12]])])
   state = first_state(ordering, 1)
   wanted = [
-    (10, [10]), (5, [5, 8]), (7, [6, 7]), (END, [END]),
+    (10, [10]),
+    (5, [5, 8]),
+    (7, [6, 7]),
+    (END, [END]),
     # The second text is used: behind 5 only 6 is left.
-    (11, [11]), (5, [5, 8]), (6, [6]), (END, [END]),
-    (12, [12]), (8, [8]), (END, [END]),
-  ]  # fmt: skip
+    (11, [11]),
+    (5, [5, 8]),
+    (6, [6]),
+    (END, [END]),
+    (12, [12]),
+    (8, [8]),
+    (END, [END]),
+  ]
   for token, allowed in wanted:
     mask = allowed_tokens(ordering, state, jnp.array([99]))
     assert np.flatnonzero(np.asarray(mask)[0]).tolist() == allowed
@@ -91,9 +99,11 @@ def test_a_forbidden_token_leads_nowhere():
 
 
 token_texts = st.lists(
-  st.lists(st.integers(3, 6), min_size=0, max_size=4).map(tuple), min_size=1, max_size=7,
+  st.lists(st.integers(3, 6), min_size=0, max_size=4).map(tuple),
+  min_size=1,
+  max_size=7,
   unique=True,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -128,9 +138,13 @@ def test_orderings_of_several_sizes_share_a_batch():
   draw = Sampling(temperature=5.0)
   for batch_size in (1, 2, 8):
     answers = generate(
-      model, [[1, 3], [1], [1, 4, 5]] * 3, constraint=parts * 3, sampling=draw, max_tokens=20,
+      model,
+      [[1, 3], [1], [1, 4, 5]] * 3,
+      constraint=parts * 3,
+      sampling=draw,
+      max_tokens=20,
       batch_size=batch_size,
-    )  # fmt: skip
+    )
     for answer, part in zip(answers, parts * 3, strict=True):
       assert sorted(order_of(part, answer.tokens)) == list(range(len(part.lengths[0])))
       assert len(answer.tokens) == min_tokens(part) and answer.finish == "complete"
@@ -168,9 +182,7 @@ def test_a_scripted_model_writes_its_order():
   start = spell_in(tokenizer, "?")
   wanted = [": Up\n", ": Heat\n", ": Alien\n"]
   # Only what comes first in a line needs a script; the constraint does the rest.
-  model = scripted_model(
-    tokenizer, [*start, *numbers[0]], context=64, eos=(1,), bos=0,
-  )  # fmt: skip
+  model = scripted_model(tokenizer, [*start, *numbers[0]], context=64, eos=(1,), bos=0)
   ordering = make_ordering(
     list(lines.values()), numbers, vocabulary=model.config.vocabulary, eos=model.eos
   )

@@ -22,17 +22,25 @@ def model():
   tokenizer = train_tokenizer(
     ["You liked [a], and [b] is here again. 12"] * 9, vocabulary=300, extra_tokens=["[a]"]
   )
-  tiny = tiny_model(
-    vocabulary=tokenizer.get_vocab_size(), bos=0, eos=(1,), pad=2, context=64
-  )
+  tiny = tiny_model(vocabulary=tokenizer.get_vocab_size(), bos=0, eos=(1,), pad=2, context=64)
   return dataclasses.replace(tiny, tokenizer=_wrapped(tokenizer, 64, chat=False))
 
 
-@pytest.mark.parametrize(("text", "fits"), [
-  ("You liked [a].", True), ("[b] is here. [a] again.", True), ("You liked [c].", False),
-  ("You liked [a]", False), ("You liked 3.", False), ("You liked [ab].", False),
-  ("You liked a].", False), ("You liked [a.", False), ("“[a]”.", False), ("One.\nTwo.", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("text", "fits"),
+  [
+    ("You liked [a].", True),
+    ("[b] is here. [a] again.", True),
+    ("You liked [c].", False),
+    ("You liked [a]", False),
+    ("You liked 3.", False),
+    ("You liked [ab].", False),
+    ("You liked a].", False),
+    ("You liked [a.", False),
+    ("“[a]”.", False),
+    ("One.\nTwo.", False),
+  ],
+)
 def test_what_fits(model, text, fits):
   assert accepts(marked_sentences(model, 2), spell(model.spelling, text)) == fits
 
@@ -41,9 +49,13 @@ def test_random_weights_keep_to_the_form(model):
   constraint = marked_sentences(model, 2)
   assert min_tokens(constraint) == 1 and accepts(constraint, spell(model.spelling, "."))
   found = generate(
-    model, ["You"] * 40, max_tokens=24, sampling=Sampling(temperature=3.0), batch_size=40,
+    model,
+    ["You"] * 40,
+    max_tokens=24,
+    sampling=Sampling(temperature=3.0),
+    batch_size=40,
     constraint=[constraint, marked_sentences(model, 0)] * 20,
-  )  # fmt: skip
+  )
   texts = [one.text for one in found]
   assert all(re.fullmatch(FORM, text) for text in texts), texts
   assert len(set(texts)) > 30 and not any("[" in text for text in texts[1::2])

@@ -119,8 +119,11 @@ SETTINGS = {
     {},
     {"no_rope_layer_interval": 3, "tie_word_embeddings": False, "attention_bias": True},
     {"use_sliding_window": True, "sliding_window": 8, "mlp_bias": True},
-    {"no_rope_layers": [0, 1, 1, 0, 1, 1, 1, 1, 0], "use_sliding_window": True,
-     "sliding_window": 8},
+    {
+      "no_rope_layers": [0, 1, 1, 0, 1, 1, 1, 1, 0],
+      "use_sliding_window": True,
+      "sliding_window": 8,
+    },
   ],
   "gemma2": [{}, {"attn_logit_softcapping": None, "final_logit_softcapping": None}],
   "gemma3_text": [
@@ -128,7 +131,7 @@ SETTINGS = {
     {"sliding_window_pattern": 2, "rope_local_base_freq": 500.0, "rope_theta": 2e6},
     {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "final_logit_softcapping": 9.0},
   ],
-}  # fmt: skip
+}
 CASES = [(family, extra) for family, settings in SETTINGS.items() for extra in settings]
 
 
@@ -300,7 +303,7 @@ REFUSED = {
     {"model_type": "gemma3n", "text_config": {"model_type": "gemma3n_text"}},
     ("gemma3n",),
   ),
-  "quantised": ({"quantization_config": {"quant_method": "gptq"}}, ("quantization_config", "gptq")),
+  "quantized": ({"quantization_config": {"quant_method": "gptq"}}, ("quantization_config", "gptq")),
 }
 
 

@@ -154,7 +154,10 @@ def test_gradients_equal_those_of_naive_attention(window, softcap):
   weights = random_arrays(4, 2, tokens, 2, 1, 4)[0]
   weights = weights * (np.arange(tokens)[None, :, None, None] < lengths[:, None, None, None])
   options = {"scale": 0.5, "window": window, "softcap": softcap}
-  loss_of = lambda attention: lambda a: (attention(*a, lengths, **options) * weights).sum()
+
+  def loss_of(attention):
+    return lambda a: (attention(*a, lengths, **options) * weights).sum()
+
   ours = jax.jit(jax.grad(loss_of(flash_attention)))(arrays)
   wanted = jax.jit(jax.grad(loss_of(functools.partial(naive, xp=jnp))))(arrays)
   for ours_of, wanted_of in zip(ours, wanted, strict=True):
@@ -165,7 +168,10 @@ def test_gradients_equal_those_of_naive_attention(window, softcap):
 def test_gradients_keep_the_dtype():
   arrays = random_arrays(5, 1, 5, 2, 1, 4, "bfloat16")
   options = {"scale": 0.5, "window": None, "softcap": None}
-  total = lambda a: flash_attention(*a, jnp.array([5]), **options).astype("float32").sum()
+
+  def total(a):
+    return flash_attention(*a, jnp.array([5]), **options).astype("float32").sum()
+
   assert [gradient.dtype for gradient in jax.jit(jax.grad(total))(arrays)] == [jnp.bfloat16] * 3
 
 

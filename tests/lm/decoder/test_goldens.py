@@ -13,7 +13,7 @@ from helpers.paths import STORIES
 from gatrec_jax.lm.decoder.model import forward
 from gatrec_jax.lm.folders.load import load_decoder
 from gatrec_jax.lm.inference.generate import generate
-from gatrec_jax.lm.inference.sampling import Sampling, cut, make_sampler, penalise
+from gatrec_jax.lm.inference.sampling import Sampling, cut, make_sampler, penalize
 from gatrec_jax.lm.tokens.chat import encode_prompt, render_chat
 
 AS_USERS_DO = True
@@ -146,7 +146,7 @@ def test_continuations_equal_those_of_transformers(name):
 @jax.jit
 def distribution(logits, seen, sampler):
   """What `sampling.draw` draws from."""
-  logits = penalise(logits, seen, sampler.repetition_penalty) / sampler.temperature
+  logits = penalize(logits, seen, sampler.repetition_penalty) / sampler.temperature
   return jax.nn.softmax(cut(logits, sampler) if sampler.cuts else logits, axis=-1)
 
 

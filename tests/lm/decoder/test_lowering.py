@@ -1,6 +1,5 @@
 """Every device program lowers for GPU and TPU on a machine that has neither."""
 
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -18,15 +17,16 @@ from gatrec_jax.lm.inference.sampling import Sampling, make_sampler
 def test_programs_lower(family, platform):
   config = read_decoder_config(GOLDENS / family)
   params = jax.eval_shape(lambda key: init_params(key, config, "bfloat16"), jax.random.key(0))
-  shape = lambda dims, dtype=jnp.int32: jax.ShapeDtypeStruct(dims, dtype)
+
+  def shape(dims, dtype=jnp.int32):
+    return jax.ShapeDtypeStruct(dims, dtype)
+
   sampler = make_sampler(Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.1))
   keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 4))
   shared = {"config": config, "sampler": sampler, "constraint": None, "eos": jnp.array([1])}
 
   def start(params, prompts, lengths, limits, keys):
-    return prefill(
-      params, prompts, lengths, limits, keys, node=None, slots=48, room=16, **shared
-    )
+    return prefill(params, prompts, lengths, limits, keys, node=None, slots=48, room=16, **shared)
 
   arguments = (params, shape((4, 32)), shape((4,)), shape((4,)), keys)
   state = jax.eval_shape(start, *arguments)

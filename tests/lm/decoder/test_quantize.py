@@ -31,8 +31,11 @@ def load(name, quantize="none", dtype="float32"):
 ENTRIES = st.floats(-1e6, 1e6, width=32).map(lambda x: 0.0 if abs(x) < 1e-30 else x)
 
 
-@given(arrays_of.arrays(np.float32, arrays_of.array_shapes(min_dims=2, max_dims=2, max_side=9),
-                        elements=ENTRIES))
+@given(
+  arrays_of.arrays(
+    np.float32, arrays_of.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=ENTRIES
+  )
+)
 @settings(max_examples=200, deadline=None)
 def test_every_entry_is_off_by_half_a_scale_at_most(matrix):
   values, scales = quantize_array(matrix)
@@ -54,7 +57,7 @@ def test_rows_of_zeros_and_halves():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loading_quantises_as_afterwards(name):
+def test_loading_quantizes_as_afterwards(name):
   plain, small = load(name), load(name, "int8")
   expected = leaves_by_path(quantize_params(plain.params))
   found = leaves_by_path(small.params)
@@ -62,11 +65,11 @@ def test_loading_quantises_as_afterwards(name):
   for path, leaf in found.items():
     assert leaf.dtype == expected[path].dtype, path
     np.testing.assert_array_equal(leaf, expected[path], err_msg=path)
-  quantised = {path for path in found if path.endswith("kernel_int8")}
-  assert len(quantised) == len(quantized_paths(plain.config))
-  assert all(found[path].dtype == np.int8 for path in quantised)
+  quantized = {path for path in found if path.endswith("kernel_int8")}
+  assert len(quantized) == len(quantized_paths(plain.config))
+  assert all(found[path].dtype == np.int8 for path in quantized)
   # What is left in float32 are norms, biases, the embedding and the head.
-  left = {path for path in found.keys() - quantised if not path.startswith(("embed/", "head/"))}
+  left = {path for path in found.keys() - quantized if not path.startswith(("embed/", "head/"))}
   assert {path.rsplit("/", 1)[1] for path in left} <= {"kernel_scale", "scale", "bias"}
   assert small.parameters == plain.parameters
   for model, quantize in ((plain, "none"), (small, "int8")):

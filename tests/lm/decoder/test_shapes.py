@@ -7,27 +7,53 @@ from gatrec_jax.lm.decoder.model import parameter_count
 from gatrec_jax.lm.folders.load import weight_bytes
 
 GEMMA3 = {
-  "model_type": "gemma3_text", "hidden_size": 5376, "intermediate_size": 21504,
-  "num_hidden_layers": 62, "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 128,
-  "query_pre_attn_scalar": 168, "sliding_window": 1024,
+  "model_type": "gemma3_text",
+  "hidden_size": 5376,
+  "intermediate_size": 21504,
+  "num_hidden_layers": 62,
+  "num_attention_heads": 32,
+  "num_key_value_heads": 16,
+  "head_dim": 128,
+  "query_pre_attn_scalar": 168,
+  "sliding_window": 1024,
   "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
-}  # fmt: skip
+}
 # config.json of each on the hub, and the sum of the tensors in its files (Gemma: the text part).
 MODELS = {
-  "Llama-3-8B": ({
-    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
-    "vocab_size": 128256, "rope_theta": 500000.0, "rms_norm_eps": 1e-5,
-    "max_position_embeddings": 8192, "tie_word_embeddings": False,
-  }, 8_030_261_248),
-  "Qwen3-32B": ({
-    "model_type": "qwen3", "hidden_size": 5120, "intermediate_size": 25600,
-    "num_hidden_layers": 64, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128,
-    "vocab_size": 151936, "rope_theta": 1e6, "max_position_embeddings": 40960,
-    "tie_word_embeddings": False,
-  }, 32_762_123_264),
+  "Llama-3-8B": (
+    {
+      "model_type": "llama",
+      "hidden_size": 4096,
+      "intermediate_size": 14336,
+      "num_hidden_layers": 32,
+      "num_attention_heads": 32,
+      "num_key_value_heads": 8,
+      "vocab_size": 128256,
+      "rope_theta": 500000.0,
+      "rms_norm_eps": 1e-5,
+      "max_position_embeddings": 8192,
+      "tie_word_embeddings": False,
+    },
+    8_030_261_248,
+  ),
+  "Qwen3-32B": (
+    {
+      "model_type": "qwen3",
+      "hidden_size": 5120,
+      "intermediate_size": 25600,
+      "num_hidden_layers": 64,
+      "num_attention_heads": 64,
+      "num_key_value_heads": 8,
+      "head_dim": 128,
+      "vocab_size": 151936,
+      "rope_theta": 1e6,
+      "max_position_embeddings": 40960,
+      "tie_word_embeddings": False,
+    },
+    32_762_123_264,
+  ),
   "Gemma-3-27B": ({"model_type": "gemma3", "text_config": GEMMA3}, 27_009_346_304),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

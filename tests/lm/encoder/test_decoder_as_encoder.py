@@ -34,18 +34,24 @@ def embedding_folder(tmp_path):
   ]
   (folder / "modules.json").write_text(json.dumps(modules))
   (folder / "1_Pooling").mkdir()
-  (folder / "1_Pooling" / "config.json").write_text(json.dumps({
-    "word_embedding_dimension": 32, "pooling_mode_lasttoken": True, "include_prompt": True,
-  }))
-  (folder / "config_sentence_transformers.json").write_text(json.dumps({
-    "prompts": {"query": "Instruct: find\nQuery:", "document": ""}, "default_prompt_name": None,
-  }))
+  (folder / "1_Pooling" / "config.json").write_text(
+    json.dumps(
+      {"word_embedding_dimension": 32, "pooling_mode_lasttoken": True, "include_prompt": True}
+    )
+  )
+  (folder / "config_sentence_transformers.json").write_text(
+    json.dumps(
+      {"prompts": {"query": "Instruct: find\nQuery:", "document": ""}, "default_prompt_name": None}
+    )
+  )
   tokenizer = json.loads((folder / "tokenizer.json").read_text())
   end = max(tokenizer["added_tokens"], key=lambda token: token["id"])
   tokenizer["post_processor"] = {
     "type": "TemplateProcessing",
-    "single": [{"Sequence": {"id": "A", "type_id": 0}},
-               {"SpecialToken": {"id": end["content"], "type_id": 0}}],
+    "single": [
+      {"Sequence": {"id": "A", "type_id": 0}},
+      {"SpecialToken": {"id": end["content"], "type_id": 0}},
+    ],
     "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
     "special_tokens": {
       end["content"]: {"id": end["content"], "ids": [end["id"]], "tokens": [end["content"]]}

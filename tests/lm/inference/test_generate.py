@@ -46,7 +46,8 @@ def tokens_of(answers):
 
 # Run once a shape: quickly compiled is better than fast.
 @functools.partial(
-  jax.jit, static_argnames=("config", "prompt"),
+  jax.jit,
+  static_argnames=("config", "prompt"),
   compiler_options={"xla_backend_optimization_level": 0},
 )
 def cached_logits(params, tokens, lengths, *, config, prompt):
@@ -100,10 +101,12 @@ def test_greedy_batches_equal_full_passes_of_each_row(name):
   for place, (prompt, answer) in enumerate(zip(PROMPTS, answers, strict=True)):
     lengths[place] = len(prompt) + len(answer.tokens)
     rows[place, : lengths[place]] = [*prompt, *answer.tokens]
-  best = np.concatenate([
-    forward(model.params, rows[part], config=model.config, lengths=lengths[part]).argmax(axis=-1)
-    for part in (slice(3), slice(3, 6))
-  ])
+  best = np.concatenate(
+    [
+      forward(model.params, rows[part], config=model.config, lengths=lengths[part]).argmax(axis=-1)
+      for part in (slice(3), slice(3, 6))
+    ]
+  )
   for prompt, answer, row in zip(PROMPTS, answers, best, strict=False):
     following = row[len(prompt) - 1 : len(prompt) + len(answer.tokens)].tolist()
     assert tuple(following[:-1]) == answer.tokens
@@ -139,7 +142,7 @@ def test_each_row_has_its_own_max_tokens():
   assert {answer.finish for answer in short} == {"length"}
   with pytest.raises(InputError, match="2 limits of max_tokens for 5 prompts"):
     generate(model, PROMPTS_24, max_tokens=[1, 2])
-  with pytest.raises(InputError, match="--max_tokens=0: must be at least 1"):
+  with pytest.raises(InputError, match="max_tokens=0: must be at least 1"):
     generate(model, PROMPTS_24, max_tokens=[1, 2, 0, 4, 5])
 
 
@@ -165,7 +168,7 @@ def test_the_context_is_a_limit():
   assert len(answer.tokens) == 4 and answer.finish == "length"
   with pytest.raises(InputError, match="prompt 2 has 32 tokens, the model's context is 32"):
     generate(model, [[5], [5] * 32], max_tokens=16)
-  with pytest.raises(InputError, match="--truncate=right: not one of error, left"):
+  with pytest.raises(InputError, match="truncate=right: not one of error, left"):
     generate(model, [[5]], truncate="right")
 
 
@@ -225,9 +228,7 @@ def test_constrained_answers_end_whole():
   assert {answer.finish for answer in answers} == {"complete"}
   assert set(tokens_of(answers)) <= set(wanted)
   # One token left is one token long, and of two tokens there is one only.
-  short = generate(
-    model, PROMPTS_24, max_tokens=[1, 2, 1, 2, 2], sampling=SAMPLED, constraint=trie
-  )
+  short = generate(model, PROMPTS_24, max_tokens=[1, 2, 1, 2, 2], sampling=SAMPLED, constraint=trie)
   assert {answer.tokens for answer in short} <= {(6,), (3, 4)}
   assert short[0].tokens == short[2].tokens == (6,)
 
@@ -250,9 +251,12 @@ def test_each_row_has_its_own_constraint():
 
 def test_seeds():
   model = endless()
-  draw = lambda seed: tokens_of(
-    generate(model, PROMPTS_24, max_tokens=16, sampling=Sampling(temperature=1.0), seed=seed)
-  )
+
+  def draw(seed):
+    return tokens_of(
+      generate(model, PROMPTS_24, max_tokens=16, sampling=Sampling(temperature=1.0), seed=seed)
+    )
+
   first = draw(0)
   assert first == draw(0)
   assert all(a != b for a, b in zip(first, draw(1), strict=True))
@@ -273,9 +277,15 @@ def test_every_step_and_row_has_a_fresh_key():
   assert min(len(set(column)) for column in drawn.T.tolist()) >= 4
 
 
-@pytest.mark.parametrize("sampling", (
-  Sampling(temperature=0.7), Sampling(temperature=1.5, top_k=6), Sampling(temperature=1, top_p=0.8),
-), ids=("temperature", "top_k", "top_p"))  # fmt: skip
+@pytest.mark.parametrize(
+  "sampling",
+  (
+    Sampling(temperature=0.7),
+    Sampling(temperature=1.5, top_k=6),
+    Sampling(temperature=1, top_p=0.8),
+  ),
+  ids=("temperature", "top_k", "top_p"),
+)
 def test_frequencies_are_those_of_the_softmax(sampling):
   model, count = endless(), 2048
   logits = np.asarray(forward(model.params, np.array([[1, 9, 4]]), config=model.config))[0, -1]
@@ -304,13 +314,22 @@ def sizes():
 
 def test_calls_of_like_shapes_compile_nothing_new(caplog):
   model = endless()
-  trie = lambda token: token_trie([(3, token), (5, 6)], vocabulary=24, eos=())
+
+  def trie(token):
+    return token_trie([(3, token), (5, 6)], vocabulary=24, eos=())
+
   runs = [
     lambda n: generate(model, [[n]] * n, max_tokens=15 + n % 2, seed=n),
-    lambda n: generate(model, [[4] * n], max_tokens=16 - n, sampling=Sampling(
-      temperature=0.5 + 0.1 * n, top_k=n, top_p=0.9 - 0.01 * n, repetition_penalty=1 + 0.1 * n)),
+    lambda n: generate(
+      model,
+      [[4] * n],
+      max_tokens=16 - n,
+      sampling=Sampling(
+        temperature=0.5 + 0.1 * n, top_k=n, top_p=0.9 - 0.01 * n, repetition_penalty=1 + 0.1 * n
+      ),
+    ),
     lambda n: generate(model, [[4] * n], max_tokens=[n], constraint=trie(n)),
-  ]  # fmt: skip
+  ]
   for run in runs:
     run(7)
   before = sizes()
@@ -335,8 +354,18 @@ def test_after_warming_up_nothing_is_compiled():
 
 def test_buckets():
   assert [bucket(n) for n in (1, 16, 17, 24, 25, 33, 49, 64, 65, 97, 129)] == [
-    16, 16, 24, 24, 32, 48, 64, 64, 96, 128, 192,
-  ]  # fmt: skip
+    16,
+    16,
+    24,
+    24,
+    32,
+    48,
+    64,
+    64,
+    96,
+    128,
+    192,
+  ]
   for length in range(1, 3000):
     assert length <= bucket(length) <= max(16, 1.5 * length)
 
@@ -352,16 +381,20 @@ def test_plans_hold_every_prompt_once():
     assert group.slots >= group.length + group.room - 1
   # Prompts of like lengths stand beside each other.
   assert [group.rows for group in groups] == [(0, 3, 5), (2, 1, 6), (4,)]
-  with pytest.raises(InputError, match="--batch_size=0: must be at least 1"):
+  with pytest.raises(InputError, match="batch_size=0: must be at least 1"):
     plan(lengths, limits, batch_size=0)
 
 
 def test_speed_and_progress_count_real_tokens():
   speed, done = Speed(), []
   generate(
-    endless(), PROMPTS_24, max_tokens=[1, 7, 16, 2, 5], speed=speed, on_done=done.append,
+    endless(),
+    PROMPTS_24,
+    max_tokens=[1, 7, 16, 2, 5],
+    speed=speed,
+    on_done=done.append,
     batch_size=2,
-  )  # fmt: skip
+  )
   assert speed.prompt_tokens == sum(map(len, PROMPTS_24)) and speed.new_tokens == 31 - 5
   assert done == [2, 2, 1]
   assert speed.prefill_seconds > 0 and speed.decode_seconds > 0

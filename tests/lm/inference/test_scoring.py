@@ -155,7 +155,7 @@ def test_many_continuations_go_in_parts(monkeypatch):
   np.testing.assert_allclose(single[0], together[3], rtol=0, atol=1e-5)
 
 
-def test_neighbours_and_padding_do_not_matter():
+def test_neighbors_and_padding_do_not_matter():
   model = tiny_model()
   (prompt,), several = rows((5,), 24), rows((3, 9, 1, 16), 24, seed=3)
   (first,) = score_continuations(model, [prompt], [several])

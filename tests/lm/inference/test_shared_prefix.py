@@ -33,7 +33,10 @@ def load(name):
 def users(vocabulary, lengths, seed=0):
   """For each user a prefix and suffixes of these lengths: (3, (2, 5)) gives prompts of 5 and 8."""
   random = np.random.default_rng(seed)
-  drawn = lambda count: random.integers(4, vocabulary, count).tolist()
+
+  def drawn(count):
+    return random.integers(4, vocabulary, count).tolist()
+
   prompts = []
   for prefix, suffixes in lengths:
     shared = drawn(prefix)
@@ -58,15 +61,11 @@ def assert_close(found, expected):
 
 
 # Windows of 8 that end in the prefix, at its border and in the suffix; several ropes; no rope.
-@pytest.mark.parametrize(
-  "name", ("gemma2", "gemma3_text", "smollm3", "qwen3_yarn")
-)
+@pytest.mark.parametrize("name", ("gemma2", "gemma3_text", "smollm3", "qwen3_yarn"))
 def test_scores_are_those_of_separate_passes(name):
   model = load(name)
   prompts = users(96, ((20, (3, 9, 14)), (9, (12, 1, 6)), (3, (5, 17, 2))))
-  expected = [
-    np.stack([full_pass(model, one)[LABELS] for one in several]) for several in prompts
-  ]
+  expected = [np.stack([full_pass(model, one)[LABELS] for one in several]) for several in prompts]
   assert_close(score_labels_shared(model, prompts, LABELS), expected)
 
 
@@ -165,7 +164,7 @@ def test_bad_prompts():
     score_labels_shared(model, [[[1, 24]]], LABELS)
   with pytest.raises(InputError, match="labels: a token id is not in 0"):
     score_labels_shared(model, [[[1]]], np.array([24]))
-  with pytest.raises(InputError, match="--batch_size=0: must be at least 1"):
+  with pytest.raises(InputError, match="batch_size=0: must be at least 1"):
     score_labels_shared(model, [[[1]]], LABELS, batch_size=0)
   with pytest.raises(InputError, match="a list of prompts for each user"):
     score_labels_shared(model, ["text"], LABELS)

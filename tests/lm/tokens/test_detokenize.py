@@ -39,9 +39,13 @@ def pieces_of(**options):
   """The answer to "?" beside one to "0", and its text as it came."""
   pieces = {0: [], 1: []}
   answer, other = generate(
-    byte_model(), ["?", "0"], max_tokens=30, special_tokens=False, **options,
+    byte_model(),
+    ["?", "0"],
+    max_tokens=30,
+    special_tokens=False,
+    **options,
     on_text=lambda row, text: pieces[row].append(text),
-  )  # fmt: skip
+  )
   assert other.text == "0" * 30 == "".join(pieces[1]) and other.finish == "length"
   assert all(pieces[0])
   return answer, pieces[0]
@@ -55,13 +59,16 @@ def test_streamed_pieces_are_the_answer():
   assert len(pieces) == 3 and "".join(pieces) == TEXT
 
 
-@pytest.mark.parametrize(("stop", "text"), (
-  (["café"], "movi: "),
-  (["mov"], ""),  # over the border of the first look
-  (["東", "é", "v"], "mo"),
-  (["é東"], "movi: caf"),
-  (["東😀!"], "movi: café"),  # over that of the second
-))  # fmt: skip
+@pytest.mark.parametrize(
+  ("stop", "text"),
+  (
+    (["café"], "movi: "),
+    (["mov"], ""),  # over the border of the first look
+    (["東", "é", "v"], "mo"),
+    (["é東"], "movi: caf"),
+    (["東😀!"], "movi: café"),  # over that of the second
+  ),
+)
 def test_answers_end_before_the_first_stop_string(stop, text):
   answer, pieces = pieces_of(stop=stop)
   assert answer.text == text == "".join(pieces) and answer.finish == "stop"
@@ -169,6 +176,7 @@ def test_a_story_in_a_batch_of_others(stories):
     own = model.tokenizer.encode(prompt)
     if list(answers[0].tokens[: len(own) - 1]) == own[1:]:
       assert (prompt + answer.text).startswith(golden)
-  assert list(answers[0].tokens[: len(model.tokenizer.encode(begun[0])) - 1]) == (
-    model.tokenizer.encode(begun[0])[1:]
+  assert (
+    list(answers[0].tokens[: len(model.tokenizer.encode(begun[0])) - 1])
+    == (model.tokenizer.encode(begun[0])[1:])
   )

@@ -21,13 +21,16 @@ def test_records_hold_a_prompt_or_messages(tmp_path):
   assert read_prompts(written(tmp_path, "p.jsonl", lines)) == expected
 
 
-@pytest.mark.parametrize("name, text, said", [
-  ("p.txt", b"", "no prompts"),
-  ("p.jsonl", b"\n\n", "no prompts"),
-  ("p.jsonl", b'{"prompt": "a"}\n{', "line 2"),
-  ("p.jsonl", b'{"text": "a"}', "line 1"),
-  ("p.txt", b"\xff\xfe", "UTF-8"),
-])
+@pytest.mark.parametrize(
+  "name, text, said",
+  [
+    ("p.txt", b"", "no prompts"),
+    ("p.jsonl", b"\n\n", "no prompts"),
+    ("p.jsonl", b'{"prompt": "a"}\n{', "line 2"),
+    ("p.jsonl", b'{"text": "a"}', "line 1"),
+    ("p.txt", b"\xff\xfe", "UTF-8"),
+  ],
+)
 def test_bad_files_are_named(tmp_path, name, text, said):
   with pytest.raises(InputError, match=said) as error:
     read_prompts(written(tmp_path, name, text))
@@ -36,7 +39,7 @@ def test_bad_files_are_named(tmp_path, name, text, said):
 
 def test_a_chat_without_a_template_is_plain():
   assert not is_chat("auto", None) and is_chat("true", None)
-  with pytest.raises(InputError, match="--chat=maybe"):
+  with pytest.raises(InputError, match="chat=maybe"):
     is_chat("maybe", None)
   text, templated = as_text(None, "hello", chat=True, system="Be brief.")
   assert text == "Be brief.\n\nUser: hello\nAssistant:" and not templated

@@ -88,7 +88,7 @@ def test_the_tokenizers_own_segmentation_comes_first():
   assert [spelling.table[token] for token in spell(spelling, " drama")] == [b" drama"]
 
 
-def test_normalised_text_falls_back_to_the_vocabulary():
+def test_normalized_text_falls_back_to_the_vocabulary():
   decomposed, composed = "Ame\u0301lie", "Am\u00e9lie"
   spelling = spelling_of("byte_level", nfc=True)
   assert spell(spelling, decomposed) != spell(spelling, composed)
@@ -174,7 +174,7 @@ def test_tokenizers_that_cannot_serve_are_named():
 def test_stories_tokenizer():
   tokenizer = AutoTokenizer.from_pretrained(STORIES)
   spelling = make_spelling(tokenizer, vocabulary=512, eos=[2])
-  text = "Once upon a time, Zoë saw 黒澤; \"the end\"\n"
+  text = 'Once upon a time, Zoë saw 黒澤; "the end"\n'
   tokens = tokenizer.encode(text, add_special_tokens=False)
   assert write(spelling.table, tokens) == " " + text
   assert tokenizer.decode(tokens) == text

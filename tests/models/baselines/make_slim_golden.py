@@ -23,13 +23,19 @@ def main() -> None:
       others = liked.copy()
       others[:, item] = 0
       model = ElasticNet(
-        alpha=alpha, l1_ratio=l1_ratio, positive=True, fit_intercept=False, max_iter=100_000,
+        alpha=alpha,
+        l1_ratio=l1_ratio,
+        positive=True,
+        fit_intercept=False,
+        max_iter=100_000,
         tol=1e-12,
       )
       weights[place, :, item] = model.fit(others, liked[:, item]).coef_
   path = pathlib.Path(__file__).parent / "goldens" / "slim.npz"
   np.savez_compressed(
-    path, liked=liked.astype(bool), penalties=np.array(PENALTIES),
+    path,
+    liked=liked.astype(bool),
+    penalties=np.array(PENALTIES),
     weights=weights.astype(np.float32),
   )
 

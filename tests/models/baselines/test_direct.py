@@ -21,7 +21,7 @@ from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines import item_item
 from gatrec_jax.models.baselines.slim import nonnegative_elastic_net
 from gatrec_jax.models.inputs import NewUsers
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "slim.npz")
 KEY = jax.random.key(0)
@@ -41,32 +41,36 @@ def prepare(settings, liked, text=None):
   """The method and its inputs; every user also rated something that she did not like."""
   user, item = np.nonzero(np.ones_like(liked))
   rows = Interactions(
-    user=user.astype(np.int32), item=item.astype(np.int32),
+    user=user.astype(np.int32),
+    item=item.astype(np.int32),
     rating=np.where(liked, 5, 2).ravel().astype(np.float32),
-    timestamp=np.zeros(liked.size, np.int64), user_ids=tuple(map(str, range(len(liked)))),
+    timestamp=np.zeros(liked.size, np.int64),
+    user_ids=tuple(map(str, range(len(liked)))),
     item_ids=tuple(map(str, range(liked.shape[1]))),
   )
-  method = make_method(settings, num_users=len(liked), num_items=liked.shape[1])
+  recommender = make_recommender(settings, num_users=len(liked), num_items=liked.shape[1])
   if text is None:
     text = np.zeros((liked.shape[1], 1), np.float32)
   text = np.concatenate([np.ones((len(liked), text.shape[1])), text])  # users' must not be read
-  return method, make_inputs(
-    method, rows, text=text, sampler=None, positive_threshold=4, negative_threshold=2
+  return recommender, make_inputs(
+    recommender, rows, text=text, sampler=None, positive_threshold=4, negative_threshold=2
   )
 
 
 def fitted(settings, liked, text=None):
-  method, inputs = prepare(settings, liked, text)
-  return method, inputs, jax.jit(method.fit)(inputs, KEY)
+  recommender, inputs = prepare(settings, liked, text)
+  return recommender, inputs, jax.jit(recommender.fit)(inputs, KEY)
 
 
 def weights_of(settings, liked, text=None):
   return np.asarray(fitted(settings, liked, text)[2]["weights"])
 
 
-def all_scores(method, inputs, params):
-  users = jnp.arange(method.num_users)
-  return np.asarray(jax.jit(lambda p, i: method.score(method.tables(p, i), users))(params, inputs))
+def all_scores(recommender, inputs, params):
+  users = jnp.arange(recommender.num_users)
+  return np.asarray(
+    jax.jit(lambda p, i: recommender.score(recommender.serving_state(p, i), users))(params, inputs)
+  )
 
 
 def texts(items=12, width=5, seed=1):
@@ -91,8 +95,12 @@ def numpy_ridge(text, targets, warm, l2):
 
 
 ALL = [
-  PopularityConfig(), ItemKnnConfig(4, 2.0), EaseConfig(5.0), SlimConfig(0.05, 0.1),
-  AdmmSlimConfig(l1=0.5, l2=3.0, rho=10.0, iterations=20), ContentKnnConfig(3, 2.0),
+  PopularityConfig(),
+  ItemKnnConfig(4, 2.0),
+  EaseConfig(5.0),
+  SlimConfig(0.05, 0.1),
+  AdmmSlimConfig(l1=0.5, l2=3.0, rho=10.0, iterations=20),
+  ContentKnnConfig(3, 2.0),
   TextRidgeConfig("ease", text_l2=1.0, ease_l2=5.0),
   TextRidgeConfig("ials", text_l2=1.0, ials_l2=0.01, width=4, iterations=3),
 ]
@@ -101,28 +109,34 @@ ALL = [
 @pytest.mark.parametrize("settings", ALL, ids=lambda s: f"{s.kind}-{getattr(s, 'factors', '')}")
 def test_the_interface(settings):
   liked = table()
-  method, inputs, params = fitted(settings, liked, texts())
-  tables = jax.jit(method.tables)(params, inputs)
-  score = jax.jit(method.score)
-  scores = np.asarray(score(tables, jnp.arange(len(liked), dtype=jnp.int32)))
+  recommender, inputs, params = fitted(settings, liked, texts())
+  serving_state = jax.jit(recommender.serving_state)(params, inputs)
+  score = jax.jit(recommender.score)
+  scores = np.asarray(score(serving_state, jnp.arange(len(liked), dtype=jnp.int32)))
   assert scores.shape == liked.shape and scores.dtype == np.float32
   assert np.isfinite(scores).all()
-  np.testing.assert_allclose(score(tables, jnp.array([6, 5])), scores[[6, 5]], atol=1e-5)
+  np.testing.assert_allclose(score(serving_state, jnp.array([6, 5])), scores[[6, 5]], atol=1e-5)
   if settings.kind != "popularity":
     assert (scores[3] == 0).all()  # nothing is known of who has no history
     assert np.ptp(scores[0]) > 1e-3
   new = NewUsers(
-    [np.flatnonzero(row) for row in liked[[0, 3, 7]]], [np.zeros(0, np.int64)] * 3,
-    np.zeros((3, 5), np.float32), 5.0, 2.0,
+    [np.flatnonzero(row) for row in liked[[0, 3, 7]]],
+    [np.zeros(0, np.int64)] * 3,
+    np.zeros((3, 5), np.float32),
+    5.0,
+    2.0,
   )
   np.testing.assert_allclose(
-    method.score_new(params, inputs, tables, new), scores[[0, 3, 7]], rtol=2e-3, atol=2e-4
+    recommender.score_new(params, inputs, serving_state, new),
+    scores[[0, 3, 7]],
+    rtol=2e-3,
+    atol=2e-4,
   )
   if "weights" in params:
     weights = np.asarray(params["weights"], np.float64)
     np.testing.assert_allclose(scores, liked @ weights, rtol=1e-4, atol=1e-5)
     assert (np.diag(weights) == 0).all()
-  shapes = jax.eval_shape(method.fit, inputs, KEY)
+  shapes = jax.eval_shape(recommender.fit, inputs, KEY)
   assert jax.tree.map(lambda x: x.shape, shapes) == jax.tree.map(lambda x: x.shape, params)
 
 
@@ -178,11 +192,13 @@ def test_a_sweep_over_penalties_equals_single_fits():
   _, inputs = prepare(EaseConfig(), liked)
 
   for settings_of, values in (
-    (EaseConfig, (1.0, 10.0, 100.0)), (lambda alpha: SlimConfig(alpha, 0.1), (0.02, 0.2)),
+    (EaseConfig, (1.0, 10.0, 100.0)),
+    (lambda alpha: SlimConfig(alpha, 0.1), (0.02, 0.2)),
   ):
+
     def fit(value, settings_of=settings_of):
-      method = make_method(settings_of(value), num_users=40, num_items=12)
-      return method.fit(inputs, KEY)["weights"]
+      recommender = make_recommender(settings_of(value), num_users=40, num_items=12)
+      return recommender.fit(inputs, KEY)["weights"]
 
     single = jax.jit(fit)
     for value, weights in zip(values, jax.jit(jax.vmap(fit))(jnp.array(values)), strict=True):
@@ -196,8 +212,8 @@ def test_slim_equals_scikit_learn():
   @jax.jit
   def fit(alpha, l1_ratio, tolerance):
     settings = SlimConfig(alpha, l1_ratio, iterations=2000, tolerance=tolerance)
-    method = make_method(settings, num_users=liked.shape[0], num_items=liked.shape[1])
-    return method.fit(inputs, KEY)["weights"]
+    recommender = make_recommender(settings, num_users=liked.shape[0], num_items=liked.shape[1])
+    return recommender.fit(inputs, KEY)["weights"]
 
   for penalties, expected in zip(GOLDEN["penalties"], GOLDEN["weights"], strict=True):
     weights = np.asarray(fit(*penalties, 1e-7))
@@ -273,9 +289,11 @@ def test_content_knn():
 def test_text_ridge_of_ease_equals_naive_predictions():
   liked, text = table(), texts()
   warm = liked.any(axis=0)
-  method, inputs, params = fitted(TextRidgeConfig("ease", text_l2=2.0, ease_l2=5.0), liked, text)
+  recommender, inputs, params = fitted(
+    TextRidgeConfig("ease", text_l2=2.0, ease_l2=5.0), liked, text
+  )
   weights = numpy_ridge(text, numpy_ease(liked, 5.0).T, warm, 2.0).T
-  scores = all_scores(method, inputs, params)
+  scores = all_scores(recommender, inputs, params)
   np.testing.assert_allclose(scores, liked @ weights, atol=2e-4)
   assert not warm[-1] and np.ptp(scores[:, -1]) > 1e-3  # the cold item is served
 
@@ -283,9 +301,9 @@ def test_text_ridge_of_ease_equals_naive_predictions():
 def test_text_ridge_of_ials_equals_naive_predictions():
   liked, text = table(), texts()
   settings = TextRidgeConfig("ials", text_l2=2.0, ials_l2=0.01, width=4, iterations=3)
-  method, inputs, params = fitted(settings, liked, text)
+  recommender, inputs, params = fitted(settings, liked, text)
   items = numpy_ridge(text, params["item"], liked.any(axis=0), 2.0)
-  scores = all_scores(method, inputs, params)
+  scores = all_scores(recommender, inputs, params)
   np.testing.assert_allclose(scores, np.asarray(params["user"]) @ items.T, atol=2e-4)
 
 

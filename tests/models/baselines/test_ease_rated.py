@@ -12,7 +12,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines.ease_rated import two_relation_weights
 from gatrec_jax.models.inputs import NewUsers
-from gatrec_jax.models.registry import make_method
+from gatrec_jax.models.registry import make_recommender
 
 KEY = jax.random.key(0)
 
@@ -29,17 +29,19 @@ def ratings(users=50, items=14, seed=0):
 def fitted(config, table):
   user, item = np.nonzero(table)
   rows = Interactions(
-    user=user.astype(np.int32), item=item.astype(np.int32),
-    rating=table[user, item].astype(np.float32), timestamp=np.zeros(len(user), np.int64),
+    user=user.astype(np.int32),
+    item=item.astype(np.int32),
+    rating=table[user, item].astype(np.float32),
+    timestamp=np.zeros(len(user), np.int64),
     user_ids=tuple(map(str, range(table.shape[0]))),
     item_ids=tuple(map(str, range(table.shape[1]))),
   )
-  method = make_method(config, num_users=table.shape[0], num_items=table.shape[1])
+  recommender = make_recommender(config, num_users=table.shape[0], num_items=table.shape[1])
   text = np.zeros((sum(table.shape), 1), np.float32)
   inputs = make_inputs(
-    method, rows, text=text, sampler=None, positive_threshold=4, negative_threshold=2
+    recommender, rows, text=text, sampler=None, positive_threshold=4, negative_threshold=2
   )
-  return method, inputs, jax.jit(method.fit)(inputs, KEY)
+  return recommender, inputs, jax.jit(recommender.fit)(inputs, KEY)
 
 
 def ridge_without_own(table, l2, rated_l2):
@@ -57,39 +59,41 @@ def ridge_without_own(table, l2, rated_l2):
   return weights
 
 
-def scores_of(method, inputs, params):
-  users = jnp.arange(method.num_users)
-  return np.asarray(jax.jit(lambda p, i: method.score(method.tables(p, i), users))(params, inputs))
+def scores_of(recommender, inputs, params):
+  users = jnp.arange(recommender.num_users)
+  return np.asarray(
+    jax.jit(lambda p, i: recommender.score(recommender.serving_state(p, i), users))(params, inputs)
+  )
 
 
 @pytest.mark.parametrize(("l2", "rated_l2"), [(1.0, 2.0), (30.0, 5.0)])
 def test_each_column_is_a_ridge_regression_on_the_other_items(l2, rated_l2):
   table = ratings()
-  method, inputs, params = fitted(EaseRatedConfig(l2, rated_l2), table)
+  recommender, inputs, params = fitted(EaseRatedConfig(l2, rated_l2), table)
   expected = ridge_without_own(table, l2, rated_l2)
   num_items = table.shape[1]
   np.testing.assert_allclose(params["liked"], expected[:num_items], atol=2e-5)
   np.testing.assert_allclose(params["rated"], expected[num_items:], atol=2e-5)
   both = np.concatenate([table >= 4, table > 0], axis=1)
-  np.testing.assert_allclose(scores_of(method, inputs, params), both @ expected, atol=1e-4)
-  assert (scores_of(method, inputs, params)[3] == 0).all()
+  np.testing.assert_allclose(scores_of(recommender, inputs, params), both @ expected, atol=1e-4)
+  assert (scores_of(recommender, inputs, params)[3] == 0).all()
 
 
 def test_graded_histories_are_input_and_target():
   table = ratings()
-  method, inputs, params = fitted(EaseRatedConfig(4.0, 9.0, grades="graded"), table)
-  grades = np.array([0, 0.05, 0.05, 0.25, 0.8, 1.0])[table]
+  recommender, inputs, params = fitted(EaseRatedConfig(4.0, 9.0, relevance="graded"), table)
+  relevance = np.array([0, 0.05, 0.05, 0.25, 0.8, 1.0])[table]
   num_items = table.shape[1]
-  both = np.concatenate([grades, table > 0], axis=1)
+  both = np.concatenate([relevance, table > 0], axis=1)
   penalties = np.repeat([4.0, 9.0], num_items)
   for j in (0, 5):
     others = np.delete(np.arange(2 * num_items), [j, num_items + j])
     part = both[:, others]
     normal = part.T @ part + np.diag(penalties[others])
-    want = part @ np.linalg.solve(normal, part.T @ grades[:, j])
-    np.testing.assert_allclose(scores_of(method, inputs, params)[:, j], want, atol=1e-4)
+    want = part @ np.linalg.solve(normal, part.T @ relevance[:, j])
+    np.testing.assert_allclose(scores_of(recommender, inputs, params)[:, j], want, atol=1e-4)
   new = NewUsers([np.array([1])], [np.array([2])], np.zeros((1, 1), np.float32), 5.0, 1.0)
-  served = method.score_new(params, inputs, method.tables(params, inputs), new)
+  served = recommender.score_new(params, inputs, recommender.serving_state(params, inputs), new)
   want = params["liked"][1] + 0.05 * params["liked"][2] + params["rated"][1] + params["rated"][2]
   np.testing.assert_allclose(served[0], want, atol=1e-5)
 
@@ -115,24 +119,28 @@ def test_what_was_rated_low_speaks_for_what_is_rated_with_it():
   table = np.zeros((40, 4), int)
   table[:20, 0], table[:20, 1] = 1, 5
   table[20:, 2], table[20:, 3] = 5, 5
-  method, inputs, params = fitted(EaseRatedConfig(1.0, 1.0), table)
+  recommender, inputs, params = fitted(EaseRatedConfig(1.0, 1.0), table)
   new = NewUsers([np.zeros(0, np.int64)], [np.array([0])], np.zeros((1, 1), np.float32), 5.0, 1.0)
-  scores = np.asarray(method.score_new(params, inputs, method.tables(params, inputs), new))[0]
+  scores = np.asarray(
+    recommender.score_new(params, inputs, recommender.serving_state(params, inputs), new)
+  )[0]
   assert scores[1] > 0.5 > 0.1 > abs(scores[2])
 
 
 def test_new_users_are_served_as_trained_ones():
   table = ratings()
   table[table == 3] = 2  # new users say what they like and dislike, nothing between
-  method, inputs, params = fitted(EaseRatedConfig(4.0, 8.0), table)
+  recommender, inputs, params = fitted(EaseRatedConfig(4.0, 8.0), table)
   chosen = [0, 3, 7]
   new = NewUsers(
     [np.flatnonzero(table[u] >= 4) for u in chosen],
     [np.flatnonzero((table[u] > 0) & (table[u] < 4)) for u in chosen],
-    np.zeros((3, 1), np.float32), 5.0, 1.0,
+    np.zeros((3, 1), np.float32),
+    5.0,
+    1.0,
   )
-  served = method.score_new(params, inputs, method.tables(params, inputs), new)
-  np.testing.assert_allclose(served, scores_of(method, inputs, params)[chosen], atol=1e-5)
+  served = recommender.score_new(params, inputs, recommender.serving_state(params, inputs), new)
+  np.testing.assert_allclose(served, scores_of(recommender, inputs, params)[chosen], atol=1e-5)
 
 
 @given(seed=st.integers(0, 1000), l2=st.floats(0.1, 100), rated_l2=st.floats(0.1, 100))

@@ -16,9 +16,9 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines import pairwise
-from gatrec_jax.models.baselines.bpr_mf import BprMfMethod
-from gatrec_jax.models.baselines.lightgcn import LightGcnMethod
-from gatrec_jax.models.baselines.xsimgcl import XSimGclMethod, contrast_loss, distinct
+from gatrec_jax.models.baselines.bpr_mf import BprMfRecommender
+from gatrec_jax.models.baselines.lightgcn import LightGcnRecommender
+from gatrec_jax.models.baselines.xsimgcl import XSimGclRecommender, contrast_loss, distinct
 from gatrec_jax.models.inputs import NewUsers, history_rows
 from gatrec_jax.ops import propagation
 from gatrec_jax.ops import scores as pairs
@@ -42,22 +42,29 @@ EDGES = np.array([[0, 0], [0, 1], [1, 1]])
 def interactions(pairs, num_users, num_items):
   pairs = np.asarray(pairs, np.int32)
   return Interactions(
-    pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.float32), np.zeros(len(pairs), np.int64),
-    tuple(map(str, range(num_users))), tuple(map(str, range(num_items))),
+    pairs[:, 0],
+    pairs[:, 1],
+    np.ones(len(pairs), np.float32),
+    np.zeros(len(pairs), np.int64),
+    tuple(map(str, range(num_users))),
+    tuple(map(str, range(num_items))),
   )
 
 
 def prepared(cls, config, pairs, num_users, num_items):
   """A method with its inputs and fresh parameters."""
-  method = cls(config, num_users, num_items)
+  recommender = cls(config, num_users, num_items)
   train = interactions(pairs, num_users, num_items)
   inputs = make_inputs(
-    method, train, text=np.zeros((num_users + num_items, 1)), positive_threshold=1.0,
+    recommender,
+    train,
+    text=np.zeros((num_users + num_items, 1)),
+    positive_threshold=1.0,
     negative_threshold=0.0,
     sampler=make_sampler(train, positive_threshold=1.0, negative_threshold=0.0),
   )
   # Not compiled as a whole, once a method: the draws of one shape are one program for all.
-  return method, inputs, method.init(inputs, KEY)
+  return recommender, inputs, recommender.init(inputs, KEY)
 
 
 def planted(num_users=30, num_items=20, seed=0):
@@ -67,16 +74,16 @@ def planted(num_users=30, num_items=20, seed=0):
   return np.argwhere(draw < np.where(own, 0.6, 0.03))
 
 
-def of_all(method, params, inputs, *, key=KEY, where=None, **fields):
+def of_all(recommender, params, inputs, *, key=KEY, where=None, **fields):
   """The loss over all rows."""
-  rows = jnp.arange(method.num_rows(inputs))
+  rows = jnp.arange(recommender.num_rows(inputs))
   where = jnp.ones(len(rows), bool) if where is None else where
-  return loss_of(method, params, inputs, rows, key, where, TrainConfig(**fields))
+  return loss_of(recommender, params, inputs, rows, key, where, TrainConfig(**fields))
 
 
-@functools.partial(jax.jit, static_argnames=("method", "train"))
-def loss_of(method, params, inputs, rows, key, where, train):
-  return method.loss(params, inputs, rows, key, step=jnp.int32(0), train=train, where=where)
+@functools.partial(jax.jit, static_argnames=("recommender", "train"))
+def loss_of(recommender, params, inputs, rows, key, where, train):
+  return recommender.loss(params, inputs, rows, key, step=jnp.int32(0), train=train, where=where)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
@@ -135,19 +142,22 @@ def test_auto_goes_by_filling_and_memory(monkeypatch):
     make_propagation(EDGES[:, 0], EDGES[:, 1], 2, 3, "fast")
 
 
-@pytest.mark.parametrize("cls, config", [
-  (LightGcnMethod, LightGcnConfig(width=4)),
-  (LightGcnMethod, LightGcnConfig(width=4, loss="softmax", propagation="sparse")),
-  (XSimGclMethod, XSimGclConfig(width=4)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  "cls, config",
+  [
+    (LightGcnRecommender, LightGcnConfig(width=4)),
+    (LightGcnRecommender, LightGcnConfig(width=4, loss="softmax", propagation="sparse")),
+    (XSimGclRecommender, XSimGclConfig(width=4)),
+  ],
+)
 def test_isolated_nodes_give_no_nan(cls, config):
-  method, inputs, params = prepared(cls, config, EDGES, 3, 4)
+  recommender, inputs, params = prepared(cls, config, EDGES, 3, 4)
   params = jax.tree.map(lambda p: p.at[-1].set(0.0), params)
   value, gradient = jax.jit(
-    jax.value_and_grad(lambda p: of_all(method, p, inputs, l2_weight=0.1))
+    jax.value_and_grad(lambda p: of_all(recommender, p, inputs, l2_weight=0.1))
   )(params)
   assert np.isfinite(value) and all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
-  user, item = method.tables(params, inputs)
+  user, item = recommender.serving_state(params, inputs)
   assert not np.asarray(user[2]).any() and not np.asarray(item[3]).any()
   assert np.isfinite(user).all() and np.isfinite(item).all()
 
@@ -159,18 +169,22 @@ def test_pair_scores_by_matrix_equal_those_by_vectors(monkeypatch):
   both = []
   for cells in (0, 10**6):
     monkeypatch.setattr(pairs, "_CELLS_PER_PAIR", cells)
-    both.append(jax.jit(jax.value_and_grad(
-      lambda v: jnp.sum(jnp.sin(pairs.pair_scores(v, users, items)))
-    ))(vectors))  # fmt: skip
+    both.append(
+      jax.jit(jax.value_and_grad(lambda v: jnp.sum(jnp.sin(pairs.pair_scores(v, users, items)))))(
+        vectors
+      )
+    )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *both)
   want = np.einsum("bd,bkd->bk", vectors[0][users], vectors[1][items])
   np.testing.assert_allclose(pairs.pair_scores(vectors, users, items), want, rtol=1e-5)
 
 
 def test_bpr_mf_by_hand_with_l2_and_masked_rows():
-  method, inputs, params = prepared(BprMfMethod, BprMfConfig(width=4), planted(8, 6), 8, 6)
+  recommender, inputs, params = prepared(
+    BprMfRecommender, BprMfConfig(width=4), planted(8, 6), 8, 6
+  )
   where = jnp.arange(inputs.user.shape[0]) % 3 != 0
-  got = of_all(method, params, inputs, where=where, l2_weight=0.3, negatives_per_positive=2)
+  got = of_all(recommender, params, inputs, where=where, l2_weight=0.3, negatives_per_positive=2)
   negative, possible = drawn(KEY, inputs.sampler, inputs.user, num=2)
   assert possible.all()
   user, item = (np.asarray(params[name], np.float64) for name in ("user", "item"))
@@ -180,32 +194,37 @@ def test_bpr_mf_by_hand_with_l2_and_masked_rows():
     bpr = np.log1p(np.exp(n @ u - i @ u)).mean()
     want.append(bpr + 0.15 * (u @ u + i @ i + (n**2).sum(axis=1).mean()))
   np.testing.assert_allclose(got, np.mean(want), rtol=1e-5)
-  none = jax.jit(jax.value_and_grad(
-    lambda p: of_all(method, p, inputs, where=jnp.zeros_like(where), l2_weight=0.3)
-  ))(params)  # fmt: skip
+  none = jax.jit(
+    jax.value_and_grad(
+      lambda p: of_all(recommender, p, inputs, where=jnp.zeros_like(where), l2_weight=0.3)
+    )
+  )(params)
   assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(none))
 
 
 def test_bpr_mf_has_no_new_users():
-  method, inputs, params = prepared(BprMfMethod, BprMfConfig(width=4), EDGES, 2, 3)
+  recommender, inputs, params = prepared(BprMfRecommender, BprMfConfig(width=4), EDGES, 2, 3)
   with pytest.raises(InputError, match="bpr_mf: has no vector"):
-    method.score_new(params, inputs, method.tables(params, inputs), new_users([0]))
+    recommender.score_new(params, inputs, recommender.serving_state(params, inputs), new_users([0]))
 
 
 def test_lightgcn_without_layers_is_bpr_mf():
   pairs = planted()
-  method, inputs, params = prepared(LightGcnMethod, LightGcnConfig(layers=0), pairs, 30, 20)
-  other, other_inputs, same = prepared(BprMfMethod, BprMfConfig(), pairs, 30, 20)
+  recommender, inputs, params = prepared(
+    LightGcnRecommender, LightGcnConfig(layers=0), pairs, 30, 20
+  )
+  other, other_inputs, same = prepared(BprMfRecommender, BprMfConfig(), pairs, 30, 20)
   np.testing.assert_array_equal(params["item"], same["item"])
   np.testing.assert_array_equal(
-    of_all(method, params, inputs, l2_weight=0.1), of_all(other, same, other_inputs, l2_weight=0.1)
+    of_all(recommender, params, inputs, l2_weight=0.1),
+    of_all(other, same, other_inputs, l2_weight=0.1),
   )
   with pytest.raises(InputError, match="layers=0"):
-    method.score_new(params, inputs, method.tables(params, inputs), new_users([0]))
+    recommender.score_new(params, inputs, recommender.serving_state(params, inputs), new_users([0]))
 
 
-def test_lightgcn_scores_with_the_mean_and_regularises_the_start():
-  method, inputs, params = prepared(LightGcnMethod, LightGcnConfig(width=4), EDGES, 2, 3)
+def test_lightgcn_scores_with_the_mean_and_regularizes_the_start():
+  recommender, inputs, params = prepared(LightGcnRecommender, LightGcnConfig(width=4), EDGES, 2, 3)
   adjacency = np.zeros((5, 5))
   for user, item in EDGES:
     adjacency[user, 2 + item] = adjacency[2 + item, user] = 1
@@ -213,66 +232,68 @@ def test_lightgcn_scores_with_the_mean_and_regularises_the_start():
   hop = adjacency / np.sqrt(degree[:, None] * degree)
   start = np.concatenate([params["user"], params["item"]])
   mean = (start + hop @ start + hop @ hop @ start) / 3
-  user, item = method.tables(params, inputs)
+  user, item = recommender.serving_state(params, inputs)
   np.testing.assert_allclose(np.concatenate([user, item]), mean, rtol=1e-4, atol=1e-6)
 
-  loss = of_all(method, params, inputs, l2_weight=0.2) - of_all(method, params, inputs)
+  loss = of_all(recommender, params, inputs, l2_weight=0.2) - of_all(recommender, params, inputs)
   negative, _ = drawn(KEY, inputs.sampler, inputs.user, num=1)
   square = (start**2).sum(axis=1)
   parts = square[inputs.user] + square[2 + inputs.item] + square[2 + negative[:, 0]]
   np.testing.assert_allclose(loss, 0.1 * parts.mean(), rtol=1e-3)
 
 
-def softmax_by_hand(method, params, inputs, users, *, temperature, l2_weight):
-  user, item = (np.asarray(t, np.float64) for t in method.tables(params, inputs))
+def softmax_by_hand(recommender, params, inputs, users, *, temperature, l2_weight):
+  user, item = (np.asarray(t, np.float64) for t in recommender.serving_state(params, inputs))
   liked = np.asarray(history_rows(inputs, jnp.arange(len(user)), num_items=len(item)))
   scores = user @ item.T / temperature
   losses = []
   for u in users:
     for i in np.flatnonzero(liked[u]):
       squares = np.sum(params["user"][u] ** 2) + np.sum(params["item"][i] ** 2)
-      normaliser = np.log(np.exp(scores[u]).sum())
-      losses.append(normaliser - scores[u, i] + 0.5 * l2_weight * squares)
+      normalizer = np.log(np.exp(scores[u]).sum())
+      losses.append(normalizer - scores[u, i] + 0.5 * l2_weight * squares)
   return np.mean(losses)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_softmax_by_hand_with_masked_users(kind):
   config = LightGcnConfig(width=4, loss="softmax", temperature=0.3, propagation=kind)
-  method, inputs, params = prepared(LightGcnMethod, config, planted(8, 6), 8, 6)
-  user, _ = method.tables(params, inputs)
+  recommender, inputs, params = prepared(LightGcnRecommender, config, planted(8, 6), 8, 6)
+  user, _ = recommender.serving_state(params, inputs)
   np.testing.assert_allclose(np.linalg.norm(user, axis=1), 1, rtol=1e-5)
-  assert method.num_rows(inputs) == 8
+  assert recommender.num_rows(inputs) == 8
   where = jnp.arange(8) < 5
-  got = of_all(method, params, inputs, where=where, l2_weight=0.5)
-  want = softmax_by_hand(method, params, inputs, range(5), temperature=0.3, l2_weight=0.5)
+  got = of_all(recommender, params, inputs, where=where, l2_weight=0.5)
+  want = softmax_by_hand(recommender, params, inputs, range(5), temperature=0.3, l2_weight=0.5)
   np.testing.assert_allclose(got, want, rtol=1e-5)
-  assert of_all(method, params, inputs, where=jnp.zeros(8, bool), l2_weight=0.5) == 0
+  assert of_all(recommender, params, inputs, where=jnp.zeros(8, bool), l2_weight=0.5) == 0
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_softmax_of_grades_by_hand(kind):
   pairs = np.array([[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 3]])
-  train = dataclasses.replace(
-    interactions(pairs, 3, 4), rating=np.float32([5, 4, 3, 1, 5, 2])
-  )
+  train = dataclasses.replace(interactions(pairs, 3, 4), rating=np.float32([5, 4, 3, 1, 5, 2]))
   config = LightGcnConfig(
-    width=4, loss="softmax", temperature=0.5, grades="graded", user_power=0.5, propagation=kind
+    width=4, loss="softmax", temperature=0.5, relevance="graded", user_power=0.5, propagation=kind
   )
-  method = LightGcnMethod(config, 3, 4)
+  recommender = LightGcnRecommender(config, 3, 4)
   inputs = make_inputs(
-    method, train, text=np.zeros((7, 1)), sampler=None, positive_threshold=4.0,
+    recommender,
+    train,
+    text=np.zeros((7, 1)),
+    sampler=None,
+    positive_threshold=4.0,
     negative_threshold=2.0,
-  )  # fmt: skip
-  params = jax.jit(method.init)(inputs, KEY)
-  user, item = map(np.asarray, method.tables(params, inputs))
+  )
+  params = jax.jit(recommender.init)(inputs, KEY)
+  user, item = map(np.asarray, recommender.serving_state(params, inputs))
   scores = user @ item.T / 0.5
   log_share = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-  grade = np.zeros((3, 4))
-  grade[tuple(pairs.T)] = [1.0, 0.8, 0.25, 0.05, 1.0, 0.05]
-  weight = grade / np.sqrt(grade.sum(axis=1, keepdims=True))
+  relevance = np.zeros((3, 4))
+  relevance[tuple(pairs.T)] = [1.0, 0.8, 0.25, 0.05, 1.0, 0.05]
+  weight = relevance / np.sqrt(relevance.sum(axis=1, keepdims=True))
   want = -(weight * log_share).sum() / weight.sum()
-  np.testing.assert_allclose(of_all(method, params, inputs), want, rtol=1e-5)
+  np.testing.assert_allclose(of_all(recommender, params, inputs), want, rtol=1e-5)
   # Only positives are edges of the graph.
   np.testing.assert_array_equal(np.asarray(inputs.own.graph.user_scale > 0), [True, True, False])
 
@@ -280,13 +301,18 @@ def test_softmax_of_grades_by_hand(kind):
 @pytest.mark.parametrize("block", [1, 100])
 def test_softmax_in_parts_is_the_same(block):
   config = LightGcnConfig(width=4, loss="softmax")
-  method, inputs, params = prepared(LightGcnMethod, config, planted(), 30, 20)
+  recommender, inputs, params = prepared(LightGcnRecommender, config, planted(), 30, 20)
 
   def loss(params, block):
     return softmax_loss(
-      method.tables(params, inputs), (params["user"], params["item"]), inputs.own.targets,
+      recommender.serving_state(params, inputs),
+      (params["user"], params["item"]),
+      inputs.own.targets,
       jnp.arange(30),
-      temperature=0.2, l2_weight=0.0, where=jnp.arange(30) < 27, block=block,
+      temperature=0.2,
+      l2_weight=0.0,
+      where=jnp.arange(30) < 27,
+      block=block,
     )
 
   whole, parts = (
@@ -295,18 +321,30 @@ def test_softmax_in_parts_is_the_same(block):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), whole, parts)
 
 
-@pytest.mark.parametrize("cls, config, fields", [
-  (LightGcnMethod, LightGcnConfig(width=4, loss="softmax"), ["temperature", "user_power"]),
-  (XSimGclMethod, XSimGclConfig(width=4), ["contrast_temperature", "contrast_weight", "noise"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  "cls, config, fields",
+  [
+    (LightGcnRecommender, LightGcnConfig(width=4, loss="softmax"), ["temperature", "user_power"]),
+    (
+      XSimGclRecommender,
+      XSimGclConfig(width=4),
+      ["contrast_temperature", "contrast_weight", "noise"],
+    ),
+  ],
+)
 def test_settings_may_be_traced(cls, config, fields):
   _, inputs, params = prepared(cls, config, planted(8, 6), 8, 6)
 
   def loss(values, l2_weight):
-    method = cls(dataclasses.replace(config, **dict(zip(fields, values))), 8, 6)
-    rows = jnp.arange(method.num_rows(inputs))
-    return method.loss(
-      params, inputs, rows, KEY, step=jnp.int32(0), train=TrainConfig(l2_weight=l2_weight),
+    recommender = cls(dataclasses.replace(config, **dict(zip(fields, values))), 8, 6)
+    rows = jnp.arange(recommender.num_rows(inputs))
+    return recommender.loss(
+      params,
+      inputs,
+      rows,
+      KEY,
+      step=jnp.int32(0),
+      train=TrainConfig(l2_weight=l2_weight),
       where=rows >= 0,
     )
 
@@ -322,17 +360,22 @@ def test_settings_may_be_traced(cls, config, fields):
 
 def test_xsimgcl_without_noise_and_contrast_is_lightgcn_without_layer_0():
   config = XSimGclConfig(width=4, noise=0.0, contrast_weight=0.0)
-  method, inputs, params = prepared(XSimGclMethod, config, planted(), 30, 20)
+  recommender, inputs, params = prepared(XSimGclRecommender, config, planted(), 30, 20)
   start = (params["user"], params["item"])
   one, two = layer_vectors(inputs.own, start, layers=2)[1:]
   mean = tuple((a + b) / 2 for a, b in zip(one, two))
-  rows = jnp.arange(method.num_rows(inputs))
+  rows = jnp.arange(recommender.num_rows(inputs))
   want = jax.jit(pairwise.pairwise_loss, static_argnames="train")(
-    mean, start, inputs, rows, jax.random.split(KEY, 4)[1], train=TrainConfig(l2_weight=0.1),
+    mean,
+    start,
+    inputs,
+    rows,
+    jax.random.split(KEY, 4)[1],
+    train=TrainConfig(l2_weight=0.1),
     where=jnp.ones(len(rows), bool),
   )
-  np.testing.assert_allclose(of_all(method, params, inputs, l2_weight=0.1), want, rtol=1e-5)
-  np.testing.assert_allclose(method.tables(params, inputs)[1], mean[1], rtol=1e-5)
+  np.testing.assert_allclose(of_all(recommender, params, inputs, l2_weight=0.1), want, rtol=1e-5)
+  np.testing.assert_allclose(recommender.serving_state(params, inputs)[1], mean[1], rtol=1e-5)
 
 
 def test_noise_moves_each_vector_by_its_length_within_its_orthant():
@@ -376,14 +419,16 @@ def test_distinct_takes_each_id_once_and_only_counted_ones():
 
 def test_rows_that_occur_twice_are_contrasted_once():
   config = XSimGclConfig(width=4, noise=0.0, contrast_weight=1.0)
-  method, inputs, params = prepared(XSimGclMethod, config, planted(8, 6), 8, 6)
-  plain = dataclasses.replace(method, settings=dataclasses.replace(config, contrast_weight=0.0))
+  recommender, inputs, params = prepared(XSimGclRecommender, config, planted(8, 6), 8, 6)
+  plain = dataclasses.replace(
+    recommender, settings=dataclasses.replace(config, contrast_weight=0.0)
+  )
 
   rows = jnp.tile(jnp.arange(5), 2)
 
   def contrast(where):
     losses = [
-      loss_of(m, params, inputs, rows, KEY, where, TrainConfig()) for m in (method, plain)
+      loss_of(m, params, inputs, rows, KEY, where, TrainConfig()) for m in (recommender, plain)
     ]
     return losses[0] - losses[1]
 
@@ -394,7 +439,7 @@ def test_rows_that_occur_twice_are_contrasted_once():
 
 def test_xsimgcl_refuses_a_layer_that_is_not_there():
   with pytest.raises(InputError, match="contrast_layer=3: must be at most layers=2"):
-    XSimGclMethod(XSimGclConfig(contrast_layer=3), 2, 3)
+    XSimGclRecommender(XSimGclConfig(contrast_layer=3), 2, 3)
 
 
 def new_users(*liked):
@@ -405,37 +450,44 @@ def new_users(*liked):
 @pytest.mark.parametrize("loss, kind", [("bpr", "dense"), ("softmax", "sparse")])
 def test_new_users_get_the_propagated_part(loss, kind):
   config = LightGcnConfig(width=4, layers=1, loss=loss, propagation=kind)
-  method, inputs, params = prepared(LightGcnMethod, config, planted(), 30, 20)
+  recommender, inputs, params = prepared(LightGcnRecommender, config, planted(), 30, 20)
   # With one layer a trained user without a vector of her own is the propagated part exactly.
   params["user"] = params["user"].at[7].set(0.0)
-  tables = method.tables(params, inputs)
+  serving_state = recommender.serving_state(params, inputs)
   liked = np.asarray(inputs.item[inputs.start[7] : inputs.start[8]])
-  got = method.score_new(params, inputs, tables, new_users(liked, []))
-  np.testing.assert_allclose(got[0], method.score(tables, jnp.array([7]))[0], rtol=1e-4, atol=1e-6)
+  got = recommender.score_new(params, inputs, serving_state, new_users(liked, []))
+  np.testing.assert_allclose(
+    got[0], recommender.score(serving_state, jnp.array([7]))[0], rtol=1e-4, atol=1e-6
+  )
   assert not np.asarray(got[1]).any()
 
 
 def test_new_users_of_xsimgcl_by_hand():
-  method, inputs, params = prepared(XSimGclMethod, XSimGclConfig(width=4), planted(), 30, 20)
-  tables = method.tables(params, inputs)
+  recommender, inputs, params = prepared(
+    XSimGclRecommender, XSimGclConfig(width=4), planted(), 30, 20
+  )
+  serving_state = recommender.serving_state(params, inputs)
   start = (params["user"], params["item"])
   layers = layer_vectors(inputs.own, start, layers=2)
   degree = np.bincount(inputs.item, minlength=20)
   vector = sum(
     sum(np.asarray(item[i]) / np.sqrt(2 * degree[i]) for i in (3, 8)) for _, item in layers[:2]
   )
-  got = method.score_new(params, inputs, tables, new_users([3, 8]))
-  np.testing.assert_allclose(got[0], tables[1] @ (vector / 2), rtol=1e-3, atol=1e-6)
+  got = recommender.score_new(params, inputs, serving_state, new_users([3, 8]))
+  np.testing.assert_allclose(got[0], serving_state[1] @ (vector / 2), rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("cls, config", [
-  (LightGcnMethod, LightGcnConfig(width=8)),
-  (LightGcnMethod, LightGcnConfig(width=8, loss="softmax")),
-  (XSimGclMethod, XSimGclConfig(width=8)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  "cls, config",
+  [
+    (LightGcnRecommender, LightGcnConfig(width=8)),
+    (LightGcnRecommender, LightGcnConfig(width=8, loss="softmax")),
+    (XSimGclRecommender, XSimGclConfig(width=8)),
+  ],
+)
 def test_learns_planted_groups(cls, config):
-  method, inputs, params = prepared(cls, config, planted(), 30, 20)
-  gradient_of = jax.jit(jax.value_and_grad(lambda p, key: of_all(method, p, inputs, key=key)))
+  recommender, inputs, params = prepared(cls, config, planted(), 30, 20)
+  gradient_of = jax.jit(jax.value_and_grad(lambda p, key: of_all(recommender, p, inputs, key=key)))
   speed, losses = jax.tree.map(np.zeros_like, params), []
   for key in jax.random.split(KEY, 60):
     loss, gradient = gradient_of(params, key)
@@ -443,6 +495,6 @@ def test_learns_planted_groups(cls, config):
     params = jax.tree.map(lambda p, s: np.asarray(p) - 0.5 * s, params, speed)
     losses.append(float(loss))
   assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
-  scores = np.asarray(method.score(method.tables(params, inputs), jnp.arange(30)))
+  scores = np.asarray(recommender.score(recommender.serving_state(params, inputs), jnp.arange(30)))
   own = np.arange(30)[:, None] % 2 == np.arange(20) % 2
   assert scores[own].mean() > scores[~own].mean() + scores.std()

@@ -1,4 +1,4 @@
-"""iALS: parity with a dense numpy solve, its objective, buckets, regulariser, fold-in."""
+"""iALS: parity with a dense numpy solve, its objective, buckets, regularizer, fold-in."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from gatrec_jax.config.models import IalsConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines import ials
-from gatrec_jax.models.baselines.ials import IalsMethod
+from gatrec_jax.models.baselines.ials import IalsRecommender
 from gatrec_jax.models.inputs import NewUsers
 
 USERS, ITEMS = 12, 9
@@ -25,7 +25,9 @@ def interactions(matrix):
   user, item = np.append(user, 0), np.append(item, gap)
   rating = np.append(np.full(len(user) - 1, 5.0), 1.0).astype(np.float32)
   return Interactions(
-    user=user.astype(np.int32), item=item.astype(np.int32), rating=rating,
+    user=user.astype(np.int32),
+    item=item.astype(np.int32),
+    rating=rating,
     timestamp=np.zeros(len(user), np.int64),
     user_ids=tuple(map(str, range(matrix.shape[0]))),
     item_ids=tuple(map(str, range(matrix.shape[1]))),
@@ -43,17 +45,23 @@ def matrix():
 
 
 def setup(matrix, settings=SETTINGS):
-  method = IalsMethod(settings, *matrix.shape)
+  recommender = IalsRecommender(settings, *matrix.shape)
   inputs = make_inputs(
-    method, interactions(matrix), text=np.zeros((1, 1)), sampler=None, positive_threshold=4,
+    recommender,
+    interactions(matrix),
+    text=np.zeros((1, 1)),
+    sampler=None,
+    positive_threshold=4,
     negative_threshold=2,
   )
-  return method, inputs
+  return recommender, inputs
 
 
-def initial_users(method, matrix, key):
-  drawn = np.asarray(jax.random.normal(key, (method.num_users, method.settings.width)), np.float64)
-  scaled = drawn * method.settings.init_stddev / np.sqrt(method.settings.width)
+def initial_users(recommender, matrix, key):
+  drawn = np.asarray(
+    jax.random.normal(key, (recommender.num_users, recommender.settings.width)), np.float64
+  )
+  scaled = drawn * recommender.settings.init_stddev / np.sqrt(recommender.settings.width)
   return scaled * (matrix.sum(axis=1) > 0)[:, None]
 
 
@@ -82,19 +90,20 @@ def objective(matrix, user, item, settings):
   by_user = (matrix.sum(axis=1) + alpha * matrix.shape[1]) ** settings.l2_power
   by_item = (matrix.sum(axis=0) + alpha * matrix.shape[0]) ** settings.l2_power
   return (
-    (matrix * (1 - scores) ** 2).sum() + alpha * (scores**2).sum()
-    + settings.l2 * ((by_user * (user**2).sum(axis=1)).sum()
-                     + (by_item * (item**2).sum(axis=1)).sum())
+    (matrix * (1 - scores) ** 2).sum()
+    + alpha * (scores**2).sum()
+    + settings.l2
+    * ((by_user * (user**2).sum(axis=1)).sum() + (by_item * (item**2).sum(axis=1)).sum())
   )
 
 
 @pytest.mark.parametrize("passes", [1, 5])
 def test_equals_dense_solves(matrix, passes):
   settings = dataclasses.replace(SETTINGS, iterations=passes)
-  method, inputs = setup(matrix, settings)
+  recommender, inputs = setup(matrix, settings)
   key = jax.random.key(7)
-  got = jax.jit(method.fit)(inputs, key)
-  user, item = dense_fit(matrix, initial_users(method, matrix, key), settings, passes)
+  got = jax.jit(recommender.fit)(inputs, key)
+  user, item = dense_fit(matrix, initial_users(recommender, matrix, key), settings, passes)
   np.testing.assert_allclose(got["user"], user, atol=1e-4)
   np.testing.assert_allclose(got["item"], item, atol=1e-4)
   assert np.abs(user).max() > 0.1
@@ -106,7 +115,7 @@ def test_objective_falls_with_every_pass(matrix):
   @jax.jit
   def fit(inputs, passes):
     settings = dataclasses.replace(SETTINGS, iterations=passes)
-    return IalsMethod(settings, USERS, ITEMS).fit(inputs, jax.random.key(1))
+    return IalsRecommender(settings, USERS, ITEMS).fit(inputs, jax.random.key(1))
 
   losses = []
   for passes in range(1, 9):
@@ -123,9 +132,9 @@ def test_buckets_and_chunks_change_nothing(monkeypatch):
   for floats, shortest in ((16_000_000, 32), (300, 2), (1, 16)):
     monkeypatch.setattr(ials, "_CHUNK_FLOATS", floats)
     monkeypatch.setattr(ials, "_SHORTEST", shortest)
-    method, inputs = setup(matrix)
+    recommender, inputs = setup(matrix)
     shapes.append([bucket.lists.shape for bucket in inputs.own.users])
-    results.append(jax.jit(method.fit)(inputs, jax.random.key(2)))
+    results.append(jax.jit(recommender.fit)(inputs, jax.random.key(2)))
   assert len(shapes[0]) == 1 and len(shapes[1]) > 3
   assert any(chunks > 1 < batch for chunks, batch, _ in shapes[1])
   assert all(batch == 1 for _, batch, _ in shapes[2])
@@ -134,23 +143,23 @@ def test_buckets_and_chunks_change_nothing(monkeypatch):
       np.testing.assert_allclose(other[side], results[0][side], atol=2e-5)
 
 
-def test_regulariser_of_one_user_by_hand():
+def test_regularizer_of_one_user_by_hand():
   # One user, likes items 0 and 1 of 3; factors of width 1, item factors fixed at h.
   matrix = np.array([[1.0, 1.0, 0.0]])
   for power in (0.0, 0.5, 1.0):
     settings = IalsConfig(width=1, unobserved_weight=0.5, l2=0.1, l2_power=power, iterations=1)
-    method, inputs = setup(matrix, settings)
+    recommender, inputs = setup(matrix, settings)
     params = {"user": jnp.zeros((1, 1)), "item": jnp.array([[1.0], [2.0], [3.0]])}
     new = NewUsers([np.array([0, 1])], [np.array([], int)], np.zeros((1, 1)), 5.0, 1.0)
-    got = method.score_new(params, inputs, None, new)
+    got = recommender.score_new(params, inputs, None, new)
     # w · (1 + 4 + ½ (1 + 4 + 9) + 0.1 (2 + ½ · 3)^ν) = 1 + 2
     factor = 3 / (12 + 0.1 * 3.5**power)
     np.testing.assert_allclose(got, [[factor, 2 * factor, 3 * factor]], rtol=1e-6)
 
 
 def test_who_has_nothing_gets_zero_and_weighs_nothing(matrix):
-  method, inputs = setup(matrix)
-  got = method.fit(inputs, jax.random.key(0))
+  recommender, inputs = setup(matrix)
+  got = recommender.fit(inputs, jax.random.key(0))
   assert not np.asarray(got["user"][5]).any() and not np.asarray(got["item"][2]).any()
   for side, axis in (("user", 1), ("item", 0)):
     has_any = matrix.any(axis=axis)
@@ -160,44 +169,49 @@ def test_who_has_nothing_gets_zero_and_weighs_nothing(matrix):
 
 
 def test_fold_in_gives_a_known_user_her_factor(matrix):
-  method, inputs = setup(matrix)
-  params = method.fit(inputs, jax.random.key(4))
-  tables = method.tables(params, inputs)
+  recommender, inputs = setup(matrix)
+  params = recommender.fit(inputs, jax.random.key(4))
+  serving_state = recommender.serving_state(params, inputs)
   known = np.array([0, 11, 5])
   likes = [np.flatnonzero(matrix[user])[::-1] for user in known]
   new = NewUsers(likes, [np.zeros(0, int)] * 3, np.zeros((3, 1)), 5.0, 1.0)
-  got = method.score_new(params, inputs, tables, new)
-  np.testing.assert_allclose(got, method.score(tables, known), atol=1e-5)
+  got = recommender.score_new(params, inputs, serving_state, new)
+  np.testing.assert_allclose(got, recommender.score(serving_state, known), atol=1e-5)
   assert not np.asarray(got[2]).any()
 
 
 def test_settings_may_be_traced_and_mapped(matrix):
-  method, inputs = setup(matrix)
+  recommender, inputs = setup(matrix)
   key, values, weights = jax.random.key(5), np.float32([0.01, 0.1]), np.float32([0.1, 0.5])
 
   def fit(inputs, l2, weight):
     settings = dataclasses.replace(SETTINGS, l2=l2, unobserved_weight=weight)
-    return IalsMethod(settings, USERS, ITEMS).fit(inputs, key)
+    return IalsRecommender(settings, USERS, ITEMS).fit(inputs, key)
 
   mapped = jax.jit(jax.vmap(fit, (None, 0, 0)))(inputs, values, weights)
   for run in range(2):
     alone = fit(inputs, float(values[run]), float(weights[run]))
     np.testing.assert_allclose(mapped["user"][run], alone["user"], atol=2e-5)
-  shapes = jax.eval_shape(method.fit, inputs, key)
+  shapes = jax.eval_shape(recommender.fit, inputs, key)
   assert shapes["user"].shape == (USERS, 4) and shapes["item"].shape == (ITEMS, 4)
 
 
 def test_order_of_rows_has_no_effect_and_seeds_do(matrix):
-  method, _ = setup(matrix)
+  recommender, _ = setup(matrix)
   train = interactions(matrix)
+
   def inputs(rows):
     return make_inputs(
-      method, rows, text=np.zeros((1, 1)), sampler=None, positive_threshold=4,
+      recommender,
+      rows,
+      text=np.zeros((1, 1)),
+      sampler=None,
+      positive_threshold=4,
       negative_threshold=2,
-    )  # fmt: skip
+    )
 
   results = [
-    method.fit(inputs(rows), jax.random.key(seed))["user"]
+    recommender.fit(inputs(rows), jax.random.key(seed))["user"]
     for rows, seed in ((train, 0), (train.take(np.arange(len(train))[::-1]), 0), (train, 1))
   ]
   np.testing.assert_array_equal(results[0], results[1])

@@ -12,7 +12,7 @@ from gatrec_jax.config.models import MultiVaeConfig
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
-from gatrec_jax.models.baselines.multi_vae import MultiVaeMethod, kl_weight_at
+from gatrec_jax.models.baselines.multi_vae import MultiVaeRecommender, kl_weight_at
 from gatrec_jax.models.inputs import NewUsers
 
 TINY = MultiVaeConfig(
@@ -24,22 +24,28 @@ TRAIN = TrainConfig()
 def setup(matrix, settings):
   user, item = np.nonzero(matrix)
   train = Interactions(
-    user=user.astype(np.int32), item=item.astype(np.int32),
-    rating=np.ones(len(user), np.float32), timestamp=np.zeros(len(user), np.int64),
+    user=user.astype(np.int32),
+    item=item.astype(np.int32),
+    rating=np.ones(len(user), np.float32),
+    timestamp=np.zeros(len(user), np.int64),
     user_ids=tuple(map(str, range(matrix.shape[0]))),
     item_ids=tuple(map(str, range(matrix.shape[1]))),
   )
-  method = MultiVaeMethod(settings, *matrix.shape)
-  return method, make_inputs(
-    method, train, text=np.zeros((1, 1)), sampler=None, positive_threshold=1,
+  recommender = MultiVaeRecommender(settings, *matrix.shape)
+  return recommender, make_inputs(
+    recommender,
+    train,
+    text=np.zeros((1, 1)),
+    sampler=None,
+    positive_threshold=1,
     negative_threshold=0,
   )
 
 
-def loss_of(method, params, inputs, rows, *, where=None, step=0, key=0):
+def loss_of(recommender, params, inputs, rows, *, where=None, step=0, key=0):
   rows = jnp.asarray(rows, jnp.int32)
   where = jnp.ones(rows.shape, bool) if where is None else jnp.asarray(where)
-  return method.loss(
+  return recommender.loss(
     params, inputs, rows, jax.random.key(key), step=jnp.int32(step), train=TRAIN, where=where
   )
 
@@ -56,28 +62,28 @@ MATRIX = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
 
 
 def test_loss_by_hand():
-  method, inputs = setup(MATRIX, TINY)
+  recommender, inputs = setup(MATRIX, TINY)
   # The standard normal code costs nothing; each of a user's items has the likelihood ¼.
   for key in (0, 1):
-    got = loss_of(method, zero_params(4), inputs, [0, 1], key=key)
+    got = loss_of(recommender, zero_params(4), inputs, [0, 1], key=key)
     np.testing.assert_allclose(got, (2 + 1) * np.log(4) / 2, rtol=1e-6)
   # KL of N(2, e) is ½ (e + 4 − 1 − 1), once for each of the two users.
-  got = loss_of(method, zero_params(4, mean=2.0, log_variance=1.0), inputs, [0, 1])
+  got = loss_of(recommender, zero_params(4, mean=2.0, log_variance=1.0), inputs, [0, 1])
   np.testing.assert_allclose(got, 1.5 * np.log(4) + 0.5 * (np.e + 2), rtol=1e-6)
 
 
 def test_loss_with_a_decoder_that_prefers_items():
-  method, inputs = setup(MATRIX, TINY)
+  recommender, inputs = setup(MATRIX, TINY)
   params = zero_params(4)
   params["decoder"]["0"]["bias"] = jnp.array([1.0, 0.0, -1.0, 2.0])
   share = np.exp([1.0, 0.0, -1.0, 2.0]) / np.exp([1.0, 0.0, -1.0, 2.0]).sum()
   np.testing.assert_allclose(
-    loss_of(method, params, inputs, [0]), -np.log(share[:2]).sum(), rtol=1e-6
+    loss_of(recommender, params, inputs, [0]), -np.log(share[:2]).sum(), rtol=1e-6
   )
 
 
 def test_scores_come_from_the_mean_of_the_code_of_the_unit_history():
-  method, inputs = setup(MATRIX, TINY)
+  recommender, inputs = setup(MATRIX, TINY)
   encoder = np.array([[1.0, 9.0], [3.0, -9.0], [5.0, 9.0], [7.0, 9.0]])
   decoder = np.array([[1.0, -2.0, 0.5, 0.0]])
   bias = np.array([0.0, 1.0, 0.0, 0.0])
@@ -85,23 +91,25 @@ def test_scores_come_from_the_mean_of_the_code_of_the_unit_history():
     "encoder": {"0": {"kernel": jnp.asarray(encoder), "bias": jnp.array([0.5, 0.0])}},
     "decoder": {"0": {"kernel": jnp.asarray(decoder), "bias": jnp.asarray(bias)}},
   }
-  got = method.score(method.tables(params, inputs), jnp.array([0, 1, 2]))
+  got = recommender.score(recommender.serving_state(params, inputs), jnp.array([0, 1, 2]))
   means = np.array([[(1 + 3) / np.sqrt(2) + 0.5], [5 + 0.5], [0.5]])
   np.testing.assert_allclose(got, means @ decoder + bias, rtol=1e-5)
   new = NewUsers(
     [np.array([1, 0]), np.array([], int)], [np.array([], int)] * 2, np.zeros((2, 1)), 5.0, 1.0
   )
-  got_new = method.score_new(params, inputs, None, new)
+  got_new = recommender.score_new(params, inputs, None, new)
   np.testing.assert_allclose(got_new, np.asarray(got)[[0, 2]], rtol=1e-6)
 
 
 def test_rows_that_do_not_count_and_empty_users():
   settings = dataclasses.replace(TINY, hidden_widths=(5,), latent_width=3)
-  method, inputs = setup(MATRIX, settings)
-  params = jax.jit(method.init)(inputs, jax.random.key(0))
-  value_and_grad = jax.jit(jax.value_and_grad(
-    lambda params, inputs, rows, where: loss_of(method, params, inputs, rows, where=where)
-  ))
+  recommender, inputs = setup(MATRIX, settings)
+  params = jax.jit(recommender.init)(inputs, jax.random.key(0))
+  value_and_grad = jax.jit(
+    jax.value_and_grad(
+      lambda params, inputs, rows, where: loss_of(recommender, params, inputs, rows, where=where)
+    )
+  )
 
   def grad(params, rows, where):
     return value_and_grad(params, inputs, jnp.array(rows), jnp.array(where))
@@ -130,8 +138,8 @@ def test_annealing(step, anneal_steps, expected):
   got = kl_weight_at(jnp.int32(step), kl_weight=0.4, anneal_steps=anneal_steps)
   np.testing.assert_allclose(got, expected, rtol=1e-6)
   settings = dataclasses.replace(TINY, kl_weight=0.4, anneal_steps=anneal_steps)
-  method, inputs = setup(MATRIX, settings)
-  loss = loss_of(method, zero_params(4, mean=2.0), inputs, [1], step=step)
+  recommender, inputs = setup(MATRIX, settings)
+  loss = loss_of(recommender, zero_params(4, mean=2.0), inputs, [1], step=step)
   np.testing.assert_allclose(loss, np.log(4) + expected * 2, rtol=1e-6)
 
 
@@ -140,12 +148,12 @@ def test_dropout_rate_may_be_traced_and_hides_items():
   _, inputs = setup(MATRIX, settings)
 
   def loss(rate, kl_weight, params):
-    method = MultiVaeMethod(
+    recommender = MultiVaeRecommender(
       dataclasses.replace(settings, input_dropout=rate, kl_weight=kl_weight), *MATRIX.shape
     )
-    return loss_of(method, params, inputs, [0, 1])
+    return loss_of(recommender, params, inputs, [0, 1])
 
-  params = jax.jit(MultiVaeMethod(settings, *MATRIX.shape).init)(inputs, jax.random.key(1))
+  params = jax.jit(MultiVaeRecommender(settings, *MATRIX.shape).init)(inputs, jax.random.key(1))
   alone = [jax.jit(loss, static_argnums=0)(rate, 0.3, params) for rate in (0.0, 0.8)]
   mapped = jax.jit(jax.vmap(loss, (0, None, None)))(jnp.array([0.0, 0.8]), 0.3, params)
   np.testing.assert_allclose(mapped, alone, rtol=1e-5)
@@ -153,14 +161,18 @@ def test_dropout_rate_may_be_traced_and_hides_items():
 
 
 def test_init_has_the_stated_shapes_and_scales():
-  method, inputs = setup(np.ones((2, 300)), MultiVaeConfig(hidden_widths=(40,), latent_width=8))
-  params = jax.jit(method.init)(inputs, jax.random.key(0))
+  recommender, inputs = setup(
+    np.ones((2, 300)), MultiVaeConfig(hidden_widths=(40,), latent_width=8)
+  )
+  params = jax.jit(recommender.init)(inputs, jax.random.key(0))
   shapes = jax.tree.map(jnp.shape, params)
   widths = {"encoder": [300, 40, 16], "decoder": [8, 40, 300]}
   for part, sizes in widths.items():
     for layer, (before, after) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
       assert shapes[part][str(layer)] == {"kernel": (before, after), "bias": (after,)}
-  assert jax.tree.map(jnp.shape, jax.eval_shape(method.init, inputs, jax.random.key(0))) == shapes
+  assert (
+    jax.tree.map(jnp.shape, jax.eval_shape(recommender.init, inputs, jax.random.key(0))) == shapes
+  )
   kernel = np.asarray(params["encoder"]["0"]["kernel"])
   np.testing.assert_allclose(kernel.std(), np.sqrt(2 / 340), rtol=0.05)
   bias = np.asarray(params["decoder"]["1"]["bias"])
@@ -174,18 +186,23 @@ def test_learns_planted_groups():
   for user in range(users):
     matrix[user, rng.permutation(30)[:12] + 30 * (user % 2)] = 1
   settings = MultiVaeConfig(hidden_widths=(16,), latent_width=4, anneal_steps=20)
-  method, inputs = setup(matrix, settings)
+  recommender, inputs = setup(matrix, settings)
   optimizer = optax.adam(1e-2)
 
   @jax.jit
   def train(inputs):
-    params = method.init(inputs, jax.random.key(2))
+    params = recommender.init(inputs, jax.random.key(2))
 
     def one_step(carry, step):
       params, state = carry
-      value, gradient = jax.value_and_grad(method.loss)(
-        params, inputs, jnp.arange(users), jax.random.fold_in(jax.random.key(0), step), step=step,
-        train=TRAIN, where=jnp.ones(users, bool),
+      value, gradient = jax.value_and_grad(recommender.loss)(
+        params,
+        inputs,
+        jnp.arange(users),
+        jax.random.fold_in(jax.random.key(0), step),
+        step=step,
+        train=TRAIN,
+        where=jnp.ones(users, bool),
       )
       updates, state = optimizer.update(gradient, state)
       return (optax.apply_updates(params, updates), state), value
@@ -193,10 +210,12 @@ def test_learns_planted_groups():
     (params, _), values = jax.lax.scan(one_step, (params, optimizer.init(params)), jnp.arange(80))
     return params, values
 
-  assert method.num_rows(inputs) == users
+  assert recommender.num_rows(inputs) == users
   params, values = train(inputs)
   assert values[-1] < values[0] - 5
-  scores = np.asarray(jax.jit(method.score)(method.tables(params, inputs), jnp.arange(users)))
+  scores = np.asarray(
+    jax.jit(recommender.score)(recommender.serving_state(params, inputs), jnp.arange(users))
+  )
   group = (np.arange(60) // 30)[None] == (np.arange(users) % 2)[:, None]
   unseen = matrix == 0
   right = [

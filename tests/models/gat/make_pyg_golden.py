@@ -24,8 +24,10 @@ def main() -> None:
   features = torch.tensor(rng.normal(size=(len(senders), FEATURES)), dtype=torch.float32)
   index = torch.tensor(np.stack([senders, receivers]))
   out = {
-    "senders": senders.astype(np.int32), "receivers": receivers.astype(np.int32),
-    "nodes": nodes.detach().numpy(), "features": features.numpy(),
+    "senders": senders.astype(np.int32),
+    "receivers": receivers.astype(np.int32),
+    "nodes": nodes.detach().numpy(),
+    "features": features.numpy(),
   }
   for name, kind in (("v2", GATv2Conv), ("v1", GATConv)):
     for loops in (False, True):
@@ -35,7 +37,7 @@ def main() -> None:
       for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
       result = layer(nodes, index, edge_attr=features)
-      gradient, = torch.autograd.grad(torch.sin(result).sum(), nodes)
+      (gradient,) = torch.autograd.grad(torch.sin(result).sum(), nodes)
       prefix = f"{name}{'_loops' if loops else ''}"
       out[f"{prefix}/out"], out[f"{prefix}/gradient"] = result.detach().numpy(), gradient.numpy()
       for key, value in layer.state_dict().items():

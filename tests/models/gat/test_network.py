@@ -11,7 +11,7 @@ import pytest
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.graph import add_users, bipartite_graph
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.gat.network import GatRecommender, GraphAttention
+from gatrec_jax.models.gat.network import GatNetwork, GraphAttention
 from gatrec_jax.ops.attention import Edges
 from gatrec_jax.ops.numeric import unit
 
@@ -20,9 +20,12 @@ GOLDEN = np.load(pathlib.Path(__file__).parent / "goldens" / "gatv2conv.npz")
 
 def small_interactions():
   return Interactions(
-    user=np.array([0, 0, 1, 2, 2], np.int32), item=np.array([0, 2, 1, 0, 3], np.int32),
-    rating=np.array([5, 2, 4, 3, 5], np.float32), timestamp=np.arange(5, dtype=np.int64),
-    user_ids=("a", "b", "c", "d"), item_ids=("1", "2", "3", "4", "5"),
+    user=np.array([0, 0, 1, 2, 2], np.int32),
+    item=np.array([0, 2, 1, 0, 3], np.int32),
+    rating=np.array([5, 2, 4, 3, 5], np.float32),
+    timestamp=np.arange(5, dtype=np.int64),
+    user_ids=("a", "b", "c", "d"),
+    item_ids=("1", "2", "3", "4", "5"),
   )
 
 
@@ -31,10 +34,12 @@ def edges_of_golden(loops):
   features = GOLDEN["features"]
   if loops:
     nodes = np.arange(len(GOLDEN["nodes"]))
-    means = np.stack([
-      features[receivers == n].mean(axis=0) if (receivers == n).any() else np.zeros(2)
-      for n in nodes
-    ])
+    means = np.stack(
+      [
+        features[receivers == n].mean(axis=0) if (receivers == n).any() else np.zeros(2)
+        for n in nodes
+      ]
+    )
     senders, receivers = np.append(senders, nodes), np.append(receivers, nodes)
     features = np.concatenate([features, means])
   order = np.argsort(receivers, kind="stable")
@@ -49,18 +54,25 @@ def params_of_golden(prefix):
   shape = (-1, heads, width)
   if prefix.startswith("v2"):
     return {
-      "source": {"kernel": get("lin_l.weight").T.reshape(shape),
-                 "bias": get("lin_l.bias").reshape(heads, width)},
-      "target": {"kernel": get("lin_r.weight").T.reshape(shape),
-                 "bias": get("lin_r.bias").reshape(heads, width)},
+      "source": {
+        "kernel": get("lin_l.weight").T.reshape(shape),
+        "bias": get("lin_l.bias").reshape(heads, width),
+      },
+      "target": {
+        "kernel": get("lin_r.weight").T.reshape(shape),
+        "bias": get("lin_r.bias").reshape(heads, width),
+      },
       "edge_kernel": get("lin_edge.weight").T.reshape(shape),
-      "vector": get("att")[0], "bias": get("bias"),
+      "vector": get("att")[0],
+      "bias": get("bias"),
     }
   edge = get("lin_edge.weight").T.reshape(shape)
   return {
     "source": {"kernel": get("lin.weight").T.reshape(shape)},
-    "source_vector": get("att_src")[0], "target_vector": get("att_dst")[0],
-    "edge_vector": (edge * get("att_edge")[0]).sum(-1), "bias": get("bias"),
+    "source_vector": get("att_src")[0],
+    "target_vector": get("att_dst")[0],
+    "edge_vector": (edge * get("att_edge")[0]).sum(-1),
+    "bias": get("bias"),
   }
 
 
@@ -90,7 +102,7 @@ def build(graph=None, **fields):
   graph = graph or bipartite_graph(interactions, self_loops=config.self_loops)
   graph = jax.tree.map(jnp.asarray, graph)
   text = jnp.asarray(np.random.default_rng(0).normal(size=(9, 5)), jnp.float32)
-  model = GatRecommender(config, 4, 5)
+  model = GatNetwork(config, 4, 5)
   variables = jax.jit(model.init)(jax.random.key(1), text, graph)
   return model, variables, text, graph
 
@@ -166,26 +178,29 @@ def test_new_users_leave_the_others_alone_and_depend_on_their_items(node_feature
   rated = np.float32([[5.0], [5.0]])
   got = []
   for items in ([0, 2], [1, 3]):
-    grown = add_users(
-      base, num_users=4, items=[np.array(items)], features=[rated], self_loops=True
+    grown = add_users(base, num_users=4, items=[np.array(items)], features=[rated], self_loops=True)
+    got.append(
+      apply(model, variables, text, jax.tree.map(jnp.asarray, grown), new_text=jnp.ones((1, 5)))
     )
-    got.append(apply(
-      model, variables, text, jax.tree.map(jnp.asarray, grown), new_text=jnp.ones((1, 5))
-    ))
     np.testing.assert_allclose(got[-1][:9], want, atol=1e-6)
   assert got[0].shape == (10, 3)
   assert not np.allclose(got[0][9], got[1][9])
 
 
 LIGHT = dict(
-  convolution="light", combine="mean", layer_widths=(6, 6), heads=(1, 1), self_loops=False,
-  node_features="ids", edge_features=("grade",),
+  convolution="light",
+  combine="mean",
+  layer_widths=(6, 6),
+  heads=(1, 1),
+  self_loops=False,
+  node_features="ids",
+  edge_features=("relevance",),
 )
 
 
 def light(attention):
-  grade = np.float32([1.0, 0.05, 0.8, 0.25, 1.0])
-  graph = bipartite_graph(small_interactions(), edge_features=("grade",), grade=grade)
+  relevance = np.float32([1.0, 0.05, 0.8, 0.25, 1.0])
+  graph = bipartite_graph(small_interactions(), edge_features=("relevance",), relevance=relevance)
   return build(graph, attention=attention, **LIGHT)
 
 
@@ -194,8 +209,8 @@ def test_light_layers_begin_as_means_by_grade_and_the_result_is_the_mean_of_laye
   model, variables, text, graph = light(attention)
   assert ("attention_0" in variables["params"]) == (attention == "v1")
   weights = np.zeros((9, 9))
-  for user, item, grade in zip([0, 0, 1, 2, 2], [0, 2, 1, 0, 3], [1, 0.05, 0.8, 0.25, 1]):
-    weights[user, 4 + item] = weights[4 + item, user] = grade
+  for user, item, relevance in zip([0, 0, 1, 2, 2], [0, 2, 1, 0, 3], [1, 0.05, 0.8, 0.25, 1]):
+    weights[user, 4 + item] = weights[4 + item, user] = relevance
   # The ids of user 3 and item 4, without edges, count 0.
   ids = np.where(weights.any(axis=1, keepdims=True), variables["params"]["ids"], 0)
   assert not ids[3].any() and not ids[8].any() and ids[0].any()
@@ -213,13 +228,13 @@ def test_light_attention_learns_whom_to_listen_to():
   gradient = jax.jit(jax.grad(total))(variables["params"])
   for name in ("source_vector", "target_vector", "edge_vector"):
     leaf = np.asarray(gradient["attention_0"][name])
-    # Where all neighbours weigh alike, the target's share cancels in the softmax, but the LeakyReLU
+    # Where all neighbors weigh alike, the target's share cancels in the softmax, but the LeakyReLU
     # has its corner at 0, where the two sides differ.
     assert np.isfinite(leaf).all()
     assert leaf.any() or name == "target_vector"
 
 
-def test_full_layers_without_attention_take_the_mean_of_their_neighbours():
+def test_full_layers_without_attention_take_the_mean_of_their_neighbors():
   graph = bipartite_graph(small_interactions())
   model, variables, text, graph = build(graph, attention="none", layer_widths=(3,), heads=(2,))
   _, (weights,) = model.apply(variables, text, graph, return_attention=True)

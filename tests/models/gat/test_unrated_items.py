@@ -26,12 +26,14 @@ def test_a_ridge_regression_by_hand():
   features -= features[:6].mean(axis=0)
   known = features[:6]
   for row, want in zip(scores.astype(np.float64), got, strict=True):
-    centred = row[:6] - row[:6].mean()
-    weights = np.linalg.solve(known.T @ known + 0.7 * np.eye(5), known.T @ centred)
-    stretch = centred.std() / np.sqrt(np.mean((known @ weights) ** 2))
+    centered = row[:6] - row[:6].mean()
+    weights = np.linalg.solve(known.T @ known + 0.7 * np.eye(5), known.T @ centered)
+    stretch = centered.std() / np.sqrt(np.mean((known @ weights) ** 2))
     np.testing.assert_allclose(
-      want[6:], row[:6].mean() + stretch * features[6:] @ weights - 0.5 * centred.std(),
-      rtol=1e-4, atol=1e-4,
+      want[6:],
+      row[:6].mean() + stretch * features[6:] @ weights - 0.5 * centered.std(),
+      rtol=1e-4,
+      atol=1e-4,
     )
 
 

@@ -23,14 +23,21 @@ def random_edges(seed, *, num_edges=120, num_nodes=NODES):
 
 def blocks_of(edges, *, num_nodes=NODES, chunk, rows):
   return make_blocks_layout(
-    edges.senders, edges.receivers, num_nodes, width=HEADS * WIDTH, chunk=chunk,
+    edges.senders,
+    edges.receivers,
+    num_nodes,
+    width=HEADS * WIDTH,
+    chunk=chunk,
     block_bytes=rows * ROW,
-  )  # fmt: skip
+  )
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-  st.integers(0, 10**6), st.integers(2, 30), st.integers(1, 40), st.integers(1, 12),
+  st.integers(0, 10**6),
+  st.integers(2, 30),
+  st.integers(1, 40),
+  st.integers(1, 12),
   st.integers(0, 900),
 )
 def test_each_edge_comes_once_and_receivers_ascend_in_a_block(seed, nodes, chunk, rows, count):
@@ -81,13 +88,19 @@ def test_means_and_gradients_do_not_depend_on_the_order(program, rows):
   edges = random_edges(3, num_edges=400)
   count = len(edges.senders)
   draws = np.random.default_rng(4)
-  draw = lambda *shape: draws.normal(size=shape).astype(np.float32)
+
+  def draw(*shape):
+    return draws.normal(size=shape).astype(np.float32)
+
   parts = (
-    draw(NODES, HEADS, WIDTH), draw(NODES, HEADS, WIDTH), draw(HEADS, WIDTH),
-    draw(FEATURES, HEADS, WIDTH), edges.features,
+    draw(NODES, HEADS, WIDTH),
+    draw(NODES, HEADS, WIDTH),
+    draw(HEADS, WIDTH),
+    draw(FEATURES, HEADS, WIDTH),
+    edges.features,
     draws.integers(0, 3, count).astype(np.float32),  # multiplicities, 0 among them
     np.abs(draw(count, HEADS)),
-  )  # fmt: skip
+  )
   toward = draw(NODES, HEADS, WIDTH)
   want = program(parts, edges, toward)
   layout = blocks_of(edges, chunk=16, rows=rows)

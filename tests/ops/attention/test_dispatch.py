@@ -15,7 +15,7 @@ from helpers.programs import toy_ratings
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.gat.recommender import GatMethod
+from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.ops.attention import (
   Edges,
   attention_light,
@@ -60,9 +60,9 @@ def attend(version, parts, edges, *, keep, chunk=0):
   common = dict(given, keep=keep, chunk=chunk)
   if version == "v2":
     return attention_v2(parts["values"], parts["targets"], edges, **common)[0]
-  return {"v1": attention_v1, "light": attention_light}[version](
-    parts["values"], edges, **common
-  )[0]
+  return {"v1": attention_v1, "light": attention_light}[version](parts["values"], edges, **common)[
+    0
+  ]
 
 
 def reference(version, parts, edges, *, keep, chunk=0):
@@ -110,16 +110,23 @@ def make_case(version, make_edges, where, with_keep):
 
   parts = {"values": draw(NODES, HEADS, WIDTH)}
   if version == "v2":
-    parts |= {"targets": draw(NODES, HEADS, WIDTH), "vector": draw(HEADS, WIDTH),
-              "edge_kernel": draw(FEATURES, HEADS, WIDTH)}  # fmt: skip
+    parts |= {
+      "targets": draw(NODES, HEADS, WIDTH),
+      "vector": draw(HEADS, WIDTH),
+      "edge_kernel": draw(FEATURES, HEADS, WIDTH),
+    }
   else:
-    parts |= {"source_vector": draw(HEADS, WIDTH), "target_vector": draw(HEADS, WIDTH),
-              "edge_vector": draw(FEATURES, HEADS)}  # fmt: skip
+    parts |= {
+      "source_vector": draw(HEADS, WIDTH),
+      "target_vector": draw(HEADS, WIDTH),
+      "edge_vector": draw(FEATURES, HEADS),
+    }
   counted = (rng.random(EDGES) < 0.7) & (receivers[order] != 5)
   mask = {
-    None: None, "bool": jnp.asarray(counted),
+    None: None,
+    "bool": jnp.asarray(counted),
     "counts": jnp.asarray(counted * rng.integers(1, 4, EDGES), jnp.float32),
-  }[where]  # fmt: skip
+  }[where]
   edges = Edges(
     jnp.asarray(senders[order]), jnp.asarray(receivers[order]), draw(EDGES, FEATURES), mask
   )
@@ -144,16 +151,19 @@ def assert_close(found, wanted, tolerance=1e-5):
       np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize(("version", "make_edges", "where", "with_keep"), [
-  ("v2", random_edges, None, False),
-  ("v2", skewed_edges, "counts", True),
-  ("v2", edges_with_empty_rows, "counts", True),
-  ("v2", duplicate_edges, "counts", True),
-  ("v1", skewed_edges, "bool", True),
-  ("v1", duplicate_edges, "bool", True),
-  ("light", edges_with_empty_rows, "counts", False),
-  ("light", random_edges, "counts", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ("version", "make_edges", "where", "with_keep"),
+  [
+    ("v2", random_edges, None, False),
+    ("v2", skewed_edges, "counts", True),
+    ("v2", edges_with_empty_rows, "counts", True),
+    ("v2", duplicate_edges, "counts", True),
+    ("v1", skewed_edges, "bool", True),
+    ("v1", duplicate_edges, "bool", True),
+    ("light", edges_with_empty_rows, "counts", False),
+    ("light", random_edges, "counts", False),
+  ],
+)
 def test_segment_and_dense_equal_the_reference(version, make_edges, where, with_keep):
   parts, edges, keep = make_case(version, make_edges, where, with_keep)
   wanted, wanted_gradients = means_and_gradients(reference, version, parts, edges, keep)
@@ -217,7 +227,10 @@ def test_dense_multiplies_bfloat16_tables_and_sums_in_float32():
   found, (gradients, *_) = means_and_gradients(attend, "v2", small, with_tiles(edges), keep)
   wanted, (wanted_gradients, *_) = means_and_gradients(attend, "v2", small, edges, keep, chunk=32)
   assert found.dtype == jnp.bfloat16 and gradients["vector"].dtype == jnp.float32
-  as_float32 = lambda tree: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+  def as_float32(tree):
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
   assert_close(*map(as_float32, (found, wanted)), tolerance=1e-2)
   assert_close(*map(as_float32, (gradients, wanted_gradients)), tolerance=2e-2)
 
@@ -226,7 +239,10 @@ def test_dense_under_vmap_equals_a_loop():
   """As in a sweep: parameters and dropout differ, the graph is one."""
   parts, edges, keep = make_case("v2", skewed_edges, "counts", True)
   tiled = with_tiles(edges)
-  run = lambda parts, keep: means_and_gradients(attend, "v2", parts, tiled, keep)
+
+  def run(parts, keep):
+    return means_and_gradients(attend, "v2", parts, tiled, keep)
+
   several = [(parts, keep), (jax.tree.map(jnp.negative, parts), keep[::-1])]
   together = jax.jit(jax.vmap(run))(*jax.tree.map(lambda *two: jnp.stack(two), *several))
   for place, one in enumerate(several):
@@ -285,30 +301,36 @@ def toy_start():
   """Ratings, texts and one start for all: parameters do not depend on how attention is computed."""
   rows = toy_ratings()
   text = np.random.default_rng(1).normal(size=(21, 5)).astype(np.float32)
-  method, inputs, config = toy_inputs(rows, text, attention_impl="segment")
-  return rows, text, training.init_state(inputs, method=method, config=config)
+  recommender, inputs, config = toy_inputs(rows, text, attention_impl="segment")
+  return rows, text, training.init_state(inputs, recommender=recommender, config=config)
 
 
 def toy_inputs(rows, text, **fields):
   config = TrainConfig(schedule="constant", epochs=2, learning_rate=1e-2)
   settings = ModelConfig(
-    node_features="projected", feature_width=8, layer_widths=(6,), heads=(2,), loss="softmax",
-    attention_dropout=0.2, feature_dropout=0.1, **fields,
-  )  # fmt: skip
-  method = GatMethod(settings, rows.num_users, rows.num_items)
-  inputs = training.training_inputs(
-    method, rows, text=text, config=config, positive_threshold=4, negative_threshold=2
+    node_features="projected",
+    feature_width=8,
+    layer_widths=(6,),
+    heads=(2,),
+    loss="softmax",
+    attention_dropout=0.2,
+    feature_dropout=0.1,
+    **fields,
   )
-  return method, inputs, config
+  recommender = GatRecommender(settings, rows.num_users, rows.num_items)
+  inputs = training.training_inputs(
+    recommender, rows, text=text, config=config, positive_threshold=4, negative_threshold=2
+  )
+  return recommender, inputs, config
 
 
 @functools.cache
 def trained(**fields):
   """Which implementation, the losses of two epochs with dropout, and the state behind them."""
   rows, text, start = toy_start()
-  method, inputs, config = toy_inputs(rows, text, **fields)
+  recommender, inputs, config = toy_inputs(rows, text, **fields)
   state, losses = training.train_epochs(
-    jax.tree.map(jnp.copy, start), inputs, method=method, config=config, num_epochs=2
+    jax.tree.map(jnp.copy, start), inputs, recommender=recommender, config=config, num_epochs=2
   )
   return choice.name_of(inputs.own.layout), np.asarray(losses), state
 

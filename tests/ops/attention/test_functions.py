@@ -68,8 +68,13 @@ def test_v2_equals_the_loops_for_every_chunk_size(chunk, masked):
   keep = jnp.abs(draw(20, HEADS))
   where = np.random.default_rng(1).random(20) < 0.5 if masked else None
   out, weights = attend(
-    sources, targets, edges._replace(where=None if where is None else jnp.asarray(where)),
-    vector=vector, edge_kernel=kernel, keep=keep, chunk=chunk,
+    sources,
+    targets,
+    edges._replace(where=None if where is None else jnp.asarray(where)),
+    vector=vector,
+    edge_kernel=kernel,
+    keep=keep,
+    chunk=chunk,
   )
   hidden = np.asarray(sources)[edges.senders] + np.asarray(targets)[edges.receivers]
   hidden = hidden + np.einsum("ef,fhd->ehd", edges.features, kernel)
@@ -86,8 +91,13 @@ def test_light_equals_the_loops(chunk):
   from_source, from_target = draw(HEADS, WIDTH), draw(HEADS, WIDTH)
   edge_vector, keep = draw(FEATURES, HEADS), jnp.abs(draw(20, HEADS))
   out, weights = attention_light(
-    values, edges, source_vector=from_source, target_vector=from_target, edge_vector=edge_vector,
-    keep=keep, chunk=chunk,
+    values,
+    edges,
+    source_vector=from_source,
+    target_vector=from_target,
+    edge_vector=edge_vector,
+    keep=keep,
+    chunk=chunk,
   )
   left = (np.asarray(values) * from_source).sum(-1)[np.asarray(edges.senders)]
   right = (np.asarray(values) * from_target).sum(-1)[np.asarray(edges.receivers)]
@@ -101,8 +111,11 @@ def test_light_attention_to_log_weights_is_the_weighted_mean():
   edges = Edges(jnp.array([0, 1]), jnp.array([2, 2]), jnp.log(jnp.array([[1.0], [0.25]])))
   none = jnp.zeros((1, 2))
   out, _ = attention_light(
-    jnp.array([[[10.0, 0.0]], [[0.0, 5.0]], [[7.0, 7.0]]]), edges, source_vector=none,
-    target_vector=none, edge_vector=jnp.ones((1, 1)),
+    jnp.array([[[10.0, 0.0]], [[0.0, 5.0]], [[7.0, 7.0]]]),
+    edges,
+    source_vector=none,
+    target_vector=none,
+    edge_vector=jnp.ones((1, 1)),
   )
   np.testing.assert_allclose(out[2, 0], [8.0, 1.0], rtol=1e-6)
   assert not np.asarray(out[:2]).any()
@@ -114,7 +127,11 @@ def test_v1_equals_the_loops():
   from_source, from_target = draw(HEADS, WIDTH), draw(HEADS, WIDTH)
   edge_vector = draw(FEATURES, HEADS)
   out, weights = attention_v1(
-    sources, edges, source_vector=from_source, target_vector=from_target, edge_vector=edge_vector,
+    sources,
+    edges,
+    source_vector=from_source,
+    target_vector=from_target,
+    edge_vector=edge_vector,
     chunk=6,
   )
   left = (np.asarray(sources) * from_source).sum(-1)[np.asarray(edges.senders)]
@@ -137,8 +154,12 @@ gradient_of_sum = jax.jit(jax.grad(v2_sum), static_argnums=2)
 
 def test_gradients_do_not_depend_on_the_chunks_and_match_differences():
   edges, draw = random_case(3)
-  parts = (draw(7, HEADS, WIDTH), draw(7, HEADS, WIDTH), draw(HEADS, WIDTH),
-           draw(FEATURES, HEADS, WIDTH))
+  parts = (
+    draw(7, HEADS, WIDTH),
+    draw(7, HEADS, WIDTH),
+    draw(HEADS, WIDTH),
+    draw(FEATURES, HEADS, WIDTH),
+  )
   whole = gradient_of_sum(parts, edges, 1000)
   chunked = gradient_of_sum(parts, edges, 3)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, chunked)
@@ -159,11 +180,16 @@ def test_isolated_masked_and_extreme_nodes_stay_finite(scale):
   edges, draw = random_case(4, num_nodes=5, num_edges=8)
   edges = edges._replace(receivers=jnp.sort(edges.receivers % 3))  # nodes 3 and 4 receive nothing
   edges = edges._replace(where=edges.receivers != 0)  # node 0 has masked edges only
-  parts = jax.tree.map(lambda p: p * scale, (
-    draw(5, HEADS, WIDTH), draw(5, HEADS, WIDTH), draw(HEADS, WIDTH), draw(FEATURES, HEADS, WIDTH)))
-  out, weights = attend(
-    parts[0], parts[1], edges, vector=parts[2], edge_kernel=parts[3], chunk=3
+  parts = jax.tree.map(
+    lambda p: p * scale,
+    (
+      draw(5, HEADS, WIDTH),
+      draw(5, HEADS, WIDTH),
+      draw(HEADS, WIDTH),
+      draw(FEATURES, HEADS, WIDTH),
+    ),
   )
+  out, weights = attend(parts[0], parts[1], edges, vector=parts[2], edge_kernel=parts[3], chunk=3)
   assert np.isfinite(out).all() and np.isfinite(weights).all()
   assert (np.asarray(out)[[0, 3, 4]] == 0).all()
   gradients = gradient_of_sum(parts, edges, 3)
@@ -174,7 +200,10 @@ def test_no_edges_at_all():
   _, draw = random_case(5)
   none = Edges(jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32), jnp.zeros((0, FEATURES)))
   out, weights = attend(
-    draw(4, HEADS, WIDTH), draw(4, HEADS, WIDTH), none, vector=draw(HEADS, WIDTH),
+    draw(4, HEADS, WIDTH),
+    draw(4, HEADS, WIDTH),
+    none,
+    vector=draw(HEADS, WIDTH),
     edge_kernel=draw(FEATURES, HEADS, WIDTH),
   )
   assert out.shape == (4, HEADS, WIDTH) and not np.asarray(out).any()
@@ -204,6 +233,4 @@ def test_vmap_over_inputs_equals_a_loop():
   def one(sources):
     return attend(sources, targets, edges, vector=vector, edge_kernel=kernel, chunk=6)[0]
 
-  np.testing.assert_allclose(
-    jax.vmap(one)(batch), np.stack([one(row) for row in batch]), atol=1e-6
-  )
+  np.testing.assert_allclose(jax.vmap(one)(batch), np.stack([one(row) for row in batch]), atol=1e-6)

@@ -45,13 +45,17 @@ def make_case(logits, graph, *, heads, width, features, where=None, keep=False, 
   # Node 0 has no counted edge where edges are masked.
   counted = jnp.asarray((rng.random(num_edges) < 0.7) & (receivers > 0))
   mask = {
-    None: None, "bool": counted,
+    None: None,
+    "bool": counted,
     "float": counted * jnp.asarray(rng.integers(1, 4, num_edges), jnp.float32),
-  }[where]  # fmt: skip
+  }[where]
   edges = Edges(
-    jnp.asarray(senders), jnp.asarray(receivers), draw(num_edges, features), mask,
+    jnp.asarray(senders),
+    jnp.asarray(receivers),
+    draw(num_edges, features),
+    mask,
     make_rows_layout(senders, receivers, num_nodes),
-  )  # fmt: skip
+  )
   if logits is logits_v2:
     params = (draw(heads * width) / width, draw(features, heads * width))
     terms = Terms(None, draw(num_nodes, heads * width).astype(dtype), params, jnp.float32(0.2))
@@ -73,9 +77,15 @@ def sums_and_gradients(implementation, logits, heads, values, terms, edges, keep
     return implementation(logits, values, given, some, heads=heads, keep=keep)
 
   found, pull = jax.vjp(
-    sums, values, terms.source, terms.target, terms.params, edges.features,
-    edges.where if differentiable else None, keep,
-  )  # fmt: skip
+    sums,
+    values,
+    terms.source,
+    terms.target,
+    terms.params,
+    edges.features,
+    edges.where if differentiable else None,
+    keep,
+  )
   directions = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size * 1.0)).reshape(x.shape), found)
   return found, pull(directions)
 

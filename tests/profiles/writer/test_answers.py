@@ -21,18 +21,28 @@ PUBLISHED = SHARED / "data" / "published"
 FIELDS = ("overview", "genres", "tags", "description", "dislikes")
 prose = st.text(max_size=60)
 keywords = st.lists(st.text(max_size=20), max_size=5)
-answers = st.fixed_dictionaries({
-  "overview": prose, "genres": keywords, "tags": keywords, "description": prose,
-  "dislikes": keywords,
-})  # fmt: skip
+answers = st.fixed_dictionaries(
+  {
+    "overview": prose,
+    "genres": keywords,
+    "tags": keywords,
+    "description": prose,
+    "dislikes": keywords,
+  }
+)
 
 
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(answers)
-@hypothesis.example({
-  "overview": "## Dislikes", "genres": ["a, b", "(open"], "tags": ["- **Genre**: x", "- y"],
-  "description": "# T\n- z", "dislikes": ["*", "## Overview"],
-})
+@hypothesis.example(
+  {
+    "overview": "## Dislikes",
+    "genres": ["a, b", "(open"],
+    "tags": ["- **Genre**: x", "- y"],
+    "description": "# T\n- z",
+    "dislikes": ["*", "## Overview"],
+  }
+)
 def test_whatever_is_answered_parses_back(answer):
   profile = read_answer(answer)
   assert parse_profile(render_profile(profile)) == profile
@@ -40,14 +50,18 @@ def test_whatever_is_answered_parses_back(answer):
 
 def test_answers_are_tidied():
   profile = read_answer(
-    {"overview": " ## Two\n lines. ", "tags": ["Heist, (bank)", "heist bank", " ", "Rain."],
-     "description": "One sentence. Another one. A third that is cu",
-     "genres": ["made up"], "dislikes": ["- War"]},
-    name="Heat", genres=("Crime",),
-  )  # fmt: skip
+    {
+      "overview": " ## Two\n lines. ",
+      "tags": ["Heist, (bank)", "heist bank", " ", "Rain."],
+      "description": "One sentence. Another one. A third that is cu",
+      "genres": ["made up"],
+      "dislikes": ["- War"],
+    },
+    name="Heat",
+    genres=("Crime",),
+  )
   assert profile == Profile(
-    "Heat", "Two lines.", ("Crime",), ("Heist bank", "Rain"), "One sentence. Another one.",
-    ("War",),
+    "Heat", "Two lines.", ("Crime",), ("Heist bank", "Rain"), "One sentence. Another one.", ("War",)
   )
   assert read_answer({"summary": "Likes rain"}) == Profile(overview="Likes rain")
   # A half sentence that is most of the text stays.
@@ -72,9 +86,7 @@ def test_the_form_lists_genres_where_they_are_few():
   assert form["properties"]["genres"]["items"] == {"enum": ["Crime", "War"]}
   for genres in ((), [f"g{n}" for n in range(65)]):
     items = answer_form(("genres",), limits, genres=genres)["properties"]["genres"]["items"]
-    assert items == {
-      "type": "string", "minLength": 3, "maxLength": limits.keywords["genres"][1]
-    }
+    assert items == {"type": "string", "minLength": 3, "maxLength": limits.keywords["genres"][1]}
   shape = read_schema(answer_form(FIELDS, limits))
   assert isinstance(shape, Record) and [name for name, _ in shape.fields] == list(FIELDS)
   tags = dict(shape.fields)["tags"]

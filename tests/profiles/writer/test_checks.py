@@ -28,7 +28,10 @@ FIELDS = [
   {},
 ]
 GOOD = Profile(
-  overview="Slow crime.", genres=("Crime",), tags=("Heist",), description="Long nights.",
+  overview="Slow crime.",
+  genres=("Crime",),
+  tags=("Heist",),
+  description="Long nights.",
   dislikes=("Comedy",),
 )
 
@@ -40,29 +43,37 @@ def test_titles_are_written_in_several_ways():
   assert title_forms("") == []
 
 
-@pytest.mark.parametrize(("text", "found"), [
-  ("films like The Matrix.", ['title "The Matrix"']),
-  ("films like Matrix, The", ['title "Matrix, The"']),
-  ("in the matrix of The Matrixes", []),
-  ("A prison drama, Dead Man Walking, again", ['title "Dead Man Walking"']),
-  ("a Dead Man's chest", ['title "Dead Man"']),
-  ("the heat of Heat and heat", []),
-  ('likes "Heat" best', ['title "Heat"']),
-  ("likes “Heat” and Heat (1995)", ['title "Heat"']),
-  ("a year, Heat (1994)", []),
-  ("Til There Was You", ['title "Til There Was You"']),
-  ("Keanu Reeves and Michael Mann, Keanu Reeves",
-   ['person "Keanu Reeves"', 'person "Michael Mann"']),
-  ("Cher, Keanu, Mann", []),
-])
+@pytest.mark.parametrize(
+  ("text", "found"),
+  [
+    ("films like The Matrix.", ['title "The Matrix"']),
+    ("films like Matrix, The", ['title "Matrix, The"']),
+    ("in the matrix of The Matrixes", []),
+    ("A prison drama, Dead Man Walking, again", ['title "Dead Man Walking"']),
+    ("a Dead Man's chest", ['title "Dead Man"']),
+    ("the heat of Heat and heat", []),
+    ('likes "Heat" best', ['title "Heat"']),
+    ("likes “Heat” and Heat (1995)", ['title "Heat"']),
+    ("a year, Heat (1994)", []),
+    ("Til There Was You", ['title "Til There Was You"']),
+    (
+      "Keanu Reeves and Michael Mann, Keanu Reeves",
+      ['person "Keanu Reeves"', 'person "Michael Mann"'],
+    ),
+    ("Cher, Keanu, Mann", []),
+  ],
+)
 def test_names_are_found_by_whole_words_and_case(text, found):
   assert Names(FIELDS).found(text) == found
 
 
 def test_common_keywords_are_no_titles():
   profiles = [
-    Profile(name="Chinatown", tags=("True Crime",)), Profile(name="Zodiac", tags=("True Crime",)),
-    Profile(name="True Crime", tags=("True Crime",)), None, Profile(name="Mystic", tags=("Heat",)),
+    Profile(name="Chinatown", tags=("True Crime",)),
+    Profile(name="Zodiac", tags=("True Crime",)),
+    Profile(name="True Crime", tags=("True Crime",)),
+    None,
+    Profile(name="Mystic", tags=("Heat",)),
   ]
   assert common_terms(profiles) == {"True Crime"}
   names = Names(FIELDS, terms=common_terms(profiles))
@@ -81,11 +92,18 @@ def test_a_film_in_its_own_text_becomes_the_film():
 def test_empty_sections_and_names_are_problems():
   names = Names(FIELDS)
   assert user_problems(GOOD, SECTIONS, names) == []
-  bad = Profile(overview="…", genres=("Crime",), tags=("Dead Man", "Michael Mann"),
-                description="As in The Matrix.")
+  bad = Profile(
+    overview="…",
+    genres=("Crime",),
+    tags=("Dead Man", "Michael Mann"),
+    description="As in The Matrix.",
+  )
   assert user_problems(bad, SECTIONS, names) == [
-    "overview is empty", "dislikes is empty", 'has title "Dead Man"',
-    'has person "Michael Mann"', 'has title "The Matrix"',
+    "overview is empty",
+    "dislikes is empty",
+    'has title "Dead Man"',
+    'has person "Michael Mann"',
+    'has title "The Matrix"',
   ]
   assert user_problems(Profile(overview="A paragraph."), ("overview",), names) == []
   # The prose of an item may name it; its keywords become those of users.
@@ -102,8 +120,11 @@ def test_published_profiles_are_seldom_accused_wrongly():
   fields = [json.loads(line) for line in metadata.read_text().splitlines()]
   items, users, summaries = (
     [json.loads(line) for line in (PUBLISHED / name).read_text().splitlines()]
-    for name in ("profiles_ml100k_items.jsonl", "profiles_ml100k_users.jsonl",
-                 "summaries_ml100k_users.jsonl")
+    for name in (
+      "profiles_ml100k_items.jsonl",
+      "profiles_ml100k_users.jsonl",
+      "summaries_ml100k_users.jsonl",
+    )
   )
   films = [parse_profile(line["profile"]) for line in items]
   names = Names(fields, terms=common_terms(films))

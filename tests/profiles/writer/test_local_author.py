@@ -13,9 +13,7 @@ from gatrec_jax.profiles.writer.answers import answer_form
 from gatrec_jax.profiles.writer.local_author import LocalAuthor
 from gatrec_jax.profiles.writer.prompts import item_prompt, user_prompt
 
-TEMPLATE = (
-  "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
-)
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
 FIELDS = ("overview", "genres", "tags", "description", "dislikes")
 
 
@@ -70,7 +68,10 @@ def test_answers_fit_their_form_and_do_not_depend_on_who_stands_beside(author):
 def test_a_chat_template_is_filled(tmp_path):
   plain = LocalAuthor(load_decoder(write_model(tmp_path / "plain")))
   chat = LocalAuthor(load_decoder(write_model(tmp_path / "chat", template=TEMPLATE)))
-  ids = lambda author, text: author.room.count(text)
+
+  def ids(author, text):
+    return author.room.count(text)
+
   assert ids(chat, "x") == chat.room.length("<user>x<assistant>")
   assert ids(plain, "x") == 1 + plain.room.length("x\n\nJSON:\n")
 

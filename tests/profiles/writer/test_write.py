@@ -13,7 +13,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.profiles.builder import build_item_profiles
 from gatrec_jax.profiles.schema import Profile, parse_profile
-from gatrec_jax.profiles.writer.batches import Turns, turns_of_users
+from gatrec_jax.profiles.writer.batches import HistoryBatches, batches_of_users
 from gatrec_jax.profiles.writer.checks import Names
 from gatrec_jax.profiles.writer.prompts import (
   Room,
@@ -33,18 +33,29 @@ TITLES = [f"Film {i} (1999)" for i in range(20)]
 BUILT = Profile(overview="Built.", genres=("Drama",), tags=("t",), description="Built text.")
 
 
-def user_task(*turns, form="unified", **changed):
-  return UserTask(**{
-    "turns": turns, "films": FILMS, "titles": TITLES, "built": [BUILT] * len(turns),
-    "names": Names([{"title": title} for title in TITLES]), "form": form, **changed,
-  })
+def user_task(*batches, form="unified", **changed):
+  return UserTask(
+    **{
+      "batches": batches,
+      "films": FILMS,
+      "titles": TITLES,
+      "built": [BUILT] * len(batches),
+      "names": Names([{"title": title} for title in TITLES]),
+      "form": form,
+      **changed,
+    }
+  )
 
 
 def interactions(*rows, users=2, items=30):
   user, item, rating, time = (np.array(column) for column in zip(*rows, strict=True))
   return Interactions(
-    user.astype(np.int32), item.astype(np.int32), rating.astype(np.float32),
-    time.astype(np.int64), tuple(map(str, range(users))), tuple(map(str, range(items))),
+    user.astype(np.int32),
+    item.astype(np.int32),
+    rating.astype(np.float32),
+    time.astype(np.int64),
+    tuple(map(str, range(users))),
+    tuple(map(str, range(items))),
   )
 
 
@@ -55,18 +66,22 @@ def test_turns_are_the_ten_latest_of_each_kind_the_oldest_first():
   # Of equal times the higher item index is the later.
   rows += [(0, i, 2, 60) for i in (20, 19, 18, 17)]
   for order in (rows, rows[::-1]):
-    first, second = turns_of_users(
-      interactions(*order), positive_threshold=4, negative_threshold=2,
+    first, second = batches_of_users(
+      interactions(*order),
+      positive_threshold=4,
+      negative_threshold=2,
       described=np.arange(30) != 15,
     )
-    assert first == Turns(((9, 8, 7, 6, 5), (4, 3, 2, 1, 0)), ((14, 13, 17, 18, 19), (20,)))
-    assert second == Turns((), ((3,),))
+    assert first == HistoryBatches(
+      ((9, 8, 7, 6, 5), (4, 3, 2, 1, 0)), ((14, 13, 17, 18, 19), (20,))
+    )
+    assert second == HistoryBatches((), ((3,),))
 
 
 def test_a_user_is_written_in_turns_and_each_is_told_the_profile_so_far():
   author = Script()
-  turns = Turns(((0, 1, 2, 3, 4), (5,)), ((6, 7),))
-  (found,) = user_task(turns).write(author, [0], seed=0)
+  batches = HistoryBatches(((0, 1, 2, 3, 4), (5,)), ((6, 7),))
+  (found,) = user_task(batches).write(author, [0], seed=0)
   (first,), (second,), (third,) = author.asked
   assert "A user liked these films." in first and "Profile:" not in first
   assert all(f"{n + 1}. Genres: Drama. Tags: theme {n}." in first for n in range(5))
@@ -76,7 +91,7 @@ def test_a_user_is_written_in_turns_and_each_is_told_the_profile_so_far():
   assert "also disliked these films" in third and "tag 2" in third and "theme 6" in third
   assert "dislikes (" in third and "dislikes (" not in first + second
   assert not any("Film 0" in prompt for prompt in (first, second, third))
-  assert (found.source, found.turns, found.attempts, found.problems) == ("llm", 3, 1, ())
+  assert (found.source, found.batches, found.attempts, found.problems) == ("llm", 3, 1, ())
   assert parse_profile(found.text) == Profile(
     None, "Over 3.", ("Drama",), ("tag 3",), "Text 3.", ("not 3",)
   )
@@ -85,14 +100,19 @@ def test_a_user_is_written_in_turns_and_each_is_told_the_profile_so_far():
 
 def test_users_of_a_batch_are_asked_side_by_side():
   author = Script()
-  both = user_task(Turns(((0,), (1,))), Turns(((2,),), ((3,),)), Turns(), Turns((), ((4,),)))
+  both = user_task(
+    HistoryBatches(((0,), (1,))),
+    HistoryBatches(((2,),), ((3,),)),
+    HistoryBatches(),
+    HistoryBatches((), ((4,),)),
+  )
   found = both.write(author, [0, 1, 2, 3], seed=0)
   assert [len(prompts) for prompts in author.asked] == [2, 1, 2]
-  assert [one.turns for one in found] == [2, 2, 0, 1]
+  assert [one.batches for one in found] == [2, 2, 0, 1]
   assert "A user disliked these films." in author.asked[2][1]
   # Nobody asked the model about the third: there is what was built, or nothing at all.
   assert (found[2].source, found[2].attempts) == ("built", 0)
-  none = user_task(Turns(), built=[None]).write(Script(), [0], seed=0)
+  none = user_task(HistoryBatches(), built=[None]).write(Script(), [0], seed=0)
   assert (none[0].source, none[0].text) == ("none", "")
 
 
@@ -103,7 +123,9 @@ def test_what_fails_is_written_once_more_and_then_built():
     return {"tags": ["Film 8"], "overview": " "} if "theme 1" in prompt else {}
 
   author = Script(answer)
-  found = user_task(Turns(((0,),)), Turns(((1,),)), Turns(((2,),))).write(author, [0, 1, 2], seed=4)
+  found = user_task(
+    HistoryBatches(((0,),)), HistoryBatches(((1,),)), HistoryBatches(((2,),))
+  ).write(author, [0, 1, 2], seed=4)
   assert [len(prompts) for prompts in author.asked] == [3, 2]
   assert author.seeds[0] != author.seeds[1]
   assert [one.source for one in found] == ["llm", "built", "llm"]
@@ -115,11 +137,11 @@ def test_what_fails_is_written_once_more_and_then_built():
 
 def test_the_summary_is_one_paragraph():
   author = Script(lambda prompt, again: {"summary": "Like Film 3."} if "theme 9" in prompt else {})
-  found = user_task(Turns(((0,), (1,)), ((2,),)), Turns(((9,),)), form="summary").write(
-    author, [0, 1], seed=0
-  )
+  found = user_task(
+    HistoryBatches(((0,), (1,)), ((2,),)), HistoryBatches(((9,),)), form="summary"
+  ).write(author, [0, 1], seed=0)
   assert "Profile:\nSummary 1." in author.asked[1][0]
-  assert found[0].text == "Summary 3." and found[0].turns == 3
+  assert found[0].text == "Summary 3." and found[0].batches == 3
   assert found[1].text == "Built. Built text." and found[1].source == "built"
 
 
@@ -171,7 +193,7 @@ def test_shares_are_fair():
 
 
 def test_a_context_without_room_is_said():
-  with pytest.raises(InputError, match="--llm: its context leaves 20 tokens"):
+  with pytest.raises(InputError, match="llm: its context leaves 20 tokens"):
     item_prompt(words_room(20), {"title": "Heat"}, answer=("overview", "tags", "dislikes"))
 
 

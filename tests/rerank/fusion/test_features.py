@@ -13,9 +13,13 @@ ROWS = rows(
 )
 DATA = prepared(ROWS, train=range(4), test=[4])
 PART = judged(
-  np.array([0, 1], np.int32), np.array([[1, 3, 0], [2, 1, -1]], np.int32),
-  np.array([[3, 2, 1], [2, 1, -np.inf]], np.float32), DATA.test, 4.0, top=3,
-)  # fmt: skip
+  np.array([0, 1], np.int32),
+  np.array([[1, 3, 0], [2, 1, -1]], np.int32),
+  np.array([[3, 2, 1], [2, 1, -np.inf]], np.float32),
+  DATA.test,
+  4.0,
+  top=3,
+)
 
 
 def feature(name, vectors=None):
@@ -37,10 +41,10 @@ def test_text_is_a_cosine():
   vectors[3:] = [(1, 1), (5, 0), (0, 1), (0, 0)]
   expected = [[1, 0, 2**-0.5], [1, 0, np.nan]]
   np.testing.assert_allclose(feature("text", vectors), expected, rtol=1e-6)
-  with pytest.raises(InputError, match="--features=text: this run has no text vectors"):
+  with pytest.raises(InputError, match="features=text: this run has no text vectors"):
     feature("text")
 
 
 def test_unknown_features_are_refused():
-  with pytest.raises(InputError, match="--features=taste: there are popularity, text, recency"):
+  with pytest.raises(InputError, match="features=taste: there are popularity, text, recency"):
     feature("taste")

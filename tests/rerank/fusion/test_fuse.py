@@ -41,6 +41,7 @@ def lists(seed, *, users=300, helps=0.0):
 
 def gain_of(scores, base, relevant, num_relevant):
   """Mean NDCG@10 of the scores − that of the base, over users who count."""
+
   def value(table):
     hits = np.take_along_axis(relevant, order_of(np.asarray(table, np.float64)), axis=1)
     return np.asarray(ndcg(hits, num_relevant, k=10))[num_relevant > 0].mean()
@@ -70,9 +71,12 @@ def test_reciprocal_ranks_by_hand():
 def test_fused_scores_by_hand():
   base, valid = np.array([[3.0, 1.0, 0.0]]), np.array([[True, True, False]])
   llm = {"llm": np.array([[2.0, 4.0, 9.0]])}
-  score = lambda rule: fused(
-    parts_of(rule.method, base, llm, names=["llm"], valid=valid), rule, names=["llm"], valid=valid
-  ).tolist()
+
+  def score(rule):
+    return fused(
+      parts_of(rule.method, base, llm, names=["llm"], valid=valid), rule, names=["llm"], valid=valid
+    ).tolist()
+
   assert score(Rule("zscore", {"llm": 0.5})) == [[0.5, -0.5, -np.inf]]
   expected = [1 / 61 + 3 / 62, 1 / 62 + 3 / 61]
   assert score(Rule("reciprocal", {"llm": 3.0}))[0][:2] == pytest.approx(expected)
@@ -89,7 +93,7 @@ def test_base_items_of_equal_score_keep_their_order_by_every_method():
     assert order_of(scores).tolist() == [[0, 1, 2, 3]]
 
 
-def test_linear_weights_minimise_the_loss():
+def test_linear_weights_minimize_the_loss():
   base, llm, relevant, _ = lists(0, helps=0.8)
   valid = np.random.default_rng(1).random(relevant.shape) < 0.9
   parts = parts_of("linear", base, {"llm": llm}, names=["llm"], valid=valid)
@@ -107,7 +111,10 @@ def test_linear_weights_minimise_the_loss():
   grid = np.linspace(0.05, 2, 79)
   alone = grid[np.argmin([entropy(w, 0.0) for w in grid])]
   ridge = 20 / (2 * teaches.sum())
-  whole = lambda a, w: entropy(a, w) + ridge * ((a - alone) ** 2 + w**2)
+
+  def whole(a, w):
+    return entropy(a, w) + ridge * ((a - alone) ** 2 + w**2)
+
   best = min(((a, w) for a in grid for w in np.linspace(0, 1, 41)), key=lambda one: whole(*one))
   assert weight == pytest.approx(best[1] / best[0], abs=0.06)
   assert 0 <= share <= 1 and 0.2 < weight < 2
@@ -139,8 +146,9 @@ def test_a_ranker_that_knows_nothing_leaves_the_order_to_the_byte(method):
   # Equal scores and short lists must stay as they are too.
   base = np.round(base, 0)
   valid = np.arange(CANDIDATES) < np.random.default_rng(0).integers(11, 21, len(base))[:, None]
-  fusion = fit_fusion(base, {"llm": llm}, relevant & valid, num_relevant, valid=valid,
-                      method=method)  # fmt: skip
+  fusion = fit_fusion(
+    base, {"llm": llm}, relevant & valid, num_relevant, valid=valid, method=method
+  )
   assert fusion.keeps_base and fusion.weights == {"all": {"llm": 0.0}}
   assert fusion.gain.lo <= 0 and fusion.gain.n == (num_relevant > 0).sum()
   scores = apply_fusion(fusion, base, {"llm": llm}, valid=valid)
@@ -214,7 +222,10 @@ def test_the_judged_gain_is_not_the_best_one_found():
 @hypothesis.given(st.integers(0, 10_000), st.sampled_from(["zscore", "reciprocal"]))
 def test_scale_and_order_of_users_change_nothing(seed, method):
   base, llm, relevant, num_relevant = lists(seed, users=60, helps=1.0)
-  fit = lambda base, llm: fit_fusion(base, {"llm": llm}, relevant, num_relevant, method=method)
+
+  def fit(base, llm):
+    return fit_fusion(base, {"llm": llm}, relevant, num_relevant, method=method)
+
   plain, scaled = fit(base, llm), fit(base * 2 + 5, llm * 4 - 3)
   assert plain.weights == scaled.weights
   one = apply_fusion(plain, base, {"llm": llm})
@@ -262,8 +273,7 @@ def test_several_features_find_the_one_that_helps():
   base, llm, relevant, num_relevant = lists(10, helps=0.8)
   noise = np.random.default_rng(0).normal(size=llm.shape)
   for method in METHODS:
-    fusion = fit_fusion(base, {"recency": noise, "llm": llm}, relevant, num_relevant,
-                        method=method)  # fmt: skip
+    fusion = fit_fusion(base, {"recency": noise, "llm": llm}, relevant, num_relevant, method=method)
     weights = fusion.weights["all"]
     assert list(weights) == ["recency", "llm"] and weights["llm"] > 4 * abs(weights["recency"])
     # What the fusion does not know is ignored, whatever the order.
@@ -279,9 +289,12 @@ def test_a_segment_gets_its_own_rule_where_validation_supports_it():
   cold = np.arange(700) % 3 == 0
   llm = llm + 1.5 * relevant * cold[:, None]
   segments = np.where(cold, "cold", "warm")
-  fit = lambda segments: fit_fusion(
-    base, {"llm": llm}, relevant, num_relevant, method="zscore", segments=segments
-  )
+
+  def fit(segments):
+    return fit_fusion(
+      base, {"llm": llm}, relevant, num_relevant, method="zscore", segments=segments
+    )
+
   fusion = fit(segments)
   general, own = fusion.rules["all"].weights["llm"], fusion.rules["cold"].weights["llm"]
   assert own > general and fusion.segment_gains["cold"].lo > 0
@@ -318,8 +331,9 @@ def test_cross_fitted_scores_never_see_their_own_users():
 
 def test_a_fusion_is_plain_values_in_files():
   base, llm, relevant, num_relevant = lists(13, helps=0.7)
-  fusion = fit_fusion(base, {"llm": llm}, relevant, num_relevant, method="linear",
-                      segments=np.arange(300) % 2)  # fmt: skip
+  fusion = fit_fusion(
+    base, {"llm": llm}, relevant, num_relevant, method="linear", segments=np.arange(300) % 2
+  )
   tree = fusion.to_json()
   assert json.loads(json.dumps(tree)) == tree
   assert tree["rules"]["all"]["weights"] == fusion.weights["all"]
@@ -328,9 +342,10 @@ def test_a_fusion_is_plain_values_in_files():
 
 def test_wrong_input_is_named():
   base, llm, relevant, num_relevant = lists(14, users=40)
-  fit = lambda base=base, llm=llm, relevant=relevant, num=num_relevant, **more: fit_fusion(
-    base, {"llm": llm}, relevant, num, **more
-  )
+
+  def fit(base=base, llm=llm, relevant=relevant, num=num_relevant, **more):
+    return fit_fusion(base, {"llm": llm}, relevant, num, **more)
+
   cases = [
     ("'borda': not one of zscore, reciprocal, linear, auto", {"method": "borda"}),
     ("folds=1", {"folds": 1}),

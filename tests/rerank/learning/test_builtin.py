@@ -16,15 +16,22 @@ from gatrec_jax.rerank import sources
 from gatrec_jax.rerank.learning import builtin, out_of_fold
 from gatrec_jax.rerank.pipeline import RerankSettings, rerank
 from gatrec_jax.rerank.strategies.registry import make_strategy
+from gatrec_jax.runs.log import SILENT, Recorder
 
 RECIPE = builtin.Recipe(
-  width=32, layers=1, words=700, rounds=2, reading_steps=6, folds=2, epochs=1, most_steps=6,
-  batch_size=8, context=384, length=12, top=8,
-)  # fmt: skip
-
-
-def silent(_):
-  pass
+  width=32,
+  layers=1,
+  words=700,
+  rounds=2,
+  reading_steps=6,
+  folds=2,
+  epochs=1,
+  most_steps=6,
+  batch_size=8,
+  context=384,
+  length=12,
+  top=8,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +44,7 @@ def workdir(tmp_path_factory):
   config = quick_config(
     dataset=str(folder / "ratings.csv"), item_metadata=str(folder / "items.jsonl"), epochs=4
   )
-  train_and_evaluate(config, folder / "run", say=silent)
+  train_and_evaluate(config, folder / "run", log=SILENT)
   yield folder / "run"
   patch.undo()
 
@@ -47,10 +54,15 @@ def source(workdir):
   return sources.open_source(workdir, top=8)
 
 
-def opened(source, say=silent, recipe=RECIPE):
+def opened(source, log=SILENT, recipe=RECIPE):
   return builtin.open_builtin(
-    source.config, source.workdir, source.prepared, user_profiles=source.user_profiles,
-    item_profiles=source.item_profiles, say=say, recipe=recipe,
+    source.config,
+    source.workdir,
+    source.prepared,
+    user_profiles=source.user_profiles,
+    item_profiles=source.item_profiles,
+    log=log,
+    recipe=recipe,
   )
 
 
@@ -61,15 +73,19 @@ def model(source):
 
 def test_folds_divide_the_training_ratings(source):
   lists = out_of_fold.out_of_fold_lists(
-    source.config, source.workdir, source.prepared, folds=2, length=12, say=silent
+    source.config, source.workdir, source.prepared, folds=2, length=12, log=SILENT
   )
   train = source.prepared.train
-  pairs = lambda rows: set(zip(rows.user.tolist(), rows.item.tolist(), strict=True))
+
+  def pairs(rows):
+    return set(zip(rows.user.tolist(), rows.item.tolist(), strict=True))
+
   histories = [pairs(part.history) for part in lists]
   held_out = [pairs(train) - history for history in histories]
   assert held_out[0] | held_out[1] == pairs(train) and not held_out[0] & held_out[1]
   liked = {
-    (user, item) for user, item, rating in zip(train.user, train.item, train.rating, strict=True)
+    (user, item)
+    for user, item, rating in zip(train.user, train.item, train.rating, strict=True)
     if rating >= 4
   }
   for part, history, truth in zip(lists, histories, held_out, strict=True):
@@ -82,7 +98,7 @@ def test_folds_divide_the_training_ratings(source):
 
 def test_profiles_of_a_fold_are_made_without_it(source):
   lists = out_of_fold.out_of_fold_lists(
-    source.config, source.workdir, source.prepared, folds=2, length=12, say=silent
+    source.config, source.workdir, source.prepared, folds=2, length=12, log=SILENT
   )
   assert lists[0].profiles != lists[1].profiles
   assert list(source.user_profiles) not in (lists[0].profiles, lists[1].profiles)
@@ -91,7 +107,10 @@ def test_profiles_of_a_fold_are_made_without_it(source):
 def test_a_line_with_a_title_ends_in_one_token(model):
   ids = model.tokenizer("liked: Film 3\nliked: Film 31\n", add_special_tokens=False)["input_ids"]
   assert [model.tokenizer.decode(token) for token in ids] == [
-    "liked", ": Film 3\n", "liked", ": Film 31\n"
+    "liked",
+    ": Film 3\n",
+    "liked",
+    ": Film 31\n",
   ]
 
 
@@ -109,18 +128,19 @@ def test_other_training_data_make_another_model(source, model, monkeypatch):
   swapped = dataclasses.replace(held_out, valid=held_out.test, test=held_out.valid)
   opened(dataclasses.replace(source, prepared=dataclasses.replace(source.prepared, split=swapped)))
   fewer = dataclasses.replace(held_out, train=held_out.train[1:])
-  changed = dataclasses.replace(
-    source, prepared=dataclasses.replace(source.prepared, split=fewer)
-  )
+  changed = dataclasses.replace(source, prepared=dataclasses.replace(source.prepared, split=fewer))
   with pytest.raises(pytest.fail.Exception):
     opened(changed)
 
 
 def reranked(source, model, workdir=None, **settings):
   return rerank(
-    dataclasses.replace(source, workdir=workdir or source.workdir), make_strategy("label", model),
-    model_name=model.name, model_hash=content_hash(model.folder),
-    settings=RerankSettings(bootstrap=200, **settings), say=silent,
+    dataclasses.replace(source, workdir=workdir or source.workdir),
+    make_strategy("label", model),
+    model_name=model.name,
+    model_hash=content_hash(model.folder),
+    settings=RerankSettings(bootstrap=200, **settings),
+    log=SILENT,
   )
 
 
@@ -181,8 +201,12 @@ def test_another_model_has_a_folder_of_its_own(source, model, tmp_path):
   other = dataclasses.replace(model, name="other/Model 7B")
   folders = {
     rerank(
-      dataclasses.replace(source, workdir=tmp_path), make_strategy("label", one),
-      model_name=one.name, model_hash=one.name, settings=RerankSettings(bootstrap=50), say=silent,
+      dataclasses.replace(source, workdir=tmp_path),
+      make_strategy("label", one),
+      model_name=one.name,
+      model_hash=one.name,
+      settings=RerankSettings(bootstrap=50),
+      log=SILENT,
     ).folder.name[:-9]
     for one in (model, other)
   }
@@ -193,14 +217,14 @@ def test_diversity_moves_items_and_says_what_it_costs(source, model):
   found = reranked(source, model, diversity=0.3)
   assert not np.array_equal(found.lists, reranked(source, model).lists)
   assert found.results["differences"]["diverse"]["diversity@10"]["mean"] > 0
-  with pytest.raises(InputError, match="--diversity=2"):
+  with pytest.raises(InputError, match="diversity=2"):
     RerankSettings(diversity=2)
 
 
 def test_extra_features_need_no_language_model_scores_to_change(source, model):
   found = reranked(source, model, features=("popularity", "text", "recency"), fusion="linear")
   assert set(found.fusions[0].features) == {"llm", "popularity", "text", "recency"}
-  with pytest.raises(InputError, match="--features=taste"):
+  with pytest.raises(InputError, match="features=taste"):
     RerankSettings(features=("taste",))
 
 
@@ -214,25 +238,29 @@ def test_users_of_whom_nothing_is_known_keep_their_order(source, model, tmp_path
   for user in users:
     profiles[user] = None
   poorer = dataclasses.replace(
-    source, prepared=dataclasses.replace(source.prepared, split=split), user_profiles=profiles,
+    source,
+    prepared=dataclasses.replace(source.prepared, split=split),
+    user_profiles=profiles,
     workdir=tmp_path,
   )
   found = rerank(
-    poorer, make_strategy("label", model), model_name="m", model_hash="h",
-    settings=RerankSettings(bootstrap=50), say=lines.append,
+    poorer,
+    make_strategy("label", model),
+    model_name="m",
+    model_hash="h",
+    settings=RerankSettings(bootstrap=50),
+    log=Recorder(lines),
   )
   assert any("3 test users have no history and no profile" in line for line in lines)
   np.testing.assert_array_equal(found.lists[:3], source.candidates.lists[:3])
 
 
 def test_a_run_without_validation_is_refused(source):
-  bare = dataclasses.replace(
-    source.prepared.split, valid=np.zeros(0, np.int64)
-  )
+  bare = dataclasses.replace(source.prepared.split, valid=np.zeros(0, np.int64))
   from gatrec_jax.rerank.candidates import validation_candidates
   from gatrec_jax.serve.run import load_run
 
   run = load_run(source.workdir)
   run = dataclasses.replace(run, prepared=dataclasses.replace(run.prepared, split=bare))
-  with pytest.raises(InputError, match="train with --valid_share=0.1"):
+  with pytest.raises(InputError, match="train with `valid_share=0.1`"):
     validation_candidates(run, top=5)

@@ -35,7 +35,12 @@ def model():
 
 def examples(model, epoch=0, lists=(LISTS,), **settings):
   return ranking_examples(
-    model, lists, epoch, titles=TITLES, positive_threshold=4, negative_threshold=2,
+    model,
+    lists,
+    epoch,
+    titles=TITLES,
+    positive_threshold=4,
+    negative_threshold=2,
     settings=ExampleSettings(**{"top": 4, **settings}),
   )
 
@@ -44,18 +49,21 @@ def read(model, example):
   """The titles of an example's candidates and whether each is graded."""
   text = model.tokenizer.decode(example.prompt)
   block = text.partition("Candidates\n")[2].splitlines()[: len(example.labels)]
-  return [line.partition(": ")[2] for line in block], [grade > 0 for grade in example.relevance]
+  return [line.partition(": ")[2] for line in block], [
+    relevance > 0 for relevance in example.relevance
+  ]
 
 
 def test_candidates_are_those_of_the_list_with_their_grades(model):
   for epoch in range(5):
     for row, example in enumerate(examples(model, epoch)):
-      titles, grades = read(model, example)
+      titles, relevance = read(model, example)
       truth = {
         TITLES[item]: bool(good)
-        for item, good in zip(LISTS.items[row], LISTS.relevant[row], strict=True) if item >= 0
+        for item, good in zip(LISTS.items[row], LISTS.relevant[row], strict=True)
+        if item >= 0
       }
-      assert dict(zip(titles, grades, strict=True)) == truth
+      assert dict(zip(titles, relevance, strict=True)) == truth
       letters = model.tokenizer.decode(example.labels)
       assert letters == LABELS[: len(titles)]
 
@@ -63,8 +71,8 @@ def test_candidates_are_those_of_the_list_with_their_grades(model):
 def test_short_lists_keep_a_positive_and_vary(model):
   seen = set()
   for epoch in range(60):
-    titles, grades = read(model, examples(model, epoch, top=2)[0])
-    assert len(titles) == 2 and any(grades)
+    titles, relevance = read(model, examples(model, epoch, top=2)[0])
+    assert len(titles) == 2 and any(relevance)
     seen.add(frozenset(titles))
   assert len(seen) == 5  # both positives, or one of two with one of two negatives
 
@@ -72,8 +80,8 @@ def test_short_lists_keep_a_positive_and_vary(model):
 def test_the_place_of_a_positive_says_nothing(model):
   places = np.zeros(3)
   for epoch in range(600):
-    _, grades = read(model, examples(model, epoch)[1])
-    places[grades.index(True)] += 1
+    _, relevance = read(model, examples(model, epoch)[1])
+    places[relevance.index(True)] += 1
   assert abs(places / 600 - 1 / 3).max() < 0.08  # four standard deviations
 
 
@@ -98,8 +106,9 @@ def test_tasks_have_their_own_form(model):
 def test_a_history_longer_than_the_context_is_shortened(model):
   short = dataclasses.replace(model, config=dataclasses.replace(model.config, context=60))
   long = rows(*[(1, item, 5, item) for item in (2, 4, 5, 6, 7)])
-  part = dataclasses.replace(LISTS, history=long, users=LISTS.users[1:], items=LISTS.items[1:],
-                             relevant=LISTS.relevant[1:])  # fmt: skip
+  part = dataclasses.replace(
+    LISTS, history=long, users=LISTS.users[1:], items=LISTS.items[1:], relevant=LISTS.relevant[1:]
+  )
   (example,) = examples(short, lists=[part])
   whole = len(examples(model, lists=[part])[0].prompt)
   assert len(example.prompt) <= 60 < whole
@@ -126,8 +135,11 @@ def test_one_word_is_no_title():
 
 def test_users_that_choose_are_not_learned_from():
   many = dataclasses.replace(
-    LISTS, users=np.arange(100, dtype=np.int32), items=np.zeros((100, 2), np.int32),
-    relevant=np.ones((100, 2), bool), history=rows((0, 0, 5, 1), num_users=100),
+    LISTS,
+    users=np.arange(100, dtype=np.int32),
+    items=np.zeros((100, 2), np.int32),
+    relevant=np.ones((100, 2), bool),
+    history=rows((0, 0, 5, 1), num_users=100),
   )
   learning, choosing = split_lists([many, many], share=0.05, seed=0)
   assert [len(part.users) for part in learning + choosing] == [95, 95, 5, 5]
@@ -136,9 +148,9 @@ def test_users_that_choose_are_not_learned_from():
 
 
 def test_settings_that_cannot_be_are_refused():
-  with pytest.raises(InputError, match="--top_candidates=1"):
+  with pytest.raises(InputError, match="top_candidates=1"):
     ExampleSettings(top=1)
-  with pytest.raises(InputError, match="--top_candidates=53"):
+  with pytest.raises(InputError, match="top_candidates=53"):
     ExampleSettings(top=53)
   with pytest.raises(InputError, match="label, pairwise, pointwise"):
     ExampleSettings(shares={"listwise": 1.0})

@@ -11,22 +11,33 @@ from gatrec_jax.rerank.prompting.prompts import LABELS, RANK_LABELS, RANK_TITLES
 TITLES = tuple(f"Title {n} (1999)" for n in range(30))
 LIKED = {0: set(range(12)), 1: {20, 21, 22}}
 TRAIN = rows(
-  *[(0, item, 5, item) for item in sorted(LIKED[0])], *[(0, item, 1, item) for item in (14, 15)],
-  *[(1, item, 4, item) for item in sorted(LIKED[1])], (1, 3, 3, 9), (2, 25, 5, 1), num_items=30,
-)  # fmt: skip
+  *[(0, item, 5, item) for item in sorted(LIKED[0])],
+  *[(0, item, 1, item) for item in (14, 15)],
+  *[(1, item, 4, item) for item in sorted(LIKED[1])],
+  (1, 3, 3, 9),
+  (2, 25, 5, 1),
+  num_items=30,
+)
 
 
 def texts(rounds=60, train=TRAIN):
   return reading_texts(
-    train, titles=TITLES, user_profiles=["calm", None, ""], item_profiles=["a drama"] + [None] * 29,
-    positive_threshold=4, negative_threshold=2, rounds=rounds, seed=0,
+    train,
+    titles=TITLES,
+    user_profiles=["calm", None, ""],
+    item_profiles=["a drama"] + [None] * 29,
+    positive_threshold=4,
+    negative_threshold=2,
+    rounds=rounds,
+    seed=0,
   )
 
 
 def told(text):
   """Numbers of the titles in a history."""
   return [
-    TITLES.index(line.partition(": ")[2]) for line in text.splitlines()
+    TITLES.index(line.partition(": ")[2])
+    for line in text.splitlines()
     if line.startswith(("liked: ", "disliked: "))
   ]
 

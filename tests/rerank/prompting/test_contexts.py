@@ -10,25 +10,41 @@ from gatrec_jax.rerank.prompting.contexts import make_contexts
 from gatrec_jax.rerank.prompting.prompts import choice_prompt
 
 TRAIN = rows(
-  (0, 3, 5, 40), (0, 1, 4, 10), (0, 2, 1, 30), (0, 4, 3, 35), (0, 5, 5, 10), (0, 0, 2, 5),
+  (0, 3, 5, 40),
+  (0, 1, 4, 10),
+  (0, 2, 1, 30),
+  (0, 4, 3, 35),
+  (0, 5, 5, 10),
+  (0, 0, 2, 5),
   (2, 6, 4.5, 7),
-)  # fmt: skip
+)
 PROFILES = [
-  "## Overview\nx\n\n## Attributes\n- **Genre**: Drama, War\n", None, "Likes  calm\nfilms.",
+  "## Overview\nx\n\n## Attributes\n- **Genre**: Drama, War\n",
+  None,
+  "Likes  calm\nfilms.",
 ]
 
 
 def contexts(train=TRAIN, users=(0, 1, 2), **settings):
   return make_contexts(
-    train, np.array(users), titles=TITLES, profiles=PROFILES, positive_threshold=4,
-    negative_threshold=2, **settings,
+    train,
+    np.array(users),
+    titles=TITLES,
+    profiles=PROFILES,
+    positive_threshold=4,
+    negative_threshold=2,
+    **settings,
   )
 
 
 def test_histories_are_in_order_of_time_without_neutral_ratings():
   first, second, third = contexts()
   assert first.history == (
-    (TITLES[0], False), (TITLES[1], True), (TITLES[5], True), (TITLES[2], False), (TITLES[3], True)
+    (TITLES[0], False),
+    (TITLES[1], True),
+    (TITLES[5], True),
+    (TITLES[2], False),
+    (TITLES[3], True),
   )
   assert first.profile == "Genres: Drama, War."
   assert second.history == () and second.profile == ""
@@ -61,8 +77,12 @@ def test_the_order_of_rows_does_not_matter(order):
 def test_prompts_do_not_depend_on_held_out_ratings(change):
   everything = rows(
     *zip(TRAIN.user, TRAIN.item, TRAIN.rating, TRAIN.timestamp, strict=True),
-    (0, 6, 5, 99), (0, 7, 1, 98), (2, 1, 5, 97), (1, 0, 5, 96), (1, 2, 1, 95),
-  )  # fmt: skip
+    (0, 6, 5, 99),
+    (0, 7, 1, 98),
+    (2, 1, 5, 97),
+    (1, 0, 5, 96),
+    (1, 2, 1, 95),
+  )
   parts = {"train": range(7), "valid": [7, 8], "test": [9, 10, 11]}
   before = prepared(everything, **parts)
   if change == "deleted":
@@ -71,8 +91,9 @@ def test_prompts_do_not_depend_on_held_out_ratings(change):
     rating, item = everything.rating.copy(), everything.item.copy()
     rating[7:] = 5 if change == "raised" else rating[7:][::-1]
     item[7:] = item[7:] if change == "raised" else item[7:][::-1]
-    changed = type(everything)(everything.user, item, rating, everything.timestamp,
-                               everything.user_ids, everything.item_ids)  # fmt: skip
+    changed = type(everything)(
+      everything.user, item, rating, everything.timestamp, everything.user_ids, everything.item_ids
+    )
     after = prepared(changed, **parts)
   texts = [
     [choice_prompt(context, TITLES[:4]).encode() for context in contexts(one.train)]

@@ -26,8 +26,7 @@ def test_a_question_in_full():
     "Which candidate fits this user best? Answer with its letter.\n"
   )
   assert prompts.pointwise_prompt(CONTEXT, "Heat").endswith(
-    "disliked: M (1931)\ncandidate: Heat\n"
-    "Does this candidate fit this user? Answer yes or no.\n"
+    "disliked: M (1931)\ncandidate: Heat\nDoes this candidate fit this user? Answer yes or no.\n"
   )
 
 
@@ -49,5 +48,5 @@ def test_letters_run_out():
   assert len(prompts.LABELS) == len(set(prompts.LABELS)) == 52
   many = [f"{n}" for n in range(52)]
   assert prompts.candidate_block(many).splitlines()[-1] == "z: 51"
-  with pytest.raises(InputError, match="--top_candidates=53: only 52 candidates"):
+  with pytest.raises(InputError, match="top_candidates=53: only 52 candidates"):
     prompts.candidate_block([*many, "52"])

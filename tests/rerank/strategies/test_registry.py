@@ -94,7 +94,10 @@ def test_label_by_hand():
   # Two titles, two shifts. Logits as given (2, 0) + bias (1, 0): ±3; turned (0, 2) + bias: ∓1.
   oracle = Oracle([{"x": 2.0, "y": 0.0}], bias=[1.0])
   (scores,) = label(oracle, [["x", "y"]], permutations=2)
-  log = lambda d: -math.log1p(math.exp(-d))  # log-probability of the one that is d ahead
+
+  def log(d):
+    return -math.log1p(math.exp(-d))  # log-probability of the one that is d ahead
+
   empty = [log(1), log(-1)]
   x = (log(3) - empty[0] + log(1) - empty[1]) / 2
   y = (log(-3) - empty[1] + log(-1) - empty[0]) / 2
@@ -121,12 +124,19 @@ def test_with_all_shifts_the_place_to_begin_does_not_matter():
     np.testing.assert_allclose(one, np.roll(other, 7), atol=1e-4)
 
 
-@pytest.mark.parametrize("rank", (
-  pointwise, by_list.listwise, insertion_tree, all_pairs, by_rating.relevancy,
-  lambda oracle, candidates: label(oracle, candidates, permutations=3),
-  lambda oracle, candidates: batchwise(oracle, candidates, merge=borda, size=20, stride=3),
-  lambda oracle, candidates: batchwise(oracle, candidates, merge=true_skill, size=20, stride=3),
-))  # fmt: skip
+@pytest.mark.parametrize(
+  "rank",
+  (
+    pointwise,
+    by_list.listwise,
+    insertion_tree,
+    all_pairs,
+    by_rating.relevancy,
+    lambda oracle, candidates: label(oracle, candidates, permutations=3),
+    lambda oracle, candidates: batchwise(oracle, candidates, merge=borda, size=20, stride=3),
+    lambda oracle, candidates: batchwise(oracle, candidates, merge=true_skill, size=20, stride=3),
+  ),
+)
 def test_what_an_oracle_knows_comes_out_in_order(rank):
   worth, candidates = two_users()
   scores = rank(Oracle(worth), candidates)
@@ -235,13 +245,13 @@ def test_the_order_depends_on_titles_alone():
 
 def test_options_are_checked():
   for fields, message in (
-    ({"permutations": 0}, "--permutations=0"),
-    ({"form": "tree"}, "--form=tree: not one of bst, all"),
-    ({"merge": "mean"}, "--merge=mean: not one of borda, trueskill"),
-    ({"batch": 1}, "--batch=1: must be at least 2"),
-    ({"stride": 5}, "--stride=5: must be at least 1 and below --batch=5"),
+    ({"permutations": 0}, "permutations=0"),
+    ({"form": "tree"}, "form=tree: not one of bst, all"),
+    ({"merge": "mean"}, "merge=mean: not one of borda, trueskill"),
+    ({"batch": 1}, "batch=1: must be at least 2"),
+    ({"stride": 5}, "stride=5: must be at least 1 and below `batch=5`"),
   ):
     with pytest.raises(InputError, match=message):
       Options(**fields)
-  with pytest.raises(InputError, match="--strategy=best: not one of label, pointwise, listwise"):
+  with pytest.raises(InputError, match="strategy=best: not one of label, pointwise, listwise"):
     make_strategy("best", None)

@@ -55,9 +55,12 @@ def test_label_is_what_separate_passes_say():
   (scores,) = make_strategy("label", decoder, options=Options(permutations=3))([CONTEXT], [TITLES])
   order = unrelated_order(TITLES)
   letters = label_tokens(decoder, list("ABCDEF"))
-  ask = lambda context, titles: log_softmax(
-    score_labels(decoder, [prompt_ids(decoder, choice_prompt(context, titles))], letters)[0]
-  )
+
+  def ask(context, titles):
+    return log_softmax(
+      score_labels(decoder, [prompt_ids(decoder, choice_prompt(context, titles))], letters)[0]
+    )
+
   empty = ask(prompts.CONTENT_FREE, [prompts.UNKNOWN] * 6)
   total = np.zeros(6)
   for start in (0, 2, 4):
@@ -122,7 +125,7 @@ def test_bad_candidates():
     strategy([CONTEXT], [[], []])
   many = [f"{n}" for n in range(53)]
   for name in ("label", "listwise"):
-    with pytest.raises(InputError, match="--top_candidates=53: only 52 candidates"):
+    with pytest.raises(InputError, match="top_candidates=53: only 52 candidates"):
       make_strategy(name, model(8192))([CONTEXT], [many])
 
 
@@ -144,10 +147,13 @@ def test_a_long_history_loses_its_oldest_lines():
 
 def test_the_profile_goes_last_and_then_nothing_fits():
   wordy = Context("Genres: Drama. " * 40, (("Old film 1 (1911)", True),))
-  make = lambda context: [choice_prompt(context, TITLES)]
+
+  def make(context):
+    return [choice_prompt(context, TITLES)]
+
   (((ids,),), (kept,)) = fitted(Reader(model()), [wordy], [make], [4])
   assert kept == Context() and ids == prompt_ids(model(), choice_prompt(kept, TITLES))
-  with pytest.raises(InputError, match="has room for 12 tokens of a question.*--top_candidates"):
+  with pytest.raises(InputError, match="has room for 12 tokens of a question.*`top_candidates`"):
     fitted(Reader(model()), [CONTEXT], [make], [84])
   unchanged = fitted(Reader(model()), [CONTEXT], [make], [0])[1]
   assert unchanged[0] is CONTEXT
@@ -179,13 +185,17 @@ def test_orders_of_the_model_are_permutations():
 def test_a_chat_template_frames_the_question():
   tokenizer = model().tokenizer
   framed = type(tokenizer)(
-    tokenizer_object=tokenizer.backend_tokenizer, bos_token=tokenizer.bos_token,
+    tokenizer_object=tokenizer.backend_tokenizer,
+    bos_token=tokenizer.bos_token,
     eos_token=tokenizer.eos_token,
   )
   framed.chat_template = "{{ bos_token }}Q {{ messages[0]['content'] }}{{ eos_token }}A "
   chatty = dataclasses.replace(model(), tokenizer=framed)
   (scores,) = make_strategy("pointwise", chatty)([CONTEXT], [TITLES[:2]])
   texts = [f"Q {pointwise_prompt(CONTEXT, title)}" for title in TITLES[:2]]
-  ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+
+  def ids(text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
   logits = score_labels(model(), [[0, *ids(text), 1, *ids("A ")] for text in texts], ["yes", "no"])
   np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)
