@@ -6,7 +6,7 @@ from gatrec_jax.models.base import (
   Recommender,
   make_inputs,
 )
-from gatrec_jax.models.fit import FittedModel, fit
+from gatrec_jax.models.fitted import FittedModel, fit
 from gatrec_jax.models.gat.network import GatNetwork, GraphAttention
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Inputs, NewUsers
