@@ -10,6 +10,7 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.frames import interactions_from_frame
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Dataset, Interactions
@@ -33,6 +34,7 @@ from gatrec_jax.version import VERSION as __version__
 __all__ = [
   "Config",
   "Dataset",
+  "Feedback",
   "InputError",
   "Interactions",
   "Recommendations",

@@ -44,18 +44,8 @@ RANKING = {"train": TRAIN, "test": support.interactions([(0, 2, 5)], 2, 3)}
     ("users", lambda: _rows("12", ("1", "2"))),
     ("users", lambda: models.fit("popularity", TRAIN).score(1)),
     ("users", lambda: models.fit("popularity", TRAIN).top_items(1)),
-    (
-      "ks",
-      lambda: evaluate.full_ranking(
-        np.array([[2]]), np.array([0]), positive_threshold=4, ks=10, **RANKING
-      ),
-    ),
-    (
-      "ks",
-      lambda: evaluate.judged_ranking(
-        np.array([[2]]), np.array([0]), positive_threshold=4, ks="10", **RANKING
-      ),
-    ),
+    ("ks", lambda: evaluate.full_ranking(np.array([[2]]), np.array([0]), ks=10, **RANKING)),
+    ("ks", lambda: evaluate.judged_ranking(np.array([[2]]), np.array([0]), ks="10", **RANKING)),
   ],
 )
 def test_functions_refuse_a_lone_id_before_anything_else(field, call):

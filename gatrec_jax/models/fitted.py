@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.models import MODELS, ModelSettings
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.models.base import FittedRecommender, make_inputs
@@ -66,8 +67,7 @@ def fit(
   interactions: Interactions,
   *,
   text: np.ndarray | None = None,
-  positive_threshold: float = 4.0,
-  negative_threshold: float = 2.0,
+  feedback: Feedback = Feedback(),
   seed: int = 0,
   **settings: Any,
 ) -> FittedModel:
@@ -78,8 +78,7 @@ def fit(
       or its settings (a class of gatrec_jax.config.models).
     interactions: training rows, R of them.
     text: [U + I, D] float32 text vectors, users first, for the models that read text.
-    positive_threshold, negative_threshold: ratings at or above, at or below them are positives and
-      explicit negatives.
+    feedback: which ratings are positives and which are explicit negatives.
     seed: of models that start from random factors.
     **settings: the model's settings by name; the others keep their defaults.
   Raises:
@@ -87,7 +86,7 @@ def fit(
       or a model that reads text without it.
 
   >>> train = Interactions.from_indices([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], num_users=3, num_items=3)
-  >>> model = fit("ease", train, l2=1.0, positive_threshold=1.0)
+  >>> model = fit("ease", train, l2=1.0, feedback=Feedback(1.0, 0.0))
   >>> model.score([2]).round(3).tolist()
   [[0.0, 0.5, 0.0]]
   >>> model.top_items([2], k=2)[0].tolist()
@@ -108,8 +107,7 @@ def fit(
     interactions,
     text=np.zeros((num_users + num_items, 1), np.float32) if text is None else text,
     sampler=None,
-    positive_threshold=positive_threshold,
-    negative_threshold=negative_threshold,
+    feedback=feedback,
   )
   params, serving_state = _fitted(inputs, jax.random.key(seed), recommender=recommender)
   return FittedModel(recommender, interactions, params, inputs, serving_state)

@@ -22,12 +22,7 @@ from gatrec_jax.ops.propagation import (
   mean_of_layers,
   propagate,
 )
-from gatrec_jax.ops.scores import (
-  dot_product_scores,
-  pair_scores,
-  standardize,
-  sum_of_standardized,
-)
+from gatrec_jax.ops.scores import dot_product_scores, pair_scores, standardize, sum_of_standardized
 from gatrec_jax.ops.softmax_loss import Targets, make_targets, softmax_loss
 from gatrec_jax.ops.top_k import top_items, top_items_by
 

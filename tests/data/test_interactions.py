@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatrec_jax.data.interactions import (
-  Interactions,
-  build_interactions,
-  catalog_order,
-  pair_keys,
-)
+from gatrec_jax.data.interactions import Interactions, build_interactions, catalog_order, pair_keys
 from gatrec_jax.errors import InputError
 
 

@@ -173,7 +173,10 @@ def test_validation_does_not_see_the_test_rows(text_ids):
     (dict(kind="recbole_a"), "split=recbole_a: a whole protocol.*apply_protocol"),
     (dict(kind="shipped"), "split=shipped: needs"),
     (dict(kind="shipped", test_rows=np.zeros(3, bool)), "3 test marks for 400"),
-    (dict(kind="shipped", test_rows=np.zeros(400, bool)), "empty split: no test rows.*`split=shipped`"),
+    (
+      dict(kind="shipped", test_rows=np.zeros(400, bool)),
+      "empty split: no test rows.*`split=shipped`",
+    ),
     (dict(kind="shipped", test_rows=np.ones(400, bool)), "empty split: no training rows"),
     (dict(kind="random", test_share=0), "empty split.*`test_share=0`"),
     (dict(kind="random", test_share=1e-9), "empty split.*`test_share=1e-09`"),

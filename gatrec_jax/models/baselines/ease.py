@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import EaseConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.item_item import (
   ItemItemRecommender,
@@ -32,11 +32,11 @@ class EaseRecommender(ItemItemRecommender):
 
   settings: EaseConfig
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Rated | None:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Rated | None:
     """All training ratings with their relevance; None for `binary`, which reads positives alone."""
     if self.settings.relevance == "binary":
       return None
-    return rated_histories(train, feedback.relevance)
+    return rated_histories(train, judged.relevance)
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     del key

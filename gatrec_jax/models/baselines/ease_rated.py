@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import EaseRatedConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.item_item import (
   exact_matmul,
@@ -42,9 +42,9 @@ class EaseRatedRecommender:
   num_items: int
   seeded: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Rated:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Rated:
     """All training ratings and what they count."""
-    relevance = feedback.relevance if self.settings.relevance == "graded" else feedback.liked
+    relevance = judged.relevance if self.settings.relevance == "graded" else judged.liked
     return rated_histories(train, relevance)
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.models import IalsConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.rated import new_relevance_rows
 from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows
@@ -69,10 +69,10 @@ class IalsRecommender:
   num_items: int
   seeded: ClassVar[bool] = True
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Sides:
-    user, item, weight = train.user, train.item, feedback.relevance
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Sides:
+    user, item, weight = train.user, train.item, judged.relevance
     if self.settings.relevance == "binary":
-      user, item, weight = user[feedback.liked], item[feedback.liked], None
+      user, item, weight = user[judged.liked], item[judged.liked], None
     return Sides(
       users=self._buckets(user, item, weight, num_rows=self.num_users, num_others=self.num_items),
       items=self._buckets(item, user, weight, num_rows=self.num_items, num_others=self.num_users),
@@ -112,11 +112,7 @@ class IalsRecommender:
     relevance = np.asarray(relevance)
     row, item = np.nonzero(relevance)
     buckets = self._buckets(
-      row,
-      item,
-      relevance[row, item] if graded else None,
-      num_rows=count,
-      num_others=self.num_items,
+      row, item, relevance[row, item] if graded else None, num_rows=count, num_others=self.num_items
     )
     factors = self._solve(buckets, params["item"], num_rows=count)
     return dot_product_scores((factors, params["item"]), jnp.arange(count))
@@ -181,10 +177,12 @@ class IalsRecommender:
       weighted = factors if weights is None else factors * weights[..., None]
       counts = (lists < num_others).sum(axis=-1) if weights is None else weights.sum(axis=-1)
       import os
-      F=os.environ.get("FORM","Aw")
-      if weights is not None and F[1]=="n": counts = (lists < num_others).sum(axis=-1)
+
+      F = os.environ.get("FORM", "Aw")
+      if weights is not None and F[1] == "n":
+        counts = (lists < num_others).sum(axis=-1)
       l2 = settings.l2 * (counts + settings.unobserved_weight * num_others) ** settings.l2_power
-      left = weighted if F[0]=="A" else factors
+      left = weighted if F[0] == "A" else factors
       normal = jnp.einsum("bld,ble->bde", left, factors, precision=_EXACT)
       normal = normal + of_all + l2[:, None, None] * jnp.eye(width)
       lower = jax.lax.linalg.cholesky(normal, symmetrize_input=False)
