@@ -51,9 +51,9 @@ class InputError(Exception):
 
 
 def require_list(values: Iterable[Any], *, field: str) -> list[Any]:
-  """The values as a list; a lone string or number is refused instead of read character by character.
+  """The values as a list; a lone string is refused instead of read character by character.
 
-  Args: values: any iterable but a string. field: the argument that held it.
+  Args: values: any iterable except a string. field: the argument that held it.
   Raises: InputError for a string, bytes, or something that is not iterable.
 
   >>> require_list(("12", 7), field="users")

@@ -100,7 +100,7 @@ def _inverse_length(left: jax.Array, right: jax.Array) -> jax.Array:
   """1 ÷ √(left · right) of squared lengths; 0, with zero gradient, where either is 0."""
   there = (left > 0) & (right > 0)
 
-  def safe(square):
+  def safe(square: jax.Array) -> jax.Array:
     return jax.lax.rsqrt(jnp.where(there, square, 1.0))
 
   return jnp.where(there, safe(left) * safe(right), 0.0)

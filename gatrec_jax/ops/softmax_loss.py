@@ -35,8 +35,13 @@ class Targets(NamedTuple):
 def make_targets(
   train: Interactions, judged: JudgedRatings, *, relevance: str, propagation: str
 ) -> Targets:
-  """Args: relevance: `binary`, where all positives count 1, or `graded`, where all ratings count their
-  relevance. propagation: as in `make_edges`. Returns: numpy arrays."""
+  """The targets of every user; numpy arrays.
+
+  Args:
+    relevance: `binary`, where positives weigh 1 and others nothing, or `graded`, where every rating
+      weighs its relevance.
+    propagation: as in `make_edges`.
+  """
   rows = judged.liked if relevance == "binary" else np.ones(len(train), bool)
   weight = None if relevance == "binary" else judged.relevance
   edges = make_edges(

@@ -1,12 +1,15 @@
 """Implicit alternating least squares: matrix factorization over all pairs, solved exactly.
 
 Hu, Koren and Volinsky 2008; in the form of Rendle et al. 2022, "Revisiting the Performance of iALS
-on Item Recommendation Benchmarks". With user factors w, item factors h, positives S:
+on Item Recommendation Benchmarks". With user factors w, item factors h, observed pairs S and their
+confidence c:
 
-  Σ_(u,i)∈S (1 − ⟨w_u, h_i⟩)² + α₀ Σ_(u,i) ⟨w_u, h_i⟩²
-    + λ Σ_u (|S_u| + α₀ I)^ν ‖w_u‖² + λ Σ_i (|S_i| + α₀ U)^ν ‖h_i‖²
+  Σ_(u,i)∈S c_ui (1 − ⟨w_u, h_i⟩)² + α₀ Σ_(u,i) ⟨w_u, h_i⟩²
+    + λ Σ_u (c_u + α₀ I)^ν ‖w_u‖² + λ Σ_i (c_i + α₀ U)^ν ‖h_i‖²
 
-With one side fixed, each row of the other is the solution of its own D × D system.
+c_u and c_i are the sums of confidence of a user and of an item. `binary`: S are the positives and
+c = 1. `graded`: S are all ratings and c is their relevance. With one side fixed, each row of the
+other is the solution of its own D × D system.
 """
 
 from __future__ import annotations
@@ -176,14 +179,8 @@ class IalsRecommender:
       factors = table[lists]
       weighted = factors if weights is None else factors * weights[..., None]
       counts = (lists < num_others).sum(axis=-1) if weights is None else weights.sum(axis=-1)
-      import os
-
-      F = os.environ.get("FORM", "Aw")
-      if weights is not None and F[1] == "n":
-        counts = (lists < num_others).sum(axis=-1)
       l2 = settings.l2 * (counts + settings.unobserved_weight * num_others) ** settings.l2_power
-      left = weighted if F[0] == "A" else factors
-      normal = jnp.einsum("bld,ble->bde", left, factors, precision=_EXACT)
+      normal = jnp.einsum("bld,ble->bde", weighted, factors, precision=_EXACT)
       normal = normal + of_all + l2[:, None, None] * jnp.eye(width)
       lower = jax.lax.linalg.cholesky(normal, symmetrize_input=False)
       right = weighted.sum(axis=1)[..., None]

@@ -96,7 +96,7 @@ def merged(one: Sums, other: Sums) -> Sums:
   shift = jnp.maximum(one.shift, other.shift)
   of_one, of_other = jnp.exp(one.shift - shift), jnp.exp(other.shift - shift)
 
-  def across(scale):
+  def across(scale: Array) -> Array:
     return jnp.repeat(scale, one.weighted.shape[1] // scale.shape[1], axis=1)
 
   weighted = across(of_one) * one.weighted + across(of_other) * other.weighted
