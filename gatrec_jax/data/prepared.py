@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.split_draws import Split
 
@@ -20,8 +21,8 @@ class Prepared:
     interactions: all rows; [R].
     split: which of them are training, validation and test rows.
     item_fields: [I] title, genres, texts of each item.
-    positive_threshold, negative_threshold: as configured, or 1 and 0 for implicit feedback, or
-      what the protocol says.
+    feedback: how ratings are read: as configured, as the protocol says, or, where every rating is
+      1, as likes without dislikes.
     facts: counts for the user, as kept in the manifest.
     num_later: how many items, the last ones of the catalog, came after training.
     later_users: indices of users all of whose ratings came after training.
@@ -30,8 +31,7 @@ class Prepared:
   interactions: Interactions
   split: Split
   item_fields: Sequence[Mapping[str, Any]]
-  positive_threshold: float
-  negative_threshold: float
+  feedback: Feedback
   facts: Mapping[str, Any]
   num_later: int = 0
   later_users: tuple[int, ...] = ()

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate import metrics
@@ -26,8 +27,8 @@ def full_ranking(
   *,
   train: Interactions,
   test: Interactions,
-  positive_threshold: float,
   ks: Sequence[int],
+  feedback: Feedback = Feedback(),
   item_vectors: np.ndarray | None = None,
   num_bootstrap: int = 1000,
   seed: int = 0,
@@ -44,8 +45,8 @@ def full_ranking(
     users: [m] int32, whose list each row is, each at most once.
     train: the interactions that were left out of the lists; also gives popularity and buckets.
     test: the truth; same vocabularies as `train`.
-    positive_threshold: a test rating at or above it is relevant.
     ks: cut-offs K.
+    feedback: which test ratings are relevant: the likes.
     item_vectors: [I, D] float, for the diversity; None leaves it out.
     num_bootstrap: resamples of users for the intervals, 0 for none. seed: of the resamples.
 
@@ -57,12 +58,13 @@ def full_ranking(
   recommended = np.asarray(recommended, np.int32)
   _check_lists(recommended, users, train)
   _check_truth(train, test)
-  relevant = test.rating >= positive_threshold
+  relevant = feedback.liked(test.rating)
   num_relevant = np.bincount(test.user[relevant], minlength=test.num_users)
   evaluated = np.flatnonzero(num_relevant).astype(np.int32)
   if not len(evaluated):
     raise InputError(
-      f"no test rating reaches `positive_threshold={positive_threshold:g}`: nothing to evaluate"
+      f"no test rating reaches `positive_threshold={feedback.positive_threshold:g}`: nothing to "
+      "evaluate"
     )
   lists = _lists_of(evaluated, recommended, users, width=max(ks))
   hits = _is_member(lists, evaluated, _pair_keys(test, relevant), test.num_items)
@@ -109,8 +111,8 @@ def judged_ranking(
   *,
   train: Interactions,
   test: Interactions,
-  positive_threshold: float,
   ks: Sequence[int],
+  feedback: Feedback = Feedback(),
   num_bootstrap: int = 1000,
   seed: int = 0,
 ) -> Evaluation:
@@ -129,7 +131,7 @@ def judged_ranking(
   _check_truth(train, test)
   if not len(test):
     raise InputError("the test part has no rows: nothing to evaluate")
-  relevant = test.rating >= positive_threshold
+  relevant = feedback.liked(test.rating)
   evaluated = np.unique(test.user).astype(np.int32)
   num_relevant = np.bincount(test.user[relevant], minlength=test.num_users)[evaluated]
   lists = _lists_of(evaluated, recommended, users, width=max(ks))

@@ -68,7 +68,7 @@ def users_given_ratings(run: Run) -> dict[str, Evaluation]:
   rank = rank_within(test.user, np.lexsort((draws, test.user)))
   enough = np.bincount(test.user, minlength=test.num_users)[test.user] > max(GIVEN)
   truth = test.take(enough & (rank >= max(GIVEN)))
-  if not (truth.rating >= run.prepared.positive_threshold).any():
+  if not run.prepared.feedback.liked(truth.rating).any():
     return {}
   users = np.unique(truth.user).astype(np.int32)
   found = {}
@@ -106,7 +106,7 @@ def _evaluated(
     users,
     train=known,
     test=truth,
-    positive_threshold=run.prepared.positive_threshold,
+    feedback=run.prepared.feedback,
     ks=settings.ks,
     num_bootstrap=settings.bootstrap,
   )

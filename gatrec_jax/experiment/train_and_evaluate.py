@@ -129,8 +129,8 @@ def truth_digest(prepared: Prepared) -> str:
   for rows in (prepared.known, prepared.test):
     order = np.lexsort((rows.item, rows.user))
     parts += [rows.user[order].tobytes(), rows.item[order].tobytes(), rows.rating[order].tobytes()]
-  ids = prepared.interactions
-  return runs.digest(list(ids.user_ids), list(ids.item_ids), prepared.positive_threshold, *parts)
+  ids, threshold = prepared.interactions, prepared.feedback.positive_threshold
+  return runs.digest(list(ids.user_ids), list(ids.item_ids), threshold, *parts)
 
 
 def train(config: Config, folder: pathlib.Path, *, log: Log) -> tuple[Run, Progress]:
@@ -232,11 +232,14 @@ def make_validator(
 ) -> Callable[[Any], float]:
   """params -> `select_metric` on the validation part, over all items without a training rating."""
   train, valid = prepared.train, prepared.valid
-  liked = valid.rating >= prepared.positive_threshold
+  liked = prepared.feedback.liked(valid.rating)
   if not liked.any():
     raise InputError(
-      f"valid_share={config.data.valid_share}: no validation rating reaches the positive "
-      f"threshold {prepared.positive_threshold:g}; raise the share or use select_on=train_loss"
+      "no validation rating reaches "
+      f"`positive_threshold={prepared.feedback.positive_threshold:g}`; raise the share or use "
+      "`select_on=train_loss`",
+      field="valid_share",
+      value=config.data.valid_share,
     )
   users = np.unique(valid.user[liked])
   metric = config.train.select_metric
@@ -253,13 +256,7 @@ def make_validator(
       memory_mb=config.evaluate.evaluate_memory_mb,
     )
     evaluation = full_ranking(
-      items,
-      users,
-      train=train,
-      test=valid,
-      positive_threshold=prepared.positive_threshold,
-      ks=(k,),
-      num_bootstrap=0,
+      items, users, train=train, test=valid, feedback=prepared.feedback, ks=(k,), num_bootstrap=0
     )
     return evaluation.summary[metric].mean
 

@@ -165,7 +165,7 @@ def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
     )
   train, shape = prepared.train, (recommender.num_items, recommender.num_users)
   ratings = np.bincount(train.user, minlength=recommender.num_users)
-  likes = train.take(train.rating >= prepared.positive_threshold)
+  likes = train.take(prepared.feedback.liked(train.rating))
   return Explainer(
     run,
     make_rescorer(recommender, run.params, run.inputs, run.serving_state, ratings=ratings),
@@ -248,9 +248,9 @@ def explain_items(
 
   def opinion(values):
     return np.where(
-      values >= prepared.positive_threshold,
+      prepared.feedback.liked(values),
       "liked",
-      np.where(values <= prepared.negative_threshold, "disliked", "neutral"),
+      np.where(prepared.feedback.disliked(values), "disliked", "neutral"),
     )
 
   opinions, every = opinion(rating), opinion(ratings)

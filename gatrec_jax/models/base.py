@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback, read_feedback
+from gatrec_jax.data.feedback import Feedback, JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.inputs import Inputs, NewUsers, histories
@@ -38,8 +38,8 @@ class Recommender(Protocol):
   num_items: int
   seeded: ClassVar[bool]
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Any:
-    """`Inputs.own`. Args: train: training rows, by user, then by item. feedback: their meaning."""
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Any:
+    """`Inputs.own`. Args: train: training rows, by user, then by item. judged: what they mean."""
 
   def serving_state(self, params: Any, inputs: Inputs) -> Any:
     """What `score` needs, made once; traceable."""
@@ -96,8 +96,7 @@ def make_inputs(
   *,
   text: np.ndarray,
   sampler: NegativeSampler | None,
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback = Feedback(),
   attributes: np.ndarray | None = None,
   new: np.ndarray | None = None,
   later: np.ndarray | None = None,
@@ -108,22 +107,20 @@ def make_inputs(
     train: training rows only.
     text: [U + I, D] float32.
     sampler: of negatives, None for methods that draw none.
-    positive_threshold: ratings at or above it are positives.
-    negative_threshold: ratings at or below it are dislikes.
+    feedback: which ratings count as liked and as disliked.
     attributes: [I, A] float32; None for none. new: [I] bool, later: [U] bool; None for none.
   Raises:
     InputError: no positive among the training rows.
   """
   order = np.lexsort((train.item, train.user))
   train = train.take(order)
-  feedback = read_feedback(
-    train, positive_threshold=positive_threshold, negative_threshold=negative_threshold
-  )
-  liked = feedback.liked
+  judged = feedback.judge(train.rating)
+  liked = judged.liked
   if not liked.any():
     raise InputError(
-      f"positive_threshold={positive_threshold}: no training rating reaches it, so there is "
-      "nothing to learn; lower it"
+      "no training rating reaches it, so there is nothing to learn; lower it",
+      field="positive_threshold",
+      value=f"{feedback.positive_threshold:g}",
     )
   user, item = train.user[liked], train.item[liked]
   inputs = Inputs(
@@ -134,6 +131,6 @@ def make_inputs(
     attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,
     new=np.zeros(train.num_items, bool) if new is None else new,
     later=np.zeros(train.num_users, bool) if later is None else later,
-    own=recommender.own_inputs(train, feedback),
+    own=recommender.own_inputs(train, judged),
   )
   return jax.tree.map(jnp.asarray, inputs)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.ops.numeric import is_off
 from gatrec_jax.ops.propagation import DenseEdges, SparseEdges, make_edges, sum_over_items
@@ -33,12 +33,12 @@ class Targets(NamedTuple):
 
 
 def make_targets(
-  train: Interactions, feedback: Feedback, *, relevance: str, propagation: str
+  train: Interactions, judged: JudgedRatings, *, relevance: str, propagation: str
 ) -> Targets:
   """Args: relevance: `binary`, where all positives count 1, or `graded`, where all ratings count their
   relevance. propagation: as in `make_edges`. Returns: numpy arrays."""
-  rows = feedback.liked if relevance == "binary" else np.ones(len(train), bool)
-  weight = None if relevance == "binary" else feedback.relevance
+  rows = judged.liked if relevance == "binary" else np.ones(len(train), bool)
+  weight = None if relevance == "binary" else judged.relevance
   edges = make_edges(
     train.user[rows], train.item[rows], train.num_users, train.num_items, propagation, weight=weight
   )

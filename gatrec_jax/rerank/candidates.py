@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
@@ -90,7 +91,7 @@ def validation_candidates(run: Run, *, top: int) -> Candidates:
   Raises: InputError where the run has no validation part.
   """
   prepared = run.prepared
-  liked = prepared.valid.rating >= prepared.positive_threshold
+  liked = prepared.feedback.liked(prepared.valid.rating)
   if not liked.any():
     raise InputError(
       f"{run.workdir}: has no validation ratings, which the weights of the re-ranker are learned "
@@ -130,7 +131,7 @@ def file_candidates(path: str | os.PathLike[str], prepared: Prepared, *, top: in
     )
   ranks = np.arange(1, lists.shape[1] + 1)
   scores = np.where(lists >= 0, 1.0 / ranks, -np.inf).astype(np.float32)
-  return judged(users, lists, scores, prepared.test, prepared.positive_threshold, top=top)
+  return judged(users, lists, scores, prepared.test, prepared.feedback, top=top)
 
 
 def judged(
@@ -138,18 +139,19 @@ def judged(
   lists: np.ndarray,
   scores: np.ndarray,
   truth: Interactions,
-  positive_threshold: float,
+  feedback: Feedback,
   *,
   top: int,
 ) -> Candidates:
   """Puts lists and the positives of `truth` together.
 
-  Args: users: [m] int32. lists, scores: [m, N]. top: K, cut to N.
+  Args: users: [m] int32. lists, scores: [m, N]. feedback: which ratings of `truth` are positives.
+    top: K, cut to N.
   Raises: InputError for K below 1.
   """
   if top < 1:
     raise InputError("must be at least 1", field="top_candidates", value=top)
-  liked = truth.take(truth.rating >= positive_threshold)
+  liked = truth.take(feedback.liked(truth.rating))
   relevant = np.isin(_keys(users, lists, truth.num_items), _pairs(liked)) & (lists >= 0)
   counts = np.bincount(liked.user, minlength=truth.num_users)[users].astype(np.int32)
   return Candidates(users, lists, scores, min(top, lists.shape[1]), relevant, counts)
@@ -159,7 +161,7 @@ def _of_run(
   run: Run, users: np.ndarray, truth: Interactions, *, seen: Interactions, top: int, length: int
 ) -> Candidates:
   lists, scores = lists_without(run, users, seen=seen, k=length)
-  return judged(users, lists, scores, truth, run.prepared.positive_threshold, top=top)
+  return judged(users, lists, scores, truth, run.prepared.feedback, top=top)
 
 
 def _keys(users: np.ndarray, lists: np.ndarray, num_items: int) -> np.ndarray:

@@ -141,8 +141,8 @@ def _grown_texts(run: Run, prepared: Prepared) -> Texts:
       run.config,
       run.prepared,
       run.texts,
-      liked=[one.item[one.rating >= prepared.positive_threshold] for one in rows],
-      disliked=[one.item[one.rating <= prepared.negative_threshold] for one in rows],
+      liked=[one.item[prepared.feedback.liked(one.rating)] for one in rows],
+      disliked=[one.item[prepared.feedback.disliked(one.rating)] for one in rows],
     )
   of_items = texts_of_new_items(
     run.workdir,

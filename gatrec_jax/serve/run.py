@@ -132,8 +132,7 @@ def recommender_inputs(
     prepared.train,
     text=texts.vectors,
     config=config.train,
-    positive_threshold=prepared.positive_threshold,
-    negative_threshold=prepared.negative_threshold,
+    feedback=prepared.feedback,
     attributes=item_attributes(prepared.item_fields)
     if recommender.settings.reads_attributes
     else None,
@@ -328,7 +327,7 @@ def evaluate_lists(
   common = dict(
     train=prepared.known,
     test=prepared.test,
-    positive_threshold=prepared.positive_threshold,
+    feedback=prepared.feedback,
     ks=settings.ks,
     num_bootstrap=settings.bootstrap,
   )

@@ -12,6 +12,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
@@ -60,12 +61,12 @@ def _meaning_of_ratings(prepared: Prepared) -> str:
   rating = prepared.interactions.rating
   if (rating == 1.0).all():
     return "data: every rating is 1, or there is no rating column: implicit feedback, all are likes"
-  share = float((rating >= prepared.positive_threshold).mean())
+  share = float(prepared.feedback.liked(rating).mean())
   if share < 0.95:
     return ""
   return (
     f"warning: {share:.1%} of the ratings ({rating.min():g} to {rating.max():g}) reach "
-    f"positive_threshold {prepared.positive_threshold:g}; on another scale set "
+    f"positive_threshold {prepared.feedback.positive_threshold:g}; on another scale set "
     "`positive_threshold` and `negative_threshold`"
   )
 
@@ -94,10 +95,8 @@ def prepared_in_memory(config: Config) -> Prepared:
     fold=data.fold,
     test_rows=dataset.test_rows,
   )
-  positive, negative = _thresholds(config, dataset.interactions)
-  return Prepared(
-    dataset.interactions, split, dataset.item_fields, positive, negative, dict(dataset.notes)
-  )
+  feedback = _feedback(config, dataset.interactions)
+  return Prepared(dataset.interactions, split, dataset.item_fields, feedback, dict(dataset.notes))
 
 
 def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
@@ -106,12 +105,7 @@ def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
   dataset = apply_protocol(dataset, protocol)
   split = protocol_split(dataset.interactions, protocol, split_seed)
   return Prepared(
-    dataset.interactions,
-    split,
-    dataset.item_fields,
-    protocol.lowest_rating,
-    protocol.negative_threshold,
-    dict(dataset.notes),
+    dataset.interactions, split, dataset.item_fields, protocol.feedback, dict(dataset.notes)
   )
 
 
@@ -136,17 +130,16 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
     interactions=Interactions(user_ids=user_ids, item_ids=item_ids, **column),
     split=Split(*(np.flatnonzero(part == p) for p in (0, 1, 2))),
     item_fields=items,
-    positive_threshold=facts["positive_threshold"],
-    negative_threshold=facts["negative_threshold"],
+    feedback=Feedback(facts["positive_threshold"], facts["negative_threshold"]),
     facts=facts,
   )
 
 
-def _thresholds(config: Config, interactions: Interactions) -> tuple[float, float]:
+def _feedback(config: Config, interactions: Interactions) -> Feedback:
   """Implicit feedback (every rating 1) has no dislikes, and each interaction is a positive."""
   if len(interactions) and (interactions.rating == 1.0).all():
-    return 1.0, 0.0
-  return config.data.positive_threshold, config.data.negative_threshold
+    return Feedback(1.0, 0.0)
+  return Feedback(config.data.positive_threshold, config.data.negative_threshold)
 
 
 def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
@@ -180,7 +173,6 @@ def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
     "test": len(split.test),
     "users without training ratings": rows.num_users - len(np.unique(rows.user[split.train])),
     "items without training ratings": rows.num_items - len(np.unique(rows.item[split.train])),
-    "positive_threshold": prepared.positive_threshold,
-    "negative_threshold": prepared.negative_threshold,
+    **dataclasses.asdict(prepared.feedback),
     **{k: v for k, v in prepared.facts.items() if v},
   }

@@ -298,12 +298,7 @@ def _item_profiles(prepared: Prepared, texts: Mapping[int, str]) -> list[Profile
 def _user_profiles(
   prepared: Prepared, train: Interactions, profiles: Sequence[Profile | None]
 ) -> list[Profile | None]:
-  return users.build_user_profiles(
-    train,
-    profiles,
-    positive_threshold=prepared.positive_threshold,
-    negative_threshold=prepared.negative_threshold,
-  )
+  return users.build_user_profiles(train, profiles, feedback=prepared.feedback)
 
 
 def _read(path: str, field: str, ids: Sequence[str], facts: dict[str, Any]) -> dict[int, str]:

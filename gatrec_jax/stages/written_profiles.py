@@ -304,17 +304,15 @@ def _films(config: Config, prepared: Prepared, manifest: _Manifest) -> list[Prof
 
 def _user_task(prepared: Prepared, films: Sequence[Profile | None], form: str) -> UserTask:
   train = prepared.train
-  thresholds = {
-    "positive_threshold": prepared.positive_threshold,
-    "negative_threshold": prepared.negative_threshold,
-  }
   return UserTask(
     batches=batches_of_users(
-      train, **thresholds, described=np.array([film is not None for film in films], bool)
+      train,
+      feedback=prepared.feedback,
+      described=np.array([film is not None for film in films], bool),
     ),
     films=films,
     titles=[str(fields.get("title") or "") for fields in prepared.item_fields],
-    built=users.build_user_profiles(train, films, **thresholds),
+    built=users.build_user_profiles(train, films, feedback=prepared.feedback),
     names=Names(prepared.item_fields, terms=common_terms(films)),
     form=form,
   )

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import FittedRecommender, LearnedRecommender, Recommender, make_inputs
 from gatrec_jax.models.inputs import Inputs
@@ -46,8 +47,7 @@ def training_inputs(
   *,
   text: np.ndarray,
   config: TrainConfig,
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback = Feedback(),
   attributes: np.ndarray | None = None,
   new: np.ndarray | None = None,
   later: np.ndarray | None = None,
@@ -58,7 +58,7 @@ def training_inputs(
     train: training rows only.
     text: [U + I, D] float32.
     config: which negatives.
-    positive_threshold, negative_threshold: what counts as liked and as disliked.
+    feedback: which ratings count as liked and as disliked.
     attributes: [I, A] float32 of the items; None for none. new: [I] bool, later: [U] bool: as in
       `Inputs`.
   Raises:
@@ -69,8 +69,7 @@ def training_inputs(
     sampler = make_sampler(
       train,
       mode=config.negatives,
-      positive_threshold=positive_threshold,
-      negative_threshold=negative_threshold,
+      feedback=feedback,
       popularity_power=config.popularity_power,
       explicit_share=config.explicit_share,
     )
@@ -79,8 +78,7 @@ def training_inputs(
     train,
     text=text,
     sampler=sampler,
-    positive_threshold=positive_threshold,
-    negative_threshold=negative_threshold,
+    feedback=feedback,
     attributes=attributes,
     new=new,
     later=later,

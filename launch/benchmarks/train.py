@@ -18,6 +18,7 @@ import numpy as np
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.movielens import load_movielens
 from gatrec_jax.models.inputs import Inputs
@@ -156,8 +157,7 @@ def measured_step(
     train,
     text=_texts(train) if config.model.reads_text else _no_texts(train),
     config=settings,
-    positive_threshold=threshold,
-    negative_threshold=min(2, threshold - 0.5),
+    feedback=Feedback(threshold, min(2, threshold - 0.5)),
   )
   rows = recommender.num_rows(inputs)
   steps = min(training.steps_per_epoch(settings, rows), 2)

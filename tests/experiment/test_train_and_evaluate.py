@@ -14,6 +14,7 @@ from helpers.programs import arrays_equal, quick_config
 import gatrec_jax
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.synthetic import plant
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
@@ -253,7 +254,7 @@ def test_implicit_feedback_has_no_dislikes(tmp_path):
   )
   lines = []
   run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
-  assert (run.prepared.positive_threshold, run.prepared.negative_threshold) == (1.0, 0.0)
+  assert run.prepared.feedback == Feedback(1.0, 0.0)
   assert any("implicit feedback" in line for line in lines)
 
 

@@ -51,12 +51,7 @@ def prepared(preset, **fields):
   recommender = make_recommender(config.model, num_users=USERS, num_items=ITEMS)
   text = np.random.default_rng(1).normal(size=(USERS + ITEMS, TEXT)).astype(np.float32)
   inputs = training.training_inputs(
-    recommender,
-    toy_ratings(USERS, ITEMS),
-    text=text,
-    config=config.train,
-    positive_threshold=4,
-    negative_threshold=2,
+    recommender, toy_ratings(USERS, ITEMS), text=text, config=config.train
   )
   state = jax.eval_shape(
     lambda: training.new_state(inputs, recommender=recommender, config=config.train)

@@ -58,9 +58,7 @@ def prepared(train=TrainConfig(), rows=None, **fields):
   rows = dense_rows() if rows is None else rows
   recommender = GatRecommender(ModelConfig(**fields), rows.num_users, rows.num_items)
   text = np.random.default_rng(1).normal(size=(rows.num_users + rows.num_items, 5))
-  inputs = training.training_inputs(
-    recommender, rows, text=text, config=train, positive_threshold=4, negative_threshold=2
-  )
+  inputs = training.training_inputs(recommender, rows, text=text, config=train)
   return recommender, inputs
 
 

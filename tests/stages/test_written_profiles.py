@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gatrec_jax import runs
 from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
@@ -275,5 +276,5 @@ def test_prompts_are_made_of_training_rows_alone(tmp_path, monkeypatch):
   assert len(seen[""][0]) > 40
   assert seen[""] == seen["permuted"] == seen["deleted"]
   # The test would notice: other training rows give other prompts.
-  rest = {"positive_threshold": 4, "negative_threshold": 2, "described": np.ones(800, bool)}
+  rest = {"feedback": Feedback(), "described": np.ones(800, bool)}
   assert batches_of_users(prepared.known, **rest) != batches_of_users(prepared.train, **rest)

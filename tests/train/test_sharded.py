@@ -77,14 +77,7 @@ def prepared(settings):
   """Method, inputs and configuration."""
   recommender = GatRecommender(settings[0], USERS, ITEMS)
   text = np.random.default_rng(1).normal(size=(NODES, TEXT)).astype(np.float32)
-  inputs = training_inputs(
-    recommender,
-    ratings()[0],
-    text=text,
-    config=settings[1],
-    positive_threshold=4,
-    negative_threshold=2,
-  )
+  inputs = training_inputs(recommender, ratings()[0], text=text, config=settings[1])
   return recommender, inputs, settings[1]
 
 
@@ -100,9 +93,7 @@ def measures(params, recommender, inputs):
     seen=train,
     k=5,
   )
-  evaluation = full_ranking(
-    items, users, train=train, test=test, positive_threshold=4, ks=(5,), num_bootstrap=0
-  )
+  evaluation = full_ranking(items, users, train=train, test=test, ks=(5,), num_bootstrap=0)
   return {name: value.mean for name, value in evaluation.summary.items()}
 
 

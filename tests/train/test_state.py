@@ -8,6 +8,7 @@ import pytest
 from helpers.programs import arrays_equal
 
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.gat.recommender import GatRecommender
@@ -41,14 +42,13 @@ def setup(**fields):
   )
 
 
-def inputs_of(rows, config, positive_threshold=4):
+def inputs_of(rows, config, feedback=Feedback()):
   return training.training_inputs(
     GatRecommender(MODEL, 12, 9),
     rows,
     text=np.zeros((21, 1), np.float32),
     config=config,
-    positive_threshold=positive_threshold,
-    negative_threshold=2,
+    feedback=feedback,
   )
 
 
@@ -172,4 +172,4 @@ def test_clipping_bounds_the_gradient():
 def test_nothing_positive():
   rows = interactions()
   with pytest.raises(InputError, match="positive_threshold=9"):
-    inputs_of(rows, TrainConfig(), positive_threshold=9)
+    inputs_of(rows, TrainConfig(), feedback=Feedback(9.0))

@@ -45,12 +45,7 @@ def setup(settings, config=TRAIN):
   )
   recommender = make_recommender(settings, num_users=USERS, num_items=ITEMS)
   inputs = training.training_inputs(
-    recommender,
-    rows,
-    text=np.zeros((USERS + ITEMS, 1), np.float32),
-    config=config,
-    positive_threshold=4,
-    negative_threshold=2,
+    recommender, rows, text=np.zeros((USERS + ITEMS, 1), np.float32), config=config
   )
   return recommender, inputs
 

@@ -9,7 +9,7 @@ import jax
 
 from gatrec_jax.config.models import BprMfConfig
 from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
@@ -29,7 +29,7 @@ class BprMfRecommender:
   seeded: ClassVar[bool] = True
   score = staticmethod(dot_product_scores)
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
     """Nothing more than all models get."""
 
   def num_rows(self, inputs: Inputs) -> int:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.models import EaseRatedConfig
-from gatrec_jax.data.feedback import DISLIKE, Feedback
+from gatrec_jax.data.feedback import DISLIKE, JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.item_item import (
   exact_matmul,
@@ -57,9 +57,9 @@ class EaseRatedRecommender:
   num_items: int
   seeded: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Rated:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Rated:
     """All training ratings and what they count."""
-    relevance = feedback.relevance if self.settings.relevance == "graded" else feedback.liked
+    relevance = judged.relevance if self.settings.relevance == "graded" else judged.liked
     return Rated(
       histories(train.user, train.item, num_users=self.num_users), relevance.astype(np.float32)
     )

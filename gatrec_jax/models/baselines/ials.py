@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.models import IalsConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.inputs import Inputs, NewUsers
 from gatrec_jax.ops.scores import dot_product_scores
@@ -66,8 +66,8 @@ class IalsRecommender:
   num_items: int
   seeded: ClassVar[bool] = True
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Sides:
-    user, item = train.user[feedback.liked], train.item[feedback.liked]
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Sides:
+    user, item = train.user[judged.liked], train.item[judged.liked]
     return Sides(
       users=self._buckets(user, item, num_rows=self.num_users, num_others=self.num_items),
       items=self._buckets(item, user, num_rows=self.num_items, num_others=self.num_users),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows
 
@@ -32,7 +32,7 @@ class ItemItemRecommender:
   num_items: int
   seeded: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
     """Nothing beside the histories."""
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Inputs]:

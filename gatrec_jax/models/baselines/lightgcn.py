@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gatrec_jax.config.models import LightGcnConfig
 from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
@@ -46,12 +46,12 @@ class LightGcnRecommender:
   seeded: ClassVar[bool] = True
   score = staticmethod(dot_product_scores)
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Own:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
     """The graph of the positives, and what the softmax should give."""
     settings = self.settings
     graph = make_propagation(
-      train.user[feedback.liked],
-      train.item[feedback.liked],
+      train.user[judged.liked],
+      train.item[judged.liked],
       self.num_users,
       self.num_items,
       settings.propagation,
@@ -59,7 +59,7 @@ class LightGcnRecommender:
     if settings.loss == "bpr":
       return Own(graph, None)
     targets = make_targets(
-      train, feedback, relevance=settings.relevance, propagation=settings.propagation
+      train, judged, relevance=settings.relevance, propagation=settings.propagation
     )
     return Own(graph, targets)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from gatrec_jax.config.models import MultiVaeConfig
 from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows
 from gatrec_jax.ops.numeric import drop, is_off
@@ -39,7 +39,7 @@ class MultiVaeRecommender:
   num_items: int
   seeded: ClassVar[bool] = True
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> tuple[()]:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> tuple[()]:
     return ()
 
   def num_rows(self, inputs: Inputs) -> int:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import PopularityConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.inputs import Inputs, NewUsers, item_counts
 from gatrec_jax.ops.scores import dot_product_scores
@@ -26,7 +26,7 @@ class PopularityRecommender:
   num_items: int
   seeded: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
     """Nothing beside the positives."""
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:

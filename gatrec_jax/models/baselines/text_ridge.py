@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import IalsConfig, TextRidgeConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.ease import ease_weights
 from gatrec_jax.models.baselines.ials import IalsRecommender
@@ -50,9 +50,9 @@ class TextRidgeRecommender:
     )
     return IalsRecommender(settings, self.num_users, self.num_items)
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Any:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Any:
     """What iALS needs; nothing for EASE."""
-    return self._ials.own_inputs(train, feedback) if self.settings.factors == "ials" else None
+    return self._ials.own_inputs(train, judged) if self.settings.factors == "ials" else None
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     if self.settings.factors == "ials":

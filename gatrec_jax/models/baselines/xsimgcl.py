@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from gatrec_jax.config.models import XSimGclConfig
 from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
@@ -54,11 +54,11 @@ class XSimGclRecommender:
         f"layers={self.settings.layers}"
       )
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Graph:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Graph:
     """The graph of the positives."""
     return make_propagation(
-      train.user[feedback.liked],
-      train.item[feedback.liked],
+      train.user[judged.liked],
+      train.item[judged.liked],
       self.num_users,
       self.num_items,
       self.settings.propagation,

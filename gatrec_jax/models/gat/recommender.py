@@ -15,7 +15,7 @@ import numpy as np
 
 from gatrec_jax.config.models import EaseRatedConfig
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
-from gatrec_jax.data.feedback import DISLIKE, Feedback
+from gatrec_jax.data.feedback import DISLIKE, JudgedRatings
 from gatrec_jax.data.graph import add_users, bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines import ease_rated
@@ -97,25 +97,25 @@ class GatRecommender:
     linear = EaseRatedConfig(settings.linear_l2, settings.linear_rated_l2, settings.relevance)
     return ease_rated.EaseRatedRecommender(linear, self.num_users, self.num_items)
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Own:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
     settings, linear, targets = self.settings, None, None
-    edges = np.ones(len(train), bool) if settings.graph == "rated" else feedback.liked
+    edges = np.ones(len(train), bool) if settings.graph == "rated" else judged.liked
     graph = bipartite_graph(
       train.take(edges),
       edge_features=settings.edge_features,
       self_loops=settings.self_loops,
-      relevance=feedback.relevance[edges],
+      relevance=judged.relevance[edges],
     )
     if settings.loss == "softmax":
-      targets = make_targets(train, feedback, relevance=settings.relevance, propagation="auto")
+      targets = make_targets(train, judged, relevance=settings.relevance, propagation="auto")
     if (recommender := self._linear) is not None:
-      rated = recommender.own_inputs(train, feedback)
+      rated = recommender.own_inputs(train, judged)
       linear = (jax.jit(recommender.fit_rated)(rated), rated)
     nodes = np.arange(self.num_users + self.num_items + 1)
     start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
-    likes = np.bincount(train.item[feedback.liked], minlength=self.num_items).astype(np.float32)
+    likes = np.bincount(train.item[judged.liked], minlength=self.num_items).astype(np.float32)
     heads, width = max(
       zip(settings.heads, settings.layer_widths, strict=True), key=math.prod, default=(1, 1)
     )

@@ -139,8 +139,7 @@ def open_builtin(
     list(item_profiles),
     [to_json(config)[stage] for stage in ("model", "train")],
     config.text.encoder,
-    prepared.positive_threshold,
-    prepared.negative_threshold,
+    *dataclasses.astuple(prepared.feedback),
     *(column.tobytes() for column in (train.user, train.item, train.rating, train.timestamp)),
   )
   home = runs.cache_dir() / "builtin" / key
@@ -157,8 +156,7 @@ def open_builtin(
         titles=titles,
         user_profiles=user_profiles,
         item_profiles=item_profiles,
-        positive_threshold=prepared.positive_threshold,
-        negative_threshold=prepared.negative_threshold,
+        feedback=prepared.feedback,
         seed=recipe.version,
         rounds=max(1, min(recipe.rounds, recipe.most_texts // max(1, train.num_users))),
       )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.finetune.packing import LabelExample
 from gatrec_jax.lm.folders.load import LanguageModel
@@ -64,8 +65,7 @@ def ranking_examples(
   epoch: int,
   *,
   titles: Sequence[str],
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback,
   settings: ExampleSettings,
 ) -> list[LabelExample]:
   """One example for each list and epoch, for `lm.finetune`.
@@ -76,7 +76,7 @@ def ranking_examples(
 
   Args:
     model: whose tokens are used. lists: from `out_of_fold_lists`, `without_leaks`. epoch: 0, 1, ….
-    titles: [I], each another. positive_threshold, negative_threshold: of histories.
+    titles: [I], each another. feedback: which ratings of a history are likes and dislikes.
     settings: the rest.
   Raises: InputError where a letter or "yes" is not one token.
   """
@@ -93,8 +93,7 @@ def ranking_examples(
       titles=titles,
       profiles=part.profiles,
       draws=draws,
-      positive_threshold=positive_threshold,
-      negative_threshold=negative_threshold,
+      feedback=feedback,
       liked=settings.liked,
       disliked=settings.disliked,
     )

@@ -105,7 +105,7 @@ def _trained_without(
 def _lists_of(part: Run, *, length: int) -> TrainingLists:
   prepared: Prepared = part.prepared
   held_out = prepared.valid
-  liked = held_out.rating >= prepared.positive_threshold
+  liked = prepared.feedback.liked(held_out.rating)
   users = np.unique(held_out.user[liked]).astype(np.int32)
   items, _ = top_lists(
     dataclasses.replace(part, prepared=_without_held_out(prepared)), users, k=length

@@ -38,9 +38,7 @@ def _prepared(ratings: int) -> tuple[Any, Any, Any]:
   )
   recommender = make_recommender(config.model, num_users=train.num_users, num_items=train.num_items)
   text = np.zeros((train.num_users + train.num_items, 1), np.float32)
-  inputs = training_inputs(
-    recommender, train, text=text, config=config.train, positive_threshold=4, negative_threshold=2
-  )
+  inputs = training_inputs(recommender, train, text=text, config=config.train)
   return recommender, inputs, config.train
 
 

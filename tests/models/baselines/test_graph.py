@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gatrec_jax.config.models import BprMfConfig, LightGcnConfig, XSimGclConfig
 from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import make_inputs
@@ -59,9 +60,8 @@ def prepared(cls, config, pairs, num_users, num_items):
     recommender,
     train,
     text=np.zeros((num_users + num_items, 1)),
-    positive_threshold=1.0,
-    negative_threshold=0.0,
-    sampler=make_sampler(train, positive_threshold=1.0, negative_threshold=0.0),
+    feedback=Feedback(1.0, 0.0),
+    sampler=make_sampler(train, feedback=Feedback(1.0, 0.0)),
   )
   # Not compiled as a whole, once a method: the draws of one shape are one program for all.
   return recommender, inputs, recommender.init(inputs, KEY)
@@ -277,14 +277,7 @@ def test_softmax_of_grades_by_hand(kind):
     width=4, loss="softmax", temperature=0.5, relevance="graded", user_power=0.5, propagation=kind
   )
   recommender = LightGcnRecommender(config, 3, 4)
-  inputs = make_inputs(
-    recommender,
-    train,
-    text=np.zeros((7, 1)),
-    sampler=None,
-    positive_threshold=4.0,
-    negative_threshold=2.0,
-  )
+  inputs = make_inputs(recommender, train, text=np.zeros((7, 1)), sampler=None)
   params = jax.jit(recommender.init)(inputs, KEY)
   user, item = map(np.asarray, recommender.serving_state(params, inputs))
   scores = user @ item.T / 0.5

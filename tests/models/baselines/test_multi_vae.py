@@ -10,6 +10,7 @@ import pytest
 
 from gatrec_jax.config.models import MultiVaeConfig
 from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines.multi_vae import MultiVaeRecommender, kl_weight_at
@@ -33,12 +34,7 @@ def setup(matrix, settings):
   )
   recommender = MultiVaeRecommender(settings, *matrix.shape)
   return recommender, make_inputs(
-    recommender,
-    train,
-    text=np.zeros((1, 1)),
-    sampler=None,
-    positive_threshold=1,
-    negative_threshold=0,
+    recommender, train, text=np.zeros((1, 1)), sampler=None, feedback=Feedback(1.0, 0.0)
   )
 
 

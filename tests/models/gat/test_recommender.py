@@ -54,14 +54,7 @@ def rows(users=20, items=9, seed=0):
 def prepared(**fields):
   train, table = rows()
   recommender = GatRecommender(ModelConfig(**(BEST | fields)), *table.shape)
-  inputs = make_inputs(
-    recommender,
-    train,
-    text=np.zeros((sum(table.shape), 1)),
-    sampler=None,
-    positive_threshold=4,
-    negative_threshold=2,
-  )
+  inputs = make_inputs(recommender, train, text=np.zeros((sum(table.shape), 1)), sampler=None)
   return recommender, inputs, jax.jit(recommender.init)(inputs, KEY), train, table
 
 
@@ -91,9 +84,7 @@ def test_an_item_without_ratings_is_not_pushed_away_and_its_text_speaks():
   train = train.take(train.item != 4)
   recommender = GatRecommender(ModelConfig(**(BEST | {"node_features": "sum"})), *table.shape)
   text = np.random.default_rng(1).normal(size=(29, 3)).astype(np.float32)
-  inputs = make_inputs(
-    recommender, train, text=text, sampler=None, positive_threshold=4, negative_threshold=2
-  )
+  inputs = make_inputs(recommender, train, text=text, sampler=None)
   params = jax.jit(recommender.init)(inputs, KEY)
   _, items = jax.jit(recommender.serving_state)(params, inputs).vectors
   alone = text[24] @ params["projection"]["kernel"]
@@ -124,9 +115,7 @@ def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
   assert alone.score is dot_product_scores and own.own.linear is None
   graph = np.asarray(alone.score(jax.jit(alone.serving_state)(params, own), users))
   ease = EaseRatedRecommender(EaseRatedConfig(3.0, 5.0, "graded"), *table.shape)
-  inputs = make_inputs(
-    ease, train, text=np.zeros((29, 1)), sampler=None, positive_threshold=4, negative_threshold=2
-  )
+  inputs = make_inputs(ease, train, text=np.zeros((29, 1)), sampler=None)
   linear = np.asarray(ease.score(ease.serving_state(jax.jit(ease.fit)(inputs, KEY), inputs), users))
 
   def z(s):
@@ -196,9 +185,7 @@ def test_rows_of_nodes_that_nothing_was_heard_of_are_made_anew(features):
     train, user_ids=tuple(map(str, range(22))), item_ids=tuple(map(str, range(10)))
   )
   text = np.random.default_rng(3).normal(size=(32, 1)).astype(np.float32)
-  inputs = make_inputs(
-    larger, more, text=text, sampler=None, positive_threshold=4, negative_threshold=2
-  )
+  inputs = make_inputs(larger, more, text=text, sampler=None)
   rows = params[features]
   got = np.asarray(larger.grown(params, inputs, former=former, num_users=20, num_items=9)[features])
   known = np.delete(np.arange(20), 3)  # user 3 has rated nothing
@@ -218,15 +205,7 @@ def test_an_item_that_nobody_has_rated_stands_lower_than_a_new_one():
   train = train.take((train.item != 4) & (train.item != 5))
   settings = ModelConfig(**(BEST | {"unrated_l2": 1.0, "unrated_shift": -3.0}))
   recommender, text = GatRecommender(settings, *table.shape), np.zeros((29, 1))
-  inputs = make_inputs(
-    recommender,
-    train,
-    text=text,
-    sampler=None,
-    positive_threshold=4,
-    negative_threshold=2,
-    new=np.arange(9) == 5,
-  )
+  inputs = make_inputs(recommender, train, text=text, sampler=None, new=np.arange(9) == 5)
   serving_state = jax.jit(recommender.serving_state)(jax.jit(recommender.init)(inputs, KEY), inputs)
   got = np.asarray(recommender.score(serving_state, jnp.array([0, 7])))
   of_rated = np.delete(got, [4, 5], axis=1)

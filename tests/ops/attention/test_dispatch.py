@@ -318,9 +318,7 @@ def toy_inputs(rows, text, **fields):
     **fields,
   )
   recommender = GatRecommender(settings, rows.num_users, rows.num_items)
-  inputs = training.training_inputs(
-    recommender, rows, text=text, config=config, positive_threshold=4, negative_threshold=2
-  )
+  inputs = training.training_inputs(recommender, rows, text=text, config=config)
   return recommender, inputs, config
 
 
