@@ -52,7 +52,7 @@ def main() -> None:
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
   from gatrec_jax.lm.finetune.step import FinetuneConfig
-  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.lm.folders.load import open_decoder
   from gatrec_jax.rerank.learning.builtin import NAME, open_builtin
   from gatrec_jax.rerank.learning.examples import TASKS, ExampleSettings
   from gatrec_jax.rerank.learning.finetune import learn_to_rerank

@@ -55,8 +55,8 @@ def main() -> None:
   import sys
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.folders.files import read_json
-  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.lm.folders.load import open_decoder
+  from gatrec_jax.lm.folders.source import read_json
   from gatrec_jax.lm.inference.generate import Speed, generate, warm_up
   from gatrec_jax.lm.inference.sampling import Sampling
   from gatrec_jax.lm.tokens.prompt_files import as_text, is_chat, read_prompts

@@ -37,7 +37,7 @@ def main() -> None:
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
   from gatrec_jax.lm.finetune.lora import load_lora
-  from gatrec_jax.lm.folders.open import EXAMPLE, open_decoder
+  from gatrec_jax.lm.folders.load import EXAMPLE, open_decoder
   from gatrec_jax.lm.folders.source import resolve_folder
   from gatrec_jax.profiles.writer.answers import FORMS
   from gatrec_jax.profiles.writer.local_author import LocalAuthor

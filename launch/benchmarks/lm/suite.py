@@ -61,8 +61,7 @@ class Settings:
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:
   """From the flags of launch.benchmark. Raises: InputError naming the flag that is wrong."""
-  from gatrec_jax.lm.folders.load import DTYPES
-  from gatrec_jax.lm.folders.open import EXAMPLE
+  from gatrec_jax.lm.folders.load import DTYPES, EXAMPLE
   from gatrec_jax.lm.folders.source import resolve_folder
 
   if flags["dtype"] not in DTYPES:
