@@ -133,11 +133,14 @@ class EaseConfig(ModelSettings):
   """Embarrassingly shallow autoencoders (Steck 2019).
 
   Attributes:
-    l2: λ, of all weights.
+    l2: λ, the penalty of all weights.
+    relevance: what is predicted from what: `binary` (positives, 1 each) or `graded` (every rating,
+      by its relevance; gatrec_jax/data/feedback.py).
   """
 
   kind: ClassVar[str] = "ease"
   l2: float = setting(300.0, low=1e-6, search=LogUniform(10, 10_000))
+  relevance: str = setting("binary", choices=("binary", "graded"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +210,8 @@ class IalsConfig(ModelSettings):
     l2_power: ν; 0 the plain regularizer, 1 the frequency-scaled one.
     iterations: passes over users and items.
     init_stddev: factors begin with this / √D.
+    relevance: what the observed pairs are: `binary` (positives, 1 each) or `graded` (every rating,
+      by its relevance; gatrec_jax/data/feedback.py).
   """
 
   kind: ClassVar[str] = "ials"
@@ -216,6 +221,7 @@ class IalsConfig(ModelSettings):
   l2_power: float = setting(1.0, low=0, high=2)
   iterations: int = setting(12, low=1, search=LogUniform(4, 32, whole=True))
   init_stddev: float = setting(0.1, low=1e-9)
+  relevance: str = setting("binary", choices=("binary", "graded"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,8 +106,8 @@ class ModelConfig(ModelSettings):
       deviation over the items, user by user.
     linear_l2, linear_rated_l2: its penalties.
     unrated_l2: items without training ratings get the scores that a ridge regression with this
-      penalty predicts from texts, genres, tags, people and years (gatrec_jax/models/gat/unrated_items.py);
-      0 = those of the network.
+      penalty predicts from texts, genres, tags, people and years
+      (gatrec_jax/models/gat/unrated_items.py); 0 = those of the network.
     unrated_shift: added to these, in standard deviations of the user's scores, but not for items
       that are new: nobody having rated an item that could be rated speaks against it.
     prior_weight: of the items' popularity (the logarithm of their likes) beside the scores of users
