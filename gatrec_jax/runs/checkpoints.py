@@ -76,9 +76,7 @@ class Checkpoints:
     """The epoch with the highest value, None where there is none."""
     return self._manager.best_step()
 
-  def restore(
-    self, epoch: int, like: Mapping[str, Any]
-  ) -> tuple[dict[str, Any], dict[str, Any]]:
+  def restore(self, epoch: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The named pytrees and the meta of `epoch`.
 
     Args:
@@ -92,8 +90,7 @@ class Checkpoints:
     """
     ocp = self._ocp
     items = {
-      name: ocp.args.StandardRestore(jax.tree.map(_placed, tree))
-      for name, tree in like.items()
+      name: ocp.args.StandardRestore(jax.tree.map(_placed, tree)) for name, tree in like.items()
     }
     try:
       restored = self._manager.restore(

@@ -40,7 +40,9 @@ def open_workdir(path: str | os.PathLike[str]) -> pathlib.Path:
     with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as error:
-    raise InputError(f"cannot be written to ({error.strerror})", field="workdir", value=path) from None
+    raise InputError(
+      f"cannot be written to ({error.strerror})", field="workdir", value=path
+    ) from None
   return folder
 
 
@@ -60,7 +62,9 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
       if error.errno not in (errno.EACCES, errno.EAGAIN):
         raise
       raise InputError(
-        "another process is working in it; wait for it or use another", field="workdir", value=workdir
+        "another process is working in it; wait for it or use another",
+        field="workdir",
+        value=workdir,
       ) from None
     yield
 

@@ -53,8 +53,7 @@ def in_chunks(
     while len(records) < len(keys):
       places = range(len(records), min(len(records) + chunk, len(keys)))
       fresh = [
-        {"key": keys[place], **record}
-        for place, record in zip(places, make(places), strict=True)
+        {"key": keys[place], **record} for place, record in zip(places, make(places), strict=True)
       ]
       lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in fresh]
       out.write("".join(lines).encode())

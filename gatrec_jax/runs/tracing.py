@@ -70,7 +70,9 @@ def recording(folder: str | os.PathLike[str]) -> Iterator[Recording]:
     with tempfile.TemporaryFile(dir=path):
       pass
   except OSError as error:
-    raise InputError(f"cannot be written to ({error.strerror})", field="trace", value=folder) from None
+    raise InputError(
+      f"cannot be written to ({error.strerror})", field="trace", value=folder
+    ) from None
   found = Recording(path)
   token = _current.set(found)
   try:
