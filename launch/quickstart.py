@@ -40,7 +40,7 @@ common.define(
 VARIANTS = {
   "GAT (text + graph)": {},
   "without text (graph alone)": {"node_features": "ids"},
-  "without graph (text alone)": {"node_features": "projected", "layer_widths": "", "heads": ""},
+  "without graph (text alone)": {"node_features": "projected", "convolution": "none"},
 }
 
 

@@ -484,10 +484,9 @@ def require_agreement(config: Config) -> None:
   Raises:
     InputError: a flag says something else than the run's configuration.
   """
-  from gatrec_jax.config.overrides import field_types, parse_assignments, with_fields
+  from gatrec_jax.config.overrides import parse_assignments, setting_of, with_fields
   from gatrec_jax.errors import InputError
 
-  known = field_types(config)
   given = {
     name: FLAGS[name].value
     for name in DATA + TEXT + ("seed",)
@@ -496,8 +495,7 @@ def require_agreement(config: Config) -> None:
   given |= parse_assignments(FLAGS["set"].value if "set" in FLAGS else [])
   asked = with_fields(config, given)
   for name in given:
-    stage = known[name][0]
-    wanted, own = (getattr(getattr(one, stage), name) for one in (asked, config))
+    wanted, own = (setting_of(one, name) for one in (asked, config))
     if wanted != own:
       raise InputError(f"--{name}={wanted}: the run was made with {name}={own!r}; leave it out")
 
