@@ -43,7 +43,7 @@ GAT = "GAT"
 VARIANTS: dict[str, dict[str, Any]] = {
   GAT: {},
   "no text (graph and ids)": {"node_features": "ids"},
-  "no layers, ids kept (text and ids)": {"layer_widths": "", "heads": ""},
+  "no layers, ids kept (text and ids)": {"convolution": "none"},
 }
 
 

@@ -102,15 +102,10 @@ def train_alike(config: Config, folder: pathlib.Path, *, refit: bool, log: Log) 
     )
   chosen = _kept_or_trained(config, folder / "choosing", log=log)
   train = config.train
-  final = with_fields(
-    config,
-    {
-      "valid_share": 0.0,
-      "select_on": "last",
-      "epochs": max(chosen["epoch"], 1),
-      "decay_epochs": train.decay_epochs or train.epochs,
-    },
-  )
+  refit_fields = {"valid_share": 0.0, "select_on": "last", "epochs": max(chosen["epoch"], 1)}
+  if train.schedule == "cosine":
+    refit_fields["decay_epochs"] = train.decay_epochs or train.epochs
+  final = with_fields(config, refit_fields)
   results = dict(_kept_or_trained(final, folder, log=log))
   results["train_seconds"] = round(results["train_seconds"] + chosen["train_seconds"], 2)
   results["peak_memory_mb"] = max(results["peak_memory_mb"], chosen["peak_memory_mb"])

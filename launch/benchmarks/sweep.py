@@ -84,7 +84,7 @@ def run_sweeps(
       get_preset(name),
       {"dataset": "ml-100k", "data_dir": data_dir, "fold": "u1", "valid_share": 0.1},
     )
-    if config.model.trains_with:
+    if config.model.learned:
       config = with_fields(config, fields)
     results["cases"][name] = _case(config, settings, memory_mb=memory_mb, log=log)
   return results

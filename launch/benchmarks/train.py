@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gatrec_jax.config.convolutions import FullConvolution
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
@@ -181,13 +182,14 @@ def measured_step(
 def _counts(config: Config, inputs: Inputs) -> Counts | None:
   """The least work of a GAT step with `full` layers: attention, linear maps, optimizer state."""
   model = config.model
-  if model.kind != "gat" or model.convolution != "full":
+  convolution = getattr(model, "convolution", None)
+  if not isinstance(convolution, FullConvolution):
     return None
   graph, nodes = inputs.own.graph, inputs.text.shape[0]
   width = inputs.text.shape[1] if model.node_features == "table" else model.feature_width
   parameters, moved, flops, maps = nodes * width, 0.0, 0.0, []
   edges = Edges(graph.senders, graph.receivers, graph.edges)
-  for units, heads in zip(model.layer_widths, model.heads, strict=True):
+  for units, heads in zip(convolution.layer_widths, convolution.heads, strict=True):
     part = attention_counts(edges, nodes, heads=heads, width=units, features=graph.edges.shape[1])
     moved, flops = moved + part.bytes, flops + part.flops
     products = 2 + (width != units * heads)
