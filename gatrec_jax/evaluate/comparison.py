@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate.evaluation import Estimate, bootstrap_intervals
 from gatrec_jax.evaluate.significance import Difference, holm, paired_difference
 from gatrec_jax.evaluate.user_values import UserValues
@@ -138,7 +138,7 @@ def compare_systems(
       given twice, a missing metric, a reference that is not there.
   """
   _require_same_parts(runs, reference)
-  metrics = tuple(dict.fromkeys(metrics))
+  metrics = tuple(dict.fromkeys(require_list(metrics, field="metrics")))
   users = sorted({user for own in runs.values() for run in own for user in run.user_ids})
   values = {
     system: {metric: average_over_runs(own, metric, users) for metric in metrics}

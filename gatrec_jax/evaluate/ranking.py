@@ -11,7 +11,7 @@ import numpy as np
 
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate import metrics
 from gatrec_jax.evaluate.evaluation import Evaluation, summarize
 
@@ -54,6 +54,7 @@ def full_ranking(
     InputError: training pairs among the recommendations, truth that overlaps the training
       history, a user or an item twice, an index outside the vocabulary, nothing relevant.
   """
+  ks = tuple(require_list(ks, field="ks"))
   users = np.asarray(users)
   recommended = np.asarray(recommended, np.int32)
   _check_lists(recommended, users, train)
@@ -77,7 +78,7 @@ def full_ranking(
     num_relevant[evaluated].astype(np.int32),
     metrics.self_information(item_counts, num_training_users),
     metrics.popularity_percentile(item_counts),
-    ks=tuple(ks),
+    ks=ks,
   )
   per_user = _in_order(values)
   if item_vectors is not None:
@@ -125,6 +126,7 @@ def judged_ranking(
 
   Args, raised: as in `full_ranking`.
   """
+  ks = tuple(require_list(ks, field="ks"))
   users = np.asarray(users)
   recommended = np.asarray(recommended, np.int32)
   _check_lists(recommended, users, train)
@@ -140,7 +142,7 @@ def judged_ranking(
 
   rating_counts = np.bincount(test.item, minlength=test.num_items)
   values, condensed = _judged_metrics(
-    judged, hits, lists, num_relevant.astype(np.int32), rating_counts, ks=tuple(ks)
+    judged, hits, lists, num_relevant.astype(np.int32), rating_counts, ks=ks
   )
   together = {}
   for k, kept in zip(ks, condensed, strict=True):

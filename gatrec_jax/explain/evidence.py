@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from gatrec_jax.data.titles import unique_titles
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.explain.rescoring import Rescorer, make_rescorer
 from gatrec_jax.explain.traits import (
   Avoided,
@@ -201,6 +201,7 @@ def explain_items(
   Raises:
     InputError: an item that she has rated, or a user without training ratings.
   """
+  items = require_list(items, field="items")
   run = explainer.run
   prepared, ids = run.prepared, run.prepared.interactions
   train = prepared.train

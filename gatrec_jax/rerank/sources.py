@@ -10,7 +10,7 @@ import numpy as np
 
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.experiment.train_and_evaluate import open_run
 from gatrec_jax.rerank.candidates import (
   Candidates,
@@ -137,6 +137,7 @@ def _texts(
 
 
 def _rows(users: Sequence[str], ids: Sequence[str]) -> np.ndarray:
+  users = require_list(users, field="users")
   places = {raw: row for row, raw in enumerate(ids)}
   if unknown := [user for user in users if user not in places]:
     raise InputError(

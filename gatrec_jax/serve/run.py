@@ -17,7 +17,7 @@ from gatrec_jax.config.overrides import from_json
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate.evaluation import Evaluation
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
 from gatrec_jax.models.base import Recommender
@@ -192,8 +192,9 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
   """[B, I] float32 scores of every item for the given user ids; seen items are not masked.
 
   Raises:
-    InputError: an unknown user id.
+    InputError: an unknown user id, or a lone id instead of a list.
   """
+  users = require_list(users, field="users")
   index = indices_of(users, run.prepared.interactions.user_ids, "user")
   return np.asarray(run.recommender.score(run.serving_state, jax.numpy.asarray(index)), np.float32)
 
@@ -234,9 +235,10 @@ def recommend(
   """The best items for the given user ids (None = all).
 
   Raises:
-    InputError: an unknown user id, or `top_n` below 1.
+    InputError: an unknown user id, a lone id instead of a list, or `top_n` below 1.
   """
   _require_positive(top_n)
+  users = None if users is None else require_list(users, field="users")
   user_ids = run.prepared.interactions.user_ids
   index = np.arange(len(user_ids)) if users is None else indices_of(users, user_ids, "user")
   items, scores = top_lists(run, index.astype(np.int32), k=top_n, exclude_seen=exclude_seen)
@@ -257,10 +259,12 @@ def recommend_to_new_user(
   training rating as the edge's rating, the latest time), with the text built from them.
 
   Raises:
-    InputError: no liked item, an unknown or repeated item id, `top_n` below 1, or a model that
-      serves only those it was trained on.
+    InputError: no liked item, a lone id instead of a list, an unknown or repeated item id, `top_n`
+      below 1, or a model that serves only those it was trained on.
   """
   _require_positive(top_n)
+  liked = require_list(liked, field="liked")
+  disliked = require_list(disliked, field="disliked")
   if not liked:
     raise InputError("give at least one item id", field="liked")
   item_ids = run.prepared.interactions.item_ids

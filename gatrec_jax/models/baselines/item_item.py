@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -70,14 +71,16 @@ def user_chunks(num_users: int, num_items: int) -> Array:
   return jnp.arange(num_chunks * size, dtype=jnp.int32).reshape(num_chunks, size)
 
 
-def gram(inputs: Inputs, *, num_items: int) -> Array:
-  """[I, I] float32: in how many histories two items stand together; X^T X of the positives X.
+def gram(inputs: Inputs, *, num_items: int, rows: Callable[..., Array] = history_rows) -> Array:
+  """Xᵀ X [I, I] float32 of the users' histories X; of positives, how often two items co-occur.
 
   Counts below 2^24 are exact.
+
+  Args: rows: (inputs, users [B] int32, num_items=) -> [B, I] float32, rows of X.
   """
 
   def add(total: Array, users: Array) -> tuple[Array, None]:
-    histories = history_rows(inputs, users, num_items=num_items)
+    histories = rows(inputs, users, num_items=num_items)
     return total + exact_matmul(histories.T, histories), None
 
   chunks = user_chunks(inputs.start.shape[0] - 1, num_items)
