@@ -12,6 +12,7 @@ from gatrec_jax.config.checks import FIXED_BY_SPLIT
 from gatrec_jax.config.overrides import from_json, with_fields
 from gatrec_jax.config.schema import Config
 from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.user_values import UserValues, read_user_values
 from gatrec_jax.experiment.train_and_evaluate import USER_VALUES, results_are_of, train_and_evaluate
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import Log
@@ -101,15 +102,10 @@ def train_alike(config: Config, folder: pathlib.Path, *, refit: bool, log: Log) 
     )
   chosen = _kept_or_trained(config, folder / "choosing", log=log)
   train = config.train
-  final = with_fields(
-    config,
-    {
-      "valid_share": 0.0,
-      "select_on": "last",
-      "epochs": max(chosen["epoch"], 1),
-      "decay_epochs": train.decay_epochs or train.epochs,
-    },
-  )
+  refit_fields = {"valid_share": 0.0, "select_on": "last", "epochs": max(chosen["epoch"], 1)}
+  if train.schedule == "cosine":
+    refit_fields["decay_epochs"] = train.decay_epochs or train.epochs
+  final = with_fields(config, refit_fields)
   results = dict(_kept_or_trained(final, folder, log=log))
   results["train_seconds"] = round(results["train_seconds"] + chosen["train_seconds"], 2)
   results["peak_memory_mb"] = max(results["peak_memory_mb"], chosen["peak_memory_mb"])
@@ -131,6 +127,49 @@ def open_finished(folder: pathlib.Path) -> Finished:
       raise InputError(f"{folder}: has no {name}; run launch.train with this `workdir` first")
   part = config.data.fold or f"{config.data.split}-{config.data.split_seed}"
   return _finished(folder.name, part, folder, runs.read_json(folder / "results.json"))
+
+
+def user_values_of(finished: Sequence[Finished]) -> list[UserValues]:
+  """The metrics of every user of the runs, one entry per run and protocol.
+
+  Raises: InputError for missing or damaged files.
+  """
+  return [
+    values
+    for run in finished
+    for values in read_user_values(
+      run.folder / USER_VALUES, system=run.system, part=run.part, seed=run.seed
+    )
+  ]
+
+
+def facts_by_system(finished: Sequence[Finished]) -> dict[str, dict[str, Any]]:
+  """Mean training time, peak memory, settings and the figures of each run, by system."""
+  facts: dict[str, dict[str, Any]] = {}
+  for system in dict.fromkeys(run.system for run in finished):
+    own = [run for run in finished if run.system == system]
+    seconds = [run.results["train_seconds"] for run in own]
+    facts[system] = {
+      "train_seconds": round(sum(seconds) / len(own), 2),
+      "peak_memory_mb": max(run.results["peak_memory_mb"] for run in own),
+      "settings": own[0].settings,
+      "runs": [_facts_of(run) for run in own],
+    }
+  return facts
+
+
+def _facts_of(run: Finished) -> dict[str, Any]:
+  return {
+    "part": run.part,
+    "seed": run.seed,
+    "folder": str(run.folder),
+    "trained_on": run.known[0],
+    "chosen_on": run.known[1],
+    "epoch": run.results["epoch"],
+    "train_seconds": run.results["train_seconds"],
+    "peak_memory_mb": run.results["peak_memory_mb"],
+    "ndcg@10": run.results.get("full", {}).get("ndcg@10", {}).get("mean"),
+  }
 
 
 def _finished(system: str, part: str, folder: pathlib.Path, results: Mapping[str, Any]) -> Finished:

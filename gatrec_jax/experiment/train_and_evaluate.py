@@ -184,9 +184,10 @@ def _where(inputs: Inputs, config: Config) -> str:
   if mesh is not None:
     sizes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
     parts.append(f"{mesh.size} devices ({sizes})")
-  if fanouts := config.train.fanouts:
+  convolution = getattr(config.model, "convolution", None)
+  if fanouts := getattr(convolution, "fanouts", ()):
     parts.append(f"up to {', '.join(map(str, fanouts))} sampled neighbors a layer")
-  elif hasattr(inputs.own, "layout"):
+  elif getattr(convolution, "num_layers", 0):
     parts.append(f"attention by {name_of(inputs.own.layout if mesh is None else None)}")
   return ", ".join(parts)
 
@@ -266,7 +267,7 @@ def make_validator(
 def _selection(config: Config, progress: Progress) -> dict[str, float]:
   """What the checkpoint was chosen by; empty where nothing was chosen."""
   train = config.train
-  if not config.model.trains_with:
+  if not config.model.learned:
     return {f"valid_{train.select_metric}": progress.best_value} if config.data.valid_share else {}
   if train.select_on == "last":
     return {}

@@ -26,13 +26,8 @@ from gatrec_jax.explain.traits import (
   catalog_traits,
   shared_traits,
 )
-from gatrec_jax.models.gat.recommender import (
-  Channels,
-  GatRecommender,
-  linear_scores,
-  prior_scores,
-  standard,
-)
+from gatrec_jax.models.gat.channels import Channels, linear_scores, prior_scores, standard
+from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.profiles.schema import parse_profile
 from gatrec_jax.serve.run import Run
 from gatrec_jax.stages.texts import read_texts
@@ -172,7 +167,7 @@ def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
     unique_titles(prepared.item_fields, prepared.interactions.item_ids),
     catalog_traits(prepared.item_fields, profile_tags(run)),
     scipy.sparse.csr_matrix((np.ones(len(likes)), (likes.item, likes.user)), shape=shape),
-    _attention(run) if len(recommender.settings.layer_widths) > 1 else None,
+    _attention(run) if recommender.settings.convolution.num_layers > 1 else None,
     prefilter,
   )
 

@@ -36,4 +36,4 @@ def make_recommender(settings: ModelSettings, *, num_users: int, num_items: int)
 
 def is_learned(recommender: Recommender) -> bool:
   """Whether it learns by gradient steps; else it is fitted as a whole."""
-  return bool(recommender.settings.trains_with)
+  return recommender.settings.learned

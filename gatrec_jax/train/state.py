@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gatrec_jax.config.objectives import PairwiseObjective
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
@@ -64,14 +65,14 @@ def training_inputs(
   Raises:
     InputError: no positive among the training rows.
   """
-  sampler = None
-  if "negatives" in recommender.settings.trains_with:
+  sampler, objective = None, getattr(recommender.settings, "objective", None)
+  if isinstance(objective, PairwiseObjective):
     sampler = make_sampler(
       train,
-      mode=config.negatives,
+      mode=objective.negatives,
       feedback=feedback,
-      popularity_power=config.popularity_power,
-      explicit_share=config.explicit_share,
+      popularity_power=objective.popularity_power,
+      explicit_share=objective.explicit_share,
     )
   return make_inputs(
     recommender,

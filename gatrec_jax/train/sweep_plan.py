@@ -14,7 +14,7 @@ from gatrec_jax.config.schema import Config, TrainConfig
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import Recommender
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.train.hyperparameters import DYNAMIC_FIELDS, Dynamic, dynamic_names, split_dynamic
+from gatrec_jax.train.hyperparameters import Dynamic, dynamic_names, split_dynamic
 
 
 class Work(Protocol):
@@ -55,7 +55,7 @@ def stacked_dynamic(
   if not settings:
     raise InputError("sweep: give at least one setting")
   own = dynamic_names(recommender.settings)
-  used = [n for n in DYNAMIC_FIELDS if n == "seed" or n in recommender.settings.trains_with]
+  used = dynamic_names(config) if recommender.settings.learned else ("seed",)
   base = Config(model=recommender.settings, train=config)
   varied = {name for setting in settings for name in setting}
   rows = []

@@ -2,7 +2,7 @@
 
 from helpers.tiny_decoder import random_params, tiny_config
 
-from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, _wrapped, train_tokenizer
+from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, train_tokenizer, wrap_tokenizer
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.rerank.prompting.prompts import (
   BEST,
@@ -36,5 +36,5 @@ def tiny_reranker(titles, *, context=256, **fields):
     context=context,
     **{**ids, "eos": (ids["eos"],), **fields},
   )
-  wrapped = _wrapped(tokenizer, context, chat=False)
+  wrapped = wrap_tokenizer(tokenizer, context, chat=False)
   return LanguageModel("tiny", None, config, random_params(config), wrapped)

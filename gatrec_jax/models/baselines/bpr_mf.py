@@ -59,7 +59,9 @@ class BprMfRecommender:
   ) -> Array:
     """See `pairwise_loss`."""
     vectors = self.serving_state(params, inputs)
-    return pairwise_loss(vectors, vectors, inputs, rows, key, train=train, where=where)
+    return pairwise_loss(
+      vectors, vectors, inputs, rows, key, objective=self.settings.objective, where=where
+    )
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> Pair:
     """([U, D], [I, D]) float32."""

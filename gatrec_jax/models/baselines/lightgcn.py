@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import LightGcnConfig
+from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
@@ -30,7 +31,7 @@ Array = jax.Array
 
 
 class Own(NamedTuple):
-  """Attributes: graph: of the positives. targets: of the softmax; None for `bpr`."""
+  """Attributes: graph: of the positives. targets: of the softmax; None for the pairwise loss."""
 
   graph: Graph
   targets: Targets | None
@@ -38,13 +39,17 @@ class Own(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LightGcnRecommender:
-  """The mean of the vectors after 0 … L hops; rows are positives (`bpr`) or users (`softmax`)."""
+  """The mean of the vectors after 0 … L hops; rows are positives, or users under a softmax."""
 
   settings: LightGcnConfig
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
   score = staticmethod(dot_product_scores)
+
+  @property
+  def _softmax(self) -> bool:
+    return isinstance(self.settings.objective, SoftmaxObjective)
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
     """The graph of the positives, and what the softmax should give."""
@@ -56,16 +61,16 @@ class LightGcnRecommender:
       self.num_items,
       settings.propagation,
     )
-    if settings.loss == "bpr":
+    if isinstance(settings.objective, PairwiseObjective):
       return Own(graph, None)
     targets = make_targets(
-      train, judged, relevance=settings.relevance, propagation=settings.propagation
+      train, judged, relevance=settings.objective.relevance, propagation=settings.propagation
     )
     return Own(graph, targets)
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
-    return self.num_users if self.settings.loss == "softmax" else inputs.user.shape[0]
+    return self.num_users if self._softmax else inputs.user.shape[0]
 
   def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """{"user": [U, D], "item": [I, D]} float32."""
@@ -90,17 +95,18 @@ class LightGcnRecommender:
   ) -> Array:
     """`pairwise_loss` or `softmax_loss`, with L2 on the vectors before any hop (as the paper)."""
     vectors, start = self.serving_state(params, inputs), (params["user"], params["item"])
-    if self.settings.loss == "bpr":
-      return pairwise_loss(vectors, start, inputs, rows, key, train=train, where=where)
+    objective = self.settings.objective
+    if isinstance(objective, PairwiseObjective):
+      return pairwise_loss(vectors, start, inputs, rows, key, objective=objective, where=where)
     vectors, start = ((user[rows], item) for user, item in (vectors, start))
     return softmax_loss(
       vectors,
       start,
       inputs.own.targets,
       rows,
-      temperature=self.settings.temperature,
-      l2_weight=train.l2_weight,
-      user_power=self.settings.user_power,
+      temperature=objective.temperature,
+      l2_weight=objective.l2_weight,
+      user_power=objective.user_power,
       where=where,
     )
 
@@ -109,7 +115,7 @@ class LightGcnRecommender:
     vectors = mean_of_layers(
       layer_vectors(inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers)
     )
-    return tuple(map(unit, vectors)) if self.settings.loss == "softmax" else vectors
+    return tuple(map(unit, vectors)) if self._softmax else vectors
 
   def score_new(
     self, params: dict[str, Array], inputs: Inputs, serving_state: Pair, users: NewUsers
@@ -130,5 +136,5 @@ class LightGcnRecommender:
       inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers
     )
     new = fold_in(inputs.own.graph, layers, liked_rows(users, num_items=self.num_items))
-    new = unit(new) if self.settings.loss == "softmax" else new / (self.settings.layers + 1)
+    new = unit(new) if self._softmax else new / (self.settings.layers + 1)
     return self.score((new, serving_state[1]), jnp.arange(len(users.liked)))

@@ -101,7 +101,9 @@ class XSimGclRecommender:
       inputs.own, start, layers=settings.layers, noise=settings.noise, key=noise_key
     )
     final = mean_of_layers(layers[1:])
-    loss = pairwise_loss(final, start, inputs, rows, negative_key, train=train, where=where)
+    loss = pairwise_loss(
+      final, start, inputs, rows, negative_key, objective=self.settings.objective, where=where
+    )
     if is_off(settings.contrast_weight):
       return loss
     batch = (inputs.user[rows], inputs.item[rows])

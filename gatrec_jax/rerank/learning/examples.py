@@ -10,7 +10,7 @@ import numpy as np
 
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.finetune.packing import LabelExample
+from gatrec_jax.lm.finetune.examples import LabelExample
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.scoring import label_tokens
 from gatrec_jax.profiles.builder import YEAR

@@ -1,9 +1,9 @@
-"""This library's own step in a fresh process, on a random graph.
+"""Times this library's training step in a fresh process, on a random graph.
 
-One line of JSON is one job, answered by one line of JSON:
+Each line of JSON on standard input is a job, answered by one line of JSON:
 
   {"job": "step", "ratings", "repeats"}      -> seconds, compile_seconds, peak_mb, idle_mb, nodes
-  {"job": "memory", "ratings", "devices"}    -> bytes a device by XLA's analysis, and of what is cut
+  {"job": "memory", "ratings", "devices"}    -> bytes per device: of the program, of shards
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _prepared(ratings: int) -> tuple[Any, Any, Any]:
 
 
 def step(ratings: int, repeats: int) -> dict[str, Any]:
-  """Times one step: an epoch of at most two batches is run, and divided by their number."""
+  """Times one step: an epoch of at most two batches, divided by their number."""
   import jax
   import jax.numpy as jnp
 
@@ -76,7 +76,7 @@ def step(ratings: int, repeats: int) -> dict[str, Any]:
 
 
 def memory(ratings: int, devices: int) -> dict[str, Any]:
-  """Bytes of one step's compiled program on each device, and of the arrays that a mesh cuts."""
+  """Bytes of one step's compiled program per device, and of the arrays that the mesh shards."""
   import jax
 
   from gatrec_jax.sharding.mesh import make_mesh
@@ -95,27 +95,27 @@ def memory(ratings: int, devices: int) -> dict[str, Any]:
     ).compile()
   found = program.memory_analysis()
   graph = on_devices.own.graph
-  cut = [graph.senders, graph.receivers, graph.edges, *jax.tree.leaves(state)]
+  sharded = [graph.senders, graph.receivers, graph.edges, *jax.tree.leaves(state)]
 
-  def of_device(array):
+  def of_device(array: jax.Array) -> int:
     return math.prod(array.sharding.shard_shape(array.shape)) * array.itemsize
 
   return {
     "arguments": found.argument_size_in_bytes,
     "temporaries": found.temp_size_in_bytes,
     "together": found.argument_size_in_bytes + found.temp_size_in_bytes,
-    "cut": sum(map(of_device, cut)),
+    "sharded": sum(map(of_device, sharded)),
   }
 
 
 def main() -> None:
-  """Does jobs until the input ends."""
+  """Answers jobs until the input ends."""
   jobs = {"step": step, "memory": memory}
   for line in sys.stdin:
     arguments = json.loads(line)
     try:
       answer = jobs[arguments.pop("job")](**arguments)
-    except Exception as error:  # Told to the other side, which decides.
+    except Exception as error:  # reported to the caller, which decides
       answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), flush=True)
 

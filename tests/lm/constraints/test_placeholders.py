@@ -9,7 +9,7 @@ from helpers.tiny_decoder import tiny_model
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.constraints.choices import accepts, min_tokens
 from gatrec_jax.lm.constraints.placeholders import MOST_MARKS, mark, marked_sentences
-from gatrec_jax.lm.finetune.from_scratch import _wrapped, train_tokenizer
+from gatrec_jax.lm.finetune.from_scratch import train_tokenizer, wrap_tokenizer
 from gatrec_jax.lm.inference.generate import generate
 from gatrec_jax.lm.inference.sampling import Sampling
 from gatrec_jax.lm.tokens.token_bytes import spell
@@ -23,7 +23,7 @@ def model():
     ["You liked [a], and [b] is here again. 12"] * 9, vocabulary=300, extra_tokens=["[a]"]
   )
   tiny = tiny_model(vocabulary=tokenizer.get_vocab_size(), bos=0, eos=(1,), pad=2, context=64)
-  return dataclasses.replace(tiny, tokenizer=_wrapped(tokenizer, 64, chat=False))
+  return dataclasses.replace(tiny, tokenizer=wrap_tokenizer(tokenizer, 64, chat=False))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from gatrec_jax.lm.finetune import losses as lm_losses
 
-LISTWISE = (lm_losses.softmax_loss, lm_losses.listnet_loss, lm_losses.ranknet_loss)
+LISTWISE = (lm_losses.listwise_softmax_loss, lm_losses.listnet_loss, lm_losses.ranknet_loss)
 
 
 def logits_of(probabilities):
@@ -50,7 +50,7 @@ def test_softmax_loss_by_hand():
   logits = logits_of([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
   relevance = jnp.array([[1.0, 3.0, 0.0], [0.0, 7.0, 9.0]])
   where = jnp.array([[True, True, True], [True, True, False]])
-  losses = lm_losses.softmax_loss(logits, relevance, where=where)
+  losses = lm_losses.listwise_softmax_loss(logits, relevance, where=where)
   np.testing.assert_allclose(
     losses, [-0.25 * np.log(0.2) - 0.75 * np.log(0.3), -np.log(0.3 / 0.5)], rtol=1e-5
   )
@@ -61,7 +61,7 @@ def test_softmax_loss_of_one_relevant_is_label_loss():
   label = jnp.array([0, 1, 2, 3, 0])
   where = jnp.ones((5, 4), bool)
   np.testing.assert_allclose(
-    lm_losses.softmax_loss(logits, jax.nn.one_hot(label, 4), where=where),
+    lm_losses.listwise_softmax_loss(logits, jax.nn.one_hot(label, 4), where=where),
     lm_losses.label_loss(logits, label, where=where),
     rtol=1e-6,
   )

@@ -19,7 +19,7 @@ from gatrec_jax.lm.finetune import losses as lm_losses
 from gatrec_jax.lm.finetune import objectives
 from gatrec_jax.lm.finetune.packing import label_rows, one_per_row, pack
 from gatrec_jax.lm.finetune.run import CompletionExample, FinetuneConfig, LabelExample, finetune
-from gatrec_jax.lm.finetune.step import Recipe, init_state, make_optimizer, train_step
+from gatrec_jax.lm.finetune.step import StepSpec, init_state, make_optimizer, train_step
 from gatrec_jax.lm.folders.export import export_folder
 from gatrec_jax.lm.folders.load import load_decoder
 from gatrec_jax.runs.log import Recorder
@@ -56,8 +56,8 @@ def shallow():
   return tiny_model(layers=tiny_config().layers[:1])
 
 
-def recipe_of(model, config, objective=objectives.next_token, total_steps=10):
-  return Recipe(model.config, config, objective, total_steps, "float32", "xla")
+def spec_of(model, config, objective=objectives.next_token, total_steps=10):
+  return StepSpec(model.config, config, objective, total_steps, "float32", "xla")
 
 
 def batched(rows, *shape):
@@ -166,9 +166,9 @@ def test_full_fine_tuning_learns_and_leaves_the_given_model(tmp_path):
 
 def first_step(model, config, rows):
   """State and metrics after one step on all `rows`, LoRA or full."""
-  recipe = recipe_of(model, config)
+  spec = spec_of(model, config)
   batch = batched(rows, config.accumulate, config.batch_size)
-  return train_step(init_state(model, recipe), model.params, batch, recipe=recipe)
+  return train_step(init_state(model, spec), model.params, batch, spec=spec)
 
 
 def test_accumulated_batches_equal_one_large_batch(shallow):
@@ -292,11 +292,11 @@ def test_remat_changes_nothing(shallow):
 
 def test_dropout_is_drawn_anew_each_step_from_the_step_alone(model):
   rows, _ = one_per_row(TEXTS[:4], row_tokens=16, pad=0)
-  recipe = recipe_of(model, QUICK)
+  spec = spec_of(model, QUICK)
 
   def gradient_norm(step):
-    state = init_state(model, recipe)._replace(step=jnp.int32(step))
-    _, metrics = train_step(state, model.params, batched(rows, 1, 4), recipe=recipe)
+    state = init_state(model, spec)._replace(step=jnp.int32(step))
+    _, metrics = train_step(state, model.params, batched(rows, 1, 4), spec=spec)
     return float(metrics["gradient_norm"])
 
   norms = [gradient_norm(step) for step in (0, 1, 2, 1)]
@@ -387,7 +387,7 @@ def test_int8_weights_take_adapters_but_no_full_training(shallow):
   params = shallow.params | {"layer_0": shallow.params["layer_0"] | {"attention": attention}}
   small = dataclasses.replace(shallow, params=params)
   with pytest.raises(InputError, match="mode=full: int8 weights cannot be trained"):
-    init_state(small, recipe_of(small, dataclasses.replace(QUICK, mode="full")))
+    init_state(small, spec_of(small, dataclasses.replace(QUICK, mode="full")))
   rows, _ = one_per_row(TEXTS[:4], row_tokens=6, pad=0)
   state, metrics = first_step(small, PLAIN, rows)
   assert float(metrics["gradient_norm"]) > 0
