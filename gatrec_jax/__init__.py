@@ -4,6 +4,7 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.split_draws import Split
@@ -12,6 +13,7 @@ from gatrec_jax.data.tables import load_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.comparison import compare_systems
 from gatrec_jax.evaluate.ranking import full_ranking, judged_ranking
+from gatrec_jax.experiment.evaluation import evaluate_run
 from gatrec_jax.experiment.train_and_evaluate import sweep_settings, train_and_evaluate
 from gatrec_jax.models.base import Recommender, make_inputs
 from gatrec_jax.models.gat.network import GatNetwork, GraphAttention
@@ -22,24 +24,24 @@ from gatrec_jax.ops.attention import Edges, attention_v1, attention_v2, segment_
 from gatrec_jax.ops.losses import bpr_loss, cosine_distance, hybrid_loss
 from gatrec_jax.ops.negatives import NegativeSampler, draw_negatives, make_sampler
 from gatrec_jax.ops.top_k import top_items
-from gatrec_jax.serve.new_ratings import with_new_ratings
-from gatrec_jax.serve.run import (
+from gatrec_jax.serve import (
   Recommendations,
   Run,
-  evaluate_run,
   export_embeddings,
   load_run,
   recommend,
   recommend_to_new_user,
   score,
+  with_new_ratings,
 )
-from gatrec_jax.train.state import TrainState, init_state, run_epochs, train_epochs
+from gatrec_jax.train import TrainState, init_state, start_training, train_epochs, train_step
 from gatrec_jax.train.sweep import sweep
 
 __all__ = [
   "Config",
   "Dataset",
   "Edges",
+  "Feedback",
   "GatRecommender",
   "GatNetwork",
   "GraphAttention",
@@ -74,15 +76,16 @@ __all__ = [
   "make_sampler",
   "recommend",
   "recommend_to_new_user",
-  "run_epochs",
   "score",
   "segment_softmax",
   "split_interactions",
+  "start_training",
   "sweep",
   "sweep_settings",
   "top_items",
   "train_and_evaluate",
   "train_epochs",
+  "train_step",
   "with_fields",
   "with_new_ratings",
 ]

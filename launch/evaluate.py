@@ -27,32 +27,33 @@ def main() -> None:
   from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.evaluate.files import read_recommendations
   from gatrec_jax.experiment.cold_start import cold_evaluations
-  from gatrec_jax.runs import tracing as profiling
-  from gatrec_jax.serve import run as serving
-  from gatrec_jax.stages import data as stages
+  from gatrec_jax.experiment.evaluation import evaluate_lists, evaluate_run, results_json
+  from gatrec_jax.runs import tracing
+  from gatrec_jax.serve.run import load_run
+  from gatrec_jax.stages.data import prepared_in_memory
   from launch.cli.results import print_results, profiled
 
   config = common.config_from_flags()
   flags, file = common.FLAGS, common.FLAGS["recommendations"].value
   if file:
-    prepared = stages.prepared_in_memory(config)
+    prepared = prepared_in_memory(config.data)
     interactions = prepared.interactions
     users, items = read_recommendations(
       file, user_ids=interactions.user_ids, item_ids=interactions.item_ids
     )
-    with profiled(flags["trace"].value), profiling.part("the evaluation", last=True):
-      evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
-    results = serving.results_json(evaluations, recommendations=str(file))
+    with profiled(flags["trace"].value), tracing.part("the evaluation", last=True):
+      evaluations = evaluate_lists(items, users, settings=config.evaluate, prepared=prepared)
+    results = results_json(evaluations, recommendations=str(file))
     title, run = f"{common.label(config)} · {pathlib.Path(file).name}", None
   else:
     folder = common.workdir_from_flags(config)
-    run = serving.load_run(folder)
+    run = load_run(folder)
     common.require_agreement(run.config)
     given = {n: flags[n].value for n in common.EVALUATE if flags[n].present}
     run = dataclasses.replace(run, config=with_fields(run.config, given))
-    with profiled(flags["trace"].value), profiling.part("the evaluation", last=True):
-      evaluations = serving.evaluate_run(run)[0] | cold_evaluations(run)
-    results = serving.results_json(evaluations, workdir=str(folder))
+    with profiled(flags["trace"].value), tracing.part("the evaluation", last=True):
+      evaluations = evaluate_run(run)[0] | cold_evaluations(run)
+    results = results_json(evaluations, workdir=str(folder))
     title = f"{common.label(run.config)} · {folder}"
   print_results(results, title=title, run=run)
   if flags["json_out"].value:

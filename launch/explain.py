@@ -124,7 +124,7 @@ def lists_from_flags(run: Run) -> Lists:
   """What is to be explained, by user index."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain.lists import List, lists_of_file, lists_of_run
-  from gatrec_jax.serve.run import indices_of
+  from gatrec_jax.serve.recommendations import indices_of
 
   flags, ids = common.FLAGS, run.prepared.interactions
   names, top_n, path = (flags[name].value for name in ("users", "top_n", "recommendations"))

@@ -108,7 +108,7 @@ def main() -> None:
       length=50,
       log=CONSOLE,
     )
-    with runs.signals("finetune: stopping after this step") as received:
+    with runs.signals("finetune: stopping after this step", log=CONSOLE) as received:
       tuned = learn_to_rerank(
         model,
         lists,

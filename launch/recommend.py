@@ -16,7 +16,8 @@ from launch.cli import flags as common
 from launch.cli.language_models import FLAGS, open_author
 
 if TYPE_CHECKING:
-  from gatrec_jax.serve.run import Recommendations, Run
+  from gatrec_jax.serve.recommendations import Recommendations
+  from gatrec_jax.serve.run import Run
 
 common.define(
   "preset",
@@ -44,8 +45,8 @@ common.define(
 def main() -> None:
   import pathlib
 
+  from gatrec_jax import serve as serving
   from gatrec_jax.errors import InputError
-  from gatrec_jax.serve import run as serving
   from launch.cli.results import print_recommendations
 
   flags = common.FLAGS
@@ -86,7 +87,7 @@ def print_with_reasons(run: Run, lists: Recommendations) -> None:
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain.evidence import make_explainer
   from gatrec_jax.explain.lists import List
-  from gatrec_jax.serve.run import indices_of
+  from gatrec_jax.serve.recommendations import indices_of
   from launch.cli.reasons import print_reasons
 
   flags, ids = common.FLAGS, run.prepared.interactions

@@ -51,19 +51,19 @@ def main() -> None:
   from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
   from gatrec_jax.runs.log import CONSOLE, SILENT
   from gatrec_jax.serve.run import load_run
-  from gatrec_jax.train.sharded import training_on
   from launch.cli.results import print_results, profiled
 
   config = common.config_from_flags()
   workdir = common.workdir_from_flags(config)
-  with profiled(common.FLAGS["trace"].value), training_on(mesh_from_flags()):
+  mesh = mesh_from_flags()
+  with profiled(common.FLAGS["trace"].value):
     log = CONSOLE if jax.process_index() == 0 else SILENT
-    config = searched(config, workdir)
+    config = searched(config, workdir, mesh)
     if common.FLAGS["refit"].value:
-      results = train_alike(config, workdir, refit=True, log=log)
+      results = train_alike(config, workdir, refit=True, mesh=mesh, log=log)
       run = load_run(workdir)
     else:
-      run, results = train_and_evaluate(config, workdir, log=log)
+      run, results = train_and_evaluate(config, workdir, mesh=mesh, log=log)
   if jax.process_index():
     return
   print_results(results, title=f"{common.label(config)} · {workdir}", run=run)
@@ -99,7 +99,7 @@ def mesh_from_flags() -> Mesh | None:
   return mesh
 
 
-def searched(config: Config, workdir: pathlib.Path) -> Config:
+def searched(config: Config, workdir: pathlib.Path, mesh: Mesh | None) -> Config:
   """The best settings by --search, or `config` where there is none. Raises InputError."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.runs.log import CONSOLE
@@ -111,7 +111,7 @@ def searched(config: Config, workdir: pathlib.Path) -> Config:
     return config
   from gatrec_jax.experiment.search import search
 
-  return search(config, workdir, budget=budget, space=space, seed=seed, log=CONSOLE)
+  return search(config, workdir, budget=budget, space=space, seed=seed, mesh=mesh, log=CONSOLE)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.models.inputs import Batch, Inputs
 from gatrec_jax.ops.losses import bpr_loss
 from gatrec_jax.ops.negatives import draw_negatives
 from gatrec_jax.ops.numeric import is_off
@@ -29,25 +29,18 @@ def normal_vectors(
 
 
 def pairwise_loss(
-  vectors: Pair,
-  regularized: Pair,
-  inputs: Inputs,
-  rows: Array,
-  key: Array,
-  *,
-  train: TrainConfig,
-  where: Array,
+  vectors: Pair, regularized: Pair, inputs: Inputs, batch: Batch, key: Array, *, train: TrainConfig
 ) -> Array:
   """BPR over drawn negatives plus l2_weight · ½ (‖user‖² + ‖positive‖² + mean ‖negative‖²).
 
   Args:
     vectors: whose dot products are the scores, ([U, D], [I, D]) float32.
     regularized: whose squares count, ([U, D], [I, D]) float32.
-    rows, where: [B], positives and which of them count. key: of the negatives, consumed.
+    batch: rows are positives. key: of the negatives, consumed.
   Returns:
     [] float32, mean over the rows that count; 0 where none does.
   """
-  user, positive = inputs.user[rows], inputs.item[rows]
+  user, positive = inputs.user[batch.rows], inputs.item[batch.rows]
   negative, possible = draw_negatives(key, inputs.sampler, user, num=train.negatives_per_positive)
   scores = pair_scores(vectors, user, jnp.concatenate([positive[:, None], negative], axis=1))
   losses = bpr_loss(scores[:, 0], scores[:, 1:], where=possible)
@@ -56,4 +49,4 @@ def pairwise_loss(
     drawn = jnp.sum(jnp.where(possible, of_item[negative], 0.0), axis=1)
     squares = of_user[user] + of_item[positive] + drawn / jnp.maximum(possible.sum(axis=1), 1)
     losses += 0.5 * train.l2_weight * squares
-  return jnp.sum(jnp.where(where, losses, 0.0)) / jnp.maximum(where.sum(), 1)
+  return jnp.sum(jnp.where(batch.where, losses, 0.0)) / jnp.maximum(batch.where.sum(), 1)

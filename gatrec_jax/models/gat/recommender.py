@@ -21,7 +21,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines import ease_rated
 from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.gat.unrated_items import Unrated, fill_unrated, make_unrated, mean_and_spread
-from gatrec_jax.models.inputs import Inputs, NewUsers
+from gatrec_jax.models.inputs import Batch, Inputs, NewUsers
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
@@ -84,6 +84,10 @@ class GatRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = True
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = True
 
   @property
   def module(self) -> GatNetwork:
@@ -137,18 +141,10 @@ class GatRecommender:
     return self.module.init(key, inputs.text, inputs.own.graph)["params"]
 
   def loss(
-    self,
-    params: Any,
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
+    self, params: Any, batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
   ) -> Array:
     """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
-    del step
+    rows, where, _ = batch
     key, negative_key = jax.random.split(key)
     if self.settings.loss == "softmax":
       pair, users, _ = self._in_step(params, inputs, rows, None, key, fanouts=train.fanouts)
@@ -227,7 +223,7 @@ class GatRecommender:
     vectors = self._pair(
       self.module.apply({"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout)
     )
-    if self._scores_by_vectors:
+    if self.scores_by == "vectors":
       return vectors
     own, settings, unrated = inputs.own, self.settings, None
     if settings.unrated_l2:
@@ -253,12 +249,14 @@ class GatRecommender:
   @property
   def score(self) -> Callable[[Any, Array], Array]:
     """tables, users [B] -> [B, I] float32."""
-    return dot_product_scores if self._scores_by_vectors else channel_scores
+    return dot_product_scores if self.scores_by == "vectors" else channel_scores
 
   @property
-  def _scores_by_vectors(self) -> bool:
+  def scores_by(self) -> str:
+    """By dot products of vectors, unless another channel is added to them."""
     settings = self.settings
-    return not (settings.linear_weight or settings.unrated_l2 or settings.prior_weight)
+    channels = settings.linear_weight or settings.unrated_l2 or settings.prior_weight
+    return "scores" if channels else "vectors"
 
   def score_new(
     self, params: Any, inputs: Inputs, serving_state: Pair | Channels, users: NewUsers
@@ -296,7 +294,7 @@ class GatRecommender:
       new_text=jnp.asarray(users.text),
     )
     new = vectors[-len(users.text) :]
-    if self._scores_by_vectors:
+    if self.scores_by == "vectors":
       return products(new, serving_state[1])
     of_linear = None
     if (linear := self._linear) is not None:

@@ -13,7 +13,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender
 from gatrec_jax.models.gat.recommender import GatRecommender, add_channels
-from gatrec_jax.models.inputs import NewUsers
+from gatrec_jax.models.inputs import Batch, NewUsers
 from gatrec_jax.ops.scores import dot_product_scores
 
 KEY = jax.random.key(0)
@@ -91,15 +91,8 @@ def test_an_item_without_ratings_is_not_pushed_away_and_its_text_speaks():
   np.testing.assert_allclose(items[4], alone / np.linalg.norm(alone), atol=1e-5)
 
   def loss(params):
-    return recommender.loss(
-      params,
-      inputs,
-      jnp.arange(20),
-      KEY,
-      step=jnp.int32(0),
-      train=TrainConfig(),
-      where=jnp.ones(20, bool),
-    )
+    batch = Batch(jnp.arange(20), jnp.ones(20, bool), jnp.int32(0))
+    return recommender.loss(params, batch, KEY, inputs=inputs, train=TrainConfig())
 
   gradient = jax.jit(jax.grad(loss))(params)
   moved = np.abs(np.asarray(gradient["ids"])).sum(axis=1)
@@ -128,7 +121,7 @@ def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
 
 def test_popularity_helps_out_where_a_user_came_after_training_with_few_ratings():
   few, inputs, params, train, _ = prepared(prior_weight=2.0, prior_ratings=6)
-  after_training = inputs._replace(later=jnp.ones(20, bool))
+  after_training = dataclasses.replace(inputs, later=jnp.ones(20, bool))
   plain = prepared()[0]
   ratings = np.bincount(train.user, minlength=20)
   users = np.array([int((ratings == n).argmax()) for n in (2, 4, 6)])
