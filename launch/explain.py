@@ -140,7 +140,7 @@ def lists_from_flags(opened: Run) -> Lists:
   """The items to explain, by user index. Raises InputError."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain.lists import List, lists_of_file, lists_of_run
-  from gatrec_jax.serve.run import indices_of
+  from gatrec_jax.serve.recommendations import indices_of
 
   ids, path = opened.prepared.interactions, FLAGS.recommendations
   if not FLAGS.users:

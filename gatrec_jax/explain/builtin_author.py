@@ -76,7 +76,7 @@ def open_builtin_author(*, log: Log, recipe: Recipe | None = None) -> LanguageMo
   if not folder.exists():
     log.info("builtin: a small language model that puts facts into words is built now, once")
     home.mkdir(parents=True, exist_ok=True)
-    with runs.locked(home), runs.signals("builtin: stopping after this step") as received:
+    with runs.locked(home), runs.signals("builtin: stopping after this step", log=log) as received:
       build_small(
         texts,
         folder,

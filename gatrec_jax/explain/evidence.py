@@ -27,7 +27,6 @@ from gatrec_jax.explain.traits import (
   shared_traits,
 )
 from gatrec_jax.models.gat.channels import Channels, linear_scores, prior_scores, standard
-from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.profiles.schema import parse_profile
 from gatrec_jax.serve.run import Run
 from gatrec_jax.stages.texts import read_texts
@@ -153,7 +152,7 @@ def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
   if prefilter < 0:
     raise InputError("must be at least 0", field="prefilter", value=prefilter)
   recommender, prepared = run.recommender, run.prepared
-  if not isinstance(recommender, GatRecommender):
+  if not recommender.explainable:
     raise InputError(
       f"{run.workdir}: reasons are made for the GAT (`preset=best`, paper, tiny), not for "
       f"{run.config.model.kind}"

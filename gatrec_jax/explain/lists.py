@@ -19,7 +19,8 @@ from gatrec_jax.explain.authors import Author
 from gatrec_jax.explain.evidence import Evidence, Explainer, explain_items
 from gatrec_jax.explain.reasons import Reason, unsupported
 from gatrec_jax.runs.log import Log
-from gatrec_jax.serve.run import Run, top_lists
+from gatrec_jax.serve.recommendations import top_lists
+from gatrec_jax.serve.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +153,7 @@ def write_reasons(
   silent = [user for user in left if not explainer.rescorer.ratings[user]]
   if kept:
     log.info(f"explain: {len(kept)} users are in {path} already")
-  with runs.signals("explain: stopping after this user") as received:
+  with runs.signals("explain: stopping after this user", log=log) as received:
     with open(path, "a", encoding="utf-8") as out:
       for done, user in enumerate(left):
         if received:

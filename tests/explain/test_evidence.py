@@ -19,7 +19,7 @@ from gatrec_jax.explain.authors import TemplateAuthor
 from gatrec_jax.explain.evidence import explain_items, make_explainer, profile_tags
 from gatrec_jax.explain.rescoring import _scores_as_a_whole
 from gatrec_jax.runs.log import SILENT
-from gatrec_jax.serve.run import top_lists
+from gatrec_jax.serve.recommendations import top_lists
 
 USER = 11
 
