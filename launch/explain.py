@@ -23,7 +23,7 @@ from launch.cli import flags as common
 from launch.cli.language_models import FLAGS, open_author
 
 if TYPE_CHECKING:
-  from gatrec_jax.explain.evidence import Explainer
+  from gatrec_jax.explain import Explainer
   from gatrec_jax.explain.lists import Lists
   from gatrec_jax.serve.run import Run
 
@@ -53,7 +53,7 @@ def main() -> None:
   import pathlib
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import write_reasons
   from gatrec_jax.explain.reasons import STYLES
   from gatrec_jax.runs.log import CONSOLE
@@ -96,14 +96,14 @@ def print_audit(explainer: Explainer) -> None:
 
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
-  from gatrec_jax.explain.audit.audit import audit
+  from gatrec_jax.explain.audit.audit import audit_reasons
   from gatrec_jax.runs.log import CONSOLE
   from launch.cli.reasons import print_figures
 
   flags = common.FLAGS
   if flags["audit"].value < 1:
     raise InputError(f"--audit={flags['audit'].value}: must be at least 1")
-  figures = audit(
+  figures = audit_reasons(
     explainer,
     open_author(),
     pairs=flags["audit"].value,

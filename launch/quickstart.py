@@ -54,7 +54,7 @@ def main() -> None:
   from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.config.presets import get_preset
   from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
-  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import lists_of_file, lists_of_run
   from gatrec_jax.lm.folders.source import resolve_encoder
   from gatrec_jax.runs.log import CONSOLE

@@ -84,7 +84,7 @@ def main() -> None:
 def print_with_reasons(run: Run, lists: Recommendations) -> None:
   """The lists with a reason for each item."""
   from gatrec_jax.errors import InputError
-  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import List
   from gatrec_jax.serve.run import indices_of
   from launch.cli.reasons import print_reasons

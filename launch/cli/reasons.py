@@ -8,7 +8,8 @@ from typing import Any
 
 from gatrec_jax.explain.audit.audit import MEANINGS
 from gatrec_jax.explain.authors import Author, TemplateAuthor
-from gatrec_jax.explain.lists import Explainer, Lists, reasons_for
+from gatrec_jax.explain.explainer import Explainer
+from gatrec_jax.explain.lists import Lists, reasons_for
 from gatrec_jax.explain.phrases import shown_title
 
 
@@ -47,7 +48,7 @@ def print_reasons(
 
 
 def print_figures(figures: Mapping[str, Any], *, title: str) -> None:
-  """What `audit` measured, a line each, with its meaning."""
+  """What `audit_reasons` measured, a line each, with its meaning."""
   print(f"\nreasons · {title}")
   for name, value in figures.items():
     if isinstance(value, dict):
