@@ -97,7 +97,7 @@ def lists_from_flags(opened: Run) -> Recommendations:
 def print_with_reasons(opened: Run, lists: Recommendations) -> None:
   """Prints the lists with a reason for each item."""
   from gatrec_jax.errors import InputError
-  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import List
   from gatrec_jax.serve.recommendations import indices_of
   from launch.cli.language_models import open_author
