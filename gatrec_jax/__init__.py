@@ -17,17 +17,17 @@ from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.splits import split_interactions
 from gatrec_jax.data.tables import load_interactions
 from gatrec_jax.errors import InputError
+from gatrec_jax.experiment.evaluation import evaluate_run
 from gatrec_jax.experiment.train_and_evaluate import sweep_settings, train_and_evaluate
-from gatrec_jax.serve.new_ratings import with_new_ratings
-from gatrec_jax.serve.run import (
+from gatrec_jax.serve import (
   Recommendations,
   Run,
-  evaluate_run,
   export_embeddings,
   load_run,
   recommend,
   recommend_to_new_user,
   score,
+  with_new_ratings,
 )
 from gatrec_jax.version import VERSION as __version__
 

@@ -119,7 +119,7 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
       length=50,
       log=CONSOLE,
     )
-    with runs.signals("finetune: stopping after this step") as received:
+    with runs.signals("finetune: stopping after this step", log=CONSOLE) as received:
       tuned = learn_to_rerank(
         model,
         lists,

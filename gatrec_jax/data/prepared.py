@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,19 +37,22 @@ class Prepared:
   num_later: int = 0
   later_users: tuple[int, ...] = ()
 
-  @property
+  @functools.cached_property
   def train(self) -> Interactions:
+    """Training rows."""
     return self.interactions.take(self.split.train)
 
-  @property
+  @functools.cached_property
   def valid(self) -> Interactions:
+    """Validation rows."""
     return self.interactions.take(self.split.valid)
 
-  @property
+  @functools.cached_property
   def test(self) -> Interactions:
+    """Test rows."""
     return self.interactions.take(self.split.test)
 
-  @property
+  @functools.cached_property
   def known(self) -> Interactions:
-    """Training and validation rows: all that is known when test users ask."""
+    """Training and validation rows: everything known before the test."""
     return self.interactions.take(np.sort(np.append(self.split.train, self.split.valid)))

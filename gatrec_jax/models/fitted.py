@@ -16,7 +16,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.models.base import FittedRecommender, make_inputs
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.models.registry import is_learned, make_recommender
+from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.top_k import top_items_by
 
 Array = jax.Array
@@ -97,7 +97,7 @@ def fit(
     raise InputError(f"{chosen.kind} reads text vectors; give `text`", field="text")
   num_users, num_items = interactions.num_users, interactions.num_items
   recommender = make_recommender(chosen, num_users=num_users, num_items=num_items)
-  if is_learned(recommender):
+  if recommender.learned:
     raise InputError(
       f"{chosen.kind} learns by gradient steps; gatrec_jax.train has functions for it",
       field="model",

@@ -1,10 +1,6 @@
-"""Re-ranking of candidates by language models, and reasons for what is recommended."""
+"""Re-ranking of candidates by language models."""
 
 from gatrec_jax.data.titles import unique_titles
-from gatrec_jax.explain.authors import Author, LanguageModelAuthor, TemplateAuthor
-from gatrec_jax.explain.builtin_author import open_builtin_author
-from gatrec_jax.explain.evidence import Evidence, Explainer, explain_items, make_explainer
-from gatrec_jax.explain.reasons import Reason, unsupported
 from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged
 from gatrec_jax.rerank.diversity import mmr
 from gatrec_jax.rerank.fusion.fuse import Fusion, apply_fusion, cross_fit, fit_fusion
@@ -22,42 +18,32 @@ from gatrec_jax.rerank.strategies.registry import STRATEGIES, Options, Strategy,
 
 __all__ = [
   "STRATEGIES",
-  "Author",
   "Candidates",
   "Context",
-  "Evidence",
   "ExampleSettings",
-  "Explainer",
   "Fusion",
-  "LanguageModelAuthor",
   "Options",
-  "Reason",
   "Recipe",
   "RerankSettings",
   "Reranked",
   "Source",
   "Strategy",
-  "TemplateAuthor",
   "TrainingLists",
   "Usage",
   "apply_fusion",
   "cross_fit",
-  "explain_items",
   "file_candidates",
   "fit_fusion",
   "judged",
   "learn_to_rerank",
   "make_contexts",
-  "make_explainer",
   "make_strategy",
   "mmr",
   "open_builtin",
   "open_source",
-  "open_builtin_author",
   "order_of",
   "out_of_fold_lists",
   "ranking_examples",
   "rerank",
   "unique_titles",
-  "unsupported",
 ]

@@ -12,7 +12,8 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
-from gatrec_jax.serve.run import Run, lists_without
+from gatrec_jax.serve.recommendations import lists_without
+from gatrec_jax.serve.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -263,11 +263,11 @@ class MetricsFile:
 
 
 @contextlib.contextmanager
-def signals(promise: str) -> Iterator[list[int]]:
-  """Collects SIGINT and SIGTERM instead of dying of them; a second one ends the process.
+def signals(promise: str, *, log: Log) -> Iterator[list[int]]:
+  """Collects SIGINT and SIGTERM instead of ending the process; a second one ends it.
 
-  Args: promise: what the user is told when one comes, such as "stopping after this epoch".
-  Yields: the numbers of those that came; none outside the main thread, which alone gets them.
+  Args: promise: the line for the user when one arrives, such as "stopping after this epoch".
+  Yields: the numbers of those that arrived; none outside the main thread, which alone gets them.
   """
   received: list[int] = []
   if threading.current_thread() is not threading.main_thread():
@@ -277,7 +277,8 @@ def signals(promise: str) -> Iterator[list[int]]:
 
   def note(signum: int, _: Any) -> None:
     received.append(signum)
-    print(f"{promise}; once more ends at once", file=sys.stderr, flush=True)
+    with contextlib.suppress(RuntimeError):  # the signal came within another print
+      log.info(f"{promise}; a second signal ends the process at once")
     signal.signal(signum, former[signum])
 
   for signum in (signal.SIGINT, signal.SIGTERM):

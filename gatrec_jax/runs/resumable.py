@@ -47,7 +47,7 @@ def in_chunks(
   path.parent.mkdir(parents=True, exist_ok=True)
   with (
     open(path, "ab") as out,
-    runs.signals(f"{name}: stopping after these {chunk}") as received,
+    runs.signals(f"{name}: stopping after these {chunk}", log=log) as received,
     log.progress(name, total=len(keys), done=len(records)) as show,
   ):
     while len(records) < len(keys):

@@ -73,6 +73,14 @@ def parse_mesh(text: str, *, field: str = "mesh") -> Mesh | None:
     raise InputError(str(error), field=field, value=text) from None
 
 
+def local_mesh(mesh: Mesh | None) -> Mesh | None:
+  """This process's devices of a mesh along one axis, `data`; None for None."""
+  if mesh is None:
+    return None
+  here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+  return Mesh(np.array(here), ("data",))
+
+
 def start_processes(
   coordinator: str, *, num_processes: int | None = None, process_id: int | None = None
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax import runs
-from gatrec_jax.config.schema import Config
+from gatrec_jax.config.schema import DataConfig
 from gatrec_jax.data.datasets import load_dataset
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, Interactions
@@ -26,13 +26,12 @@ OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
 _FORMAT = 1  # raised when a stage's files change their form, so that old ones are made anew
 
 
-def prepare(config: Config, workdir: pathlib.Path, *, log: Log) -> Prepared:
+def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
   """Reads and splits the interactions, or takes them from the run folder if nothing changed.
 
   Raises:
     InputError: files missing or unreadable, wrong fold, empty part.
   """
-  data = config.data
   paths = [data.item_metadata]
   if pathlib.Path(data.dataset).expanduser().is_file():
     paths.append(data.dataset)
@@ -47,17 +46,17 @@ def prepare(config: Config, workdir: pathlib.Path, *, log: Log) -> Prepared:
     inputs=inputs,
     log=log,
     outputs=OUTPUTS,
-    make=lambda: write_prepared(folder, prepared_in_memory(config)),
+    make=lambda: write_prepared(folder, prepared_in_memory(data)),
   )
   prepared = load_prepared(workdir)
   log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
-  if data.split not in PROTOCOLS and (told := _meaning_of_ratings(prepared)):
-    log.info(told)
+  if data.split not in PROTOCOLS and (line := _meaning_of_ratings(prepared)):
+    log.info(line)
   return prepared
 
 
 def _meaning_of_ratings(prepared: Prepared) -> str:
-  """What the user should know where nearly all ratings count as likes; "" where they do not."""
+  """A line for the user where nearly all ratings count as likes; "" elsewhere."""
   rating = prepared.interactions.rating
   if (rating == 1.0).all():
     return "data: every rating is 1, or there is no rating column: implicit feedback, all are likes"
@@ -71,9 +70,8 @@ def _meaning_of_ratings(prepared: Prepared) -> str:
   )
 
 
-def prepared_in_memory(config: Config) -> Prepared:
-  """The split data of `config`, without a run folder; for evaluating other tools' lists."""
-  data = config.data
+def prepared_in_memory(data: DataConfig) -> Prepared:
+  """The split data, without a run folder; for evaluating other tools' lists."""
   kind = "shipped" if data.fold and data.split != "kfold" else data.split
   dataset = load_dataset(
     data.dataset,
@@ -95,7 +93,7 @@ def prepared_in_memory(config: Config) -> Prepared:
     fold=data.fold,
     test_rows=dataset.test_rows,
   )
-  feedback = _feedback(config, dataset.interactions)
+  feedback = _feedback(data, dataset.interactions)
   return Prepared(dataset.interactions, split, dataset.item_fields, feedback, dict(dataset.notes))
 
 
@@ -135,11 +133,11 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
   )
 
 
-def _feedback(config: Config, interactions: Interactions) -> Feedback:
+def _feedback(data: DataConfig, interactions: Interactions) -> Feedback:
   """Implicit feedback (every rating 1) has no dislikes, and each interaction is a positive."""
   if len(interactions) and (interactions.rating == 1.0).all():
     return Feedback(1.0, 0.0)
-  return Feedback(config.data.positive_threshold, config.data.negative_threshold)
+  return Feedback(data.positive_threshold, data.negative_threshold)
 
 
 def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:

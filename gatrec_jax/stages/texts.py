@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatrec_jax import runs
-from gatrec_jax.config.schema import Config
+from gatrec_jax.config.schema import DataConfig, TextConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
@@ -21,7 +21,6 @@ from gatrec_jax.profiles.embed import TextEncoder, embed_texts, lexical_text_enc
 from gatrec_jax.profiles.lexical import fit_lexical, load_lexical, save_lexical
 from gatrec_jax.profiles.schema import Profile, parse_profile
 from gatrec_jax.runs.log import SILENT, Log
-from gatrec_jax.stages.data import load_prepared
 
 if TYPE_CHECKING:
   from gatrec_jax.lm.folders.source import EncoderSource
@@ -53,18 +52,20 @@ class Texts:
     return self.vectors[self.num_users :]
 
 
-def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log: Log) -> str:
+def build_profiles(
+  text: TextConfig, workdir: pathlib.Path, prepared: Prepared, *, data: DataConfig, log: Log
+) -> str:
   """Writes profiles/items.jsonl and users.jsonl: given ones first, built ones for the rest.
 
   Items are described by their metadata, users by their training rows alone.
 
+  Args: data: says whether given user profiles are known to hold held-out ratings.
   Returns:
     The hash of what the profiles were made from.
   Raises:
     InputError: unreadable profile files, user profiles known to hold held-out ratings, or more
       missing texts than `max_missing_share`.
   """
-  text, data = config.text, config.data
   data_inputs = runs.read_json(workdir / "data" / "manifest.json")["inputs"]
   inputs = runs.digest(
     _FORMAT,
@@ -120,11 +121,13 @@ def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *,
     outputs=("items.jsonl", "users.jsonl"),
   )
   log.info("profiles: " + ", ".join(f"{k} {v}" for k, v in facts.items() if k != "warning"))
-  _require_texts(config, prepared, facts)
+  _require_texts(text, prepared, facts)
   return inputs
 
 
-def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log: Log) -> Texts:
+def embed_run(
+  text: TextConfig, workdir: pathlib.Path, prepared: Prepared, *, data: DataConfig, log: Log
+) -> Texts:
   """Profiles to vectors, or what the run folder holds if nothing changed.
 
   Raises:
@@ -132,10 +135,8 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log:
   """
   from gatrec_jax.lm.folders.source import resolve_encoder
 
-  if not config.model.reads_text:
-    return _no_texts(prepared)
-  origin = build_profiles(config, workdir, prepared, log=log)
-  source = resolve_encoder(config.text.encoder)
+  origin = build_profiles(text, workdir, prepared, data=data, log=log)
+  source = resolve_encoder(text.encoder)
   log.info(f"embed: {source.name} ({source.where})")
   folder = workdir / "embeddings"
   inputs = runs.digest(
@@ -144,9 +145,9 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log:
     runs.file_digest(workdir / "profiles" / "items.jsonl"),
     runs.file_digest(workdir / "profiles" / "users.jsonl"),
     source.content_hash,
-    config.text.encoder_max_tokens,
-    config.text.encoder_dtype,
-    *filter(None, [config.text.encoder_prompt]),
+    text.encoder_max_tokens,
+    text.encoder_dtype,
+    *filter(None, [text.encoder_prompt]),
   )
 
   runs.require_same_origin(workdir, "text vectors", inputs)
@@ -160,14 +161,14 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log:
       save_lexical(lexical, folder / "lexical")
       encoder = lexical_text_encoder(lexical, where=source.where)
     else:
-      encoder = _open(config, source)
+      encoder = _open(text, source)
     vectors, report = embed_texts(
       bodies["users"] + bodies["items"], encoder, cache_dir=runs.cache_dir() / "embeddings", log=log
     )
     lines.append(
       f"embed: {report.encoded} texts encoded, {report.texts - report.encoded - report.missing} "
       f"repeated or from the cache, {report.texts_per_second:.1f} texts/s, "
-      f"{report.truncated_share:.1%} truncated at {config.text.encoder_max_tokens} tokens"
+      f"{report.truncated_share:.1%} truncated at {text.encoder_max_tokens} tokens"
     )
     num_users = len(bodies["users"])
     for kind, part in (("users", vectors[:num_users]), ("items", vectors[num_users:])):
@@ -187,13 +188,11 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log:
   )
   for line in lines:
     log.info(line)
-  return load_texts(workdir, config)
+  return load_texts(workdir)
 
 
-def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
+def load_texts(workdir: pathlib.Path) -> Texts:
   """What `embed_run` kept. Raises InputError where it is not there or damaged."""
-  if not config.model.reads_text:
-    return _no_texts(load_prepared(workdir))
   folder = workdir / "embeddings"
   manifest = runs.read_json(folder / "manifest.json")
   try:
@@ -205,7 +204,7 @@ def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
 
 def texts_of_new_users(
   workdir: pathlib.Path,
-  config: Config,
+  text: TextConfig,
   prepared: Prepared,
   texts: Texts,
   *,
@@ -227,13 +226,13 @@ def texts_of_new_users(
       users.user_profile_from_items(good, bad, vocabulary=vocabulary)
       for good, bad in zip(liked, disliked, strict=True)
     ],
-    style=config.text.profile_style,
+    style=text.profile_style,
   )
-  return _encoded(workdir, config, texts, bodies)
+  return _encoded(workdir, text, texts, bodies)
 
 
 def _encoded(
-  workdir: pathlib.Path, config: Config, texts: Texts, bodies: Sequence[str | None]
+  workdir: pathlib.Path, text: TextConfig, texts: Texts, bodies: Sequence[str | None]
 ) -> np.ndarray:
   """[n, D] by the encoder that the run's texts went through, which is opened if there are any."""
   if not any(bodies):
@@ -244,13 +243,13 @@ def _encoded(
   else:
     from gatrec_jax.lm.folders.source import resolve_encoder
 
-    encoder = _open(config, resolve_encoder(config.text.encoder))
+    encoder = _open(text, resolve_encoder(text.encoder))
   if encoder.content_hash != texts.facts["content_hash"]:
     raise InputError(
       f"is now {encoder.name} ({encoder.where}), but the run's "
       f"texts went through {texts.facts['encoder']} ({texts.facts['where']}); make that available",
       field="encoder",
-      value=config.text.encoder,
+      value=text.encoder,
     )
   vectors, _ = embed_texts(bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", log=SILENT)
   return vectors
@@ -258,7 +257,7 @@ def _encoded(
 
 def texts_of_new_items(
   workdir: pathlib.Path,
-  config: Config,
+  text: TextConfig,
   texts: Texts,
   *,
   known: Sequence[Mapping[str, Any]],
@@ -272,16 +271,13 @@ def texts_of_new_items(
   if not texts.is_text:
     return np.zeros((len(new), texts.vectors.shape[1]), np.float32)
   profiles = builder.build_item_profiles([*known, *new])[len(known) :]
-  bodies = builder.item_texts(profiles, style=config.text.profile_style)
-  return _encoded(workdir, config, texts, bodies)
+  bodies = builder.item_texts(profiles, style=text.profile_style)
+  return _encoded(workdir, text, texts, bodies)
 
 
-def _open(config: Config, source: EncoderSource) -> TextEncoder:
+def _open(text: TextConfig, source: EncoderSource) -> TextEncoder:
   return open_encoder(
-    source,
-    max_tokens=config.text.encoder_max_tokens,
-    dtype=config.text.encoder_dtype,
-    prompt=config.text.encoder_prompt,
+    source, max_tokens=text.encoder_max_tokens, dtype=text.encoder_dtype, prompt=text.encoder_prompt
   )
 
 
@@ -333,20 +329,21 @@ def read_texts(workdir: pathlib.Path, kind: str, *, given_alone: bool = False) -
   ]
 
 
-def _require_texts(config: Config, prepared: Prepared, facts: Mapping[str, Any]) -> None:
+def _require_texts(text: TextConfig, prepared: Prepared, facts: Mapping[str, Any]) -> None:
   sizes = {"item": prepared.interactions.num_items, "user": prepared.interactions.num_users}
   for kind, size in sizes.items():
     share = facts[f"{kind}s without text"] / size
-    if share > config.text.max_missing_share:
+    if share > text.max_missing_share:
       raise InputError(
         f"{share:.0%} of the {kind}s have no "
         f"text; give `item_metadata` or `{kind}_profiles`, raise the limit, or train without text "
         "by `node_features=ids`",
         field="max_missing_share",
-        value=config.text.max_missing_share,
+        value=text.max_missing_share,
       )
 
 
-def _no_texts(prepared: Prepared) -> Texts:
+def no_texts(prepared: Prepared) -> Texts:
+  """What a model gets that reads no text."""
   nodes = prepared.interactions.num_users + prepared.interactions.num_items
   return Texts(np.zeros((nodes, 1), np.float32), prepared.interactions.num_users, "none", False, {})

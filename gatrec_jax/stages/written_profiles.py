@@ -83,7 +83,7 @@ def write_profiles(
     Interrupted: a signal came; the same call goes on.
   """
   manifest = _Manifest(workdir / "written", config, request)
-  prepared = prepare(config, workdir, log=log)
+  prepared = prepare(config.data, workdir, log=log)
   manifest.tie_data(runs.read_json(workdir / "data" / "manifest.json")["inputs"])
   author = _Once(request.open)
   if "items" in request.kinds:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -25,14 +25,12 @@ import numpy as np
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.models.base import FittedRecommender, LearnedRecommender, Recommender
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.models.registry import is_learned
 from gatrec_jax.runs.log import Log
-from gatrec_jax.train.hyperparameters import Dynamic, recommender_with, with_dynamic
-from gatrec_jax.train.loop import Progress, advanced, all_finite, value_of
-from gatrec_jax.train.state import TrainState, new_state, run_epochs
+from gatrec_jax.train.epochs import new_state, run_epochs
+from gatrec_jax.train.hyperparameters import Dynamic, recommender_with
+from gatrec_jax.train.loop import Progress, Validate, advanced, all_finite, value_of
+from gatrec_jax.train.state import TrainState
 from gatrec_jax.train.sweep_plan import Plan, fitting_plan, stacked_dynamic, tree_bytes
-
-Validate = Callable[[Any], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +95,7 @@ def sweep(
   """
   spread = spread or ("map" if jax.default_backend() == "cpu" else "vmap")
   dynamic, recommender, config = stacked_dynamic(recommender, config, settings)
-  if is_learned(recommender):
+  if recommender.learned:
     work = _Learning(inputs, recommender, config, spread, validate)
   else:
     # Side by side, batched LAPACK calls on a CPU can wait for each other for ever.
@@ -261,11 +259,8 @@ def _start(
   config: TrainConfig,
   spread: str,
 ) -> TrainState:
-  def start(dynamic: Dynamic) -> TrainState:
-    own_recommender, own_config = with_dynamic(recommender, config, dynamic)
-    return new_state(inputs, recommender=own_recommender, config=own_config)
-
-  return jax.vmap(start)(dynamic) if spread == "vmap" else jax.lax.map(start, dynamic)
+  one = partial(new_state, inputs, recommender=recommender, config=config)
+  return jax.vmap(one)(dynamic) if spread == "vmap" else jax.lax.map(one, dynamic)
 
 
 def _block(
@@ -279,13 +274,12 @@ def _block(
   num_epochs: int,
   spread: str,
 ) -> tuple[TrainState, jax.Array]:
-  """`run_epochs` for each of n settings; [n] in front of everything. With `map`, settings that are
-  not active stay as they are and cost nothing; their losses are 0."""
+  """`run_epochs` for each of n settings; everything has a leading axis [n]. With `map`, settings
+  that are not active stay as they are and cost nothing; their losses are 0."""
 
   def run(state: TrainState, dynamic: Dynamic) -> tuple[TrainState, jax.Array]:
-    own_recommender, own_config = with_dynamic(recommender, config, dynamic)
     return run_epochs(
-      state, inputs, recommender=own_recommender, config=own_config, num_epochs=num_epochs
+      state, inputs, dynamic, recommender=recommender, config=config, num_epochs=num_epochs
     )
 
   if spread == "vmap":
@@ -295,8 +289,8 @@ def _block(
     state, dynamic, active = xs
     losses = jax.eval_shape(run, state, dynamic)[1]
 
-    def rest(state, _):
-      return (state, jnp.zeros(losses.shape, losses.dtype))
+    def rest(state: TrainState, _: Dynamic) -> tuple[TrainState, jax.Array]:
+      return state, jnp.zeros(losses.shape, losses.dtype)
 
     return jax.lax.cond(active, run, rest, state, dynamic)
 
@@ -322,7 +316,7 @@ def _one_of(params: Any, row: jax.Array) -> Any:
 def _better_of(better: jax.Array, params: Any, best: Any) -> Any:
   """Leaf by leaf the new ones [n, …] where `better` [n], else the old ones."""
 
-  def choose(new, old):
+  def choose(new: jax.Array, old: jax.Array) -> jax.Array:
     return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
   return jax.tree.map(choose, params, best)

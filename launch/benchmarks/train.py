@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gatrec_jax import train as training
 from gatrec_jax.config.convolutions import FullConvolution
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
@@ -26,7 +27,6 @@ from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges
 from gatrec_jax.runs.log import Log
-from gatrec_jax.train import state as training
 from launch.benchmarks.graphs import attention_counts, matmul_flops, save_for_peer
 from launch.benchmarks.hardware import device_rates
 from launch.benchmarks.measure import (
@@ -165,8 +165,10 @@ def measured_step(
   rows = recommender.num_rows(inputs)
   steps = min(training.steps_per_epoch(settings, rows), 2)
   if steps > 1:
-    inputs = inputs._replace(user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH])
-  held = [training.init_state(inputs, recommender=recommender, config=settings)]
+    inputs = dataclasses.replace(
+      inputs, user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH]
+    )
+  held = [training.start_training(inputs, recommender=recommender, config=settings)]
 
   def run() -> jax.Array:
     held[0], losses = training.train_epochs(

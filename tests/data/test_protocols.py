@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatrec_jax.config.checks import FIXED_BY_SPLIT
-from gatrec_jax.config.schema import Config, DataConfig
+from gatrec_jax.config.schema import DataConfig
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, build_interactions
 from gatrec_jax.data.movielens import load_movielens
@@ -210,19 +210,19 @@ def test_prepared_uses_the_protocol_and_nothing_else_of_the_config(tmp_path):
   lines = [f"{u},{i},{r:g},{t}" for u, i, r, t in sorted(triples(rows))]
   table.write_text("\n".join(["user_id,item_id,rating,timestamp", *lines]))
   data = DataConfig(dataset=str(table), split="recbole_b", split_seed=4)
-  prepared = prepared_in_memory(Config(data=data))
+  prepared = prepared_in_memory(data)
   assert prepared.feedback == Feedback(3.0, 2.0)
   assert prepared.interactions.rating.min() == 3.0
   assert triples(prepared.interactions) == {row for row in triples(rows) if row[2] >= 3}
   assert triples(prepared.known) == triples(prepared.train) | triples(prepared.valid)
   assert prepared.facts["ratings below 3 left out"] == (rows.rating < 3).sum()
   ignored = dict(valid_seed=7, valid_share=0.5, test_share=0.5, positive_threshold=5.0)
-  other = prepared_in_memory(Config(data=dataclasses.replace(data, **ignored)))
+  other = prepared_in_memory(dataclasses.replace(data, **ignored))
   for part in ("train", "valid", "test"):
     assert triples(getattr(other, part)) == triples(getattr(prepared, part))
   assert other.feedback == Feedback(3.0, 2.0)
 
-  kept = prepare(Config(data=data), tmp_path / "run", log=SILENT)
+  kept = prepare(data, tmp_path / "run", log=SILENT)
   again = load_prepared(tmp_path / "run")
   for loaded in (kept, again):
     assert triples(loaded.test) == triples(prepared.test)

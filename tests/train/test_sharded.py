@@ -17,14 +17,18 @@ from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.models.gat.recommender import GatRecommender
+from gatrec_jax.models.inputs import Batch
 from gatrec_jax.ops import propagation
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.log import SILENT
+from gatrec_jax.serve.run import make_serving_state
 from gatrec_jax.sharding import placement
 from gatrec_jax.sharding.mesh import parse_mesh
+from gatrec_jax.train.inputs import training_inputs
 from gatrec_jax.train.loop import learn
-from gatrec_jax.train.sharded import OnMesh, Place, place_inputs, training_on
-from gatrec_jax.train.state import TrainState, make_serving_state, training_inputs
+from gatrec_jax.train.sharded import OnMesh, Place, place_inputs
+from gatrec_jax.train.state import TrainState
 
 # No number of users, nodes or edges is a multiple of the devices: everything has to be filled up.
 USERS, ITEMS, TEXT = 37, 29, 5
@@ -81,7 +85,7 @@ def prepared(settings):
   return recommender, inputs, settings[1]
 
 
-def measures(params, recommender, inputs):
+def measures(params, recommender, inputs, mesh):
   """Metrics of full ranking: {name: mean}."""
   train, test = ratings()
   users = np.arange(USERS)
@@ -92,6 +96,7 @@ def measures(params, recommender, inputs):
     num_items=ITEMS,
     seen=train,
     k=5,
+    mesh=mesh,
   )
   evaluation = full_ranking(items, users, train=train, test=test, ks=(5,), num_bootstrap=0)
   return {name: value.mean for name, value in evaluation.summary.items()}
@@ -100,17 +105,18 @@ def measures(params, recommender, inputs):
 def trained(folder, mesh, *, until=None):
   """Trains on a mesh, or goes on with what is in the folder; returns the metrics of the model."""
   recommender, inputs, config = prepared(HYBRID)
-  with training_on(parse_mesh(mesh)):
-    params, _ = learn(
-      inputs,
-      recommender=recommender,
-      config=config,
-      workdir=folder,
-      log=print,
-      until=until,
-      validate=lambda params: measures(params, recommender, inputs)["ndcg@5"],
-    )
-    return measures(params, recommender, inputs)
+  mesh = parse_mesh(mesh)
+  params, _ = learn(
+    inputs,
+    recommender=recommender,
+    config=config,
+    workdir=folder,
+    log=SILENT,
+    mesh=mesh,
+    until=until,
+    validate=lambda params: measures(params, recommender, inputs, mesh)["ndcg@5"],
+  )
+  return measures(params, recommender, inputs, mesh)
 
 
 def read_again(folder, mesh):
@@ -122,10 +128,11 @@ def read_again(folder, mesh):
   like, checkpoints = place.like(), Checkpoints(folder / "checkpoints")
   trees, _ = checkpoints.restore(
     checkpoints.latest(),
-    {"params": like.params, "training": {"optimizer": like.optimizer, "step": like.step}},
+    {"params": like.params, "training": {"optimizer": like.opt_state, "step": like.step}},
   )
   checkpoints.close()
-  state = place.put(TrainState(trees["params"], **trees["training"]))
+  training = trees["training"]
+  state = place.put(TrainState(trees["params"], training["optimizer"], training["step"]))
   shapes = {"restored": shapes_of_shards(state)}
   if on is not None:
     shapes["first"] = shapes_of_shards(place.init())
@@ -149,15 +156,8 @@ def softmax_step(mesh):
     params = placement.put_tables(params, on)
 
   def loss(params, inputs):
-    return recommender.loss(
-      params,
-      inputs,
-      jnp.arange(USERS),
-      jax.random.key(0),
-      step=jnp.int32(0),
-      train=config,
-      where=jnp.arange(USERS) != 3,
-    )
+    batch = Batch(jnp.arange(USERS), jnp.arange(USERS) != 3, jnp.int32(0))
+    return recommender.loss(params, batch, jax.random.key(0), inputs=inputs, train=config)
 
   with contextlib.nullcontext() if on is None else jax.set_mesh(on):
     value, gradient = jax.jit(jax.value_and_grad(loss))(params, inputs)

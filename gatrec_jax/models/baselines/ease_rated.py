@@ -41,6 +41,11 @@ class EaseRatedRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = False
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "scores"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Rated:
     """All training ratings and what they count."""

@@ -71,6 +71,11 @@ class IalsRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "vectors"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Sides:
     user, item, weight = train.user, train.item, judged.relevance

@@ -25,6 +25,11 @@ class PopularityRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = False
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "vectors"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
     """Nothing beside the positives."""

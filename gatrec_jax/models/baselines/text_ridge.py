@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,11 @@ class TextRidgeRecommender:
   settings: TextRidgeConfig
   num_users: int
   num_items: int
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "vectors"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
   @property
   def seeded(self) -> bool:

@@ -30,7 +30,7 @@ from gatrec_jax.models.gat.channels import (
 )
 from gatrec_jax.models.gat.grow import graph_with_users, grown_params
 from gatrec_jax.models.gat.network import GatNetwork
-from gatrec_jax.models.inputs import Inputs, NewUsers
+from gatrec_jax.models.inputs import Batch, Inputs, NewUsers
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
@@ -75,6 +75,10 @@ class GatRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = True
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = True
 
   @property
   def module(self) -> GatNetwork:
@@ -132,18 +136,11 @@ class GatRecommender:
     return self.module.init(key, inputs.text, inputs.own.graph)["params"]
 
   def loss(
-    self,
-    params: Any,
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
+    self, params: Any, batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
   ) -> Array:
     """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
-    del step, train
+    del train
+    rows, where, _ = batch
     key, negative_key = jax.random.split(key)
     objective = self.settings.objective
     if isinstance(objective, SoftmaxObjective):
@@ -216,7 +213,7 @@ class GatRecommender:
     vectors = self._pair(
       self.module.apply({"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout)
     )
-    if not has_channels(self.settings):
+    if self.scores_by == "vectors":
       return vectors
     own, settings, unrated = inputs.own, self.settings, None
     if settings.unrated_l2:
@@ -241,7 +238,12 @@ class GatRecommender:
   @property
   def score(self) -> Callable[[Any, Array], Array]:
     """(serving state, users [B]) -> [B, I] float32."""
-    return channel_scores if has_channels(self.settings) else dot_product_scores
+    return dot_product_scores if self.scores_by == "vectors" else channel_scores
+
+  @property
+  def scores_by(self) -> str:
+    """By dot products of vectors, unless another channel is added to them."""
+    return "scores" if has_channels(self.settings) else "vectors"
 
   def score_new(
     self, params: Any, inputs: Inputs, serving_state: Pair | Channels, users: NewUsers
@@ -257,7 +259,7 @@ class GatRecommender:
       new_text=jnp.asarray(users.text),
     )
     new = vectors[-len(users.text) :]
-    if not has_channels(self.settings):
+    if self.scores_by == "vectors":
       return products(new, serving_state[1])
     of_linear = None
     if (linear := self._linear) is not None:

@@ -186,7 +186,7 @@ def _build(
   lists = out_of_fold_lists(
     config, workdir, prepared, folds=recipe.folds, length=recipe.length, log=log
   )
-  with runs.signals("builtin: stopping after this step") as received:
+  with runs.signals("builtin: stopping after this step", log=log) as received:
 
     def stop():
       return received[0] if received else 0

@@ -14,7 +14,7 @@ from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines.multi_vae import MultiVaeRecommender, kl_weight_at
-from gatrec_jax.models.inputs import NewUsers
+from gatrec_jax.models.inputs import Batch, NewUsers
 
 TINY = MultiVaeConfig(
   hidden_widths=(), latent_width=1, input_dropout=0.0, kl_weight=1.0, anneal_steps=0
@@ -41,9 +41,8 @@ def setup(matrix, settings):
 def loss_of(recommender, params, inputs, rows, *, where=None, step=0, key=0):
   rows = jnp.asarray(rows, jnp.int32)
   where = jnp.ones(rows.shape, bool) if where is None else jnp.asarray(where)
-  return recommender.loss(
-    params, inputs, rows, jax.random.key(key), step=jnp.int32(step), train=TRAIN, where=where
-  )
+  batch = Batch(rows, where, jnp.int32(step))
+  return recommender.loss(params, batch, jax.random.key(key), inputs=inputs, train=TRAIN)
 
 
 def zero_params(items, *, mean=0.0, log_variance=0.0):
