@@ -272,7 +272,7 @@ def _sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-  """The parsed content of a JSON file. Raises: InputError where it is missing or not JSON."""
+  """Parses a JSON file. Raises: InputError if it is missing or not JSON."""
   try:
     return json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:

@@ -50,9 +50,9 @@ def test_batch_size_does_not_change_answers():
 
 def test_order_of_prompts_is_kept():
   prompts = [[3, 4, 5, 6] * n for n in (6, 1, 5, 2)]
-  settings = {"max_tokens": 4, "batch_size": 2}
-  answers = generate(endless(), prompts, **settings)
-  assert [answer.prompt_tokens for answer in answers] == [24, 4, 20, 8]
+  settings, done = {"max_tokens": 4, "batch_size": 1}, []
+  answers = generate(endless(), prompts, **settings, on_done=done.append)
+  assert [answer.prompt_tokens for answer in answers] == [24, 4, 20, 8] and done == [1] * 4
   assert answers == generate(endless(), prompts[::-1], **settings)[::-1]
 
 
@@ -84,8 +84,8 @@ def test_a_row_ends_at_an_eos_token_and_the_others_continue():
 
 def test_the_context_is_a_limit():
   model = endless()
-  (answer,) = generate(model, [[5] * 28], max_tokens=16)
-  assert len(answer.tokens) == 4 and answer.finish == "length"
+  (answer,) = generate(model, [[5] * 24], max_tokens=16)
+  assert len(answer.tokens) == 8 and answer.finish == "length"
   with pytest.raises(InputError, match="prompt 2 has 32 tokens, but the model's context of 32"):
     generate(model, [[5], [5] * 32], max_tokens=16)
   with pytest.raises(InputError, match="truncate=right: not one of error, left"):
@@ -229,7 +229,7 @@ def test_calls_of_similar_shapes_compile_nothing_new(caplog):
   model = endless()
 
   def trie(token):
-    return token_trie([(3, token), (5, 6)], vocabulary=24, eos=())
+    return token_trie([(3, token), (5, 6)], vocabulary=24, eos=(2,))
 
   runs = [
     lambda n: generate(model, [[n]] * n, max_tokens=15 + n % 2, seed=n),
@@ -241,7 +241,9 @@ def test_calls_of_similar_shapes_compile_nothing_new(caplog):
         temperature=0.5 + 0.1 * n, top_k=n, top_p=0.9 - 0.01 * n, repetition_penalty=1 + 0.1 * n
       ),
     ),
-    lambda n: generate(model, [[4] * n], max_tokens=[n], constraint=trie(n)),
+    lambda n: generate(
+      ending(), [[4] * n] * n, max_tokens=[n] * n, sampling=SAMPLED, constraint=trie(n)
+    ),
   ]
   for run in runs:
     run(7)
@@ -267,10 +269,9 @@ def test_after_warming_up_nothing_is_compiled():
 
 def test_speed_and_progress_count_real_tokens():
   speed, done = Speed(), []
-  generate(
-    endless(), PROMPTS, max_tokens=[1, 7, 16, 2, 5], speed=speed, on_done=done.append, batch_size=2
-  )
+  limits = [1, 7, 16, 2, 5]
+  generate(endless(), PROMPTS, max_tokens=limits, speed=speed, on_done=done.append)
   assert speed.prompt_tokens == sum(map(len, PROMPTS)) and speed.new_tokens == 31 - 5
-  assert done == [2, 2, 1]
+  assert done == [5]
   assert speed.prefill_seconds > 0 and speed.decode_seconds > 0
   assert f"decode {speed.new_tokens} tokens" in speed.line()

@@ -122,7 +122,8 @@ def test_lora_windows_and_untied_heads():
   lora = init_lora(jax.random.key(0), model.config, rank=2)
   lora = jax.tree.map(lambda leaf: leaf + 0.3, lora)
   prompts = users(24, ((9, (3, 9)), (14, (12, 1))))
-  without = score_labels_shared(model, prompts, LABELS)
+  nothing = jax.tree.map(np.zeros_like, lora)
+  without = score_labels_shared(model, prompts, LABELS, lora=nothing)
   changed = score_labels_shared(model, prompts, LABELS, lora=lora)
   assert np.abs(changed[0] - without[0]).max() > 0.01
   assert_close(changed, plain(model, prompts, lora=lora))
