@@ -1,4 +1,4 @@
-"""A tiny random decoder whose tokenizer knows the prompts of re-ranking."""
+"""A tiny random decoder whose tokenizer was trained on the prompts of re-ranking."""
 
 from helpers.tiny_decoder import random_params, tiny_config
 
@@ -17,7 +17,7 @@ from gatrec_jax.rerank.prompting.prompts import (
 
 
 def tiny_reranker(titles, *, context=256, **fields):
-  """Random weights; letters, yes and no are one token each."""
+  """A model with random weights; letters, "yes" and "no" are single tokens."""
   seen = describe(Context("Genres: Drama.", tuple((title, True) for title in titles)))
   texts = [
     seen + candidate_block(titles[:50]),

@@ -130,9 +130,10 @@ class Attention(nn.Module):
       alone, [B, Hk, T, d], or, if `batch.slot` is given, the whole updated cache.
     """
     config, length = self.config, hidden.shape[1]
-    asking, asked_from = hidden, batch.positions
+    query_input, query_positions = hidden, batch.positions
     if batch.only is not None:
-      asking, asked_from = take_place(hidden, batch.only), take_place(asked_from, batch.only)
+      query_input = take_place(query_input, batch.only)
+      query_positions = take_place(query_positions, batch.only)
     projection = functools.partial(
       Projection, lora_scale=self.lora_scale, lora_dropout=self.lora_dropout
     )
@@ -142,7 +143,7 @@ class Attention(nn.Module):
       out = projection(features, config.qkv_bias, (axis, "embed"), name=name)(values)
       return out.reshape(*values.shape[:2], count, config.head_size)
 
-    query = heads("q", asking, config.heads, "heads")
+    query = heads("q", query_input, config.heads, "heads")
     key = heads("k", hidden, config.kv_heads, "kv_heads")
     value = heads("v", hidden, config.kv_heads, "kv_heads")
     if config.qk_norm:
@@ -150,7 +151,7 @@ class Attention(nn.Module):
       query, key = norm(name="q_norm")(query), norm(name="k_norm")(key)
     if self.layer.rope is not None:
       rotation = functools.partial(rotations, self.layer.rope, size=config.head_size)
-      query, key = rotate(query, rotation(asked_from)), rotate(key, rotation(batch.positions))
+      query, key = rotate(query, rotation(query_positions)), rotate(key, rotation(batch.positions))
     by_head = (0, 2, 1, 3)
     scaled = {"scale": config.query_scale, "softcap": config.attention_softcap}
     if past is None and batch.only is None:
@@ -171,17 +172,17 @@ class Attention(nn.Module):
         jax.lax.dynamic_update_slice(old, new.transpose(by_head), start)
         for old, new in zip(past, (key, value), strict=True)
       )
-      seen = visible(batch.cache_positions, asked_from, self.layer.window)
+      seen = visible(batch.cache_positions, query_positions, self.layer.window)
       mixed = attend(query, [Keys(*present, seen)], **scaled)
     else:
       present = (key.transpose(by_head), value.transpose(by_head))
       own_positions = jnp.where(jnp.arange(length) < batch.lengths[:, None], batch.positions, -1)
       window = self.layer.window
-      keys = [Keys(*present, visible(own_positions, asked_from, window))]
+      keys = [Keys(*present, visible(own_positions, query_positions, window))]
       if past is not None:
-        keys.insert(0, Keys(*past, visible(batch.cache_positions, asked_from, window)))
+        keys.insert(0, Keys(*past, visible(batch.cache_positions, query_positions, window)))
       mixed = attend(query, keys, **scaled)
-    mixed = mixed.reshape(*asking.shape[:2], config.heads * config.head_size)
+    mixed = mixed.reshape(*query_input.shape[:2], config.heads * config.head_size)
     out = projection(config.width, config.output_bias, ("embed", "heads"), name="o")(mixed)
     return out, present
 

@@ -155,7 +155,7 @@ def content_hash(folder: Path) -> str:
   return digest.hexdigest()
 
 
-def hub_problem(endpoint: str, *, seconds: float = PROBE_SECONDS) -> str | None:
+def hub_problem(endpoint: str, *, seconds: float) -> str | None:
   """Returns why the hub cannot be reached, or None if it answers; takes at most `seconds`.
 
   Runs in a separate thread because name resolution has no timeout.
@@ -227,7 +227,7 @@ def _downloaded(model_id: str, field: str, log: Log) -> ModelFolder:
   if constants.HF_HUB_OFFLINE:
     problem = "HF_HUB_OFFLINE is set"
   else:
-    problem = hub_problem(constants.ENDPOINT)
+    problem = hub_problem(constants.ENDPOINT, seconds=PROBE_SECONDS)
   if problem is None:
     try:
       with _download_bars(shown=log is not SILENT):
@@ -272,7 +272,7 @@ def _sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-  """The parsed content of a JSON file. Raises: InputError where it is missing or not JSON."""
+  """Parses a JSON file. Raises: InputError if it is missing or not JSON."""
   try:
     return json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:

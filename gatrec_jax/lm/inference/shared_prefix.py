@@ -132,14 +132,14 @@ def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _S
   """Assigns users to batches: similar ones together, few different shapes."""
   if batch_size < 1:
     raise InputError("must be at least 1", field="batch_size", value=batch_size)
-  asked = [row for row, user in enumerate(users) if user.suffixes]
-  counts = {len(users[row].suffixes) for row in asked}
+  filled = [row for row, user in enumerate(users) if user.suffixes]
+  counts = {len(users[row].suffixes) for row in filled}
   # If all users have the same number of suffixes, none need padding.
   size = int if len(counts) == 1 else _rounded
-  asked.sort(key=lambda row: (size(len(users[row].suffixes)), len(users[row].prefix), row))
+  filled.sort(key=lambda row: (size(len(users[row].suffixes)), len(users[row].prefix), row))
   groups = []
-  for start in range(0, len(asked), batch_size):
-    rows = asked[start : start + batch_size]
+  for start in range(0, len(filled), batch_size):
+    rows = filled[start : start + batch_size]
     several = [users[row] for row in rows]
     groups.append(
       (

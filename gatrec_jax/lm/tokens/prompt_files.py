@@ -18,7 +18,7 @@ CHAT = ("auto", "true", "false")
 
 
 def read_prompts(path: str | Path) -> list[str | list[Message]]:
-  """Reads one prompt a line; a .jsonl file holds a `prompt` or a list of `messages` a line.
+  """Reads one prompt per line; lines of a .jsonl file have a `prompt` or a list of `messages`.
 
   An empty line of a text file is an empty prompt.
   Raises: InputError that names the file and the line.
