@@ -1,4 +1,4 @@
-"""Tuning: random search with successive halving, on validation ratings alone; it can be resumed."""
+"""Tuning: resumable random search with successive halving, on validation ratings alone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from gatrec_jax.stages.texts import Texts, embed_run, no_texts
 from gatrec_jax.train.fitted import fit
 from gatrec_jax.train.loop import learn
 
-HELD_OUT = 0.1  # for models that are else fitted to all training ratings
+HELD_OUT = 0.1  # for models that are otherwise fitted to all training ratings
 
 
 def search(
@@ -52,26 +52,27 @@ def search(
   mesh: Mesh | None = None,
   log: Log = CONSOLE,
 ) -> Config:
-  """Searches settings by `select_metric` on the validation part, and ends with the best ones.
+  """Searches settings by `select_metric` on the validation part and returns the best ones.
 
-  Everything lies in WORKDIR/search: `trials.parquet` with every trial at every rung, `chosen.json`
-  with the settings and how settled they are. No test row is read behind the data stage. Models
-  that are else fitted to all training ratings hold out a tenth of them here, not in the result.
+  Everything is kept in WORKDIR/search: `trials.parquet` with every trial at every rung,
+  `chosen.json` with the chosen settings and the verdict. No test row is read after the data stage.
+  Models that are otherwise fitted to all training ratings hold out a tenth of them in the search,
+  but not in the result.
 
   Args:
-    config: trial 0, and where all other settings come from.
-    workdir: the run folder; made if there is none, gone on with if there is.
-    budget: in trainings over all epochs.
+    config: trial 0, and the settings that are not searched.
+    workdir: the run folder; created or resumed.
+    budget: number of trainings over all epochs.
     space: see `search_space`.
-    seed: of the draws.
+    seed: of the random draws.
     mesh: the devices that share each step of training; None for one device.
     log: where lines for the user go.
   Returns:
     `config` with the chosen settings.
   Raises:
-    InputError: an empty range, a budget too small, another search in that folder, or no trial
-      that did not fail.
-    Interrupted: a signal came; the same call goes on.
+    InputError: an empty range, a budget too small, another search in that folder, or every trial
+      failed.
+    Interrupted: a signal arrived; the same call resumes.
   """
   if not budget >= 1:
     raise InputError(
@@ -98,7 +99,7 @@ def search(
     }
     _require_same_search(folder, plan)
     prepared = prepare(within.data, folder, log=log)
-    # Beyond this line there are no test rows.
+    # From here on there are no test rows.
     prepared = dataclasses.replace(
       prepared, split=dataclasses.replace(prepared.split, test=prepared.split.test[:0])
     )
@@ -118,7 +119,7 @@ def search(
       folder / "trials.parquet", describe=describe, rungs=len(rungs), metric=train.select_metric
     )
     if ledger.rows:
-      log.info(f"search: {len(ledger.rows)} trainings of before kept ({folder / 'trials.parquet'})")
+      log.info(f"search: {len(ledger.rows)} earlier trainings kept ({folder / 'trials.parquet'})")
     ended = successive_halving(
       lambda trial, settings, epochs: _train(
         with_fields(within, settings),
@@ -163,7 +164,7 @@ def search(
     )
     log.info(
       f"search: best is trial {best.trial}, {short(best.settings)}, {train.select_metric} "
-      f"{best.value:.4f} on validation (trial 0, the settings to begin with: {_value_of(ended, 0)})"
+      f"{best.value:.4f} on validation (trial 0, the initial settings: {_value_of(ended, 0)})"
     )
     for line in verdict.lines:
       log.info(f"search: {line}")
@@ -175,7 +176,7 @@ def _value_of(ended: Sequence[Row], trial: int) -> str:
 
 
 def _with_validation(config: Config) -> Config:
-  """The configuration under which trials are compared."""
+  """The configuration with a validation part, under which trials are compared."""
   fields: dict[str, Any] = {"valid_share": config.data.valid_share or HELD_OUT}
   if _learned(config):
     fields["select_on"] = "valid"
@@ -199,7 +200,7 @@ def _train(
   *,
   mesh: Mesh | None,
 ) -> float:
-  """One trial up to an epoch; its checkpoints stay until it is forgotten."""
+  """Trains one trial up to an epoch; its checkpoints stay until the trial is dropped."""
   recommender, inputs = recommender_and_inputs(config, prepared, texts[config.model.reads_text])
   validate = make_validator(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
   folder.mkdir(parents=True, exist_ok=True)
@@ -217,7 +218,7 @@ def _train(
 def _texts(
   config: Config, ranges: Mapping[str, Range], folder: pathlib.Path, prepared: Prepared, *, log: Log
 ) -> dict[bool, Texts]:
-  """By whether a trial reads text, which a searched word may decide."""
+  """Texts by whether a trial reads them, which may depend on a searched setting."""
   kinds = {config.model.reads_text: config}
   for name, range_ in ranges.items():
     for value in range_.values if isinstance(range_, Choice) else ():
@@ -263,7 +264,7 @@ def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
 
 
 def _require_own_run(run_folder: pathlib.Path) -> None:
-  """Raises InputError, before hours of search, where its result could not be trained there."""
+  """Raises InputError, before a long search, where its result could not be trained there."""
   if runs.has_checkpoints(run_folder) and not (run_folder / "search" / "chosen.json").exists():
     raise InputError(
       "holds a run that was trained without `search`; use another",
@@ -273,12 +274,12 @@ def _require_own_run(run_folder: pathlib.Path) -> None:
 
 
 def _make_way(run_folder: pathlib.Path, chosen: Config, *, log: Log) -> None:
-  """Removes the model trained with what a smaller budget had chosen, where the choice changed."""
+  """Removes the model trained with the choice of a smaller budget, where the choice changed."""
   path = run_folder / "search" / "chosen.json"
   if not path.exists() or not runs.has_checkpoints(run_folder):
     return
   former = from_json(runs.read_json(path)["config"])
   if differences(former, chosen, stages=("data", "text", "model", "train")):
-    log.info("search: another choice than before; the model in this folder is trained anew")
+    log.info("search: the choice changed; the model in this folder is trained again")
     (run_folder / "results.json").unlink(missing_ok=True)
     shutil.rmtree(run_folder / "checkpoints")

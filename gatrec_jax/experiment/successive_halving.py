@@ -1,9 +1,9 @@
-"""Rounds of a search: successive halving over drawn settings, every trial kept, and a verdict.
+"""Rounds of a search: successive halving over drawn settings, a ledger of trials, and a verdict.
 
-Settings are drawn in rounds: first the preset's own, then two rounds from the whole ranges for each
-one beside the best so far. In a round all settings are trained for a few epochs, the best third for
-three times as many, and so on (successive halving, Jamieson and Talwalkar 2016). What a round draws
-does not depend on the budget, so a larger one goes on where a smaller one ended.
+Settings are drawn in rounds: first the preset's own, then, in turn, two rounds from the whole
+ranges and one near the best so far. In a round all settings are trained for a few epochs, the best
+third for three times as many, and so on (successive halving, Jamieson and Talwalkar 2016). The
+draws of a round do not depend on the budget, so that a larger budget continues a smaller one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gatrec_jax.runs.log import Log
 
 ETA = 3  # a rung has a third of the trials of the one before, trained three times as long
 MOST_RUNGS = 3
-WIDTHS = (0.25, 0.125)  # of the boxes around the best, as shares of the ranges; in turn
+WIDTHS = (0.25, 0.125)  # of the boxes around the best, as shares of the ranges; alternating
 BEST = 5  # trials whose values say whether the optimum is flat
 FLAT = 0.01  # relative spread up to which it is
 
@@ -55,7 +55,7 @@ class Row:
 
 
 class Ledger:
-  """The rows of a search in a Parquet file that is whole at any time."""
+  """The rows of a search in a Parquet file that is complete at any time."""
 
   def __init__(
     self, path: pathlib.Path, *, describe: Callable[[Settings], str], rungs: int, metric: str
@@ -69,7 +69,7 @@ class Ledger:
     self.rows = {(row.trial, row.rung): row for row in _read_rows(path)} if path.exists() else {}
 
   def find(self, trial: int, rung: int, settings: Settings) -> Row | None:
-    """The row of a trial. Raises InputError where it was made with other settings."""
+    """The row of a trial. Raises InputError where it has other settings."""
     row = self.rows.get((trial, rung))
     if row is not None and row.settings != settings:
       raise InputError(
@@ -79,7 +79,7 @@ class Ledger:
     return row
 
   def add(self, row: Row) -> None:
-    """Keeps a row, on disk too."""
+    """Adds a row and writes the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -147,7 +147,7 @@ def rungs_of(epochs: int, evaluate_every: int) -> tuple[int, ...]:
 
 
 def round_cost(size: int, rungs: Sequence[int]) -> float:
-  """What a round of so many settings costs, in trainings over all epochs."""
+  """The cost of a round of `size` settings, in trainings over all epochs."""
   cost, before = 0.0, 0
   for epochs in rungs:
     cost += size * (epochs - before) / rungs[-1]
@@ -171,14 +171,14 @@ def successive_halving(
   metric: str,
   log: Log,
 ) -> list[Row]:
-  """Trains what is not in the ledger yet.
+  """Trains the trials that are not in the ledger yet.
 
   Args:
-    train: a trial, gone on with where it was trained for fewer epochs before.
+    train: trains a trial, resuming where it was trained for fewer epochs before.
     own: settings of trial 0, which is trained to the end whatever its value.
-    budget: in trainings over all epochs, at least 1.
-    forget: told of every trial that is not to be gone on with.
-    metric: for the lines to the user.
+    budget: number of trainings over all epochs, at least 1.
+    forget: called for every trial that will not be resumed.
+    metric: name for the lines to the user.
   Returns:
     The rows of the trials of this budget that reached the last rung.
   """
@@ -224,7 +224,7 @@ def successive_halving(
 def _draw_round(
   number: int, size: int, *, own: Settings, draws: Draws, ended: Sequence[Row]
 ) -> list[Settings]:
-  """The settings of a round, fewer than `size` where the ranges hold no more new ones."""
+  """The settings of a round; fewer than `size` where the ranges have no new ones left."""
   if number == 0:
     return [own][:size]
   beside = number % 3 == 0 and bool(ended)
@@ -243,7 +243,7 @@ def _train_row(
   try:
     value = float(train(trial, settings, epochs))
   except InputError as error:
-    # A full disk says nothing of the settings; the same command goes on once there is room.
+    # A full disk says nothing about the settings; the same command resumes once there is space.
     if "disk is full" in str(error):
       raise
     value, message = -math.inf, str(error)
@@ -258,7 +258,7 @@ def best_of(rows: Sequence[Row]) -> Row:
 
 
 class _Report:
-  """A line for each trial trained, with what is left to do."""
+  """Reports each trained trial in a line, with an estimate of the time left."""
 
   def __init__(self, budget: float, rungs: Sequence[int], metric: str, log: Log) -> None:
     self._left, self._rungs, self._metric, self._log = budget, rungs, metric, log
@@ -297,12 +297,12 @@ def short(settings: Settings) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """Whether a search may end.
+  """Whether a search has converged.
 
   Attributes:
-    lines: for the user, one a field and one on flatness.
-    interior: whether that holds for every field. flat: whether the best trials are as good.
-    spread: relative, among the best; None where there are too few.
+    lines: for the user, one for each field and one on flatness.
+    interior: the optimum is inside the range of every field. flat: the best trials are about equal.
+    spread: relative difference among the best trials; None where there are too few.
   """
 
   lines: tuple[str, ...]
@@ -320,7 +320,7 @@ def judge(
 ) -> Verdict:
   """Whether the optimum is interior in every field, and flat.
 
-  Args: ended: rows of the last rung; what was dropped before says nothing of the optimum.
+  Args: ended: rows of the last rung; trials dropped earlier say nothing about the optimum.
     bounded: fields whose ranges were given.
   """
   best, lines, interior = best_of(ended), [], True
