@@ -1,4 +1,4 @@
-"""Interactions that have been split, with what is known of the items."""
+"""Split interactions with the fields of their items."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gatrec_jax.data.split_draws import Split
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """Split interactions and what is known of the items.
+  """Split interactions and the fields of their items.
 
   Attributes:
     interactions: all rows; [R].
-    split: which of them are training, validation and test rows.
+    split: which rows are training, validation and test rows.
     item_fields: [I] title, genres, texts of each item.
     feedback: how ratings are read: as configured, as the protocol says, or, where every rating is
       1, as likes without dislikes.
-    facts: counts for the user, as kept in the manifest.
-    num_later: how many items, the last ones of the catalog, came after training.
-    later_users: indices of users all of whose ratings came after training.
+    facts: counts for the user, as in the manifest.
+    num_later: number of items that came after training, the last ones of the catalog.
+    later_users: indices of users whose ratings all came after training.
   """
 
   interactions: Interactions

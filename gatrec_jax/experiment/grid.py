@@ -23,14 +23,14 @@ from gatrec_jax.stages.config_file import read_config
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-  """A run that is done.
+  """A finished run.
 
   Attributes:
     system: the model's label. part: the fold or split. seed: of the training.
     folder: the run folder.
     results: its results.json, with `train_seconds` of choosing and training together.
     settings: of model and training, as in config.json.
-    known: how many ratings it was trained on, and how many chose.
+    known: number of training and of validation ratings.
   """
 
   system: str
@@ -52,9 +52,9 @@ def run_grid(
   mesh: Mesh | None = None,
   log: Log,
 ) -> list[Finished]:
-  """Trains and tests every system on every part with every seed; what is done is kept.
+  """Trains and tests every system on every part with every seed; finished runs are kept.
 
-  A system whose seed changes nothing is run with the first seed alone.
+  A system without randomness is run with the first seed only.
 
   Args:
     systems: configuration by label.
@@ -65,7 +65,7 @@ def run_grid(
     log: where lines for the user go.
   Raises:
     InputError: as `train_and_evaluate`.
-    Interrupted: a signal came; the same call goes on.
+    Interrupted: a signal arrived; the same call resumes.
   """
   done = []
   for part, fields in parts.items():
@@ -128,7 +128,7 @@ def _kept_or_trained(
 
 
 def open_finished(folder: pathlib.Path) -> Finished:
-  """A run that `launch.train` made, to be compared. Raises InputError where it is not finished."""
+  """Opens a finished run for comparison. Raises InputError where it is not finished."""
   config = read_config(folder)
   for name in ("results.json", USER_VALUES):
     if not (folder / name).exists():

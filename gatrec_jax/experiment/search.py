@@ -65,7 +65,7 @@ def search(
     workdir: the run folder; created if it does not exist, continued if it does.
     budget: in trainings over all epochs.
     space: see `search_space`.
-    seed: of the draws.
+    seed: of the random draws.
     mesh: the devices that share each step of training; None for one device.
     log: where lines for the user go.
   Returns:
@@ -99,7 +99,7 @@ def search(
     }
     _require_same_search(folder, plan)
     prepared = prepare(within.data, folder, log=log)
-    # Beyond this line there are no test rows.
+    # From here on there are no test rows.
     prepared = dataclasses.replace(
       prepared, split=dataclasses.replace(prepared.split, test=prepared.split.test[:0])
     )

@@ -1,4 +1,4 @@
-"""The stages before training, each kept in the run folder: split data, profiles, vectors."""
+"""The data stage of a run folder: interactions, split into parts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
-_FORMAT = 1  # raised when a stage's files change their form, so that old ones are made anew
+_FORMAT = 1  # raised when the stage's files change their form, so that old ones are made again
 
 
 def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
-  """Reads and splits the interactions, or takes them from the run folder if nothing changed.
+  """Reads and splits the interactions, or reads them from the run folder if nothing changed.
 
   Raises:
     InputError: files missing or unreadable, wrong fold, empty part.
@@ -98,7 +98,7 @@ def prepared_in_memory(data: DataConfig) -> Prepared:
 
 
 def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
-  """Every row that a protocol leaves is a positive, and its validation part is its own."""
+  """The split data of a named protocol, which also defines feedback and validation part."""
   protocol = PROTOCOLS[name]
   dataset = apply_protocol(dataset, protocol)
   split = protocol_split(dataset.interactions, protocol, split_seed)
@@ -108,7 +108,7 @@ def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
 
 
 def load_prepared(workdir: pathlib.Path) -> Prepared:
-  """What `prepare` kept. Raises InputError where it is not there or damaged."""
+  """Reads what `prepare` wrote. Raises InputError where it is missing or damaged."""
   import pyarrow as pa
   import pyarrow.parquet as pq
 
@@ -141,7 +141,7 @@ def _feedback(data: DataConfig, interactions: Interactions) -> Feedback:
 
 
 def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
-  """Writes `OUTPUTS`, each whole or not at all. Returns: the facts that belong beside them."""
+  """Writes `OUTPUTS`, each whole or not at all. Returns: the facts for the manifest."""
   import pyarrow as pa
   import pyarrow.parquet as pq
 

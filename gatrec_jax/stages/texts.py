@@ -1,4 +1,4 @@
-"""Profiles and their vectors as stages of a run, and the text of a user who was not there."""
+"""Profiles and their vectors as stages of a run, and the texts of new users and items."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gatrec_jax.runs.log import SILENT, Log
 if TYPE_CHECKING:
   from gatrec_jax.lm.folders.source import EncoderSource
 
-_FORMAT = 2  # raised when a stage's files change their form, so that old ones are made anew
+_FORMAT = 2  # raised when a stage's files change their form, so that old ones are made again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Texts:
 def build_profiles(
   text: TextConfig, workdir: pathlib.Path, prepared: Prepared, *, data: DataConfig, log: Log
 ) -> str:
-  """Writes profiles/items.jsonl and users.jsonl: given ones first, built ones for the rest.
+  """Writes profiles/items.jsonl and users.jsonl: given ones where there are any, else built ones.
 
   Items are described by their metadata, users by their training rows alone.
 
@@ -128,10 +128,10 @@ def build_profiles(
 def embed_run(
   text: TextConfig, workdir: pathlib.Path, prepared: Prepared, *, data: DataConfig, log: Log
 ) -> Texts:
-  """Profiles to vectors, or what the run folder holds if nothing changed.
+  """Turns profiles into vectors, or reads those of the run folder if nothing changed.
 
   Raises:
-    InputError: as `build_profiles`, or no encoder where one was asked for.
+    InputError: as `build_profiles`, or the encoder is not available.
   """
   from gatrec_jax.lm.folders.source import resolve_encoder
 
@@ -192,7 +192,7 @@ def embed_run(
 
 
 def load_texts(workdir: pathlib.Path) -> Texts:
-  """What `embed_run` kept. Raises InputError where it is not there or damaged."""
+  """Reads what `embed_run` wrote. Raises InputError where it is missing or damaged."""
   folder = workdir / "embeddings"
   manifest = runs.read_json(folder / "manifest.json")
   try:
@@ -214,7 +214,7 @@ def texts_of_new_users(
   """[B, D] float32 vectors of the texts built from B users' item indices; 0 where none can be.
 
   Raises:
-    InputError: the encoder that the run's texts went through is not to be had.
+    InputError: the encoder of the run's texts is not available.
   """
   if not texts.is_text:
     return np.zeros((len(liked), texts.vectors.shape[1]), np.float32)
@@ -234,7 +234,7 @@ def texts_of_new_users(
 def _encoded(
   workdir: pathlib.Path, text: TextConfig, texts: Texts, bodies: Sequence[str | None]
 ) -> np.ndarray:
-  """[n, D] by the encoder that the run's texts went through, which is opened if there are any."""
+  """[n, D] vectors by the encoder of the run's texts, which is opened only if there are any."""
   if not any(bodies):
     return np.zeros((len(bodies), texts.vectors.shape[1]), np.float32)
   if texts.facts["kind"] == "lexical":
@@ -246,8 +246,8 @@ def _encoded(
     encoder = _open(text, resolve_encoder(text.encoder))
   if encoder.content_hash != texts.facts["content_hash"]:
     raise InputError(
-      f"is now {encoder.name} ({encoder.where}), but the run's "
-      f"texts went through {texts.facts['encoder']} ({texts.facts['where']}); make that available",
+      f"is now {encoder.name} ({encoder.where}), but the run's texts were encoded by "
+      f"{texts.facts['encoder']} ({texts.facts['where']}); make that available",
       field="encoder",
       value=text.encoder,
     )
@@ -282,7 +282,7 @@ def _open(text: TextConfig, source: EncoderSource) -> TextEncoder:
 
 
 def _item_profiles(prepared: Prepared, texts: Mapping[int, str]) -> list[Profile | None]:
-  """The profiles that speak of genres or tags: parsed from given texts, else built."""
+  """Profiles with genres or tags: parsed from given texts, else built."""
   profiles = builder.build_item_profiles(prepared.item_fields)
   for item, text in texts.items():
     parsed = parse_profile(text)
@@ -316,7 +316,7 @@ def _write(
 def read_texts(workdir: pathlib.Path, kind: str, *, given_alone: bool = False) -> list[str | None]:
   """The texts of profiles/KIND.jsonl in catalog order, None where there is none.
 
-  Args: given_alone: leave out those that were built without a language model.
+  Args: given_alone: leave out the built ones.
   """
   path = workdir / "profiles" / f"{kind}.jsonl"
   try:
