@@ -1,11 +1,11 @@
-"""Re-ranking of candidates by language models."""
+"""Re-ranking of candidates by language models, and fusion with the recommender's order."""
 
 from gatrec_jax.data.titles import unique_titles
 from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged
 from gatrec_jax.rerank.diversity import mmr
 from gatrec_jax.rerank.fusion.fuse import Fusion, apply_fusion, cross_fit, fit_fusion
 from gatrec_jax.rerank.fusion.rules import order_of
-from gatrec_jax.rerank.learning.builtin import Recipe, open_builtin
+from gatrec_jax.rerank.learning.builtin import RerankerRecipe, open_builtin
 from gatrec_jax.rerank.learning.examples import ExampleSettings, ranking_examples
 from gatrec_jax.rerank.learning.finetune import learn_to_rerank
 from gatrec_jax.rerank.learning.out_of_fold import TrainingLists, out_of_fold_lists
@@ -23,9 +23,9 @@ __all__ = [
   "ExampleSettings",
   "Fusion",
   "Options",
-  "Recipe",
   "RerankSettings",
   "Reranked",
+  "RerankerRecipe",
   "Source",
   "Strategy",
   "TrainingLists",
