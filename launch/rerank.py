@@ -1,4 +1,4 @@
-"""Re-ranks the top candidates of a run, or of any tool's lists, with a language model.
+"""Re-ranks the top items of a run, or of any tool's lists, with a language model.
 
   python -m launch.rerank --workdir=RUN                                (builtin model, label)
   python -m launch.rerank --workdir=RUN --strategy=all                 (compares all six)
