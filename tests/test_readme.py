@@ -101,3 +101,9 @@ def test_a_marked_command_runs_and_its_failure_fails(tmp_path):
   assert (tmp_path / "run").is_dir()
   with pytest.raises(AssertionError, match="no-such-file"):
     readmes.run_bash(page.format("no-such-file.csv"), tmp_path)
+
+
+def test_the_research_scripts_are_short():
+  page = (ROOT / "gatrec_jax/models/README.md").read_text()
+  scripts = [block.code for block in readmes.blocks(page) if block.language == "python"]
+  assert len(scripts) == 3 and all(len(code.splitlines()) <= 40 for code in scripts)

@@ -58,7 +58,7 @@ def make_propagation(
 ) -> Graph:
   """The graph of the likes. Args, raised: as in `make_edges`.
 
-  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # one item, four users
+  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
   >>> graph.user_scale.tolist(), graph.item_scale.tolist()
   ([1.0, 1.0, 1.0, 1.0], [0.5])
   """
@@ -106,7 +106,7 @@ def propagate(graph: Graph, vectors: Pair) -> Pair:
 
   Args: vectors: ([U, D], [I, D]) float32. Returns: the same shapes; 0 for isolated nodes.
 
-  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # one item, four users
+  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
   >>> user, item = propagate(graph, (jnp.ones((4, 1)), jnp.ones((1, 1))))
   >>> user[:, 0].tolist(), item[:, 0].tolist()
   ([0.5, 0.5, 0.5, 0.5], [2.0])
@@ -145,7 +145,7 @@ def layer_vectors(
   Returns:
     layers + 1 pairs.
 
-  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # one item, four users
+  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
   >>> layers = layer_vectors(graph, (jnp.ones((4, 1)), jnp.ones((1, 1))), layers=2)
   >>> [item[0, 0].item() for _, item in layers]
   [1.0, 2.0, 1.0]
@@ -187,7 +187,7 @@ def fold_in(graph: Graph, layers: Sequence[Pair], liked: Array) -> Array:
   Returns:
     [B, D] float32; 0 for a user without likes, or with L = 0.
 
-  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # one item, four users
+  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
   >>> layers = layer_vectors(graph, (jnp.ones((4, 1)), jnp.ones((1, 1))), layers=1)
   >>> fold_in(graph, layers, jnp.array([[1.0], [0.0]])).tolist()
   [[0.5], [0.0]]
