@@ -108,6 +108,12 @@ def add_users(
     self_loops: as the graph was built.
   Returns:
     The graph with N + B nodes.
+
+  >>> train = Interactions.from_indices([0], [0], [5], num_users=1, num_items=2)
+  >>> new = {"items": [np.array([1])], "features": [np.float32([[4]])]}
+  >>> grown = add_users(bipartite_graph(train), num_users=1, **new, self_loops=False)
+  >>> grown.senders.tolist(), grown.receivers.tolist()  # node 3 receives from item 1, node 2
+  ([1, 0, 2], [0, 1, 3])
   """
   first = int(graph.n_node.sum())
   senders, receivers, edges = [graph.senders], [graph.receivers], [graph.edges]

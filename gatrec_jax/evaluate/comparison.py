@@ -136,6 +136,14 @@ def compare_systems(
   Raises:
     InputError: results of different splits or protocols, a part that only some systems have, a run
       given twice, a missing metric, a reference that is not there.
+
+  >>> def run(system, values):
+  ...   metrics = {"ndcg@10": np.array(values)}
+  ...   return UserValues(system, "u1", 0, "full", ("7", "9"), None, metrics, truth="a hash")
+  >>> runs = {"ease": [run("ease", [0.25, 0.5])], "mine": [run("mine", [0.5, 1.0])]}
+  >>> found = compare_systems(runs, reference="ease", metrics=["ndcg@10"])
+  >>> list(found.estimates), found.against["mine"]["ndcg@10"].difference.mean
+  (['mine', 'ease'], 0.375)
   """
   _require_same_parts(runs, reference)
   metrics = tuple(dict.fromkeys(require_list(metrics, field="metrics")))

@@ -53,6 +53,13 @@ def full_ranking(
   Raises:
     InputError: training pairs among the recommendations, truth that overlaps the training
       history, a user or an item twice, an index outside the vocabulary, nothing relevant.
+
+  >>> train = Interactions.from_indices([0, 1], [0, 1], [5, 5], num_users=2, num_items=4)
+  >>> test = Interactions.from_indices([0, 1], [1, 0], [5, 4], num_users=2, num_items=4)
+  >>> lists = np.array([[1, 2], [2, 3]])
+  >>> found = full_ranking(lists, np.array([0, 1]), train=train, test=test, ks=[2])
+  >>> found.summary["ndcg@2"].mean, found.per_user["recall@2"].tolist()
+  (0.5, [1.0, 0.0])
   """
   ks = tuple(require_list(ks, field="ks"))
   users = np.asarray(users)
@@ -125,6 +132,13 @@ def judged_ranking(
   this protocol are far above full ranking and comparable only with each other.
 
   Args, raised: as in `full_ranking`.
+
+  >>> train = Interactions.from_indices([0, 1], [0, 1], [5, 5], num_users=2, num_items=4)
+  >>> test = Interactions.from_indices([0, 1], [1, 0], [5, 4], num_users=2, num_items=4)
+  >>> lists = np.array([[1, 2], [2, 3]])
+  >>> found = judged_ranking(lists, np.array([0, 1]), train=train, test=test, ks=[2])
+  >>> found.summary["ndcg@2"].mean, found.summary["ndcg@2"].n  # user 1 has no judged item
+  (1.0, 1)
   """
   ks = tuple(require_list(ks, field="ks"))
   users = np.asarray(users)

@@ -119,6 +119,13 @@ def make_inputs(
     attributes: [I, A] float32; None for none. new: [I] bool, later: [U] bool; None for none.
   Raises:
     InputError: no positive among the training rows.
+
+  >>> from gatrec_jax.config.models import EaseConfig
+  >>> train = Interactions.from_indices([1, 0, 1], [0, 1, 1], [5, 4, 2], num_users=2, num_items=2)
+  >>> recommender = make_recommender(EaseConfig(), num_users=2, num_items=2)
+  >>> inputs = make_inputs(recommender, train, text=np.zeros((4, 1)), sampler=None)
+  >>> inputs.user.tolist(), inputs.item.tolist()  # the positives, by user
+  ([0, 1], [1, 0])
   """
   order = np.lexsort((train.item, train.user))
   train = train.take(order)

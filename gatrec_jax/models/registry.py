@@ -34,6 +34,11 @@ def recommender_class(kind: str) -> type[Recommender]:
 
 
 def make_recommender(settings: ModelSettings, *, num_users: int, num_items: int) -> Recommender:
-  """The recommender for a catalog of that size."""
+  """The recommender for a catalog of that size.
+
+  >>> from gatrec_jax.config.models import EaseConfig
+  >>> make_recommender(EaseConfig(l2=50.0), num_users=2, num_items=3)
+  EaseRecommender(settings=EaseConfig(l2=50.0, relevance='binary'), num_users=2, num_items=3)
+  """
   make: Any = recommender_class(settings.kind)
   return make(settings, num_users, num_items)

@@ -70,6 +70,11 @@ def make_sampler(
     explicit_share: of `mixed`.
   Raises:
     InputError: an unknown mode.
+
+  >>> train = Interactions.from_indices([0, 0], [0, 1], [5, 1], num_users=1, num_items=3)
+  >>> sampler = make_sampler(train, mode="uniform")
+  >>> sampler.allowed_total.tolist()  # item 2 is neither liked nor disliked
+  [1]
   """
   if mode not in MODES:
     raise InputError(f"negatives={mode}: must be one of {', '.join(MODES)}")
@@ -118,6 +123,12 @@ def draw_negatives(
     num: M, static.
   Returns:
     [B, M] int32 items, and [B, M] bool: False where nothing may be drawn for that user.
+
+  >>> train = Interactions.from_indices([0, 0], [0, 1], [5, 1], num_users=1, num_items=3)
+  >>> sampler = make_sampler(train, mode="uniform")
+  >>> items, possible = draw_negatives(jax.random.key(0), sampler, jnp.array([0]), num=2)
+  >>> items.tolist(), possible.tolist()
+  ([[2, 2]], [[True, True]])
   """
   point_key, coin_key, pick_key = jax.random.split(key, 3)
   shape = (users.shape[0], num)

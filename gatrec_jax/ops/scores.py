@@ -23,6 +23,10 @@ def pair_scores(vectors: Pair, users: Array, items: Array) -> Array:
   over a scatter of numbers, instead of a scatter of vectors.
 
   Args: vectors: ([U, D], [I, D]) float32. users: [B] int32. items: [B, K] int32.
+
+  >>> users, items = jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
+  >>> pair_scores((users, items), jnp.array([0, 1]), jnp.array([[1], [1]])).tolist()
+  [[6.0], [3.0]]
   """
   user, item = vectors
   highest = jax.lax.Precision.HIGHEST
@@ -37,6 +41,10 @@ def dot_product_scores(vectors: tuple[Array, Array], users: Array) -> Array:
 
   Args: vectors: ([U, D], [I, D] float32) user and item vectors. users: [B] int32.
   Returns: [B, I] float32.
+
+  >>> users, items = jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
+  >>> dot_product_scores((users, items), jnp.array([1, 0])).tolist()
+  [[0.0, 3.0], [1.0, 6.0]]
   """
   user_vectors, item_vectors = vectors
   return jnp.matmul(user_vectors[users], item_vectors.T, precision=jax.lax.Precision.HIGHEST)
@@ -46,6 +54,10 @@ def mean_and_spread(scores: Array, where: Array | None = None) -> tuple[Array, A
   """The mean and the standard deviation of each row, [B, 1] each.
 
   Args: scores: [B, I] float32. where: [I] bool, columns that count; None for all.
+
+  >>> mean, spread = mean_and_spread(jnp.array([[1.0, 3.0, 8.0]]), jnp.array([True, True, False]))
+  >>> mean.tolist(), spread.tolist()
+  ([[2.0]], [[1.0]])
   """
   count = jnp.ones(scores.shape[1]) if where is None else where.astype(jnp.float32)
   total = jnp.maximum(count.sum(), 1)

@@ -68,6 +68,13 @@ def top_items_by(
 
   Raises:
     FloatingPointError: a score is NaN.
+
+  >>> def score(table, users):
+  ...   return table[users]
+  >>> table = jnp.array([[0.5, 1.0, 9.0]])
+  >>> items, _ = top_items_by(score, table, np.array([0]), num_items=3, seen=None, k=2)
+  >>> items.tolist()
+  [[2, 1]]
   """
   users = np.asarray(users, np.int32)
   if not len(users):
@@ -139,6 +146,12 @@ def top_items(
 
   Args: user_vectors: [U, D] float32. item_vectors: [I, D] float32. users: [n] int32. The rest, the
     result and what is raised: see `top_items_by`.
+
+  >>> seen = Interactions.from_indices([0], [2], num_users=1, num_items=3)
+  >>> user, items = jnp.array([[1.0]]), jnp.array([[0.5], [1.0], [9.0]])
+  >>> items, scores = top_items(user, items, np.array([0]), seen=seen, k=2)
+  >>> items.tolist(), scores.tolist()
+  ([[1, 0]], [[1.0, 0.5]])
   """
   return top_items_by(
     dot_product_scores,

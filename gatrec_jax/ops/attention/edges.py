@@ -123,6 +123,10 @@ def segment_softmax(
     where: [E] bool, edges that count; the others get 0. Or float, each edge's multiplicity ≥ 0.
   Returns:
     [E, H] weights, each receiver's counted edges summing to 1.
+
+  >>> logits = jnp.log(jnp.array([[1.0], [3.0], [5.0]]))
+  >>> [f"{w:.2f}" for w in segment_softmax(logits, jnp.array([0, 0, 2]), 3)[:, 0]]
+  ['0.25', '0.75', '1.00']
   """
   if where is not None:
     there = where[:, None] > 0
