@@ -12,6 +12,7 @@ budget either suffices from the start or not at all.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -129,6 +130,7 @@ def stack(orderings: Sequence[Ordering]) -> Ordering:
   return Ordering(**joined, vocabulary=orderings[0].vocabulary, eos=orderings[0].eos)
 
 
+@functools.partial(jax.jit, static_argnames="rows")
 def first_state(ordering: Ordering, rows: int) -> OrderState:
   """Returns the state before the first token, for the first `rows` rows."""
   there = jnp.arange(ordering.lengths.shape[1]) < ordering.counts[:rows, None]

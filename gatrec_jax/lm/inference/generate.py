@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -223,13 +224,14 @@ class _Loop:
     # Rows that pad the batch repeat the first one and are done from the start.
     rows = np.array([*group.rows, *[group.rows[0]] * (group.batch - len(group.rows))])
     spread = rows_sharding(self.model, group.batch)
+    keys, node = _select_rows((keys, first), rows)
     return prefill(
       self.model.params,
       jax.device_put(prompts, spread),
       jax.device_put(lengths, spread),
       jax.device_put(most, spread),
-      keys[rows],
-      node=jax.tree.map(lambda leaf: leaf[rows], first),
+      keys,
+      node=node,
       slots=group.slots,
       room=group.room,
       attention=self.model.attention,
@@ -240,6 +242,12 @@ class _Loop:
     return decode(
       self.model.params, state, jnp.int32(until), prompt_slots=self.group.length, **self.shared
     )
+
+
+@jax.jit
+def _select_rows(tree: Any, rows: np.ndarray) -> Any:
+  """Selects rows of all arrays of a tree, as one program instead of one per array."""
+  return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 def _run(

@@ -92,7 +92,7 @@ def test_all_records_fit_the_schema(model):
     scores.add(record["score"])
     genres.add(record["genre"])
     tags.add(len(record["tags"]))
-  assert len(genres) == 3 and tags == {0, 1, 2} and {0, 100} <= scores and len(scores) > 90
+  assert len(genres) == 3 and tags == {0, 1, 2} and {0, 100} <= scores and len(scores) > 75
 
 
 def test_frequencies_on_a_small_trie_are_the_probabilities_of_the_model(model):

@@ -292,7 +292,7 @@ def test_wide_ranges(minimum, maximum, data):
 def test_sampled_integers_reach_every_value_of_a_range(monkeypatch):
   monkeypatch.setattr(schemas, "ENUMERATED", 0)
   automaton = numbers("bytes", -12, 23)
-  rows, state = helpers.runs(automaton, START, np.full(1_000, 4), spread=1.0)
+  rows, state = helpers.runs(automaton, START, np.full(2_000, 4), spread=1.0)
   assert accepting(automaton, state).all()
   table = token_bytes(KINDS["bytes"][0])
   assert {int(write(table, row)) for row in rows} == set(range(-12, 24))

@@ -43,6 +43,9 @@ ORDER = functools.partial(make_ordering, vocabulary=V, eos=[2])
 WIDEST = ORDER([[3 + n // 4, 3 + n % 4, 3, 3, END] for n in range(7)], [[7, 7]] * 7)
 
 
+masks, move, ended = jax.jit(allowed_tokens), jax.jit(advance), jax.jit(finished)
+
+
 @jax.jit
 def step(ordering, state, noise):
   """Draws an allowed token in each row. Returns: it, how many are allowed, done, next state."""
@@ -86,22 +89,22 @@ def test_allowed_tokens_by_hand():
     (END, [END]),
   ]
   for token, allowed in wanted:
-    mask = allowed_tokens(ordering, state, jnp.array([99]))
+    mask = masks(ordering, state, np.array([99]))
     assert np.flatnonzero(np.asarray(mask)[0]).tolist() == allowed
-    assert not finished(ordering, state)[0]
-    state = advance(ordering, state, jnp.array([token]))
-  assert finished(ordering, state)[0]
-  assert not np.asarray(allowed_tokens(ordering, state, jnp.array([99]))).any()
+    assert not ended(ordering, state)[0]
+    state = move(ordering, state, np.array([token]))
+  assert ended(ordering, state)[0]
+  assert not np.asarray(masks(ordering, state, np.array([99]))).any()
   # A finished row keeps its state.
-  again = advance(ordering, state, jnp.array([5]))
+  again = move(ordering, state, np.array([5]))
   jax.tree.map(np.testing.assert_array_equal, state, again)
 
 
 def test_nothing_is_allowed_after_a_forbidden_token():
-  ordering = stack([ORDER([[5, END], [6, END]])])
-  state = advance(ordering, first_state(ordering, 1), jnp.array([7]))
-  assert not np.asarray(allowed_tokens(ordering, state, jnp.array([99]))).any()
-  assert not finished(ordering, state)[0]
+  ordering = stack([ORDER([[5, 6, END], [5, 7, END], [8, END]], [[10], [11], [12]])])
+  state = move(ordering, first_state(ordering, 1), np.array([7]))
+  assert not np.asarray(masks(ordering, state, np.array([99]))).any()
+  assert not ended(ordering, state)[0]
 
 
 token_texts = st.lists(

@@ -167,7 +167,7 @@ def test_eight_devices_equal_one(models, tmp_path):
     "texts = json.loads(str(np.load(sys.argv[1] + '/golden.npz')['texts'])) * 2\n"
     "np.save(sys.argv[2], encoder.encode(model, texts, max_tokens=16)[0])\n"
   )
-  flags = "xla_force_host_platform_device_count=8"
+  flags = "--xla_force_host_platform_device_count=8"
   environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
   output = tmp_path / "vectors.npy"
   command = [sys.executable, "-c", program, str(GOLDENS / "bert"), str(output)]
