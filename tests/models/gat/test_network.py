@@ -108,7 +108,10 @@ def make(**fields):
 
 @functools.cache
 def build(**fields):
-  """A network, its parameters, texts and the graph; tests with the same fields share them."""
+  """A network, its parameters, texts and the graph; tests with the same fields share them.
+
+  Full layers have random parameters, since compiling their initialization takes seconds.
+  """
   model = make(**fields)
   convolution = model.config.convolution
   graph = bipartite_graph(
@@ -118,7 +121,11 @@ def build(**fields):
     relevance=RELEVANCE,
   )
   graph, text = jax.tree.map(jnp.asarray, (graph, TEXT))
-  return model, jax.jit(model.init)(jax.random.key(1), text, graph), text, graph
+  if convolution.word == "light":
+    return model, jax.jit(model.init)(jax.random.key(1), text, graph), text, graph
+  shapes, rng = jax.eval_shape(model.init, jax.random.key(1), text, graph), np.random.default_rng(1)
+  params = jax.tree.map(lambda leaf: jnp.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
+  return model, params, text, graph
 
 
 @functools.partial(jax.jit, static_argnames=("model", "deterministic", "return_attention"))
@@ -139,8 +146,12 @@ def test_features_and_shapes(node_features):
   reads_text = not np.allclose(moved, out)
   # A table starts as the text and is trained from there; afterwards the text is not read.
   assert reads_text == (node_features in ("projected", "sum"))
-  if node_features == "table":
-    np.testing.assert_array_equal(variables["params"]["table"], text)
+
+
+def test_a_table_starts_as_the_text():
+  _, _, text, graph = build(convolution="none", feature_width=6)
+  variables = make(convolution="none").init(jax.random.key(0), text, graph)
+  np.testing.assert_array_equal(variables["params"]["table"], text)
 
 
 def test_ids_need_no_text_and_other_features_say_that_they_do():
@@ -157,7 +168,8 @@ def test_ids_need_no_text_and_other_features_say_that_they_do():
 def test_without_a_convolution_the_features_are_scored_and_cosine_makes_them_unit_vectors():
   fields = dict(node_features="projected", feature_width=6, convolution="none")
   model, variables, text, graph = build(**fields)
-  features = text @ variables["params"]["projection"]["kernel"]
+  projection = variables["params"]["projection"]
+  features = text @ projection["kernel"] + projection["bias"]
   np.testing.assert_allclose(apply(model, variables, text, graph), features, atol=1e-5)
   got = apply(make(score="cosine", **fields), variables, text, graph)
   np.testing.assert_allclose(got, unit(features), atol=1e-5)
@@ -165,10 +177,11 @@ def test_without_a_convolution_the_features_are_scored_and_cosine_makes_them_uni
 
 def test_dropouts_act_in_training_only_and_follow_the_key():
   plain, variables, text, graph = build(**SMALL)
-  want = apply(plain, variables, text, graph)
+  want, _ = apply(plain, variables, text, graph, return_attention=True)
   dropouts = ["feature_dropout", "attention_dropout", "edge_dropout"]
   every = make(**SMALL, **dict.fromkeys(dropouts, 0.5))
-  np.testing.assert_array_equal(apply(every, variables, text, graph), want)
+  got, _ = apply(every, variables, text, graph, return_attention=True)
+  np.testing.assert_array_equal(got, want)
   for dropout in dropouts:
     model = make(**SMALL, **{dropout: 0.5})
     first, again, other = (
