@@ -1,4 +1,4 @@
-"""What may be fused beside a language model."""
+"""Features to fuse in addition to a language model's scores."""
 
 import numpy as np
 import pytest
@@ -46,5 +46,5 @@ def test_text_is_a_cosine():
 
 
 def test_unknown_features_are_refused():
-  with pytest.raises(InputError, match="features=taste: there are popularity, text, recency"):
+  with pytest.raises(InputError, match="features=taste: must be any of popularity, text, recency"):
     feature("taste")
