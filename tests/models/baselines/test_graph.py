@@ -84,7 +84,7 @@ def of_all(recommender, params, inputs, *, key=KEY, where=None, **fields):
 @functools.partial(jax.jit, static_argnames=("recommender", "train"))
 def loss_of(recommender, params, inputs, rows, key, where, train):
   batch = Batch(rows, where, jnp.int32(0))
-  return recommender.loss(params, batch, key, inputs=inputs, train=train)
+  return recommender.loss(params, batch, key, inputs=inputs)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
@@ -276,7 +276,7 @@ def test_softmax_of_grades_by_hand(kind):
     width=4, loss="softmax", temperature=0.5, relevance="graded", user_power=0.5, propagation=kind
   )
   recommender = LightGcnRecommender(config, 3, 4)
-  inputs = make_inputs(recommender, train, text=np.zeros((7, 1)), sampler=None)
+  inputs = make_inputs(recommender, train, text=np.zeros((7, 1)))
   params = jax.jit(recommender.init)(inputs, KEY)
   user, item = map(np.asarray, recommender.serving_state(params, inputs))
   scores = user @ item.T / 0.5

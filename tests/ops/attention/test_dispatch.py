@@ -15,6 +15,7 @@ from helpers.programs import toy_ratings
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.errors import InputError
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.ops.attention import (
   Edges,
@@ -26,7 +27,7 @@ from gatrec_jax.ops.attention import (
 from gatrec_jax.ops.attention import selection as choice
 from gatrec_jax.ops.attention.dense import DenseLayout, count_tiles, make_dense_layout
 from gatrec_jax.ops.attention.pallas import RowsLayout
-from gatrec_jax.train import start_training, train_epochs, training_inputs
+from gatrec_jax.train import start_training, train_epochs
 
 AS_USERS_DO = True
 NODES, EDGES, HEADS, WIDTH, FEATURES = 21, 150, 2, 3, 2
@@ -318,7 +319,7 @@ def toy_inputs(rows, text, **fields):
     **fields,
   )
   recommender = GatRecommender(settings, rows.num_users, rows.num_items)
-  inputs = training_inputs(recommender, rows, text=text, config=config)
+  inputs = make_inputs(recommender, rows, text=text)
   return recommender, inputs, config
 
 
