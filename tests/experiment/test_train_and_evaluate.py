@@ -27,7 +27,8 @@ from gatrec_jax.serve.recommendations import new_user_scores, top_lists
 from gatrec_jax.stages import data as stages
 
 # For claims that hold of any model: each trains another program, and one layer compiles sooner.
-ONE_LAYER = {"layer_widths": (16,), "heads": (1,)}
+ONE_LAYER = {"layer_widths": (16,), "heads": (1,), "ks": (10,)}
+TRAINED = {"epochs": 9, "evaluate_every": 3, "protocol": "both", "ks": (10, 50)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,9 +43,7 @@ def cache(tmp_path_factory):
 def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   lines = []
-  run, results = pipeline.train_and_evaluate(
-    quick_config(epochs=20, protocol="both"), folder, log=Recorder(lines)
-  )
+  run, results = pipeline.train_and_evaluate(quick_config(**TRAINED), folder, log=Recorder(lines))
   return run, results, lines
 
 
@@ -156,9 +155,7 @@ def test_a_second_call_keeps_everything_and_a_deleted_stage_is_rebuilt_alone(tra
   shutil.copytree(trained[0].workdir, folder)
   shutil.rmtree(folder / "embeddings")
   lines = []
-  _, results = pipeline.train_and_evaluate(
-    quick_config(epochs=20, protocol="both"), folder, log=Recorder(lines)
-  )
+  _, results = pipeline.train_and_evaluate(quick_config(**TRAINED), folder, log=Recorder(lines))
   text = "\n".join(lines)
   assert "data: unchanged" in text and "profiles: unchanged" in text
   assert "embeddings: unchanged" not in text and "already finished" in text
@@ -168,7 +165,7 @@ def test_a_second_call_keeps_everything_and_a_deleted_stage_is_rebuilt_alone(tra
 def test_another_configuration_in_the_same_folder_is_refused(trained):
   with pytest.raises(InputError, match=r"learning_rate: 0.005 → 0.1"):
     pipeline.train_and_evaluate(
-      quick_config(epochs=20, learning_rate=0.1), trained[0].workdir, log=SILENT
+      quick_config(**TRAINED, learning_rate=0.1), trained[0].workdir, log=SILENT
     )
 
 

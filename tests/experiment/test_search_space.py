@@ -1,0 +1,165 @@
+"""Ranges of a search, draws from them, and where an optimum lies in them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatrec_jax.config.models import Choice, LogUniform, Uniform
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.presets import PRESETS, get_preset
+from gatrec_jax.errors import InputError
+from gatrec_jax.experiment.search_space import (
+  Draws,
+  own_settings,
+  place_of,
+  search_space,
+  value_at,
+  where_it_lies,
+)
+
+EASE, BPR, LIGHTGCN = (get_preset(name) for name in ("ease", "bpr_mf", "lightgcn"))
+
+
+@given(
+  st.sampled_from(
+    [LogUniform(0.01, 50.0), Uniform(-1.0, 3.0), LogUniform(4, 400, True), Uniform(1, 9, True)]
+  ),
+  st.floats(0, 1),
+)
+def test_values_lie_in_their_range_and_places_lead_back(range_, place):
+  value = value_at(range_, place)
+  assert range_.low <= value <= range_.high
+  assert isinstance(value, int if range_.whole else float)
+  if not range_.whole:
+    assert place_of(range_, value) == pytest.approx(place, abs=1e-4)
+
+
+def test_scales():
+  assert value_at(LogUniform(10, 1000), 0.5) == 100.0
+  assert value_at(LogUniform(10, 1000), 1.5) == 10_000.0
+  assert value_at(Uniform(0.0, 4.0), -0.25) == -1.0
+  assert [value_at(Uniform(1, 3, True), p) for p in (0, 0.34, 0.7, 1)] == [1, 2, 3, 3]
+  assert [value_at(Choice(("a", "b")), p) for p in (0, 0.49, 0.5, 1)] == ["a", "a", "b", "b"]
+  assert place_of(LogUniform(0.1, 10), 0.0) is None
+
+
+@pytest.mark.parametrize("name", [n for n in PRESETS if n != "popularity"])
+def test_every_preset_declares_ranges_whose_ends_it_may_have(name):
+  config, ranges, _ = search_space(get_preset(name))
+  for field, range_ in ranges.items():
+    for place in (0.0, 1.0):
+      with_fields(config, {field: value_at(range_, place)})
+
+
+def test_flags_replace_add_and_fix():
+  config, ranges, _ = search_space(
+    BPR,
+    [
+      "learning_rate=1e-3:1e-2",
+      "l2_weight=0:0.1:linear",
+      "width=16|32|64|16",
+      "init_stddev=0.05",
+      "negatives=uniform|popularity",
+      "gradient_clip=0.5:5:log",
+      "batch_size=100:200",
+    ],
+  )
+  assert ranges == {
+    "learning_rate": LogUniform(1e-3, 1e-2),
+    "l2_weight": Uniform(0.0, 0.1),
+    "width": Choice((16, 32, 64)),
+    "negatives": Choice(("uniform", "popularity")),
+    "gradient_clip": LogUniform(0.5, 5.0),
+    "batch_size": Uniform(100, 200, True),
+  }
+  assert config.model.init_stddev == 0.05
+  config, ranges, _ = search_space(BPR, ["learning_rate=0.01"])
+  assert list(ranges) == ["l2_weight"] and config.train.learning_rate == 0.01
+
+
+@pytest.mark.parametrize(
+  ("config", "text", "words"),
+  [
+    (EASE, "l2=500:100", ["search_space=l2=500:100", "empty", "low must lie below high"]),
+    (EASE, "l2=5:5", ["empty", "write l2=5"]),
+    (EASE, "l2=0:5", ["l2=0", "must lie in"]),
+    (EASE, "l2=|", ["empty"]),
+    (EASE, "l2=", ["empty"]),
+    (EASE, "l2", ["field=value"]),
+    (EASE, "l3=1:2", ["no setting is called 'l3'", "l2"]),
+    (EASE, "learning_rate=1e-3:1", ["ease has no such setting"]),
+    (EASE, "l2=1:2:3", ["low:high:log"]),
+    (EASE, "l2=1:", ["low:high"]),
+    (EASE, "l2=1:inf", ["finite"]),
+    (EASE, "l2=a:b", ["l2=a", "a number"]),
+    (BPR, "l2_weight=0:1", ["empty on a log scale", "0:1:linear"]),
+    (BPR, "width=1.5:3", ["width=1.5", "whole number"]),
+    (BPR, "negatives=uniform|odd", ["negatives=odd", "explicit"]),
+    (BPR, "epochs=10:20", ["set"]),
+    (BPR, "positive_threshold=3:5", ["set"]),
+    (get_preset("multi_vae"), "hidden_widths=100|200", ["numbers and words"]),
+    (EASE, "l2=300", ["search: ease has nothing that is searched", "name a setting"]),
+    (get_preset("popularity"), "ks=10", ["set"]),
+  ],
+)
+def test_bad_ranges_are_told_in_a_line(config, text, words):
+  with pytest.raises(InputError) as caught:
+    search_space(config, [text])
+  assert all(word in str(caught.value) for word in words), str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_search():
+  message = "popularity has nothing that is searched; leave `search` out$"
+  with pytest.raises(InputError, match=message):
+    search_space(get_preset("popularity"))
+
+
+def test_draws_fill_the_ranges_evenly_and_are_a_function_of_the_seed():
+  config, ranges, _ = search_space(BPR)
+  drawn = [Draws(config, ranges, seed=3).anywhere() for _ in range(2)]
+  assert drawn[0] == drawn[1] != Draws(config, ranges, seed=4).anywhere()
+  draws = Draws(config, ranges, seed=0)
+  for name in ranges:
+    settings = [draws.anywhere()[name] for _ in range(32)]
+    places = [place_of(ranges[name], value) for value in settings]
+    counts = np.histogram(places, bins=4, range=(0, 1))[0]
+    assert counts.sum() == 32 and counts.min() >= 6
+
+
+def test_draws_beside_the_best_stay_in_the_box_pass_the_range_and_obey_the_field():
+  config, ranges, _ = search_space(EASE)
+  draws = Draws(config, ranges, seed=0)
+  places = [place_of(ranges["l2"], draws.near({"l2": 10_000.0}, 0.25)["l2"]) for _ in range(20)]
+  assert all(0.875 <= p <= 1.125 for p in places) and min(places) < 0.95 and max(places) > 1.05
+  config, ranges, _ = search_space(get_preset("multi_vae"))
+  draws, best = Draws(config, ranges, seed=0), own_settings(config, ranges) | {"kl_weight": 0.0}
+  values = [draws.near(best, 0.25)["kl_weight"] for _ in range(20)]
+  assert 0 <= min(values) < 0.03 and 0.1 < max(values) <= 0.125
+  config, ranges, _ = search_space(get_preset("item_knn"))
+  # A shrinkage of 0 is off the scale.
+  near = Draws(config, ranges, seed=0).near({"neighbors": 1, "shrinkage": 0.0}, 0.25)
+  assert near["neighbors"] >= 1 and 0 < near["shrinkage"] < 1
+
+
+@pytest.mark.parametrize(
+  ("config", "name", "best", "tried", "inside"),
+  [
+    (EASE, "l2", 100.0, [100.0, 50.0, 200.0], True),
+    (EASE, "l2", 100.0, [100.0, 50.0, 101.0], False),  # 101 is the same place
+    (EASE, "l2", 100.0, [100.0, 200.0], False),
+    (get_preset("item_knn"), "shrinkage", 0.0, [0.0, 3.0], True),  # none is allowed below
+    (get_preset("item_knn"), "neighbors", 5, [5, 4, 6], True),
+    (get_preset("multi_vae"), "kl_weight", 0.0, [0.0, 0.3], True),
+    (LIGHTGCN, "layers", 2, [1, 2, 3], True),
+    (LIGHTGCN, "layers", 2, [2, 3], False),
+    (LIGHTGCN, "layers", 3, [1, 2, 3], False),
+    (get_preset("xsimgcl"), "layers", 1, [1, 2], True),
+  ],
+)
+def test_where_an_optimum_lies(config, name, best, tried, inside):
+  assert (
+    where_it_lies(config, name, search_space(config)[1][name], best, dict.fromkeys(tried, 0.1))[0]
+    is inside
+  )
