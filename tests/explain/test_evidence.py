@@ -53,7 +53,6 @@ def run(folder):
       "epochs": 20,
       "bootstrap": 0,
       "feature_width": 16,
-      "layer_widths": "16,16",
       "evaluate_every": 20,
       "select_on": "last",
       "valid_share": 0,

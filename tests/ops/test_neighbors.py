@@ -1,5 +1,6 @@
 """Neighbor sampling: exact chances, whole neighborhoods where they fit, training by batches."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
@@ -56,7 +58,7 @@ def dense_rows(users=USERS):
 
 def prepared(train=TrainConfig(), rows=None, **fields):
   rows = dense_rows() if rows is None else rows
-  recommender = GatRecommender(ModelConfig(**fields), rows.num_users, rows.num_items)
+  recommender = GatRecommender(replaced(ModelConfig(), fields), rows.num_users, rows.num_items)
   text = np.random.default_rng(1).normal(size=(rows.num_users + rows.num_items, 5))
   inputs = training.training_inputs(
     recommender, rows, text=text, config=train, positive_threshold=4, negative_threshold=2
@@ -144,9 +146,8 @@ def test_a_wide_row_is_drawn_evenly_too():
 
 LIGHT = dict(
   feature_width=4,
-  layer_widths=(4, 4),
-  heads=(1, 1),
   convolution="light",
+  layers=2,
   attention="v1",
   combine="mean",
   edge_features=("relevance",),
@@ -174,11 +175,13 @@ def test_whole_neighborhoods_give_vectors_loss_and_gradient_of_the_whole_graph(u
 
   def run(params, neighbors):
     """Vectors of the seeds, loss, gradient."""
-    part, train = None, TrainConfig(fanouts=neighbors, l2_weight=0.01, batch_size=4)
+    part, train = None, TrainConfig(batch_size=4)
+    changed = replaced(recommender.settings, {"fanouts": neighbors, "l2_weight": 0.01})
+    drawing = dataclasses.replace(recommender, settings=changed)
     if neighbors:
       part = draw_subgraph(KEY, own.graph, own.start, seeds, fanouts=neighbors)
     vectors = recommender.module.apply({"params": params}, inputs.text, own.graph, part=part)
-    return vectors if part else vectors[seeds], *jax.value_and_grad(recommender.loss)(
+    return vectors if part else vectors[seeds], *jax.value_and_grad(drawing.loss)(
       params, inputs, rows, KEY, step=jnp.int32(0), where=where, train=train
     )
 
@@ -186,7 +189,7 @@ def test_whole_neighborhoods_give_vectors_loss_and_gradient_of_the_whole_graph(u
   shapes = jax.eval_shape(recommender.init, inputs, KEY)
   rng = np.random.default_rng(2)
   params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) / 2, jnp.float32), shapes)
-  whole, parts = run(params, ()), run(params, (9,) * len(recommender.settings.heads))
+  whole, parts = run(params, ()), run(params, (9,) * recommender.settings.convolution.num_layers)
   np.testing.assert_allclose(parts[0], whole[0], rtol=1e-6, atol=1e-6)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), parts[1:], whole[1:]
@@ -197,17 +200,17 @@ def test_whole_neighborhoods_give_vectors_loss_and_gradient_of_the_whole_graph(u
 def test_dropped_edges_leave_the_self_loops():
   rows = interactions([0, 1], [0, 0], [5, 5], users=2, items=2)
   graph = jax.tree.map(jnp.asarray, bipartite_graph(rows, self_loops=True))
-  config = ModelConfig(
-    **LIGHT
+  config = replaced(
+    ModelConfig(),
+    LIGHT
     | dict(
       node_features="ids",
-      layer_widths=(4,),
-      heads=(1,),
+      layers=1,
       combine="last",
       edge_features=("rating",),
       score="dot",
       edge_dropout=0.99999,
-    )
+    ),
   )
   start = jnp.searchsorted(graph.receivers, jnp.arange(5))
 
@@ -237,11 +240,13 @@ def test_dropped_edges_leave_the_self_loops():
 def test_training_with_drawn_neighbors_lowers_the_loss_and_compiles_once():
   data = make_demo(seed=0).interactions
   rows = data.take(data.user < 150)
-  train = TrainConfig(
-    fanouts=(4, 3), batch_size=40, learning_rate=0.03, schedule="constant", epochs=6
-  )
+  train = TrainConfig(batch_size=40, learning_rate=0.03, schedule="constant", epochs=6)
   fields = LIGHT | dict(
-    node_features="ids", feature_dropout=0.1, attention_dropout=0.1, edge_dropout=0.1
+    fanouts=(4, 3),
+    node_features="ids",
+    feature_dropout=0.1,
+    attention_dropout=0.1,
+    edge_dropout=0.1,
   )
   recommender, inputs = prepared(train, rows, **fields)
   state, losses, sizes = training.init_state(inputs, recommender=recommender, config=train), [], []

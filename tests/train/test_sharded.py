@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
+from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
+from gatrec_jax.config.objectives import SoftmaxObjective
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.ranking import full_ranking
@@ -33,7 +35,11 @@ MESHES = ("1x1", "1x2x1", "2x2x2", "1x8x1")
 HALVES = (("2x2x2", 2), ("1x2x1", 4), ("1x1", 6))  # where a run goes on, until which epoch
 # The paper's kind: a table of texts, hybrid loss, the plateau; with dropout of edges.
 HYBRID = (
-  ModelConfig(layer_widths=(3,), heads=(2,), attention_dropout=0.1, edge_dropout=0.2),
+  ModelConfig(
+    convolution=FullConvolution(
+      layer_widths=(3,), heads=(2,), attention_dropout=0.1, edge_dropout=0.2
+    )
+  ),
   TrainConfig(epochs=6, evaluate_every=2, patience=9, batch_size=64, learning_rate=0.02),
 )
 # The best preset's kind, where a batch is all users.
@@ -41,16 +47,9 @@ SOFTMAX = (
   ModelConfig(
     node_features="sum",
     feature_width=4,
-    layer_widths=(4,),
-    heads=(1,),
-    convolution="light",
-    attention="v1",
-    combine="mean",
-    edge_features=("relevance",),
+    convolution=LightConvolution(layers=1),
     score="cosine",
-    loss="softmax",
-    relevance="graded",
-    user_power=0.25,
+    objective=SoftmaxObjective(relevance="graded", user_power=0.25),
   ),
   TrainConfig(),
 )

@@ -7,13 +7,17 @@ import optax
 import pytest
 from helpers.programs import arrays_equal
 
+from gatrec_jax.config.convolutions import FullConvolution
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.train import state as training
 
-MODEL = ModelConfig(node_features="ids", feature_width=8, layer_widths=(4,), heads=(2,))
+MODEL = ModelConfig(
+  node_features="ids", feature_width=8, convolution=FullConvolution(layer_widths=(4,), heads=(2,))
+)
 
 
 def interactions(num_users=12, num_items=9):
@@ -29,9 +33,9 @@ def interactions(num_users=12, num_items=9):
   )
 
 
-def setup(**fields):
+def setup(model=MODEL, **fields):
   rows, config = interactions(), TrainConfig(**{"schedule": "constant", "epochs": 20} | fields)
-  recommender = GatRecommender(MODEL, 12, 9)
+  recommender = GatRecommender(model, 12, 9)
   inputs = inputs_of(rows, config)
   return (
     training.init_state(inputs, recommender=recommender, config=config),
@@ -77,9 +81,10 @@ def test_loss_falls_and_blocks_of_epochs_do_not_matter(batch_size):
 
 def test_every_positive_is_seen_once_an_epoch_and_the_fill_counts_nothing():
   """With rate 0 and no negatives' weight, the weighted mean over batches is the full-batch loss."""
-  _, full = run(1, batch_size=0, learning_rate=0.0, bpr_weight=0.0)
+  model = replaced(MODEL, {"bpr_weight": 0.0})
+  _, full = run(1, model=model, batch_size=0, learning_rate=0.0)
   positives = int((interactions().rating >= 4).sum())
-  _, parts = run(1, batch_size=8, learning_rate=0.0, bpr_weight=0.0)
+  _, parts = run(1, model=model, batch_size=8, learning_rate=0.0)
   sizes = [min(8, positives - start) for start in range(0, positives, 8)]
   np.testing.assert_allclose(np.average(parts[0], weights=sizes), full[0, 0], rtol=1e-5)
 

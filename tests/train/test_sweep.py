@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from helpers.programs import arrays_equal
 
+from gatrec_jax.config.convolutions import FullConvolution
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.models import BprMfConfig, EaseConfig, LightGcnConfig
+from gatrec_jax.config.objectives import SoftmaxObjective
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
@@ -20,7 +23,9 @@ from gatrec_jax.train.loop import fit, learn
 from gatrec_jax.train.sweep import sweep
 
 USERS, ITEMS = 24, 17
-GAT = ModelConfig(node_features="ids", feature_width=4, layer_widths=(3,), heads=(1,))
+GAT = ModelConfig(
+  node_features="ids", feature_width=4, convolution=FullConvolution(layer_widths=(3,), heads=(1,))
+)
 TRAIN = TrainConfig(
   schedule="constant",
   epochs=4,
@@ -86,7 +91,7 @@ def single(recommender, inputs, setting, config, workdir):
 
 SWEPT = {
   "gat": (
-    dataclasses.replace(GAT, feature_dropout=0.1, attention_dropout=0.2),
+    replaced(GAT, {"feature_dropout": 0.1, "attention_dropout": 0.2}),
     [
       {"seed": 3, "learning_rate": 0.05, "edge_dropout": 0.3},
       {"seed": 4, "feature_dropout": 0.5, "weight_decay": 0.1, "edge_dropout": 0.1},
@@ -102,7 +107,7 @@ SWEPT = {
     "map",
   ),
   "softmax": (
-    LightGcnConfig(width=4, loss="softmax"),
+    LightGcnConfig(width=4, objective=SoftmaxObjective()),
     [{"temperature": 0.2, "l2_weight": 0.0}, {"temperature": 0.7, "l2_weight": 0.3}],
     "vmap",
   ),
@@ -143,7 +148,7 @@ def test_fitted_models(tmp_path):
 
 
 def test_groups_do_not_matter_but_fit():
-  recommender, inputs = setup(LightGcnConfig(width=64, layers=1, loss="softmax"))
+  recommender, inputs = setup(LightGcnConfig(width=64, layers=1, objective=SoftmaxObjective()))
   settings = [{"seed": seed} for seed in range(5)]
   said = []
   whole = run_sweep(recommender, inputs, settings, spread="vmap", log=Recorder(said))
@@ -220,7 +225,7 @@ def test_another_number_compiles_nothing():
   [
     ({"width": 8}, "width changes the program; a sweep varies numbers only: seed, learning_rate"),
     ({"epochs": 8}, "epochs changes the program"),
-    ({"cosine_weight": 1.0}, "cosine_weight: bpr_mf has no such setting"),
+    ({"temperature": 1.0}, "temperature: bpr_mf has no such setting"),
     ({"learning_rat": 1.0}, "did you mean learning_rate"),
     ({"learning_rate": -1.0}, "learning_rate=-1.0: must lie in"),
   ],

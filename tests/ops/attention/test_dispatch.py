@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.programs import toy_ratings
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.errors import InputError
@@ -307,7 +308,7 @@ def toy_start():
 
 def toy_inputs(rows, text, **fields):
   config = TrainConfig(schedule="constant", epochs=2, learning_rate=1e-2)
-  settings = ModelConfig(
+  own = dict(
     node_features="projected",
     feature_width=8,
     layer_widths=(6,),
@@ -315,8 +316,8 @@ def toy_inputs(rows, text, **fields):
     loss="softmax",
     attention_dropout=0.2,
     feature_dropout=0.1,
-    **fields,
   )
+  settings = replaced(ModelConfig(), own | fields)
   recommender = GatRecommender(settings, rows.num_users, rows.num_items)
   inputs = training.training_inputs(
     recommender, rows, text=text, config=config, positive_threshold=4, negative_threshold=2
