@@ -74,9 +74,7 @@ def single(recommender, inputs, setting, config, workdir):
   own = dict(setting)
   names = {field.name for field in dataclasses.fields(TrainConfig)}
   config = dataclasses.replace(config, **{k: own.pop(k) for k in list(own) if k in names})
-  recommender = dataclasses.replace(
-    recommender, settings=dataclasses.replace(recommender.settings, **own)
-  )
+  recommender = dataclasses.replace(recommender, settings=replaced(recommender.settings, own))
   params, progress = learn(
     inputs,
     recommender=recommender,
@@ -196,7 +194,7 @@ def test_one_that_diverges_leaves_the_others_alone():
 
 
 def test_another_number_compiles_nothing():
-  recommender, inputs = setup(dataclasses.replace(GAT, edge_dropout=0.1))
+  recommender, inputs = setup(replaced(GAT, {"edge_dropout": 0.1}))
 
   def run(**fields):
     config = dataclasses.replace(TRAIN, **fields)
@@ -207,9 +205,7 @@ def test_another_number_compiles_nothing():
 
   first = run()
   sizes = training._train_epochs._cache_size(), training._init_state._cache_size()
-  recommender = dataclasses.replace(
-    recommender, settings=dataclasses.replace(GAT, edge_dropout=0.5)
-  )
+  recommender = dataclasses.replace(recommender, settings=replaced(GAT, {"edge_dropout": 0.5}))
   assert not arrays_equal([first], [run(seed=7, learning_rate=0.3, weight_decay=0.2)])
   assert sizes == (training._train_epochs._cache_size(), training._init_state._cache_size())
   ease, inputs = setup(EaseConfig())
