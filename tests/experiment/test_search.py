@@ -42,7 +42,8 @@ def test_ease_ends_at_least_as_well_as_it_began_and_keeps_its_valid_share(tmp_pa
   best = max(table, key=lambda row: row["value"])
   assert chosen == with_fields(small("ease"), {"l2": best["l2"]})
   assert chosen.data.valid_share == 0 and table[0]["l2"] == 300.0
-  assert json.loads(table[1]["settings"])["model"] == {"kind": "ease", "l2": table[1]["l2"]}
+  own = {"kind": "ease", "l2": table[1]["l2"], "relevance": "binary"}
+  assert json.loads(table[1]["settings"])["model"] == own
   assert sum(line.startswith("search: trial") for line in lines) == 4
   kept = json.loads((tmp_path / "search/chosen.json").read_text())
   assert kept["settings"] == {"l2": best["l2"]} and kept["value"] == best["value"]

@@ -1,13 +1,17 @@
-"""Ranges of a search, draws from them, and where an optimum lies in them."""
+"""Search spaces: declared and given ranges, draws from them, where an optimum lies in them."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax._src.interpreters.partial_eval import dce_jaxpr
 
-from gatrec_jax.config.models import Choice, LogUniform, Uniform
+from gatrec_jax.config.fields import Choice, LogUniform, Uniform
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import PRESETS, get_preset
+from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.search_space import (
   Draws,
@@ -17,8 +21,14 @@ from gatrec_jax.experiment.search_space import (
   value_at,
   where_it_lies,
 )
+from gatrec_jax.models.base import make_inputs
+from gatrec_jax.models.registry import make_recommender
+from gatrec_jax.train.epochs import new_state, run_epochs
+from gatrec_jax.train.hyperparameters import dynamic_names, with_dynamic
 
-EASE, BPR, LIGHTGCN = (get_preset(name) for name in ("ease", "bpr_mf", "lightgcn"))
+EASE, BPR, LIGHTGCN, BEST, TINY = (
+  get_preset(name) for name in ("ease", "bpr_mf", "lightgcn", "best", "tiny")
+)
 
 
 @given(
@@ -44,12 +54,90 @@ def test_scales():
   assert place_of(LogUniform(0.1, 10), 0.0) is None
 
 
-@pytest.mark.parametrize("name", [n for n in PRESETS if n != "popularity"])
+SEARCHED = [name for name in PRESETS if name != "popularity"]
+
+
+@pytest.mark.parametrize("name", SEARCHED)
 def test_every_preset_declares_ranges_whose_ends_it_may_have(name):
   config, ranges, _ = search_space(get_preset(name))
   for field, range_ in ranges.items():
     for place in (0.0, 1.0):
       with_fields(config, {field: value_at(range_, place)})
+
+
+def rated():
+  """12 users' ratings of 20 items."""
+  table = np.random.default_rng(0).integers(1, 6, (12, 20))
+  table *= np.arange(240).reshape(12, 20) % 3 > 0
+  user, item = (index.astype(np.int32) for index in np.nonzero(table))
+  return Interactions(
+    user,
+    item,
+    table[user, item].astype(np.float32),
+    np.zeros(len(user), np.int64),
+    tuple(map(str, range(12))),
+    tuple(map(str, range(20))),
+  )
+
+
+def traced(config, dynamic):
+  """What training and scoring compute, as the text and the arrays of a program, and which of the
+  dynamic settings, its arguments, the scores depend on."""
+  recommender = make_recommender(config.model, num_users=12, num_items=20)
+  inputs = make_inputs(recommender, rated(), text=np.random.default_rng(1).normal(size=(32, 5)))
+
+  def result(dynamic):
+    own, train = with_dynamic(recommender, config.train, dynamic)
+    if config.model.learned:
+      state = new_state(inputs, recommender=own, config=train)
+      params = run_epochs(state, inputs, recommender=own, config=train, num_epochs=1)[0].params
+    else:
+      params = own.fit(inputs, jax.random.key(0))
+    return own.score(own.serving_state(params, inputs), jnp.arange(12))
+
+  program = jax.make_jaxpr(result)(dynamic)
+  _, used = dce_jaxpr(program.jaxpr, [True] * len(program.out_avals))
+  arrays = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((program.consts, inputs))]
+  return (str(program), arrays), {name for name, is_used in zip(sorted(dynamic), used) if is_used}
+
+
+SMALLER = {"ials": {"width": 4}, "multi_vae": {"hidden_widths": "8", "latent_width": 4}}
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_every_searched_setting_of_a_preset_changes_its_scores(name):
+  config, ranges, _ = search_space(with_fields(get_preset(name), SMALLER.get(name, {})))
+  own = own_settings(config, ranges)
+  numbers = {*dynamic_names(config.model), *dynamic_names(config.train)} & set(ranges)
+  dynamic = {name: jnp.float32(own[name]) for name in numbers}
+  program, used = traced(config, dynamic)
+  assert used == numbers
+  for name in set(ranges) - numbers:
+    values = (value_at(ranges[name], place) for place in (0.1, 0.6))
+    other = next(value for value in values if value != own[name])
+    assert traced(with_fields(config, {name: other}), dynamic)[0] != program, name
+
+
+def test_a_setting_that_nothing_reads_is_found():
+  assert traced(BPR, {"temperature": jnp.float32(1), "l2_weight": jnp.float32(1)})[1] == {
+    "l2_weight"
+  }
+
+
+def test_a_search_of_best_draws_what_its_softmax_and_its_channels_have():
+  _, ranges, _ = search_space(BEST)
+  assert set(ranges) == {
+    "learning_rate",
+    "weight_decay",
+    "temperature",
+    "user_power",
+    "linear_weight",
+    "linear_l2",
+  }
+  pairwise = search_space(with_fields(BEST, {"loss": "pairwise"}))[1]
+  assert "cosine_weight" in pairwise and "temperature" not in pairwise
+  # Without a linear channel none of its settings, nor is it switched on.
+  assert set(search_space(TINY)[1]) == {"learning_rate", "cosine_weight", "weight_decay"}
 
 
 def test_flags_replace_add_and_fix():
@@ -87,7 +175,7 @@ def test_flags_replace_add_and_fix():
     (EASE, "l2=|", ["empty"]),
     (EASE, "l2=", ["empty"]),
     (EASE, "l2", ["field=value"]),
-    (EASE, "l3=1:2", ["no setting is called 'l3'", "l2"]),
+    (EASE, "l3=1:2", ["l3: no such setting", "l2"]),
     (EASE, "learning_rate=1e-3:1", ["ease has no such setting"]),
     (EASE, "l2=1:2:3", ["low:high:log"]),
     (EASE, "l2=1:", ["low:high"]),
@@ -99,11 +187,15 @@ def test_flags_replace_add_and_fix():
     (BPR, "epochs=10:20", ["set"]),
     (BPR, "positive_threshold=3:5", ["set"]),
     (get_preset("multi_vae"), "hidden_widths=100|200", ["numbers and words"]),
-    (EASE, "l2=300", ["search: ease has nothing that is searched", "name a setting"]),
+    (EASE, "l2=300", ["search: ease has nothing to search", "name a setting"]),
+    (BEST, "cosine_weight=0:1", ["the pairwise objective has it (`loss=pairwise`)"]),
+    (BEST, "loss=softmax|pairwise", ["decides which settings there are", "`set`"]),
+    (TINY, "linear_l2=10:100", ["no effect with `linear_weight=0.0`"]),
+    (BEST, "linear_weight=0|0.5", ["linear_l2 has no effect with linear_weight=0.0"]),
     (get_preset("popularity"), "ks=10", ["set"]),
   ],
 )
-def test_bad_ranges_are_told_in_a_line(config, text, words):
+def test_bad_ranges_are_refused_in_one_line(config, text, words):
   with pytest.raises(InputError) as caught:
     search_space(config, [text])
   assert all(word in str(caught.value) for word in words), str(caught.value)
@@ -111,7 +203,7 @@ def test_bad_ranges_are_told_in_a_line(config, text, words):
 
 
 def test_nothing_to_search():
-  message = "popularity has nothing that is searched; leave `search` out$"
+  message = "popularity has nothing to search; leave `search` out$"
   with pytest.raises(InputError, match=message):
     search_space(get_preset("popularity"))
 
@@ -163,3 +255,12 @@ def test_where_an_optimum_lies(config, name, best, tried, inside):
     where_it_lies(config, name, search_space(config)[1][name], best, dict.fromkeys(tried, 0.1))[0]
     is inside
   )
+
+
+def test_words_must_all_be_tried():
+  range_ = Choice(("uniform", "mixed"))
+  assert where_it_lies(BPR, "negatives", range_, "mixed", {"mixed": 0.1}) == (
+    False,
+    "not tried: uniform",
+  )
+  assert where_it_lies(BPR, "negatives", range_, "mixed", {"mixed": 0.1, "uniform": 0.2})[0]

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.models import BprMfConfig, LightGcnConfig, XSimGclConfig
+from gatrec_jax.config.objectives import PairwiseObjective
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
@@ -38,6 +40,7 @@ KEY = jax.random.key(0)
 drawn = jax.jit(draw_negatives, static_argnames="num")
 # User 0 likes items 0 and 1, user 1 item 1; nobody likes item 2.
 EDGES = np.array([[0, 0], [0, 1], [1, 1]])
+SOFTMAX = replaced(LightGcnConfig(width=4), {"loss": "softmax"})
 
 
 def interactions(pairs, num_users, num_items):
@@ -78,7 +81,9 @@ def of_all(recommender, params, inputs, *, key=KEY, where=None, **fields):
   """The loss over all rows."""
   rows = jnp.arange(recommender.num_rows(inputs))
   where = jnp.ones(len(rows), bool) if where is None else where
-  return loss_of(recommender, params, inputs, rows, key, where, TrainConfig(**fields))
+  settings = replaced(recommender.settings, fields)
+  recommender = dataclasses.replace(recommender, settings=settings)
+  return loss_of(recommender, params, inputs, rows, key, where)
 
 
 @functools.partial(jax.jit, static_argnames=("recommender", "train"))
@@ -147,7 +152,7 @@ def test_auto_goes_by_filling_and_memory(monkeypatch):
   "cls, config",
   [
     (LightGcnRecommender, LightGcnConfig(width=4)),
-    (LightGcnRecommender, LightGcnConfig(width=4, loss="softmax", propagation="sparse")),
+    (LightGcnRecommender, replaced(SOFTMAX, {"propagation": "sparse"})),
     (XSimGclRecommender, XSimGclConfig(width=4)),
   ],
 )
@@ -256,7 +261,7 @@ def softmax_by_hand(recommender, params, inputs, users, *, temperature, l2_weigh
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_softmax_by_hand_with_masked_users(kind):
-  config = LightGcnConfig(width=4, loss="softmax", temperature=0.3, propagation=kind)
+  config = replaced(SOFTMAX, {"temperature": 0.3, "propagation": kind})
   recommender, inputs, params = prepared(LightGcnRecommender, config, planted(8, 6), 8, 6)
   user, _ = recommender.serving_state(params, inputs)
   np.testing.assert_allclose(np.linalg.norm(user, axis=1), 1, rtol=1e-5)
@@ -272,9 +277,8 @@ def test_softmax_by_hand_with_masked_users(kind):
 def test_softmax_of_grades_by_hand(kind):
   pairs = np.array([[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 3]])
   train = dataclasses.replace(interactions(pairs, 3, 4), rating=np.float32([5, 4, 3, 1, 5, 2]))
-  config = LightGcnConfig(
-    width=4, loss="softmax", temperature=0.5, relevance="graded", user_power=0.5, propagation=kind
-  )
+  fields = {"temperature": 0.5, "relevance": "graded", "user_power": 0.5, "propagation": kind}
+  config = replaced(SOFTMAX, fields)
   recommender = LightGcnRecommender(config, 3, 4)
   inputs = make_inputs(recommender, train, text=np.zeros((7, 1)))
   params = jax.jit(recommender.init)(inputs, KEY)
@@ -292,7 +296,7 @@ def test_softmax_of_grades_by_hand(kind):
 
 @pytest.mark.parametrize("block", [1, 100])
 def test_softmax_in_parts_is_the_same(block):
-  config = LightGcnConfig(width=4, loss="softmax")
+  config = SOFTMAX
   recommender, inputs, params = prepared(LightGcnRecommender, config, planted(), 30, 20)
 
   def loss(params, block):
@@ -316,7 +320,7 @@ def test_softmax_in_parts_is_the_same(block):
 @pytest.mark.parametrize(
   "cls, config, fields",
   [
-    (LightGcnRecommender, LightGcnConfig(width=4, loss="softmax"), ["temperature", "user_power"]),
+    (LightGcnRecommender, SOFTMAX, ["temperature", "user_power"]),
     (
       XSimGclRecommender,
       XSimGclConfig(width=4),
@@ -328,7 +332,8 @@ def test_settings_may_be_traced(cls, config, fields):
   _, inputs, params = prepared(cls, config, planted(8, 6), 8, 6)
 
   def loss(values, l2_weight):
-    recommender = cls(dataclasses.replace(config, **dict(zip(fields, values))), 8, 6)
+    changed = dict(zip(fields, values)) | {"l2_weight": l2_weight}
+    recommender = cls(replaced(config, changed), 8, 6)
     rows = jnp.arange(recommender.num_rows(inputs))
     batch = Batch(rows, rows >= 0, jnp.int32(0))
     return recommender.loss(
@@ -340,7 +345,7 @@ def test_settings_may_be_traced(cls, config, fields):
   weights = np.full(len(each), 0.1)
   # The last row changes the weight of L2 alone.
   many = jax.jit(jax.vmap(loss))(np.vstack([each, first]), np.append(weights, 0.3))
-  single = cls(dataclasses.replace(config, **dict(zip(fields, first.tolist()))), 8, 6)
+  single = cls(replaced(config, dict(zip(fields, first.tolist()))), 8, 6)
   np.testing.assert_allclose(many[0], of_all(single, params, inputs, l2_weight=0.1), rtol=1e-5)
   assert (abs(many[1:] - many[0]) > 1e-4).all()
 
@@ -352,13 +357,13 @@ def test_xsimgcl_without_noise_and_contrast_is_lightgcn_without_layer_0():
   one, two = layer_vectors(inputs.own, start, layers=2)[1:]
   mean = tuple((a + b) / 2 for a, b in zip(one, two))
   rows = jnp.arange(recommender.num_rows(inputs))
-  want = jax.jit(pairwise.pairwise_loss, static_argnames="train")(
+  want = jax.jit(pairwise.pairwise_loss, static_argnames="objective")(
     mean,
     start,
     inputs,
     rows,
     jax.random.split(KEY, 4)[1],
-    train=TrainConfig(l2_weight=0.1),
+    objective=PairwiseObjective(cosine_weight=0.0, l2_weight=0.1),
     where=jnp.ones(len(rows), bool),
   )
   np.testing.assert_allclose(of_all(recommender, params, inputs, l2_weight=0.1), want, rtol=1e-5)
@@ -414,9 +419,7 @@ def test_rows_that_occur_twice_are_contrasted_once():
   rows = jnp.tile(jnp.arange(5), 2)
 
   def contrast(where):
-    losses = [
-      loss_of(m, params, inputs, rows, KEY, where, TrainConfig()) for m in (recommender, plain)
-    ]
+    losses = [loss_of(m, params, inputs, rows, KEY, where) for m in (recommender, plain)]
     return losses[0] - losses[1]
 
   once = contrast(jnp.arange(10) < 5)
@@ -434,9 +437,10 @@ def new_users(*liked):
   return NewUsers([np.asarray(one, np.int64) for one in liked], none, np.zeros((1, 1)), 5.0, 1.0)
 
 
-@pytest.mark.parametrize("loss, kind", [("bpr", "dense"), ("softmax", "sparse")])
+@pytest.mark.parametrize("loss, kind", [("pairwise", "dense"), ("softmax", "sparse")])
 def test_new_users_get_the_propagated_part(loss, kind):
-  config = LightGcnConfig(width=4, layers=1, loss=loss, propagation=kind)
+  fields = {"width": 4, "layers": 1, "loss": loss, "propagation": kind}
+  config = replaced(LightGcnConfig(), fields)
   recommender, inputs, params = prepared(LightGcnRecommender, config, planted(), 30, 20)
   # With one layer a trained user without a vector of her own is the propagated part exactly.
   params["user"] = params["user"].at[7].set(0.0)
@@ -468,7 +472,7 @@ def test_new_users_of_xsimgcl_by_hand():
   "cls, config",
   [
     (LightGcnRecommender, LightGcnConfig(width=8)),
-    (LightGcnRecommender, LightGcnConfig(width=8, loss="softmax")),
+    (LightGcnRecommender, replaced(SOFTMAX, {"width": 8})),
     (XSimGclRecommender, XSimGclConfig(width=8)),
   ],
 )
