@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 
-from gatrec_jax.config import models as models
+from gatrec_jax.config import models
+from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
+from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from gatrec_jax.errors import InputError
 
@@ -40,17 +42,11 @@ def best() -> Config:
     model=ModelConfig(
       node_features="sum",
       feature_width=64,
-      layer_widths=(64, 64),
-      heads=(1, 1),
-      convolution="light",
-      attention="v1",
-      combine="mean",
-      edge_features=("relevance",),
+      convolution=LightConvolution(
+        layers=2, attention="v1", edge_features=("relevance",), combine="mean"
+      ),
       score="cosine",
-      loss="softmax",
-      temperature=0.25,
-      relevance="graded",
-      user_power=0.25,
+      objective=SoftmaxObjective(temperature=0.25, relevance="graded", user_power=0.25),
       linear_weight=0.25,
       unrated_l2=5.0,
       prior_weight=4.0,
@@ -76,22 +72,24 @@ def tiny() -> Config:
     model=ModelConfig(
       node_features="sum",
       feature_width=64,
-      layer_widths=(32, 32),
-      heads=(2, 2),
-      feature_dropout=0.1,
-      edge_dropout=0.1,
+      convolution=FullConvolution(
+        layer_widths=(32, 32), heads=(2, 2), feature_dropout=0.1, edge_dropout=0.1
+      ),
+      objective=PairwiseObjective(cosine_weight=0.3, negatives_per_positive=4),
     ),
     train=TrainConfig(
       batch_size=8192,
       epochs=60,
       learning_rate=5e-3,
       schedule="cosine",
-      cosine_weight=0.3,
-      negatives_per_positive=4,
       evaluate_every=2,
-      patience=12,
+      patience=60,
     ),
   )
+
+
+def _bpr(l2_weight: float) -> PairwiseObjective:
+  return PairwiseObjective(cosine_weight=0.0, l2_weight=l2_weight)
 
 
 def _fitted(name: str, model: models.ModelSettings) -> Config:
@@ -182,13 +180,12 @@ def bpr_mf() -> Config:
   """
   return Config(
     preset="bpr_mf",
-    model=models.BprMfConfig(),
+    model=models.BprMfConfig(objective=_bpr(1e-2)),
     train=TrainConfig(
       batch_size=0,
       epochs=600,
       learning_rate=1e-2,
       weight_decay=0.0,
-      l2_weight=1e-2,
       schedule="constant",
       evaluate_every=20,
       patience=100,
@@ -203,13 +200,12 @@ def lightgcn() -> Config:
   """
   return Config(
     preset="lightgcn",
-    model=models.LightGcnConfig(),
+    model=models.LightGcnConfig(objective=_bpr(1e-4)),
     train=TrainConfig(
       batch_size=0,
       epochs=600,
       learning_rate=1e-2,
       weight_decay=0.0,
-      l2_weight=1e-4,
       schedule="constant",
       evaluate_every=20,
       patience=100,
@@ -225,7 +221,7 @@ def lightgcn_softmax() -> Config:
   return Config(
     preset="lightgcn_softmax",
     model=models.LightGcnConfig(
-      loss="softmax", temperature=0.25, relevance="graded", user_power=0.25
+      objective=SoftmaxObjective(temperature=0.25, relevance="graded", user_power=0.25)
     ),
     train=TrainConfig(
       batch_size=0,
@@ -246,13 +242,12 @@ def xsimgcl() -> Config:
   """
   return Config(
     preset="xsimgcl",
-    model=models.XSimGclConfig(),
+    model=models.XSimGclConfig(objective=_bpr(1e-5)),
     train=TrainConfig(
       batch_size=0,
       epochs=300,
       learning_rate=5e-2,
       weight_decay=0.0,
-      l2_weight=1e-5,
       schedule="constant",
       evaluate_every=10,
       patience=60,

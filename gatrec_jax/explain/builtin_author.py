@@ -80,7 +80,7 @@ def open_builtin_author(*, log: Log, recipe: AuthorRecipe | None = None) -> Lang
   if not folder.exists():
     log.info("builtin: building a small language model that rephrases facts (once per machine)")
     home.mkdir(parents=True, exist_ok=True)
-    with runs.locked(home), runs.signals("builtin: stopping after this step") as received:
+    with runs.locked(home), runs.signals("builtin: stopping after this step", log=log) as received:
       build_small(
         texts,
         folder,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
+from gatrec_jax.config.convolutions import LightConvolution
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.ops.attention import segment_softmax
 from gatrec_jax.ops.numeric import unit
@@ -106,8 +107,11 @@ def padded_size(count: int) -> int:
 
 def can_delete(settings: ModelConfig) -> bool:
   """Whether `vectors_without` is exact for networks with these settings."""
+  convolution = settings.convolution
   return (
-    settings.convolution == "light" and len(settings.layer_widths) <= 2 and not settings.self_loops
+    isinstance(convolution, LightConvolution)
+    and convolution.layers <= 2
+    and not convolution.self_loops
   )
 
 
@@ -140,7 +144,7 @@ def vectors_without(
   whole = [state[around.items] for state in states]
   lonely = jnp.where(has_others[:, None], whole[0], whole[0] - bare[around.items])
   of_user, of_kept, of_deleted = [user], [whole[0]], [lonely]
-  for layer in range(len(settings.layer_widths)):
+  for layer in range(settings.convolution.num_layers):
     logit = _logits(params, layer, settings, states[0].shape[1], around.features.shape[1])
     # The items send their states on the whole graph: the first layer changes only deleted items,
     # and those send nothing to the user.
@@ -173,7 +177,9 @@ def _logits(
 
   def logit(senders: Array, receivers: Array, features: Array) -> Array:
     total = jnp.sum(senders * source, axis=-1) + jnp.sum(receivers * target, axis=-1)
-    return jax.nn.leaky_relu(total, settings.attention_slope) + jnp.sum(features * edge, axis=-1)
+    return jax.nn.leaky_relu(total, settings.convolution.attention_slope) + jnp.sum(
+      features * edge, axis=-1
+    )
 
   return logit
 
@@ -207,5 +213,5 @@ def _from_others(
 
 
 def _combined(states: Sequence[Array], settings: ModelConfig) -> Array:
-  nodes = sum(states) / len(states) if settings.combine == "mean" else states[-1]
+  nodes = sum(states) / len(states) if settings.convolution.combine == "mean" else states[-1]
   return unit(nodes) if settings.score == "cosine" else nodes

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 
 from gatrec_jax.data.titles import unique_titles
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.explain.counterfactuals import Removal, find_removals, rank_of
 from gatrec_jax.explain.evidence import Cited, Counterfactual, Evidence
 from gatrec_jax.explain.rescoring import Rescorer, make_rescorer
@@ -25,7 +25,6 @@ from gatrec_jax.explain.signals import (
   shared_attention,
 )
 from gatrec_jax.explain.traits import Catalog, avoided_genres, catalog_traits, shared_traits
-from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.profiles.schema import parse_profile
 from gatrec_jax.serve.run import Run
 from gatrec_jax.stages.texts import read_texts
@@ -71,14 +70,14 @@ def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
   if prefilter < 0:
     raise InputError("must be at least 0", field="prefilter", value=prefilter)
   recommender, prepared = run.recommender, run.prepared
-  if not isinstance(recommender, GatRecommender):
+  if not recommender.explainable:
     raise InputError(
       f"{run.workdir}: only recommendations of a GAT (`preset=best`, paper, tiny) can be "
       f"explained, not those of {run.config.model.kind}"
     )
   train, shape = prepared.train, (recommender.num_items, recommender.num_users)
   ratings = np.bincount(train.user, minlength=recommender.num_users)
-  likes = train.take(train.rating >= prepared.positive_threshold)
+  likes = train.take(prepared.feedback.liked(train.rating))
   return Explainer(
     run,
     make_rescorer(recommender, run.params, run.inputs, run.serving_state, ratings=ratings),
@@ -120,6 +119,7 @@ def explain_items(
   Raises:
     InputError: an item that the user has rated, or a user without training ratings.
   """
+  items = require_list(items, field="items")
   run, titles = explainer.run, explainer.titles
   ids, opinions = run.prepared.interactions, _opinions(run, user, items)
   history = opinions.items
@@ -228,9 +228,9 @@ def _opinions(run: Run, user: int, items: Sequence[int]) -> _Opinions:
       "recommended"
     )
   names = np.where(
-    ratings >= prepared.positive_threshold,
+    prepared.feedback.liked(ratings),
     "liked",
-    np.where(ratings <= prepared.negative_threshold, "disliked", "neutral"),
+    np.where(prepared.feedback.disliked(ratings), "disliked", "neutral"),
   )
   return _Opinions(rated, ratings, names)
 

@@ -20,7 +20,8 @@ from gatrec_jax.explain.evidence import Evidence
 from gatrec_jax.explain.explainer import Explainer, explain_items
 from gatrec_jax.explain.reasons import Reason, unsupported
 from gatrec_jax.runs.log import Log
-from gatrec_jax.serve.run import Run, top_lists
+from gatrec_jax.serve.recommendations import top_lists
+from gatrec_jax.serve.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +165,7 @@ def write_reasons(
   unrated = [user for user in left if not explainer.rescorer.ratings[user]]
   if kept:
     log.info(f"explain: {path} already contains {len(kept)} users")
-  with runs.signals("explain: stopping after this user") as received:
+  with runs.signals("explain: stopping after this user", log=log) as received:
     with open(path, "a", encoding="utf-8") as out:
       for done, user in enumerate(left):
         if received:

@@ -25,7 +25,8 @@ from gatrec_jax.explain.deletion import (
   vectors_without,
 )
 from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender
-from gatrec_jax.models.gat.recommender import Channels, GatRecommender, products, together
+from gatrec_jax.models.gat.channels import Channels, combined_scores, prior_weights
+from gatrec_jax.models.gat.recommender import GatRecommender, products
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.ops.scores import Pair
 
@@ -94,7 +95,7 @@ class Rescorer:
     )
     gone = (other_end >= num_users) & ~kept[np.maximum(other_end - num_users, 0)]
     edges = graph.edges
-    if self.recommender.settings.self_loops:
+    if self.recommender.settings.convolution.self_loops:
       edges = _updated_self_loops(graph, gone)
     return np.asarray(
       scores_by_full_rerun(
@@ -272,8 +273,8 @@ def _with_channels(
   linear = None
   if serving_state.linear is not None:
     linear = EaseRatedRecommender.score_with_part(serving_state.linear, user, kept)
-  prior = jnp.where(later, recommender.prior_of(left), 0.0)
-  return together(serving_state, graph, linear, left > 0, prior)
+  prior = jnp.where(later, prior_weights(recommender.settings, left), 0.0)
+  return combined_scores(serving_state, graph, linear, left > 0, prior)
 
 
 def _places(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import scipy.sparse
 
-from gatrec_jax.models.gat.recommender import Channels, linear_scores, prior_scores, standard
+from gatrec_jax.models.gat.channels import Channels, linear_scores, prior_scores
+from gatrec_jax.ops.scores import standardize
 from gatrec_jax.serve.run import Run
 
 
@@ -34,9 +35,9 @@ def score_components(run: Run, user: int, items: Sequence[int]) -> dict[str, np.
     return {"graph": np.asarray(serving_state[0][user] @ serving_state[1][np.array(items)].T)}
   components = {"graph": serving_state.vectors[0][index] @ serving_state.vectors[1].T}
   if serving_state.linear is not None:
-    linear = standard(linear_scores(serving_state, index), serving_state.rated)
+    linear = standardize(linear_scores(serving_state, index), serving_state.rated)
     components = {
-      "graph": standard(components["graph"], serving_state.rated),
+      "graph": standardize(components["graph"], serving_state.rated),
       "linear": serving_state.weight * linear,
     }
   prior = prior_scores(serving_state, sum(components.values()), serving_state.prior[index])
@@ -48,7 +49,7 @@ def score_components(run: Run, user: int, items: Sequence[int]) -> dict[str, np.
 def item_attention(run: Run) -> ItemAttention | None:
   """The attention of a run's items to users; None for networks with fewer than two layers."""
   recommender, graph = run.recommender, run.inputs.own.graph
-  if len(recommender.settings.layer_widths) < 2:
+  if recommender.settings.convolution.num_layers < 2:
     return None
   _, layers = jax.jit(recommender.module.apply, static_argnames="return_attention")(
     {"params": run.params}, run.inputs.text, graph, return_attention=True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.profiles.builder import listing
 from gatrec_jax.profiles.schema import Profile
@@ -84,8 +85,7 @@ def build_user_profiles(
   train: Interactions,
   item_profiles: Sequence[Profile | None],
   *,
-  positive_threshold: float,
-  negative_threshold: float | None,
+  feedback: Feedback,
   recent: int | None = None,
 ) -> list[Profile | None]:
   """Builds a profile per user from training interactions alone, without titles or people's names.
@@ -96,17 +96,14 @@ def build_user_profiles(
 
   Args:
     train: training interactions. item_profiles: [I], built or parsed.
-    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at
-      or below it; None for feedback without explicit dislikes.
+    feedback: which ratings count as liked and as disliked.
     recent: how many of the latest liked and disliked interactions count; None for all.
   Returns:
     [U] profiles, None for users without positives or whose liked items have no terms.
   """
   vocabulary = taste_vocabulary(train, item_profiles)
-  liked = _history(train, train.rating >= positive_threshold, recent)
-  never = np.zeros(len(train), bool)
-  bad = never if negative_threshold is None else train.rating <= negative_threshold
-  disliked = _history(train, bad, recent)
+  liked = _history(train, feedback.liked(train.rating), recent)
+  disliked = _history(train, feedback.disliked(train.rating), recent)
   profiles: list[Profile | None] = []
   for first in range(0, train.num_users, _USERS_PER_CHUNK):
     part = slice(first, first + _USERS_PER_CHUNK)

@@ -7,11 +7,13 @@ import os
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
-from gatrec_jax.serve.run import Run, lists_without
+from gatrec_jax.serve.recommendations import lists_without
+from gatrec_jax.serve.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ def validation_candidates(run: Run, *, top: int) -> Candidates:
   Raises: InputError if the run has no validation part.
   """
   prepared = run.prepared
-  liked = prepared.valid.rating >= prepared.positive_threshold
+  liked = prepared.feedback.liked(prepared.valid.rating)
   if not liked.any():
     raise InputError(
       f"{run.workdir}: has no validation ratings to learn the fusion weights on; train with "
@@ -136,7 +138,7 @@ def file_candidates(path: str | os.PathLike[str], prepared: Prepared, *, top: in
     )
   ranks = np.arange(1, lists.shape[1] + 1)
   scores = np.where(lists >= 0, 1.0 / ranks, -np.inf).astype(np.float32)
-  return judged(users, lists, scores, prepared.test, prepared.positive_threshold, top=top)
+  return judged(users, lists, scores, prepared.test, prepared.feedback, top=top)
 
 
 def judged(
@@ -144,7 +146,7 @@ def judged(
   lists: np.ndarray,
   scores: np.ndarray,
   truth: Interactions,
-  positive_threshold: float,
+  feedback: Feedback,
   *,
   top: int,
 ) -> Candidates:
@@ -152,13 +154,13 @@ def judged(
 
   Args:
     users: [m] int32. lists: [m, N] int32. scores: [m, N] float32.
-    truth: ratings of the evaluated part. positive_threshold: relevant is a rating at or above it.
+    truth: ratings of the evaluated part. feedback: which ratings are relevant.
     top: K, truncated to N.
   Raises: InputError for K below 1.
   """
   if top < 1:
     raise InputError("must be at least 1", field="top_candidates", value=top)
-  liked = truth.take(truth.rating >= positive_threshold)
+  liked = truth.take(feedback.liked(truth.rating))
   relevant = np.isin(_keys(users, lists, truth.num_items), _pairs(liked)) & (lists >= 0)
   counts = np.bincount(liked.user, minlength=truth.num_users)[users].astype(np.int32)
   return Candidates(users, lists, scores, min(top, lists.shape[1]), relevant, counts)
@@ -168,7 +170,7 @@ def _of_run(
   run: Run, users: np.ndarray, truth: Interactions, *, seen: Interactions, top: int, length: int
 ) -> Candidates:
   lists, scores = lists_without(run, users, seen=seen, k=length)
-  return judged(users, lists, scores, truth, run.prepared.positive_threshold, top=top)
+  return judged(users, lists, scores, truth, run.prepared.feedback, top=top)
 
 
 def _keys(users: np.ndarray, lists: np.ndarray, num_items: int) -> np.ndarray:

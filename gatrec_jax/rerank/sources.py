@@ -10,7 +10,7 @@ import numpy as np
 
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.experiment.train_and_evaluate import open_run
 from gatrec_jax.rerank.candidates import (
   Candidates,
@@ -19,7 +19,8 @@ from gatrec_jax.rerank.candidates import (
   validation_candidates,
 )
 from gatrec_jax.runs.log import SILENT, Log
-from gatrec_jax.serve.run import Run, load_run, read_config
+from gatrec_jax.serve.run import Run, load_run
+from gatrec_jax.stages.config_file import read_config
 from gatrec_jax.stages.data import load_prepared, prepare
 from gatrec_jax.stages.texts import build_profiles, read_texts
 
@@ -106,9 +107,9 @@ def _of_file(
     prepared = load_prepared(workdir)
   else:
     workdir = open_run(config, workdir)
-    prepared = prepare(config, workdir, log=log)
+    prepared = prepare(config.data, workdir, log=log)
     if config.model.reads_text:
-      build_profiles(config, workdir, prepared, log=log)
+      build_profiles(config.text, workdir, prepared, data=config.data, log=log)
   lists = file_candidates(path, prepared, top=top)
   if users is not None:
     wanted = np.isin(lists.users, _rows(users, prepared.interactions.user_ids))
@@ -137,6 +138,7 @@ def _texts(
 
 
 def _rows(users: Sequence[str], ids: Sequence[str]) -> np.ndarray:
+  users = require_list(users, field="users")
   places = {raw: row for row, raw in enumerate(ids)}
   if unknown := [user for user in users if user not in places]:
     raise InputError(

@@ -20,7 +20,7 @@ from gatrec_jax.explain.authors import TemplateAuthor
 from gatrec_jax.explain.explainer import explain_items, make_explainer, profile_tags
 from gatrec_jax.explain.rescoring import scores_by_full_rerun
 from gatrec_jax.runs.log import SILENT
-from gatrec_jax.serve.run import top_lists
+from gatrec_jax.serve.recommendations import top_lists
 
 USER = 11
 

@@ -70,13 +70,7 @@ def rescorer(train=None, params=None, **fields):
   recommender = GatRecommender(ModelConfig(**(BEST | fields)), train.num_users, train.num_items)
   text = np.random.default_rng(1).normal(size=(train.num_users + train.num_items, 5))
   inputs = make_inputs(
-    recommender,
-    train,
-    text=text,
-    sampler=None,
-    positive_threshold=4,
-    negative_threshold=2,
-    later=np.isin(np.arange(train.num_users), [2, 5]),
+    recommender, train, text=text, sampler=None, later=np.isin(np.arange(train.num_users), [2, 5])
   )
   if params is None:
     params = recommender.init(inputs, jax.random.key(0))

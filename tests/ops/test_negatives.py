@@ -29,9 +29,7 @@ def interactions(ratings):
 
 
 def draws(ratings, mode, *, num=2000, seed=0, **options):
-  sampler = make_sampler(
-    interactions(ratings), mode=mode, positive_threshold=4, negative_threshold=2, **options
-  )
+  sampler = make_sampler(interactions(ratings), mode=mode, **options)
   users = jnp.arange(ratings.shape[0], dtype=jnp.int32)
   items, possible = draw_negatives(jax.random.key(seed), sampler, users, num=num)
   return np.asarray(items), np.asarray(possible)
@@ -138,9 +136,7 @@ def test_catalog_of_millions_keeps_its_tail_and_its_mass():
     user_ids=("0",),
     item_ids=tuple(map(str, range(num_items))),
   )
-  sampler = make_sampler(
-    rows, mode="popularity", positive_threshold=4, negative_threshold=2, popularity_power=1.0
-  )
+  sampler = make_sampler(rows, mode="popularity", popularity_power=1.0)
   assert int(sampler.mass_before[-1]) < 2**31 - 1 and (np.diff(sampler.mass_before) >= 1).all()
   items, _ = draw_negatives(jax.random.key(0), sampler, jnp.zeros(1, jnp.int32), num=5000)
   assert not np.isin(items, rows.item).any()

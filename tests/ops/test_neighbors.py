@@ -16,7 +16,7 @@ from gatrec_jax.data.synthetic import make_demo
 from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.ops.neighbors import draw_places, draw_subgraph
-from gatrec_jax.train import state as training
+from gatrec_jax.train import epochs, start_training, train_epochs, training_inputs
 
 KEY = jax.random.key(0)
 USERS, ITEMS = 8, 6
@@ -58,9 +58,7 @@ def prepared(train=TrainConfig(), rows=None, **fields):
   rows = dense_rows() if rows is None else rows
   recommender = GatRecommender(ModelConfig(**fields), rows.num_users, rows.num_items)
   text = np.random.default_rng(1).normal(size=(rows.num_users + rows.num_items, 5))
-  inputs = training.training_inputs(
-    recommender, rows, text=text, config=train, positive_threshold=4, negative_threshold=2
-  )
+  inputs = training_inputs(recommender, rows, text=text, config=train)
   return recommender, inputs
 
 
@@ -244,12 +242,10 @@ def test_training_with_drawn_neighbors_lowers_the_loss_and_compiles_once():
     node_features="ids", feature_dropout=0.1, attention_dropout=0.1, edge_dropout=0.1
   )
   recommender, inputs = prepared(train, rows, **fields)
-  state, losses, sizes = training.init_state(inputs, recommender=recommender, config=train), [], []
+  state, losses, sizes = start_training(inputs, recommender=recommender, config=train), [], []
   for _ in range(3):
-    state, block = training.train_epochs(
-      state, inputs, recommender=recommender, config=train, num_epochs=2
-    )
+    state, block = train_epochs(state, inputs, recommender=recommender, config=train, num_epochs=2)
     losses += block.mean(axis=1).tolist()
-    sizes.append(training._train_epochs._cache_size())
+    sizes.append(epochs._run_epochs._cache_size())
   assert losses[-1] < losses[0] - 0.05 and np.isfinite(losses).all()
   assert len(set(sizes)) == 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers.rerank_rows import prepared, rows
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
 from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged
 
@@ -14,7 +15,7 @@ SCORES = np.array([[4, 3, 2, 1], [2, 1, -np.inf, -np.inf]], np.float32)
 
 
 def lists(top=3):
-  return judged(np.array([0, 1], np.int32), LISTS, SCORES, DATA.test, 4.0, top=top)
+  return judged(np.array([0, 1], np.int32), LISTS, SCORES, DATA.test, Feedback(), top=top)
 
 
 def test_relevant_items_are_counted_in_and_outside_the_list():

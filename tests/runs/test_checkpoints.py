@@ -58,10 +58,13 @@ def test_empty(tmp_path):
   store.close()
 
 
-@pytest.mark.parametrize("like", [
-  {"params": {"w": jax.ShapeDtypeStruct((4, 2), jnp.float32)}},
-  {"params": {"v": jax.ShapeDtypeStruct((3, 2), jnp.float32)}},
-])
+@pytest.mark.parametrize(
+  "like",
+  [
+    {"params": {"w": jax.ShapeDtypeStruct((4, 2), jnp.float32)}},
+    {"params": {"v": jax.ShapeDtypeStruct((3, 2), jnp.float32)}},
+  ],
+)
 def test_another_structure_or_shape_is_one_clear_line(tmp_path, like):
   store = Checkpoints(tmp_path / "c")
   store.save(1, trees(1), value=0.0, meta={})

@@ -6,7 +6,7 @@ import pytest
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
-from gatrec_jax.runs.log import Recorder, SILENT
+from gatrec_jax.runs.log import SILENT, Recorder
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -35,8 +35,9 @@ def test_stages_run_once_and_again_when_inputs_or_outputs_change(tmp_path):
       (tmp_path / "out").write_text(inputs)
       return {"count": len(made)}
 
-    return runs.stage(tmp_path, name="thing", inputs=inputs, outputs=("out",), make=make,
-                      log=Recorder(lines))
+    return runs.stage(
+      tmp_path, name="thing", inputs=inputs, outputs=("out",), make=make, log=Recorder(lines)
+    )
 
   assert run("a") == {"count": 1} and run("a") == {"count": 1} and made == ["a"]
   assert "unchanged" in lines[0]
@@ -67,7 +68,8 @@ def test_metrics_lines_behind_the_checkpoint_are_dropped(tmp_path):
   again.write(3, loss=9.0)
   again.close()
   assert [json.loads(line) for line in path.open()] == [
-    {"step": 1, "name": "loss", "value": 0.5}, {"step": 2, "name": "loss", "value": 1.0},
+    {"step": 1, "name": "loss", "value": 0.5},
+    {"step": 2, "name": "loss", "value": 1.0},
     {"step": 3, "name": "loss", "value": 9.0},
   ]
 

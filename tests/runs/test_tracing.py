@@ -15,7 +15,11 @@ def test_time_inside_an_operation_is_not_its_own():
   loop, body = ("while", 0.0, 10e6), [("add", 1e6, 2e6), ("dot", 4e6, 5e6), ("copy", 5e6, 1e6)]
   after = ("dot", 10e6, 3e6)  # starts where the loop ends, and is not inside it
   assert profiling.self_times([after, *body, loop]) == [
-    ("while", 3e6), ("add", 2e6), ("dot", 4e6), ("copy", 1e6), ("dot", 3e6)
+    ("while", 3e6),
+    ("add", 2e6),
+    ("dot", 4e6),
+    ("copy", 1e6),
+    ("dot", 3e6),
   ]
 
 
@@ -23,7 +27,9 @@ def test_summary_adds_up_over_lines_and_names():
   lines = [[("while", 0.0, 10e6), ("dot", 2e6, 6e6)], [], [("dot", 0.0, 2e6)], [("add", 3.0, 0.0)]]
   rows = profiling.summary(lines)
   assert [(one.name, one.milliseconds, one.count) for one in rows] == [
-    ("dot", 8.0, 2), ("while", 4.0, 1), ("add", 0.0, 1)
+    ("dot", 8.0, 2),
+    ("while", 4.0, 1),
+    ("add", 0.0, 1),
   ]
   assert sum(one.share for one in rows) == pytest.approx(1.0)
   assert profiling.summary([]) == [] and profiling.summary([[("add", 0.0, 0.0)]])[0].share == 0.0
@@ -31,7 +37,8 @@ def test_summary_adds_up_over_lines_and_names():
 
 def test_rounded_clocks_give_no_negative_time():
   assert profiling.self_times([("while", 0.0, 5.0), ("add", 0.0, 5.5)]) == [
-    ("add", 0.5), ("while", 5.0)
+    ("add", 0.5),
+    ("while", 5.0),
   ]
   assert profiling.self_times([("a", 0.0, 5.0), ("b", 1.0, 3.0), ("c", 4.0, 2.5)])[0][1] == 0.0
 

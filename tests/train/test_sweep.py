@@ -15,8 +15,16 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import SILENT, Recorder
-from gatrec_jax.train import state as training
-from gatrec_jax.train.loop import fit, learn
+from gatrec_jax.train import (
+  epochs,
+  fit,
+  fit_params,
+  fitted,
+  learn,
+  start_training,
+  train_epochs,
+  training_inputs,
+)
 from gatrec_jax.train.sweep import sweep
 
 USERS, ITEMS = 24, 17
@@ -32,10 +40,10 @@ TRAIN = TrainConfig(
 )
 
 
-def setup(settings, config=TRAIN):
+def rows():
   rng = np.random.default_rng(0)
   user, item = np.nonzero(rng.random((USERS, ITEMS)) < 0.4)
-  rows = Interactions(
+  return Interactions(
     user.astype(np.int32),
     item.astype(np.int32),
     rng.integers(1, 6, len(user)).astype(np.float32),
@@ -43,15 +51,12 @@ def setup(settings, config=TRAIN):
     tuple(map(str, range(USERS))),
     tuple(map(str, range(ITEMS))),
   )
+
+
+def setup(settings, config=TRAIN):
   recommender = make_recommender(settings, num_users=USERS, num_items=ITEMS)
-  inputs = training.training_inputs(
-    recommender,
-    rows,
-    text=np.zeros((USERS + ITEMS, 1), np.float32),
-    config=config,
-    positive_threshold=4,
-    negative_threshold=2,
-  )
+  text = np.zeros((USERS + ITEMS, 1), np.float32)
+  inputs = training_inputs(recommender, rows(), text=text, config=config)
   return recommender, inputs
 
 
@@ -195,24 +200,22 @@ def test_another_number_compiles_nothing():
 
   def run(**fields):
     config = dataclasses.replace(TRAIN, **fields)
-    state = training.init_state(inputs, recommender=recommender, config=config)
-    return training.train_epochs(
-      state, inputs, recommender=recommender, config=config, num_epochs=1
-    )[1]
+    state = start_training(inputs, recommender=recommender, config=config)
+    return train_epochs(state, inputs, recommender=recommender, config=config, num_epochs=1)[1]
 
   first = run()
-  sizes = training._train_epochs._cache_size(), training._init_state._cache_size()
+  sizes = epochs._run_epochs._cache_size(), epochs._new_state._cache_size()
   recommender = dataclasses.replace(
     recommender, settings=dataclasses.replace(GAT, edge_dropout=0.5)
   )
   assert not arrays_equal([first], [run(seed=7, learning_rate=0.3, weight_decay=0.2)])
-  assert sizes == (training._train_epochs._cache_size(), training._init_state._cache_size())
+  assert sizes == (epochs._run_epochs._cache_size(), epochs._new_state._cache_size())
   ease, inputs = setup(EaseConfig())
-  training.fit_whole(inputs, jax.random.key(0), recommender=ease)
-  before = training._fit_whole._cache_size()
+  fit_params(inputs, jax.random.key(0), recommender=ease)
+  before = fitted._fit_params._cache_size()
   other = dataclasses.replace(ease, settings=EaseConfig(l2=7.0))
-  training.fit_whole(inputs, jax.random.key(0), recommender=other)
-  assert training._fit_whole._cache_size() == before
+  fit_params(inputs, jax.random.key(0), recommender=other)
+  assert fitted._fit_params._cache_size() == before
 
 
 @pytest.mark.parametrize(

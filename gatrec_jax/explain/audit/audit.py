@@ -165,7 +165,7 @@ def _contradicts(finding: Finding, one: Audited, checker: Checker) -> bool:
   if finding.kind != "liked":
     return False
   rating = checker.ratings[one.user].get(checker.titles.index(finding.text))
-  return rating is not None and rating <= checker.prepared.negative_threshold
+  return rating is not None and checker.prepared.feedback.disliked(rating)
 
 
 def _fidelity(

@@ -128,7 +128,7 @@ def _of_numbers(text: str) -> Iterator[Corruption]:
 
 def _facts(checker: Checker, user: int, item: int) -> _Facts:
   prepared, rated = checker.prepared, checker.ratings[user]
-  low, high = prepared.negative_threshold, prepared.positive_threshold
+  feedback = prepared.feedback
   every = list(rated)
   scores = checker.quick_scores(user, [[], *([other] for other in every)])[:, item]
   own = set(genres_of(prepared.item_fields[item]))
@@ -143,12 +143,12 @@ def _facts(checker: Checker, user: int, item: int) -> _Facts:
   }
   title = checker.titles
   return _Facts(
-    disliked=[title[other] for other, rating in rated.items() if rating <= low],
+    disliked=[title[other] for other, rating in rated.items() if feedback.disliked(rating)],
     unrated=[title[other] for other in range(len(title)) if other not in rated and other != item],
     idle=[
       title[other]
       for other, score in zip(every, scores[1:], strict=True)
-      if rated[other] >= high and score > scores[0] + 1e-4
+      if feedback.liked(rated[other]) and score > scores[0] + 1e-4
     ],
     genres=sorted(all_genres - own),
     own_genres=sorted(own),

@@ -148,13 +148,17 @@ class Checker:
     for match in (match for pattern in _GIVEN for match in pattern.finditer(sentence)):
       other, given = others[int(match["title"])], float(match["rating"])
       found.append(Finding("rating", f"{self.titles[other]} {given:g}", rated.get(other) == given))
-    high, low = self.prepared.positive_threshold, self.prepared.negative_threshold
+    feedback = self.prepared.feedback
     for other in others:
       rating = rated.get(other)
       if _DISLIKED.search(sentence):
-        found.append(Finding("disliked", self.titles[other], rating is not None and rating <= low))
+        found.append(
+          Finding("disliked", self.titles[other], rating is not None and feedback.disliked(rating))
+        )
       elif _LIKED.search(sentence):
-        found.append(Finding("liked", self.titles[other], rating is not None and rating >= high))
+        found.append(
+          Finding("liked", self.titles[other], rating is not None and feedback.liked(rating))
+        )
     return found
 
   def _depends_on(
@@ -216,8 +220,9 @@ class Checker:
       found.append(Finding("genre", name, has != bool(_NOT.search(plain))))
     for match in shares:
       n, m, kind = match["n"], match["m"], match["kind"]
-      high, low = self.prepared.positive_threshold, self.prepared.negative_threshold
-      own = [one for one, r in rated.items() if (r >= high if kind == "liked" else r <= low)]
+      feedback = self.prepared.feedback
+      of_kind = feedback.liked if kind == "liked" else feedback.disliked
+      own = [one for one, rating in rated.items() if of_kind(rating)]
       having = sum(
         all(name in genres_of(self.prepared.item_fields[one]) for name in names) for one in own
       )
@@ -283,7 +288,7 @@ def make_checker(
   likers: list[set[int]] = [set() for _ in range(train.num_items)]
   for user, item, rating in zip(train.user, train.item, train.rating, strict=True):
     ratings[user][int(item)] = float(rating)
-    if rating >= prepared.positive_threshold:
+    if prepared.feedback.liked(rating):
       likers[item].add(int(user))
   genres = {name for fields in prepared.item_fields for name in genres_of(fields)}
   return Checker(

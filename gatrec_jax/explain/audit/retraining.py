@@ -11,7 +11,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.experiment.train_and_evaluate import open_run, train_prepared
+from gatrec_jax.experiment.train_and_evaluate import open_run, train
 from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.serve.run import Run
 from gatrec_jax.stages.data import OUTPUTS, write_prepared
@@ -67,7 +67,7 @@ def _trained_without(
     make=lambda: write_prepared(folder / "data", prepared),
   )
   open_run(config, folder)
-  trained = train_prepared(config, folder, prepared, log=log)[0]
+  trained = train(config, folder, prepared, log=log)[0]
   shutil.rmtree(folder)
   return trained
 

@@ -1,4 +1,4 @@
-"""Choosing an implementation of attention for a graph and a device, and preparing the edges for it."""
+"""Chooses an implementation of attention for a graph and a device, and prepares its edges."""
 
 from __future__ import annotations
 

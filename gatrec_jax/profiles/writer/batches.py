@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 
 RECENT, BATCH = 10, 5
@@ -23,11 +24,7 @@ class HistoryBatches:
 
 
 def batches_of_users(
-  train: Interactions,
-  *,
-  positive_threshold: float,
-  negative_threshold: float,
-  described: np.ndarray,
+  train: Interactions, *, feedback: Feedback, described: np.ndarray
 ) -> list[HistoryBatches]:
   """The 10 latest liked and the 10 latest disliked items of each user, in batches of 5.
 
@@ -36,14 +33,13 @@ def batches_of_users(
 
   Args:
     train: training interactions; nothing else is read.
-    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at
-      or below it.
+    feedback: which ratings count as liked and as disliked.
     described: [I] bool, whether an item has a profile; others are left out.
   Returns: [U].
   """
   known = described[train.item]
-  liked = _latest(train, known & (train.rating >= positive_threshold))
-  disliked = _latest(train, known & (train.rating <= negative_threshold))
+  liked = _latest(train, known & feedback.liked(train.rating))
+  disliked = _latest(train, known & feedback.disliked(train.rating))
   return [HistoryBatches(*pair) for pair in zip(liked, disliked, strict=True)]
 
 

@@ -32,7 +32,7 @@ def extra_features(
   found = {}
   for name in names:
     if name == "popularity":
-      liked = train.item[train.rating >= prepared.positive_threshold]
+      liked = train.item[prepared.feedback.liked(train.rating)]
       values = np.log1p(np.bincount(liked, minlength=train.num_items))[items]
     elif name == "recency":
       latest = np.full(train.num_items, np.nan)

@@ -142,8 +142,7 @@ def open_builtin(
     list(item_profiles),
     [to_json(config)[stage] for stage in ("model", "train")],
     config.text.encoder,
-    prepared.positive_threshold,
-    prepared.negative_threshold,
+    *dataclasses.astuple(prepared.feedback),
     *(column.tobytes() for column in (train.user, train.item, train.rating, train.timestamp)),
   )
   home = runs.cache_dir() / "builtin" / key
@@ -160,8 +159,7 @@ def open_builtin(
         titles=titles,
         user_profiles=user_profiles,
         item_profiles=item_profiles,
-        positive_threshold=prepared.positive_threshold,
-        negative_threshold=prepared.negative_threshold,
+        feedback=prepared.feedback,
         seed=recipe.version,
         rounds=max(1, min(recipe.rounds, recipe.most_texts // max(1, train.num_users))),
       )
@@ -190,7 +188,7 @@ def _build(
   lists = out_of_fold_lists(
     config, workdir, prepared, folds=recipe.folds, length=recipe.length, log=log
   )
-  with runs.signals("builtin: stopping after this step") as received:
+  with runs.signals("builtin: stopping after this step", log=log) as received:
 
     def stop() -> int:
       return received[0] if received else 0

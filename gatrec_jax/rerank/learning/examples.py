@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.finetune.packing import LabelExample
+from gatrec_jax.lm.finetune.examples import LabelExample
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.scoring import label_tokens
 from gatrec_jax.profiles.builder import YEAR
@@ -64,8 +65,7 @@ def ranking_examples(
   epoch: int,
   *,
   titles: Sequence[str],
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback,
   settings: ExampleSettings,
 ) -> list[LabelExample]:
   """One example per list for an epoch of `lm.finetune`.
@@ -78,7 +78,8 @@ def ranking_examples(
     model: whose tokens are used.
     lists: from `out_of_fold_lists`, after `without_leaks`.
     epoch: 0, 1, ….
-    titles: [I], all different. positive_threshold, negative_threshold: of histories.
+    titles: [I], all different. feedback: which ratings of a history are
+      likes and dislikes.
     settings: of the examples.
   Raises: InputError if a letter or "yes" is not a single token.
   """
@@ -95,8 +96,7 @@ def ranking_examples(
       titles=titles,
       profiles=part.profiles,
       draws=draws,
-      positive_threshold=positive_threshold,
-      negative_threshold=negative_threshold,
+      feedback=feedback,
       liked=settings.liked,
       disliked=settings.disliked,
     )

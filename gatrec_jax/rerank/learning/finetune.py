@@ -57,13 +57,7 @@ def learn_to_rerank(
 
   def make(parts: Sequence[TrainingLists], epoch: int) -> list[LabelExample]:
     return ranking_examples(
-      model,
-      parts,
-      epoch,
-      settings=settings,
-      titles=titles,
-      positive_threshold=prepared.positive_threshold,
-      negative_threshold=prepared.negative_threshold,
+      model, parts, epoch, settings=settings, titles=titles, feedback=prepared.feedback
     )
 
   return finetune(

@@ -21,9 +21,10 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.data.splits import split_interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.experiment.train_and_evaluate import open_run, train_prepared
+from gatrec_jax.experiment.train_and_evaluate import open_run, train
 from gatrec_jax.runs.log import SILENT, Log
-from gatrec_jax.serve.run import Run, top_lists
+from gatrec_jax.serve.recommendations import top_lists
+from gatrec_jax.serve.run import Run
 from gatrec_jax.stages.data import OUTPUTS, load_prepared, write_prepared
 from gatrec_jax.stages.texts import read_texts
 
@@ -100,13 +101,13 @@ def _trained_without(
 
   runs.stage(folder / "data", name="data", inputs=inputs, make=make, log=SILENT, outputs=OUTPUTS)
   open_run(config, folder)
-  return train_prepared(config, folder, load_prepared(folder), log=log)[0]
+  return train(config, folder, load_prepared(folder), log=log)[0]
 
 
 def _lists_of(part: Run, *, length: int) -> TrainingLists:
   prepared: Prepared = part.prepared
   held_out = prepared.valid
-  liked = held_out.rating >= prepared.positive_threshold
+  liked = prepared.feedback.liked(held_out.rating)
   users = np.unique(held_out.user[liked]).astype(np.int32)
   items, _ = top_lists(
     dataclasses.replace(part, prepared=_without_held_out(prepared)), users, k=length

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.rerank.prompting.contexts import make_contexts
 from gatrec_jax.rerank.prompting.prompts import (
@@ -40,8 +41,7 @@ def pretraining_texts(
   titles: Sequence[str],
   user_profiles: Sequence[str | None],
   item_profiles: Sequence[str | None],
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback,
   rounds: int,
   seed: int,
 ) -> list[str]:
@@ -51,8 +51,7 @@ def pretraining_texts(
     train: training ratings.
     titles: [I], all different.
     user_profiles: [U] texts made from `train`. item_profiles: [I] texts.
-    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at or
-      below it.
+    feedback: which ratings count as liked and as disliked.
     rounds: number of rounds. seed: of all draws.
   """
   # As if a user with the item's profile liked only this item, which relates its words to its title.
@@ -71,8 +70,7 @@ def pretraining_texts(
       titles=titles,
       profiles=user_profiles,
       draws=draws,
-      positive_threshold=positive_threshold,
-      negative_threshold=negative_threshold,
+      feedback=feedback,
       liked=HISTORY[0],
       disliked=HISTORY[1],
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.rerank.prompting.prompts import Context, profile_line
 
@@ -18,8 +19,7 @@ def make_contexts(
   *,
   titles: Sequence[str],
   profiles: Sequence[str | None],
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback,
   liked: int = LIKED,
   disliked: int = DISLIKED,
   draws: np.random.Generator | None = None,
@@ -30,20 +30,19 @@ def make_contexts(
     train: the only interactions that are read.
     users: [m] int32, indices.
     titles: [I], all different. profiles: [U] texts, None or "" for users without one.
-    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at or
-      below it. Ratings in between are left out.
+    feedback: which ratings count as liked and as disliked. Ratings in between are left out.
     liked, disliked: maximum number of each. The latest are taken; at equal times, those with the
       higher item index.
     draws: draws at random instead of taking the latest, for training examples.
   """
-  rows = np.flatnonzero((train.rating >= positive_threshold) | (train.rating <= negative_threshold))
+  rows = np.flatnonzero(feedback.liked(train.rating) | feedback.disliked(train.rating))
   rows = rows[np.lexsort((train.item[rows], train.timestamp[rows], train.user[rows]))]
   first = np.searchsorted(train.user[rows], users, side="left")
   last = np.searchsorted(train.user[rows], users, side="right")
   contexts = []
   for user, start, end in zip(users, first, last, strict=True):
     own = rows[start:end]
-    good = train.rating[own] >= positive_threshold
+    good = feedback.liked(train.rating[own])
     kept = np.sort(
       np.concatenate(
         [_some(np.flatnonzero(good), liked, draws), _some(np.flatnonzero(~good), disliked, draws)]

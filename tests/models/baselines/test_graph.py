@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gatrec_jax.config.models import BprMfConfig, LightGcnConfig, XSimGclConfig
 from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import make_inputs
@@ -19,7 +20,7 @@ from gatrec_jax.models.baselines import pairwise
 from gatrec_jax.models.baselines.bpr_mf import BprMfRecommender
 from gatrec_jax.models.baselines.lightgcn import LightGcnRecommender
 from gatrec_jax.models.baselines.xsimgcl import XSimGclRecommender, contrast_loss, distinct
-from gatrec_jax.models.inputs import NewUsers, history_rows
+from gatrec_jax.models.inputs import Batch, NewUsers, history_rows
 from gatrec_jax.ops import propagation
 from gatrec_jax.ops import scores as pairs
 from gatrec_jax.ops.negatives import draw_negatives, make_sampler
@@ -59,9 +60,8 @@ def prepared(cls, config, pairs, num_users, num_items):
     recommender,
     train,
     text=np.zeros((num_users + num_items, 1)),
-    positive_threshold=1.0,
-    negative_threshold=0.0,
-    sampler=make_sampler(train, positive_threshold=1.0, negative_threshold=0.0),
+    feedback=Feedback(1.0, 0.0),
+    sampler=make_sampler(train, feedback=Feedback(1.0, 0.0)),
   )
   # Not compiled as a whole, once a method: the draws of one shape are one program for all.
   return recommender, inputs, recommender.init(inputs, KEY)
@@ -83,7 +83,8 @@ def of_all(recommender, params, inputs, *, key=KEY, where=None, **fields):
 
 @functools.partial(jax.jit, static_argnames=("recommender", "train"))
 def loss_of(recommender, params, inputs, rows, key, where, train):
-  return recommender.loss(params, inputs, rows, key, step=jnp.int32(0), train=train, where=where)
+  batch = Batch(rows, where, jnp.int32(0))
+  return recommender.loss(params, batch, key, inputs=inputs, train=train)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
@@ -203,9 +204,8 @@ def test_bpr_mf_by_hand_with_l2_and_masked_rows():
 
 
 def test_bpr_mf_has_no_new_users():
-  recommender, inputs, params = prepared(BprMfRecommender, BprMfConfig(width=4), EDGES, 2, 3)
-  with pytest.raises(InputError, match="bpr_mf: has no vector"):
-    recommender.score_new(params, inputs, recommender.serving_state(params, inputs), new_users([0]))
+  recommender = BprMfRecommender(BprMfConfig(width=4), 2, 3)
+  assert not recommender.serves_new_users and not hasattr(recommender, "score_new")
 
 
 def test_lightgcn_without_layers_is_bpr_mf():
@@ -219,8 +219,7 @@ def test_lightgcn_without_layers_is_bpr_mf():
     of_all(recommender, params, inputs, l2_weight=0.1),
     of_all(other, same, other_inputs, l2_weight=0.1),
   )
-  with pytest.raises(InputError, match="layers=0"):
-    recommender.score_new(params, inputs, recommender.serving_state(params, inputs), new_users([0]))
+  assert not recommender.serves_new_users
 
 
 def test_lightgcn_scores_with_the_mean_and_regularizes_the_start():
@@ -277,14 +276,7 @@ def test_softmax_of_grades_by_hand(kind):
     width=4, loss="softmax", temperature=0.5, relevance="graded", user_power=0.5, propagation=kind
   )
   recommender = LightGcnRecommender(config, 3, 4)
-  inputs = make_inputs(
-    recommender,
-    train,
-    text=np.zeros((7, 1)),
-    sampler=None,
-    positive_threshold=4.0,
-    negative_threshold=2.0,
-  )
+  inputs = make_inputs(recommender, train, text=np.zeros((7, 1)), sampler=None)
   params = jax.jit(recommender.init)(inputs, KEY)
   user, item = map(np.asarray, recommender.serving_state(params, inputs))
   scores = user @ item.T / 0.5
@@ -338,14 +330,9 @@ def test_settings_may_be_traced(cls, config, fields):
   def loss(values, l2_weight):
     recommender = cls(dataclasses.replace(config, **dict(zip(fields, values))), 8, 6)
     rows = jnp.arange(recommender.num_rows(inputs))
+    batch = Batch(rows, rows >= 0, jnp.int32(0))
     return recommender.loss(
-      params,
-      inputs,
-      rows,
-      KEY,
-      step=jnp.int32(0),
-      train=TrainConfig(l2_weight=l2_weight),
-      where=rows >= 0,
+      params, batch, KEY, inputs=inputs, train=TrainConfig(l2_weight=l2_weight)
     )
 
   first = np.array([0.2, 0.3, 0.4])[: len(fields)]

@@ -10,10 +10,11 @@ import pytest
 
 from gatrec_jax.config.models import MultiVaeConfig
 from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines.multi_vae import MultiVaeRecommender, kl_weight_at
-from gatrec_jax.models.inputs import NewUsers
+from gatrec_jax.models.inputs import Batch, NewUsers
 
 TINY = MultiVaeConfig(
   hidden_widths=(), latent_width=1, input_dropout=0.0, kl_weight=1.0, anneal_steps=0
@@ -33,21 +34,15 @@ def setup(matrix, settings):
   )
   recommender = MultiVaeRecommender(settings, *matrix.shape)
   return recommender, make_inputs(
-    recommender,
-    train,
-    text=np.zeros((1, 1)),
-    sampler=None,
-    positive_threshold=1,
-    negative_threshold=0,
+    recommender, train, text=np.zeros((1, 1)), sampler=None, feedback=Feedback(1.0, 0.0)
   )
 
 
 def loss_of(recommender, params, inputs, rows, *, where=None, step=0, key=0):
   rows = jnp.asarray(rows, jnp.int32)
   where = jnp.ones(rows.shape, bool) if where is None else jnp.asarray(where)
-  return recommender.loss(
-    params, inputs, rows, jax.random.key(key), step=jnp.int32(step), train=TRAIN, where=where
-  )
+  batch = Batch(rows, where, jnp.int32(step))
+  return recommender.loss(params, batch, jax.random.key(key), inputs=inputs, train=TRAIN)
 
 
 def zero_params(items, *, mean=0.0, log_variance=0.0):

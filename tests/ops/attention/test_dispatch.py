@@ -26,7 +26,7 @@ from gatrec_jax.ops.attention import (
 from gatrec_jax.ops.attention import selection as choice
 from gatrec_jax.ops.attention.dense import DenseLayout, count_tiles, make_dense_layout
 from gatrec_jax.ops.attention.pallas import RowsLayout
-from gatrec_jax.train import state as training
+from gatrec_jax.train import start_training, train_epochs, training_inputs
 
 AS_USERS_DO = True
 NODES, EDGES, HEADS, WIDTH, FEATURES = 21, 150, 2, 3, 2
@@ -302,7 +302,7 @@ def toy_start():
   rows = toy_ratings()
   text = np.random.default_rng(1).normal(size=(21, 5)).astype(np.float32)
   recommender, inputs, config = toy_inputs(rows, text, attention_impl="segment")
-  return rows, text, training.init_state(inputs, recommender=recommender, config=config)
+  return rows, text, start_training(inputs, recommender=recommender, config=config)
 
 
 def toy_inputs(rows, text, **fields):
@@ -318,9 +318,7 @@ def toy_inputs(rows, text, **fields):
     **fields,
   )
   recommender = GatRecommender(settings, rows.num_users, rows.num_items)
-  inputs = training.training_inputs(
-    recommender, rows, text=text, config=config, positive_threshold=4, negative_threshold=2
-  )
+  inputs = training_inputs(recommender, rows, text=text, config=config)
   return recommender, inputs, config
 
 
@@ -329,7 +327,7 @@ def trained(**fields):
   """Which implementation, the losses of two epochs with dropout, and the state behind them."""
   rows, text, start = toy_start()
   recommender, inputs, config = toy_inputs(rows, text, **fields)
-  state, losses = training.train_epochs(
+  state, losses = train_epochs(
     jax.tree.map(jnp.copy, start), inputs, recommender=recommender, config=config, num_epochs=2
   )
   return choice.name_of(inputs.own.layout), np.asarray(losses), state
@@ -356,5 +354,5 @@ def test_bfloat16_is_near_and_parameters_stay_float32():
   np.testing.assert_allclose(found, losses, rtol=0.02)
   assert not np.array_equal(found, losses)  # something was computed in bfloat16
   assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(state.params))
-  moments = [leaf for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim]
+  moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
   assert moments and all(leaf.dtype == np.float32 for leaf in moments)

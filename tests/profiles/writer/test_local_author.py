@@ -7,8 +7,7 @@ from helpers.writers import write_model
 from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.folders.load import load_decoder
-from gatrec_jax.lm.folders.open import open_decoder
+from gatrec_jax.lm.folders.load import load_decoder, open_decoder
 from gatrec_jax.profiles.writer.answers import answer_form
 from gatrec_jax.profiles.writer.local_author import LocalAuthor
 from gatrec_jax.profiles.writer.prompts import item_prompt, user_prompt

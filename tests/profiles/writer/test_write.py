@@ -9,6 +9,7 @@ from helpers.paths import SHARED
 from helpers.writers import Script, words_budget
 from hypothesis import strategies as st
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.profiles.builder import build_item_profiles
@@ -67,10 +68,7 @@ def test_batches_are_the_ten_latest_of_each_kind_the_oldest_first():
   rows += [(0, i, 2, 60) for i in (20, 19, 18, 17)]
   for order in (rows, rows[::-1]):
     first, second = batches_of_users(
-      interactions(*order),
-      positive_threshold=4,
-      negative_threshold=2,
-      described=np.arange(30) != 15,
+      interactions(*order), feedback=Feedback(), described=np.arange(30) != 15
     )
     assert first == HistoryBatches(
       ((9, 8, 7, 6, 5), (4, 3, 2, 1, 0)), ((14, 13, 17, 18, 19), (20,))

@@ -7,6 +7,7 @@ import pytest
 from helpers.rerank_rows import TITLES, rows
 from helpers.tiny_reranker import tiny_reranker
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
 from gatrec_jax.rerank.learning.examples import (
   ExampleSettings,
@@ -39,8 +40,7 @@ def examples(model, epoch=0, lists=(LISTS,), **settings):
     lists,
     epoch,
     titles=TITLES,
-    positive_threshold=4,
-    negative_threshold=2,
+    feedback=Feedback(),
     settings=ExampleSettings(**{"top": 4, **settings}),
   )
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 from helpers.rerank_rows import rows
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.rerank.learning.pretraining_texts import pretraining_texts
 from gatrec_jax.rerank.prompting.prompts import LABELS, RANK_LABELS, RANK_TITLES, RATE, YES_NO
 
@@ -26,8 +27,7 @@ def texts(rounds=60, train=TRAIN):
     titles=TITLES,
     user_profiles=["calm", None, ""],
     item_profiles=["a drama"] + [None] * 29,
-    positive_threshold=4,
-    negative_threshold=2,
+    feedback=Feedback(),
     rounds=rounds,
     seed=0,
   )

@@ -6,6 +6,7 @@ from helpers.rerank_rows import TITLES, prepared, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.rerank.prompting.contexts import make_contexts
 from gatrec_jax.rerank.prompting.prompts import choice_prompt
 
@@ -27,13 +28,7 @@ PROFILES = [
 
 def contexts(train=TRAIN, users=(0, 1, 2), **settings):
   return make_contexts(
-    train,
-    np.array(users),
-    titles=TITLES,
-    profiles=PROFILES,
-    positive_threshold=4,
-    negative_threshold=2,
-    **settings,
+    train, np.array(users), titles=TITLES, profiles=PROFILES, feedback=Feedback(), **settings
   )
 
 
