@@ -184,7 +184,7 @@ def test_whole_neighborhoods_give_what_the_whole_graph_gives(users, fields, comp
   def loss(params, neighbors):
     changed = replaced(recommender.settings, {"fanouts": neighbors, "l2_weight": 0.01})
     drawing = dataclasses.replace(recommender, settings=changed)
-    batch, train = Batch(rows, where, jnp.int32(0)), TrainConfig(batch_size=4)
+    batch = Batch(rows, where, jnp.int32(0))
     return drawing.loss(params, batch, KEY, inputs=inputs)
 
   run = {"vectors": vectors, "loss": jax.value_and_grad(loss)}[compared]
