@@ -16,6 +16,7 @@ from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import SILENT
 from gatrec_jax.serve import with_new_ratings
 from gatrec_jax.serve.run import assemble_run, recommender_and_inputs
+from gatrec_jax.stages.data import prepare
 
 QUICK = {"epochs": 5, "evaluate_every": 5, "bootstrap": 0, "ks": (10,), "dataset": "ratings.csv"}
 
@@ -29,9 +30,10 @@ TEXTS = {"item_metadata": "items.jsonl", "encoder": "lexical"}
 
 
 def trained(preset, folder, **fields):
-  return pipeline.train_and_evaluate(
-    with_fields(get_preset(preset), fields), folder / preset, log=SILENT
-  )[0]
+  config = with_fields(get_preset(preset), fields)
+  workdir = pipeline.open_run(config, folder / preset)
+  prepared = prepare(config.data, workdir, log=SILENT)
+  return pipeline.train(config, workdir, prepared, log=SILENT)[0]
 
 
 @pytest.fixture(scope="module")
