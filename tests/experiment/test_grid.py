@@ -22,7 +22,15 @@ def folder(tmp_path_factory):
 def systems():
   learned = with_fields(
     get_preset("bpr_mf"),
-    {**SMALL, "epochs": 6, "evaluate_every": 2, "width": 4, "batch_size": 0, "learning_rate": 0.05},
+    {
+      **SMALL,
+      "epochs": 6,
+      "evaluate_every": 2,
+      "width": 8,
+      "batch_size": 0,
+      "learning_rate": 0.05,
+      "schedule": "cosine",
+    },
   )
   return {"ease": with_fields(get_preset("ease"), SMALL), "mf": learned}
 
