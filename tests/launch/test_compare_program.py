@@ -21,6 +21,7 @@ def done(place):
     f"--models=ease,popularity,{QUICK}",
     "--seeds=0",
     "--split_seeds=0,1",
+    "--norefit",  # the split by users below refits
     *SMALL,
     "--workdir=c",
     "--json_out=c.json",
@@ -52,6 +53,7 @@ def test_the_same_command_trains_nothing_again(place, done):
     "compare",
     "--models=ease,popularity",
     "--split_seeds=0,1",
+    "--norefit",
     *SMALL,
     "--workdir=c",
     cwd=place,
