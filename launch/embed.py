@@ -1,25 +1,30 @@
-"""Turns the profiles into vectors, once: python -m launch.embed --dataset=ml-100k --encoder=minilm
+"""Encodes the profiles as vectors.
 
-Writes embeddings/ in the run folder. launch.train does this too where it is missing.
+  python -m launch.embed --dataset=ml-100k --fold=u1 --encoder=minilm
+
+Writes embeddings/ in the run folder. launch.train also does this if they are missing.
 """
 
-from launch.cli import flags as common
+from launch.cli import DATA, RUN, TEXT, config_from_flags, define, run, workdir_from_flags
 
-common.define(*common.DATA, *common.TEXT, *common.RUN)
+define(*DATA, *TEXT, *RUN)
 
 
 def main() -> None:
+  """Flags -> vectors of users and items."""
   from gatrec_jax import runs
   from gatrec_jax.experiment.train_and_evaluate import open_run
   from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.stages.data import prepare
   from gatrec_jax.stages.texts import embed_run
 
-  config = common.config_from_flags()
-  folder = open_run(config, common.workdir_from_flags(config))
+  config = config_from_flags()
+  folder = open_run(config, workdir_from_flags(config))
   with runs.locked(folder):
-    embed_run(config, folder, prepare(config, folder, log=CONSOLE), log=CONSOLE)
+    prepared = prepare(config.data, folder, log=CONSOLE)
+    if config.model.reads_text:
+      embed_run(config.text, folder, prepared, data=config.data, log=CONSOLE)
 
 
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

@@ -1,63 +1,98 @@
-"""Test metrics of a run, or of any tool's lists:
+"""Computes test metrics of a run, or of lists made by any tool.
 
-python -m launch.evaluate --workdir=runs/ml-100k-u1-best-0 --protocol=both
-python -m launch.evaluate --recommendations=lists.csv --dataset=ml-100k --fold=u1
+  python -m launch.evaluate --workdir=runs/ml-100k-u1-best-0 --protocol=both
+  python -m launch.evaluate --recommendations=lists.csv --dataset=ml-100k --fold=u1
+
+--protocol=full ranks every item that the user has not rated in training. --protocol=judged keeps
+only the items that the user rated in the test part; the two are not comparable.
 """
 
-from launch.cli import flags as common
+from __future__ import annotations
 
-common.define(
-  *common.DATA,
-  "preset",
-  "model",
-  "seed",
-  "workdir",
-  *common.EVALUATE,
-  "recommendations",
-  "json_out",
-  "trace",
+from typing import TYPE_CHECKING, Any
+
+from launch.cli import (
+  DATA,
+  EVALUATE,
+  FLAGS,
+  config_from_flags,
+  data_label,
+  define,
+  given_fields,
+  require_agreement,
+  require_writable,
+  run,
+  workdir_from_flags,
+)
+
+if TYPE_CHECKING:
+  from pathlib import Path
+
+  from gatrec_jax.config.schema import Config
+  from gatrec_jax.serve.run import Run
+
+define(
+  *DATA, "preset", "model", "seed", "workdir", *EVALUATE, "recommendations", "json_out", "trace"
 )
 
 
 def main() -> None:
-  import dataclasses
+  """Flags -> metrics of a run or of a file -> tables."""
   import pathlib
 
   from gatrec_jax import runs
-  from gatrec_jax.config.overrides import with_fields
-  from gatrec_jax.evaluate.files import read_recommendations
-  from gatrec_jax.experiment.cold_start import cold_evaluations
-  from gatrec_jax.runs import tracing as profiling
-  from gatrec_jax.serve import run as serving
-  from gatrec_jax.stages import data as stages
-  from launch.cli.results import print_results, profiled
+  from launch.cli.results import print_results
 
-  config = common.config_from_flags()
-  flags, file = common.FLAGS, common.FLAGS["recommendations"].value
-  if file:
-    prepared = stages.prepared_in_memory(config)
-    interactions = prepared.interactions
-    users, items = read_recommendations(
-      file, user_ids=interactions.user_ids, item_ids=interactions.item_ids
-    )
-    with profiled(flags["trace"].value), profiling.part("the evaluation", last=True):
-      evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
-    results = serving.results_json(evaluations, recommendations=str(file))
-    title, run = f"{common.label(config)} · {pathlib.Path(file).name}", None
+  require_writable("json_out")
+  config = config_from_flags()
+  if FLAGS.recommendations:
+    results, title, opened = evaluate_file(config, FLAGS.recommendations)
   else:
-    folder = common.workdir_from_flags(config)
-    run = serving.load_run(folder)
-    common.require_agreement(run.config)
-    given = {n: flags[n].value for n in common.EVALUATE if flags[n].present}
-    run = dataclasses.replace(run, config=with_fields(run.config, given))
-    with profiled(flags["trace"].value), profiling.part("the evaluation", last=True):
-      evaluations = serving.evaluate_run(run)[0] | cold_evaluations(run)
-    results = serving.results_json(evaluations, workdir=str(folder))
-    title = f"{common.label(run.config)} · {folder}"
-  print_results(results, title=title, run=run)
-  if flags["json_out"].value:
-    runs.write_json(pathlib.Path(flags["json_out"].value), results)
+    results, title, opened = evaluate_folder(workdir_from_flags(config))
+  print_results(results, title=title, run=opened)
+  if FLAGS.json_out:
+    runs.write_json(pathlib.Path(FLAGS.json_out), results)
+
+
+def evaluate_file(config: Config, file: str) -> tuple[dict[str, Any], str, None]:
+  """Metrics of the lists in a file, and a title."""
+  import pathlib
+
+  from gatrec_jax.evaluate.files import read_recommendations
+  from gatrec_jax.experiment.evaluation import evaluate_lists, results_json
+  from gatrec_jax.runs import tracing
+  from gatrec_jax.stages.data import prepared_in_memory
+  from launch.cli.results import traced
+
+  prepared = prepared_in_memory(config.data)
+  ids = prepared.interactions
+  users, items = read_recommendations(file, user_ids=ids.user_ids, item_ids=ids.item_ids)
+  with traced(FLAGS.trace), tracing.part("the evaluation", last=True):
+    evaluations = evaluate_lists(items, users, settings=config.evaluate, prepared=prepared)
+  results = results_json(evaluations, recommendations=str(file))
+  return results, f"{data_label(config)} · {pathlib.Path(file).name}", None
+
+
+def evaluate_folder(folder: Path) -> tuple[dict[str, Any], str, Run]:
+  """Metrics of a run with the evaluation settings of the flags, a title, and the run."""
+  import dataclasses
+
+  from gatrec_jax.config.overrides import with_fields
+  from gatrec_jax.experiment.cold_start import cold_evaluations
+  from gatrec_jax.experiment.evaluation import evaluate_run, results_json
+  from gatrec_jax.runs import tracing
+  from gatrec_jax.serve.run import load_run
+  from launch.cli.results import traced
+
+  opened = load_run(folder)
+  require_agreement(opened.config)
+  changed = {name: value for name, value in given_fields().items() if name in EVALUATE}
+  opened = dataclasses.replace(opened, config=with_fields(opened.config, changed))
+  with traced(FLAGS.trace), tracing.part("the evaluation", last=True):
+    evaluations = evaluate_run(opened)[0] | cold_evaluations(opened)
+  results = results_json(evaluations, workdir=str(folder))
+  return results, f"{data_label(opened.config)} · {folder}", opened
 
 
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

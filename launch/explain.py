@@ -1,4 +1,4 @@
-"""Reasons for recommendations, each resting on what the model does without a rating:
+"""Explains recommendations by the ratings that the model's scores depend on.
 
   python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --users=1,2 --top_n=5
   python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --users=1 --style=detailed
@@ -8,26 +8,39 @@
   python -m launch.explain --workdir=runs/ml-100k-u1-best-0 --audit=500 --retrain=50
   python -m launch.explain --workdir=RUN --recommendations=RUN/rerank/…/recommendations.parquet
 
-Sentences are written by the language model of --llm: builtin (made on the first use), a model
-folder, or none for templates alone. Each is read back, and stays only if it says what the evidence
-says. A file of reasons goes on where it was stopped; each line has text, evidence and checks.
---audit measures how true reasons are, by a checker that looks everything up anew; --retrain also
-trains the model without what reasons cite. --recommendations takes a list that was re-ranked.
+The evidence is computed by removing ratings and scoring again. The sentences are written by --llm:
+builtin (a small model trained on first use), a model folder, or none for templates. Every sentence
+is checked against the evidence and replaced by a template if it says anything else. A file of
+reasons is continued where it stopped; each line has the text, the evidence and the checks.
+
+--audit measures how many claims are true with an independent checker; --retrain also trains the
+model again without the cited ratings. --recommendations explains a re-ranked list.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch.cli import flags as common
-from launch.cli.language_models import FLAGS, open_author
+from launch.cli import (
+  FLAGS,
+  LANGUAGE_MODEL,
+  config_from_flags,
+  data_label,
+  define,
+  require_agreement,
+  require_at_least,
+  require_one_of,
+  require_writable,
+  run,
+  workdir_from_flags,
+)
 
 if TYPE_CHECKING:
-  from gatrec_jax.explain.evidence import Explainer
+  from gatrec_jax.explain import Explainer
   from gatrec_jax.explain.lists import Lists
   from gatrec_jax.serve.run import Run
 
-common.define(
+define(
   "preset",
   "model",
   "seed",
@@ -44,102 +57,107 @@ common.define(
   "retrain",
   "prefilter",
   "json_out",
-  *FLAGS,
+  *LANGUAGE_MODEL,
   llm="builtin",
 )
 
 
 def main() -> None:
+  """Flags -> run and lists -> reasons, or an audit."""
+  import pathlib
+
+  from gatrec_jax.explain import make_explainer
+  from gatrec_jax.explain.lists import write_reasons
+  from gatrec_jax.runs.log import CONSOLE
+  from gatrec_jax.serve import run as serving
+  from launch.cli.language_models import open_author
+  from launch.cli.reasons import print_reasons
+
+  _require_possible()
+  opened = serving.load_run(workdir_from_flags(config_from_flags()))
+  require_agreement(opened.config)
+  explainer = make_explainer(opened, prefilter=FLAGS.prefilter)
+  if FLAGS.audit:
+    print_audit(explainer)
+    return
+  lists, author = lists_from_flags(opened), open_author()
+  if FLAGS.out:
+    path = pathlib.Path(FLAGS.out)
+    count = write_reasons(
+      path, explainer, author, lists, style=FLAGS.style, top_n=FLAGS.top_n, log=CONSOLE
+    )
+    print(f"{count} reasons are in {path}")
+  else:
+    print_reasons(explainer, author, lists, style=FLAGS.style, top_n=FLAGS.top_n)
+
+
+def _require_possible() -> None:
+  """Raises InputError, before the run is loaded, for flags that cannot work."""
   import pathlib
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.explain.evidence import make_explainer
-  from gatrec_jax.explain.lists import write_reasons
   from gatrec_jax.explain.reasons import STYLES
-  from gatrec_jax.runs.log import CONSOLE
-  from gatrec_jax.serve import run as serving
-  from launch.cli.reasons import print_reasons
 
-  flags = common.FLAGS
-  style, top_n, out = (flags[name].value for name in ("style", "top_n", "out"))
-  if style not in STYLES:
-    raise InputError(f"--style={style}: must be one of {', '.join(STYLES)}")
-  if top_n < 1:
-    raise InputError(f"--top_n={top_n}: must be at least 1")
-  if out and pathlib.Path(out).suffix != ".jsonl":
-    raise InputError(f"--out={out}: must end in .jsonl")
-  common.require_writable("json_out")
-  if out:
-    common.require_writable("out")
-  elif not flags["audit"].value and flags["users"].value == ["all"]:
-    raise InputError("--out: name a .jsonl file for the reasons of all users, or give --users")
-  run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
-  common.require_agreement(run.config)
-  explainer = make_explainer(run, prefilter=flags["prefilter"].value)
-  if flags["audit"].value:
-    print_audit(explainer)
-    return
-  lists = lists_from_flags(run)
-  author = open_author()
-  if out:
-    count = write_reasons(
-      pathlib.Path(out), explainer, author, lists, style=style, top_n=top_n, log=CONSOLE
+  require_one_of("style", tuple(STYLES))
+  require_at_least("top_n", 1)
+  require_writable("json_out")
+  require_writable("out")
+  if FLAGS.out and pathlib.Path(FLAGS.out).suffix != ".jsonl":
+    raise InputError("must end in .jsonl", field="out", value=FLAGS.out)
+  if not FLAGS.out and not FLAGS.audit and FLAGS.users == ["all"]:
+    raise InputError(
+      "name a .jsonl file for the reasons of all users, or give `users`", field="out"
     )
-    print(f"{count} reasons are in {out}")
-  else:
-    print_reasons(explainer, author, lists, style=style, top_n=top_n)
 
 
 def print_audit(explainer: Explainer) -> None:
-  """Measures reasons, and prints and keeps the figures."""
+  """Measures reasons; prints the figures and writes --json_out."""
   import pathlib
 
   from gatrec_jax import runs
-  from gatrec_jax.errors import InputError
-  from gatrec_jax.explain.audit.audit import audit
+  from gatrec_jax.explain.audit.audit import audit_reasons
   from gatrec_jax.runs.log import CONSOLE
+  from launch.cli.language_models import open_author
   from launch.cli.reasons import print_figures
 
-  flags = common.FLAGS
-  if flags["audit"].value < 1:
-    raise InputError(f"--audit={flags['audit'].value}: must be at least 1")
-  figures = audit(
+  require_at_least("audit", 1)
+  figures = audit_reasons(
     explainer,
     open_author(),
-    pairs=flags["audit"].value,
-    style=flags["style"].value,
-    top_n=flags["top_n"].value,
-    seed=flags["seed"].value or 0,
+    pairs=FLAGS.audit,
+    style=FLAGS.style,
+    top_n=FLAGS.top_n,
+    seed=FLAGS.seed or 0,
     log=CONSOLE,
-    retrained=flags["retrain"].value,
+    retrained=FLAGS.retrain,
   )
-  print_figures(figures, title=f"{common.label(explainer.run.config)} · {flags['style'].value}")
-  if flags["json_out"].value:
-    runs.write_json(
-      pathlib.Path(flags["json_out"].value), {**figures, "environment": runs.environment()}
-    )
+  print_figures(figures, title=f"{data_label(explainer.run.config)} · {FLAGS.style}")
+  if FLAGS.json_out:
+    runs.write_json(pathlib.Path(FLAGS.json_out), {**figures, "environment": runs.environment()})
 
 
-def lists_from_flags(run: Run) -> Lists:
-  """What is to be explained, by user index."""
+def lists_from_flags(opened: Run) -> Lists:
+  """The items to explain, by user index. Raises InputError."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain.lists import List, lists_of_file, lists_of_run
-  from gatrec_jax.serve.run import indices_of
+  from gatrec_jax.serve.recommendations import indices_of
 
-  flags, ids = common.FLAGS, run.prepared.interactions
-  names, top_n, path = (flags[name].value for name in ("users", "top_n", "recommendations"))
-  if not names:
-    raise InputError("--users: give user ids, or all")
-  users = None if names == ["all"] else indices_of(names, ids.user_ids, "user").tolist()
-  if flags["items"].value:
+  ids, path = opened.prepared.interactions, FLAGS.recommendations
+  if not FLAGS.users:
+    raise InputError("give user ids, or all", field="users")
+  everyone = FLAGS.users == ["all"]
+  users = None if everyone else indices_of(FLAGS.users, ids.user_ids, "user").tolist()
+  if FLAGS.items:
     if path or users is None:
-      raise InputError("--items: goes with --users and without --recommendations")
-    items = indices_of(flags["items"].value, ids.item_ids, "item").tolist()
+      raise InputError("needs `users`, and excludes `recommendations`", field="items")
+    items = indices_of(FLAGS.items, ids.item_ids, "item").tolist()
     return {user: List(items) for user in users}
   if path:
-    return lists_of_file(path, run, users, top_n=top_n)
-  return lists_of_run(run, list(range(ids.num_users)) if users is None else users, top_n=top_n)
+    return lists_of_file(path, opened, users, top_n=FLAGS.top_n)
+  return lists_of_run(
+    opened, list(range(ids.num_users)) if users is None else users, top_n=FLAGS.top_n
+  )
 
 
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

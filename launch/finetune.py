@@ -1,20 +1,29 @@
-"""Teaches a language model to re-rank a run's candidates:
+"""Fine-tunes a language model to re-rank a run's candidates.
 
   python -m launch.finetune --workdir=RUN --llm=FOLDER --tune=epochs=2 --tune=lora_rank=8
   python -m launch.rerank   --workdir=RUN --llm=FOLDER --lora=RUN/finetuned/NAME-label/adapter
-  python -m launch.finetune --workdir=RUN --llm=builtin      (what launch.rerank does on first use)
+  python -m launch.finetune --workdir=RUN --llm=builtin     (launch.rerank does this on first use)
 
-It learns from out-of-fold candidates within the training ratings: a GAT is trained without each
-part of them, and its candidates are shuffled anew in every epoch, the part's positives being the
-truth. Validation ratings stay unseen, so that launch.rerank can learn on them what the result is
-worth. A run that was stopped goes on when it is started again.
+The model learns from out-of-fold candidates within the training ratings: for each fold a GAT is
+trained without it, its candidates are shuffled in every epoch, and the fold's positives are the
+targets. Validation ratings are not used, so launch.rerank can fit the model's weight on them. If a
+run is stopped, the same command continues it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch.cli import flags as common
+from launch.cli import (
+  FLAGS,
+  config_from_flags,
+  define,
+  require_agreement,
+  require_one_of,
+  require_writable,
+  run,
+  workdir_from_flags,
+)
 
 if TYPE_CHECKING:
   from pathlib import Path
@@ -22,8 +31,10 @@ if TYPE_CHECKING:
   from gatrec_jax.lm.finetune.run import Finetuned
   from gatrec_jax.lm.finetune.step import FinetuneConfig
   from gatrec_jax.lm.folders.load import LanguageModel
+  from gatrec_jax.rerank.learning.examples import ExampleSettings
+  from gatrec_jax.rerank.sources import Source
 
-common.define(
+define(
   "preset",
   "set",
   "seed",
@@ -45,40 +56,29 @@ common.define(
 
 
 def main() -> None:
-  """Flags -> lists -> a model that re-ranks."""
-  import pathlib
-  import re
-
-  from gatrec_jax import runs
+  """Flags -> out-of-fold lists -> a model that re-ranks."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.lm.finetune.step import FinetuneConfig
-  from gatrec_jax.lm.folders.open import open_decoder
   from gatrec_jax.rerank.learning.builtin import NAME, open_builtin
   from gatrec_jax.rerank.learning.examples import TASKS, ExampleSettings
-  from gatrec_jax.rerank.learning.finetune import learn_to_rerank
-  from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
   from gatrec_jax.rerank.sources import open_source
   from gatrec_jax.runs.log import CONSOLE
 
-  flags = {name: common.FLAGS[name].value for name in common.FLAGS}
-  common.require_writable("json_out")
-  tasks = flags["strategy"]
-  if unknown := [task for task in tasks if task not in TASKS]:
-    raise InputError(f"--strategy={unknown[0]}: can be taught are {', '.join(TASKS)}")
-  tuning = _tuning(flags["tune"], FinetuneConfig())
+  require_writable("json_out")
+  require_one_of("strategy", tuple(TASKS))
+  tuning = _tuning(FLAGS.tune, FinetuneConfig())
   settings = ExampleSettings(
-    top=flags["top_candidates"],
-    liked=flags["history"],
-    disliked=flags["history"] // 3,
-    shares=dict.fromkeys(tasks, 1.0),
+    top=FLAGS.top_candidates,
+    liked=FLAGS.history,
+    disliked=FLAGS.history // 3,
+    shares=dict.fromkeys(FLAGS.strategy, 1.0),
     seed=tuning.seed,
   )
-  workdir = common.workdir_from_flags(common.config_from_flags())
-  source = open_source(workdir, top=settings.top, log=CONSOLE)
-  common.require_agreement(source.config)
-  if flags["llm"] == NAME:
-    if flags["tune"]:
-      raise InputError("--tune: the builtin model has a recipe of its own; leave it out")
+  source = open_source(workdir_from_flags(config_from_flags()), top=settings.top, log=CONSOLE)
+  require_agreement(source.config)
+  if FLAGS.llm == NAME:
+    if FLAGS.tune:
+      raise InputError("the builtin model has its own recipe; omit this flag", field="tune")
     open_builtin(
       source.config,
       source.workdir,
@@ -89,26 +89,37 @@ def main() -> None:
     )
     print(f"python -m launch.rerank --workdir={source.workdir}")
     return
+  finetune(source, settings, tuning)
+
+
+def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) -> None:
+  """Trains the decoder of --llm on the run's out-of-fold lists and writes the result."""
+  import pathlib
+
+  from gatrec_jax import runs
+  from gatrec_jax.lm.folders.load import open_decoder
+  from gatrec_jax.rerank.learning.finetune import learn_to_rerank
+  from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
+  from gatrec_jax.runs.log import CONSOLE
+
   model = open_decoder(
-    flags["llm"],
-    dtype=flags["dtype"],
-    quantize=flags["quantize"],
-    attention=flags["attention"],
-    mesh=flags["mesh"],
+    FLAGS.llm,
+    dtype=FLAGS.dtype,
+    quantize=FLAGS.quantize,
+    attention=FLAGS.attention,
+    mesh=FLAGS.mesh,
   )
-  name = re.sub(r"[^A-Za-z0-9.]+", "-", model.name.split("/")[-1]).strip("-").lower()
-  folder = source.workdir / "finetuned" / f"{name}-{'-'.join(tasks)}"
-  folder.mkdir(parents=True, exist_ok=True)
+  folder = _folder_for(model, source.workdir)
   with runs.locked(source.workdir):
     lists = out_of_fold_lists(
       source.config,
       source.workdir,
       source.prepared,
-      folds=flags["out_of_fold"],
+      folds=FLAGS.out_of_fold,
       length=50,
       log=CONSOLE,
     )
-    with runs.signals("finetune: stopping after this step") as received:
+    with runs.signals("finetune: stopping after this step", log=CONSOLE) as received:
       tuned = learn_to_rerank(
         model,
         lists,
@@ -122,14 +133,26 @@ def main() -> None:
   written = _write(tuned, model, folder)
   for entry in tuned.history:
     print("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-  print(f"best step {tuned.best_step}; written to {written}; re-rank with")
-  given = f"--llm={flags['llm']} --lora={written}" if tuned.lora else f"--llm={written}"
-  print(f"python -m launch.rerank --workdir={source.workdir} {given} --strategy={tasks[0]}")
-  if flags["json_out"]:
+  print(f"best step {tuned.best_step}; written to {written}; to re-rank with it:")
+  given = f"--llm={FLAGS.llm} --lora={written}" if tuned.lora else f"--llm={written}"
+  print(
+    f"python -m launch.rerank --workdir={source.workdir} {given} --strategy={FLAGS.strategy[0]}"
+  )
+  if FLAGS.json_out:
     runs.write_json(
-      pathlib.Path(flags["json_out"]),
+      pathlib.Path(FLAGS.json_out),
       {"history": tuned.history, "best_step": tuned.best_step, "folder": str(written)},
     )
+
+
+def _folder_for(model: LanguageModel, workdir: Path) -> Path:
+  """WORKDIR/finetuned/<model>-<strategies>."""
+  import re
+
+  name = re.sub(r"[^A-Za-z0-9.]+", "-", model.name.split("/")[-1]).strip("-").lower()
+  folder = workdir / "finetuned" / f"{name}-{'-'.join(FLAGS.strategy)}"
+  folder.mkdir(parents=True, exist_ok=True)
+  return folder
 
 
 def _tuning(texts: list[str], base: FinetuneConfig) -> FinetuneConfig:
@@ -141,9 +164,11 @@ def _tuning(texts: list[str], base: FinetuneConfig) -> FinetuneConfig:
 
   known = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
   values = {}
-  for name, text in parse_assignments(texts, flag="--tune").items():
+  for name, text in parse_assignments(texts, field="tune").items():
     if name not in known:
-      raise InputError(f"--tune={name}={text}: no such field; there are {', '.join(known)}")
+      raise InputError(
+        f"no such field; the fields are {', '.join(known)}", field="tune", value=f"{name}={text}"
+      )
     kind = type(known[name])
     try:
       if kind is bool:
@@ -151,11 +176,12 @@ def _tuning(texts: list[str], base: FinetuneConfig) -> FinetuneConfig:
       else:
         values[name] = tuple(text.split(",")) if kind is tuple else kind(text)
     except (ValueError, KeyError):
-      raise InputError(f"--tune={name}={text}: must be {kind.__name__}") from None
+      raise InputError(f"must be {kind.__name__}", field="tune", value=f"{name}={text}") from None
   return dataclasses.replace(base, **values)
 
 
 def _write(tuned: Finetuned, model: LanguageModel, folder: Path) -> Path:
+  """Writes the adapter, or the whole model if no adapter was trained. Returns: its folder."""
   from gatrec_jax.lm.finetune.lora import save_lora
   from gatrec_jax.lm.folders.export import export_folder
 
@@ -166,4 +192,4 @@ def _write(tuned: Finetuned, model: LanguageModel, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

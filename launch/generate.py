@@ -1,32 +1,29 @@
-"""Continues prompts with a local language model, in JAX alone.
+"""Continues prompts with a local language model.
 
   python -m launch.generate --llm=FOLDER --prompt="Once upon a time" --max_tokens=200
   python -m launch.generate --llm=FOLDER --prompts_file=prompts.txt --temperature=0.8 --json_out=F
+  python -m launch.generate --llm=FOLDER --prompt="A good film? " --choice=yes --choice=no
   python -m launch.generate --llm=FOLDER --interactive
 
-Text goes to the output as it comes, then what it took: tokens/s of the prompts (prefill) and of new
-tokens (decode), compile time apart.
+Text is printed as it is generated, followed by the tokens per second of the prompts (prefill) and
+of the new tokens (decode); compile time is reported separately.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from launch.cli import flags as common
+from launch.cli import FLAGS, LANGUAGE_MODEL, define, require_writable, run
 
 if TYPE_CHECKING:
   from collections.abc import Sequence
 
   from gatrec_jax.lm.folders.load import LanguageModel
   from gatrec_jax.lm.inference.generate import Generation, Speed
+  from gatrec_jax.lm.inference.sampling import Sampling
 
-common.define(
-  "llm",
-  "lora",
-  "dtype",
-  "quantize",
-  "attention",
-  "mesh",
+define(
+  *LANGUAGE_MODEL,
   "prompt",
   "prompts_file",
   "interactive",
@@ -55,59 +52,76 @@ def main() -> None:
   import sys
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.folders.files import read_json
-  from gatrec_jax.lm.folders.open import open_decoder
-  from gatrec_jax.lm.inference.generate import Speed, generate, warm_up
-  from gatrec_jax.lm.inference.sampling import Sampling
-  from gatrec_jax.lm.tokens.prompt_files import as_text, is_chat, read_prompts
+  from gatrec_jax.lm.folders.load import open_decoder
+  from gatrec_jax.lm.folders.source import read_json
+  from gatrec_jax.lm.tokens.prompt_files import is_chat, read_prompts
 
-  flags = {name: common.FLAGS[name].value for name in common.FLAGS}
-  given = [name for name in ("prompt", "prompts_file", "interactive") if common.FLAGS[name].present]
+  given = [name for name in ("prompt", "prompts_file", "interactive") if FLAGS[name].present]
   if len(given) != 1:
-    raise InputError("give one of --prompt, --prompts_file and --interactive")
-  if flags["interactive"] and flags["json_out"]:
-    raise InputError("--json_out: is not written with --interactive; leave it out")
-  prompts = read_prompts(flags["prompts_file"]) if given == ["prompts_file"] else [flags["prompt"]]
-  # What can be refused without the model is refused before it is loaded.
-  common.require_writable("json_out")
-  names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-  sampling = Sampling(**{name: flags[name] for name in names})
-  if flags["choice"] and flags["schema"]:
-    raise InputError("--choice and --schema: give one of them")
-  schema = read_json(pathlib.Path(flags["schema"])) if flags["schema"] else None
+    raise InputError("give one of `prompt`, `prompts_file` and `interactive`")
+  if FLAGS.interactive and FLAGS.json_out:
+    raise InputError("is not written with `interactive`; omit it", field="json_out")
+  # Everything that can be refused without the model is refused before it is loaded.
+  prompts = read_prompts(FLAGS.prompts_file) if given == ["prompts_file"] else [FLAGS.prompt]
+  require_writable("json_out")
+  sampling = sampling_from_flags()
+  if FLAGS.choice and FLAGS.schema:
+    raise InputError("`choice` and `schema` exclude each other")
+  schema = read_json(pathlib.Path(FLAGS.schema)) if FLAGS.schema else None
   model = open_decoder(
-    flags["llm"],
-    dtype=flags["dtype"],
-    quantize=flags["quantize"],
-    attention=flags["attention"],
-    mesh=flags["mesh"],
+    FLAGS.llm,
+    dtype=FLAGS.dtype,
+    quantize=FLAGS.quantize,
+    attention=FLAGS.attention,
+    mesh=FLAGS.mesh,
   )
   print(
     f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters, "
     f"{model.dtype}, attention {model.attention}",
     file=sys.stderr,
   )
-  settings = {name: flags[name] for name in ("max_tokens", "truncate", "batch_size")}
-  settings |= {"sampling": sampling, **_from_model(model, flags, schema)}
-  chat = is_chat(flags["chat"], model.tokenizer)
-  if flags["system"] and not chat and not any(isinstance(one, list) for one in prompts):
-    raise InputError("--system: these prompts are no chat; --chat=true makes them one")
+  settings = {name: FLAGS[name].value for name in ("max_tokens", "truncate", "batch_size")}
+  settings |= {"sampling": sampling, **_from_model(model, schema)}
+  chat = is_chat(FLAGS.chat, model.tokenizer)
+  if FLAGS.system and not chat and not any(isinstance(one, list) for one in prompts):
+    raise InputError("needs chat prompts; `chat=true` applies the chat template", field="system")
   if given == ["interactive"]:
-    return _converse(model, flags, settings, chat=chat)
+    _converse(model, settings, chat=chat)
+  else:
+    _answer(model, prompts, settings, chat=chat)
+
+
+def sampling_from_flags() -> Sampling:
+  """How tokens are drawn. Raises InputError."""
+  from gatrec_jax.lm.inference.sampling import Sampling
+
+  names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+  return Sampling(**{name: FLAGS[name].value for name in names})
+
+
+def _answer(
+  model: LanguageModel, prompts: Sequence[Any], settings: dict[str, Any], *, chat: bool
+) -> None:
+  """Continues all prompts and prints the answers; a single one is streamed."""
+  import sys
+
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.lm.inference.generate import Speed, generate, warm_up
+  from gatrec_jax.lm.tokens.prompt_files import as_text
+
   texts, templated = zip(
-    *(as_text(model.tokenizer, one, chat=chat, system=flags["system"]) for one in prompts),
-    strict=True,
+    *(as_text(model.tokenizer, one, chat=chat, system=FLAGS.system) for one in prompts), strict=True
   )
   if len(set(templated)) > 1:
-    raise InputError("--prompts_file: has both plain prompts and messages; give --chat=true")
+    raise InputError("mixes plain prompts and messages; add `chat=true`", field="prompts_file")
   settings["special_tokens"] = not templated[0]
   seconds = warm_up(model, texts, **settings)
   speed, single = Speed(), len(texts) == 1
   answers = generate(
     model,
     texts,
-    seed=flags["seed"],
-    stop=flags["stop"],
+    seed=FLAGS.seed,
+    stop=FLAGS.stop,
     speed=speed,
     on_text=(lambda _, text: print(text, end="", flush=True)) if single else None,
     **settings,
@@ -117,35 +131,30 @@ def main() -> None:
   else:
     for number, answer in enumerate(answers, 1):
       print(f"--- {number}\n{answer.text if model.tokenizer is not None else _ids(answer)}")
-  cut = sum(answer.truncated for answer in answers)
-  if cut:
-    print(f"{cut} tokens were cut from the left of prompts", file=sys.stderr)
+  if truncated := sum(answer.truncated for answer in answers):
+    print(f"{truncated} tokens were dropped from the start of prompts", file=sys.stderr)
   print(f"\n{speed.line()}; compiling and first run {seconds:.1f} s")
-  if flags["json_out"]:
-    _write(flags["json_out"], prompts, answers, speed, seconds)
+  if FLAGS.json_out:
+    _write(FLAGS.json_out, prompts, answers, speed, seconds)
 
 
-def _from_model(
-  model: LanguageModel, flags: dict[str, object], schema: dict[str, object] | None
-) -> dict[str, object]:
-  """What `generate` and `warm_up` take alike and needs the model: adapters, constraint."""
+def _from_model(model: LanguageModel, schema: dict[str, Any] | None) -> dict[str, Any]:
+  """The arguments of `generate` and `warm_up` that depend on the model: adapter, constraint."""
   from gatrec_jax.lm.constraints.api import answer_choices, answer_schema
   from gatrec_jax.lm.finetune.lora import load_lora
 
-  found: dict[str, object] = {}
-  if flags["choice"]:
-    found["constraint"] = answer_choices(model, flags["choice"])
+  found: dict[str, Any] = {}
+  if FLAGS.choice:
+    found["constraint"] = answer_choices(model, FLAGS.choice)
   if schema is not None:
     found["constraint"] = answer_schema(model, schema)
-  if flags["lora"]:
-    found["lora"] = load_lora(flags["lora"], model.config)
+  if FLAGS.lora:
+    found["lora"] = load_lora(FLAGS.lora, model.config)
   return found
 
 
-def _converse(
-  model: LanguageModel, flags: dict[str, object], settings: dict[str, object], *, chat: bool
-) -> None:
-  """Reads prompts until the input ends or says /quit; /new forgets the conversation."""
+def _converse(model: LanguageModel, settings: dict[str, Any], *, chat: bool) -> None:
+  """Reads prompts until the end of the input or /quit; /new starts a new conversation."""
   import sys
 
   from gatrec_jax.lm.inference.generate import Speed, generate, warm_up
@@ -153,11 +162,11 @@ def _converse(
 
   messages: list[dict[str, str]] = []
   print(
-    "an empty line asks nothing, /new forgets, /quit ends; what outgrows the context loses its "
-    "beginning",
+    "empty lines are ignored, /new starts a new conversation, /quit ends; text beyond the context "
+    "is dropped from the start",
     file=sys.stderr,
   )
-  turn = 0
+  answered = 0
   while True:
     print("> ", end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
@@ -168,17 +177,17 @@ def _converse(
     if line.strip() == "/new":
       messages = []
       continue
-    asked = [*messages, {"role": "user", "content": line.rstrip("\n")}]
-    prompt = asked if chat else line.rstrip("\n")
-    text, templated = as_text(model.tokenizer, prompt, chat=chat, system=flags["system"])
+    conversation = [*messages, {"role": "user", "content": line.rstrip("\n")}]
+    prompt = conversation if chat else line.rstrip("\n")
+    text, templated = as_text(model.tokenizer, prompt, chat=chat, system=FLAGS.system)
     speed = Speed()
     own = settings | {"special_tokens": not templated, "truncate": "left"}
     seconds = warm_up(model, [text], **own)
     answer = generate(
       model,
       [text],
-      seed=flags["seed"] + turn,
-      stop=flags["stop"],
+      seed=FLAGS.seed + answered,
+      stop=FLAGS.stop,
       speed=speed,
       on_text=lambda _, new: print(new, end="", flush=True),
       **own,
@@ -186,10 +195,10 @@ def _converse(
     print(flush=True)
     print(f"{speed.line()}; compiling and first run {seconds:.1f} s", file=sys.stderr)
     if answer.truncated:
-      print(f"the first {answer.truncated} tokens had no room any more", file=sys.stderr)
+      print(f"the first {answer.truncated} tokens no longer fit and were dropped", file=sys.stderr)
     if chat:
-      messages = [*asked, {"role": "assistant", "content": answer.text}]
-    turn += 1
+      messages = [*conversation, {"role": "assistant", "content": answer.text}]
+    answered += 1
 
 
 def _ids(answer: Generation) -> str:
@@ -197,7 +206,7 @@ def _ids(answer: Generation) -> str:
 
 
 def _write(
-  path: str, prompts: Sequence[object], answers: Sequence[Generation], speed: Speed, seconds: float
+  path: str, prompts: Sequence[Any], answers: Sequence[Generation], speed: Speed, seconds: float
 ) -> None:
   import dataclasses
   import pathlib
@@ -213,4 +222,4 @@ def _write(
 
 
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

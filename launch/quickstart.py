@@ -1,81 +1,111 @@
-"""Everything on the built-in catalog, start to end: bash launch/quickstart.sh
+"""Runs every stage on the built-in catalog: profiles, training, re-ranking, reasons.
 
-Writes profiles, embeds them, trains the GAT, the same without text, and the same without the graph;
-builds a small language model of the catalog that re-ranks the GAT's best; compares all of them
-with popularity on the test part; prints three users' lists, each item with its reason in the words
-of another small language model. Also python -m launch.quickstart.
+  bash launch/quickstart.sh        (installs first)
+  python -m launch.quickstart
+
+Builds and encodes profiles; trains the GAT, the same model without text, and the same model without
+graph layers; trains a small language model of the catalog, which re-ranks the GAT's top items;
+compares all of them with popularity on the test part; prints three users' lists with a reason for
+each item, written by another small language model.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from launch.cli import flags as common
+from launch.cli import DATA, FLAGS, LANGUAGE_MODEL, TEXT, config_from_flags, define, run
 
 if TYPE_CHECKING:
   from pathlib import Path
 
+  from gatrec_jax.config.schema import Config
   from gatrec_jax.rerank.pipeline import Reranked
+  from gatrec_jax.serve.run import Run
+  from launch.cli.grid import Table
 
-common.define(
-  *common.DATA,
-  *common.TEXT,
+define(
+  *DATA,
+  *TEXT,
   "preset",
   "set",
   "seed",
   "workdir",
   "bootstrap",
-  "llm",
-  "lora",
-  "dtype",
-  "quantize",
-  "attention",
-  "mesh",
+  *LANGUAGE_MODEL,
   "top_candidates",
   preset="tiny",
   llm="builtin",
 )
 
-# name -> fields that differ from the GAT with text and graph.
-VARIANTS = {
-  "GAT (text + graph)": {},
-  "without text (graph alone)": {"node_features": "ids"},
-  "without graph (text alone)": {"node_features": "projected", "convolution": "none"},
+GAT = "GAT"
+# label -> fields that differ from the GAT. The control for the graph keeps the text and the ids: a
+# model without both layers and ids would also lose its free parameters per user and item.
+VARIANTS: dict[str, dict[str, Any]] = {
+  GAT: {},
+  "no text (graph and ids)": {"node_features": "ids"},
+  "no layers, ids kept (text and ids)": {"convolution": "none"},
 }
 
 
 def main() -> None:
-  import dataclasses
+  """Flags -> trained variants -> one table, three lists with reasons."""
+  from gatrec_jax import runs
+  from gatrec_jax.config.overrides import with_fields
+  from launch.cli.grid import print_grid
+  from launch.cli.rerank_results import print_strategies
+
+  config = with_fields(config_from_flags(), {"protocol": "full", "ks": (10, 20)})
+  workdir = workdir_for(config)
+  rows, opened = trained_variants(config, workdir)
+  reranked = None
+  if FLAGS.llm != "none":
+    reranked = rerank_best(opened.workdir)
+    label = f"{GAT} re-ranked by {reranked.results['llm_name']}"
+    rows[label] = reranked.results["metrics"]["fused"]
+  runs.write_json(workdir / "results.json", rows)
+  print()
+  print_grid(results_grid(rows, opened))
+  best = rows[GAT]["ndcg@10"]["mean"]
+  for name in ("popularity", *list(VARIANTS)[1:]):
+    print(f"NDCG@10 of the GAT against {name}: {best / rows[name]['ndcg@10']['mean'] - 1:+.1%}")
+  if reranked:
+    print_strategies({"label": reranked}, title="re-ranking", markdown=False)
+  print("\nThree users' lists, with reasons:")
+  print_examples(opened, reranked)
+  print(f"\nEverything is in {workdir}. Next: source .venv/bin/activate, then")
+  print(f"gatrec recommend --workdir={opened.workdir} --liked=1,2,3")
+  print(f"gatrec rerank --workdir={opened.workdir} --users=1,2")
+  print(f"gatrec explain --workdir={opened.workdir} --users=1,2 --style=detailed")
+
+
+def workdir_for(config: Config) -> Path:
+  """--workdir, or by default a folder named after the encoder.
+
+  The encoder that `auto` finds may differ from one day to the next, which makes it another run.
+  """
   import pathlib
 
-  import numpy as np
+  from gatrec_jax.lm.folders.source import resolve_encoder
 
-  from gatrec_jax import runs
+  encoder = resolve_encoder(config.text.encoder)
+  kind = "lexical" if encoder.kind == "lexical" else encoder.name.split("/")[-1].lower()
+  return pathlib.Path(FLAGS.workdir or f"runs/quickstart-{kind}-{config.train.seed}")
+
+
+def trained_variants(config: Config, workdir: Path) -> tuple[dict[str, Any], Run]:
+  """Test metrics of popularity and of every variant, by label, and the GAT's run."""
+  import dataclasses
+
   from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.config.presets import get_preset
   from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
-  from gatrec_jax.explain.evidence import make_explainer
-  from gatrec_jax.explain.lists import lists_of_file, lists_of_run
-  from gatrec_jax.lm.folders.source import resolve_encoder
   from gatrec_jax.runs.log import CONSOLE
-  from launch.cli.evaluation_tables import print_table
-  from launch.cli.language_models import open_author
-  from launch.cli.reasons import print_reasons
-  from launch.cli.rerank_results import print_comparison
 
-  config = with_fields(common.config_from_flags(), {"protocol": "full", "ks": (10, 20)})
-  # The encoder that `auto` finds may be another one tomorrow, and is another run then.
-  encoder = resolve_encoder(config.text.encoder)
-  kind = "lexical" if encoder.kind == "lexical" else encoder.name.split("/")[-1].lower()
-  default = f"runs/quickstart-{kind}-{config.train.seed}"
-  workdir = pathlib.Path(common.FLAGS["workdir"].value or default)
   trained = {}
   for name, fields in VARIANTS.items():
     CONSOLE.info(f"— {name}")
-    folder = workdir / name.split(" (")[0].lower().replace(" ", "-")
+    folder = workdir / name.split(" (")[0].lower().replace(", ", "-").replace(" ", "-")
     trained[name] = train_and_evaluate(with_fields(config, fields), folder, log=CONSOLE)
-  run = trained["GAT (text + graph)"][0]
-
   CONSOLE.info("— popularity")
   popular = dataclasses.replace(
     get_preset("popularity"), data=config.data, evaluate=config.evaluate
@@ -83,50 +113,55 @@ def main() -> None:
   _, results = train_and_evaluate(popular, workdir / "popularity", log=CONSOLE)
   rows = {"popularity": results["full"]}
   rows |= {name: results["full"] for name, (_, results) in trained.items()}
-  reranked = None
-  if common.FLAGS["llm"].value != "none":
-    reranked = rerank_best(run.workdir)
-    rows[f"GAT re-ranked by {reranked.results['llm_name']}"] = reranked.results["metrics"]["fused"]
-  runs.write_json(workdir / "results.json", rows)
-  print()
-  print_table(
+  return rows, trained[GAT][0]
+
+
+def results_grid(rows: dict[str, Any], opened: Run) -> Table:
+  """The table of all systems. Args: rows: metrics by label. opened: the GAT's run."""
+  from launch.cli.evaluation_tables import evaluation_grid
+
+  return evaluation_grid(
     rows,
-    title=f"{config.data.dataset}, test part, full ranking",
+    title=f"{opened.config.data.dataset}, test part, full ranking",
     protocol="full",
     metrics=("ndcg@10", "recall@10", "recall@20", "map@10", "coverage@10"),
-    notes=[f"texts: {run.texts.facts['encoder']}"],
+    notes=[
+      f"texts: {opened.texts.facts['encoder']}",
+      f"seed {opened.config.train.seed} alone; launch.compare --seeds=0,1,2 averages several",
+    ],
   )
-  best = rows["GAT (text + graph)"]["ndcg@10"]["mean"]
-  for name in ("popularity", *list(VARIANTS)[1:]):
-    print(f"NDCG@10 of the GAT against {name}: {best / rows[name]['ndcg@10']['mean'] - 1:+.1%}")
-  if reranked:
-    print_comparison({"label": reranked}, title="re-ranking", markdown=False)
-  print("\nThree users' lists, and why:")
-  explainer = make_explainer(run)
-  able = np.flatnonzero(explainer.rescorer.ratings > 0)
-  picked = able[np.linspace(0, len(able) - 1, 3).astype(int)].tolist()
-  lists = lists_of_run(run, picked, top_n=5)
+
+
+def print_examples(opened: Run, reranked: Reranked | None) -> None:
+  """Prints the top five items of three users, re-ranked if possible, with a reason for each."""
+  import numpy as np
+
+  from gatrec_jax.explain import make_explainer
+  from gatrec_jax.explain.lists import lists_of_file, lists_of_run
+  from launch.cli.language_models import open_author
+  from launch.cli.reasons import print_reasons
+
+  explainer = make_explainer(opened)
+  explainable = np.flatnonzero(explainer.rescorer.ratings > 0)
+  users = explainable[np.linspace(0, len(explainable) - 1, 3).astype(int)].tolist()
   if reranked:
     path = str(reranked.folder / "recommendations.parquet")
-    lists = lists_of_file(path, run, picked, top_n=5)
+    lists = lists_of_file(path, opened, users, top_n=5)
+  else:
+    lists = lists_of_run(opened, users, top_n=5)
   print_reasons(explainer, open_author(), lists, style="short", top_n=5)
-  print(f"\nEverything is in {workdir}. To go on: source .venv/bin/activate, then")
-  print(f"python -m launch.recommend --workdir={run.workdir} --liked=1,2,3")
-  print(f"python -m launch.rerank --workdir={run.workdir} --users=1,2")
-  print(f"python -m launch.explain --workdir={run.workdir} --users=1,2 --style=detailed")
 
 
 def rerank_best(workdir: Path) -> Reranked:
-  """The GAT's best items in the order that the language model of --llm makes of them."""
+  """Re-ranks the GAT's top items with the language model of --llm."""
   from gatrec_jax.rerank.pipeline import RerankSettings, rerank
   from gatrec_jax.rerank.sources import open_source
   from gatrec_jax.rerank.strategies.registry import make_strategy
   from gatrec_jax.runs.log import CONSOLE
   from launch.cli.language_models import open_model
 
-  llm, top = common.FLAGS["llm"].value, common.FLAGS["top_candidates"].value
-  CONSOLE.info(f"— the best {top} re-ranked by {llm}")
-  source = open_source(workdir, candidates=None, top=top, users=None, log=CONSOLE)
+  CONSOLE.info(f"— the top {FLAGS.top_candidates} re-ranked by {FLAGS.llm}")
+  source = open_source(workdir, candidates=None, top=FLAGS.top_candidates, users=None, log=CONSOLE)
   model, lora, model_hash = open_model(source)
   return rerank(
     source,
@@ -139,4 +174,4 @@ def rerank_best(workdir: Path) -> Reranked:
 
 
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

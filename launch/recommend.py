@@ -1,24 +1,34 @@
-"""Recommendations of a trained run, for its users or for somebody new:
+"""Recommends items to the users of a trained run, or to new users.
 
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --users=1,2 --top_n=5
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --liked=50,172,181
-  python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_ratings=today.csv
+  python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_ratings=today.csv --users=1
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_items=arrivals.jsonl
+  python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --users=1 --explain
 
-Without --workdir, --dataset, --fold, --preset and --seed name the run folder as in launch.train.
+Without --workdir, the run folder follows from --dataset, --fold, --preset and --seed as in
+launch.train.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch.cli import flags as common
-from launch.cli.language_models import FLAGS, open_author
+from launch.cli import (
+  FLAGS,
+  LANGUAGE_MODEL,
+  config_from_flags,
+  define,
+  require_agreement,
+  run,
+  workdir_from_flags,
+)
 
 if TYPE_CHECKING:
-  from gatrec_jax.serve.run import Recommendations, Run
+  from gatrec_jax.serve.recommendations import Recommendations
+  from gatrec_jax.serve.run import Run
 
-common.define(
+define(
   "preset",
   "model",
   "seed",
@@ -36,106 +46,107 @@ common.define(
   "export_embeddings",
   "new_ratings",
   "new_items",
-  *FLAGS,
+  *LANGUAGE_MODEL,
   llm="builtin",
 )
 
 
 def main() -> None:
+  """Flags -> run -> lists."""
   import pathlib
 
-  from gatrec_jax.errors import InputError
-  from gatrec_jax.serve import run as serving
+  from gatrec_jax import serve as serving
   from launch.cli.results import print_recommendations
 
-  flags = common.FLAGS
-  run = serving.load_run(common.workdir_from_flags(common.config_from_flags()))
-  common.require_agreement(run.config)
-  if flags["new_ratings"].value or flags["new_items"].value:
-    run = with_what_is_new(run)
-  settings = dict(top_n=flags["top_n"].value, exclude_seen=flags["exclude_seen"].value)
-  if flags["export_embeddings"].value:
-    _ = run.item_vectors  # raises, before anything is written, where the model has none
-  if flags["liked"].value and flags["users"].present:
-    raise InputError("--users and --liked: give one of them")
-  if not flags["users"].value:
-    raise InputError("--users: give user ids, or all")
-  if flags["liked"].value:
-    lists = serving.recommend_to_new_user(
-      run, flags["liked"].value, disliked=flags["disliked"].value, **settings
-    )
-  elif flags["disliked"].value:
-    raise InputError("--disliked: goes with --liked, for a user who is not in the catalog")
-  else:
-    names = flags["users"].value
-    lists = serving.recommend(run, None if names == ["all"] else names, **settings)
-  if flags["explain"].value:
-    print_with_reasons(run, lists)
-  elif flags["out"].value:
-    serving.write_lists(pathlib.Path(flags["out"].value), lists)
-    print(f"{len(lists.users)} lists written to {flags['out'].value}")
+  opened = serving.load_run(workdir_from_flags(config_from_flags()))
+  require_agreement(opened.config)
+  if FLAGS.new_ratings or FLAGS.new_items:
+    opened = with_new_data(opened)
+  if FLAGS.export_embeddings:
+    _ = opened.item_vectors  # raises, before anything is written, if the model has none
+  lists = lists_from_flags(opened)
+  if FLAGS.explain:
+    print_with_reasons(opened, lists)
+  elif FLAGS.out:
+    serving.write_lists(pathlib.Path(FLAGS.out), lists)
+    print(f"{len(lists.users)} lists written to {FLAGS.out}")
   else:
     print_recommendations(lists)
-  if flags["export_embeddings"].value:
-    serving.export_embeddings(run, flags["export_embeddings"].value)
-    print(f"vectors written to {flags['export_embeddings'].value}")
+  if FLAGS.export_embeddings:
+    serving.export_embeddings(opened, FLAGS.export_embeddings)
+    print(f"vectors written to {FLAGS.export_embeddings}")
 
 
-def print_with_reasons(run: Run, lists: Recommendations) -> None:
-  """The lists with a reason for each item."""
+def lists_from_flags(opened: Run) -> Recommendations:
+  """Lists for --users, or for the new user of --liked. Raises InputError."""
+  from gatrec_jax import serve as serving
   from gatrec_jax.errors import InputError
-  from gatrec_jax.explain.evidence import make_explainer
+
+  settings = dict(top_n=FLAGS.top_n, exclude_seen=FLAGS.exclude_seen)
+  if FLAGS.liked:
+    if FLAGS["users"].present:
+      raise InputError("`users` and `liked` exclude each other")
+    return serving.recommend_to_new_user(opened, FLAGS.liked, disliked=FLAGS.disliked, **settings)
+  if FLAGS.disliked:
+    raise InputError("needs `liked`, for a user who is not in the catalog", field="disliked")
+  if not FLAGS.users:
+    raise InputError("give user ids, or all", field="users")
+  return serving.recommend(opened, None if FLAGS.users == ["all"] else FLAGS.users, **settings)
+
+
+def print_with_reasons(opened: Run, lists: Recommendations) -> None:
+  """Prints the lists with a reason for each item."""
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import List
-  from gatrec_jax.serve.run import indices_of
+  from gatrec_jax.serve.recommendations import indices_of
+  from launch.cli.language_models import open_author
   from launch.cli.reasons import print_reasons
 
-  flags, ids = common.FLAGS, run.prepared.interactions
-  if flags["liked"].value or flags["out"].value or not flags["exclude_seen"].value:
+  if FLAGS.liked or FLAGS.out or not FLAGS.exclude_seen:
     raise InputError(
-      "--explain: goes with --users and what they have not rated, on the console; launch.explain "
-      "writes files"
+      "works on the console, for `users` and items that they have not rated; launch.explain "
+      "writes files",
+      field="explain",
     )
+  ids = opened.prepared.interactions
   explained = {
     int(user): List(indices_of(items, ids.item_ids, "item").tolist())
     for user, items in zip(indices_of(lists.users, ids.user_ids, "user"), lists.items, strict=True)
   }
   print_reasons(
-    make_explainer(run),
-    open_author(),
-    explained,
-    style=flags["style"].value,
-    top_n=flags["top_n"].value,
+    make_explainer(opened), open_author(), explained, style=FLAGS.style, top_n=FLAGS.top_n
   )
 
 
-def with_what_is_new(run: Run) -> Run:
-  """The run with the ratings of --new_ratings, in columns called as those of the run's own table,
-  and the items of --new_items."""
+def with_new_data(opened: Run) -> Run:
+  """The run with the ratings of --new_ratings (in the columns of the run's own table) and the
+  items of --new_items."""
   from gatrec_jax.data.interactions import no_interactions
   from gatrec_jax.data.tables import Columns, load_interactions, load_item_metadata
   from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.serve.new_ratings import with_new_ratings
 
-  data, notes = run.config.data, {}
+  data, notes = opened.config.data, {}
   fields, added = {}, no_interactions()
-  if path := common.FLAGS["new_items"].value:
-    fields, notes = load_item_metadata(path, max_bad_share=data.max_bad_share)
-  if path := common.FLAGS["new_ratings"].value:
+  if FLAGS.new_items:
+    fields, notes = load_item_metadata(FLAGS.new_items, max_bad_share=data.max_bad_share)
+  if FLAGS.new_ratings:
     columns = Columns(data.user_column, data.item_column, data.rating_column, data.time_column)
-    added, more = load_interactions(path, columns=columns)
+    added, more = load_interactions(FLAGS.new_ratings, columns=columns)
     notes = notes | more
-  grown = with_new_ratings(run, added, fields)
-  former, now = run.prepared.interactions, grown.prepared.interactions
+  grown = with_new_ratings(opened, added, fields)
+  former, now = opened.prepared.interactions, grown.prepared.interactions
   counts = {
     "new ratings": len(added),
     "new users": now.num_users - former.num_users,
     "new items": now.num_items - former.num_items,
   }
   if known := len(fields.keys() & set(former.item_ids)):
-    counts["known items left as they were"] = known
+    counts["known items left unchanged"] = known
   CONSOLE.info(", ".join(f"{name} {count}" for name, count in (counts | notes).items()))
   return grown
 
 
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

@@ -1,15 +1,19 @@
-"""Trains a recommender and ends with its test metrics: python -m launch.train --dataset=ml-100k
+"""Trains a recommender and reports its test metrics.
 
-Everything that is missing is made on the way: data, profiles, vectors. A run that was stopped goes
-on from its last checkpoint when the same command is given again. Results: WORKDIR/results.json.
+  python -m launch.train --dataset=ml-100k --fold=u1
+  python -m launch.train --model=ease --dataset=ml-1m
+  python -m launch.train --dataset=plays.csv --user_column=listener --item_column=track
 
-With --refit the model is trained twice: without the validation ratings to choose its number of
-epochs (in WORKDIR/choosing), then with them. Re-ranking needs a run that has kept them apart.
+Whatever is missing is made on the way: data, profiles, vectors. If a run is stopped, the same
+command continues from its last checkpoint. Results are written to WORKDIR/results.json.
 
-With --mesh training runs on several devices; with --coordinator on those of several processes, each
-started by the same command with its own --process_id.
+--refit trains twice: without the validation ratings to choose the number of epochs (in
+WORKDIR/choosing), then with them. Re-ranking needs a run without --refit.
 
-With --search the settings are searched first, on validation ratings: WORKDIR/search/trials.parquet.
+--mesh trains on several devices. --coordinator uses those of several processes, each started with
+the same command and its own --process_id.
+
+--search first searches hyperparameters on validation ratings; see WORKDIR/search/trials.parquet.
 """
 
 from __future__ import annotations
@@ -17,18 +21,30 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-from launch.cli import flags as common
+from launch.cli import (
+  DATA,
+  EVALUATE,
+  FLAGS,
+  RUN,
+  TEXT,
+  config_from_flags,
+  data_label,
+  define,
+  require_writable,
+  run,
+  workdir_from_flags,
+)
 
 if TYPE_CHECKING:
   from jax.sharding import Mesh
 
   from gatrec_jax.config.schema import Config
 
-common.define(
-  *common.DATA,
-  *common.TEXT,
-  *common.RUN,
-  *common.EVALUATE,
+define(
+  *DATA,
+  *TEXT,
+  *RUN,
+  *EVALUATE,
   "search",
   "search_space",
   "search_seed",
@@ -44,6 +60,7 @@ common.define(
 
 
 def main() -> None:
+  """Flags -> config and mesh -> a trained run -> tables."""
   import jax
 
   from gatrec_jax import runs
@@ -51,68 +68,75 @@ def main() -> None:
   from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
   from gatrec_jax.runs.log import CONSOLE, SILENT
   from gatrec_jax.serve.run import load_run
-  from gatrec_jax.train.sharded import training_on
-  from launch.cli.results import print_results, profiled
+  from launch.cli.results import print_results, traced
 
-  config = common.config_from_flags()
-  workdir = common.workdir_from_flags(config)
-  with profiled(common.FLAGS["trace"].value), training_on(mesh_from_flags()):
+  require_writable("json_out")
+  config = config_from_flags()
+  workdir = workdir_from_flags(config)
+  mesh = mesh_from_flags()
+  with traced(FLAGS.trace):
     log = CONSOLE if jax.process_index() == 0 else SILENT
-    config = searched(config, workdir)
-    if common.FLAGS["refit"].value:
-      results = train_alike(config, workdir, refit=True, log=log)
-      run = load_run(workdir)
+    config = searched(config, workdir, mesh)
+    if FLAGS.refit:
+      results = train_alike(config, workdir, refit=True, mesh=mesh, log=log)
+      trained = load_run(workdir)
     else:
-      run, results = train_and_evaluate(config, workdir, log=log)
+      trained, results = train_and_evaluate(config, workdir, mesh=mesh, log=log)
   if jax.process_index():
     return
-  print_results(results, title=f"{common.label(config)} · {workdir}", run=run)
-  if common.FLAGS["json_out"].value:
-    runs.write_json(pathlib.Path(common.FLAGS["json_out"].value), results)
+  print_results(results, title=f"{data_label(config)} · {workdir}", run=trained)
+  if FLAGS.json_out:
+    runs.write_json(pathlib.Path(FLAGS.json_out), results)
 
 
 def mesh_from_flags() -> Mesh | None:
-  """The mesh of --mesh, over all processes of --coordinator. Raises InputError."""
+  """The mesh of --mesh over the devices of all processes. Raises InputError."""
   import jax
 
   from gatrec_jax.errors import InputError
   from gatrec_jax.sharding.mesh import parse_mesh, start_processes
 
-  flags = {
-    name: common.FLAGS[name].value
-    for name in ("mesh", "coordinator", "num_processes", "process_id", "search", "refit")
-  }
-  if flags["coordinator"]:
-    if flags["search"] or flags["refit"]:
-      raise InputError("--coordinator: several processes train one run, without --search, --refit")
+  if FLAGS.coordinator:
+    if FLAGS.search or FLAGS.refit:
+      raise InputError(
+        "several processes train a single run, without `search` or `refit`", field="coordinator"
+      )
     start_processes(
-      flags["coordinator"], num_processes=flags["num_processes"], process_id=flags["process_id"]
+      FLAGS.coordinator, num_processes=FLAGS.num_processes, process_id=FLAGS.process_id
     )
-  elif flags["num_processes"] is not None or flags["process_id"] is not None:
-    raise InputError("--num_processes and --process_id: only with --coordinator=HOST:PORT")
-  mesh, devices = parse_mesh(flags["mesh"]), jax.device_count()
+  elif FLAGS.num_processes is not None or FLAGS.process_id is not None:
+    raise InputError("`num_processes` and `process_id` need `coordinator=HOST:PORT`")
+  mesh, devices = parse_mesh(FLAGS.mesh), jax.device_count()
   if jax.process_count() > 1 and (mesh is None or mesh.size != devices):
     raise InputError(
-      f"--mesh={flags['mesh']}: several processes need a mesh of all their devices, here "
-      f"{devices}, such as 1x{devices}x1"
+      f"several processes need a mesh of all their devices, here {devices}, such as 1x{devices}x1",
+      field="mesh",
+      value=FLAGS.mesh,
     )
   return mesh
 
 
-def searched(config: Config, workdir: pathlib.Path) -> Config:
-  """The best settings by --search, or `config` where there is none. Raises InputError."""
+def searched(config: Config, workdir: pathlib.Path, mesh: Mesh | None) -> Config:
+  """The best configuration found by --search, or `config` without it. Raises InputError."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.runs.log import CONSOLE
 
-  budget, space, seed = (common.FLAGS[n].value for n in ("search", "search_space", "search_seed"))
-  if not budget:
-    if space or seed:
-      raise InputError("--search_space and --search_seed: only with --search=N")
+  if not FLAGS.search:
+    if FLAGS.search_space or FLAGS.search_seed:
+      raise InputError("`search_space` and `search_seed` need `search=N`")
     return config
   from gatrec_jax.experiment.search import search
 
-  return search(config, workdir, budget=budget, space=space, seed=seed, log=CONSOLE)
+  return search(
+    config,
+    workdir,
+    budget=FLAGS.search,
+    space=FLAGS.search_space,
+    seed=FLAGS.search_seed,
+    mesh=mesh,
+    log=CONSOLE,
+  )
 
 
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

@@ -1,98 +1,118 @@
-"""Writes profiles of items and users with a local language model, in JAX alone.
+"""Writes profiles of items and users with a local language model.
 
   python -m launch.write_profiles --llm=FOLDER --dataset=ml-100k --fold=u1 --workdir=runs/u1
-  python -m launch.write_profiles --llm=FOLDER --write=users --profile_form=summary --workdir=runs/demo
+  python -m launch.write_profiles --llm=FOLDER --write=users --profile_form=summary
   python -m launch.train --dataset=ml-100k --fold=u1 --workdir=runs/u1-gat \\
       --item_profiles=runs/u1/written/items.jsonl --user_profiles=runs/u1/written/users.jsonl
 
-Items are described from title, genres and overview; users in turns, from the profiles of the films
-that they liked and disliked last in training, 5 a turn. Results: WORKDIR/written/items.jsonl and
-users.jsonl, one line a profile, and manifest.json. A run that was stopped or killed goes on when
-the same command is given again. Training takes the profiles with the same --preset and flags of
-the data, and refuses them with others, since they would leak.
+Items are described from their title, genres and overview. Users are described in batches of five,
+from the profiles of the items that they most recently liked and disliked in training. Results are
+WORKDIR/written/items.jsonl and users.jsonl, one profile per line, and manifest.json. If a run is
+stopped or killed, the same command continues it. launch.train accepts the profiles with the same
+--preset and data flags, and refuses them with others, because they would leak test ratings.
 """
 
-from launch.cli import flags as common
+from __future__ import annotations
 
-common.define(
-  *common.DATA,
-  "item_profiles",
-  *common.RUN,
-  "llm",
-  "lora",
-  "dtype",
-  "quantize",
-  "attention",
-  "mesh",
-  "batch_size",
-  "write",
-  "profile_form",
+from typing import TYPE_CHECKING
+
+from launch.cli import (
+  DATA,
+  FLAGS,
+  LANGUAGE_MODEL,
+  RUN,
+  config_from_flags,
+  define,
+  require_at_least,
+  require_one_of,
+  run,
+  workdir_from_flags,
 )
+
+if TYPE_CHECKING:
+  from gatrec_jax.profiles.writer.local_author import LocalAuthor
+
+define(*DATA, "item_profiles", *RUN, *LANGUAGE_MODEL, "batch_size", "write", "profile_form")
 
 
 def main() -> None:
   """Flags -> config and model -> files."""
-  import pathlib
-
   from gatrec_jax import runs
-  from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.finetune.lora import load_lora
-  from gatrec_jax.lm.folders.open import EXAMPLE, open_decoder
-  from gatrec_jax.lm.folders.source import resolve_folder
   from gatrec_jax.profiles.writer.answers import FORMS
-  from gatrec_jax.profiles.writer.local_author import LocalAuthor
   from gatrec_jax.runs.log import CONSOLE
-  from gatrec_jax.stages.written_profiles import KINDS, Request, folder_hash, write_profiles
+  from gatrec_jax.stages.written_profiles import KINDS, Request, write_profiles
 
-  flags = {name: common.FLAGS[name].value for name in common.FLAGS}
-  llm = flags["llm"]
-  if llm in ("builtin", "none"):
-    raise InputError(
-      f"--llm={llm}: the built-in model re-ranks and does not write profiles; name the folder of a "
-      f"decoder, or a hub id such as {EXAMPLE} (without one, launch.prepare builds profiles)"
-    )
-  if not llm:
-    raise InputError(f"--llm: name the folder of a decoder, or a hub id such as {EXAMPLE}")
-  if flags["profile_form"] not in FORMS:
-    raise InputError(f"--profile_form={flags['profile_form']}: not one of {', '.join(FORMS)}")
-  kinds = flags["write"] or (KINDS if not flags["item_profiles"] else ("users",))
-  for kind in kinds:
-    if kind not in KINDS:
-      raise InputError(f"--write={','.join(kinds)}: {kind!r} is not one of {', '.join(KINDS)}")
-  if flags["batch_size"] < 1:
-    raise InputError(f"--batch_size={flags['batch_size']}: must be at least 1")
-  config = common.config_from_flags()
-  found = resolve_folder(llm, flag="--llm", example=EXAMPLE)
-  origin = {"model": found.name, "model hash": folder_hash(pathlib.Path(found.folder))}
-  origin |= {name: flags[name] for name in ("dtype", "quantize", "attention", "mesh")}
-  if flags["lora"]:
-    files = sorted(pathlib.Path(flags["lora"]).expanduser().glob("adapter_*"))
-    origin["lora hash"] = runs.digest([runs.file_digest(path) for path in files])
-
-  def open_author() -> LocalAuthor:
-    model = open_decoder(
-      llm,
-      dtype=flags["dtype"],
-      quantize=flags["quantize"],
-      attention=flags["attention"],
-      mesh=flags["mesh"],
-    )
-    CONSOLE.info(f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters")
-    lora = load_lora(flags["lora"], model.config) if flags["lora"] else None
-    return LocalAuthor(model, lora=lora, batch_size=flags["batch_size"])
-
-  folder = runs.open_workdir(common.workdir_from_flags(config))
+  _require_model()
+  require_one_of("profile_form", tuple(FORMS))
+  if FLAGS.write:
+    require_one_of("write", tuple(KINDS))
+  require_at_least("batch_size", 1)
+  config = config_from_flags()
+  request = Request(
+    origin_from_flags(),
+    open_author,
+    kinds=FLAGS.write or (("users",) if FLAGS.item_profiles else KINDS),
+    form=FLAGS.profile_form,
+    batch_size=FLAGS.batch_size,
+    seed=config.train.seed,
+  )
+  folder = runs.open_workdir(workdir_from_flags(config))
   with runs.locked(folder):
-    request = Request(
-      origin,
-      open_author,
-      kinds=kinds,
-      form=flags["profile_form"],
-      batch_size=flags["batch_size"],
-      seed=config.train.seed,
-    )
     write_profiles(config, folder, request, log=CONSOLE)
 
 
+def origin_from_flags() -> dict[str, str]:
+  """What the manifest says about the model: its name, its hash, how it is run."""
+  import pathlib
+
+  from gatrec_jax import runs
+  from gatrec_jax.lm.folders.load import EXAMPLE
+  from gatrec_jax.lm.folders.source import resolve_folder
+  from gatrec_jax.stages.written_profiles import folder_hash
+
+  found = resolve_folder(FLAGS.llm, field="llm", example=EXAMPLE)
+  origin = {"model": found.name, "model hash": folder_hash(pathlib.Path(found.folder))}
+  origin |= {name: FLAGS[name].value for name in ("dtype", "quantize", "attention", "mesh")}
+  if FLAGS.lora:
+    files = sorted(pathlib.Path(FLAGS.lora).expanduser().glob("adapter_*"))
+    origin["lora hash"] = runs.digest([runs.file_digest(path) for path in files])
+  return origin
+
+
+def open_author() -> LocalAuthor:
+  """The decoder of --llm with the adapter of --lora. Raises InputError."""
+  from gatrec_jax.lm.finetune.lora import load_lora
+  from gatrec_jax.lm.folders.load import open_decoder
+  from gatrec_jax.profiles.writer.local_author import LocalAuthor
+  from gatrec_jax.runs.log import CONSOLE
+
+  model = open_decoder(
+    FLAGS.llm,
+    dtype=FLAGS.dtype,
+    quantize=FLAGS.quantize,
+    attention=FLAGS.attention,
+    mesh=FLAGS.mesh,
+  )
+  CONSOLE.info(f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters")
+  lora = load_lora(FLAGS.lora, model.config) if FLAGS.lora else None
+  return LocalAuthor(model, lora=lora, batch_size=FLAGS.batch_size)
+
+
+def _require_model() -> None:
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.lm.folders.load import EXAMPLE
+
+  wanted = f"name the folder of a decoder, or a hub id such as {EXAMPLE}"
+  if FLAGS.llm in ("builtin", "none"):
+    raise InputError(
+      f"the built-in model re-ranks and cannot write profiles; {wanted} (without one, "
+      "launch.prepare builds profiles)",
+      field="llm",
+      value=FLAGS.llm,
+    )
+  if not FLAGS.llm:
+    raise InputError(wanted, field="llm")
+
+
 if __name__ == "__main__":
-  common.run(main, __doc__)
+  run(main, __doc__)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate.evaluation import Estimate, bootstrap_intervals
 from gatrec_jax.evaluate.significance import Difference, holm, paired_difference
 from gatrec_jax.evaluate.user_values import UserValues
+from gatrec_jax.runs.log import Log
 
 Runs = Mapping[str, Sequence[UserValues]]
 """Runs by system."""
@@ -54,6 +55,42 @@ class Comparison:
   num_resamples: int
   seed: int
   level: float
+
+
+def values_by_protocol(
+  values: Sequence[UserValues], protocol: str | None, *, below: Sequence[int], log: Log
+) -> dict[str, dict[str, list[UserValues]]]:
+  """The users' metrics by protocol and system, one entry for each table to show.
+
+  The chosen protocols come first. Then come those that only some splits have: the ranking of new
+  items and of new users, for the systems that support it. Last are the chosen protocols restricted
+  to users with fewer training ratings than each number of `below`.
+
+  Args:
+    values: of all runs and protocols. protocol: `full`, `judged`, `both`, or None for `full`.
+    below: numbers of training ratings. log: told about a number below which there are no users.
+  Raises: InputError for a run that was not evaluated under a chosen protocol.
+  """
+  chosen = ("full", "judged") if protocol == "both" else (protocol or "full",)
+  found: dict[str, dict[str, list[UserValues]]] = {name: {} for name in chosen}
+  for one in values:
+    if one.protocol in chosen or one.protocol not in ("full", "judged"):
+      found.setdefault(one.protocol, {}).setdefault(one.system, []).append(one)
+  for name in chosen:
+    have = {(one.system, one.part, one.seed) for own in found[name].values() for one in own}
+    for one in values:
+      if (one.system, one.part, one.seed) not in have:
+        raise InputError(
+          f"{one.system} on {one.part} (seed {one.seed}) was not evaluated under `protocol={name}`"
+        )
+  for count in below:
+    for name in chosen:
+      few = {system: [one.below(count) for one in own] for system, own in found[name].items()}
+      if any(one.user_ids for own in few.values() for one in own):
+        found[f"{name}_below_{count}"] = few
+      else:
+        log.info(f"below {count}: no user has so few training ratings, so that table is omitted")
+  return found
 
 
 def average_over_runs(runs: Sequence[UserValues], metric: str, users: Sequence[str]) -> np.ndarray:
@@ -99,9 +136,17 @@ def compare_systems(
   Raises:
     InputError: results of different splits or protocols, a part that only some systems have, a run
       given twice, a missing metric, a reference that is not there.
+
+  >>> def run(system, values):
+  ...   metrics = {"ndcg@10": np.array(values)}
+  ...   return UserValues(system, "u1", 0, "full", ("7", "9"), None, metrics, truth="a hash")
+  >>> runs = {"ease": [run("ease", [0.25, 0.5])], "mine": [run("mine", [0.5, 1.0])]}
+  >>> found = compare_systems(runs, reference="ease", metrics=["ndcg@10"])
+  >>> list(found.estimates), found.against["mine"]["ndcg@10"].difference.mean
+  (['mine', 'ease'], 0.375)
   """
   _require_same_parts(runs, reference)
-  metrics = tuple(dict.fromkeys(metrics))
+  metrics = tuple(dict.fromkeys(require_list(metrics, field="metrics")))
   users = sorted({user for own in runs.values() for run in own for user in run.user_ids})
   values = {
     system: {metric: average_over_runs(own, metric, users) for metric in metrics}

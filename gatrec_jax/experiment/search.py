@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
 from gatrec_jax import runs
 from gatrec_jax.config.fields import Choice, Range
 from gatrec_jax.config.overrides import differences, from_json, to_json, with_fields
@@ -28,11 +30,14 @@ from gatrec_jax.experiment.successive_halving import (
   successive_halving,
 )
 from gatrec_jax.experiment.train_and_evaluate import make_validator
+from gatrec_jax.models.registry import recommender_class
 from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 from gatrec_jax.serve.run import recommender_and_inputs
+from gatrec_jax.stages.config_file import FORMAT, require_format
 from gatrec_jax.stages.data import prepare
-from gatrec_jax.stages.texts import Texts, embed_run
-from gatrec_jax.train.loop import fit, learn
+from gatrec_jax.stages.texts import Texts, embed_run, no_texts
+from gatrec_jax.train.fitted import fit
+from gatrec_jax.train.loop import learn
 
 # Share of validation ratings in a search, for models that are otherwise fitted to all ratings.
 HELD_OUT = 0.1
@@ -45,6 +50,7 @@ def search(
   budget: float,
   space: Sequence[str] = (),
   seed: int = 0,
+  mesh: Mesh | None = None,
   log: Log = CONSOLE,
 ) -> Config:
   """Searches for the settings with the best `select_metric` on the validation part.
@@ -59,8 +65,9 @@ def search(
     workdir: the run folder; created if it does not exist, continued if it does.
     budget: in trainings over all epochs.
     space: see `search_space`.
-    seed: of the draws.
-    log: receives progress lines.
+    seed: of the random draws.
+    mesh: the devices that share each step of training; None for one device.
+    log: where lines for the user go.
   Returns:
     `config` with the chosen settings.
   Raises:
@@ -85,13 +92,14 @@ def search(
     folder = run_folder / "search"
     _require_own_run(run_folder)
     plan = {
+      "format": FORMAT,
       "config": to_json(within),
       "seed": seed,
       "ranges": {name: [type(r).__name__, *r] for name, r in ranges.items()},
     }
     _require_same_search(folder, plan)
-    prepared = prepare(within, folder, log=log)
-    # No test rows from here on.
+    prepared = prepare(within.data, folder, log=log)
+    # From here on there are no test rows.
     prepared = dataclasses.replace(
       prepared, split=dataclasses.replace(prepared.split, test=prepared.split.test[:0])
     )
@@ -106,7 +114,7 @@ def search(
       return json.dumps({stage: tree[stage] for stage in ("model", "train")})
 
     train = within.train
-    rungs = rungs_of(train.epochs, train.evaluate_every) if within.model.learned else (1,)
+    rungs = rungs_of(train.epochs, train.evaluate_every) if _learned(within) else (1,)
     ledger = Ledger(
       folder / "trials.parquet", describe=describe, rungs=len(rungs), metric=train.select_metric
     )
@@ -114,7 +122,12 @@ def search(
       log.info(f"search: kept {len(ledger.rows)} earlier trainings ({folder / 'trials.parquet'})")
     ended = successive_halving(
       lambda trial, settings, epochs: _train(
-        with_fields(within, settings), _trial_folder(folder, trial), prepared, texts, epochs
+        with_fields(within, settings),
+        _trial_folder(folder, trial),
+        prepared,
+        texts,
+        epochs,
+        mesh=mesh,
       ),
       own=own_settings(within, ranges),
       draws=Draws(within, ranges, seed=seed, bounded=bounded),
@@ -165,9 +178,13 @@ def _value_of(ended: Sequence[Row], trial: int) -> str:
 def _with_validation(config: Config) -> Config:
   """`config` with a validation part, on which trials are compared."""
   fields: dict[str, Any] = {"valid_share": config.data.valid_share or HELD_OUT}
-  if config.model.learned:
+  if _learned(config):
     fields["select_on"] = "valid"
   return with_fields(config, fields)
+
+
+def _learned(config: Config) -> bool:
+  return recommender_class(config.model.kind).learned
 
 
 def _trial_folder(folder: pathlib.Path, trial: int) -> pathlib.Path:
@@ -175,15 +192,21 @@ def _trial_folder(folder: pathlib.Path, trial: int) -> pathlib.Path:
 
 
 def _train(
-  config: Config, folder: pathlib.Path, prepared: Prepared, texts: Mapping[bool, Texts], epochs: int
+  config: Config,
+  folder: pathlib.Path,
+  prepared: Prepared,
+  texts: Mapping[bool, Texts],
+  epochs: int,
+  *,
+  mesh: Mesh | None,
 ) -> float:
   """Trains one trial up to an epoch; its checkpoints stay until the trial is dropped."""
   recommender, inputs = recommender_and_inputs(config, prepared, texts[config.model.reads_text])
-  validate = make_validator(prepared, inputs, recommender=recommender, config=config)
+  validate = make_validator(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
   folder.mkdir(parents=True, exist_ok=True)
   common = dict(recommender=recommender, workdir=folder, validate=validate, log=SILENT)
-  if config.model.learned:
-    _, progress = learn(inputs, config=config.train, until=epochs, **common)
+  if recommender.learned:
+    _, progress = learn(inputs, config=config.train, mesh=mesh, until=epochs, **common)
   else:
     try:
       _, progress = fit(inputs, seed=config.train.seed, **common)
@@ -201,7 +224,12 @@ def _texts(
     for value in range_.values if isinstance(range_, Choice) else ():
       other = with_fields(config, {name: value})
       kinds.setdefault(other.model.reads_text, other)
-  return {reads: embed_run(one, folder, prepared, log=log) for reads, one in kinds.items()}
+  return {
+    reads: embed_run(one.text, folder, prepared, data=one.data, log=log)
+    if reads
+    else no_texts(prepared)
+    for reads, one in kinds.items()
+  }
 
 
 def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
@@ -210,6 +238,7 @@ def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
   if not path.exists():
     return
   former = runs.read_json(path)
+  require_format(folder.parent, former.get("format", 1))
   changed = differences(
     from_json(former["config"]),
     from_json(plan["config"]),

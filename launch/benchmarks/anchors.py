@@ -1,11 +1,11 @@
-"""The suite `anchors` of launch.benchmark: our models on the very split that RecBole's tables used.
+"""Suite `anchors`: models on the same splits as RecBole's published results.
 
-Figures on another random split of the same protocol differ by the split alone: the standard
+Results on another random split of the same protocol differ because of the split: the standard
 deviation of NDCG@10 between splits of ML-100K is .006. RecBole shuffles the rows of the file with
-PyTorch's generator at seed 2020 and gives the last tenths of each user's rows to validation and
-test; of users with fewer than ten rows it still tests and validates one each, where it can. That is
-done again here, without PyTorch: its permutation is a Fisher-Yates shuffle on the raw 32-bit draws
-of the same Mersenne twister that numpy has.
+PyTorch's generator (seed 2020) and holds out the last tenths of each user's rows for validation and
+test; for users with fewer than ten rows it still holds out one row for each, if there are enough.
+The shuffle is reproduced here without PyTorch: it is a Fisher-Yates shuffle driven by the raw
+32-bit draws of the Mersenne Twister that NumPy also has.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gatrec_jax.config.models import (
   SlimConfig,
 )
 from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol
 from gatrec_jax.data.split_draws import Split
@@ -33,6 +34,7 @@ from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.log import Log
+from launch.cli.grid import Table
 
 SEED = 2020  # RecBole's default
 METRICS = ("ndcg@10", "recall@10", "mrr@10", "hit@10", "precision@10")
@@ -57,7 +59,7 @@ ANCHORS: Mapping[tuple[str, str], Mapping[str, tuple[ModelSettings, float]]] = {
 
 
 def torch_permutation(size: int, seed: int) -> np.ndarray:
-  """[size] int64: what torch.randperm gives on a CPU after torch.manual_seed(seed)."""
+  """[size] int64, equal to torch.randperm(size) on a CPU after torch.manual_seed(seed)."""
   draws = np.random.RandomState(seed).randint(0, 2**32, size=size, dtype=np.uint32)
   order = list(range(size))
   for place, draw in enumerate(draws[:-1].tolist()):
@@ -67,7 +69,7 @@ def torch_permutation(size: int, seed: int) -> np.ndarray:
 
 
 def recbole_split(interactions: Interactions, seed: int) -> Split:
-  """RecBole's division of each user's rows by [0.8, 0.1, 0.1], rows in the order of the file."""
+  """RecBole's split of each user's rows by [0.8, 0.1, 0.1]; indices in the order of the file."""
   order = torch_permutation(len(interactions), seed)
   order = order[np.argsort(interactions.user[order], kind="stable")]
   count = np.bincount(interactions.user, minlength=interactions.num_users)
@@ -83,8 +85,13 @@ def recbole_split(interactions: Interactions, seed: int) -> Split:
   return Split(*(np.sort(order[part]) for part in parts))
 
 
+def run_anchors_suite(flags: Mapping[str, Any], *, log: Log) -> Json:
+  """The suite on the MovieLens data in --data_dir. Raises InputError if they are not there."""
+  return run_anchors(flags["data_dir"] or "", log=log)
+
+
 def run_anchors(data_dir: str, *, log: Log) -> Json:
-  """Fits and tests every model of `ANCHORS`. Raises InputError where no data set is to be had."""
+  """Fits and tests every model of `ANCHORS`. Raises InputError if a data set is missing."""
   rows = []
   for (name, protocol), models in ANCHORS.items():
     dataset = apply_protocol(load_dataset(name, data_dir=data_dir), PROTOCOLS[protocol])
@@ -111,14 +118,7 @@ def _tested(
   for label, (settings, published) in models.items():
     log.info(f"{label}: {len(train)} training rows, {num_users} users, {num_items} items")
     recommender = make_recommender(settings, num_users=num_users, num_items=num_items)
-    inputs = make_inputs(
-      recommender,
-      train,
-      text=np.zeros((num_users + num_items, 1), np.float32),
-      sampler=None,
-      positive_threshold=3.0,
-      negative_threshold=2.0,
-    )
+    inputs = make_inputs(recommender, train, feedback=Feedback(3.0, 2.0))
     started = time.monotonic()
     params = jax.block_until_ready(jax.jit(recommender.fit)(inputs, jax.random.key(0)))
     seconds = time.monotonic() - started
@@ -131,7 +131,7 @@ def _tested(
       k=10,
     )
     found = full_ranking(
-      items, users, train=known, test=test, positive_threshold=3.0, ks=(10,), num_bootstrap=0
+      items, users, train=known, test=test, feedback=Feedback(3.0, 2.0), ks=(10,), num_bootstrap=0
     )
     rows.append(
       {
@@ -144,9 +144,9 @@ def _tested(
   return rows
 
 
-def table(results: Json) -> tuple[str, list[str], list[list[str]], list[str]]:
-  """Title, headings, cells and notes."""
-  head = ["data", "model", "published NDCG@10", *METRICS, "difference", "fit s"]
+def table(results: Json) -> Table:
+  """The table of `run_anchors`'s results."""
+  header = ["data", "model", "published NDCG@10", *METRICS, "difference", "fit s"]
   rows = [
     [
       f"{row['data']} {row['protocol']}",
@@ -158,4 +158,4 @@ def table(results: Json) -> tuple[str, list[str], list[list[str]], list[str]]:
     ]
     for row in results["rows"]
   ]
-  return "RecBole's own split, seed 2020", head, rows, []
+  return Table("RecBole's own splits, seed 2020", header, rows)

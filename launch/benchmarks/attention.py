@@ -1,4 +1,4 @@
-"""The suite `attention` of launch.benchmark: its implementations on random graphs, and PyG's."""
+"""Suite `attention`: graph attention by each implementation on random graphs, and by PyG."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from launch.benchmarks.measure import (
   suite_results,
 )
 
-# (ratings, heads, D), the first of half of all pairs; on accelerators the last too.
+# (ratings, heads, D); the first graph has half of all pairs, the last is for accelerators only.
 SIZES = ((2_500, 4, 64), (80_000, 4, 64), (80_000, 1, 64), (800_000, 1, 64), (800_000, 4, 64))
 DEVICE_SIZES = (*SIZES, (5_000_000, 4, 64))
 
 
 def run_attention(flags: Mapping[str, Any], *, log: Log) -> Json:
-  """Forwards and backwards of attention version 2 with one edge feature, both directions."""
+  """Attention version 2 with one edge feature, both directions, forward and backward."""
   rates = device_rates("float32")
   figures: list[Figure] = []
   notes = []
@@ -49,7 +49,7 @@ def run_attention(flags: Mapping[str, Any], *, log: Log) -> Json:
       segment, dense = estimated_seconds(graph, **size)
       case = f"{2 * ratings:,} edges, {heads} × {width}"
       notes.append(
-        f"{case}: auto takes {chosen} (estimated: segment {segment:.3g} s, dense {dense:.3g} s)"
+        f"{case}: auto selects {chosen} (estimated: segment {segment:.3g} s, dense {dense:.3g} s)"
       )
       for name in _implementations(graph, size):
         log.info(f"attention: {case}, {name}")
@@ -61,7 +61,7 @@ def run_attention(flags: Mapping[str, Any], *, log: Log) -> Json:
           save_for_peer(path, train, liked=some, disliked=~some, text=text)
           peer.ask("load", path=path, device=peer_device(about))
 
-          def theirs(heads=heads, width=width):
+          def theirs(heads: int = heads, width: int = width) -> Json:
             return peer.ask(
               "attention", num_heads=heads, width=width, repeats=flags["repeats"], path=None
             )
@@ -72,21 +72,21 @@ def run_attention(flags: Mapping[str, Any], *, log: Log) -> Json:
           )
         )
   return suite_results(
-    "graph attention, forwards and backwards",
+    "graph attention, forward and backward",
     figures,
     rates=rates,
     repeats=flags["repeats"],
     notes=[
       *notes,
-      "dense is left out where it is reckoned to take more than four times as long",
-      "peer: GATv2Conv, same graph, its own projections included; ours without",
+      "dense is omitted where it is estimated to take more than four times as long as segment",
+      "peer: GATv2Conv on the same graph, including its projections; ours excludes them",
     ],
     peer=about,
   )
 
 
 def _implementations(graph: Any, size: Json) -> list[str]:
-  """Those that can be measured here: dense tiles only where they are not absurdly many."""
+  """The implementations to measure: dense tiles only if there are not far too many of them."""
   segment, dense = estimated_seconds(graph, **size)
   names = ["segment"] + ["dense"] * (dense < 4 * segment)
   return names + ["pallas"] * (not supports(size["platform"], size["width"]))

@@ -1,4 +1,4 @@
-"""The suite `embed` of launch.benchmark: sentence vectors of the published item profiles."""
+"""Suite `embed`: sentence vectors of the published item profiles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_TOKENS = 256
 
 
 def run_embed(flags: Mapping[str, Any], *, log: Log) -> Json:
-  """Vectors of all profiles, tokenizing included, ours and sentence-transformers' way by turns."""
+  """Encodes all profiles, tokenization included, alternating with the peer."""
   found = resolve_encoder("minilm")
   texts = _profiles(flags["data_dir"] or "")
   rates = device_rates("float32")
@@ -33,8 +33,8 @@ def run_embed(flags: Mapping[str, Any], *, log: Log) -> Json:
     compiling = time.perf_counter() - begun
     ours: list[float] = []
     theirs: list[Json] = []
-    for turn in range(flags["repeats"]):
-      log.info(f"{len(texts)} profiles, turn {turn + 1}")
+    for repeat in range(flags["repeats"]):
+      log.info(f"{len(texts)} profiles, run {repeat + 1}")
       ours.append(encode(model, texts, max_tokens=MAX_TOKENS)[1].seconds)
       if peer:
         time.sleep(0.5)
@@ -55,7 +55,7 @@ def run_embed(flags: Mapping[str, Any], *, log: Log) -> Json:
     difference = max(abs(a - float(b)) for a, b in zip(theirs[0]["first"], vectors[0], strict=True))
     notes += [
       f"peer: {len(texts) / min(figure.peer_seconds):.1f} texts/s at best",
-      f"the first vector, ours against theirs: largest difference {difference:.1g}",
+      f"largest difference from the peer's first vector: {difference:.1g}",
     ]
   return suite_results(
     "sentence vectors, MiniLM",
@@ -79,6 +79,6 @@ def _profiles(data_dir: str) -> list[str]:
       return [json.loads(line)["profile"] for line in file]
   except FileNotFoundError:
     raise InputError(
-      f"{path}: not there; the suite embed needs the published profiles, --data_dir names the "
-      "folder that holds published/"
+      f"{path} does not exist; suite embed needs the published profiles, and `data_dir` names the "
+      "folder that contains published/"
     ) from None

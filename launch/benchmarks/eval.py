@@ -1,4 +1,4 @@
-"""The suite `eval` of launch.benchmark: full ranking of all users of ML-1M, with all metrics."""
+"""Suite `eval`: full ranking of all users of ML-1M, with all metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH, KS = 64, (5, 10, 20, 50)
 
 
 def run_eval(flags: Mapping[str, Any], *, log: Log) -> Json:
-  """The 50 best items of every user, and all metrics of these lists, from random vectors."""
+  """Ranks the top 50 items of every user by random vectors, and computes all metrics."""
   rates, repeats = device_rates("float32"), flags["repeats"]
   log.info("ML-1M: full ranking")
   rows = load_movielens("ml-1m", data_dir=flags["data_dir"] or "").interactions
@@ -39,15 +39,13 @@ def run_eval(flags: Mapping[str, Any], *, log: Log) -> Json:
   lists = rank()
 
   def evaluate(lists: np.ndarray) -> float:
-    found = full_ranking(
-      lists, users, train=train, test=test, positive_threshold=4, ks=KS, num_bootstrap=0
-    )
+    found = full_ranking(lists, users, train=train, test=test, ks=KS, num_bootstrap=0)
     return found.summary["ndcg@10"].mean
 
   cells = rows.num_users * rows.num_items
   counts = Counts(4 * (cells + WIDTH * (rows.num_users + rows.num_items)), 2.0 * WIDTH * cells)
   figures = [
-    measure("all scores and the 50 best", rank, repeats=repeats, counts=counts),
+    measure("all scores and the top 50", rank, repeats=repeats, counts=counts),
     measure(f"metrics at {', '.join(map(str, KS))}", lambda: evaluate(lists), repeats=repeats),
     measure("both", lambda: evaluate(rank()), repeats=repeats, counts=counts),
   ]

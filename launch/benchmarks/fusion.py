@@ -1,14 +1,15 @@
-"""The suite `fusion` of launch.benchmark: fusion over the lists that the paper's authors published.
+"""Suite `fusion`: fuses the lists published by Ebrat et al. (2025) with good and with bad rankers.
 
-Candidates are the top 50 of `unified` on ML-100K u1, score 1/rank; each other ranker is fused with
-them. These lists come without validation ratings, so the test ratings of one half of the users
-choose the weights of the other half, and no user's weights have seen the user's own ratings.
+The candidates are the top 50 of `unified` on ML-100K u1, with score 1/rank. These lists come
+without validation ratings, so the weights of one half of the users are fitted on the test ratings
+of the other half, and no user's own ratings influence their weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from gatrec_jax.evaluate.significance import non_inferior, paired_difference
 from gatrec_jax.rerank.fusion.fuse import METHODS, Fusion, cross_fit
 from gatrec_jax.rerank.fusion.rules import order_of
 from gatrec_jax.runs.log import Log
+from launch.cli.grid import Table
 
 LLM_ORDERS = ("batch", "bst", "relevancy_local", "relevancy_4o")
 PLANTED_NOISE = 1.0
-"""Standard deviation of the noise over the truth (0 or 1) of a planted ranker."""
+"""Standard deviation of the noise that a simulated ranker adds to the truth (0 or 1)."""
 MARGIN = 0.002
 WANTED_GAIN = 0.02
 K = 10
@@ -33,15 +35,15 @@ Json = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """Published lists with the ratings that judge them.
+  """The published lists and the ratings that they are judged by.
 
   Attributes:
     train, test: the parts of the fold.
-    users: [m] int32, whose candidates each row holds.
-    items: [m, 50] int32 candidates, best first; −1 behind shorter lists.
+    users: [m] int32, the user of each row.
+    items: [m, 50] int32 candidates, best first, padded with −1.
     base: [m, 50] float64, 1/rank.
     relevant: [m, 50] bool. num_relevant: [m] int64.
-    orders: by name, the LLM's lists as (users, items).
+    orders: the LLM-re-ranked lists by name, as (users, items).
   """
 
   train: Interactions
@@ -60,7 +62,7 @@ class Published:
 
 
 def open_published(data_dir: str) -> Published:
-  """Reads ML-100K u1 and the lists in the folder `published` beside it. Raises InputError."""
+  """Reads ML-100K u1 and the lists in the folder `published` next to it. Raises InputError."""
   from gatrec_jax.data.archives import given_bases
   from gatrec_jax.data.datasets import load_dataset
   from gatrec_jax.data.splits import split_interactions
@@ -70,15 +72,17 @@ def open_published(data_dir: str) -> Published:
   folder = next((f for f in folders if (f / name.format("")).is_file()), None)
   if folder is None:
     raise InputError(
-      f"--data_dir={data_dir}: --suite=fusion needs a folder with ml-100k and the authors' lists, "
-      f"published/{name.format('')} and …_unified_llm_*.csv"
+      f"`suite=fusion` needs a folder with ml-100k and the published lists, "
+      f"published/{name.format('')} and …_unified_llm_*.csv",
+      field="data_dir",
+      value=data_dir,
     )
   dataset = load_dataset("ml-100k", data_dir=data_dir, fold="u1")
   rows = dataset.interactions
   split = split_interactions(rows, kind="shipped", test_rows=dataset.test_rows, valid_share=0)
   train, test = rows.take(split.train), rows.take(split.test)
 
-  def read(path):
+  def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return read_recommendations(path, user_ids=rows.user_ids, item_ids=rows.item_ids)
 
   users, items = read(folder / name.format(""))
@@ -98,6 +102,11 @@ def open_published(data_dir: str) -> Published:
   )
 
 
+def run_fusion_suite(flags: Mapping[str, Any], *, log: Log) -> Json:
+  """The suite on the published lists in --data_dir. Raises InputError if they are not there."""
+  return run_fusion(open_published(flags["data_dir"] or ""), log=log)
+
+
 def run_fusion(
   published: Published,
   *,
@@ -107,14 +116,12 @@ def run_fusion(
   simulated_rankers: int = 3,
   partitions: int = 5,
 ) -> Json:
-  """Everything the table shows, as plain values.
+  """Fuses every ranker by every method; everything that the table shows, as plain values.
 
   Args:
-    published: lists and truth.
-    log: told what is at work.
-    methods: of fusion.
+    published: lists and truth. log: for lines of progress. methods: of fusion.
     noise_rankers, simulated_rankers: how many of each are drawn.
-    partitions: ways of cutting the users into halves for the LLM's orders; the first is reported.
+    partitions: ways of dividing the users into halves for the LLM orders; the first is reported.
   """
   before = ndcg(published, published.users, published.items)
   results: Json = {
@@ -131,7 +138,7 @@ def run_fusion(
   for method in methods:
     log.info(f"fusion: {method}")
 
-    def judge(feature, seed, method=method):
+    def judge(feature: np.ndarray, seed: int, method: str = method) -> Json:
       return _judge(published, before, feature, method=method, seed=seed)
 
     noise = [judge(noise_ranker(published, seed), seed) for seed in range(noise_rankers)]
@@ -145,14 +152,14 @@ def run_fusion(
 
 
 def claims(results: Json) -> dict[str, bool]:
-  """The three things that fusion must do, over all methods and all that was tried."""
+  """Whether three claims about fusion hold for all methods and all rankers."""
   every = results["methods"].values()
   orders = [one for found in every for tried in found["orders"].values() for one in tried]
   return {
     "a random ranker costs less than .002": all(
       one["mean"] > -MARGIN for found in every for one in found["noise"]
     ),
-    "a planted ranker gains .02 or more": all(
+    "a simulated ranker gains .02 or more": all(
       one["mean"] >= WANTED_GAIN for found in every for one in found["planted"]
     ),
     "each published LLM order is non-inferior, margin .002": all(
@@ -162,18 +169,18 @@ def claims(results: Json) -> dict[str, bool]:
 
 
 def noise_ranker(published: Published, seed: int) -> np.ndarray:
-  """[m, 50] scores that know nothing."""
+  """[m, 50] random scores."""
   return np.random.default_rng([seed, 0]).normal(size=published.items.shape)
 
 
 def simulated_ranker(published: Published, seed: int) -> np.ndarray:
-  """[m, 50] the truth under noise."""
+  """[m, 50] scores: the truth plus noise."""
   noise = np.random.default_rng([seed, 1]).normal(size=published.items.shape)
   return published.relevant + PLANTED_NOISE * noise
 
 
 def order_as_scores(published: Published, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-  """[m, 50] 1/rank of each candidate in another list of the same user, 0 where it has no place."""
+  """[m, 50] 1/rank of each candidate in another list of the same user, 0 if it is absent there."""
   scores = np.zeros(published.items.shape)
   row_of = {int(user): row for row, user in enumerate(users)}
   for row, user in enumerate(published.users.tolist()):
@@ -188,13 +195,7 @@ def order_as_scores(published: Published, users: np.ndarray, items: np.ndarray) 
 def ndcg(published: Published, users: np.ndarray, items: np.ndarray) -> np.ndarray:
   """[n] NDCG@10 of every user with a relevant test item, under full ranking."""
   found = full_ranking(
-    items,
-    users,
-    train=published.train,
-    test=published.test,
-    positive_threshold=4,
-    ks=(K,),
-    num_bootstrap=0,
+    items, users, train=published.train, test=published.test, ks=(K,), num_bootstrap=0
   )
   return found.per_user[f"ndcg@{K}"].astype(np.float64)
 
@@ -202,7 +203,7 @@ def ndcg(published: Published, users: np.ndarray, items: np.ndarray) -> np.ndarr
 def _judge(
   published: Published, before: np.ndarray, feature: np.ndarray, *, method: str, seed: int
 ) -> Json:
-  """Fuses by halves, and compares with the candidates' own order."""
+  """Cross-fits by halves of the users and compares with the candidates' own order."""
   scores, fusions = cross_fit(
     published.base,
     {"llm": feature},
@@ -233,13 +234,10 @@ def _rule(fusion: Fusion) -> str:
 HEADER = ("ranker", "method", "alone", "fused", "fused − base [95 %]", "weight by half", "holds")
 
 
-def table(results: Json) -> tuple[str, Sequence[str], list[tuple[str, ...]], list[str]]:
-  """Title, header, rows and notes of what `run_fusion` gives, for `launch.cli.grid`."""
+def table(results: Json) -> Table:
+  """The table of `run_fusion`'s results."""
   rows: list[tuple[str, ...]] = []
   methods = results["methods"]
-
-  def word(holds):
-    return "yes" if holds else "NO"
 
   for method, found in methods.items():
     noise = found["noise"]
@@ -253,20 +251,20 @@ def table(results: Json) -> tuple[str, Sequence[str], list[tuple[str, ...]], lis
         f"{worst['ndcg']:.4f}",
         _interval(worst),
         f"0 in {kept} of {2 * len(noise)}",
-        word(worst["mean"] > -results["margin"]),
+        _word(worst["mean"] > -results["margin"]),
       )
     )
   for method, found in methods.items():
-    least = min(found["planted"], key=lambda one: one["mean"])
+    worst = min(found["planted"], key=lambda one: one["mean"])
     rows.append(
       (
-        f"planted, least of {len(found['planted'])}",
+        f"simulated, worst of {len(found['planted'])}",
         method,
         "–",
-        f"{least['ndcg']:.4f}",
-        _interval(least),
-        ", ".join(least["rules"]),
-        word(least["mean"] >= WANTED_GAIN),
+        f"{worst['ndcg']:.4f}",
+        _interval(worst),
+        ", ".join(worst["rules"]),
+        _word(worst["mean"] >= WANTED_GAIN),
       )
     )
   for name, alone in results["alone"].items():
@@ -281,21 +279,25 @@ def table(results: Json) -> tuple[str, Sequence[str], list[tuple[str, ...]], lis
           f"{tried[0]['ndcg']:.4f}",
           _interval(tried[0]),
           ", ".join(tried[0]["rules"]),
-          f"{word(tried[0]['non_inferior'])} ({holds}/{len(tried)})",
+          f"{_word(tried[0]['non_inferior'])} ({holds}/{len(tried)})",
         )
       )
   title = f"Fusion over unified's top 50 · ml-100k u1 · NDCG@{results['k']} {results['base']:.4f}"
   notes = [
-    f"full ranking, {results['users']} users with a relevant test item; weights of each half of "
-    "the users are learned on the other half, where 0 stands unless the cross-fitted gain's 95 % "
-    "interval lies above 0",
-    "random: holds where it costs less than .002; planted (truth 0 or 1 plus noise of standard "
-    f"deviation {results['planted_noise']:g}): where it gains .02",
-    "LLM orders (published, 1/rank, absent 0): holds where fused is non-inferior with margin "
-    ".002; in brackets, of so many ways to cut the users into halves",
-    *(f"{claim}: {word(holds)}" for claim, holds in results["claims"].items()),
+    f"full ranking, {results['users']} users with a relevant test item; the weights of each half "
+    "of the users are fitted on the other half, and stay 0 unless the 95 % interval of the "
+    "cross-fitted gain lies above 0",
+    "random: holds if it costs less than .002; simulated (truth 0 or 1 plus noise with standard "
+    f"deviation {results['planted_noise']:g}): holds if it gains .02",
+    "LLM orders (published, 1/rank, 0 if absent): holds if the fused list is non-inferior with "
+    "margin .002; in parentheses, the number of divisions into halves for which it holds",
+    *(f"{claim}: {_word(holds)}" for claim, holds in results["claims"].items()),
   ]
-  return title, HEADER, rows, notes
+  return Table(title, HEADER, rows, notes)
+
+
+def _word(holds: bool) -> str:
+  return "yes" if holds else "NO"
 
 
 def _interval(one: Json) -> str:

@@ -1,4 +1,4 @@
-"""Graphs for benchmarks, and what work on them takes at least."""
+"""Random graphs for benchmarks, and lower bounds on the work that they need."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.ops.attention import Edges
 from launch.benchmarks.measure import Counts
 
-# Of MovieLens: users and items for so many ratings (1M: 6,040 and 3,706; 25M: 162,541 and 59,047).
+# MovieLens: users and items by number of ratings (1M: 6,040 and 3,706; 25M: 162,541 and 59,047).
 _RATINGS_A_USER, _ITEMS_POWER, _ITEMS_SCALE = 160, 0.86, 0.026
 
 
 def random_ratings(num_ratings: int, *, seed: int) -> Interactions:
-  """Ratings with MovieLens's proportions: long-tailed users and items, numbers of them that grow as
-  there. A pair may come twice."""
+  """Random ratings with MovieLens's proportions: as many users and items, both long-tailed.
+
+  A pair may occur twice.
+  """
   draws = np.random.default_rng(seed)
   num_users = max(num_ratings // _RATINGS_A_USER, 50)
   num_items = max(int(_ITEMS_SCALE * num_ratings**_ITEMS_POWER), 100)
-  # Log-normal activity, Zipf-like popularity; ids say nothing of either.
+  # Log-normal activity and Zipf-like popularity, independent of the ids.
   activity = draws.lognormal(0.0, 1.0, num_users)
   popularity = 1.0 / np.arange(10, num_items + 10) ** 0.9
   user = np.repeat(np.arange(num_users), draws.multinomial(num_ratings, activity / activity.sum()))
@@ -38,24 +40,24 @@ def random_ratings(num_ratings: int, *, seed: int) -> Interactions:
 def attention_counts(
   edges: Edges, num_nodes: int, *, heads: int, width: int, features: int
 ) -> Counts:
-  """Of attention version 2, forwards and backwards.
+  """The least work of attention version 2, forward and backward.
 
-  The sender's row is read for each edge in either direction, and its gradient read and written
-  once; rows of receivers, which come in order, are read and written once a node.
+  A sender's row is read per edge in both passes, and its gradient is read and written once. Rows of
+  receivers, which are sorted, are read and written once per node.
 
-  Args: width: D. features: F.
+  Args: edges: E of them. num_nodes: N. heads: H. width: D. features: F, per edge.
   """
   numbers, count = heads * width, len(edges.senders)
   index = 2 * count * (8 + 4 * features)
   rows = 4 * numbers * count * (1 + 1 + 2)
-  serving_state = 4 * numbers * num_nodes * (2 + 4)
-  # Forwards: add, feature, LeakyReLU, dot, message; backwards: all of it again, and twice as much.
+  tables = 4 * numbers * num_nodes * (2 + 4)
+  # Forward: add, feature, LeakyReLU, dot, message. Backward: recomputes these, and twice as much.
   per_number = 10 + 20
-  return Counts(index + rows + serving_state, per_number * numbers * count)
+  return Counts(index + rows + tables, per_number * numbers * count)
 
 
 def matmul_flops(shapes: list[tuple[int, int, int]]) -> float:
-  """Of products [n, k] × [k, m] with their two gradients. Args: shapes: (n, k, m)."""
+  """FLOPs of products [n, k] × [k, m] and their two gradients. Args: shapes: (n, k, m) each."""
   return sum(6.0 * n * k * m for n, k, m in shapes)
 
 

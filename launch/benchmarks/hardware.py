@@ -1,4 +1,4 @@
-"""What a device can do at most: memory bandwidth and arithmetic, from data sheets or measured."""
+"""The peak memory bandwidth and arithmetic rate of a device, from data sheets or measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 
 class Peak(NamedTuple):
-  """One device: bytes/s of its memory, dense FLOP/s by dtype; None where no sheet says."""
+  """Bytes/s of a device's memory and dense FLOP/s by dtype; None if no data sheet says."""
 
   bandwidth: float
   bfloat16: float
@@ -21,7 +21,7 @@ class Peak(NamedTuple):
 
 
 # device_kind as jax names it -> peak, from the vendors' data sheets (dense, not sparse; float32
-# without TF32, as this library multiplies). The first expression that is found counts.
+# without TF32, which this library does not use). The first pattern that matches counts.
 PEAKS: tuple[tuple[str, Peak], ...] = (
   (r"\bh200 nvl\b", Peak(4.8e12, 835e12, 60e12)),
   (r"\bh200\b", Peak(4.8e12, 989e12, 67e12)),
@@ -43,12 +43,12 @@ PROBE_RUNS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-  """The most that one device can do.
+  """Peak rates of one device.
 
   Attributes:
     device: its kind. dtype: of the arithmetic.
-    bandwidth: bytes/s of memory, with where the figure is from.
-    flops: FLOP/s of matrix products in `dtype`, likewise.
+    bandwidth: bytes/s of memory. flops: FLOP/s of matrix products in `dtype`.
+    bandwidth_source, flops_source: data sheet, or how it was measured.
   """
 
   device: str
@@ -60,7 +60,7 @@ class Rates:
 
 
 def known_peak(device_kind: str) -> Peak | None:
-  """The data sheet's figures, None for a device that is not in the table."""
+  """The data sheet's figures, or None for a device that is not in the table."""
   for pattern, peak in PEAKS:
     if re.search(pattern, device_kind.lower()):
       return peak
@@ -68,7 +68,7 @@ def known_peak(device_kind: str) -> Peak | None:
 
 
 def device_rates(dtype: str) -> Rates:
-  """Of the default device; what the table does not say is measured, which takes some seconds."""
+  """The rates of the default device; measured, in a few seconds, if they are not in the table."""
   kind = jax.devices()[0].device_kind
   peak = known_peak(kind)
   bandwidth, bandwidth_source = (peak.bandwidth, "data sheet") if peak else _bandwidth()
@@ -79,13 +79,13 @@ def device_rates(dtype: str) -> Rates:
 
 
 def _bandwidth() -> tuple[float, str]:
-  """The faster of a copy and a matrix–vector product, which is the pattern of decoding."""
+  """The faster of a copy and a matrix–vector product, the access pattern of decoding."""
   columns = 8192
   held = [jnp.ones((PROBE_BYTES // columns // 4, columns), jnp.float32)]
   vector = jnp.ones((columns,), jnp.float32)
   product = jax.jit(lambda matrix, vector: matrix @ vector)
   read = PROBE_BYTES / _fastest(lambda: product(held[0], vector))
-  # In place: the time of a copy into fresh memory is mostly that of getting the memory.
+  # In place, since a copy into fresh memory mostly measures its allocation.
   scale = jax.jit(lambda array: array * 0.5, donate_argnums=0)
 
   def step() -> jax.Array:
@@ -105,7 +105,7 @@ def _matmul_rate(dtype: str) -> float:
 
 
 def _fastest(run: Callable[[], jax.Array]) -> float:
-  """Seconds of the fastest of some runs, after one that is not counted."""
+  """Seconds of the fastest of several runs, after one that is not counted."""
   jax.block_until_ready(run())
   seconds = []
   for _ in range(PROBE_RUNS):

@@ -1,4 +1,4 @@
-"""What the suites of launch.benchmark share: measuring, counting, and the table."""
+"""What the suites of launch.benchmark share: timing, counting, and the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import jax
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from launch.benchmarks.peers.process import Process
-from launch.cli.grid import amount
+from launch.cli.grid import Table, amount
 
 if TYPE_CHECKING:
   from launch.benchmarks.hardware import Rates
@@ -31,7 +31,7 @@ HEADER = (
   "peer, s",
   "× as fast",
   "peak, MiB",
-  "peer's",
+  "peer peak, MiB",
   "share of bound",
   "bound by",
 )
@@ -39,9 +39,9 @@ HEADER = (
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """What a computation has to do at least, from first principles.
+  """A lower bound on the work of a computation, from first principles.
 
-  Attributes: bytes: moved to and from memory. flops: additions and multiplications.
+  Attributes: bytes: read from and written to memory. flops: additions and multiplications.
   """
 
   bytes: float
@@ -53,12 +53,12 @@ class Figure:
   """One line of a table.
 
   Attributes:
-    name: what was measured. seconds: of each of our runs. compile_seconds: before the first.
-    counts: what it has to do at least; None where nothing was counted.
-    compiled: `flops` and `bytes` by XLA's cost analysis of the program (bodies of loops once), and
-      `temporary_mb`, `argument_mb` by its memory analysis.
-    peak_mb: largest resident set while it ran. peer_seconds, peer_peak_mb: of the peer; may be
-      empty. note: for people.
+    name: what was measured. seconds: of each timed run. compile_seconds: before the first run.
+    counts: its lower bound; None if it was not counted.
+    compiled: `flops` and `bytes` from XLA's cost analysis of the program (loop bodies count once),
+      and `temporary_mb` and `argument_mb` from its memory analysis.
+    peak_mb: peak resident memory during the runs.
+    peer_seconds, peer_peak_mb: of the peer; empty and None without one.
   """
 
   name: str
@@ -69,7 +69,6 @@ class Figure:
   peak_mb: float | None = None
   peer_seconds: list[float] = dataclasses.field(default_factory=list)
   peer_peak_mb: float | None = None
-  note: str = ""
 
 
 def measure(
@@ -81,12 +80,14 @@ def measure(
   peer: Callable[[], Json] | None = None,
   compiled: Json | None = None,
 ) -> Figure:
-  """Runs and times.
+  """Times repeated runs of a function.
 
   Args:
-    run: what is measured; its result is waited for. Called once before, which compiles.
-    repeats: measured runs. With a peer half of them come before it and half behind it.
-    peer: gives `seconds` (of several runs) and perhaps `peak_memory_mb`.
+    name: of the figure. run: returns arrays, which are waited for. One call before the timed ones
+      compiles.
+    repeats: timed runs. With a peer, half of them come before it and half after it.
+    counts: the lower bound. compiled: XLA's analysis, as in `Figure`.
+    peer: returns `seconds` (of several runs) and optionally `peak_memory_mb`.
   """
   runs.reset_peak_memory()
   begun = time.perf_counter()
@@ -113,7 +114,7 @@ def _timed(run: Callable[[], Any]) -> float:
 
 
 def analysis(compiled: jax.stages.Compiled) -> Json:
-  """XLA's own count of a compiled program, as in `Figure.compiled`."""
+  """XLA's analysis of a compiled program, as in `Figure.compiled`."""
   found: Json = {}
   with contextlib.suppress(NotImplementedError, TypeError):
     cost = compiled.cost_analysis() or {}
@@ -128,25 +129,29 @@ def analysis(compiled: jax.stages.Compiled) -> Json:
 
 
 def peer_python(flags: Mapping[str, Any]) -> str | None:
-  """The Python of the peer that --compare and --peer_python ask for, None without them.
+  """The Python that --compare and --peer_python ask for, or None without them.
 
-  Raises: InputError where it is not there, or is to be this one, which has no torch.
+  Raises: InputError if it does not exist, or would be this one, which has no torch.
   """
   python = flags["peer_python"]
   if not (flags["compare"] or python):
     return None
   if python is None and importlib.util.find_spec("torch") is None:
     raise InputError(
-      "--compare=torch: this Python has no torch; --peer_python names one that has it"
+      "this Python has no torch; `peer_python` names one that has it",
+      field="compare",
+      value="torch",
     )
   python = python or sys.executable
   if shutil.which(python) is None:
-    raise InputError(f"--peer_python={python}: no such program; name a Python that has torch")
+    raise InputError(
+      "no such program; name a Python that has torch", field="peer_python", value=python
+    )
   return python
 
 
 def start_peer(python: str, script: str) -> Process:
-  """A script of peers, run by that Python."""
+  """Starts a script of the folder peers with that Python."""
   quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
   where = Path(__file__).parent / "peers" / script
   return Process([python, str(where)], what=f"--peer_python={python}", environment=quiet)
@@ -154,7 +159,7 @@ def start_peer(python: str, script: str) -> Process:
 
 @contextlib.contextmanager
 def peer_process(flags: Mapping[str, Any], script: str) -> Iterator[Process | None]:
-  """The peer's process, None where none is asked for. Raises: InputError as `peer_python`."""
+  """Yields the peer's process, or None if no peer was asked for. Raises: as `peer_python`."""
   python = peer_python(flags)
   if python is None:
     yield None
@@ -164,16 +169,16 @@ def peer_process(flags: Mapping[str, Any], script: str) -> Iterator[Process | No
 
 
 def peer_device(about: Json | None) -> str:
-  """`cuda` or `cpu`, as ours. Raises InputError where the peer has no CUDA and we have."""
+  """`cuda` or `cpu`, the kind of our device. Raises InputError if only the peer lacks CUDA."""
   if jax.default_backend() not in ("gpu", "cuda"):
     return "cpu"
   if about is not None and not about["cuda"]:
-    raise InputError("--compare=torch: its torch has no CUDA; set JAX_PLATFORMS=cpu")
+    raise InputError("its torch has no CUDA; set JAX_PLATFORMS=cpu", field="compare", value="torch")
   return "cuda"
 
 
 def plain(figure: Figure, rates: Rates) -> Json:
-  """A figure with what follows from it, as plain values."""
+  """A figure and the values derived from it, ready for JSON."""
   tree = dataclasses.asdict(figure)
   tree["median_seconds"] = statistics.median(figure.seconds)
   if figure.peer_seconds:
@@ -188,25 +193,22 @@ def plain(figure: Figure, rates: Rates) -> Json:
   return tree
 
 
-def table(results: Json) -> tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]:
-  """Title, header, rows and notes of a suite of figures, for `launch.cli.grid`."""
+def table(results: Json) -> Table:
+  """The table of a suite of figures."""
   machine = results["machine"]
   rows = [_row(tree) for tree in results["figures"]]
   notes = [
-    f"median (least–most) of {results['repeats']} runs after one that compiles; seed 0",
+    f"median (minimum–maximum) of {results['repeats']} runs after one that compiles; seed 0",
     f"bound: bytes and FLOPs counted from first principles over {machine['bandwidth'] / 1e9:.3g} "
     f"GB/s {machine['bandwidth_source']} and {machine['flops'] / 1e12:.3g} TFLOP/s "
     f"{machine['flops_source']}",
     *results["notes"],
   ]
-  return f"{results['title']} · {machine['device']}", HEADER, rows, notes
+  return Table(f"{results['title']} · {machine['device']}", HEADER, rows, notes)
 
 
 def _row(tree: Json) -> tuple[str, ...]:
   peer = tree["peer_seconds"]
-
-  def megabytes(value):
-    return "–" if value is None else f"{value:.0f}"
 
   return (
     tree["name"],
@@ -214,11 +216,15 @@ def _row(tree: Json) -> tuple[str, ...]:
     amount(tree["compile_seconds"]),
     _spread(peer) if peer else "–",
     f"{tree['times_as_fast']:.2f}" if peer else "–",
-    megabytes(tree["peak_mb"]),
-    megabytes(tree["peer_peak_mb"]),
+    _megabytes(tree["peak_mb"]),
+    _megabytes(tree["peer_peak_mb"]),
     f"{tree['share_of_bound']:.0%}" if tree.get("bound_by") else "–",
     tree.get("bound_by", "–"),
   )
+
+
+def _megabytes(value: float | None) -> str:
+  return "–" if value is None else f"{value:.0f}"
 
 
 def _spread(seconds: Sequence[float]) -> str:
@@ -237,7 +243,7 @@ def suite_results(
   notes: Sequence[str] = (),
   peer: Json | None = None,
 ) -> Json:
-  """What a suite gives, as plain values, for `table` and the JSON file."""
+  """The results of a suite as plain values, for `table` and the JSON file."""
   about = (
     []
     if peer is None

@@ -1,4 +1,4 @@
-"""The suite `rerank` of launch.benchmark: users that a language model re-ranks in a second."""
+"""Suite `rerank`: users per second that a language model re-ranks, by strategy."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _WORDS = (
 
 
 def run_rerank(flags: Mapping[str, Any], *, log: Log) -> Json:
-  """Every strategy over the same random users, histories and candidates."""
+  """Runs every strategy on the same random users, histories and candidates."""
   rates = device_rates("float32")
   draws = np.random.default_rng(0)
   titles = [f"{_WORDS[n % 20]} {_WORDS[n // 20]} ({1950 + n % 60})" for n in range(TITLES)]
 
-  def pick(count):
+  def pick(count: int) -> list[str]:
     return [titles[n] for n in draws.choice(TITLES, count, replace=False)]
 
   contexts = [
@@ -56,7 +56,7 @@ def run_rerank(flags: Mapping[str, Any], *, log: Log) -> Json:
       rate = USERS / float(np.median(figure.seconds))
       notes.append(
         f"{name}: {rate:.1f} users/s, "
-        f"{(usage.prompt_tokens + usage.new_tokens) / USERS:.0f} tokens a user"
+        f"{(usage.prompt_tokens + usage.new_tokens) / USERS:.0f} tokens per user"
       )
       figures.append(figure)
   return suite_results(
@@ -69,9 +69,9 @@ def run_rerank(flags: Mapping[str, Any], *, log: Log) -> Json:
 
 
 def _model(llm: str | None, titles: list[str], folder: Path) -> LanguageModel:
-  """That of --llm, or one of the built-in re-ranker's size that has hardly been trained."""
+  """The model of --llm, or one with the built-in re-ranker's size after a single step."""
   if llm:
-    from gatrec_jax.lm.folders.open import open_decoder
+    from gatrec_jax.lm.folders.load import open_decoder
 
     return open_decoder(llm)
   from gatrec_jax.lm.finetune.from_scratch import build_small

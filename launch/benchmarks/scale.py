@@ -1,8 +1,8 @@
-"""The suite `scale` of launch.benchmark: a step on graphs of 10⁵ to 2.5 · 10⁷ ratings, and on eight
+"""Suite `scale`: a training step on graphs of 10⁵ to 2.5 · 10⁷ ratings, and its memory on eight
 devices.
 
-Each graph is measured in a process of its own, so that its peak is its own. The eight devices are
-this CPU, cut in eight: what matters there is the memory that XLA's analysis gives for each of them.
+Each graph is measured in a process of its own, so that peaks do not mix. The eight devices are
+simulated on this CPU; only the memory that XLA's analysis gives for each of them is reported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MESH_RATINGS, DEVICES = 5_000_000, 8
 
 
 def run_scale(flags: Mapping[str, Any], *, log: Log) -> Json:
-  """Seconds and bytes of a step for each size, and what the formula says of 10⁹ ratings."""
+  """Time and memory of a step for each size, and the prediction for 10⁹ ratings."""
   figures, notes = [], []
   for ratings in RATINGS:
     log.info(f"scale: {ratings:,} ratings")
@@ -41,9 +41,9 @@ def run_scale(flags: Mapping[str, Any], *, log: Log) -> Json:
     step = statistics.median(answer["seconds"])
     predicted = predicted_bytes(ratings, answer["nodes"])
     notes.append(
-      f"{ratings:,}: {1e9 * step / (2 * ratings * LAYERS):.0f} ns an edge and layer, peak "
-      f"{answer['peak_mb'] / 1024:.2f} GiB; the formula says {predicted / 2**30:.2f} GiB on the "
-      f"device, and an idle process takes {answer['idle_mb'] / 1024:.2f} GiB"
+      f"{ratings:,}: {1e9 * step / (2 * ratings * LAYERS):.0f} ns per edge and layer, peak "
+      f"{answer['peak_mb'] / 1024:.2f} GiB; the formula predicts {predicted / 2**30:.2f} GiB on "
+      f"the device, and an idle process takes {answer['idle_mb'] / 1024:.2f} GiB"
     )
   log.info(f"scale: {MESH_RATINGS:,} ratings on one device and on {DEVICES}")
   memory = {}
@@ -53,13 +53,14 @@ def run_scale(flags: Mapping[str, Any], *, log: Log) -> Json:
   one, many = memory[1], memory[DEVICES]
   for name in ("arguments", "temporaries", "together"):
     notes.append(
-      f"{MESH_RATINGS:,} ratings, {name} of a step's program a device: {one[name] / 2**20:.0f} MiB "
-      f"on one, {many[name] / 2**20:.0f} MiB on {DEVICES} (1/{one[name] / many[name]:.1f})"
+      f"{MESH_RATINGS:,} ratings, {name} of a step's program per device: "
+      f"{one[name] / 2**20:.0f} MiB on one, {many[name] / 2**20:.0f} MiB on {DEVICES} "
+      f"(1/{one[name] / many[name]:.1f})"
     )
   notes.append(
-    f"{MESH_RATINGS:,} ratings, what is cut (edges, node tables, optimizer): "
-    f"{one['cut'] / 2**20:.0f} MiB on one, {many['cut'] / 2**20:.0f} MiB a device on {DEVICES} "
-    f"(1/{one['cut'] / many['cut']:.1f})"
+    f"{MESH_RATINGS:,} ratings, sharded arrays (edges, node tables, optimizer) per device: "
+    f"{one['sharded'] / 2**20:.0f} MiB on one, {many['sharded'] / 2**20:.0f} MiB on {DEVICES} "
+    f"(1/{one['sharded'] / many['sharded']:.1f})"
   )
   pod = predicted_bytes(10**9, 8_600_000, devices=256)
   notes.append(
@@ -79,13 +80,14 @@ FORMULA = "(97 R + 3.5 · 256 N) ÷ devices + 21 R + 8 · 256 N bytes, R ratings
 
 
 def predicted_bytes(ratings: int, nodes: int, *, devices: int = 1) -> float:
-  """Bytes that a step needs on each device: what its arguments are, and XLA's analysis of its
-  temporaries on graphs of 1, 5 and 10 million ratings.
+  """Bytes that a step needs on each device.
 
-  Cut are the edges (two a rating: 12 bytes each, as much again in the order of `blocks`, copies in
-  the loop over steps, and what is gathered into chunks) and tables of nodes (parameters, gradient,
-  two moments). Everywhere lie the positives with the negatives' tables (11 bytes a rating, and what
-  the loop copies), and what attention reads and sums up for all nodes.
+  The constants come from the sizes of its arguments, and from XLA's analysis of its temporaries on
+  graphs of 1, 5 and 10 million ratings. Sharded are the edges (two per rating: 12 bytes each, as
+  much again in the order of `blocks`, copies in the loop over steps, and gathered chunks) and the
+  node tables (parameters, gradient, two moments). Replicated are the positives with the tables for
+  negatives (11 bytes per rating, and the loop's copies), and the rows that attention reads and
+  aggregates for all nodes.
   """
   table = 4 * WIDTH * nodes
   return (97 * ratings + 3.5 * table) / devices + 21 * ratings + 8 * table

@@ -1,8 +1,8 @@
-"""The suite `sweep` of launch.benchmark: 16 settings in one program against 16 single runs.
+"""Suite `sweep`: 16 settings trained in one program, and in 16 single runs.
 
-Single runs are those of `train.loop`, with validation and checkpoints, once with compiled programs
-thrown away before each (a process of its own would start, import and read besides) and once with
-the programs of the run before. ML-100K u1, a tenth of the training ratings for validation.
+Single runs use `train.loop` with validation and checkpoints: once with compiled programs discarded
+before each run (separate processes would also start, import and read), and once reusing the
+programs of the previous run. ML-100K u1, a tenth of the training ratings for validation.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.experiment.train_and_evaluate import make_validator
-from gatrec_jax.models.registry import is_learned
 from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.serve.run import recommender_and_inputs
 from gatrec_jax.stages.data import prepared_in_memory
 from gatrec_jax.stages.texts import Texts
-from gatrec_jax.train.loop import fit, learn
+from gatrec_jax.train.fitted import fit
+from gatrec_jax.train.loop import learn
 from gatrec_jax.train.sweep import Outcome, sweep
+from launch.cli.grid import Table
 
 TOLERANCE = 1e-4
 WANTED_SHARE = 0.5
-# Of learned models. The longer a run, the less its compilation counts.
+# For learned models. The longer a run, the less its compilation matters.
 EPOCHS = {"epochs": 60, "evaluate_every": 20, "patience": 60}
 Json = dict[str, Any]
 Settings = Sequence[Mapping[str, Any]]
@@ -42,7 +43,7 @@ Settings = Sequence[Mapping[str, Any]]
 def cases() -> dict[str, Settings]:
   """16 settings by preset."""
 
-  def grid(rates):
+  def grid(rates: Sequence[float]) -> Settings:
     return [{"learning_rate": rate, "seed": seed} for rate in rates for seed in range(4)]
 
   return {
@@ -50,6 +51,13 @@ def cases() -> dict[str, Settings]:
     "lightgcn_softmax": grid((5e-3, 1e-2, 2e-2, 4e-2)),
     "ease": [{"l2": round(float(l2), 2)} for l2 in np.geomspace(10, 10_000, 16)],
   }
+
+
+def run_sweep_suite(flags: Mapping[str, Any], *, log: Log) -> Json:
+  """The suite on ML-100K in --data_dir. Raises InputError if it is not there."""
+  # Programs cached on disk would hide what compiling each run costs.
+  jax.config.update("jax_enable_compilation_cache", False)
+  return run_sweeps(flags["data_dir"] or "", log=log)
 
 
 def run_sweeps(
@@ -60,16 +68,14 @@ def run_sweeps(
   fields: Mapping[str, Any] | None = None,
   memory_mb: int = 4096,
 ) -> Json:
-  """Everything the table shows, as plain values.
+  """Trains every case in three ways; everything that the table shows, as plain values.
 
   Args:
-    data_dir: where ML-100K is.
-    log: told what is at work.
+    data_dir: folder with ML-100K. log: for lines of progress.
     chosen: settings by preset; None = `cases()`.
-    fields: settings of training that differ from the presets'; None = `EPOCHS`.
+    fields: training settings that differ from the presets'; None = `EPOCHS`.
     memory_mb: budget of a sweep.
-  Raises:
-    InputError: no data there.
+  Raises: InputError if the data are not there.
   """
   fields = EPOCHS if fields is None else fields
   results: Json = {"device": jax.default_backend(), "fields": dict(fields), "cases": {}}
@@ -85,14 +91,14 @@ def run_sweeps(
 
 
 def _case(config: Config, settings: Settings, *, memory_mb: int, log: Log) -> Json:
-  prepared = prepared_in_memory(config)
+  prepared = prepared_in_memory(config.data)
   seconds, found = {}, {}
-  for way in ("compiled each", "compiled once"):
+  for way in ("compiled per run", "compiled once"):
     log.info(f"sweep: {config.preset}, {len(settings)} single runs, {way}")
     jax.clear_caches()
     started = time.monotonic()
     found[way] = [
-      _single(with_fields(config, setting), prepared, anew=way == "compiled each")
+      _single(with_fields(config, setting), prepared, recompile=way == "compiled per run")
       for setting in settings
     ]
     seconds[way] = time.monotonic() - started
@@ -130,9 +136,9 @@ def _ready(config: Config, prepared: Prepared) -> tuple[Any, Any]:
   return recommender_and_inputs(config, prepared, texts)
 
 
-def _single(config: Config, prepared: Prepared, *, anew: bool) -> tuple[float, list[float]]:
-  """Best validation value and epoch losses of one run."""
-  if anew:
+def _single(config: Config, prepared: Prepared, *, recompile: bool) -> tuple[float, list[float]]:
+  """The best validation value and the epoch losses of one run."""
+  if recompile:
     jax.clear_caches()
   recommender, inputs = _ready(config, prepared)
   with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +148,7 @@ def _single(config: Config, prepared: Prepared, *, anew: bool) -> tuple[float, l
       log=SILENT,
       validate=make_validator(prepared, inputs, recommender=recommender, config=config),
     )
-    if not is_learned(recommender):
+    if not recommender.learned:
       return fit(inputs, seed=config.train.seed, **common)[1].best_value, []
     _, progress = learn(inputs, config=config.train, **common)
     lines = map(json.loads, (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines())
@@ -160,37 +166,38 @@ def _difference(outcome: Outcome, value: float, losses: Sequence[float]) -> dict
 HEADER = (
   "model",
   "epochs",
-  "compiled each, s",
+  "compiled per run, s",
   "compiled once, s",
   "sweep, s",
-  "share of each",
-  "share of once",
+  "sweep ÷ per run",
+  "sweep ÷ once",
   "largest difference",
   "holds",
 )
 
 
-def table(results: Json) -> tuple[str, Sequence[str], list[tuple[str, ...]], list[str]]:
-  """Title, header, rows and notes of what `run_sweeps` gives, for `launch.cli.grid`."""
+def table(results: Json) -> Table:
+  """The table of `run_sweeps`'s results."""
   rows = []
   for name, case in results["cases"].items():
     seconds, difference = case["seconds"], max(case["difference"].values())
-    shares = [seconds["sweep"] / seconds[way] for way in ("compiled each", "compiled once")]
+    shares = [seconds["sweep"] / seconds[way] for way in ("compiled per run", "compiled once")]
     holds = shares[0] <= WANTED_SHARE and difference <= TOLERANCE
     rows.append(
       (
         f"{name}, {len(case['settings'])} settings",
         str(case["epochs"]),
-        *(f"{seconds[way]:.1f}" for way in ("compiled each", "compiled once", "sweep")),
+        *(f"{seconds[way]:.1f}" for way in ("compiled per run", "compiled once", "sweep")),
         *(f"{share:.2f}" for share in shares),
         f"{difference:.1e}",
         "yes" if holds else "NO",
       )
     )
   notes = [
-    "single runs with validation and checkpoints; the sweep with the same validation; a process "
-    "of its own for each single run would cost its start besides",
-    f"difference: of the best validation value and of every epoch's loss; holds: a share of "
-    f"{WANTED_SHARE} of the runs compiled each, and equal to {TOLERANCE}",
+    "single runs have validation and checkpoints, the sweep has the same validation; separate "
+    "processes would add their start-up time",
+    f"difference: of the best validation value and of every epoch's loss; holds: at most "
+    f"{WANTED_SHARE} of the time of runs that compile each time, and equal within {TOLERANCE}",
   ]
-  return f"One program for many settings · ml-100k u1 · {results['device']}", HEADER, rows, notes
+  title = f"One program for many settings · ml-100k u1 · {results['device']}"
+  return Table(title, HEADER, rows, notes)

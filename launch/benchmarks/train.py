@@ -1,7 +1,7 @@
-"""The suite `train` of launch.benchmark: steps and epochs of training, beside PyG and the authors'.
+"""Suite `train`: training steps and epochs, beside PyG and the authors' negative sampling.
 
-ML-100K u1 with the paper's network, and ML-1M (random 80 %, seed 0) with LightGCN's step, a GAT of
-two layers and `best`. Texts are random unit vectors of MiniLM's width: their values take no time.
+ML-100K u1 with the paper's network, and ML-1M (random 80 %, seed 0) with LightGCN, a two-layer GAT
+and `best`. Text vectors are random with MiniLM's width, since their values do not affect the time.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from gatrec_jax import train as training
 from gatrec_jax.config.convolutions import FullConvolution
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.movielens import load_movielens
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges
 from gatrec_jax.runs.log import Log
-from gatrec_jax.train import state as training
 from launch.benchmarks.graphs import attention_counts, matmul_flops, save_for_peer
 from launch.benchmarks.hardware import device_rates
 from launch.benchmarks.measure import (
@@ -43,8 +45,8 @@ BATCH = 8192
 
 
 def run_train(flags: Mapping[str, Any], *, log: Log) -> Json:
-  """A step of each model; beside a peer an epoch of the paper's preset too, which is a step and
-  its negatives."""
+  """Times a step of each model; with a peer also an epoch of the paper's preset, which is a step
+  and its negatives."""
   rates, repeats = device_rates("float32"), flags["repeats"]
   data_dir = flags["data_dir"] or ""
   figures: list[Figure] = []
@@ -89,7 +91,7 @@ def run_train(flags: Mapping[str, Any], *, log: Log) -> Json:
         )
       )
     log.info("ML-1M: LightGCN's step")
-    train = _some_of_ml_1m(data_dir)
+    train = _ml_1m_train(data_dir)
     hand_over(train, 1)
     light = with_fields(get_preset("lightgcn"), {"batch_size": BATCH})
     figures.append(
@@ -102,7 +104,7 @@ def run_train(flags: Mapping[str, Any], *, log: Log) -> Json:
         peer=theirs("lightgcn_step", layers=2, width=64, batch=BATCH),
       )
     )
-    log.info("ML-1M: GAT of two layers")
+    log.info("ML-1M: two-layer GAT")
     gat = with_fields(
       paper, {"node_features": "ids", "layer_widths": "64,64", "heads": "1,1", "batch_size": BATCH}
     )
@@ -131,8 +133,8 @@ def run_train(flags: Mapping[str, Any], *, log: Log) -> Json:
     repeats=repeats,
     peer=about,
     notes=[
-      "a step: forwards, backwards, optimizer, and in ours the drawing of negatives",
-      "peer: PyTorch Geometric; its epoch adds the authors' drawing of negatives in Python, once",
+      "a step: forward, backward, optimizer, and in ours the sampling of negatives",
+      "peer: PyTorch Geometric; its epoch adds the authors' Python negative sampling, timed once",
     ],
   )
 
@@ -146,25 +148,27 @@ def measured_step(
   threshold: float,
   peer: Callable[[], Json] | None = None,
 ) -> Figure:
-  """One step of training, as `train_epochs` runs it.
+  """Times one training step, as `train_epochs` runs it.
 
-  Where an epoch has several steps, an epoch over two batches of the positives is timed and halved.
+  If an epoch has several steps, an epoch over two batches of the positives is timed and halved.
+
+  Args: threshold: ratings at or above it are positives.
   """
   recommender = make_recommender(config.model, num_users=train.num_users, num_items=train.num_items)
   settings = config.train
-  inputs = training.training_inputs(
+  inputs = make_inputs(
     recommender,
     train,
     text=_texts(train) if config.model.reads_text else _no_texts(train),
-    config=settings,
-    positive_threshold=threshold,
-    negative_threshold=min(2, threshold - 0.5),
+    feedback=Feedback(threshold, min(2, threshold - 0.5)),
   )
   rows = recommender.num_rows(inputs)
   steps = min(training.steps_per_epoch(settings, rows), 2)
   if steps > 1:
-    inputs = inputs._replace(user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH])
-  held = [training.init_state(inputs, recommender=recommender, config=settings)]
+    inputs = dataclasses.replace(
+      inputs, user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH]
+    )
+  held = [training.start_training(inputs, recommender=recommender, config=settings)]
 
   def run() -> jax.Array:
     held[0], losses = training.train_epochs(
@@ -178,7 +182,7 @@ def measured_step(
 
 
 def _counts(config: Config, inputs: Inputs) -> Counts | None:
-  """Of a GAT's step with `full` layers: attention, linear maps, the optimizer's tables."""
+  """The least work of a GAT step with `full` layers: attention, linear maps, optimizer state."""
   model = config.model
   convolution = getattr(model, "convolution", None)
   if not isinstance(convolution, FullConvolution):
@@ -194,11 +198,11 @@ def _counts(config: Config, inputs: Inputs) -> Counts | None:
     maps += [(nodes, width, units * heads)] * products
     parameters += products * width * units * heads
     width = units * heads
-  # Gradient, two moments and the parameter are read, three of them written.
+  # The gradient, two moments and the parameter are read, and three of them are written.
   return Counts(moved + 7 * 4 * parameters, flops + matmul_flops(maps))
 
 
-def _some_of_ml_1m(data_dir: str) -> Interactions:
+def _ml_1m_train(data_dir: str) -> Interactions:
   rows = load_movielens("ml-1m", data_dir=data_dir).interactions
   order = np.random.default_rng(0).permutation(len(rows))
   return rows.take(np.sort(order[: int(0.8 * len(rows))]))

@@ -1,11 +1,12 @@
-"""Tables of results for people: rows are systems (or cut-offs, or user buckets)."""
+"""Tables of metrics: rows are systems, cut-offs or groups of users."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from gatrec_jax.evaluate.metrics import DEFINITIONS, JUDGED_DEFINITIONS
+from launch.cli.grid import Table
 
 Results = Mapping[str, Mapping[str, Any]]
 """One system's metrics in the form of `Evaluation.to_json`."""
@@ -22,7 +23,7 @@ def rows_by_cutoff(results: Results) -> dict[str, dict[str, Mapping[str, Any]]]:
   }
 
 
-def print_table(
+def evaluation_grid(
   rows: Mapping[str, Results],
   *,
   title: str,
@@ -31,69 +32,60 @@ def print_table(
   digits: int = 4,
   intervals: bool = True,
   notes: Sequence[str] = (),
-  file: TextIO | None = None,
-) -> None:
-  """Prints results to the console, with each metric's definition below.
+) -> Table:
+  """A table of results with the definition of each metric below.
 
   Args:
-    rows: by label (system, "@10", bucket), results as `Evaluation.to_json` gives them.
-    title: what the table shows: dataset, split, protocol.
-    protocol: "full" or "judged", which chooses the definitions.
-    metrics: columns, by default all that occur. digits: after the point.
-    intervals: whether 95 % intervals stand beside the means.
-    notes: more footnotes, e.g. which encoder was used.
-    file: where to print; standard output by default.
+    rows: results as `Evaluation.to_json` gives them, by label (system, "@10", group).
+    title: dataset, split and protocol.
+    protocol: `full` or `judged`, which selects the definitions.
+    metrics: columns; None = all that occur. digits: decimals.
+    intervals: whether to show 95 % intervals beside the means.
+    notes: more footnotes, such as the encoder that was used.
   """
-  from rich.console import Console
-  from rich.markup import escape
-  from rich.table import Table
-
-  columns = _columns(rows, metrics)
-  table = Table(title=escape(title), title_justify="left")
-  table.add_column("", no_wrap=True)
-  for name in [*columns, "users"]:
-    table.add_column(escape(name), justify="right", no_wrap=True)
-  for label, results in rows.items():
-    cells = [_cell(results.get(name), digits, intervals) for name in columns]
-    table.add_row(escape(label), *cells, _users(results, columns))
-  # On a narrow terminal long lines are better than figures cut short.
-  needed = Console(width=10_000).measure(table).maximum
-  console = Console(file=file)
-  console.width = max(console.width, needed)
-  console.print(table)
-  for line in footnotes(columns, protocol=protocol, intervals=intervals, notes=notes):
-    console.print(line, markup=False, highlight=False, style="dim", soft_wrap=True)
+  columns = list(dict.fromkeys(name for results in rows.values() for name in results))
+  columns = columns if metrics is None else list(metrics)
+  return Table(
+    title,
+    ["", *columns, "users"],
+    [
+      [
+        label,
+        *(_cell(results.get(name), digits, intervals) for name in columns),
+        _users(results, columns),
+      ]
+      for label, results in rows.items()
+    ],
+    _footnotes(columns, protocol=protocol, intervals=intervals, notes=notes),
+  )
 
 
-def markdown_table(
-  rows: Mapping[str, Results],
-  *,
-  title: str,
-  protocol: str,
-  metrics: Sequence[str] | None = None,
-  digits: int = 4,
-  intervals: bool = True,
-  notes: Sequence[str] = (),
-) -> str:
-  """The table of `print_table` as Markdown text, same arguments."""
-  columns = _columns(rows, metrics)
-  lines = [f"**{title}**", "", f"| | {' | '.join(columns)} | users |"]
-  lines.append("|---|" + "---:|" * (len(columns) + 1))
-  for label, results in rows.items():
-    cells = [_cell(results.get(name), digits, intervals) for name in columns]
-    safe_label = label.replace("|", "\\|")
-    lines.append(f"| {safe_label} | {' | '.join(cells)} | {_users(results, columns)} |")
-  lines.append("")
-  lines += [
-    f"- {line}" for line in footnotes(columns, protocol=protocol, intervals=intervals, notes=notes)
-  ]
-  return "\n".join(lines) + "\n"
+def protocol_note(protocol: str) -> str:
+  """What is ranked under `full`, `judged`, `new_items`, `given_5` or, for some users,
+  `full_below_5`."""
+  protocol, _, below = protocol.partition("_below_")
+  if below:
+    return f"{protocol_note(protocol)}; only users with fewer than {below} training ratings"
+  name, _, count = protocol.partition("_")
+  if name == "given":
+    return (
+      f"given {count}: users without training ratings, whose first {count} ratings in a random "
+      "order are given to the model; the test items come after the first ten for every count; full "
+      "ranking"
+    )
+  return {
+    "full": "full ranking: every item not rated in training is a candidate; users with at least one"
+    " relevant test item",
+    "judged": "judged-only: items without a test rating are removed from the lists; not comparable"
+    " with full ranking",
+    "new_items": "new items: the candidates are the items without a training rating; users with at"
+    " least one relevant test item",
+  }[protocol]
 
 
-def footnotes(
-  columns: Sequence[str], *, protocol: str, intervals: bool, notes: Sequence[str] = ()
+def _footnotes(
+  columns: Sequence[str], *, protocol: str, intervals: bool, notes: Sequence[str]
 ) -> list[str]:
-  """One line per metric among the columns with its definition, then the notes."""
   definitions = JUDGED_DEFINITIONS if protocol == "judged" else DEFINITIONS
   names = dict.fromkeys(column.partition("@")[0] for column in columns)
   lines = [f"{name}: {definitions[name]}" for name in names if name in definitions]
@@ -101,33 +93,6 @@ def footnotes(
   if intervals:
     lines.append("[lo, hi]: 95 % bootstrap interval over users")
   return lines + list(notes)
-
-
-def protocol_note(protocol: str) -> str:
-  """What is ranked: "full", "judged", "new_items", "given_5", or of some users "full_below_5"."""
-  protocol, _, below = protocol.partition("_below_")
-  if below:
-    return f"{protocol_note(protocol)}; among these who have fewer than {below} training ratings"
-  name, _, count = protocol.partition("_")
-  if name == "given":
-    return (
-      f"given {count}: users without training ratings are given {count} of theirs (a random order;"
-      " the truth lies behind the first ten for every number); full ranking"
-    )
-  return {
-    "full": "full ranking: every item not rated in training is a candidate; users with at least one"
-    " relevant test item",
-    "judged": "judged-only: items without a test rating are removed from the lists; not comparable"
-    " with full ranking",
-    "new_items": "new items: the items without a training rating are the candidates; users with at"
-    " least one relevant test item",
-  }[protocol]
-
-
-def _columns(rows: Mapping[str, Results], metrics: Sequence[str] | None) -> list[str]:
-  if metrics is not None:
-    return list(metrics)
-  return list(dict.fromkeys(name for results in rows.values() for name in results))
 
 
 def _cell(value: Mapping[str, Any] | None, digits: int, intervals: bool) -> str:

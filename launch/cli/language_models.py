@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatrec_jax.runs.log import CONSOLE
-from launch.cli import flags as common
+from launch.cli.flags import FLAGS
 
 if TYPE_CHECKING:
   from gatrec_jax.explain.authors import Author
   from gatrec_jax.lm.decoder.model import Lora
   from gatrec_jax.lm.folders.load import LanguageModel
   from gatrec_jax.rerank.sources import Source
-
-FLAGS = ("llm", "lora", "dtype", "quantize", "attention", "mesh")
 
 
 def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
@@ -23,11 +21,14 @@ def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
   from gatrec_jax.lm.folders.source import content_hash
   from gatrec_jax.rerank.learning.builtin import NAME, open_builtin
 
-  flags = {name: common.FLAGS[name].value for name in FLAGS}
-  if flags["llm"] == "none":
-    raise InputError("--llm=none: nothing to ask; name builtin, a model folder or a hub id")
+  if FLAGS.llm == "none":
+    raise InputError(
+      "re-ranking needs a model; name builtin, a model folder or a hub id",
+      field="llm",
+      value=FLAGS.llm,
+    )
   lora, adapter = None, []
-  if flags["llm"] == NAME:
+  if FLAGS.llm == NAME:
     _refuse_adapter()
     model = open_builtin(
       source.config,
@@ -40,22 +41,23 @@ def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
   else:
     model, lora, adapter = _open_folder()
   if model.tokenizer is None:
-    raise InputError(f"--llm={flags['llm']}: has no tokenizer.json, which prompts need")
-  origin = runs.digest(content_hash(model.folder), adapter, flags["dtype"], flags["quantize"])
+    raise InputError(
+      "prompts need a tokenizer.json, which it does not have", field="llm", value=FLAGS.llm
+    )
+  origin = runs.digest(content_hash(model.folder), adapter, FLAGS.dtype, FLAGS.quantize)
   return model, lora, origin
 
 
 def open_author() -> Author:
-  """Who writes reasons: templates for --llm=none, else a decoder. Raises InputError."""
+  """The author of reasons: templates for --llm=none, otherwise a decoder. Raises InputError."""
   from gatrec_jax.explain.authors import LanguageModelAuthor, TemplateAuthor
   from gatrec_jax.explain.builtin_author import NAME, open_builtin_author
 
-  name = common.FLAGS["llm"].value
-  if name in ("none", NAME):
+  if FLAGS.llm in ("none", NAME):
     _refuse_adapter()
-  if name == "none":
+  if FLAGS.llm == "none":
     return TemplateAuthor()
-  if name == NAME:
+  if FLAGS.llm == NAME:
     return LanguageModelAuthor(open_builtin_author(log=CONSOLE), instructed=False)
   model, lora, _ = _open_folder()
   return LanguageModelAuthor(model, lora=lora)
@@ -64,9 +66,8 @@ def open_author() -> Author:
 def _refuse_adapter() -> None:
   from gatrec_jax.errors import InputError
 
-  name = common.FLAGS["llm"].value
-  if common.FLAGS["lora"].value:
-    raise InputError(f"--lora: goes with a model folder, not with --llm={name}")
+  if FLAGS.lora:
+    raise InputError(f"needs a model folder, not `llm={FLAGS.llm}`", field="lora")
 
 
 def _open_folder() -> tuple[LanguageModel, Lora | None, list[str]]:
@@ -76,22 +77,22 @@ def _open_folder() -> tuple[LanguageModel, Lora | None, list[str]]:
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
   from gatrec_jax.lm.finetune.lora import ADAPTER_FILES, load_lora
-  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.lm.folders.load import open_decoder
 
-  flags = {name: common.FLAGS[name].value for name in FLAGS}
   model = open_decoder(
-    flags["llm"],
-    dtype=flags["dtype"],
-    quantize=flags["quantize"],
-    attention=flags["attention"],
-    mesh=flags["mesh"],
+    FLAGS.llm,
+    dtype=FLAGS.dtype,
+    quantize=FLAGS.quantize,
+    attention=FLAGS.attention,
+    mesh=FLAGS.mesh,
   )
-  if not flags["lora"]:
+  if not FLAGS.lora:
     return model, None, []
-  if not (Path(flags["lora"]) / ADAPTER_FILES[0]).is_file():
+  if not (Path(FLAGS.lora) / ADAPTER_FILES[0]).is_file():
     raise InputError(
-      f"--lora={flags['lora']}: holds no {ADAPTER_FILES[0]}; name the folder that "
-      "launch.finetune wrote"
+      f"has no {ADAPTER_FILES[0]}; name the folder that launch.finetune wrote",
+      field="lora",
+      value=FLAGS.lora,
     )
-  hashes = [runs.file_digest(Path(flags["lora"]) / name) for name in ADAPTER_FILES]
-  return model, load_lora(flags["lora"], model.config), hashes
+  hashes = [runs.file_digest(Path(FLAGS.lora) / name) for name in ADAPTER_FILES]
+  return model, load_lora(FLAGS.lora, model.config), hashes

@@ -1,4 +1,4 @@
-"""Results on the console, in one form for all programs."""
+"""Metrics, lists and traces on the console, in one form for all programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from gatrec_jax.serve.run import Recommendations, Run
+  from gatrec_jax.serve.recommendations import Recommendations
+  from gatrec_jax.serve.run import Run
 
 _COLUMNS = {
   "full": ("precision", "recall", "ndcg", "map", "mrr", "hit", "coverage", "novelty", "popularity"),
@@ -18,22 +19,27 @@ _BUCKETS = "_by_training_count"
 
 
 def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) -> None:
-  """A table per protocol, rows by cut-off; then NDCG@10 by the users' training count."""
-  from launch.cli.evaluation_tables import print_table, rows_by_cutoff
+  """Prints one table per protocol with a row per cut-off, and NDCG@10 by group of users.
+
+  Args: results: results.json. title: of the data. run: whose text encoder is named below.
+  """
+  from launch.cli.evaluation_tables import evaluation_grid, rows_by_cutoff
+  from launch.cli.grid import print_grid
 
   notes = []
   if run is not None:
     notes.append(f"texts: {run.texts.facts.get('encoder', 'not used')}")
   for protocol in _protocols(results):
-    columns = _COLUMNS.get(protocol, _COLUMNS["full"])
-    print_table(
-      rows_by_cutoff(results[protocol]),
-      title=f"{title} · {protocol} ranking",
-      protocol=protocol,
-      metrics=columns,
-      digits=6,
-      intervals=False,
-      notes=notes,
+    print_grid(
+      evaluation_grid(
+        rows_by_cutoff(results[protocol]),
+        title=f"{title} · {protocol} ranking",
+        protocol=protocol,
+        metrics=_COLUMNS.get(protocol, _COLUMNS["full"]),
+        digits=6,
+        intervals=False,
+        notes=notes,
+      )
     )
     headline = results[protocol].get("ndcg@10")
     if headline and headline["lo"] is not None:
@@ -41,54 +47,50 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
         f"NDCG@10 {headline['mean']:.4f} "
         f"[{headline['lo']:.4f}, {headline['hi']:.4f}] over {headline['n']} users"
       )
-    buckets = results[f"{protocol}{_BUCKETS}"]
-    parts = [
+    buckets = [
       f"{bucket}: {values['ndcg@10']['mean']:.4f} (n={values['ndcg@10']['n']})"
-      for bucket, values in buckets.items()
+      for bucket, values in results[f"{protocol}{_BUCKETS}"].items()
       if "ndcg@10" in values
     ]
-    if parts:
-      print("NDCG@10 by number of training ratings: " + " · ".join(parts))
+    if buckets:
+      print("NDCG@10 by number of training ratings: " + " · ".join(buckets))
 
 
 def _protocols(results: Mapping[str, Any]) -> list[str]:
   return [name.removesuffix(_BUCKETS) for name in results if name.endswith(_BUCKETS)]
 
 
-def print_recommendations(lists: Recommendations, *, limit: int | None = None) -> None:
-  """One block per user: rank, title (or id), score."""
-  for user, items, titles, scores in list(
-    zip(lists.users, lists.items, lists.titles, lists.scores, strict=True)
-  )[:limit]:
+def print_recommendations(lists: Recommendations) -> None:
+  """Prints one block per user: rank, score, title (if any) and id."""
+  for user, items, titles, scores in zip(
+    lists.users, lists.items, lists.titles, lists.scores, strict=True
+  ):
     print(f"user {user}" if user else "new user")
     for rank, (item, title, score) in enumerate(zip(items, titles, scores, strict=True), 1):
       print(f"  {rank:>3}  {score:8.4f}  {title or '(no title)'}  [{item}]")
 
 
 @contextlib.contextmanager
-def profiled(folder: str | None) -> Iterator[None]:
-  """What is trained inside is traced into the folder of --profile, if any; a table says the most.
+def traced(folder: str | None) -> Iterator[None]:
+  """Traces some of the work inside and prints its slowest operations.
 
-  Raises:
-    InputError: the folder cannot be written to.
+  Args: folder: where JAX's profiler writes the trace; without one, nothing is traced.
+  Raises: InputError: the folder cannot be written to.
   """
   if not folder:
     yield
     return
   from gatrec_jax.runs.tracing import largest_operations, recording
-  from launch.cli.grid import print_grid
+  from launch.cli.grid import Table, print_grid
 
   with recording(folder) as found:
     yield
   if found.trace is None:
-    print("profile: nothing was trained, so that there is no trace")
+    print("trace: nothing was trained, so there is no trace")
     return
   rows = [
     (one.name, f"{one.share:.1%}", f"{one.milliseconds:.1f}", str(one.count))
     for one in largest_operations(found.trace)
   ]
-  print_grid(
-    f"profile of {found.what} · {found.trace.parent}",
-    ("operation", "share of the time", "ms", "count"),
-    rows,
-  )
+  header = ("operation", "share of the time", "ms", "count")
+  print_grid(Table(f"trace of {found.what} · {found.trace.parent}", header, rows))

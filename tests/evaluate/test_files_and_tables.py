@@ -9,7 +9,8 @@ import pytest
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations, write_recommendations
-from launch.cli.evaluation_tables import markdown_table, print_table, rows_by_cutoff
+from launch.cli.evaluation_tables import evaluation_grid, rows_by_cutoff
+from launch.cli.grid import markdown_grid, print_grid
 
 IDS = {"user_ids": ("1", "2", "3"), "item_ids": ("10", "20", "007", "a b")}
 
@@ -101,12 +102,14 @@ def test_tables_show_figures_intervals_and_definitions():
   out = io.StringIO()
   rows = {"ours [best]": RESULTS, "old": {"ndcg@10": {"mean": 0.0, "lo": None, "hi": None, "n": 0}}}
   metrics = ["ndcg@10", "coverage@10"]
-  print_table(rows, title="u1 [full]", protocol="full", metrics=metrics, file=out, notes=["a note"])
+  given = dict(title="u1 [full]", protocol="full", metrics=metrics, notes=["a note"])
+  print_grid(evaluation_grid(rows, **given), file=out)
   text = out.getvalue()
   for part in ("u1 [full]", "ours [best]", "0.4254 [0.4000, 0.4500]", "ndcg: binary", "a note"):
     assert part in text
   assert "recall:" not in text
-  markdown = markdown_table(rows, title="u1", protocol="judged", metrics=metrics, digits=2)
+  grid = evaluation_grid(rows, title="u1", protocol="judged", metrics=metrics, digits=2)
+  markdown = markdown_grid(grid)
   assert "| ours [best] | 0.43 [0.40, 0.45] | 0.25 | 456 |" in markdown
   assert "| old | – | – | 0 |" in markdown
   assert "judged-only" in markdown

@@ -1,10 +1,11 @@
-"""Hyperparameter searches of real models: validation ratings alone, resumed, one result."""
+"""Searches with real models: resumed, honest, refused."""
 
 import dataclasses
 import json
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.rerank_table import in_table_folder
 
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
@@ -24,8 +25,13 @@ def test_a_budget_without_a_trial_is_refused(tmp_path, budget):
   assert not (tmp_path / "w").exists()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+  yield from in_table_folder(tmp_path_factory)
+
+
 def small(name, **fields):
-  return with_fields(get_preset(name), {"bootstrap": 0, **fields})
+  return with_fields(get_preset(name), {"dataset": "ratings.csv", "bootstrap": 0, **fields})
 
 
 def test_ease_ends_at_least_as_well_as_it_began_and_keeps_its_valid_share(tmp_path):
@@ -50,7 +56,12 @@ def test_ease_ends_at_least_as_well_as_it_began_and_keeps_its_valid_share(tmp_pa
     (dict(space=["l2=1:2"]), "search_space"),
     (dict(config=small("ease", valid_seed=3)), "valid_seed"),
     (dict(config=small("item_knn")), "model: ease"),
+    ({}, "format 1, this version reads 2"),
   ):
+    if not other:
+      plan = json.loads((tmp_path / "search/search.json").read_text())
+      plan.pop("format")
+      (tmp_path / "search/search.json").write_text(json.dumps(plan))
     with pytest.raises(InputError, match=words):
       searching.search(
         **{
@@ -66,8 +77,8 @@ def test_ease_ends_at_least_as_well_as_it_began_and_keeps_its_valid_share(tmp_pa
 def test_test_ratings_make_no_difference(tmp_path, monkeypatch):
   prepare = searching.prepare
 
-  def garbled(config, folder, *, log):
-    prepared = prepare(config, folder, log=log)
+  def garbled(data, folder, *, log):
+    prepared = prepare(data, folder, log=log)
     rows = prepared.interactions
     rating, item = rows.rating.copy(), rows.item.copy()
     rating[prepared.split.test], item[prepared.split.test] = 1.0, 0
@@ -103,12 +114,12 @@ def test_learned_models_go_on_from_rung_to_rung_and_after_a_kill(tmp_path, monke
     searching.search(config, tmp_path / "killed", budget=2.4, log=SILENT)
   assert searching.search(config, tmp_path / "killed", budget=2.4, log=SILENT) == whole
   assert calls == epochs
-  serving_state = [
+  tables = [
     pq.read_table(tmp_path / n / "search/trials.parquet").drop(["seconds"]).to_pylist()
     for n in ("whole", "killed")
   ]
-  assert serving_state[0] == serving_state[1]
-  assert {row["epochs"] for row in serving_state[0]} == {1, 3}
+  assert tables[0] == tables[1]
+  assert {row["epochs"] for row in tables[0]} == {1, 3}
   folder = tmp_path / "killed/search"
   assert not list(folder.glob("trial-*/checkpoints"))
   steps = [

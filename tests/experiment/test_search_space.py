@@ -21,9 +21,10 @@ from gatrec_jax.experiment.search_space import (
   value_at,
   where_it_lies,
 )
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.registry import make_recommender
+from gatrec_jax.train.epochs import new_state, run_epochs
 from gatrec_jax.train.hyperparameters import dynamic_names, with_dynamic
-from gatrec_jax.train.state import new_state, run_epochs, training_inputs
 
 EASE, BPR, LIGHTGCN, BEST, TINY = (
   get_preset(name) for name in ("ease", "bpr_mf", "lightgcn", "best", "tiny")
@@ -83,14 +84,7 @@ def traced(config, dynamic):
   """What training and scoring compute, as the text and the arrays of a program, and which of the
   dynamic settings, its arguments, the scores depend on."""
   recommender = make_recommender(config.model, num_users=12, num_items=20)
-  inputs = training_inputs(
-    recommender,
-    rated(),
-    text=np.random.default_rng(1).normal(size=(32, 5)),
-    config=config.train,
-    positive_threshold=4,
-    negative_threshold=2,
-  )
+  inputs = make_inputs(recommender, rated(), text=np.random.default_rng(1).normal(size=(32, 5)))
 
   def result(dynamic):
     own, train = with_dynamic(recommender, config.train, dynamic)

@@ -1,4 +1,4 @@
-"""What tests share: running the real programs, small catalogs."""
+"""Running the launch programs, and small configurations and catalogs."""
 
 import contextlib
 import importlib
@@ -35,13 +35,12 @@ def launch(program, *flags, cwd, check=None, env=None):
 
 
 def call(program, *flags, cwd, check=None, env=None):
-  """What `launch` gives, from within this process: for refusals, of which there are many.
+  """The same as `launch`, but within this process, without starting Python and importing JAX.
 
-  The flags go through the program's own `common.run`, which turns errors into one line and an exit
-  code; what is saved is the import of JAX and what this process has compiled before. An error that
-  the program would let through is raised. A refusal of each program is seen by `launch` as well.
+  The flags go through `launch.cli.run`, which turns errors into one line and an exit code. An error
+  that the program would not catch is raised. One refusal of each program is tested by `launch` too.
   """
-  from launch.cli import flags as common
+  from launch import cli
 
   out, err, code = io.StringIO(), io.StringIO(), 0
   absl_level, formatwarning = logging.getLogger("absl").level, warnings.formatwarning
@@ -50,16 +49,16 @@ def call(program, *flags, cwd, check=None, env=None):
     contextlib.chdir(cwd),
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(err),
-    _no_flags(common),
+    _no_flags(),
   ):
-    # Imported anew, since it is the import that defines a program's flags.
+    # Imported again, since the import defines the program's flags.
     sys.modules.pop(f"launch.{program}", None)
     module = importlib.import_module(f"launch.{program}")
     try:
-      common.run(module.main, module.__doc__, [program, *flags])
+      cli.run(module.main, module.__doc__, [program, *flags])
     except SystemExit as stop:
       code = stop.code
-    finally:  # what `run` sets for a whole process
+    finally:  # `run` sets these for the whole process
       logging.captureWarnings(False)
       logging.getLogger("absl").setLevel(absl_level)
       warnings.formatwarning = formatwarning
@@ -68,13 +67,14 @@ def call(program, *flags, cwd, check=None, env=None):
 
 
 @contextlib.contextmanager
-def _no_flags(common):
-  """No program's flags before and after: absl has one set of them for a process."""
+def _no_flags():
+  """Removes the flags of other programs before and after; absl has one set of flags per process."""
+  from launch.cli import flags
 
   def forget():
-    for name in [name for name in common.FLAGS if name in common._TABLE]:
-      delattr(common.FLAGS, name)
-    common.FLAGS.unparse_flags()
+    for name in flags.defined():
+      delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
 
   forget()
   try:
@@ -86,8 +86,8 @@ def _no_flags(common):
 def environment(cwd):
   """The caller's environment with this tree importable and the cache inside `cwd`.
 
-  Programs compile with little optimization, in half the time: what is looked at here is what they
-  read, write, say and keep.
+  Programs compile with little optimization, in half the time, since tests check what they read,
+  write, print and keep.
   """
   return os.environ | {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -98,7 +98,7 @@ def environment(cwd):
 
 
 def quick_config(**fields):
-  """The tiny preset on `demo` without a neural encoder, a few epochs."""
+  """The preset tiny on `demo` with the lexical encoder and a few epochs."""
   return with_fields(
     get_preset("tiny"),
     {"encoder": "lexical", "epochs": 6, "evaluate_every": 2, "bootstrap": 50, **fields},
@@ -106,7 +106,7 @@ def quick_config(**fields):
 
 
 def error_line(done):
-  """The one line that a failed program printed for its user."""
+  """The single error line that a failed program printed."""
   lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
   assert len(lines) == 1, done.stderr
   assert "Traceback" not in done.stderr
@@ -114,14 +114,14 @@ def error_line(done):
 
 
 def arrays_equal(left, right):
-  """Whether two lists of arrays are the same, byte for byte."""
+  """Whether two lists of arrays are equal byte for byte."""
   return len(left) == len(right) and all(
     np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(left, right, strict=True)
   )
 
 
 def toy_ratings(num_users=12, num_items=9):
-  """Half of all pairs, with ratings from 1 to 5."""
+  """Interactions of half of all pairs, with ratings from 1 to 5."""
   rng = np.random.default_rng(0)
   user, item = np.nonzero(rng.random((num_users, num_items)) < 0.5)
   return Interactions(

@@ -16,11 +16,12 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(place):
-  return launch(
+  return call(
     "compare",
     f"--models=ease,popularity,{QUICK}",
     "--seeds=0",
     "--split_seeds=0,1",
+    "--norefit",  # the split by users below refits
     *SMALL,
     "--workdir=c",
     "--json_out=c.json",
@@ -42,26 +43,27 @@ def test_one_table_with_verdicts(place, done):
   assert models["ease"]["parts"] == ["random-0", "random-1"] and len(models["bpr_mf"]["runs"]) == 2
   assert models["ease"]["train_seconds"] > 0 and models["ease"]["peak_memory_mb"] > 50
   assert "| ease | 0." in done.stdout and "ahead" in done.stdout and "Holm" in done.stdout
-  few, everybody = (models["ease"][name]["ndcg@10"]["n"] for name in ("full_below_12", "full"))
-  assert 0 < few < everybody and "fewer than 12 training ratings" in done.stdout
-  assert "--below=2: no user has fewer" in done.stdout
+  few, everyone = (models["ease"][name]["ndcg@10"]["n"] for name in ("full_below_12", "full"))
+  assert 0 < few < everyone and "fewer than 12 training ratings" in done.stdout
+  assert "below 2: no user has so few" in done.stdout
 
 
 def test_the_same_command_trains_nothing_again(place, done):
-  again = launch(
+  again = call(
     "compare",
     "--models=ease,popularity",
     "--split_seeds=0,1",
+    "--norefit",
     *SMALL,
     "--workdir=c",
     cwd=place,
     check=0,
   )
-  assert again.stdout.count("finished before, kept") == 4 and "fitted in" not in again.stdout
+  assert again.stdout.count("already finished, kept") == 4 and "fitted in" not in again.stdout
 
 
 def test_a_split_by_whole_users_has_a_table_for_each_number_of_given_ratings(tmp_path):
-  done = launch(
+  done = call(
     "compare",
     "--models=popularity,ease,bpr_mf:width=8:epochs=1:evaluate_every=1",
     *SMALL,
@@ -73,13 +75,13 @@ def test_a_split_by_whole_users_has_a_table_for_each_number_of_given_ratings(tmp
   models = json.loads((tmp_path / "c.json").read_text())["models"]
   assert models["ease"]["given_5"]["ndcg@10"]["against_reference"]["verdict"] == "ahead"
   assert "given_5" in models["popularity"] and "full" in models["bpr_mf"]
-  assert "given_5" not in models["bpr_mf"]  # it can only by training again
+  assert "given_5" not in models["bpr_mf"]  # which would have to be trained again
   assert "given 10: users without training ratings" in " ".join(done.stdout.split())
 
 
 def test_finished_runs_are_compared_and_other_splits_refused(place, done):
   folders = ["c/random-0/ease-0", "c/random-0/popularity-0"]
-  both = launch("compare", f"--runs={','.join(folders)}", *SMALL, cwd=place, check=0)
+  both = call("compare", f"--runs={','.join(folders)}", *SMALL, cwd=place, check=0)
   assert "ease-0" in both.stdout and "reference" in both.stdout
   other = call(
     "compare", f"--runs={folders[0]},c/random-1/popularity-0", *SMALL, cwd=place, check=1
@@ -87,13 +89,13 @@ def test_finished_runs_are_compared_and_other_splits_refused(place, done):
   assert "results of different splits cannot be compared" in error_line(other)
 
 
-def test_a_peer_is_evaluated_and_recommends_like_the_gat(place, done):
+def test_a_baseline_is_evaluated_and_recommends_like_the_gat(place, done):
   run = "--workdir=c/random-0/ease-0"
-  evaluated = launch("evaluate", run, *SMALL, cwd=place, check=0)
+  evaluated = call("evaluate", run, *SMALL, cwd=place, check=0)
   ndcg = json.loads((place / "c.json").read_text())["models"]["ease"]["full"]["ndcg@10"]["mean"]
   assert "ndcg" in evaluated.stdout and ndcg > 0
-  known = launch("recommend", run, "--users=1", "--top_n=3", cwd=place, check=0)
-  new = launch("recommend", run, "--liked=1,2,3", "--top_n=3", cwd=place, check=0)
+  known = call("recommend", run, "--users=1", "--top_n=3", cwd=place, check=0)
+  new = call("recommend", run, "--liked=1,2,3", "--top_n=3", cwd=place, check=0)
   assert known.stdout.count("[") == new.stdout.count("[") == 3
   refused = call("recommend", "--workdir=c/random-0/bpr_mf-0", "--liked=1,2", cwd=place, check=1)
   assert "users who were not in training" in error_line(refused)
@@ -107,16 +109,16 @@ def test_a_peer_is_evaluated_and_recommends_like_the_gat(place, done):
     (["--models=eaze"], "--models=eaze: unknown; did you mean ease"),
     (["--models=ease:lambda=3"], "no setting is called 'lambda'; ease has l2, seed, select_metric"),
     (["--models=ease:l2"], "write it as field=value"),
-    (["--models=ease,ease"], "'ease' is there already"),
+    (["--models=ease,ease"], "the label 'ease' is already taken"),
     (["--models=ease", "--seeds=0,x"], "--seeds=0,x"),
-    (["--models=ease", "--below=few"], "--below=few: different whole numbers"),
+    (["--models=ease", "--below=few"], "--below=few: must be distinct whole numbers"),
     (["--models=ease", "--reference=ials"], "--reference=ials: not among ease"),
-    (["--models=ease", "--metrics=auc@10"], "--metrics=auc@10: write one of precision"),
+    (["--models=ease", "--metrics=auc@10"], "--metrics=auc@10: must be one of precision"),
     (["--models=ease", "--metrics=ndcg@11"], "one of the cut-offs --ks=5,10"),
     (["--models=ease", "--split=recbole_a", "--positive_threshold=4"], "recbole_a fixes it at 3"),
     (["--models=ease", "--split=recbole_c"], "--split=recbole_c: unknown"),
     (["--models=ease", "--folds=u1"], "--fold"),
-    ([], "--models, --runs: give one of them"),
+    ([], "give either --models to train or --runs that are finished"),
     (["--runs=nothing"], "nothing"),
   ],
 )
@@ -133,4 +135,4 @@ def test_a_refusal_of_the_process_is_the_same(place):
 
 def test_a_model_and_another_preset_exclude_each_other(place):
   done = call("train", "--model=ease", "--preset=tiny", cwd=place, check=1)
-  assert "--preset=tiny and --model=ease: give one of them" in error_line(done)
+  assert "--preset=tiny: and --model=ease exclude each other" in error_line(done)

@@ -1,4 +1,4 @@
-"""Several processes train one run as one does; which meshes and processes are refused."""
+"""Several processes train a run like a single one; which meshes and processes are refused."""
 
 import json
 import socket
@@ -14,8 +14,8 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.serve.run import load_run
 from gatrec_jax.sharding.mesh import parse_mesh, start_processes
 
-# The demo has 1,400 users and items: their table is cut without any other setting. The layer is one
-# that compiles quickly.
+# The 1,400 users and items of the demo are sharded without further settings. This layer compiles
+# quickly.
 FLAGS = (
   "--dataset=demo",
   "--preset=tiny",
@@ -53,20 +53,20 @@ def start(cwd, *flags):
 
 
 def test_two_processes_train_as_one_and_the_first_alone_writes_the_run(tmp_path):
-  launch("train", *FLAGS, "--workdir=one", cwd=tmp_path, check=0)
+  call("train", *FLAGS, "--workdir=one", cwd=tmp_path, check=0)
   address = f"--coordinator=127.0.0.1:{free_port()}"
   common = ("--mesh=1x2x1", address, "--num_processes=2", "--workdir=two")
   processes = [
     start(tmp_path, *common, f"--process_id={k}", f"--json_out={k}.json") for k in range(2)
   ]
   try:
-    (first, first_told), (second, second_told) = [p.communicate(timeout=300) for p in processes]
+    (first, first_errors), (second, second_errors) = [p.communicate(timeout=300) for p in processes]
   finally:
     for process in processes:
       process.kill()
-  assert [p.returncode for p in processes] == [0, 0], first_told + second_told
+  assert [p.returncode for p in processes] == [0, 0], first_errors + second_errors
   assert "2 devices (graph 2)" in first and "NDCG@10" in first
-  assert all(line.startswith("[Gloo]") for line in second.splitlines())  # JAX's own
+  assert all(line.startswith("[Gloo]") for line in second.splitlines())  # printed by JAX
 
   one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
   assert two["epoch"] == one["epoch"] and two["epochs_run"] == 2
@@ -84,15 +84,15 @@ def test_two_processes_train_as_one_and_the_first_alone_writes_the_run(tmp_path)
   assert names[1] == names[0] | {"processes"}
   assert [p.name for p in (tmp_path / "two/processes").iterdir()] == ["1"]
   assert not (tmp_path / "two/processes/1/checkpoints").exists()
-  # What two processes saved, one with one device reads.
+  # A single process with one device reads what two processes saved.
   vectors = [load_run(tmp_path / name).params for name in ("one", "two")]
   for one, other in zip(*map(jax.tree.leaves, vectors), strict=True):
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("mesh", ("8", "", "2x", "axb", "-1x2", "2x2x2x2", "2×2", "1.0x1"))
-def test_a_mesh_that_is_none_is_refused(mesh):
-  with pytest.raises(InputError, match=r"^--mesh=.*: two or three numbers with an x between"):
+def test_text_that_is_no_mesh_is_refused(mesh):
+  with pytest.raises(InputError, match=r"^mesh=.*: two or three numbers with an x between"):
     parse_mesh(mesh)
 
 
@@ -100,12 +100,12 @@ def test_a_mesh_that_is_none_is_refused(mesh):
   ("mesh", "sizes"), (("1x99", "1 × 1 × 99"), ("1x99x1", "1 × 99 × 1"), ("99x1", "99 × 1 × 1"))
 )
 def test_a_mesh_for_which_devices_are_missing_is_refused(mesh, sizes):
-  with pytest.raises(InputError, match=rf"^--mesh={mesh}: a mesh of {sizes} devices .* are here"):
+  with pytest.raises(InputError, match=rf"^mesh={mesh}: a mesh of {sizes} devices .* are here"):
     parse_mesh(mesh)
 
 
 def test_a_mesh_of_no_device_is_refused():
-  with pytest.raises(InputError, match=r"^--mesh=0x1: each number must be at least 1"):
+  with pytest.raises(InputError, match=r"^mesh=0x1: each number must be at least 1"):
     parse_mesh("0x1")
 
 
@@ -114,9 +114,9 @@ def test_a_mesh_of_one_device_is_none():
 
 
 def test_a_coordinator_without_numbers_is_refused():
-  with pytest.raises(InputError, match=r"^--coordinator=127.0.0.1:1: needs --num_processes and"):
+  with pytest.raises(InputError, match=r"^coordinator=127.0.0.1:1: needs `num_processes` and"):
     start_processes("127.0.0.1:1")
-  with pytest.raises(InputError, match=r"^--process_id=2: must be at least 0 and below"):
+  with pytest.raises(InputError, match=r"^process_id=2: must be at least 0 and below"):
     start_processes("127.0.0.1:1", num_processes=2, process_id=2)
 
 
@@ -130,11 +130,11 @@ def test_the_program_refuses_in_one_line(tmp_path):
   assert refuse(call, "--mesh=eight").startswith("error: --mesh=eight: two or three numbers")
   for flag in ("--process_id=0", "--num_processes=2"):
     assert refuse(call, flag) == (
-      "error: --num_processes and --process_id: only with --coordinator=HOST:PORT"
+      "error: --num_processes and --process_id need --coordinator=HOST:PORT"
     )
   for flag in ("--refit", "--search=2"):
     line = refuse(call, "--coordinator=127.0.0.1:1", flag)
-    assert line.startswith("error: --coordinator: several processes train one run")
+    assert line.startswith("error: --coordinator: several processes train a single run")
   assert not (tmp_path / "runs").exists()
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.objectives import PairwiseObjective
-from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.models.inputs import Batch, Inputs
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
 from gatrec_jax.ops.numeric import is_off
@@ -32,11 +32,10 @@ def pairwise_loss(
   vectors: Pair,
   regularized: Pair,
   inputs: Inputs,
-  rows: Array,
+  batch: Batch,
   key: Array,
   *,
   objective: PairwiseObjective,
-  where: Array,
 ) -> Array:
   """BPR over drawn negatives and a cosine term, plus L2 on vectors that may be other ones.
 
@@ -45,13 +44,13 @@ def pairwise_loss(
   Args:
     vectors: ([U, D], [I, D]) float32; their dot products are the scores.
     regularized: ([U, D], [I, D]) float32, the vectors in the L2 term.
-    rows, where: [B], positives and which of them count.
+    batch: its rows are positives.
     key: for drawing negatives; consumed.
     objective: weights, and the number of negatives.
   Returns:
     [] float32, the mean over the rows that count; 0 where none does.
   """
-  user, positive = inputs.user[rows], inputs.item[rows]
+  user, positive = inputs.user[batch.rows], inputs.item[batch.rows]
   num = objective.negatives_per_positive
   negative, possible = draw_negatives(key, inputs.sampler, user, num=num)
   scores = pair_scores(vectors, user, jnp.concatenate([positive[:, None], negative], axis=1))
@@ -69,4 +68,4 @@ def pairwise_loss(
     drawn = jnp.sum(jnp.where(possible, of_item[negative], 0.0), axis=1)
     squares = of_user[user] + of_item[positive] + drawn / jnp.maximum(possible.sum(axis=1), 1)
     losses += 0.5 * objective.l2_weight * squares
-  return jnp.sum(jnp.where(where, losses, 0.0)) / jnp.maximum(where.sum(), 1)
+  return jnp.sum(jnp.where(batch.where, losses, 0.0)) / jnp.maximum(batch.where.sum(), 1)

@@ -17,7 +17,7 @@ from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender, ServingState
 from gatrec_jax.models.baselines.item_item import exact_matmul, inverse
 from gatrec_jax.ops.numeric import unit
-from gatrec_jax.ops.scores import Pair, dot_product_scores
+from gatrec_jax.ops.scores import Pair, dot_product_scores, mean_and_spread, standardize
 
 Array = jax.Array
 
@@ -116,7 +116,7 @@ def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: A
   Means and deviations are those over the `rated` items, [I] bool. A channel whose scores are all
   equal (a user without ratings) adds 0 to every item.
   """
-  return standard(graph, rated) + weight * standard(linear, rated)
+  return standardize(graph, rated) + weight * standardize(linear, rated)
 
 
 # Popularity
@@ -137,7 +137,7 @@ def prior_scores(serving_state: Channels, scores: Array, prior: Array) -> Array:
   """
   _, spread = mean_and_spread(scores, serving_state.rated)
   return (
-    prior[:, None] * spread * standard(jnp.log1p(serving_state.likes)[None], serving_state.rated)
+    prior[:, None] * spread * standardize(jnp.log1p(serving_state.likes)[None], serving_state.rated)
   )
 
 
@@ -188,23 +188,3 @@ def fill_unrated(scores: Array, unrated: Unrated) -> Array:
   # Rounding errors are not to be scaled up.
   stretched = jnp.where(shrunk > 1e-5 * spread, predicted / jnp.maximum(shrunk, 1e-30), 0.0)
   return jnp.where(unrated.rated, scores, mean + spread * (stretched + unrated.shift))
-
-
-# Standard deviations over the rated items
-
-
-def mean_and_spread(scores: Array, rated: Array) -> tuple[Array, Array]:
-  """[B, 1] each: mean and standard deviation of each row [B, I] over the `rated` items [I]."""
-  count = rated.astype(jnp.float32)
-  total = jnp.maximum(count.sum(), 1)
-  mean = jnp.sum(count * scores, axis=1, keepdims=True) / total
-  return mean, jnp.sqrt(jnp.sum(count * (scores - mean) ** 2, axis=1, keepdims=True) / total)
-
-
-def standard(scores: Array, rated: Array) -> Array:
-  """[B, I] with mean 0 and standard deviation 1 over the rated items of each row.
-
-  A row without any spread becomes 0.
-  """
-  mean, spread = mean_and_spread(scores, rated)
-  return jnp.where(spread > 1e-9, (scores - mean) / jnp.maximum(spread, 1e-9), 0.0)

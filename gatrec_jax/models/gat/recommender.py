@@ -14,8 +14,8 @@ import numpy as np
 
 from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
 from gatrec_jax.config.objectives import SoftmaxObjective
-from gatrec_jax.config.schema import ModelConfig, TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.config.schema import ModelConfig
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines import ease_rated
@@ -30,7 +30,7 @@ from gatrec_jax.models.gat.channels import (
 )
 from gatrec_jax.models.gat.grow import graph_with_users, grown_params
 from gatrec_jax.models.gat.network import GatNetwork
-from gatrec_jax.models.inputs import Inputs, NewUsers
+from gatrec_jax.models.inputs import Batch, Inputs, NewUsers
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
@@ -75,6 +75,10 @@ class GatRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = True
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = True
 
   @property
   def module(self) -> GatNetwork:
@@ -84,27 +88,27 @@ class GatRecommender:
   def _linear(self) -> ease_rated.EaseRatedRecommender | None:
     return linear_channel(self.settings, num_users=self.num_users, num_items=self.num_items)
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Own:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
     settings, linear, targets = self.settings, None, None
-    edges = np.ones(len(train), bool) if settings.graph == "rated" else feedback.liked
+    edges = np.ones(len(train), bool) if settings.graph == "rated" else judged.liked
     graph = bipartite_graph(
       train.take(edges),
       edge_features=settings.convolution.edge_features,
       self_loops=settings.convolution.self_loops,
-      relevance=feedback.relevance[edges],
+      relevance=judged.relevance[edges],
     )
     if isinstance(settings.objective, SoftmaxObjective):
       targets = make_targets(
-        train, feedback, relevance=settings.objective.relevance, propagation="auto"
+        train, judged, relevance=settings.objective.relevance, propagation="auto"
       )
     if (recommender := self._linear) is not None:
-      rated = recommender.own_inputs(train, feedback)
+      rated = recommender.own_inputs(train, judged)
       linear = (jax.jit(recommender.fit_rated)(rated), rated)
     nodes = np.arange(self.num_users + self.num_items + 1)
     start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
-    likes = np.bincount(train.item[feedback.liked], minlength=self.num_items).astype(np.float32)
+    likes = np.bincount(train.item[judged.liked], minlength=self.num_items).astype(np.float32)
     return Own(graph, self._layout(graph), start, targets, rated_items, ratings, likes, linear)
 
   def _layout(self, graph: jraph.GraphsTuple) -> Any:
@@ -131,19 +135,9 @@ class GatRecommender:
   def init(self, inputs: Inputs, key: Array) -> Any:
     return self.module.init(key, inputs.text, inputs.own.graph)["params"]
 
-  def loss(
-    self,
-    params: Any,
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
-  ) -> Array:
+  def loss(self, params: Any, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
-    del step, train
+    rows, where, _ = batch
     key, negative_key = jax.random.split(key)
     objective = self.settings.objective
     if isinstance(objective, SoftmaxObjective):
@@ -216,7 +210,7 @@ class GatRecommender:
     vectors = self._pair(
       self.module.apply({"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout)
     )
-    if not has_channels(self.settings):
+    if self.scores_by == "vectors":
       return vectors
     own, settings, unrated = inputs.own, self.settings, None
     if settings.unrated_l2:
@@ -241,7 +235,12 @@ class GatRecommender:
   @property
   def score(self) -> Callable[[Any, Array], Array]:
     """(serving state, users [B]) -> [B, I] float32."""
-    return channel_scores if has_channels(self.settings) else dot_product_scores
+    return dot_product_scores if self.scores_by == "vectors" else channel_scores
+
+  @property
+  def scores_by(self) -> str:
+    """By dot products of vectors, unless another channel is added to them."""
+    return "scores" if has_channels(self.settings) else "vectors"
 
   def score_new(
     self, params: Any, inputs: Inputs, serving_state: Pair | Channels, users: NewUsers
@@ -257,7 +256,7 @@ class GatRecommender:
       new_text=jnp.asarray(users.text),
     )
     new = vectors[-len(users.text) :]
-    if not has_channels(self.settings):
+    if self.scores_by == "vectors":
       return products(new, serving_state[1])
     of_linear = None
     if (linear := self._linear) is not None:

@@ -1,4 +1,4 @@
-"""Model folders with random weights, for measurements that need a size and no sense."""
+"""Model folders with random weights, for measurements that depend on the shape alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import decoder_config
 from gatrec_jax.lm.decoder.weights import weight_rules
-from gatrec_jax.lm.folders.files import read_json
+from gatrec_jax.lm.folders.source import read_json
 
 _QWEN = {
   "architectures": ["Qwen2ForCausalLM"],
@@ -51,37 +51,36 @@ SHAPES: dict[str, dict[str, Any]] = {
     "vocab_size": 512,
   },
 }
-DEVIATION = 0.02  # of all weights but the norms', which are 1
+DEVIATION = 0.02  # of all weights except those of norms, which are 1
 
 
 def random_folder(folder: Path, shape: str, *, seed: int = 0) -> Path:
-  """An ordinary Hugging Face folder with random float32 weights, without a tokenizer.
+  """Writes a Hugging Face folder with random float32 weights and no tokenizer.
 
-  A folder that has the same config.json already is kept as it is. One tensor is in memory at a
-  time.
+  A folder with the same config.json is kept. One tensor is in memory at a time.
 
   Args: folder: to write. shape: one of `SHAPES`. seed: of the weights.
   Returns: the folder.
   Raises: InputError for an unknown shape, or a folder that holds another model.
   """
   if shape not in SHAPES:
-    raise InputError(f"--random_shape={shape}: not one of {', '.join(SHAPES)}")
+    raise InputError(f"must be one of {', '.join(SHAPES)}", field="random_shape", value=shape)
   fields = SHAPES[shape] | {"random_seed": seed}
   config = folder / "config.json"
   if config.is_file():
     if read_json(config) == fields:
       return folder
-    raise InputError(f"{folder}: holds another model than asked for; delete it, or use --workdir")
+    raise InputError(f"{folder} holds another model; delete it, or use another `workdir`")
   rules = weight_rules(decoder_config(fields))
   tensors = [(*rule.sources[0], rule.target.endswith("/scale")) for rule in rules]
   with runs.atomic_path(folder / "model.safetensors") as temporary:
     _write(temporary, tensors, seed)
-  runs.write_json(config, fields)  # last, as it says that all is there
+  runs.write_json(config, fields)  # last, since it marks the folder as complete
   return folder
 
 
 def _write(path: Path, tensors: list[tuple[str, tuple[int, ...], bool]], seed: int) -> None:
-  """A safetensors file by hand: its writer for NumPy wants all tensors in memory at once.
+  """Writes a safetensors file; the library's NumPy writer needs all tensors in memory at once.
 
   Args: tensors: (name, shape, whether it is all ones).
   """

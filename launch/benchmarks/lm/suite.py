@@ -1,7 +1,7 @@
-"""The suite `lm` of launch.benchmark: generation and scoring, beside PyTorch's transformers.
+"""Suite `lm`: generation and scoring, beside transformers with PyTorch.
 
-Ours and theirs take turns within one call, so that both see the same machine; while one works, the
-other waits for its next job.
+Our runs and the peer's alternate within one call, so that both see the same machine; one waits
+while the other works.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
   from launch.benchmarks.hardware import Rates
 
 CONTINUATION_TOKENS = 12
-# Threads of the one that has finished spin for a while before they sleep.
+# Threads spin for a while after their work before they sleep.
 SETTLE_SECONDS = 0.5
 _CACHED_FROM = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 Json = dict[str, Any]
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What is measured. Every field is the flag of its name; `folder` is that of --llm or None."""
+  """What is measured. Every field is a flag's value; `folder` is that of --llm or None."""
 
   folder: Path | None
   workdir: Path
@@ -53,29 +53,29 @@ class Settings:
     least = {"prompt_tokens": 1, "max_tokens": 2, "continuations": 1, "repeats": 1}
     for name, bound in least.items():
       if getattr(self, name) < bound:
-        raise InputError(f"--{name}={getattr(self, name)}: must be at least {bound}")
+        raise InputError(f"must be at least {bound}", field=name, value=getattr(self, name))
     if not self.batch_sizes or min(self.batch_sizes) < 1:
       given = ",".join(map(str, self.batch_sizes))
-      raise InputError(f"--batch_sizes={given}: numbers from 1 on, such as 1,8")
+      raise InputError("must be at least 1, such as 1,8", field="batch_sizes", value=given)
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:
-  """From the flags of launch.benchmark. Raises: InputError naming the flag that is wrong."""
-  from gatrec_jax.lm.folders.load import DTYPES
-  from gatrec_jax.lm.folders.open import EXAMPLE
+  """The settings in the flags of launch.benchmark. Raises InputError."""
+  from gatrec_jax.lm.folders.load import DTYPES, EXAMPLE
   from gatrec_jax.lm.folders.source import resolve_folder
 
   if flags["dtype"] not in DTYPES:
-    raise InputError(f"--dtype={flags['dtype']}: not one of {', '.join(DTYPES)}")
+    raise InputError(f"must be one of {', '.join(DTYPES)}", field="dtype", value=flags["dtype"])
   try:
     batch_sizes = tuple(dict.fromkeys(map(int, flags["batch_sizes"])))
   except ValueError:
+    given = ",".join(flags["batch_sizes"])
     raise InputError(
-      f"--batch_sizes={','.join(flags['batch_sizes'])}: whole numbers, such as 1,8"
+      "must be whole numbers, such as 1,8", field="batch_sizes", value=given
     ) from None
   folder = None
   if flags["llm"]:
-    folder = Path(resolve_folder(flags["llm"], flag="--llm", example=EXAMPLE).folder)
+    folder = Path(resolve_folder(flags["llm"], field="llm", example=EXAMPLE).folder)
   same = ("random_shape", "dtype", "prompt_tokens", "max_tokens", "continuations", "repeats")
   return Settings(
     folder=folder,
@@ -86,14 +86,19 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
   )
 
 
-def run_lm(settings: Settings, *, log: Log) -> Json:
-  """All measurements of the suite.
+def run_lm_suite(flags: Mapping[str, Any], *, log: Log) -> Json:
+  """The suite with the settings of the flags. Raises InputError."""
+  return run_lm(read_settings(flags), log=log)
 
-  Args: settings: what to measure. log: takes lines of progress.
-  Returns: `settings`, `model`, `peer`, `machine`, `compile`, `generation` (an entry a batch size)
-    and `continuations`, as plain values.
-  Raises: InputError for a model that cannot be loaded, a prompt that does not fit into its
-    context, or a peer that does not work.
+
+def run_lm(settings: Settings, *, log: Log) -> Json:
+  """Runs all measurements of the suite.
+
+  Args: settings: what to measure. log: for lines of progress.
+  Returns: `settings`, `model`, `peer`, `machine`, `compile`, `generation` (one entry per batch
+    size) and `continuations`, as plain values.
+  Raises: InputError for a model that cannot be loaded, a prompt longer than its context, or a peer
+    that does not work.
   """
   from gatrec_jax.lm.decoder.config import read_decoder_config
   from launch.benchmarks.lm.random_folder import random_folder
@@ -111,12 +116,14 @@ def run_lm(settings: Settings, *, log: Log) -> Json:
     config = read_decoder_config(folder)
     needed = settings.prompt_tokens + max(settings.max_tokens, CONTINUATION_TOKENS)
     if needed > config.context:
+      fits = config.context - needed + settings.prompt_tokens
       raise InputError(
-        f"--prompt_tokens={settings.prompt_tokens}: {needed} tokens with the answer, and the "
-        f"model's context is {config.context}; --prompt_tokens="
-        f"{config.context - needed + settings.prompt_tokens} fits"
+        f"with the answer {needed} tokens, more than the model's context of {config.context}; "
+        f"`prompt_tokens={fits}` fits",
+        field="prompt_tokens",
+        value=settings.prompt_tokens,
       )
-    # Before this process takes the device: on an accelerator there is one for all of them.
+    # Before this process takes the device, since an accelerator serves one process at a time.
     log.info("compiling, in two fresh processes")
     compiled = _compile_twice(settings, folder)
     return {
@@ -130,8 +137,8 @@ def run_lm(settings: Settings, *, log: Log) -> Json:
 def _measure(
   settings: Settings, folder: Path, peer: Process | None, about_peer: Json | None, log: Log
 ) -> Json:
-  """All that needs the model in this process."""
-  if peer is not None:  # An accelerator's memory is shared with it.
+  """The measurements that need the model in this process."""
+  if peer is not None:  # it shares the accelerator's memory
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   import jax
 
@@ -144,11 +151,12 @@ def _measure(
     gpu = platform in ("gpu", "cuda")
     if gpu and not about_peer["cuda"]:
       raise InputError(
-        f"--peer_python={settings.peer_python}: its torch has no CUDA, and we are on a GPU; set "
-        "JAX_PLATFORMS=cpu to compare CPUs"
+        "its torch has no CUDA, but JAX uses a GPU; set JAX_PLATFORMS=cpu to compare CPUs",
+        field="peer_python",
+        value=settings.peer_python,
       )
     about_peer["device"] = "cuda" if gpu else "cpu"
-  log.info("what the device can do")
+  log.info("peak rates of the device")
   rates = device_rates(settings.dtype)
   model = endless(load_decoder(folder, dtype=settings.dtype))
   if peer is not None:
@@ -172,7 +180,7 @@ def _measure(
 
 
 def _compile_twice(settings: Settings, folder: Path) -> Json:
-  """What a first start compiles, and a second one with jax's persistent compilation cache."""
+  """Compile times of a first start, and of a second one with JAX's persistent cache."""
   job = {
     "folder": str(folder),
     "dtype": settings.dtype,
@@ -197,7 +205,7 @@ def _compile_twice(settings: Settings, folder: Path) -> Json:
 def _generation(
   model: LanguageModel, peer: Process | None, settings: Settings, batch: int, rates: Rates
 ) -> Json:
-  """Prefill and decoding of one batch size, ours and theirs by turns."""
+  """Times prefill and decoding of one batch size, alternating with the peer."""
   from launch.benchmarks.lm.timing import (
     decode_bytes,
     prefill_flops,
@@ -208,7 +216,7 @@ def _generation(
 
   most = settings.max_tokens
   prompts = random_rows(model.config.vocabulary, batch, settings.prompt_tokens, seed=batch)
-  ours, theirs = _by_turns(
+  ours, theirs = _alternating(
     lambda: time_generation(model, prompts, max_tokens=most),
     (lambda: peer.ask("generate", prompts=prompts, max_tokens=most)) if peer else None,
     settings.repeats,
@@ -254,13 +262,13 @@ def _generation(
 
 
 def _continuations(model: LanguageModel, peer: Process | None, settings: Settings) -> Json:
-  """Many continuations of one prefix: shared, separate, and theirs."""
+  """Times scoring continuations of one prefix: shared, separate, and by the peer."""
   from launch.benchmarks.lm.timing import random_rows, spread, time_separate, time_shared_prefix
 
   vocabulary = model.config.vocabulary
   prefix = random_rows(vocabulary, 1, settings.prompt_tokens, seed=101)[0]
   suffixes = random_rows(vocabulary, settings.continuations, CONTINUATION_TOKENS, seed=102)
-  ours, theirs = _by_turns(
+  ours, theirs = _alternating(
     lambda: (time_shared_prefix(model, prefix, suffixes), time_separate(model, prefix, suffixes)),
     (lambda: peer.ask("continuations", prefix=prefix, continuations=suffixes)) if peer else None,
     settings.repeats,
@@ -290,10 +298,10 @@ def _continuations(model: LanguageModel, peer: Process | None, settings: Setting
   return result
 
 
-def _by_turns(
+def _alternating(
   ours: Callable[[], Any], theirs: Callable[[], Json] | None, repeats: int
 ) -> tuple[list[Any], list[Json]]:
-  """Both by turns, after one run each that is not counted: it compiles, and touches memory."""
+  """Alternates both, after one run each that is not counted: it compiles, and touches memory."""
   mine, others = [], []
   for _ in range(repeats + 1):
     mine.append(ours())
@@ -305,7 +313,7 @@ def _by_turns(
 
 
 def _with_rates(seconds: Json, counts: Mapping[str, int]) -> Json:
-  """Adds tokens per second, from the seconds of each part."""
+  """Adds the tokens per second of each phase."""
   result = dict(seconds)
   for part, tokens in counts.items():
     times = seconds[f"{part}_seconds"]
@@ -318,7 +326,7 @@ def _with_rates(seconds: Json, counts: Mapping[str, int]) -> Json:
 
 
 def _agreement(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> int:
-  """Tokens from the first on that are the same in every row."""
+  """The number of leading tokens that agree in every row."""
   same = (np.array(ours) == np.array(theirs)).all(axis=0)
   return len(same) if same.all() else int(same.argmin())
 

@@ -1,18 +1,18 @@
-"""What the suite `lm` of launch.benchmark found, as rows of a table."""
+"""The table of suite `lm`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from launch.cli.grid import amount
+from launch.cli.grid import Table, amount
 
-HEADER = ("", "unit", "ours", "transformers", "ours is × as fast", "share of the device's peak")
+HEADER = ("", "unit", "ours", "transformers", "× as fast", "share of the device's peak")
 Json = dict[str, Any]
 
 
-def table(results: Json) -> tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]:
-  """Title, header, rows and notes of what `run_lm` gives, for `launch.cli.grid`."""
+def table(results: Json) -> Table:
+  """The table of `run_lm`'s results."""
   settings, scored = results["settings"], results["continuations"]
   rows = []
   for entry in results["generation"]:
@@ -55,14 +55,14 @@ def table(results: Json) -> tuple[str, tuple[str, ...], list[tuple[str, ...]], l
   )
   notes = [
     f"prompts of {settings['prompt_tokens']} tokens, {settings['max_tokens']} new ones; median of "
-    f"{settings['repeats']} runs (least–most), ours and theirs by turns",
+    f"{settings['repeats']} runs (minimum–maximum), alternating with the peer",
     f"peak: {machine['bandwidth'] / 1e9:.4g} GB/s {machine['bandwidth_source']}, "
     f"{machine['flops'] / 1e12:.3g} TFLOP/s {machine['flops_source']}",
-    "log-likelihoods, shared against separate: largest difference "
+    "log-likelihoods, shared and separate: largest difference "
     f"{scored['shared_against_separate_max_difference']:.2g}",
     *_peer_notes(results),
   ]
-  return title, HEADER, rows, notes
+  return Table(title, HEADER, rows, notes)
 
 
 def _peer_notes(results: Json) -> list[str]:
@@ -81,10 +81,10 @@ def _peer_notes(results: Json) -> list[str]:
   )
   return [
     f"transformers {peer['transformers']}, torch {peer['torch']}, {peer['threads']} threads, "
-    f"{peer['device']}, attention sdpa; the faster of its ways counts ({ways}; continuations: "
+    f"{peer['device']}, attention sdpa; the faster of its variants counts ({ways}; continuations: "
     f"{scored['peer']['by']})",
-    f"greedy tokens that agree from the first on: {agree}",
-    "log-likelihoods, ours against theirs: largest difference "
+    f"leading greedy tokens that agree: {agree}",
+    "log-likelihoods, ours and the peer's: largest difference "
     f"{scored['ours_against_peer_max_difference']:.2g}",
   ]
 

@@ -1,7 +1,6 @@
-"""Measuring the language-model engine: compile time, prefill, decoding, shared prefixes.
+"""Single measurements of a language model: compile time, prefill, decoding, shared prefixes.
 
-Every function takes one measurement of a model; who repeats them, and alternates them with those of
-another implementation, is the caller's matter.
+The caller repeats them and alternates them with those of another implementation.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Generated:
   """One measured run of generation.
 
   Attributes:
-    prefill_seconds: to the first token of every row. decode_seconds: for all the others.
+    prefill_seconds: to the first token of every row. decode_seconds: for all other tokens.
     tokens: ids of every row.
   """
 
@@ -52,7 +51,7 @@ class Scored:
 
 
 def endless(model: LanguageModel) -> LanguageModel:
-  """The model without end tokens and tokenizer, so that all rows get all their tokens."""
+  """The model without end tokens and tokenizer, so that every row has full length."""
   config = dataclasses.replace(model.config, eos=())
   return dataclasses.replace(model, config=config, tokenizer=None)
 
@@ -63,14 +62,17 @@ def random_rows(vocabulary: int, rows: int, tokens: int, *, seed: int) -> list[l
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-  """Median, least and most."""
+  """Median, minimum and maximum."""
   return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 @dataclasses.dataclass
 class Compiled:
-  """Attributes: seconds: of tracing and compiling. from_cache: programs that jax's persistent
-  cache held."""
+  """Time spent compiling.
+
+  Attributes: seconds: of tracing and compiling. from_cache: programs found in JAX's persistent
+    cache.
+  """
 
   seconds: float = 0.0
   from_cache: int = 0
@@ -78,10 +80,10 @@ class Compiled:
 
 @contextmanager
 def compile_clock() -> Iterator[Compiled]:
-  """Adds up the time in which jax traces and compiles, and counts what its cache spares.
+  """Measures the time in which JAX traces and compiles, and counts hits of its cache.
 
-  Yields: the figures, which are there once the block has ended. Spans that lie within others
-    (functions traced within functions) count once.
+  Yields: the figures, which are complete when the block ends. Nested spans (functions traced within
+    functions) count once.
   """
   spans: list[tuple[float, float]] = []
   found = Compiled()
@@ -108,8 +110,8 @@ def time_compiling(
 ) -> dict[str, float]:
   """Compiles generation for these prompts, and runs their prefill once.
 
-  Returns: `compile_seconds`, of tracing and compiling alone, `first_call_seconds` in all, and
-    `programs_from_cache`, the number of programs that jax's persistent cache held.
+  Returns: `compile_seconds` of tracing and compiling, `first_call_seconds` in total, and
+    `programs_from_cache`, the number of programs found in JAX's persistent cache.
   """
   with compile_clock() as compiled:
     first = warm_up(model, prompts, max_tokens=max_tokens, batch_size=len(prompts))
@@ -123,7 +125,7 @@ def time_compiling(
 def time_generation(
   model: LanguageModel, prompts: Sequence[Sequence[int]], *, max_tokens: int
 ) -> Generated:
-  """Continues all prompts side by side, greedily."""
+  """Continues all prompts in one batch, greedily."""
   speed = Speed()
   answers = generate(model, prompts, max_tokens=max_tokens, batch_size=len(prompts), speed=speed)
   tokens = tuple(answer.tokens for answer in answers)
@@ -142,9 +144,9 @@ def time_shared_prefix(
 def time_separate(
   model: LanguageModel, prefix: Sequence[int], continuations: Sequence[Sequence[int]]
 ) -> Scored:
-  """Scores continuations one after another, each with a forward pass over all its tokens.
+  """Scores continuations one by one, each with a forward pass over all its tokens.
 
-  Logits are computed only where they are needed, and nothing is padded.
+  Logits are computed only for the continuation, and nothing is padded.
   """
   begun = time.perf_counter()
   values = [
@@ -162,8 +164,8 @@ def time_separate(
 
 
 def prefill_flops(config: DecoderConfig, *, rows: int, tokens: int) -> float:
-  """Floating-point operations that a prefill needs: products with the weights (the head's for the
-  last token only) and causal attention; an addition and a multiplication are two."""
+  """FLOPs of a prefill: products with the weights (the head's for the last token only) and causal
+  attention."""
   query, key = config.heads * config.head_size, config.kv_heads * config.head_size
   block = config.width * (2 * query + 2 * key + 3 * config.inner)
   attention = sum(2 * query * _pairs(tokens, layer.window) for layer in config.layers)
@@ -172,9 +174,9 @@ def prefill_flops(config: DecoderConfig, *, rows: int, tokens: int) -> float:
 
 
 def decode_bytes(model: LanguageModel, *, rows: int, slots: float) -> float:
-  """Bytes that a step of decoding has to read: all weights, and a cache of `slots` tokens a row.
+  """Bytes that a decoding step must read: all weights, and a cache of `slots` tokens per row.
 
-  An embedding table that is not the head too is read only in a few rows, and is not counted.
+  An embedding table that is not also the head is read in only a few rows, and is not counted.
   """
   read = {name: tree for name, tree in model.params.items() if name != "embed" or model.config.tied}
   weights = sum(leaf.nbytes for leaf in jax.tree.leaves(read))
@@ -185,7 +187,7 @@ def decode_bytes(model: LanguageModel, *, rows: int, slots: float) -> float:
 def _log_likelihood(
   params: Params, tokens: jax.Array, *, config: DecoderConfig, count: int, attention: str
 ) -> jax.Array:
-  """Of the last `count` of `tokens` [1, T] int32, behind the others. Returns: float32 scalar."""
+  """[] float32: log-likelihood of the last `count` of `tokens` [1, T] int32 given the others."""
   hidden = hidden_states(params, tokens, config=config, attention=attention)
   logits = logits_of(params, hidden[0, -count - 1 : -1], config=config)
   chosen = jnp.take_along_axis(logits, tokens[0, -count:, None], axis=-1)[:, 0]
@@ -193,7 +195,7 @@ def _log_likelihood(
 
 
 def _pairs(tokens: int, window: int | None) -> int:
-  """Pairs of a query and a key that it sees."""
+  """The number of (query, visible key) pairs."""
   seen = tokens if window is None else min(window, tokens)
   return math.comb(seen + 1, 2) + (tokens - seen) * seen
 

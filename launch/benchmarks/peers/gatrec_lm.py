@@ -1,6 +1,6 @@
-"""This library's own start in a fresh process: what compiling takes, by `--batch_sizes`.
+"""Times this library's compilation of text generation in a fresh process.
 
-Reads one job from its input, answers with one line; see `process.Process`.
+Reads one job from standard input and answers with one line; see `process.Process`.
 """
 
 from __future__ import annotations

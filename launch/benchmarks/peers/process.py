@@ -1,4 +1,4 @@
-"""A process that does jobs: one line of JSON in, one line of JSON out."""
+"""A subprocess that answers jobs: one line of JSON in, one line of JSON out."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ STOP_SECONDS = 10
 
 
 class Process:
-  """Starts a command and talks to it; a context manager that ends it.
+  """A subprocess and its pipes; a context manager that ends it.
 
-  Raises: InputError, whose line begins with `what`, where it cannot be started, ends, or answers
-    with an error.
+  Raises: InputError, whose line begins with `what`, if it cannot be started, ends, or answers with
+    an error.
   """
 
   def __init__(
@@ -42,7 +42,7 @@ class Process:
       raise InputError(f"{what}: cannot be started ({error.strerror})") from None
 
   def ask(self, job: str, **arguments: Any) -> dict[str, Any]:
-    """Sends a job and waits for what it gives."""
+    """Sends a job and waits for its answer."""
     line = ""
     try:
       self._process.stdin.write(json.dumps({"job": job, **arguments}) + "\n")
@@ -63,11 +63,11 @@ class Process:
   ) -> None:
     if error is not None:
       self._process.kill()
-    self._process.communicate()  # closes its input, at which it ends
+    self._process.communicate()  # closing its input ends it
     self._log.close()
 
   def _last_words(self, line: str) -> str:
-    """Why it did not answer: what it wrote instead, its last error line, or its exit code."""
+    """Why there is no answer: what it wrote instead, its last error line, or its exit code."""
     if line.strip():
       return f"answered {line.strip()[:200]!r} instead of JSON"
     try:

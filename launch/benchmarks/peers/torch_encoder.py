@@ -1,7 +1,7 @@
-"""PyTorch's transformers as the other side of embedding texts.
+"""The peer of suite `embed`: transformers with PyTorch.
 
-Run by a Python that has torch, transformers and safetensors; nothing of this library is imported.
-One line of JSON is one job, answered by one line of JSON:
+Needs torch, transformers and safetensors, and imports nothing from this library. Each line of JSON
+on standard input is a job, answered by one line of JSON:
 
   {"job": "hello"}                                       -> versions, threads
   {"job": "load", "folder", "device", "dtype"}           -> seconds
@@ -25,10 +25,10 @@ WARM_UP_TEXTS = 64
 
 
 class Peer:
-  """The encoder, and the jobs that it does."""
+  """The encoder and its jobs."""
 
   def hello(self) -> dict[str, Any]:
-    """Versions and threads. All CPUs that this process may run on are used."""
+    """Versions and threads; uses all CPUs available to this process."""
     allowed = getattr(os, "sched_getaffinity", None)
     torch.set_num_threads(len(allowed(0)) if allowed else os.cpu_count())
     return {
@@ -49,7 +49,7 @@ class Peer:
     return {"seconds": time.perf_counter() - begun}
 
   def encode(self, texts: list[str], max_tokens: int, batch_size: int = 32) -> dict[str, Any]:
-    """Vectors as sentence-transformers makes them; its tokenizing is timed too.
+    """Encodes texts as sentence-transformers does, tokenization included.
 
     Returns: `tokens` without padding, the sum of all vectors' entries, the first text's vector.
     """
@@ -85,15 +85,15 @@ class Peer:
     return vectors[torch.tensor(order).argsort()], tokens
 
   def _now(self) -> float:
-    """The clock, once all work that was asked for is done."""
+    """The clock after all pending work is done."""
     if self.model.device.type == "cuda":
       torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def main() -> None:
-  """Does jobs until the input ends."""
-  # Whatever libraries print goes to the log; answers have the output for themselves.
+  """Answers jobs until the input ends."""
+  # Libraries print to the log, so that standard output carries only answers.
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
   peer = Peer()
@@ -107,7 +107,7 @@ def main() -> None:
     try:
       with torch.inference_mode():
         answer = jobs[arguments.pop("job")](**arguments)
-    except Exception as error:  # Told to the other side, which decides.
+    except Exception as error:  # reported to the caller, which decides
       answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer), file=answers, flush=True)
 

@@ -1,7 +1,7 @@
-"""PyTorch Geometric as the other side of graph training.
+"""The peer of suites `attention` and `train`: PyTorch Geometric.
 
-Run by a Python that has torch, torch_geometric and numpy; nothing of this library is imported.
-One line of JSON is one job, answered by one line of JSON:
+Needs torch, torch_geometric and numpy, and imports nothing from this library. Each line of JSON on
+standard input is a job, answered by one line of JSON:
 
   {"job": "hello"}                                               -> versions, threads
   {"job": "load", "path", "device"}                              -> seconds, counts
@@ -75,10 +75,10 @@ class GatNetwork(torch.nn.Module):
 
 
 class Peer:
-  """The ratings, and the jobs that are done with them. Nodes are all users, then all items."""
+  """The ratings and the jobs on them. Nodes are all users, then all items."""
 
   def hello(self) -> dict[str, Any]:
-    """Versions and threads. All CPUs that this process may run on are used."""
+    """Versions and threads; uses all CPUs available to this process."""
     allowed = getattr(os, "sched_getaffinity", None)
     torch.set_num_threads(len(allowed(0)) if allowed else os.cpu_count())
     return {
@@ -124,17 +124,17 @@ class Peer:
     feature_width: int = 64,
     batch: int = 0,
   ) -> dict[str, Any]:
-    """The paper's step: BPR + 1 · (1 − cosine), AdamW; negatives are drawn before the clock runs.
+    """The paper's step: BPR + 1 · (1 − cosine), AdamW; negatives are drawn before timing.
 
     Args: widths: units per head; features: `table` begins as the texts' vectors, `ids` as random
       ones of `feature_width`; batch: positives a step, 0 for all.
     """
     torch.manual_seed(0)
-    serving_state = {
+    tables = {
       "table": lambda: self.text,
       "ids": lambda: ID_SCALE * torch.randn(self._nodes(), feature_width, device=self.device),
     }
-    model = GatNetwork(serving_state[features](), widths=widths, heads=heads, version=version)
+    model = GatNetwork(tables[features](), widths=widths, heads=heads, version=version)
     model = model.to(self.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
@@ -153,7 +153,7 @@ class Peer:
     return self._timed(step, lambda: self._draw(batch), repeats)
 
   def lightgcn_step(self, layers: int, width: int, repeats: int, batch: int = 0) -> dict[str, Any]:
-    """A step of PyTorch Geometric's own LightGCN and loss, on the liked pairs alone."""
+    """A step of PyTorch Geometric's LightGCN and its loss, on the liked pairs."""
     torch.manual_seed(0)
     model = LightGCN(self._nodes(), width, layers).to(self.device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
@@ -175,7 +175,7 @@ class Peer:
   def attention(
     self, num_heads: int, width: int, repeats: int, path: str | None = None
   ) -> dict[str, Any]:
-    """GATv2Conv alone over the graph's 2R edges, forward and backward.
+    """GATv2Conv over the graph's 2R edges, forward and backward.
 
     From [N, H * D] random nodes, which get a gradient too, as they do inside a network.
 
@@ -198,7 +198,7 @@ class Peer:
     return self._timed(step, lambda: (), repeats)
 
   def author_negatives(self, repeats: int, way: str = "released") -> dict[str, Any]:
-    """One negative a positive in a Python loop, from a pool made anew for each; no warm-up.
+    """Draws one negative per positive in a Python loop, from a pool built for each; no warm-up.
 
     Args: way: `released` works as the paper's released code does: a set of the array of all items,
       less the user's liked and disliked ones, a list of it, `np.random.choice` without replacement;
@@ -230,7 +230,7 @@ class Peer:
   def _timed(
     self, step: Callable[..., torch.Tensor], draw: Callable[[], tuple[Any, ...]], repeats: int
   ) -> dict[str, Any]:
-    """Seconds of `step` on what `draw` gives, which is drawn before the clock runs."""
+    """Seconds of `step` on the batch of `draw`, which is drawn before timing."""
     self._forget_peaks()
     seconds = []
     for _ in range(repeats + 1):
@@ -247,7 +247,7 @@ class Peer:
     }
 
   def _forget_peaks(self) -> None:
-    """Peaks begin anew; the process's is the one since its start where the system refuses."""
+    """Resets the peaks; if the system refuses, the peak since the start of the process remains."""
     with contextlib.suppress(OSError):
       Path("/proc/self/clear_refs").write_text("5")
     if self.device.type == "cuda":
@@ -262,7 +262,7 @@ class Peer:
     return self.num_users + self.num_items
 
   def _now(self) -> float:
-    """The clock, once all work that was asked for is done."""
+    """The clock after all pending work is done."""
     if self.device.type == "cuda":
       torch.cuda.synchronize()
     return time.perf_counter()
@@ -303,7 +303,7 @@ def _sets(users: Iterable[int], items: Iterable[int]) -> Sets:
 
 
 def _peak_memory() -> float | None:
-  """MiB of the largest resident set; None where the system does not tell it."""
+  """The peak resident memory in MiB; None if the system does not report it."""
   # Not `ru_maxrss`: Linux hands the peak of the process that started this one down to it.
   try:
     with open("/proc/self/status") as file:
@@ -313,8 +313,8 @@ def _peak_memory() -> float | None:
 
 
 def main() -> None:
-  """Does jobs until the input ends."""
-  # Whatever libraries print goes to the log; answers have the output for themselves.
+  """Answers jobs until the input ends."""
+  # Libraries print to the log, so that standard output carries only answers.
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
   peer = Peer()

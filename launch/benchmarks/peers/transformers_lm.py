@@ -1,7 +1,7 @@
-"""PyTorch's transformers as the other side of `launch.benchmark --suite=lm`.
+"""The peer of suite `lm`: transformers with PyTorch.
 
-Run by a Python that has torch, transformers and safetensors; nothing of this library is imported.
-One line of JSON is one job, answered by one line of JSON:
+Needs torch, transformers and safetensors, and imports nothing from this library. Each line of JSON
+on standard input is a job, answered by one line of JSON:
 
   {"job": "hello"}                                          -> versions, threads
   {"job": "load", "folder", "dtype", "device"}              -> seconds
@@ -25,7 +25,7 @@ MEMORY_SHARE = 0.5  # of what is free: a batch of all continuations may take so 
 
 
 class FirstToken(transformers.StoppingCriteria):
-  """Is asked after every token whether to stop; never does, and notes when the first one came."""
+  """A stopping criterion that never stops, and records when the first token came."""
 
   def __init__(self, now: Callable[[], float]) -> None:
     self._now = now
@@ -38,10 +38,10 @@ class FirstToken(transformers.StoppingCriteria):
 
 
 class Peer:
-  """The model, and the jobs that it does."""
+  """The model and its jobs."""
 
   def hello(self) -> dict[str, Any]:
-    """Versions and threads. All CPUs that this process may run on are used."""
+    """Versions and threads; uses all CPUs available to this process."""
     allowed = getattr(os, "sched_getaffinity", None)
     torch.set_num_threads(len(allowed(0)) if allowed else os.cpu_count())
     return {
@@ -119,13 +119,13 @@ class Peer:
     return _timed(begun, first, self._now(), torch.cat(drawn, dim=1))
 
   def _log_likelihoods(self, rows: torch.Tensor, count: int) -> list[float]:
-    """Of the last `count` tokens of each row; logits are computed only there."""
+    """Log-likelihoods of the last `count` tokens of each row; logits are computed only there."""
     logits = self.model(rows, use_cache=False, logits_to_keep=count + 1).logits[:, :-1].float()
     chosen = logits.gather(-1, rows[:, -count:, None])[..., 0]
     return (chosen - logits.logsumexp(-1)).sum(-1).tolist()
 
   def _fits(self, rows: torch.Tensor, count: int) -> bool:
-    """Whether one batch of all rows is safe: a CPU process out of memory is killed, not told."""
+    """Whether all rows fit in one batch: a CPU process that runs out of memory is killed."""
     if self.model.device.type != "cpu":
       return True
     config = self.model.config
@@ -140,7 +140,7 @@ class Peer:
     return needed < MEMORY_SHARE * free
 
   def _now(self) -> float:
-    """The clock, once all work that was asked for is done."""
+    """The clock after all pending work is done."""
     if self.model.device.type == "cuda":
       torch.cuda.synchronize()
     return time.perf_counter()
@@ -155,8 +155,8 @@ def _timed(begun: float, first: float, ended: float, tokens: torch.Tensor) -> di
 
 
 def main() -> None:
-  """Does jobs until the input ends."""
-  # Whatever libraries print goes to the log; answers have the output for themselves.
+  """Answers jobs until the input ends."""
+  # Libraries print to the log, so that standard output carries only answers.
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
   peer = Peer()

@@ -9,7 +9,7 @@ from gatrec_jax.runs.log import SILENT
 from launch.benchmarks import anchors as suite
 
 
-def test_permutations_are_those_of_pytorch():
+def test_permutations_equal_those_of_pytorch():
   # torch.manual_seed(0); torch.randperm(10) and seed 2020; torch.randperm(6), torch 2.13, CPU.
   assert suite.torch_permutation(10, 0).tolist() == [4, 1, 7, 5, 3, 9, 0, 8, 6, 2]
   assert sorted(suite.torch_permutation(1000, 2020).tolist()) == list(range(1000))

@@ -1,4 +1,4 @@
-"""launch.benchmark: what it writes, and what it says to wrong input."""
+"""launch.benchmark: its file, its table, and its errors for wrong input."""
 
 import json
 import os
@@ -40,12 +40,12 @@ CONFIG = DecoderConfig(
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-  """The file of a run without a peer, and what the run printed."""
+  """The file of a run without a peer, and its output."""
   folder = tmp_path_factory.mktemp("benchmark")
   flags = (*SMALL, "--batch_sizes=2", "--markdown", "--json_out=lm.json")
-  # Every program is kept in the cache, however fast this machine compiles it.
+  # Every program is cached, however fast this machine compiles it.
   kept = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-  done = launch("benchmark", *flags, cwd=folder, check=0, env=kept)
+  done = call("benchmark", *flags, cwd=folder, check=0, env=kept)
   return json.loads((folder / "lm.json").read_text()), done.stdout
 
 
@@ -105,10 +105,10 @@ def test_a_peer_computes_the_same(tmp_path):
 @pytest.mark.parametrize(
   ("flag", "words"),
   [
-    ("--suite=speed", "--suite=speed: not one of attention, train"),
+    ("--suite=speed", "--suite=speed: must be one of attention, train"),
     ("--peer_python=/no/python", "--peer_python=/no/python: no such program"),
     ("--peer_python=true", "--peer_python=true: ended with exit code 0"),
-    ("--batch_sizes=1,x", "--batch_sizes=1,x: whole numbers"),
+    ("--batch_sizes=1,x", "--batch_sizes=1,x: must be whole numbers"),
   ],
 )
 def test_wrong_flags_are_one_line(tmp_path, flag, words):
@@ -131,7 +131,7 @@ def test_random_folders_load_and_are_kept(tmp_path):
     random_folder(folder, "tiny", seed=1)
   again = random_folder(tmp_path / "again", "tiny") / "model.safetensors"
   assert again.read_bytes() == (folder / "model.safetensors").read_bytes()
-  with pytest.raises(InputError, match="--random_shape=huge: not one of 0.5b, tiny"):
+  with pytest.raises(InputError, match="random_shape=huge: must be one of 0.5b, tiny"):
     random_folder(tmp_path, "huge")
   assert SHAPES["0.5b"]["vocab_size"] == 151_936
 

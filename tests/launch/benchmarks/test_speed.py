@@ -14,6 +14,7 @@ from helpers.tiny_reranker import tiny_reranker
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.graph import bipartite_graph
+from gatrec_jax.errors import InputError
 from gatrec_jax.lm.folders.source import EncoderSource
 from gatrec_jax.ops.attention import Edges
 from launch.benchmarks import attention as benchmark_attention
@@ -25,15 +26,16 @@ from launch.benchmarks import scale as benchmark_scale
 from launch.benchmarks import train as benchmark_train
 from launch.benchmarks.hardware import Rates
 from launch.benchmarks.measure import HEADER, Counts, Figure, measure, plain, suite_results, table
+from launch.benchmarks.peers import gatrec_step
 
 ENCODERS = ROOT / "tests" / "lm" / "goldens"
-# More than a CPU can do with so little work, whose share is then below 1 on any machine.
+# More than a CPU achieves with so little work, so that its share is below 1 on any machine.
 RATES = Rates("a device", "float32", 4e10, "by hand", 2e11, "by hand")
 
 
 @pytest.fixture
 def suite(monkeypatch, tmp_path):
-  """Runs a suite in this process, on a machine of known rates; what it wrote, and printed."""
+  """Runs a suite in this process with known device rates; returns its file and its output."""
   for module in (
     benchmark_attention,
     benchmark_embed,
@@ -61,7 +63,7 @@ def suite(monkeypatch, tmp_path):
 
 
 def check_tree(tree, printed, *, name, figures):
-  """What the files of all these suites have in common."""
+  """Checks what the files of all these suites have in common."""
   assert tree["suite"] == name and tree["repeats"] == 2 and tree["peer"] is None
   assert tree["machine"]["device"] == "a device" and "jax" in json.dumps(tree["environment"])
   assert len(tree["figures"]) == figures
@@ -102,7 +104,7 @@ def test_attention(suite, monkeypatch):
   first, second = tree["figures"]
   assert first["counts"] == second["counts"]  # the task is the same
   assert first["compiled"]["temporary_mb"] > 0 and first["compiled"]["flops"] > 0
-  assert tree["notes"][0].startswith("800 edges, 2 × 4: auto takes ")
+  assert tree["notes"][0].startswith("800 edges, 2 × 4: auto selects ")
 
 
 def test_implementations_that_are_measured():
@@ -114,7 +116,7 @@ def test_implementations_that_are_measured():
 
 
 def test_steps_of_training():
-  """The parts of the suite train; the suite itself needs MovieLens."""
+  """The components of suite train, which itself needs MovieLens."""
   train = benchmark_graphs.random_ratings(500, seed=0)
   model = {"layer_widths": (4,), "heads": (2,), "attention_impl": "segment", "loss": "softmax"}
   config = with_fields(get_preset("paper"), model)
@@ -185,7 +187,7 @@ def test_rerank(suite, monkeypatch):
 
 
 def test_scale(suite, monkeypatch):
-  """Its processes measure what they are asked for; here they are small from the beginning."""
+  """With stub processes in place of those that measure steps."""
   asked = []
 
   class Child:
@@ -200,7 +202,7 @@ def test_scale(suite, monkeypatch):
           "nodes": 1000,
         }
       share = arguments["devices"]
-      return {name: 2**24 / share for name in ("arguments", "temporaries", "together", "cut")}
+      return {name: 2**24 / share for name in ("arguments", "temporaries", "together", "sharded")}
 
     def __enter__(self):
       return self
@@ -219,29 +221,36 @@ def test_scale(suite, monkeypatch):
     ("memory", {"ratings": 3000, "devices": 1}),
     ("memory", {"ratings": 3000, "devices": 8}),
   ]
-  assert "1,000: 93750 ns an edge and layer, peak 0.50 GiB" in tree["notes"][0]
+  assert "1,000: 93750 ns per edge and layer, peak 0.50 GiB" in tree["notes"][0]
   assert "16 MiB on one, 2 MiB on 8 (1/8.0)" in tree["notes"][2]
-  assert tree["memory"]["8"]["cut"] == 2**21
+  assert tree["memory"]["8"]["sharded"] == 2**21
 
 
-def test_the_process_of_scale_answers(monkeypatch):
-  monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-  with benchmark_scale._child() as child:
-    found = child.ask("step", ratings=300, repeats=1)
-    cut = child.ask("memory", ratings=300, devices=1)
+def test_the_jobs_of_scale(monkeypatch):
+  monkeypatch.setattr(benchmark_scale, "LAYERS", 1)
+  found = gatrec_step.step(ratings=300, repeats=1)
+  memory = gatrec_step.memory(ratings=300, devices=1)
   rows = benchmark_graphs.random_ratings(300, seed=0)
   assert found["nodes"] == rows.num_users + rows.num_items
   assert len(found["seconds"]) == 1 and found["seconds"][0] > 0 < found["compile_seconds"]
   # Edges of 12 bytes; three tables of 64 numbers a node and the weights: values and two moments.
-  assert cut["cut"] > 12 * 600 + 3 * 4 * 64 * found["nodes"]
-  assert cut["together"] == cut["arguments"] + cut["temporaries"] > cut["cut"]
+  assert memory["sharded"] > 12 * 600 + 3 * 4 * 64 * found["nodes"]
+  assert memory["together"] == memory["arguments"] + memory["temporaries"] > memory["sharded"]
+
+
+def test_the_process_of_scale_answers_jobs_that_fail():
+  with (
+    benchmark_scale._child() as child,
+    pytest.raises(InputError, match="measuring a step: KeyError: 'nothing'"),
+  ):
+    child.ask("nothing")
 
 
 def test_predicted_bytes_by_hand():
-  # 10 ratings: 97 bytes each that are cut, 21 that are not; tables of 256 bytes a node: 3.5 and 8.
+  # 10 ratings: 97 bytes each are sharded, 21 are not; tables of 256 bytes per node: 3.5 and 8.
   assert benchmark_scale.predicted_bytes(10, 3) == 970 + 3.5 * 768 + 210 + 8 * 768
-  cut = (970 + 3.5 * 768) / 4
-  assert benchmark_scale.predicted_bytes(10, 3, devices=4) == cut + 210 + 8 * 768
+  sharded = (970 + 3.5 * 768) / 4
+  assert benchmark_scale.predicted_bytes(10, 3, devices=4) == sharded + 210 + 8 * 768
   assert benchmark_scale.WIDTH == 64  # as the formula that is printed says
 
 
@@ -269,7 +278,7 @@ def test_random_ratings_have_the_proportions_of_movielens():
   assert (small.num_users, small.num_items, len(small)) == (50, 100, 10)
 
 
-def test_a_peer_is_run_between_our_halves():
+def test_a_peer_runs_between_the_halves_of_our_runs():
   calls = []
 
   def ours():
@@ -321,4 +330,4 @@ def test_missing_profiles_are_one_line(suite, monkeypatch, tmp_path):
   source = EncoderSource("folder", ENCODERS / "bert", "golden", "here", "")
   monkeypatch.setattr(benchmark_embed, "resolve_encoder", lambda name: source)
   done = call("benchmark", "--suite=embed", f"--data_dir={tmp_path}", cwd=tmp_path, check=1)
-  assert "profiles_ml100k_items.jsonl: not there" in error_line(done)
+  assert "profiles_ml100k_items.jsonl does not exist" in error_line(done)

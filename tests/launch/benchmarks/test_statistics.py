@@ -1,4 +1,4 @@
-"""The planted checks of the verdicts, on few comparisons."""
+"""Suite `statistics` on few comparisons."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from gatrec_jax.runs.log import SILENT
 from launch.benchmarks import statistics as suite
 
 
-def test_simulated_systems_have_the_quality_that_was_planted():
+def test_simulated_systems_have_the_specified_quality():
   pairs = [suite.simulate(np.random.default_rng(seed), gain=0.1) for seed in range(8)]
   gains = [new.mean() / old.mean() - 1 for old, new in pairs]
   assert 0.05 < np.mean(gains) < 0.1  # a full list cannot get better
@@ -31,5 +31,5 @@ def test_verdicts_are_counted(monkeypatch):
   assert copies["not separated"] >= 4 and better["ahead"] == 6
   assert one_fold["comparisons"] == 6 and one_fold["behind"] == 0
   assert level["ahead"] + level["not separated"] + level["behind"] == 20
-  _, head, rows, _ = suite.table(results)
-  assert all(len(row) == len(head) for row in rows) and "ahead 100.0% (≥ 90%)" in rows[1]
+  _, header, rows, _ = suite.table(results)
+  assert all(len(row) == len(header) for row in rows) and "ahead 100.0% (≥ 90%)" in rows[1]

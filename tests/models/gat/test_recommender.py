@@ -60,13 +60,7 @@ TRAIN, TABLE = rows()
 def inputs_of(recommender, train, *, text=None, new=None):
   count = recommender.num_users + recommender.num_items
   return make_inputs(
-    recommender,
-    train,
-    text=np.zeros((count, 1)) if text is None else text,
-    sampler=None,
-    positive_threshold=4,
-    negative_threshold=2,
-    new=new,
+    recommender, train, text=np.zeros((count, 1)) if text is None else text, new=new
   )
 
 
@@ -153,7 +147,7 @@ def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
 def test_popularity_counts_for_users_who_came_after_training_with_few_ratings():
   plain, inputs, params = prepared()
   few = made(prior_weight=2.0, prior_ratings=6)[0]
-  after_training = inputs._replace(later=jnp.ones(20, bool))
+  after_training = dataclasses.replace(inputs, later=jnp.ones(20, bool))
   ratings = np.bincount(TRAIN.user, minlength=20)
   users = np.array([int((ratings == n).argmax()) for n in (2, 4, 6)])
   assert list(ratings[users]) == [2, 4, 6]

@@ -1,0 +1,85 @@
+"""From flags to a configuration and its run folder."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from launch.cli.flags import DATA, EVALUATE, FLAGS, TEXT
+
+if TYPE_CHECKING:
+  from gatrec_jax.config.schema import Config
+
+# The flags that are fields of the configuration. Others share a field's name but belong to language
+# models (`--attention`, `--batch_size`).
+_FIELDS = (*DATA, *TEXT, *EVALUATE, "seed")
+
+
+def config_from_flags() -> Config:
+  """The preset with every field that was given on the command line. Raises InputError."""
+  from gatrec_jax.config.overrides import with_fields
+
+  preset = preset_from_flags()
+  return with_fields(preset, given_fields() | _assignments())
+
+
+def preset_from_flags() -> Config:
+  """The preset named by --preset or --model. Raises InputError if unknown, or if both differ."""
+  from gatrec_jax.config.presets import get_preset
+  from gatrec_jax.errors import InputError
+
+  preset = FLAGS.preset
+  model = FLAGS.model if "model" in FLAGS else None
+  if model and FLAGS["preset"].present and model != preset:
+    raise InputError(f"and `model={model}` exclude each other", field="preset", value=preset)
+  return get_preset(model, field="model") if model else get_preset(preset)
+
+
+def given_fields() -> dict[str, Any]:
+  """The configuration fields among the flags that were given, with their values."""
+  return {name: FLAGS[name].value for name in _FIELDS if name in FLAGS and FLAGS[name].present}
+
+
+def require_agreement(config: Config) -> None:
+  """Checks that the settings given beside --workdir are those of the run that is opened.
+
+  Raises:
+    InputError: a flag differs from the run's configuration.
+  """
+  from gatrec_jax.config.overrides import setting_of, with_fields
+  from gatrec_jax.errors import InputError
+
+  given = {
+    name: value
+    for name, value in given_fields().items()
+    if name not in EVALUATE and name != "data_dir"
+  }
+  given |= _assignments()
+  wanted = with_fields(config, given)
+  for name in given:
+    asked, own = (setting_of(one, name) for one in (wanted, config))
+    if asked != own:
+      raise InputError(f"the run was made with {name}={own!r}; omit it", field=name, value=asked)
+
+
+def workdir_from_flags(config: Config) -> pathlib.Path:
+  """--workdir, or runs/<dataset>[-<fold or split>]-<preset>-<seed> by default."""
+  if FLAGS.workdir:
+    return pathlib.Path(FLAGS.workdir)
+  data = config.data
+  part = data.fold or (data.split if data.split != "random" else "")
+  name = pathlib.Path(data.dataset).stem + (f"-{part}" if part else "")
+  return pathlib.Path("runs") / f"{name}-{config.preset}-{config.train.seed}"
+
+
+def data_label(config: Config) -> str:
+  """The data of a run for titles, such as "ml-100k u1" or "mine.csv kfold 2"."""
+  data = config.data
+  kind = data.split if data.split != "random" and (not data.fold or data.split == "kfold") else ""
+  return " ".join(filter(None, (pathlib.Path(data.dataset).name, kind, data.fold)))
+
+
+def _assignments() -> dict[str, str]:
+  from gatrec_jax.config.overrides import parse_assignments
+
+  return parse_assignments(FLAGS.set if "set" in FLAGS else [])

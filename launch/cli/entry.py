@@ -1,0 +1,155 @@
+"""Runs a program: parses its flags, turns errors into one line, sets the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from launch.cli import flag_table
+from launch.cli.flags import FLAGS, TABLE, flags
+
+
+def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -> None:
+  """Parses the flags and calls `main`; errors that users can fix are printed as one line.
+
+  Exit codes: 0 success; 1 bad input, or a full disk or memory; 2 wrong usage; 130 after Ctrl-C;
+  128 + the signal's number when a signal stopped training after its state was saved.
+  """
+  args = list(sys.argv if argv is None else argv)
+  if any(arg in ("--help", "-h", "-help") for arg in args[1:]):
+    show(_help(doc))
+    sys.exit(0)
+  try:
+    rest = FLAGS(args)[1:]
+  except flags.Error as error:
+    fail(f"{error} (--help lists the flags)", 2)
+  if rest:
+    fail(f"'{rest[0]}' is not a flag; write --name=value (--help lists the flags)", 2)
+  try:
+    from gatrec_jax.errors import InputError, Interrupted
+  except KeyboardInterrupt:
+    fail("stopped", 130)
+  _keep_compiled_programs()
+  _quiet_libraries()
+  try:
+    main()
+  except InputError as error:
+    fail(error.named(_flag_of), 1)
+  except Interrupted as error:
+    print(error, file=sys.stderr)
+    sys.exit(128 + error.signum)
+  except KeyboardInterrupt:
+    fail("stopped; finished work is kept, and the same command continues from there", 130)
+  except BrokenPipeError:
+    _discard_output()
+    sys.exit(0)
+  except OSError as error:
+    fail(f"{error.filename or 'files'}: {error.strerror or error}", 1)
+  except MemoryError:
+    fail("out of memory; lower --set batch_size=… or --evaluate_memory_mb", 1)
+  except RuntimeError as error:
+    # JAX's error for a device without memory; any other is a bug and keeps its traceback.
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    fail(f"out of device memory: {str(error).splitlines()[0]}", 1)
+
+
+def show(text: str) -> None:
+  """Prints help; a reader that stops early, such as `head`, is no error."""
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:
+    _discard_output()
+
+
+def fail(message: str, code: int) -> None:
+  """Prints `error: …` as one line to standard error and exits."""
+  print(f"error: {' '.join(message.split())}", file=sys.stderr)
+  sys.exit(code)
+
+
+def _flag_of(name: str) -> str | None:
+  """The flag that sets an argument of the library (of --folds, `fold`), or None if there is none."""
+  from gatrec_jax.config.overrides import is_field
+
+  for flag in (name, f"{name}s"):
+    if flag in FLAGS and flag in TABLE:
+      return f"--{flag}"
+  return f"--set {name}" if is_field(name) else None
+
+
+def _help(doc: str) -> str:
+  """The program's docstring and its flags by topic."""
+  lines = [
+    doc.strip(),
+    "",
+    "Flags, with defaults in parentheses (--refit sets a true/false flag, --norefit clears it):",
+  ]
+  for topic, topic_flags in flag_table.TOPICS.items():
+    own = [flag for flag in topic_flags if flag.name in FLAGS]
+    if own:
+      lines += ["", f"{topic}:"]
+    for flag in own:
+      lines += textwrap.wrap(
+        f"--{flag.name}: {flag.help}{_shown_default(flag.help, FLAGS[flag.name].default)}",
+        width=98,
+        initial_indent="  ",
+        subsequent_indent="      ",
+      )
+  return "\n".join(lines)
+
+
+def _shown_default(text: str, default: Any) -> str:
+  """ " (default)" unless there is none, or the help text says it."""
+  if default is None or default == []:
+    return ""
+  if isinstance(default, list):
+    default = ",".join(default)
+  shown = f" ({str(default).lower() if isinstance(default, bool) else default})"
+  return "" if text.endswith(shown) else shown
+
+
+def _discard_output() -> None:
+  """Sends what is still to be flushed nowhere, since the reader has gone."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _quiet_libraries() -> None:
+  """Shows warnings as one line each, and silences messages that do not concern users."""
+  logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
+  logging.captureWarnings(True)
+  warnings.formatwarning = _message_only
+  # Orbax logs whole tracebacks through absl.
+  logging.getLogger("absl").setLevel(logging.CRITICAL)
+  # transformers would warn that PyTorch is missing, which is intended.
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
+def _message_only(message: Warning | str, *_: Any) -> str:
+  return str(message)
+
+
+def _keep_compiled_programs() -> None:
+  """Caches compiled programs in the user's cache folder, so that a second start is quick.
+
+  Small programs are cached too: a run has some fifty, which together take seconds.
+  $JAX_COMPILATION_CACHE_DIR names another folder. Nothing is cached if the folder is not writable.
+  """
+  import jax
+
+  from gatrec_jax.runs.folder import cache_dir
+
+  if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    return
+  folder = cache_dir() / "compiled"
+  with contextlib.suppress(OSError):
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK):  # otherwise JAX warns about every program that it cannot store
+      jax.config.update("jax_compilation_cache_dir", str(folder))
+      jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
