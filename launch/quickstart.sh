@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to recommendations: makes .venv if there is none, installs, and runs the main job on
-# the built-in catalogue. Needs python3 >= 3.11 and PyPI, nothing else.
+# Makes .venv if there is none, installs the package, and runs every stage on the built-in catalog.
+# Needs only python3 >= 3.11 and PyPI.
 #   bash launch/quickstart.sh [--minilm] [--cuda|--tpu] [flags of launch.quickstart]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The tests: the same set-up as quickstart.sh with the test extra, then pytest, a process a core
-# (most of the time goes into compiling, which uses one core). Files in their order, since the
-# longest ones, those of launch, would come last if the number of tests decided.
+# Installs like quickstart.sh with the test extra, then runs pytest with one process per core, since
+# most of the time is compilation, which uses one core. Files are not reordered by their number of
+# tests: tests/conftest.py puts the longest ones first.
 #   bash launch/test.sh [--minilm] [--cuda|--tpu] [arguments of pytest]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,4 +1,4 @@
-"""Paths and defaults of all tests."""
+"""Paths, environment and order of all tests."""
 
 import os
 import pathlib
@@ -9,22 +9,50 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # tests import `helpers`
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Programs that the tests start several times are compiled once a session.
+# Programs that several tests start are compiled once per session.
 _compiled = tempfile.TemporaryDirectory(prefix="gatrec-compiled-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Most of the time goes into compiling; with little optimization it takes two thirds.
+# Most of the time is compilation, which takes two thirds with little optimization.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# With as many threads as cores in each process, they wait for each other.
+# With as many threads as cores in each process, they would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import jax  # noqa: E402  (reads these)
+import jax  # noqa: E402  (reads the environment when imported)
+
+# The longest files, which run first so that parallel processes finish at about the same time.
+LONGEST = (
+  "launch/test_rerank_program.py",
+  "experiment/test_train_and_evaluate.py",
+  "launch/test_programs.py",
+  "lm/inference/test_generate.py",
+  "launch/test_resume.py",
+  "explain/test_rescoring.py",
+  "train/test_sharded.py",
+  "train/test_sweep.py",
+  "train/test_state.py",
+  "serve/test_new_ratings.py",
+  "stages/test_written_profiles.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+  places = {name: place for place, name in enumerate(LONGEST)}
+  tests = pathlib.Path(__file__).parent
+
+  def place(item):
+    return places.get(item.path.relative_to(tests).as_posix(), len(places))
+
+  items.sort(key=place)  # stable: all other files keep their order
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs(request):
-  """A module compiles as users do where it says `AS_USERS_DO = True`. Programs are dropped at its
-  end: thousands of them in one process would exhaust its memory mappings."""
+  """Compiles with full optimization in modules with `AS_USERS_DO = True`.
+
+  Compiled programs are dropped after each module, since thousands of them in one process would
+  exhaust its memory mappings.
+  """
   little = jax.config.read("jax_disable_most_optimizations")
   if getattr(request.module, "AS_USERS_DO", False):
     jax.config.update("jax_disable_most_optimizations", False)

@@ -6,7 +6,7 @@ from helpers import evaluation as support
 
 from gatrec_jax import evaluate, models, serve
 from gatrec_jax.errors import InputError, require_list
-from gatrec_jax.explain.evidence import explain_items
+from gatrec_jax.explain import explain_items
 from gatrec_jax.rerank.sources import _rows
 from gatrec_jax.serve.run import recommend, recommend_to_new_user, score
 

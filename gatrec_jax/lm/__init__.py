@@ -19,6 +19,7 @@ from gatrec_jax.lm.finetune.run import Finetuned, finetune
 from gatrec_jax.lm.finetune.step import FinetuneConfig
 from gatrec_jax.lm.folders.export import export_folder
 from gatrec_jax.lm.folders.load import LanguageModel, load_decoder, open_decoder
+from gatrec_jax.lm.folders.source import EncoderSource, resolve_encoder
 from gatrec_jax.lm.inference.generate import Generation, Speed, generate, warm_up
 from gatrec_jax.lm.inference.sampling import Sampling
 from gatrec_jax.lm.inference.scoring import (

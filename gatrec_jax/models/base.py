@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.config.objectives import PairwiseObjective
 from gatrec_jax.data.feedback import Feedback, JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, histories
-from gatrec_jax.ops.negatives import NegativeSampler
+from gatrec_jax.ops.negatives import NegativeSampler, make_sampler
 
 Array = jax.Array
 
@@ -80,12 +80,10 @@ class LearnedRecommender(Recommender, Protocol):
   def init(self, inputs: Inputs, key: Array) -> Any:
     """Fresh parameters. `key` is consumed."""
 
-  def loss(
-    self, params: Any, batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
-  ) -> Array:
+  def loss(self, params: Any, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """[] float32, the mean loss over the rows of `batch` that count. `key` is consumed.
 
-    With `inputs` and `train` bound it is a loss for `train.train_step`.
+    With `inputs` bound it is a loss for `train.train_step`.
     """
 
   def grown(
@@ -102,8 +100,7 @@ def make_inputs(
   recommender: Recommender,
   train: Interactions,
   *,
-  text: np.ndarray,
-  sampler: NegativeSampler | None,
+  text: np.ndarray | None = None,
   feedback: Feedback = Feedback(),
   attributes: np.ndarray | None = None,
   new: np.ndarray | None = None,
@@ -113,8 +110,7 @@ def make_inputs(
 
   Args:
     train: training rows only.
-    text: [U + I, D] float32.
-    sampler: of negatives, None for recommenders that draw none.
+    text: [U + I, D] float32, users first; None for recommenders that read no text.
     feedback: which ratings count as liked and as disliked.
     attributes: [I, A] float32; None for none. new: [I] bool, later: [U] bool; None for none.
   Raises:
@@ -123,7 +119,7 @@ def make_inputs(
   >>> from gatrec_jax.config.models import EaseConfig
   >>> train = Interactions.from_indices([1, 0, 1], [0, 1, 1], [5, 4, 2], num_users=2, num_items=2)
   >>> recommender = make_recommender(EaseConfig(), num_users=2, num_items=2)
-  >>> inputs = make_inputs(recommender, train, text=np.zeros((4, 1)), sampler=None)
+  >>> inputs = make_inputs(recommender, train)
   >>> inputs.user.tolist(), inputs.item.tolist()  # the positives, by user
   ([0, 1], [1, 0])
   """
@@ -137,6 +133,8 @@ def make_inputs(
       field="positive_threshold",
       value=f"{feedback.positive_threshold:g}",
     )
+  if text is None:
+    text = np.zeros((train.num_users + train.num_items, 1), np.float32)
   user, item = train.user[liked], train.item[liked]
   rows = histories(user, item, num_users=train.num_users)
   inputs = Inputs(
@@ -144,7 +142,7 @@ def make_inputs(
     item=rows.item,
     start=rows.start,
     longest=rows.longest,
-    sampler=sampler,
+    sampler=_sampler(recommender, train, feedback),
     text=np.asarray(text, np.float32),
     attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,
     new=np.zeros(train.num_items, bool) if new is None else new,
@@ -152,3 +150,19 @@ def make_inputs(
     own=recommender.own_inputs(train, judged),
   )
   return jax.tree.map(jnp.asarray, inputs)
+
+
+def _sampler(
+  recommender: Recommender, train: Interactions, feedback: Feedback
+) -> NegativeSampler | None:
+  """The negatives that the recommender's objective draws; None if it draws none."""
+  objective = getattr(recommender.settings, "objective", None)
+  if not isinstance(objective, PairwiseObjective):
+    return None
+  return make_sampler(
+    train,
+    mode=objective.negatives,
+    feedback=feedback,
+    popularity_power=objective.popularity_power,
+    explicit_share=objective.explicit_share,
+  )

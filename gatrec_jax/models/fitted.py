@@ -102,13 +102,7 @@ def fit(
       f"{chosen.kind} learns by gradient steps; gatrec_jax.train has functions for it",
       field="model",
     )
-  inputs = make_inputs(
-    recommender,
-    interactions,
-    text=np.zeros((num_users + num_items, 1), np.float32) if text is None else text,
-    sampler=None,
-    feedback=feedback,
-  )
+  inputs = make_inputs(recommender, interactions, text=text, feedback=feedback)
   params, serving_state = _fitted(inputs, jax.random.key(seed), recommender=recommender)
   return FittedModel(recommender, interactions, params, inputs, serving_state)
 

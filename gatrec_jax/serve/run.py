@@ -15,7 +15,7 @@ from gatrec_jax import runs
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.base import Recommender
+from gatrec_jax.models.base import Recommender, make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.profiles.attributes import item_attributes
@@ -24,7 +24,6 @@ from gatrec_jax.stages.config_file import read_config
 from gatrec_jax.stages.data import load_prepared
 from gatrec_jax.stages.texts import Texts, load_texts, no_texts
 from gatrec_jax.train.hyperparameters import Dynamic, recommender_with, split_settings
-from gatrec_jax.train.inputs import training_inputs
 from gatrec_jax.train.loop import restore_params
 
 
@@ -106,11 +105,10 @@ def recommender_and_inputs(
   recommender = make_recommender(
     config.model, num_users=interactions.num_users, num_items=interactions.num_items
   )
-  inputs = training_inputs(
+  inputs = make_inputs(
     recommender,
     prepared.train,
     text=texts.vectors,
-    config=config.train,
     feedback=prepared.feedback,
     attributes=item_attributes(prepared.item_fields) if config.model.reads_attributes else None,
     new=_new_items(config, prepared),

@@ -4,13 +4,12 @@
   state = init_state(params, optimizer)
   state, metrics = jax.jit(step)(state, batch, key)
 
-Epochs of a recommender: `training_inputs`, `start_training`, `train_epochs`. The loop around them
+Epochs of a recommender: `start_training`, `train_epochs`. The loop around them
 with selection, checkpoints and resume: `learn`, and `fit` for recommenders without epochs.
 """
 
 from gatrec_jax.train.epochs import new_state, run_epochs, start_training, train_epochs
 from gatrec_jax.train.fitted import fit, fit_params
-from gatrec_jax.train.inputs import training_inputs
 from gatrec_jax.train.loop import Progress, learn
 from gatrec_jax.train.optimizer import make_optimizer, steps_per_epoch
 from gatrec_jax.train.state import TrainState, init_state
@@ -30,5 +29,4 @@ __all__ = [
   "steps_per_epoch",
   "train_epochs",
   "train_step",
-  "training_inputs",
 ]

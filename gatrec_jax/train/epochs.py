@@ -77,8 +77,7 @@ def run_epochs(
   size = config.batch_size or num_rows
   base_key = jax.random.key(config.seed)
   step = train_step(
-    partial(recommender.loss, inputs=inputs, train=config),
-    make_optimizer(config, num_rows=num_rows),
+    partial(recommender.loss, inputs=inputs), make_optimizer(config, num_rows=num_rows)
   )
 
   def epoch(state: TrainState, _: None) -> tuple[TrainState, jax.Array]:

@@ -65,9 +65,7 @@ class OnMesh:
   def init(self, inputs: Inputs, key: Array) -> Any:
     return constrain_tables(pad(self._recommender.init(self._unpadded(inputs), key)))
 
-  def loss(
-    self, params: Any, batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
-  ) -> Array:
+  def loss(self, params: Any, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     inputs = self._unpadded(inputs)
     like = jax.eval_shape(self._recommender.init, inputs, key)
     rows, where = constrain_batch(batch.rows), constrain_batch(batch.where)
@@ -76,7 +74,6 @@ class OnMesh:
       batch._replace(rows=rows, where=where),
       key,
       inputs=inputs,
-      train=train,
     )
 
   @property

@@ -118,13 +118,7 @@ def _tested(
   for label, (settings, published) in models.items():
     log.info(f"{label}: {len(train)} training rows, {num_users} users, {num_items} items")
     recommender = make_recommender(settings, num_users=num_users, num_items=num_items)
-    inputs = make_inputs(
-      recommender,
-      train,
-      text=np.zeros((num_users + num_items, 1), np.float32),
-      sampler=None,
-      feedback=Feedback(3.0, 2.0),
-    )
+    inputs = make_inputs(recommender, train, feedback=Feedback(3.0, 2.0))
     started = time.monotonic()
     params = jax.block_until_ready(jax.jit(recommender.fit)(inputs, jax.random.key(0)))
     seconds = time.monotonic() - started

@@ -23,6 +23,7 @@ from gatrec_jax.config.schema import Config
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.movielens import load_movielens
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges
@@ -155,11 +156,10 @@ def measured_step(
   """
   recommender = make_recommender(config.model, num_users=train.num_users, num_items=train.num_items)
   settings = config.train
-  inputs = training.training_inputs(
+  inputs = make_inputs(
     recommender,
     train,
     text=_texts(train) if config.model.reads_text else _no_texts(train),
-    config=settings,
     feedback=Feedback(threshold, min(2, threshold - 0.5)),
   )
   rows = recommender.num_rows(inputs)

@@ -75,11 +75,12 @@ def fail(message: str, code: int) -> None:
 
 
 def _flag_of(name: str) -> str | None:
-  """The flag that sets an argument of the library, or None if there is none."""
+  """The flag that sets an argument of the library (of --folds, `fold`), or None if there is none."""
   from gatrec_jax.config.overrides import is_field
 
-  if name in FLAGS and name in TABLE:
-    return f"--{name}"
+  for flag in (name, f"{name}s"):
+    if flag in FLAGS and flag in TABLE:
+      return f"--{flag}"
   return f"--set {name}" if is_field(name) else None
 
 

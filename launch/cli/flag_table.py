@@ -159,7 +159,7 @@ COMPARE = (
   listed("seeds", "training seeds, comma-separated", ("0",)),
   text("reference", "label of the model that the others are compared with (the first)"),
   listed("metrics", "metrics of the table; the first one sorts it", ("ndcg@10", "recall@20")),
-  listed("below", "5,10,20 adds one table for users with fewer training ratings than each number"),
+  listed("below", "5,10 adds two tables: users with fewer than 5, and than 10, training ratings"),
 )
 SERVE = (
   listed("users", "user ids, comma-separated, or all", ("all",)),
@@ -208,7 +208,7 @@ LANGUAGE_MODEL = (
   ),
   text("lora", "folder of a LoRA adapter in PEFT's format"),
   text("dtype", "float32 or bfloat16, for weights and arithmetic", "float32"),
-  text("quantize", "int8 stores matrices in 8 bits; none", "none"),
+  text("quantize", "none, or int8 to store matrices in 8 bits", "none"),
   text("attention", "attention over prompts: auto, xla, cudnn or pallas", "auto"),
   whole("batch_size", "prompts per batch", 8),
 )

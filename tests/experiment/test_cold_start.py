@@ -15,6 +15,7 @@ from gatrec_jax.runs.log import SILENT
 
 QUICK = {
   "bootstrap": 0,
+  "ks": (10,),
   "dataset": "ratings.csv",
   "item_metadata": "items.jsonl",
   "encoder": "lexical",

@@ -1,6 +1,7 @@
 """Many models alike: refits, seeds that matter, what is kept, what may be compared."""
 
 import pytest
+from helpers.rerank_table import in_table_folder
 
 from gatrec_jax import runs
 from gatrec_jax.config.overrides import with_fields
@@ -10,21 +11,26 @@ from gatrec_jax.experiment import grid
 from gatrec_jax.runs.log import SILENT, Recorder
 from gatrec_jax.stages.config_file import read_config
 
-SMALL = {"bootstrap": 0, "ks": (10,)}
+SMALL = {"bootstrap": 0, "ks": (10,), "dataset": "ratings.csv"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-  patch = pytest.MonkeyPatch()
-  patch.setenv("GATREC_CACHE", str(tmp_path_factory.mktemp("cache")))
-  yield
-  patch.undo()
+def folder(tmp_path_factory):
+  yield from in_table_folder(tmp_path_factory)
 
 
 def systems():
   learned = with_fields(
     get_preset("bpr_mf"),
-    {**SMALL, "epochs": 6, "evaluate_every": 2, "width": 4, "batch_size": 0, "learning_rate": 0.05},
+    {
+      **SMALL,
+      "epochs": 6,
+      "evaluate_every": 2,
+      "width": 8,
+      "batch_size": 0,
+      "learning_rate": 0.05,
+      "schedule": "cosine",
+    },
   )
   return {"ease": with_fields(get_preset("ease"), SMALL), "mf": learned}
 

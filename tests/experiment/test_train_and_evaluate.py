@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.programs import arrays_equal, quick_config
+from helpers.rerank_table import write_table
 
 import gatrec_jax
 from gatrec_jax.config.overrides import with_fields
@@ -21,13 +22,15 @@ from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.experiment import train_and_evaluate as pipeline
 from gatrec_jax.experiment.evaluation import evaluate_lists
 from gatrec_jax.experiment.grid import open_finished
+from gatrec_jax.experiment.search import search
 from gatrec_jax.ops.top_k import top_items
 from gatrec_jax.runs.log import SILENT, Recorder
 from gatrec_jax.serve.recommendations import new_user_scores, top_lists
 from gatrec_jax.stages import data as stages
 
 # For claims that hold of any model: each trains another program, and one layer compiles sooner.
-ONE_LAYER = {"layer_widths": (16,), "heads": (1,)}
+ONE_LAYER = {"layer_widths": (16,), "heads": (1,), "ks": (10,)}
+TRAINED = {"epochs": 9, "evaluate_every": 3, "protocol": "both", "ks": (10, 50)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,9 +45,7 @@ def cache(tmp_path_factory):
 def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   lines = []
-  run, results = pipeline.train_and_evaluate(
-    quick_config(epochs=20, protocol="both"), folder, log=Recorder(lines)
-  )
+  run, results = pipeline.train_and_evaluate(quick_config(**TRAINED), folder, log=Recorder(lines))
   return run, results, lines
 
 
@@ -156,9 +157,7 @@ def test_a_second_call_keeps_everything_and_a_deleted_stage_is_rebuilt_alone(tra
   shutil.copytree(trained[0].workdir, folder)
   shutil.rmtree(folder / "embeddings")
   lines = []
-  _, results = pipeline.train_and_evaluate(
-    quick_config(epochs=20, protocol="both"), folder, log=Recorder(lines)
-  )
+  _, results = pipeline.train_and_evaluate(quick_config(**TRAINED), folder, log=Recorder(lines))
   text = "\n".join(lines)
   assert "data: unchanged" in text and "profiles: unchanged" in text
   assert "embeddings: unchanged" not in text and "already finished" in text
@@ -168,7 +167,7 @@ def test_a_second_call_keeps_everything_and_a_deleted_stage_is_rebuilt_alone(tra
 def test_another_configuration_in_the_same_folder_is_refused(trained):
   with pytest.raises(InputError, match=r"learning_rate: 0.005 → 0.1"):
     pipeline.train_and_evaluate(
-      quick_config(epochs=20, learning_rate=0.1), trained[0].workdir, log=SILENT
+      quick_config(**TRAINED, learning_rate=0.1), trained[0].workdir, log=SILENT
     )
 
 
@@ -307,12 +306,18 @@ def test_a_folder_of_another_version_is_refused_in_a_line(trained, tmp_path):
 
 
 def test_silence_is_silent(tmp_path, capfd):
-  config = with_fields(
-    get_preset("bpr_mf"),
-    {"epochs": 1, "width": 4, "batch_size": 0, "bootstrap": 0, "evaluate_every": 1},
-  )
-  run, _ = pipeline.train_and_evaluate(config, tmp_path, log=SILENT)
-  gatrec_jax.recommend(gatrec_jax.load_run(tmp_path), ["1"])
+  """Of texts, fits, epochs, evaluation, search and serving."""
+  write_table(tmp_path)
+  common = {"dataset": str(tmp_path / "ratings.csv"), "bootstrap": 0, "ks": (10,)}
+  texts = {"item_metadata": str(tmp_path / "items.jsonl"), "encoder": "lexical"}
+  epochs = {"epochs": 1, "width": 4, "batch_size": 0, "evaluate_every": 1}
+  for name, fields in (("content_knn", texts), ("bpr_mf", epochs)):
+    config = with_fields(get_preset(name), common | fields)
+    pipeline.train_and_evaluate(config, tmp_path / name, log=SILENT)
+  search(with_fields(get_preset("ease"), common), tmp_path / "search", budget=1, log=SILENT)
+  run = gatrec_jax.load_run(tmp_path / "content_knn")
+  gatrec_jax.recommend(run, ["1"])
+  gatrec_jax.recommend_to_new_user(run, ["1"])
   assert capfd.readouterr() == ("", "")
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.explain.rescoring import make_rescorer
@@ -15,9 +16,8 @@ from gatrec_jax.models.gat.recommender import GatRecommender
 BEST = dict(
   node_features="sum",
   feature_width=6,
-  layer_widths=(6, 6),
-  heads=(1, 1),
   convolution="light",
+  layers=2,
   attention="v1",
   combine="mean",
   edge_features=("relevance",),
@@ -32,7 +32,7 @@ BEST = dict(
   prior_weight=2.0,
   prior_ratings=8,
 )
-FULL = dict(
+FULL = {name: value for name, value in BEST.items() if name != "layers"} | dict(
   node_features="table",
   layer_widths=(3, 2),
   heads=(2, 1),
@@ -67,10 +67,11 @@ def rows(users=20, items=12):
 
 def rescorer(train=None, params=None, **fields):
   train = train or rows()
-  recommender = GatRecommender(ModelConfig(**(BEST | fields)), train.num_users, train.num_items)
+  fields = fields if "layer_widths" in fields else BEST | fields
+  recommender = GatRecommender(replaced(ModelConfig(), fields), train.num_users, train.num_items)
   text = np.random.default_rng(1).normal(size=(train.num_users + train.num_items, 5))
   inputs = make_inputs(
-    recommender, train, text=text, sampler=None, later=np.isin(np.arange(train.num_users), [2, 5])
+    recommender, train, text=text, later=np.isin(np.arange(train.num_users), [2, 5])
   )
   if params is None:
     params = recommender.init(inputs, jax.random.key(0))

@@ -54,7 +54,7 @@ def tiny_model(dtype="float32", **fields):
 def mean_target_loss(logits, tokens, where):
   """[B] mean of −log p over the targets of each row; 0 for a row without targets.
 
-  Args: logits: [B, T, V]; those at t − 1 predict the token at t. tokens: [B, T]. where: [B, T] bool.
+  Args: logits: [B, T, V]; those at t − 1 predict token t. tokens: [B, T]. where: [B, T] bool.
   """
   logits, where = np.asarray(logits, np.float64)[:, :-1], np.asarray(where)[:, 1:]
   chosen = np.take_along_axis(logits, np.asarray(tokens)[:, 1:, None], axis=-1)[..., 0]

@@ -108,7 +108,8 @@ def test_own_tables_with_metadata_from_start_to_end(tmp_path):
     "--time_column=when",
     "--item_metadata=meta.jsonl",
   )
-  call("train", *TRAIN, *flags, "--workdir=w", "--split=leave_last", cwd=tmp_path, check=0)
+  model = ("--model=content_knn", "--encoder=lexical", "--bootstrap=20", "--split=leave_last")
+  call("train", *model, *flags, "--workdir=w", cwd=tmp_path, check=0)
   done = call("recommend", "--workdir=w", "--users=7", "--top_n=40", cwd=tmp_path, check=0)
   assert "Book 30  [b30]" in done.stdout  # an item without any rating is a candidate
 

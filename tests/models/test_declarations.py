@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from helpers.programs import toy_ratings
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.models import MODELS, LightGcnConfig
-from gatrec_jax.config.schema import ModelConfig, TrainConfig
+from gatrec_jax.config.schema import ModelConfig
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.registry import make_recommender, recommender_class
 from gatrec_jax.ops.scores import dot_product_scores
-from gatrec_jax.train import training_inputs
 
 USERS, ITEMS = 12, 9
 SMALL = {
@@ -26,7 +27,9 @@ SMALL = {
   "admm_slim": [dict(iterations=2)],
 }
 CASES = [
-  cls(**fields) for cls in (ModelConfig, *MODELS.values()) for fields in SMALL.get(cls.kind, [{}])
+  replaced(cls(), fields)
+  for cls in (ModelConfig, *MODELS.values())
+  for fields in SMALL.get(cls.kind, [{}])
 ]
 
 
@@ -37,7 +40,7 @@ def test_declarations_are_complete_and_true(settings):
   assert isinstance(recommender, cls)
   # Methods are there or absent, as declared.
   learned = recommender.learned
-  assert cls.learned is learned is bool(settings.trains_with)
+  assert cls.learned is learned is settings.learned
   for name in ("init", "loss", "num_rows"):
     assert hasattr(cls, name) == learned
   assert hasattr(cls, "fit") != learned
@@ -47,7 +50,7 @@ def test_declarations_are_complete_and_true(settings):
   assert cls.explainable is (settings.kind == "gat")
   # Vectors are a pair whose dot products are the scores.
   text = np.random.default_rng(0).normal(size=(USERS + ITEMS, 3))
-  inputs = training_inputs(recommender, toy_ratings(USERS, ITEMS), text=text, config=TrainConfig())
+  inputs = make_inputs(recommender, toy_ratings(USERS, ITEMS), text=text)
   make = recommender.init if learned else recommender.fit
   shapes = jax.eval_shape(make, inputs, jax.random.key(0))
   state = jax.eval_shape(recommender.serving_state, shapes, inputs)

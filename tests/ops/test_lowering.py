@@ -16,12 +16,13 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.evaluate import ranking
 from gatrec_jax.lm.encoder import encode as encoder
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges, attention_v2
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.top_k import _best_of_batch
 from gatrec_jax.serve import run as serving
-from gatrec_jax.train import epochs, new_state, training_inputs
+from gatrec_jax.train import epochs, new_state
 from gatrec_jax.train.hyperparameters import split_dynamic, split_settings
 
 PLATFORMS = ["cuda", "tpu"]
@@ -53,7 +54,7 @@ def prepared(preset, **fields):
   config = with_fields(get_preset(preset), fields)
   recommender = make_recommender(config.model, num_users=USERS, num_items=ITEMS)
   text = np.random.default_rng(1).normal(size=(USERS + ITEMS, TEXT)).astype(np.float32)
-  inputs = training_inputs(recommender, toy_ratings(USERS, ITEMS), text=text, config=config.train)
+  inputs = make_inputs(recommender, toy_ratings(USERS, ITEMS), text=text)
   state = jax.eval_shape(lambda: new_state(inputs, recommender=recommender, config=config.train))
   return recommender, inputs, config.train, state
 

@@ -15,11 +15,12 @@ from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.synthetic import make_demo
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Batch
 from gatrec_jax.ops.neighbors import draw_places, draw_subgraph
-from gatrec_jax.train import epochs, start_training, train_epochs, training_inputs
+from gatrec_jax.train import epochs, start_training, train_epochs
 
 KEY = jax.random.key(0)
 USERS, ITEMS = 8, 6
@@ -52,7 +53,7 @@ def prepared(train=TrainConfig(), rows=None, **fields):
   rows = dense_rows() if rows is None else rows
   recommender = GatRecommender(replaced(ModelConfig(), fields), rows.num_users, rows.num_items)
   text = np.random.default_rng(1).normal(size=(rows.num_users + rows.num_items, 5))
-  inputs = training_inputs(recommender, rows, text=text, config=train)
+  inputs = make_inputs(recommender, rows, text=text)
   return recommender, inputs
 
 
@@ -183,8 +184,8 @@ def test_whole_neighborhoods_give_what_the_whole_graph_gives(users, fields, comp
   def loss(params, neighbors):
     changed = replaced(recommender.settings, {"fanouts": neighbors, "l2_weight": 0.01})
     drawing = dataclasses.replace(recommender, settings=changed)
-    batch, train = Batch(rows, where, jnp.int32(0)), TrainConfig(batch_size=4)
-    return drawing.loss(params, batch, KEY, inputs=inputs, train=train)
+    batch = Batch(rows, where, jnp.int32(0))
+    return drawing.loss(params, batch, KEY, inputs=inputs)
 
   run = {"vectors": vectors, "loss": jax.value_and_grad(loss)}[compared]
   run = jax.jit(run, static_argnums=1)

@@ -1,4 +1,4 @@
-"""Built profiles: determinism, no leaks, no titles, no names, and every kind of poor input."""
+"""Built profiles: deterministic, without leaks, titles or names, for all kinds of poor input."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ PLOTS = {
 
 
 def catalog(num_items=30):
-  """Items of three genres in turn, with plots of their own vocabulary."""
+  """Items of three alternating genres, with plots from the vocabulary of the genre."""
   kinds = list(PLOTS)
   return [
     {
@@ -89,7 +89,7 @@ def test_items_with_little_or_no_text():
   assert build_item_profiles([]) == []
 
 
-def test_keywords_need_company_and_are_ordered():
+def test_keywords_occur_in_several_texts_and_are_ordered():
   texts = ["shark sharks beach", "shark pirate", "pirate nobody", "", "of the and"]
   found = keywords_of(texts, most=2)
   assert found == [("shark",), ("pirate", "shark"), ("pirate",), (), ()]
@@ -109,7 +109,7 @@ def test_user_profiles_follow_the_ratings():
   assert "Detective" in profiles[0].tags and "Regiment" in profiles[0].dislikes
 
 
-def test_user_profiles_see_training_rows_only_in_any_order():
+def test_user_profiles_depend_on_training_rows_alone_in_any_order():
   everything = ratings(num_users=12)
   items = build_item_profiles(catalog())
   is_train = np.random.default_rng(1).random(len(everything)) < 0.7
@@ -139,7 +139,7 @@ def test_no_title_or_person_in_user_profiles():
       assert "vincent" not in text and "hanna" not in text
 
 
-def test_a_list_of_items_gives_the_profile_of_the_batch():
+def test_a_list_of_items_gives_the_same_profile_as_a_batch_of_users():
   train, items = ratings(), build_item_profiles(catalog())
   vocabulary = taste_vocabulary(train, items)
   batch = build_user_profiles(train, items, feedback=FEEDBACK)

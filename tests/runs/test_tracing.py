@@ -111,9 +111,9 @@ def test_train_and_evaluate_tell_their_largest_operations(tmp_path):
   flags = ("--preset=bpr_mf", "--bootstrap=20", "--ks=10", "--workdir=w")
   train = (*flags, "--set=epochs=4", "--set=evaluate_every=2", "--trace=trace")
   done = call("train", *train, cwd=tmp_path, check=0)
-  assert "profile of epochs 3 to 4" in done.stdout
+  assert "trace of epochs 3 to 4" in done.stdout
   assert list(tmp_path.glob("trace/plugins/profile/*/*.xplane.pb"))
   done = call("train", *train, cwd=tmp_path, check=0)
-  assert "profile: nothing was trained" in done.stdout
+  assert "trace: nothing was trained" in done.stdout
   done = call("evaluate", *flags, "--trace=other", cwd=tmp_path, check=0)
-  assert "profile of the evaluation" in done.stdout and "share of the time" in done.stdout
+  assert "trace of the evaluation" in done.stdout and "share of the time" in done.stdout

@@ -16,8 +16,9 @@ from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import SILENT
 from gatrec_jax.serve import with_new_ratings
 from gatrec_jax.serve.run import assemble_run, recommender_and_inputs
+from gatrec_jax.stages.data import prepare
 
-QUICK = {"epochs": 10, "evaluate_every": 10, "bootstrap": 0, "dataset": "ratings.csv"}
+QUICK = {"epochs": 5, "evaluate_every": 5, "bootstrap": 0, "ks": (10,), "dataset": "ratings.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,10 @@ TEXTS = {"item_metadata": "items.jsonl", "encoder": "lexical"}
 
 
 def trained(preset, folder, **fields):
-  return pipeline.train_and_evaluate(
-    with_fields(get_preset(preset), fields), folder / preset, log=SILENT
-  )[0]
+  config = with_fields(get_preset(preset), fields)
+  workdir = pipeline.open_run(config, folder / preset)
+  prepared = prepare(config.data, workdir, log=SILENT)
+  return pipeline.train(config, workdir, prepared, log=SILENT)[0]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def ratings(rows):
 
 
 def test_a_closed_form_is_what_training_with_them_gives(folder):
-  run = trained("ease_rated", folder, dataset="ratings.csv", bootstrap=0)
+  run = trained("ease_rated", folder, dataset="ratings.csv", bootstrap=0, ks=(10,))
   held = run.prepared.test
   all_known = with_new_ratings(run, held)
   prepared = dataclasses.replace(

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from helpers.programs import arrays_equal, toy_ratings
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.models import BprMfConfig
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.inputs import Batch
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.train import (
@@ -24,10 +26,11 @@ from gatrec_jax.train import (
   start_training,
   train_epochs,
   train_step,
-  training_inputs,
 )
 
-GAT = ModelConfig(node_features="ids", feature_width=8, layer_widths=(4,), heads=(2,))
+GAT = replaced(
+  ModelConfig(), dict(node_features="ids", feature_width=8, layer_widths=(4,), heads=(2,))
+)
 ROWS = 21
 
 
@@ -48,17 +51,16 @@ class OneNumber:
   def init(self, inputs, key):
     return {"value": jnp.arange(1.0, ROWS + 1)}
 
-  def loss(self, params, batch, key, *, inputs, train):
+  def loss(self, params, batch, key, *, inputs):
     values = params["value"][batch.rows] * self.settings.scale
     return jnp.sum(jnp.where(batch.where, values, 0.0)) / jnp.maximum(batch.where.sum(), 1)
 
 
 def inputs_of(rows, settings=GAT, feedback=Feedback()):
-  return training_inputs(
+  return make_inputs(
     make_recommender(settings, num_users=12, num_items=9),
     rows,
     text=np.zeros((21, 1), np.float32),
-    config=TrainConfig(),
     feedback=feedback,
   )
 
@@ -123,7 +125,7 @@ def test_an_epoch_is_train_step_with_the_recommender_s_loss():
   trained, losses = run(2, learning_rate=0.02)
   rows = recommender.num_rows(inputs)
   optimizer = make_optimizer(config, num_rows=rows)
-  step = jax.jit(train_step(partial(recommender.loss, inputs=inputs, train=config), optimizer))
+  step = jax.jit(train_step(partial(recommender.loss, inputs=inputs), optimizer))
   params = start_training(inputs, recommender=recommender, config=config).params
   state = init_state(params, optimizer)
   for number in range(2):

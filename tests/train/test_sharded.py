@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.evaluate.ranking import full_ranking
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Batch
 from gatrec_jax.ops import propagation
@@ -25,7 +27,6 @@ from gatrec_jax.runs.log import SILENT
 from gatrec_jax.serve.run import make_serving_state
 from gatrec_jax.sharding import placement
 from gatrec_jax.sharding.mesh import parse_mesh
-from gatrec_jax.train.inputs import training_inputs
 from gatrec_jax.train.loop import learn
 from gatrec_jax.train.sharded import OnMesh, Place, place_inputs
 from gatrec_jax.train.state import TrainState
@@ -34,27 +35,31 @@ from gatrec_jax.train.state import TrainState
 USERS, ITEMS, TEXT = 37, 29, 5
 NODES, CUT = USERS + ITEMS, 72
 MESHES = ("1x1", "1x2x1", "2x2x2", "1x8x1")
-MOVED = (("2x2x2", 2), ("1x2x1", 4), ("1x1", 6))  # the meshes of a resumed run, until which epoch
+MOVED = (("1x1", 2), ("1x2x1", 4), ("2x2x2", 6))  # the meshes of a resumed run, until which epoch
 # The paper's kind: a table of texts, hybrid loss, the plateau; with dropout of edges.
 HYBRID = (
-  ModelConfig(layer_widths=(3,), heads=(2,), attention_dropout=0.1, edge_dropout=0.2),
+  replaced(
+    ModelConfig(), dict(layer_widths=(3,), heads=(2,), attention_dropout=0.1, edge_dropout=0.2)
+  ),
   TrainConfig(epochs=6, evaluate_every=2, patience=9, batch_size=64, learning_rate=0.02),
 )
 # The best preset's kind, where a batch is all users.
 SOFTMAX = (
-  ModelConfig(
-    node_features="sum",
-    feature_width=4,
-    layer_widths=(4,),
-    heads=(1,),
-    convolution="light",
-    attention="v1",
-    combine="mean",
-    edge_features=("relevance",),
-    score="cosine",
-    loss="softmax",
-    relevance="graded",
-    user_power=0.25,
+  replaced(
+    ModelConfig(),
+    dict(
+      node_features="sum",
+      feature_width=4,
+      convolution="light",
+      layers=1,
+      attention="v1",
+      combine="mean",
+      edge_features=("relevance",),
+      score="cosine",
+      loss="softmax",
+      relevance="graded",
+      user_power=0.25,
+    ),
   ),
   TrainConfig(),
 )
@@ -81,7 +86,7 @@ def prepared(settings):
   """Recommender, inputs and configuration."""
   recommender = GatRecommender(settings[0], USERS, ITEMS)
   text = np.random.default_rng(1).normal(size=(NODES, TEXT)).astype(np.float32)
-  inputs = training_inputs(recommender, ratings()[0], text=text, config=settings[1])
+  inputs = make_inputs(recommender, ratings()[0], text=text)
   return recommender, inputs, settings[1]
 
 
@@ -157,7 +162,7 @@ def softmax_step(mesh):
 
   def loss(params, inputs):
     batch = Batch(jnp.arange(USERS), jnp.arange(USERS) != 3, jnp.int32(0))
-    return recommender.loss(params, batch, jax.random.key(0), inputs=inputs, train=config)
+    return recommender.loss(params, batch, jax.random.key(0), inputs=inputs)
 
   with contextlib.nullcontext() if on is None else jax.set_mesh(on):
     value, gradient = jax.jit(jax.value_and_grad(loss))(params, inputs)

@@ -8,7 +8,6 @@ from typing import ClassVar
 import jax
 
 from gatrec_jax.config.models import BprMfConfig
-from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
@@ -50,9 +49,7 @@ class BprMfRecommender:
       stddev=self.settings.init_stddev,
     )
 
-  def loss(
-    self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
-  ) -> Array:
+  def loss(self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """See `pairwise_loss`."""
     vectors = self.serving_state(params, inputs)
     return pairwise_loss(vectors, vectors, inputs, batch, key, objective=self.settings.objective)

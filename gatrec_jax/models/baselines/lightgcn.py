@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from gatrec_jax.config.models import LightGcnConfig
 from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
-from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
@@ -90,9 +89,7 @@ class LightGcnRecommender:
       stddev=self.settings.init_stddev,
     )
 
-  def loss(
-    self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
-  ) -> Array:
+  def loss(self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """`pairwise_loss` or `softmax_loss`, with L2 on the vectors before any hop (as the paper)."""
     vectors, start = self.serving_state(params, inputs), (params["user"], params["item"])
     objective = self.settings.objective

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import MultiVaeConfig
-from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, history_rows, liked_rows
@@ -59,9 +58,7 @@ class MultiVaeRecommender:
       "decoder": _layers(decoder_key, [code, *reversed(hidden), self.num_items]),
     }
 
-  def loss(
-    self, params: Params, batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
-  ) -> Array:
+  def loss(self, params: Params, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """[] float32: −log likelihood of a user's items + β · KL to the standard normal, mean over the
     users that count.
 

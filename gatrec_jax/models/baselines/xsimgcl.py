@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import XSimGclConfig
-from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
@@ -83,9 +82,7 @@ class XSimGclRecommender:
       stddev=self.settings.init_stddev,
     )
 
-  def loss(
-    self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
-  ) -> Array:
+  def loss(self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """`pairwise_loss` + contrast_weight · `contrast_loss` (of users + of items).
 
     L2 counts the vectors before any hop, as LightGCN's. Contrasted are the users and positive items

@@ -14,7 +14,7 @@ import numpy as np
 
 from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
 from gatrec_jax.config.objectives import SoftmaxObjective
-from gatrec_jax.config.schema import ModelConfig, TrainConfig
+from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
@@ -135,11 +135,8 @@ class GatRecommender:
   def init(self, inputs: Inputs, key: Array) -> Any:
     return self.module.init(key, inputs.text, inputs.own.graph)["params"]
 
-  def loss(
-    self, params: Any, batch: Batch, key: Array, *, inputs: Inputs, train: TrainConfig
-  ) -> Array:
+  def loss(self, params: Any, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
-    del train
     rows, where, _ = batch
     key, negative_key = jax.random.split(key)
     objective = self.settings.objective

@@ -1,4 +1,4 @@
-"""Which interactions a written user profile is made of, and in which turns."""
+"""The batches of a user's history that a written profile is made from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ RECENT, BATCH = 10, 5
 
 @dataclasses.dataclass(frozen=True)
 class HistoryBatches:
-  """One user's films, a batch of item indices a turn; the liked ones come first."""
+  """A user's items in batches of indices.
+
+  Attributes: liked, disliked: batches, in the order in which the model reads them, liked first.
+  """
 
   liked: tuple[tuple[int, ...], ...] = ()
   disliked: tuple[tuple[int, ...], ...] = ()
@@ -23,15 +26,15 @@ class HistoryBatches:
 def batches_of_users(
   train: Interactions, *, feedback: Feedback, described: np.ndarray
 ) -> list[HistoryBatches]:
-  """The 10 latest liked and the 10 latest disliked items of each user in batches of 5.
+  """The 10 latest liked and the 10 latest disliked items of each user, in batches of 5.
 
-  Of equal times the higher item index is the later. In a turn, and from turn to turn, the oldest
-  comes first.
+  At equal times, the item with the higher index counts as later. The oldest comes first, within a
+  batch and from batch to batch.
 
   Args:
     train: training interactions; nothing else is read.
     feedback: which ratings count as liked and as disliked.
-    described: [I] bool, whether an item has a profile; the others have nothing to tell.
+    described: [I] bool, whether an item has a profile; others are left out.
   Returns: [U].
   """
   known = described[train.item]

@@ -22,7 +22,7 @@ def extra_features(
     part: the candidates.
     names: of `FEATURES`. `popularity`: log(1 + training positives of the item). `text`: cosine of
       the text vectors of user and item. `recency`: time of the item's latest training rating.
-    prepared: ratings and thresholds.
+    prepared: ratings and which of them are positive.
     text_vectors: [U + I, D] float32, for `text`.
   Returns: by name, [m, K] float32; NaN for padding and unknown values.
   Raises: InputError for an unknown name, or for `text` without vectors.

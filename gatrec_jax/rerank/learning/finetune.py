@@ -42,7 +42,7 @@ def learn_to_rerank(
   Args:
     model: the decoder.
     lists: from `out_of_fold_lists`.
-    prepared: titles and thresholds.
+    prepared: titles and which ratings are liked and disliked.
     settings: of the examples.
     tuning: of the training; `mode` is lora or full.
     workdir: for checkpoints and metrics; the caller holds its lock.

@@ -20,8 +20,8 @@ def _prepared(ratings: int) -> tuple[Any, Any, Any]:
 
   from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.config.presets import get_preset
+  from gatrec_jax.models.base import make_inputs
   from gatrec_jax.models.registry import make_recommender
-  from gatrec_jax.train import training_inputs
   from launch.benchmarks.graphs import random_ratings
   from launch.benchmarks.scale import BATCH, LAYERS, WIDTH
 
@@ -39,7 +39,7 @@ def _prepared(ratings: int) -> tuple[Any, Any, Any]:
   )
   recommender = make_recommender(config.model, num_users=train.num_users, num_items=train.num_items)
   text = np.zeros((train.num_users + train.num_items, 1), np.float32)
-  inputs = training_inputs(recommender, train, text=text, config=config.train)
+  inputs = make_inputs(recommender, train, text=text)
   return recommender, inputs, config.train
 
 

@@ -47,7 +47,7 @@ def matrix():
 
 def setup(matrix, settings=SETTINGS):
   recommender = IalsRecommender(settings, *matrix.shape)
-  inputs = make_inputs(recommender, interactions(matrix), text=np.zeros((1, 1)), sampler=None)
+  inputs = make_inputs(recommender, interactions(matrix), text=np.zeros((1, 1)))
   return recommender, inputs
 
 
@@ -183,7 +183,7 @@ def test_order_of_rows_has_no_effect_and_seeds_do(matrix):
   train = interactions(matrix)
 
   def inputs(rows):
-    return make_inputs(recommender, rows, text=np.zeros((1, 1)), sampler=None)
+    return make_inputs(recommender, rows, text=np.zeros((1, 1)))
 
   results = [
     recommender.fit(inputs(rows), jax.random.key(seed))["user"]

@@ -9,7 +9,6 @@ import optax
 import pytest
 
 from gatrec_jax.config.models import MultiVaeConfig
-from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
@@ -19,7 +18,6 @@ from gatrec_jax.models.inputs import Batch, NewUsers
 TINY = MultiVaeConfig(
   hidden_widths=(), latent_width=1, input_dropout=0.0, kl_weight=1.0, anneal_steps=0
 )
-TRAIN = TrainConfig()
 
 
 def setup(matrix, settings):
@@ -34,7 +32,7 @@ def setup(matrix, settings):
   )
   recommender = MultiVaeRecommender(settings, *matrix.shape)
   return recommender, make_inputs(
-    recommender, train, text=np.zeros((1, 1)), sampler=None, feedback=Feedback(1.0, 0.0)
+    recommender, train, text=np.zeros((1, 1)), feedback=Feedback(1.0, 0.0)
   )
 
 
@@ -42,7 +40,7 @@ def traced_loss(recommender, params, inputs, rows, *, where=None, step=0, key=0)
   rows = jnp.asarray(rows, jnp.int32)
   where = jnp.ones(rows.shape, bool) if where is None else jnp.asarray(where)
   batch = Batch(rows, where, jnp.int32(step))
-  return recommender.loss(params, batch, jax.random.key(key), inputs=inputs, train=TRAIN)
+  return recommender.loss(params, batch, jax.random.key(key), inputs=inputs)
 
 
 loss_of = jax.jit(traced_loss, static_argnums=0)
@@ -198,7 +196,7 @@ def test_learns_planted_groups():
       key = jax.random.fold_in(jax.random.key(0), step)
       batch = Batch(jnp.arange(users), jnp.ones(users, bool), step)
       value, gradient = jax.value_and_grad(recommender.loss)(
-        params, batch, key, inputs=inputs, train=TRAIN
+        params, batch, key, inputs=inputs
       )
       updates, state = optimizer.update(gradient, state)
       return (optax.apply_updates(params, updates), state), value

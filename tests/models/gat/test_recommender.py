@@ -60,7 +60,7 @@ TRAIN, TABLE = rows()
 def inputs_of(recommender, train, *, text=None, new=None):
   count = recommender.num_users + recommender.num_items
   return make_inputs(
-    recommender, train, text=np.zeros((count, 1)) if text is None else text, sampler=None, new=new
+    recommender, train, text=np.zeros((count, 1)) if text is None else text, new=new
   )
 
 

@@ -9,9 +9,10 @@ from helpers.programs import toy_ratings
 
 from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.ops.attention.selection import name_of
-from gatrec_jax.train import start_training, train_epochs, training_inputs
+from gatrec_jax.train import start_training, train_epochs
 
 
 @functools.cache
@@ -36,7 +37,7 @@ def toy_inputs(rows, text, **fields):
   )
   settings = replaced(ModelConfig(), own | fields)
   recommender = GatRecommender(settings, rows.num_users, rows.num_items)
-  inputs = training_inputs(recommender, rows, text=text, config=config)
+  inputs = make_inputs(recommender, rows, text=text)
   return recommender, inputs, config
 
 

@@ -17,7 +17,7 @@ PART = judged(
   np.array([[1, 3, 0], [2, 1, -1]], np.int32),
   np.array([[3, 2, 1], [2, 1, -np.inf]], np.float32),
   DATA.test,
-  4.0,
+  DATA.feedback,
   top=3,
 )
 

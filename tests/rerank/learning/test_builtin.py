@@ -190,7 +190,7 @@ def test_a_signal_keeps_the_scores_so_far(source, model, tmp_path, monkeypatch):
   monkeypatch.setattr("gatrec_jax.rerank.score_cache.CHUNK", 16)
 
   class Stopped:
-    def __init__(self, promise):
+    def __init__(self, promise, *, log):
       pass
 
     def __enter__(self):
