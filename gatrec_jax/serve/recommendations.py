@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.models.inputs import NewUsers
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.serve.run import Run
@@ -184,11 +184,10 @@ def indices_of(
 
   Args: kind: `user` or `item`, for the message. field: the argument that the ids were given for;
     None for `kind` + "s".
-  Raises: InputError for ids that are not there, or for a lone string instead of a list.
+  Raises: InputError for ids that are not there, or for a lone id instead of a list.
   """
   field = field or f"{kind}s"
-  if isinstance(ids, str):
-    raise InputError(f'a list of {kind} ids is needed, such as ["{ids}"]', field=field, value=ids)
+  ids = require_list(ids, field=field)
   positions = {raw: i for i, raw in enumerate(vocabulary)}
   missing = [str(i) for i in ids if str(i) not in positions]
   if missing:
