@@ -35,7 +35,7 @@ def prepared(cls, config, pairs, num_users, num_items):
   recommender = cls(config, num_users, num_items)
   train = interactions(pairs, num_users, num_items)
   inputs = make_inputs(recommender, train, feedback=Feedback(1.0, 0.0))
-  # Not compiled as a whole, once a method: the draws of one shape are one program for all.
+  # Not compiled as a whole for each recommender: the draws of one shape are one program for all.
   return recommender, inputs, recommender.init(inputs, KEY)
 
 
