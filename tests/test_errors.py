@@ -8,7 +8,7 @@ from gatrec_jax import evaluate, models, serve
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.explain import explain_items
 from gatrec_jax.rerank.sources import _rows
-from gatrec_jax.serve.run import recommend, recommend_to_new_user, score
+from gatrec_jax.serve import recommend, recommend_to_new_user, score
 
 assert serve  # the namespace that recommend and score belong to
 
