@@ -75,7 +75,7 @@ def fail(message: str, code: int) -> None:
 
 
 def _flag_of(name: str) -> str | None:
-  """The flag that sets an argument of the library (of --folds, `fold`), or None if there is none."""
+  """The flag for an argument of the library (for `fold` also --folds), or None if there is none."""
   from gatrec_jax.config.overrides import is_field
 
   for flag in (name, f"{name}s"):
