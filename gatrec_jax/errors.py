@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # A hint in a message: an argument, or an argument and its value, in backticks.
@@ -48,6 +48,24 @@ class InputError(Exception):
       return message
     shown = "" if self.value is None else f"={self.value}"
     return f"{flag_of(self.field) or self.field}{shown}: {message}"
+
+
+def require_list(values: Iterable[Any], *, field: str) -> list[Any]:
+  """The values as a list; a lone string is refused instead of read character by character.
+
+  Args: values: any iterable except a string. field: the argument that held it.
+  Raises: InputError for a string, bytes, or something that is not iterable.
+
+  >>> require_list(("12", 7), field="users")
+  ['12', 7]
+  >>> require_list("12", field="users")
+  Traceback (most recent call last):
+  ...
+  gatrec_jax.errors.InputError: users=12: must be a list, such as ['12']
+  """
+  if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+    raise InputError(f"must be a list, such as [{values!r}]", field=field, value=values)
+  return list(values)
 
 
 class Interrupted(Exception):

@@ -21,7 +21,9 @@ def main() -> None:
   config = config_from_flags()
   folder = open_run(config, workdir_from_flags(config))
   with runs.locked(folder):
-    embed_run(config, folder, prepare(config, folder, log=CONSOLE), log=CONSOLE)
+    prepared = prepare(config.data, folder, log=CONSOLE)
+    if config.model.reads_text:
+      embed_run(config.text, folder, prepared, data=config.data, log=CONSOLE)
 
 
 if __name__ == "__main__":

@@ -59,17 +59,17 @@ def evaluate_file(config: Config, file: str) -> tuple[dict[str, Any], str, None]
   import pathlib
 
   from gatrec_jax.evaluate.files import read_recommendations
+  from gatrec_jax.experiment.evaluation import evaluate_lists, results_json
   from gatrec_jax.runs import tracing
-  from gatrec_jax.serve import run as serving
   from gatrec_jax.stages.data import prepared_in_memory
   from launch.cli.results import traced
 
-  prepared = prepared_in_memory(config)
+  prepared = prepared_in_memory(config.data)
   ids = prepared.interactions
   users, items = read_recommendations(file, user_ids=ids.user_ids, item_ids=ids.item_ids)
   with traced(FLAGS.trace), tracing.part("the evaluation", last=True):
-    evaluations = serving.evaluate_lists(items, users, config=config, prepared=prepared)
-  results = serving.results_json(evaluations, recommendations=str(file))
+    evaluations = evaluate_lists(items, users, settings=config.evaluate, prepared=prepared)
+  results = results_json(evaluations, recommendations=str(file))
   return results, f"{data_label(config)} · {pathlib.Path(file).name}", None
 
 
@@ -79,17 +79,18 @@ def evaluate_folder(folder: Path) -> tuple[dict[str, Any], str, Run]:
 
   from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.experiment.cold_start import cold_evaluations
+  from gatrec_jax.experiment.evaluation import evaluate_run, results_json
   from gatrec_jax.runs import tracing
-  from gatrec_jax.serve import run as serving
+  from gatrec_jax.serve.run import load_run
   from launch.cli.results import traced
 
-  opened = serving.load_run(folder)
+  opened = load_run(folder)
   require_agreement(opened.config)
   changed = {name: value for name, value in given_fields().items() if name in EVALUATE}
   opened = dataclasses.replace(opened, config=with_fields(opened.config, changed))
   with traced(FLAGS.trace), tracing.part("the evaluation", last=True):
-    evaluations = serving.evaluate_run(opened)[0] | cold_evaluations(opened)
-  results = serving.results_json(evaluations, workdir=str(folder))
+    evaluations = evaluate_run(opened)[0] | cold_evaluations(opened)
+  results = results_json(evaluations, workdir=str(folder))
   return results, f"{data_label(opened.config)} · {folder}", opened
 
 

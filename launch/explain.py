@@ -36,7 +36,7 @@ from launch.cli import (
 )
 
 if TYPE_CHECKING:
-  from gatrec_jax.explain.evidence import Explainer
+  from gatrec_jax.explain import Explainer
   from gatrec_jax.explain.lists import Lists
   from gatrec_jax.serve.run import Run
 
@@ -66,7 +66,7 @@ def main() -> None:
   """Flags -> run and lists -> reasons, or an audit."""
   import pathlib
 
-  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import write_reasons
   from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.serve import run as serving
@@ -115,13 +115,13 @@ def print_audit(explainer: Explainer) -> None:
   import pathlib
 
   from gatrec_jax import runs
-  from gatrec_jax.explain.audit.audit import audit
+  from gatrec_jax.explain.audit.audit import audit_reasons
   from gatrec_jax.runs.log import CONSOLE
   from launch.cli.language_models import open_author
   from launch.cli.reasons import print_figures
 
   require_at_least("audit", 1)
-  figures = audit(
+  figures = audit_reasons(
     explainer,
     open_author(),
     pairs=FLAGS.audit,
@@ -140,7 +140,7 @@ def lists_from_flags(opened: Run) -> Lists:
   """The items to explain, by user index. Raises InputError."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain.lists import List, lists_of_file, lists_of_run
-  from gatrec_jax.serve.run import indices_of
+  from gatrec_jax.serve.recommendations import indices_of
 
   ids, path = opened.prepared.interactions, FLAGS.recommendations
   if not FLAGS.users:

@@ -97,7 +97,7 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
   import pathlib
 
   from gatrec_jax import runs
-  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.lm.folders.load import open_decoder
   from gatrec_jax.rerank.learning.finetune import learn_to_rerank
   from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
   from gatrec_jax.runs.log import CONSOLE
@@ -119,7 +119,7 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
       length=50,
       log=CONSOLE,
     )
-    with runs.signals("finetune: stopping after this step") as received:
+    with runs.signals("finetune: stopping after this step", log=CONSOLE) as received:
       tuned = learn_to_rerank(
         model,
         lists,

@@ -52,8 +52,8 @@ def main() -> None:
   import sys
 
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.folders.files import read_json
-  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.lm.folders.load import open_decoder
+  from gatrec_jax.lm.folders.source import read_json
   from gatrec_jax.lm.tokens.prompt_files import is_chat, read_prompts
 
   given = [name for name in ("prompt", "prompts_file", "interactive") if FLAGS[name].present]

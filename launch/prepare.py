@@ -21,7 +21,8 @@ def main() -> None:
   config = config_from_flags()
   folder = open_run(config, workdir_from_flags(config))
   with runs.locked(folder):
-    build_profiles(config, folder, prepare(config, folder, log=CONSOLE), log=CONSOLE)
+    prepared = prepare(config.data, folder, log=CONSOLE)
+    build_profiles(config.text, folder, prepared, data=config.data, log=CONSOLE)
 
 
 if __name__ == "__main__":

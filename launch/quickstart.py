@@ -43,7 +43,7 @@ GAT = "GAT"
 VARIANTS: dict[str, dict[str, Any]] = {
   GAT: {},
   "no text (graph and ids)": {"node_features": "ids"},
-  "no layers, ids kept (text and ids)": {"layer_widths": "", "heads": ""},
+  "no layers, ids kept (text and ids)": {"convolution": "none"},
 }
 
 
@@ -136,7 +136,7 @@ def print_examples(opened: Run, reranked: Reranked | None) -> None:
   """Prints the top five items of three users, re-ranked if possible, with a reason for each."""
   import numpy as np
 
-  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import lists_of_file, lists_of_run
   from launch.cli.language_models import open_author
   from launch.cli.reasons import print_reasons

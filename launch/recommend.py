@@ -25,7 +25,8 @@ from launch.cli import (
 )
 
 if TYPE_CHECKING:
-  from gatrec_jax.serve.run import Recommendations, Run
+  from gatrec_jax.serve.recommendations import Recommendations
+  from gatrec_jax.serve.run import Run
 
 define(
   "preset",
@@ -54,7 +55,7 @@ def main() -> None:
   """Flags -> run -> lists."""
   import pathlib
 
-  from gatrec_jax.serve import run as serving
+  from gatrec_jax import serve as serving
   from launch.cli.results import print_recommendations
 
   opened = serving.load_run(workdir_from_flags(config_from_flags()))
@@ -78,8 +79,8 @@ def main() -> None:
 
 def lists_from_flags(opened: Run) -> Recommendations:
   """Lists for --users, or for the new user of --liked. Raises InputError."""
+  from gatrec_jax import serve as serving
   from gatrec_jax.errors import InputError
-  from gatrec_jax.serve import run as serving
 
   settings = dict(top_n=FLAGS.top_n, exclude_seen=FLAGS.exclude_seen)
   if FLAGS.liked:
@@ -96,9 +97,9 @@ def lists_from_flags(opened: Run) -> Recommendations:
 def print_with_reasons(opened: Run, lists: Recommendations) -> None:
   """Prints the lists with a reason for each item."""
   from gatrec_jax.errors import InputError
-  from gatrec_jax.explain.evidence import make_explainer
+  from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import List
-  from gatrec_jax.serve.run import indices_of
+  from gatrec_jax.serve.recommendations import indices_of
   from launch.cli.language_models import open_author
   from launch.cli.reasons import print_reasons
 

@@ -68,20 +68,20 @@ def main() -> None:
   from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
   from gatrec_jax.runs.log import CONSOLE, SILENT
   from gatrec_jax.serve.run import load_run
-  from gatrec_jax.train.sharded import training_on
   from launch.cli.results import print_results, traced
 
   require_writable("json_out")
   config = config_from_flags()
   workdir = workdir_from_flags(config)
-  with traced(FLAGS.trace), training_on(mesh_from_flags()):
+  mesh = mesh_from_flags()
+  with traced(FLAGS.trace):
     log = CONSOLE if jax.process_index() == 0 else SILENT
-    config = searched(config, workdir)
+    config = searched(config, workdir, mesh)
     if FLAGS.refit:
-      results = train_alike(config, workdir, refit=True, log=log)
+      results = train_alike(config, workdir, refit=True, mesh=mesh, log=log)
       trained = load_run(workdir)
     else:
-      trained, results = train_and_evaluate(config, workdir, log=log)
+      trained, results = train_and_evaluate(config, workdir, mesh=mesh, log=log)
   if jax.process_index():
     return
   print_results(results, title=f"{data_label(config)} · {workdir}", run=trained)
@@ -116,7 +116,7 @@ def mesh_from_flags() -> Mesh | None:
   return mesh
 
 
-def searched(config: Config, workdir: pathlib.Path) -> Config:
+def searched(config: Config, workdir: pathlib.Path, mesh: Mesh | None) -> Config:
   """The best configuration found by --search, or `config` without it. Raises InputError."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.runs.log import CONSOLE
@@ -133,6 +133,7 @@ def searched(config: Config, workdir: pathlib.Path) -> Config:
     budget=FLAGS.search,
     space=FLAGS.search_space,
     seed=FLAGS.search_seed,
+    mesh=mesh,
     log=CONSOLE,
   )
 

@@ -66,7 +66,7 @@ def origin_from_flags() -> dict[str, str]:
   import pathlib
 
   from gatrec_jax import runs
-  from gatrec_jax.lm.folders.open import EXAMPLE
+  from gatrec_jax.lm.folders.load import EXAMPLE
   from gatrec_jax.lm.folders.source import resolve_folder
   from gatrec_jax.stages.written_profiles import folder_hash
 
@@ -82,7 +82,7 @@ def origin_from_flags() -> dict[str, str]:
 def open_author() -> LocalAuthor:
   """The decoder of --llm with the adapter of --lora. Raises InputError."""
   from gatrec_jax.lm.finetune.lora import load_lora
-  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.lm.folders.load import open_decoder
   from gatrec_jax.profiles.writer.local_author import LocalAuthor
   from gatrec_jax.runs.log import CONSOLE
 
@@ -100,7 +100,7 @@ def open_author() -> LocalAuthor:
 
 def _require_model() -> None:
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.folders.open import EXAMPLE
+  from gatrec_jax.lm.folders.load import EXAMPLE
 
   wanted = f"name the folder of a decoder, or a hub id such as {EXAMPLE}"
   if FLAGS.llm in ("builtin", "none"):

@@ -1,5 +1,6 @@
 """What importing the library loads, and that every public name is there."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 from helpers.paths import ROOT
 
 import gatrec_jax
-from gatrec_jax import lm, rerank
+from gatrec_jax import evaluate, lm, models, ops, rerank, serve, train
 
 # Each costs a share of jax's own time, and is needed by a part of the programs only.
 LATER = {
@@ -54,10 +55,25 @@ def test_heavy_modules_are_imported_where_they_are_used():
     assert heavy <= modules_after("import jax, flax, optax")
 
 
-@pytest.mark.parametrize("package", [gatrec_jax, lm, rerank], ids=lambda one: one.__name__)
+PACKAGES = [gatrec_jax, evaluate, lm, models, ops, rerank, serve, train]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda one: one.__name__)
 def test_every_public_name_is_there(package):
   assert len(set(package.__all__)) == len(package.__all__)
   assert not [name for name in package.__all__ if not hasattr(package, name)]
   names = {}
   exec(f"from {package.__name__} import *", names)
   assert set(package.__all__) <= set(names)
+
+
+def test_the_namespaces_and_the_version_are_attributes():
+  for name in ("ops", "models", "train", "evaluate", "serve"):
+    assert name in gatrec_jax.__all__
+    assert getattr(gatrec_jax, name).__name__ == f"gatrec_jax.{name}"
+  assert gatrec_jax.ops.attention.__name__ == "gatrec_jax.ops.attention"
+  try:
+    installed = importlib.metadata.version("gatrec_jax")
+  except importlib.metadata.PackageNotFoundError:
+    installed = "0+unknown"
+  assert gatrec_jax.__version__ == installed

@@ -153,7 +153,9 @@ def test_a_circle_is_found():
 
 def test_files_and_folders_are_of_a_size_to_read():
   files = [path for path in ROOT.glob("**/*.py") if not {".venv", "build"} & set(path.parts)]
-  long = {str(path.relative_to(ROOT)): lines for path in files if (lines := count(path)) > MOST_LINES}
+  long = {
+    str(path.relative_to(ROOT)): lines for path in files if (lines := count(path)) > MOST_LINES
+  }
   assert not long
   folders = {path.parent for path in (ROOT / "gatrec_jax").glob("**/*.py")}
   full = {

@@ -1,21 +1,27 @@
-"""The named configurations: what each costs and what it scores stands in its docstring."""
+"""The named configurations, with their cost and their NDCG@10 under full ranking.
+
+Unless a docstring says otherwise: MovieLens 100K, fold u1, two CPU cores, seconds of training
+alone. Commands, seeds, devices and commits are in launch/benchmarks/RESULTS.md.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
 
-from gatrec_jax.config import models as models
+from gatrec_jax.config import models
+from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
+from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from gatrec_jax.errors import InputError
 
 
 def paper() -> Config:
-  """The published configuration (Ebrat et al. 2025), trained on all of the training fold.
+  """The published configuration (Ebrat et al. 2025), trained on the whole training fold.
 
   python -m launch.train --preset=paper --dataset=ml-100k --fold=u1 --encoder=minilm, with the
-  published profiles: 2 CPU cores, 4 minutes (2 more to embed), NDCG@10 .427 ± .004 under full
-  ranking and .535 ± .005 judged-only (3 seeds). BUILD_NOTES.md, "The paper preset".
+  published profiles: 4 minutes (2 more to embed), NDCG@10 .427 ± .004, and .535 ± .005 judged-only
+  (3 seeds).
   """
   return Config(
     preset="paper",
@@ -27,30 +33,25 @@ def paper() -> Config:
 
 
 def best() -> Config:
-  """The model that a user should take: graph attention over graded ratings and text, a softmax over
-  all items, and EASE with two relations beside it; chosen on validation parts of ML-100K's u1.
+  """The recommended model, chosen on validation parts of fold u1.
 
-  python -m launch.train --dataset=ml-100k --fold=u1 --refit: 2 CPU cores, 40 to 60 s (90 more to
-  embed by MiniLM), NDCG@10 .493 (.481 without --refit; seed 0); .4213 on u1–u5, where EASE has
-  .3956. Items without ratings are ranked by their texts and attributes, and users who come after
-  training with few ratings are shown more of what is popular. BUILD_NOTES.md, "The recipe".
+  Light graph attention over graded ratings and text, a softmax over all items, and a linear channel
+  (EASE on likes and on all ratings). Items without ratings are ranked by their texts and
+  attributes; for users who come after training with few ratings, popularity counts more.
+
+  python -m launch.train --dataset=ml-100k --fold=u1 --refit: 40 to 60 s (90 more to embed with
+  MiniLM), NDCG@10 .493 (.481 without --refit; seed 0). Mean of u1–u5: .4213, where EASE has .3956.
   """
   return Config(
     preset="best",
     model=ModelConfig(
       node_features="sum",
       feature_width=64,
-      layer_widths=(64, 64),
-      heads=(1, 1),
-      convolution="light",
-      attention="v1",
-      combine="mean",
-      edge_features=("relevance",),
+      convolution=LightConvolution(
+        layers=2, attention="v1", edge_features=("relevance",), combine="mean"
+      ),
       score="cosine",
-      loss="softmax",
-      temperature=0.25,
-      relevance="graded",
-      user_power=0.25,
+      objective=SoftmaxObjective(temperature=0.25, relevance="graded", user_power=0.25),
       linear_weight=0.25,
       unrated_l2=5.0,
       prior_weight=4.0,
@@ -67,128 +68,135 @@ def best() -> Config:
 
 
 def tiny() -> Config:
-  """Small and quick, chosen on validation: python -m launch.train --preset=tiny, 2 CPU cores.
+  """A small and fast model for trying things out.
 
-  10 seconds on `demo`, NDCG@10 .152 (1 seed, lexical encoder). BUILD_NOTES.md, "Quickstart".
+  python -m launch.train --preset=tiny --encoder=lexical, on the built-in `demo` data: 10 s,
+  NDCG@10 .149 ± .005 (mean and standard deviation of seeds 0 to 4). It trains all its epochs, which
+  the cosine schedule assumes: with a patience of 12 it has .142 ± .010.
   """
   return Config(
     preset="tiny",
     model=ModelConfig(
       node_features="sum",
       feature_width=64,
-      layer_widths=(32, 32),
-      heads=(2, 2),
-      feature_dropout=0.1,
-      edge_dropout=0.1,
+      convolution=FullConvolution(
+        layer_widths=(32, 32), heads=(2, 2), feature_dropout=0.1, edge_dropout=0.1
+      ),
+      objective=PairwiseObjective(cosine_weight=0.3, negatives_per_positive=4),
     ),
     train=TrainConfig(
       batch_size=8192,
       epochs=60,
       learning_rate=5e-3,
       schedule="cosine",
-      cosine_weight=0.3,
-      negatives_per_positive=4,
       evaluate_every=2,
-      patience=12,
+      patience=60,
     ),
   )
 
 
+def _bpr(l2_weight: float) -> PairwiseObjective:
+  return PairwiseObjective(cosine_weight=0.0, l2_weight=l2_weight)
+
+
 def _fitted(name: str, model: models.ModelSettings) -> Config:
-  """A model without epochs: nothing is chosen, so it is fitted to all training ratings."""
+  """A model without epochs: it needs no validation part and is fitted to all training ratings."""
   return Config(
     preset=name, data=DataConfig(valid_share=0.0), model=model, train=TrainConfig(select_on="last")
   )
 
 
 def popularity() -> Config:
-  """python -m launch.train --model=popularity --dataset=ml-100k --fold=u1
+  """The most popular items, the same for every user.
 
-  2 CPU cores, 1 s of training, NDCG@10 .2606 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=popularity --dataset=ml-100k --fold=u1: 1 s, NDCG@10 .2606
+  (seed 0).
   """
   return _fitted("popularity", models.PopularityConfig())
 
 
 def item_knn() -> Config:
-  """python -m launch.train --model=item_knn --dataset=ml-100k --fold=u1
+  """Item-based nearest neighbors.
 
-  2 CPU cores, 1 s of training, NDCG@10 .4314 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=item_knn --dataset=ml-100k --fold=u1: 1 s, NDCG@10 .4314 (seed
+  0).
   """
   return _fitted("item_knn", models.ItemKnnConfig(neighbors=230, shrinkage=2.7))
 
 
 def ease() -> Config:
-  """python -m launch.train --model=ease --dataset=ml-100k --fold=u1
+  """EASE (Steck 2019).
 
-  2 CPU cores, 2 s of training, NDCG@10 .4675 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=ease --dataset=ml-100k --fold=u1: 2 s, NDCG@10 .4675 (seed 0).
   """
   return _fitted("ease", models.EaseConfig())
 
 
 def ease_rated() -> Config:
-  """python -m launch.train --model=ease_rated --dataset=ml-100k --fold=u1
+  """EASE on likes and on all ratings.
 
-  2 CPU cores, 3 s of training, NDCG@10 .4873. BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=ease_rated --dataset=ml-100k --fold=u1: 3 s, NDCG@10 .4873.
   """
   return _fitted("ease_rated", models.EaseRatedConfig(relevance="graded"))
 
 
 def slim() -> Config:
-  """python -m launch.train --model=slim --dataset=ml-100k --fold=u1
+  """SLIM (Ning and Karypis 2011).
 
-  2 CPU cores, 18 s of training, NDCG@10 .4579 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=slim --dataset=ml-100k --fold=u1: 18 s, NDCG@10 .4579 (seed 0).
   """
   return _fitted("slim", models.SlimConfig(alpha=0.13, l1_ratio=2e-4))
 
 
 def admm_slim() -> Config:
-  """python -m launch.train --model=admm_slim --dataset=ml-100k --fold=u1
+  """ADMM-SLIM (Steck et al. 2020).
 
-  2 CPU cores, 24 s of training, NDCG@10 .4555 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=admm_slim --dataset=ml-100k --fold=u1: 24 s, NDCG@10 .4555
+  (seed 0).
   """
   return _fitted("admm_slim", models.AdmmSlimConfig(l1=0.3, l2=500.0, item_power=0.8))
 
 
 def ials() -> Config:
-  """python -m launch.train --model=ials --dataset=ml-100k --fold=u1
+  """iALS (Rendle et al. 2022).
 
-  2 CPU cores, 11 s of training, NDCG@10 .4701 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=ials --dataset=ml-100k --fold=u1: 11 s, NDCG@10 .4701 (seed 0).
   """
   return _fitted("ials", models.IalsConfig())
 
 
 def content_knn() -> Config:
-  """python -m launch.train --model=content_knn --dataset=ml-100k --fold=u1
+  """Nearest neighbors by text alone.
 
-  2 CPU cores, 1 s of training, NDCG@10 .1353 (seed 0), MiniLM,
-  published item profiles. BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=content_knn --dataset=ml-100k --fold=u1: 1 s, NDCG@10 .1353
+  (seed 0), with MiniLM and the published item profiles.
   """
   return _fitted("content_knn", models.ContentKnnConfig(neighbors=5, power=3.5))
 
 
 def text_ridge() -> Config:
-  """python -m launch.train --model=text_ridge --dataset=ml-100k --fold=u1
+  """EASE weights predicted from text alone.
 
-  2 CPU cores, 3 s of training, NDCG@10 .3445 (seed 0), MiniLM,
-  published item profiles. BUILD_NOTES.md, "Peers".
+  python -m launch.train --model=text_ridge --dataset=ml-100k --fold=u1: 3 s, NDCG@10 .3445
+  (seed 0), with MiniLM and the published item profiles.
   """
   return _fitted("text_ridge", models.TextRidgeConfig())
 
 
 def bpr_mf() -> Config:
-  """python -m launch.compare --models=bpr_mf --dataset=ml-100k --folds=u1
+  """Matrix factorization with BPR (Rendle et al. 2009).
 
-  2 CPU cores, 9 s of training, NDCG@10 .4351 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.compare --models=bpr_mf --dataset=ml-100k --folds=u1: 9 s, NDCG@10 .4351
+  (seed 0).
   """
   return Config(
     preset="bpr_mf",
-    model=models.BprMfConfig(),
+    model=models.BprMfConfig(objective=_bpr(1e-2)),
     train=TrainConfig(
       batch_size=0,
       epochs=600,
       learning_rate=1e-2,
       weight_decay=0.0,
-      l2_weight=1e-2,
       schedule="constant",
       evaluate_every=20,
       patience=100,
@@ -197,19 +205,19 @@ def bpr_mf() -> Config:
 
 
 def lightgcn() -> Config:
-  """python -m launch.compare --models=lightgcn --dataset=ml-100k --folds=u1
+  """LightGCN (He et al. 2020).
 
-  2 CPU cores, 32 s of training, NDCG@10 .4419 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.compare --models=lightgcn --dataset=ml-100k --folds=u1: 32 s, NDCG@10 .4419
+  (seed 0).
   """
   return Config(
     preset="lightgcn",
-    model=models.LightGcnConfig(),
+    model=models.LightGcnConfig(objective=_bpr(1e-4)),
     train=TrainConfig(
       batch_size=0,
       epochs=600,
       learning_rate=1e-2,
       weight_decay=0.0,
-      l2_weight=1e-4,
       schedule="constant",
       evaluate_every=20,
       patience=100,
@@ -218,14 +226,15 @@ def lightgcn() -> Config:
 
 
 def lightgcn_softmax() -> Config:
-  """python -m launch.compare --models=lightgcn_softmax --dataset=ml-100k --folds=u1
+  """LightGCN with a softmax over all items on graded ratings.
 
-  2 CPU cores, 40 s of training, NDCG@10 .4731 (3 seeds). BUILD_NOTES.md, "Peers".
+  python -m launch.compare --models=lightgcn_softmax --dataset=ml-100k --folds=u1: 40 s, NDCG@10
+  .4731 (3 seeds).
   """
   return Config(
     preset="lightgcn_softmax",
     model=models.LightGcnConfig(
-      loss="softmax", temperature=0.25, relevance="graded", user_power=0.25
+      objective=SoftmaxObjective(temperature=0.25, relevance="graded", user_power=0.25)
     ),
     train=TrainConfig(
       batch_size=0,
@@ -240,19 +249,19 @@ def lightgcn_softmax() -> Config:
 
 
 def xsimgcl() -> Config:
-  """python -m launch.compare --models=xsimgcl --dataset=ml-100k --folds=u1
+  """XSimGCL (Yu et al. 2023).
 
-  2 CPU cores, 15 s of training, NDCG@10 .4363 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.compare --models=xsimgcl --dataset=ml-100k --folds=u1: 15 s, NDCG@10 .4363
+  (seed 0).
   """
   return Config(
     preset="xsimgcl",
-    model=models.XSimGclConfig(),
+    model=models.XSimGclConfig(objective=_bpr(1e-5)),
     train=TrainConfig(
       batch_size=0,
       epochs=300,
       learning_rate=5e-2,
       weight_decay=0.0,
-      l2_weight=1e-5,
       schedule="constant",
       evaluate_every=10,
       patience=60,
@@ -261,9 +270,10 @@ def xsimgcl() -> Config:
 
 
 def multi_vae() -> Config:
-  """python -m launch.compare --models=multi_vae --dataset=ml-100k --folds=u1
+  """Mult-VAE (Liang et al. 2018).
 
-  2 CPU cores, 22 s of training, NDCG@10 .4519 (seed 0). BUILD_NOTES.md, "Peers".
+  python -m launch.compare --models=multi_vae --dataset=ml-100k --folds=u1: 22 s, NDCG@10 .4519
+  (seed 0).
   """
   return Config(
     preset="multi_vae",
@@ -303,11 +313,11 @@ PRESETS: Mapping[str, Callable[[], Config]] = {
   )
 }
 GATS = ("best", "paper", "tiny")
-"""Presets of the GAT; the others are its peers."""
+"""Presets of the GAT; the others are baselines."""
 
 
 def get_preset(name: str, *, field: str = "preset") -> Config:
-  """The preset called `name`. Raises InputError for an unknown one, naming the nearest ones."""
+  """Returns the preset called `name`. Raises InputError for an unknown one, with near matches."""
   if name not in PRESETS:
     near = difflib.get_close_matches(name, PRESETS, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"

@@ -1,6 +1,6 @@
 """Settings of a run: one frozen dataclass per stage (the presets are in presets.py).
 
-Field names are unique over all stages, so that `--set field=value` needs no prefix.
+Setting names are unique over all stages, so that `--set name=value` needs no prefix.
 """
 
 from __future__ import annotations
@@ -9,24 +9,34 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from gatrec_jax.config.models import PAIRWISE, LogUniform, ModelSettings, Range, Uniform
+from gatrec_jax.config.convolutions import (
+  Convolution,
+  FullConvolution,
+  LightConvolution,
+  NoConvolution,
+)
+from gatrec_jax.config.fields import LogUniform, Range, Uniform, one_of, setting
+from gatrec_jax.config.models import ModelSettings
+from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
+
+_SEED = 2**32 - 1  # the largest
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  """Which interactions, and how they are divided.
+  """The interactions, and how they are split.
 
   Attributes:
-    dataset: `demo`, a MovieLens name, or a path to the user's own table.
+    dataset: `demo`, a MovieLens name, or a path to your own table.
     data_dir: folder with archives or unpacked folders ("" = $GATREC_DATA, then the user's cache).
-    user_column, item_column, rating_column, time_column: names in the user's own table.
+    user_column, item_column, rating_column, time_column: column names of your own table.
     item_metadata: file with `item_id` and any text fields ("" = none).
-    max_bad_share: largest share of unreadable rows in the user's files, in [0, 1].
-    fold: `u1`…`u5`, `ua`, `ub` (ml-100k), or the 1-based part of `--split=kfold`.
-    split: how test rows are chosen where no shipped fold is given; `recbole_a` and `recbole_b` are
-      whole protocols, which fix the shares, the thresholds and `select_metric`.
-    test_share, split_seed: share of rows (users, items) held out, and the seed that chooses them.
-    valid_share, valid_seed: share of the *training* rows set aside for choosing, and its seed.
+    max_bad_share: largest tolerated share of unreadable rows in your own files.
+    fold: `u1`…`u5`, `ua`, `ub` (ml-100k), or the 1-based part of `split=kfold`.
+    split: how test rows are chosen when no shipped fold is given; `recbole_a` and `recbole_b` are
+      complete protocols, which also fix the shares, the thresholds and `select_metric`.
+    test_share, split_seed: share of rows (or users, items) held out, and the seed that draws them.
+    valid_share, valid_seed: share of the *training* rows set aside for validation, and its seed.
     positive_threshold: ratings at or above it are positives.
     negative_threshold: ratings at or below it are explicit negatives.
   """
@@ -38,13 +48,13 @@ class DataConfig:
   rating_column: str = "rating"
   time_column: str = "timestamp"
   item_metadata: str = ""
-  max_bad_share: float = 0.01
+  max_bad_share: float = setting(0.01, low=0, high=1)
   fold: str = ""
   split: str = "random"
-  test_share: float = 0.2
-  split_seed: int = 0
-  valid_share: float = 0.1
-  valid_seed: int = 0
+  test_share: float = setting(0.2, low=0, high=0.95)
+  split_seed: int = setting(0, low=0, high=_SEED)
+  valid_share: float = setting(0.1, low=0, high=0.95)
+  valid_seed: int = setting(0, low=0, high=_SEED)
   positive_threshold: float = 4.0
   negative_threshold: float = 2.0
 
@@ -54,110 +64,83 @@ class TextConfig:
   """Texts of users and items, and the encoder that turns them into vectors.
 
   Attributes:
-    item_profiles, user_profiles: JSONL files of given profiles ("" = built without an LLM).
+    item_profiles, user_profiles: JSONL files of profiles ("" = built without an LLM).
     profile_style: `unified` (the paper's Markdown schema) or `integrated` (one paragraph).
     encoder: folder, hub id, `minilm`, `lexical`, or `auto`.
-    encoder_max_tokens: longer texts are cut there, and counted.
+    encoder_max_tokens: longer texts are truncated to this length; a run reports how many.
     encoder_dtype: `float32` or `bfloat16`, the encoder's arithmetic.
-    encoder_prompt: an instruction put before every text ("" = what the encoder's folder says).
-    max_missing_share: largest share of users, or of items, without any text.
+    encoder_prompt: instruction put before every text ("" = the one in the encoder's folder).
+    max_missing_share: largest tolerated share of users, or of items, without any text.
   """
 
   item_profiles: str = ""
   user_profiles: str = ""
-  profile_style: str = "unified"
+  profile_style: str = setting("unified", choices=("unified", "integrated"))
   encoder: str = "auto"
-  encoder_max_tokens: int = 256
-  encoder_dtype: str = "float32"
+  encoder_max_tokens: int = setting(256, low=2)
+  encoder_dtype: str = setting("float32", choices=("float32", "bfloat16"))
   encoder_prompt: str = ""
-  max_missing_share: float = 0.5
+  max_missing_share: float = setting(0.5, low=0, high=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(ModelSettings):
-  """The graph attention network.
+  """The graph attention network (Ebrat et al. 2025) and its variants.
+
+  Settings of the convolution and of the objective exist only for the chosen one. A number that
+  belongs to a channel (`linear_l2` to `linear_weight`, …) can be set only while the channel is on.
 
   Attributes:
     node_features: `table` (trainable, initialized from text), `projected` (text through a linear
       map), `ids` (trainable, initialized at random), or `sum` (projected + ids).
-    feature_width: width of `ids`, `projected` and `sum` features.
-    layer_widths: units per head, one entry a layer; empty = no graph, the features are scored.
-    heads: heads per layer, concatenated.
-    convolution: `full` (the paper's layer) or `light` (attention alone, without weight matrices;
-      one head, as wide as the features).
-    attention: `v2` (Brody et al. 2022; not of `light` layers), `v1` (Veličković et al. 2018), or
-      `none` (the mean; of `light` layers weighted by the edges' relevance).
-    combine: the `last` layer's vectors, or the `mean` over the features and all layers.
-    graph: its edges: all that is `rated` in training, or what is `liked`.
-    edge_features: columns of the edge features: `rating`, `time`, `relevance` (its
-      logarithm; gatrec_jax/data/feedback.py).
-    self_loops: add an edge from each node to itself, with the mean of its incoming features.
-    attention_slope, activation_slope: LeakyReLU slopes inside attention and after LayerNorm.
-    feature_dropout, attention_dropout, edge_dropout: shares dropped in training.
-    score: `dot` or `cosine` of the final user and item vectors.
-    loss: `pairwise` (BPR and cosine over drawn negatives) or `softmax` over all items (a batch is
-      then counted in users).
-    temperature: of `softmax`.
-    relevance: what `softmax` should give: `binary` (all positives alike) or `graded` (every rating,
-      by its relevance).
-    user_power: a user weighs (the sum of their relevance)^−user_power in the `softmax`.
-    linear_weight: of a linear item–item channel in the score (EASE with two relations, in closed
-      form from the training ratings); 0 = none. Each channel's scores are divided by their standard
-      deviation over the items, user by user.
-    linear_l2, linear_rated_l2: its penalties.
+    feature_width: width of `projected`, `ids` and `sum` features.
+    graph: its edges: everything `rated` in training, or only what is `liked`.
+    convolution: `full` (the paper's layers), `light` (attention alone, without weight matrices), or
+      `none` (the features themselves are scored).
+    score: `dot` product or `cosine` of the final user and item vectors.
+    objective: chosen by `loss`: `pairwise` or `softmax`.
+    linear_weight: weight of a linear item–item channel in the score (EASE on likes and on all
+      ratings, in closed form from the training ratings, with the relevance of the objective); 0 =
+      none. Each channel's scores are divided by their standard deviation over the items, user by
+      user.
+    linear_l2, linear_rated_l2: penalties of the linear channel.
     unrated_l2: items without training ratings get the scores that a ridge regression with this
-      penalty predicts from texts, genres, tags, people and years (gatrec_jax/models/gat/unrated_items.py);
-      0 = those of the network.
-    unrated_shift: added to these, in standard deviations of the user's scores, but not for items
-      that are new: nobody having rated an item that could be rated speaks against it.
-    prior_weight: of the items' popularity (the logarithm of their likes) beside the scores of users
-      who came after training, both in standard deviations; 0 = none. It falls with the number n of
-      a user's ratings as (1 − n ÷ prior_ratings)².
-    prior_ratings: from so many on such a user's scores stand alone.
-    attention_impl: `segment`, `dense`, `pallas` (row kernels for GPUs), or `auto`: the former two,
-      whichever is quicker by the cost model of this device and graph; the result is the same.
-    edge_chunk: edges that `segment` handles at once; 0 = chosen for the device.
-    compute_dtype: `float32`, or `bfloat16` for the linear maps and what attention gathers; softmax,
-      sums, norms, loss and parameters stay in float32.
+      penalty predicts from texts, genres, tags, people and years (models/gat/channels.py); 0 = they
+      keep those of the network.
+    unrated_shift: added to these predictions, in standard deviations of the user's scores, unless
+      the item is new: that nobody rated an item that was there to be rated is evidence against it.
+    prior_weight: weight of the items' popularity (the logarithm of their likes) in the scores of
+      users who came after training, in standard deviations of both; 0 = none. It falls with the
+      number n of a user's ratings as (1 − n ÷ prior_ratings)².
+    prior_ratings: number of ratings from which popularity no longer counts.
+    compute_dtype: `float32`, or `bfloat16` for the linear maps and the vectors that attention
+      gathers; softmax, sums, norms, loss and parameters stay in float32.
   """
 
   kind: ClassVar[str] = "gat"
-  trains_with: ClassVar[tuple[str, ...]] = (*PAIRWISE, "bpr_weight", "cosine_weight", "fanouts")
-  searched_training: ClassVar[Mapping[str, Range]] = {
+  learned: ClassVar[bool] = True
+  searched: ClassVar[Mapping[str, Range]] = {
     "learning_rate": LogUniform(1e-4, 3e-2),
     "cosine_weight": Uniform(0.0, 2.0),
     "weight_decay": LogUniform(1e-6, 1e-2),
   }
-  node_features: str = "table"
-  feature_width: int = 64
-  layer_widths: tuple[int, ...] = (64, 64, 64)
-  heads: tuple[int, ...] = (4, 4, 1)
-  convolution: str = "full"
-  attention: str = "v2"
-  combine: str = "last"
-  graph: str = "rated"
-  edge_features: tuple[str, ...] = ("rating",)
-  self_loops: bool = False
-  attention_slope: float = 0.2
-  activation_slope: float = 0.01
-  feature_dropout: float = 0.0
-  attention_dropout: float = 0.0
-  edge_dropout: float = 0.0
-  score: str = "dot"
-  loss: str = "pairwise"
-  temperature: float = 0.25
-  relevance: str = "binary"
-  user_power: float = 0.0
-  linear_weight: float = 0.0
-  linear_l2: float = 300.0
-  linear_rated_l2: float = 600.0
-  unrated_l2: float = 0.0
-  unrated_shift: float = -1.0
-  prior_weight: float = 0.0
-  prior_ratings: int = 15
-  attention_impl: str = "auto"
-  edge_chunk: int = 0
-  compute_dtype: str = "float32"
+  node_features: str = setting("table", choices=("table", "projected", "ids", "sum"))
+  feature_width: int = setting(64, low=1, needs="node_features=projected|ids|sum")
+  graph: str = setting("rated", choices=("rated", "liked"))
+  convolution: Convolution = one_of(FullConvolution(), LightConvolution(), NoConvolution())
+  score: str = setting("dot", choices=("dot", "cosine"))
+  objective: Objective = one_of(PairwiseObjective(), SoftmaxObjective())
+  # What scoring reads is not dynamic: parameters alone would no longer say what is recommended.
+  linear_weight: float = setting(0.0, low=0, search=LogUniform(0.05, 1.0), dynamic=False)
+  linear_l2: float = setting(
+    300.0, low=1e-6, search=LogUniform(30, 3000), needs="linear_weight", dynamic=False
+  )
+  linear_rated_l2: float = setting(600.0, low=1e-6, needs="linear_weight", dynamic=False)
+  unrated_l2: float = setting(0.0, low=0, dynamic=False)
+  unrated_shift: float = setting(-1.0, low=-10, high=10, needs="unrated_l2", dynamic=False)
+  prior_weight: float = setting(0.0, low=0, dynamic=False)
+  prior_ratings: int = setting(15, low=1, needs="prior_weight")
+  compute_dtype: str = setting("float32", choices=("float32", "bfloat16"))
 
   @property
   def reads_text(self) -> bool:
@@ -170,59 +153,48 @@ class ModelConfig(ModelSettings):
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """The objective, the optimizer and when to stop.
+  """The optimizer, and when training stops.
+
+  Every model that learns by gradient steps uses all of these; a model that is fitted as a whole has
+  only `seed` and `select_metric` (by which a search compares its trials). `decay_epochs` belongs to
+  the `cosine` schedule, `plateau_*` to `plateau`, and `patience` to `valid` and `train_loss`.
 
   Attributes:
-    seed: of parameters, negatives, dropout and the order of positives.
-    bpr_weight, cosine_weight, l2_weight: of the parts of the objective.
-    negatives: `uniform`, `popularity`, `unliked` (uniform, dislikes included), `explicit` (dislikes
-      alone) or `mixed`.
-    negatives_per_positive: how many are drawn for each positive.
-    popularity_power: β of `popularity` (weight = training count of positives to the power β).
-    explicit_share: of `mixed`, the probability that a negative is one of the user's dislikes.
-    batch_size: positives (for some models users) per step; 0 = all of them in one step.
-    fanouts: edges drawn for each node of a batch, and for each of those that they lead to, nearest
-      layer first; empty = the whole graph in every step.
+    seed: of parameters, negatives, dropout and the order of the rows.
+    batch_size: rows per step: positives, or users under a softmax and for Mult-VAE; 0 = all rows in
+      one step.
     epochs: at most.
     learning_rate, weight_decay: of AdamW.
     schedule: `constant`, `cosine` (to zero over `epochs`) or `plateau` (on the training loss).
     decay_epochs: over which `cosine` goes to zero; 0 = `epochs`.
     warmup_steps: linear warm-up from zero.
     plateau_factor, plateau_patience, plateau_window: of `plateau`: the rate is multiplied by the
-      factor when the mean loss of a window of epochs has not fallen for more than `patience`
-      epochs, rounded up to windows.
-    gradient_clip: global norm; 0 = none.
-    select_on: `valid` (`select_metric` on the validation part), `train_loss` (its mean since the
-      last look) or `last` (the last epoch, whatever it is); chooses the checkpoint.
+      factor when the mean loss of a window of epochs has not fallen for more than
+      `plateau_patience` epochs, rounded up to windows.
+    gradient_clip: largest global norm of the gradient; 0 = no clipping.
+    select_on: how the checkpoint is chosen: `valid` (`select_metric` on the validation part),
+      `train_loss` (its mean since the last evaluation) or `last` (the last epoch).
     select_metric: any metric of full ranking, such as `ndcg@10` or `mrr@10`.
-    evaluate_every: epochs between two looks at `select_on` (and two checkpoints).
-    patience: epochs without a better value of `select_on` after which training stops.
+    evaluate_every: epochs between two evaluations of `select_on`, each with a checkpoint.
+    patience: training stops after this many epochs without a better value of `select_on`.
   """
 
-  seed: int = 0
-  bpr_weight: float = 1.0
-  cosine_weight: float = 1.0
-  l2_weight: float = 0.0
-  negatives: str = "uniform"
-  negatives_per_positive: int = 1
-  popularity_power: float = 0.75
-  explicit_share: float = 0.25
-  batch_size: int = 0
-  fanouts: tuple[int, ...] = ()
-  epochs: int = 300
-  learning_rate: float = 1e-3
-  weight_decay: float = 1e-5
-  schedule: str = "plateau"
-  decay_epochs: int = 0
-  warmup_steps: int = 0
-  plateau_factor: float = 0.4
-  plateau_patience: int = 5
-  plateau_window: int = 1
-  gradient_clip: float = 0.0
-  select_on: str = "valid"
-  select_metric: str = "ndcg@10"
-  evaluate_every: int = 5
-  patience: int = 15
+  seed: int = setting(0, low=0, high=_SEED, dynamic=True)
+  batch_size: int = setting(0, low=0)
+  epochs: int = setting(300, low=1)
+  learning_rate: float = setting(1e-3, low=0)
+  weight_decay: float = setting(1e-5, low=0)
+  schedule: str = setting("plateau", choices=("constant", "cosine", "plateau"))
+  decay_epochs: int = setting(0, low=0, needs="schedule=cosine")
+  warmup_steps: int = setting(0, low=0)
+  plateau_factor: float = setting(0.4, low=0.01, high=0.99, needs="schedule=plateau", dynamic=False)
+  plateau_patience: int = setting(5, low=0, needs="schedule=plateau")
+  plateau_window: int = setting(1, low=1, needs="schedule=plateau")
+  gradient_clip: float = setting(0.0, low=0)
+  select_on: str = setting("valid", choices=("valid", "train_loss", "last"))
+  select_metric: str = setting("ndcg@10")
+  evaluate_every: int = setting(5, low=1)
+  patience: int = setting(15, low=1, needs="select_on=valid|train_loss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,19 +204,19 @@ class EvaluateConfig:
   Attributes:
     protocol: `full`, `judged` or `both`.
     ks: cut-offs.
-    bootstrap: resamples of users behind the 95 % intervals.
-    evaluate_memory_mb: bound on the score block held at once.
+    bootstrap: resamples of the users for the 95 % intervals.
+    evaluate_memory_mb: bound on the block of scores in memory at a time.
   """
 
-  protocol: str = "full"
+  protocol: str = setting("full", choices=("full", "judged", "both"))
   ks: tuple[int, ...] = (5, 10, 20, 30, 40, 50)
-  bootstrap: int = 1000
-  evaluate_memory_mb: int = 512
+  bootstrap: int = setting(1000, low=0)
+  evaluate_memory_mb: int = setting(512, low=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Everything that a run depends on. `preset` only records where the values came from."""
+  """All settings of a run. `preset` only records where the values came from."""
 
   preset: str = "paper"
   data: DataConfig = DataConfig()

@@ -37,6 +37,13 @@ def bipartite_graph(
     E = 2 R (+ U + I), `nodes` and `globals` None; numpy arrays.
   Raises:
     InputError: an unknown edge feature, one without its values, or `pad_to` too small.
+
+  >>> train = Interactions.from_indices([0, 1], [0, 0], [5, 3], num_users=2, num_items=2)
+  >>> graph = bipartite_graph(train)  # nodes 0, 1 are the users; 2, 3 the items
+  >>> graph.senders.tolist(), graph.receivers.tolist()
+  ([2, 2, 0, 1], [0, 1, 2, 2])
+  >>> graph.edges.tolist()
+  [[5.0], [3.0], [5.0], [3.0]]
   """
   num_users, num_nodes = interactions.num_users, interactions.num_users + interactions.num_items
   features = np.stack(
@@ -101,6 +108,12 @@ def add_users(
     self_loops: as the graph was built.
   Returns:
     The graph with N + B nodes.
+
+  >>> train = Interactions.from_indices([0], [0], [5], num_users=1, num_items=2)
+  >>> new = {"items": [np.array([1])], "features": [np.float32([[4]])]}
+  >>> grown = add_users(bipartite_graph(train), num_users=1, **new, self_loops=False)
+  >>> grown.senders.tolist(), grown.receivers.tolist()  # node 3 receives from item 1, node 2
+  ([1, 0, 2], [0, 1, 3])
   """
   first = int(graph.n_node.sum())
   senders, receivers, edges = [graph.senders], [graph.receivers], [graph.edges]

@@ -53,6 +53,79 @@ class Interactions:
   def __len__(self) -> int:
     return len(self.user)
 
+  @classmethod
+  def from_arrays(
+    cls,
+    user: Column,
+    item: Column,
+    rating: Column | None = None,
+    timestamp: Column | None = None,
+    *,
+    user_ids: Iterable[int | str] | None = None,
+    item_ids: Iterable[int | str] | None = None,
+  ) -> Interactions:
+    """Interactions from columns of raw ids; of several rows with one pair the latest is kept.
+
+    Args:
+      user, item: [R] raw ids, all whole numbers or all text.
+      rating: [R] finite numbers; None for implicit feedback, 1.0 everywhere.
+      timestamp: [R] seconds since 1970; None where times are unknown.
+      user_ids, item_ids: raw ids that belong to the vocabulary even where no row has them.
+    Raises:
+      InputError: as `build_interactions`.
+
+    >>> rows = Interactions.from_arrays(["ann", "bob", "ann"], [7, 7, 30], [5, 3, 4])
+    >>> rows.user_ids, rows.item_ids
+    (('ann', 'bob'), ('7', '30'))
+    >>> rows.user.tolist(), rows.item.tolist(), rows.rating.tolist()
+    ([0, 1, 0], [0, 0, 1], [5.0, 3.0, 4.0])
+    """
+    return build_interactions(
+      user,
+      item,
+      np.ones(len(user), np.float32) if rating is None else rating,
+      np.zeros(len(user), np.int64) if timestamp is None else timestamp,
+      user_ids=user_ids,
+      item_ids=item_ids,
+    )[0]
+
+  @classmethod
+  def from_indices(
+    cls,
+    user: np.ndarray | Sequence[int],
+    item: np.ndarray | Sequence[int],
+    rating: np.ndarray | Sequence[float] | None = None,
+    timestamp: np.ndarray | Sequence[int] | None = None,
+    *,
+    num_users: int,
+    num_items: int,
+  ) -> Interactions:
+    """Interactions from dense indices; the raw ids are the indices as text.
+
+    Args:
+      user: [R] int in 0 … num_users − 1. item: [R] int in 0 … num_items − 1.
+      rating, timestamp: as in `from_arrays`.
+      num_users, num_items: U and I.
+    Raises:
+      InputError: an index out of range, or as `build_interactions`.
+
+    >>> rows = Interactions.from_indices([0, 2], [1, 0], [5, 3], num_users=3, num_items=2)
+    >>> rows.num_users, rows.num_items, rows.user.tolist()
+    (3, 2, [0, 2])
+    """
+    for field, index, size in (("user", user, num_users), ("item", item, num_items)):
+      index = np.asarray(index)
+      if len(index) and (index.min() < 0 or index.max() >= size):
+        raise InputError(f"indices must lie in 0…{size - 1}", field=field)
+    return cls.from_arrays(
+      np.asarray(user),
+      np.asarray(item),
+      rating,
+      timestamp,
+      user_ids=range(num_users),
+      item_ids=range(num_items),
+    )
+
   def take(self, rows: np.ndarray) -> Interactions:
     """The interactions of `rows` ([n] int64 or [R] bool) with the same vocabularies."""
     return dataclasses.replace(

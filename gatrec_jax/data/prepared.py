@@ -1,54 +1,58 @@
-"""Interactions that have been split, with what is known of the items."""
+"""Split interactions with the fields of their items."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.split_draws import Split
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """Split interactions and what is known of the items.
+  """Split interactions and the fields of their items.
 
   Attributes:
     interactions: all rows; [R].
-    split: which of them are training, validation and test rows.
+    split: which rows are training, validation and test rows.
     item_fields: [I] title, genres, texts of each item.
-    positive_threshold, negative_threshold: as configured, or 1 and 0 for implicit feedback, or
-      what the protocol says.
-    facts: counts for the user, as kept in the manifest.
-    num_later: how many items, the last ones of the catalog, came after training.
-    later_users: indices of users all of whose ratings came after training.
+    feedback: how ratings are read: as configured, as the protocol says, or, where every rating is
+      1, as likes without dislikes.
+    facts: counts for the user, as in the manifest.
+    num_later: number of items that came after training, the last ones of the catalog.
+    later_users: indices of users whose ratings all came after training.
   """
 
   interactions: Interactions
   split: Split
   item_fields: Sequence[Mapping[str, Any]]
-  positive_threshold: float
-  negative_threshold: float
+  feedback: Feedback
   facts: Mapping[str, Any]
   num_later: int = 0
   later_users: tuple[int, ...] = ()
 
-  @property
+  @functools.cached_property
   def train(self) -> Interactions:
+    """Training rows."""
     return self.interactions.take(self.split.train)
 
-  @property
+  @functools.cached_property
   def valid(self) -> Interactions:
+    """Validation rows."""
     return self.interactions.take(self.split.valid)
 
-  @property
+  @functools.cached_property
   def test(self) -> Interactions:
+    """Test rows."""
     return self.interactions.take(self.split.test)
 
-  @property
+  @functools.cached_property
   def known(self) -> Interactions:
-    """Training and validation rows: all that is known when test users ask."""
+    """Training and validation rows: everything known before the test."""
     return self.interactions.take(np.sort(np.append(self.split.train, self.split.valid)))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.split_draws import Split, pair_draws, rank_within, seeded_generator
 from gatrec_jax.errors import InputError
@@ -37,9 +38,9 @@ class Protocol:
   test_share: float = 0.1
 
   @property
-  def negative_threshold(self) -> float:
-    """Below every rating that is left, so that no row is an explicit negative."""
-    return self.lowest_rating - 1
+  def feedback(self) -> Feedback:
+    """Every rating that is left is a like, and none is a dislike."""
+    return Feedback(self.lowest_rating, self.lowest_rating - 1)
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(

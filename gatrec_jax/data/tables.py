@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,7 @@ def _field(name: str, value: Any) -> str | list[str]:
   return [text] if name == "genres" and text else text
 
 
-def _present(path: Path, columns: Columns, names: list[str]) -> Columns:
+def present_columns(source: str | Path, columns: Columns, names: Sequence[str]) -> Columns:
   """`columns` with "" for those that may be missing and are; InputError for others missing."""
   kept = {}
   for field in dataclasses.fields(Columns):
@@ -131,7 +131,7 @@ def _present(path: Path, columns: Columns, names: list[str]) -> Columns:
     optional = field.name in ("rating", "time") and name in (field.default, "")
     if name not in names and not optional:
       raise InputError(
-        f"{path}: has no column {name!r} (--{field.name}_column); it has {', '.join(names)}"
+        f"{source}: has no column {name!r} (`{field.name}_column`); it has {', '.join(names)}"
       )
     kept[field.name] = name if name in names else ""
   return Columns(**kept)
@@ -147,11 +147,11 @@ def _read_fast(path: Path, columns: Columns) -> tuple[Any, Any, np.ndarray, np.n
 
   # JSON lines name their columns in every row, so that pyarrow has to read them first.
   if path.suffix != ".jsonl":
-    columns = _present(path, columns, rows.column_names(path))
+    columns = present_columns(path, columns, rows.column_names(path))
   try:
     table = _arrow_table(path, columns)
     if path.suffix == ".jsonl":
-      columns = _present(path, columns, table.column_names)
+      columns = present_columns(path, columns, table.column_names)
     ids = [_clean_ids(table[name]) for name in (columns.user, columns.item)]
     rating = np.ones(len(table), dtype=np.float32)
     if columns.rating:
@@ -236,8 +236,7 @@ def _clean_times(column: pa.ChunkedArray) -> np.ndarray:
   if column.null_count:
     raise _Unclean
   if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-    # Through microseconds and a floor: a cast to seconds would refuse fractions.
-    time = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy() // 1_000_000
+    time = seconds_of_dates(column)
   elif pa.types.is_floating(column.type):
     time = np.floor(column.to_numpy())
   elif pa.types.is_integer(column.type):
@@ -249,11 +248,19 @@ def _clean_times(column: pa.ChunkedArray) -> np.ndarray:
   return time
 
 
+def seconds_of_dates(column: pa.ChunkedArray) -> np.ndarray:
+  """[R] int64 seconds since 1970 of timestamps or dates; fractions are cut off."""
+  import pyarrow as pa
+
+  # Through microseconds and a floor: a cast to seconds would refuse fractions.
+  return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy() // 1_000_000
+
+
 def _read_slowly(
   path: Path, columns: Columns, max_bad_share: float
 ) -> tuple[tuple[Any, Any, np.ndarray, np.ndarray], dict[str, int]]:
   """The four columns row by row, without the rows that cannot be read, and their count."""
-  columns = _present(path, columns, rows.column_names(path))
+  columns = present_columns(path, columns, rows.column_names(path))
   bad = rows.BadRows(path, max_bad_share)
   parsers = rows.IdParser(path, columns.user), rows.IdParser(path, columns.item)
   # Codes and machine numbers instead of Python objects: a large table fits in memory.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate.evaluation import Estimate, bootstrap_intervals
 from gatrec_jax.evaluate.significance import Difference, holm, paired_difference
 from gatrec_jax.evaluate.user_values import UserValues
@@ -136,9 +136,17 @@ def compare_systems(
   Raises:
     InputError: results of different splits or protocols, a part that only some systems have, a run
       given twice, a missing metric, a reference that is not there.
+
+  >>> def run(system, values):
+  ...   metrics = {"ndcg@10": np.array(values)}
+  ...   return UserValues(system, "u1", 0, "full", ("7", "9"), None, metrics, truth="a hash")
+  >>> runs = {"ease": [run("ease", [0.25, 0.5])], "mine": [run("mine", [0.5, 1.0])]}
+  >>> found = compare_systems(runs, reference="ease", metrics=["ndcg@10"])
+  >>> list(found.estimates), found.against["mine"]["ndcg@10"].difference.mean
+  (['mine', 'ease'], 0.375)
   """
   _require_same_parts(runs, reference)
-  metrics = tuple(dict.fromkeys(metrics))
+  metrics = tuple(dict.fromkeys(require_list(metrics, field="metrics")))
   users = sorted({user for own in runs.values() for run in own for user in run.user_ids})
   values = {
     system: {metric: average_over_runs(own, metric, users) for metric in metrics}

@@ -105,6 +105,10 @@ def bootstrap_intervals(
 
   Args: values: [n, M] float64, NaN = not counted. num_resamples: 0 gives NaN. seed: of the draws.
   Returns: lower and upper ends, [M] float64 each; NaN where no value counts.
+
+  >>> low, high = bootstrap_intervals(np.full((5, 1), 0.5), num_resamples=10, seed=0)
+  >>> low.tolist(), high.tolist()
+  ([0.5], [0.5])
   """
   size, width = values.shape
   if not num_resamples or not size:

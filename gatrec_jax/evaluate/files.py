@@ -28,6 +28,15 @@ def read_recommendations(
     InputError: a file that cannot be read or has no rows or lacks a column; an unknown id; a rank
       that is missing or no whole number; a rank or an item twice for one user. Rows are counted
       from 1 without the header.
+
+  >>> import tempfile
+  >>> path = f"{tempfile.mkdtemp()}/lists.parquet"
+  >>> ids = {"user_ids": ["ann", "bob"], "item_ids": ["7", "9"]}
+  >>> users, items, scores = np.array([1]), np.array([[1, 0]]), np.array([[0.5, 0.25]])
+  >>> write_recommendations(path, users=users, items=items, scores=scores, **ids)
+  >>> users, items = read_recommendations(path, **ids)
+  >>> users.tolist(), items.tolist()
+  ([1], [[1, 0]])
   """
   path = pathlib.Path(path)
   table = _read_table(path)
@@ -63,6 +72,15 @@ def write_recommendations(
 
   Args: users: [m] int32. items: [m, L] int32, −1 = none. scores: [m, L] float32.
     more: other columns by name, [m, L] float.
+
+  >>> import tempfile
+  >>> path = f"{tempfile.mkdtemp()}/lists.parquet"
+  >>> ids = {"user_ids": ["ann", "bob"], "item_ids": ["7", "9"]}
+  >>> users, items, scores = np.array([1]), np.array([[1, 0]]), np.array([[0.5, 0.25]])
+  >>> write_recommendations(path, users=users, items=items, scores=scores, **ids)
+  >>> users, items = read_recommendations(path, **ids)
+  >>> users.tolist(), items.tolist()
+  ([1], [[1, 0]])
   """
   import pyarrow as pa
   import pyarrow.parquet as pq

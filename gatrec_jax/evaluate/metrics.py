@@ -68,6 +68,10 @@ def precision(hits: Array, *, k: int, where: Array | None = None) -> Array:
 
   Args: hits: [B, L] bool in rank order. where: [B] bool.
   Returns: [B] float32.
+
+  >>> hits = jnp.array([[True, False, True]])
+  >>> precision(hits, k=2).tolist()
+  [0.5]
   """
   return _masked(hits[:, :k].sum(axis=1) / k, where)
 
@@ -77,6 +81,9 @@ def condensed_precision(hits: Array, lengths: Array, *, where: Array | None = No
 
   Args: hits: [B, L] bool by position in the condensed list. lengths: [B] int32.
   Returns: [B] float32, 0 for an empty list.
+
+  >>> condensed_precision(jnp.array([[True, False]]), jnp.array([2])).tolist()
+  [0.5]
   """
   return _masked(_ratio(hits.sum(axis=1), lengths), where)
 
@@ -86,6 +93,10 @@ def recall(hits: Array, num_relevant: Array, *, k: int, where: Array | None = No
 
   Args: hits: [B, L] bool in rank order. num_relevant: [B] int32. where: [B] bool.
   Returns: [B] float32, 0 where nothing is relevant.
+
+  >>> hits = jnp.array([[True, False, True]])
+  >>> recall(hits, jnp.array([4]), k=3).tolist()
+  [0.5]
   """
   return _masked(_ratio(hits[:, :k].sum(axis=1), num_relevant), where)
 
@@ -97,6 +108,10 @@ def ndcg(hits: Array, num_relevant: Array, *, k: int, where: Array | None = None
 
   Args: hits: [B, L] bool in rank order. num_relevant: [B] int32. where: [B] bool.
   Returns: [B] float32, 0 where nothing is relevant.
+
+  >>> hits = jnp.array([[True, False, True]])
+  >>> print(ndcg(hits, jnp.array([2]), k=3).round(3))  # (1 + 1/2) ÷ (1 + 1/log2(3))
+  [0.92]
   """
   hits = hits[:, :k]
   gain = (hits * _discounts(hits.shape[1])).sum(axis=1)
@@ -109,6 +124,10 @@ def precision_sum(hits: Array, *, k: int, where: Array | None = None) -> Array:
 
   Args: hits: [B, L] bool in rank order. where: [B] bool.
   Returns: [B] float32.
+
+  >>> hits = jnp.array([[True, False, True]])
+  >>> print(precision_sum(hits, k=3).round(3))  # 1 + 2/3
+  [1.667]
   """
   hits = hits[:, :k]
   ranks = jnp.arange(1, hits.shape[1] + 1, dtype=jnp.float32)
@@ -122,6 +141,10 @@ def average_precision(
 
   Args: hits: [B, L] bool in rank order. num_relevant: [B] int32. where: [B] bool.
   Returns: [B] float32, 0 where nothing is relevant.
+
+  >>> hits = jnp.array([[True, False, True]])
+  >>> average_precision(hits, jnp.array([4]), k=2).tolist()
+  [0.5]
   """
   return _masked(_ratio(precision_sum(hits, k=k), jnp.minimum(num_relevant, k)), where)
 
@@ -131,6 +154,9 @@ def reciprocal_rank(hits: Array, *, k: int, where: Array | None = None) -> Array
 
   Args: hits: [B, L] bool in rank order. where: [B] bool.
   Returns: [B] float32.
+
+  >>> reciprocal_rank(jnp.array([[False, True, True]]), k=3).tolist()
+  [0.5]
   """
   hits = hits[:, :k]
   ranks = jnp.arange(1, hits.shape[1] + 1, dtype=jnp.float32)
@@ -142,6 +168,9 @@ def hit(hits: Array, *, k: int, where: Array | None = None) -> Array:
 
   Args: hits: [B, L] bool in rank order. where: [B] bool.
   Returns: [B] float32.
+
+  >>> hit(jnp.array([[False, True]]), k=1).tolist(), hit(jnp.array([[False, True]]), k=2).tolist()
+  ([0.0], [1.0])
   """
   return _masked(hits[:, :k].any(axis=1), where)
 
@@ -155,6 +184,9 @@ def list_mean(values: Array, valid: Array, *, k: int, where: Array | None = None
   Args: values: [B, L] float. valid: [B, L] bool, False where no item is recommended at that rank.
     where: [B] bool.
   Returns: [B] float32, 0 for an empty list.
+
+  >>> list_mean(jnp.array([[1.0, 2.0, 9.0]]), jnp.array([[True, True, False]]), k=3).tolist()
+  [1.5]
   """
   valid = valid[:, :k]
   total = jnp.where(valid, values[:, :k], 0.0).sum(axis=1)
@@ -171,6 +203,10 @@ def intra_list_diversity(
   Args: vectors: [B, L, D] float item vectors (a zero vector has cosine 0 with all). valid: [B, L]
     bool. where: [B] bool.
   Returns: [B] float32, 0 where the list has fewer than two items.
+
+  >>> vectors = jnp.array([[[1.0, 0.0], [0.0, 2.0]]])
+  >>> intra_list_diversity(vectors, jnp.array([[True, True]]), k=2).tolist()
+  [1.0]
   """
   valid = valid[:, :k]
   norm = jnp.linalg.norm(vectors[:, :k], axis=-1, keepdims=True)
@@ -186,6 +222,9 @@ def self_information(counts: Array, num_users: int) -> Array:
 
   Args: counts: [I] int32 training ratings per item. num_users: users with training ratings.
   Returns: [I] float32, ≥ 0.
+
+  >>> self_information(jnp.array([1, 2, 0]), num_users=4).tolist()
+  [2.0, 1.0, 2.0]
   """
   return -jnp.log2(jnp.clip(counts, 1, None) / jnp.maximum(num_users, 1)).astype(jnp.float32)
 
@@ -195,6 +234,9 @@ def popularity_percentile(counts: Array) -> Array:
 
   Args: counts: [I] int32 training ratings per item.
   Returns: [I] float32 in (0, 1).
+
+  >>> popularity_percentile(jnp.array([5, 1])).tolist()
+  [0.75, 0.25]
   """
   ordered = jnp.sort(counts)
   below = jnp.searchsorted(ordered, counts, side="left")
@@ -208,6 +250,9 @@ def coverage(item_counts: Array, *, denominator: int | None = None) -> Array:
   Args: item_counts: [I] int32, how many users have the item in their top K. denominator: items
     that could be (default I).
   Returns: [] float32.
+
+  >>> coverage(jnp.array([3, 0, 1, 0])).item()
+  0.5
   """
   return (item_counts > 0).sum() / jnp.float32(denominator or item_counts.shape[0])
 
@@ -219,6 +264,9 @@ def gini(item_counts: Array) -> Array:
 
   Args: item_counts: [I] int32.
   Returns: [] float32, 0 where nothing is recommended.
+
+  >>> gini(jnp.array([2, 2])).item(), gini(jnp.array([0, 4])).item()
+  (0.0, 0.5)
   """
   size = item_counts.shape[0]
   ordered = jnp.sort(item_counts).astype(jnp.float32)

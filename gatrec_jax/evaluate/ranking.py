@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate import metrics
 from gatrec_jax.evaluate.evaluation import Evaluation, summarize
 
@@ -26,8 +27,8 @@ def full_ranking(
   *,
   train: Interactions,
   test: Interactions,
-  positive_threshold: float,
   ks: Sequence[int],
+  feedback: Feedback = Feedback(),
   item_vectors: np.ndarray | None = None,
   num_bootstrap: int = 1000,
   seed: int = 0,
@@ -44,25 +45,34 @@ def full_ranking(
     users: [m] int32, whose list each row is, each at most once.
     train: the interactions that were left out of the lists; also gives popularity and buckets.
     test: the truth; same vocabularies as `train`.
-    positive_threshold: a test rating at or above it is relevant.
     ks: cut-offs K.
+    feedback: which test ratings are relevant: the likes.
     item_vectors: [I, D] float, for the diversity; None leaves it out.
     num_bootstrap: resamples of users for the intervals, 0 for none. seed: of the resamples.
 
   Raises:
     InputError: training pairs among the recommendations, truth that overlaps the training
       history, a user or an item twice, an index outside the vocabulary, nothing relevant.
+
+  >>> train = Interactions.from_indices([0, 1], [0, 1], [5, 5], num_users=2, num_items=4)
+  >>> test = Interactions.from_indices([0, 1], [1, 0], [5, 4], num_users=2, num_items=4)
+  >>> lists = np.array([[1, 2], [2, 3]])
+  >>> found = full_ranking(lists, np.array([0, 1]), train=train, test=test, ks=[2])
+  >>> found.summary["ndcg@2"].mean, found.per_user["recall@2"].tolist()
+  (0.5, [1.0, 0.0])
   """
+  ks = tuple(require_list(ks, field="ks"))
   users = np.asarray(users)
   recommended = np.asarray(recommended, np.int32)
   _check_lists(recommended, users, train)
   _check_truth(train, test)
-  relevant = test.rating >= positive_threshold
+  relevant = feedback.liked(test.rating)
   num_relevant = np.bincount(test.user[relevant], minlength=test.num_users)
   evaluated = np.flatnonzero(num_relevant).astype(np.int32)
   if not len(evaluated):
     raise InputError(
-      f"no test rating reaches `positive_threshold={positive_threshold:g}`: nothing to evaluate"
+      f"no test rating reaches `positive_threshold={feedback.positive_threshold:g}`: nothing to "
+      "evaluate"
     )
   lists = _lists_of(evaluated, recommended, users, width=max(ks))
   hits = _is_member(lists, evaluated, _pair_keys(test, relevant), test.num_items)
@@ -75,7 +85,7 @@ def full_ranking(
     num_relevant[evaluated].astype(np.int32),
     metrics.self_information(item_counts, num_training_users),
     metrics.popularity_percentile(item_counts),
-    ks=tuple(ks),
+    ks=ks,
   )
   per_user = _in_order(values)
   if item_vectors is not None:
@@ -109,8 +119,8 @@ def judged_ranking(
   *,
   train: Interactions,
   test: Interactions,
-  positive_threshold: float,
   ks: Sequence[int],
+  feedback: Feedback = Feedback(),
   num_bootstrap: int = 1000,
   seed: int = 0,
 ) -> Evaluation:
@@ -122,14 +132,22 @@ def judged_ranking(
   this protocol are far above full ranking and comparable only with each other.
 
   Args, raised: as in `full_ranking`.
+
+  >>> train = Interactions.from_indices([0, 1], [0, 1], [5, 5], num_users=2, num_items=4)
+  >>> test = Interactions.from_indices([0, 1], [1, 0], [5, 4], num_users=2, num_items=4)
+  >>> lists = np.array([[1, 2], [2, 3]])
+  >>> found = judged_ranking(lists, np.array([0, 1]), train=train, test=test, ks=[2])
+  >>> found.summary["ndcg@2"].mean, found.summary["ndcg@2"].n  # user 1 has no judged item
+  (1.0, 1)
   """
+  ks = tuple(require_list(ks, field="ks"))
   users = np.asarray(users)
   recommended = np.asarray(recommended, np.int32)
   _check_lists(recommended, users, train)
   _check_truth(train, test)
   if not len(test):
     raise InputError("the test part has no rows: nothing to evaluate")
-  relevant = test.rating >= positive_threshold
+  relevant = feedback.liked(test.rating)
   evaluated = np.unique(test.user).astype(np.int32)
   num_relevant = np.bincount(test.user[relevant], minlength=test.num_users)[evaluated]
   lists = _lists_of(evaluated, recommended, users, width=max(ks))
@@ -138,7 +156,7 @@ def judged_ranking(
 
   rating_counts = np.bincount(test.item, minlength=test.num_items)
   values, condensed = _judged_metrics(
-    judged, hits, lists, num_relevant.astype(np.int32), rating_counts, ks=tuple(ks)
+    judged, hits, lists, num_relevant.astype(np.int32), rating_counts, ks=ks
   )
   together = {}
   for k, kept in zip(ks, condensed, strict=True):

@@ -68,6 +68,10 @@ def paired_difference(
     seed: of both.
     level: of the interval, in (0, 1).
   Raises: InputError for other shapes, an infinite value, or settings out of range.
+
+  >>> found = paired_difference(np.array([1.0, 0.5, np.nan]), np.array([0.5, 0.5, 1.0]))
+  >>> found.mean, found.n, found.p_value
+  (0.25, 2, 1.0)
   """
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
   if a.ndim != 1 or a.shape != b.shape:
@@ -160,6 +164,10 @@ def non_inferior(difference: Difference, margin: float) -> bool:
 
   That is, the interval's lower end lies above −margin (Piaggio et al. 2012). False where there is
   no interval: too few users show nothing.
+
+  >>> found = paired_difference(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
+  >>> non_inferior(found, margin=0.01)
+  True
   """
   if not margin >= 0:
     raise InputError(f"margin={margin}: at least 0, in units of the metric")
@@ -175,6 +183,9 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
   Args: p_values: [M] float in [0, 1].
   Returns: [M] float64 in the same order, each ≥ its own p-value and ≤ 1.
   Raises: InputError for a value outside [0, 1] or NaN.
+
+  >>> holm([0.01, 0.04, 0.03]).tolist()
+  [0.03, 0.06, 0.06]
   """
   p_values = np.asarray(p_values, np.float64)
   if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():

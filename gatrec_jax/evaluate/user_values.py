@@ -69,6 +69,16 @@ def write_user_values(
   Args:
     path: the file. user_ids: [U] raw ids, by user index. evaluations: by protocol.
     truth: hash of the split.
+
+  >>> import pathlib, tempfile
+  >>> train = Interactions.from_indices([0], [0], [5], num_users=1, num_items=2)
+  >>> test = Interactions.from_indices([0], [1], [5], num_users=1, num_items=2)
+  >>> found = full_ranking(np.array([[1]]), np.array([0]), train=train, test=test, ks=[1])
+  >>> path = pathlib.Path(tempfile.mkdtemp()) / "users.parquet"
+  >>> write_user_values(path, ["ann"], {"full": found}, truth="a hash")
+  >>> (run,) = read_user_values(path, system="mine", part="u1", seed=0)
+  >>> run.user_ids, run.values["ndcg@1"].tolist()
+  (('ann',), [1.0])
   """
   import pyarrow as pa
   import pyarrow.parquet as pq
@@ -97,6 +107,16 @@ def read_user_values(path: pathlib.Path, *, system: str, part: str, seed: int) -
 
   Args: system, part, seed: of the run, for comparisons.
   Raises: InputError where the file is missing, damaged or something else.
+
+  >>> import pathlib, tempfile
+  >>> train = Interactions.from_indices([0], [0], [5], num_users=1, num_items=2)
+  >>> test = Interactions.from_indices([0], [1], [5], num_users=1, num_items=2)
+  >>> found = full_ranking(np.array([[1]]), np.array([0]), train=train, test=test, ks=[1])
+  >>> path = pathlib.Path(tempfile.mkdtemp()) / "users.parquet"
+  >>> write_user_values(path, ["ann"], {"full": found}, truth="a hash")
+  >>> (run,) = read_user_values(path, system="mine", part="u1", seed=0)
+  >>> run.user_ids, run.values["ndcg@1"].tolist()
+  (('ann',), [1.0])
   """
   import pyarrow as pa
   import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Many models on many parts with many seeds: each a run folder of its own, trained alike."""
+"""Many models on many parts with many seeds: each in its own run folder, trained alike."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
 from gatrec_jax import runs
 from gatrec_jax.config.checks import FIXED_BY_SPLIT
-from gatrec_jax.config.overrides import from_json, with_fields
+from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.schema import Config
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.user_values import UserValues, read_user_values
 from gatrec_jax.experiment.train_and_evaluate import USER_VALUES, results_are_of, train_and_evaluate
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import Log
+from gatrec_jax.stages.config_file import read_config
 
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-  """A run that is done.
+  """A finished run.
 
   Attributes:
     system: the model's label. part: the fold or split. seed: of the training.
     folder: the run folder.
     results: its results.json, with `train_seconds` of choosing and training together.
     settings: of model and training, as in config.json.
-    known: how many ratings it was trained on, and how many chose.
+    known: number of training and of validation ratings.
   """
 
   system: str
@@ -46,22 +49,23 @@ def run_grid(
   workdir: pathlib.Path,
   *,
   refit: bool,
+  mesh: Mesh | None = None,
   log: Log,
 ) -> list[Finished]:
-  """Trains and tests every system on every part with every seed; what is done is kept.
+  """Trains and tests every system on every part with every seed; finished runs are kept.
 
-  A system whose seed changes nothing is run with the first seed alone.
+  A system without randomness is run with the first seed only.
 
   Args:
     systems: configuration by label.
     parts: fields of the data stage by label, such as {"u1": {"fold": "u1"}}.
     seeds: of parameters, negatives, dropout.
     workdir: gets a run folder PART/LABEL-SEED for each.
-    refit: as in `train_alike`.
+    refit, mesh: as in `train_alike`.
     log: where lines for the user go.
   Raises:
     InputError: as `train_and_evaluate`.
-    Interrupted: a signal came; the same call goes on.
+    Interrupted: a signal arrived; the same call resumes.
   """
   done = []
   for part, fields in parts.items():
@@ -71,62 +75,61 @@ def run_grid(
         folder = workdir / part / f"{label}-{seed}"
         log.info(f"— {label} · {part} · seed {seed}")
         own = with_fields(config, {**fields, "seed": seed})
-        results = train_alike(own, folder, refit=refit, log=log)
+        results = train_alike(own, folder, refit=refit, mesh=mesh, log=log)
         done.append(_finished(label, part, folder, results))
   return done
 
 
-def train_alike(config: Config, folder: pathlib.Path, *, refit: bool, log: Log) -> dict[str, Any]:
-  """One run under the same conditions as all others of a table.
+def train_alike(
+  config: Config, folder: pathlib.Path, *, refit: bool, mesh: Mesh | None = None, log: Log
+) -> dict[str, Any]:
+  """Trains and tests one model under the same conditions as all others of a table.
 
-  With `refit` every model ends trained on all training ratings: one that chooses its epoch on
-  validation ratings is first trained without them, then anew with them for the chosen number of
-  epochs. Without, no model sees the validation ratings, whether it chooses by them or not.
-  Protocols by name know no refit: their validation part stays out.
+  With `refit` every model is finally trained on all training ratings: one that selects its epoch on
+  validation ratings is first trained without them, then again with them for the selected number of
+  epochs. Without `refit` no model sees the validation ratings. Named protocols are never refitted.
 
+  Args: mesh: as in `train_and_evaluate`.
   Returns: results.json, its `train_seconds` those of both trainings.
   Raises: InputError where the folder holds a run that did not choose first.
   """
   if config.data.split in FIXED_BY_SPLIT:
-    return _kept_or_trained(config, folder, log=log)
+    return _kept_or_trained(config, folder, mesh=mesh, log=log)
   share = config.data.valid_share or 0.1
   if not refit:
-    return _kept_or_trained(with_fields(config, {"valid_share": share}), folder, log=log)
+    return _kept_or_trained(with_fields(config, {"valid_share": share}), folder, mesh=mesh, log=log)
   if config.train.select_on != "valid":
-    return _kept_or_trained(with_fields(config, {"valid_share": 0.0}), folder, log=log)
+    return _kept_or_trained(with_fields(config, {"valid_share": 0.0}), folder, mesh=mesh, log=log)
   if runs.has_checkpoints(folder) and not (folder / "choosing").is_dir():
     raise InputError(
       "holds a run that was trained without `refit`; use another `workdir`, or delete this one",
       field="workdir",
       value=folder,
     )
-  chosen = _kept_or_trained(config, folder / "choosing", log=log)
+  chosen = _kept_or_trained(config, folder / "choosing", mesh=mesh, log=log)
   train = config.train
-  final = with_fields(
-    config,
-    {
-      "valid_share": 0.0,
-      "select_on": "last",
-      "epochs": max(chosen["epoch"], 1),
-      "decay_epochs": train.decay_epochs or train.epochs,
-    },
-  )
-  results = dict(_kept_or_trained(final, folder, log=log))
+  refit_fields = {"valid_share": 0.0, "select_on": "last", "epochs": max(chosen["epoch"], 1)}
+  if train.schedule == "cosine":
+    refit_fields["decay_epochs"] = train.decay_epochs or train.epochs
+  final = with_fields(config, refit_fields)
+  results = dict(_kept_or_trained(final, folder, mesh=mesh, log=log))
   results["train_seconds"] = round(results["train_seconds"] + chosen["train_seconds"], 2)
   results["peak_memory_mb"] = max(results["peak_memory_mb"], chosen["peak_memory_mb"])
   return results
 
 
-def _kept_or_trained(config: Config, folder: pathlib.Path, *, log: Log) -> dict[str, Any]:
+def _kept_or_trained(
+  config: Config, folder: pathlib.Path, *, mesh: Mesh | None, log: Log
+) -> dict[str, Any]:
   if results_are_of(config, folder):
-    log.info(f"finished before, kept ({folder})")
+    log.info(f"already finished, kept ({folder})")
     return runs.read_json(folder / "results.json")
-  return train_and_evaluate(config, folder, log=log)[1]
+  return train_and_evaluate(config, folder, mesh=mesh, log=log)[1]
 
 
 def open_finished(folder: pathlib.Path) -> Finished:
-  """A run that `launch.train` made, to be compared. Raises InputError where it is not finished."""
-  config = from_json(runs.read_json(folder / "config.json")["config"])
+  """Opens a finished run for comparison. Raises InputError where it is not finished."""
+  config = read_config(folder)
   for name in ("results.json", USER_VALUES):
     if not (folder / name).exists():
       raise InputError(f"{folder}: has no {name}; run launch.train with this `workdir` first")

@@ -1,4 +1,4 @@
-"""Tuning: random search with successive halving, on validation ratings alone; it can be resumed."""
+"""Hyperparameter search by successive halving on validation ratings; it can be resumed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
 from gatrec_jax import runs
-from gatrec_jax.config.models import Choice, Range
+from gatrec_jax.config.fields import Choice, Range
 from gatrec_jax.config.overrides import differences, from_json, to_json, with_fields
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
@@ -28,13 +30,17 @@ from gatrec_jax.experiment.successive_halving import (
   successive_halving,
 )
 from gatrec_jax.experiment.train_and_evaluate import make_validator
+from gatrec_jax.models.registry import recommender_class
 from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 from gatrec_jax.serve.run import recommender_and_inputs
+from gatrec_jax.stages.config_file import FORMAT, require_format
 from gatrec_jax.stages.data import prepare
-from gatrec_jax.stages.texts import Texts, embed_run
-from gatrec_jax.train.loop import fit, learn
+from gatrec_jax.stages.texts import Texts, embed_run, no_texts
+from gatrec_jax.train.fitted import fit
+from gatrec_jax.train.loop import learn
 
-HELD_OUT = 0.1  # for models that are else fitted to all training ratings
+# Share of validation ratings in a search, for models that are otherwise fitted to all ratings.
+HELD_OUT = 0.1
 
 
 def search(
@@ -44,32 +50,34 @@ def search(
   budget: float,
   space: Sequence[str] = (),
   seed: int = 0,
+  mesh: Mesh | None = None,
   log: Log = CONSOLE,
 ) -> Config:
-  """Searches settings by `select_metric` on the validation part, and ends with the best ones.
+  """Searches for the settings with the best `select_metric` on the validation part.
 
-  Everything lies in WORKDIR/search: `trials.parquet` with every trial at every rung, `chosen.json`
-  with the settings and how settled they are. No test row is read behind the data stage. Models
-  that are else fitted to all training ratings hold out a tenth of them here, not in the result.
+  WORKDIR/search holds all results: `trials.parquet` with every trial at every rung, `chosen.json`
+  with the chosen settings and whether the search has converged. Test rows are not read after the
+  data stage. Models that are otherwise fitted to all training ratings hold out a tenth of them
+  during the search.
 
   Args:
-    config: trial 0, and where all other settings come from.
-    workdir: the run folder; made if there is none, gone on with if there is.
+    config: settings of trial 0, and all settings that are not searched.
+    workdir: the run folder; created if it does not exist, continued if it does.
     budget: in trainings over all epochs.
     space: see `search_space`.
-    seed: of the draws.
+    seed: of the random draws.
+    mesh: the devices that share each step of training; None for one device.
     log: where lines for the user go.
   Returns:
     `config` with the chosen settings.
   Raises:
-    InputError: an empty range, a budget too small, another search in that folder, or no trial
-      that did not fail.
-    Interrupted: a signal came; the same call goes on.
+    InputError: an empty range, a budget too small, a folder with another search, or if every trial
+      failed.
+    Interrupted: after a signal; the same call continues the search.
   """
   if not budget >= 1:
     raise InputError(
-      "too small for one trial; give at least 1, the number of full "
-      "trainings that the search may cost",
+      "too small for one trial; give at least 1, the number of full trainings to spend",
       field="search",
       value=f"{budget:g}",
     )
@@ -84,13 +92,14 @@ def search(
     folder = run_folder / "search"
     _require_own_run(run_folder)
     plan = {
+      "format": FORMAT,
       "config": to_json(within),
       "seed": seed,
       "ranges": {name: [type(r).__name__, *r] for name, r in ranges.items()},
     }
     _require_same_search(folder, plan)
-    prepared = prepare(within, folder, log=log)
-    # Beyond this line there are no test rows.
+    prepared = prepare(within.data, folder, log=log)
+    # From here on there are no test rows.
     prepared = dataclasses.replace(
       prepared, split=dataclasses.replace(prepared.split, test=prepared.split.test[:0])
     )
@@ -105,15 +114,20 @@ def search(
       return json.dumps({stage: tree[stage] for stage in ("model", "train")})
 
     train = within.train
-    rungs = rungs_of(train.epochs, train.evaluate_every) if within.model.trains_with else (1,)
+    rungs = rungs_of(train.epochs, train.evaluate_every) if _learned(within) else (1,)
     ledger = Ledger(
       folder / "trials.parquet", describe=describe, rungs=len(rungs), metric=train.select_metric
     )
     if ledger.rows:
-      log.info(f"search: {len(ledger.rows)} trainings of before kept ({folder / 'trials.parquet'})")
+      log.info(f"search: kept {len(ledger.rows)} earlier trainings ({folder / 'trials.parquet'})")
     ended = successive_halving(
       lambda trial, settings, epochs: _train(
-        with_fields(within, settings), _trial_folder(folder, trial), prepared, texts, epochs
+        with_fields(within, settings),
+        _trial_folder(folder, trial),
+        prepared,
+        texts,
+        epochs,
+        mesh=mesh,
       ),
       own=own_settings(within, ranges),
       draws=Draws(within, ranges, seed=seed, bounded=bounded),
@@ -150,7 +164,7 @@ def search(
     )
     log.info(
       f"search: best is trial {best.trial}, {short(best.settings)}, {train.select_metric} "
-      f"{best.value:.4f} on validation (trial 0, the settings to begin with: {_value_of(ended, 0)})"
+      f"{best.value:.4f} on validation (trial 0, the initial settings: {_value_of(ended, 0)})"
     )
     for line in verdict.lines:
       log.info(f"search: {line}")
@@ -162,11 +176,15 @@ def _value_of(ended: Sequence[Row], trial: int) -> str:
 
 
 def _with_validation(config: Config) -> Config:
-  """The configuration under which trials are compared."""
+  """`config` with a validation part, on which trials are compared."""
   fields: dict[str, Any] = {"valid_share": config.data.valid_share or HELD_OUT}
-  if config.model.trains_with:
+  if _learned(config):
     fields["select_on"] = "valid"
   return with_fields(config, fields)
+
+
+def _learned(config: Config) -> bool:
+  return recommender_class(config.model.kind).learned
 
 
 def _trial_folder(folder: pathlib.Path, trial: int) -> pathlib.Path:
@@ -174,19 +192,25 @@ def _trial_folder(folder: pathlib.Path, trial: int) -> pathlib.Path:
 
 
 def _train(
-  config: Config, folder: pathlib.Path, prepared: Prepared, texts: Mapping[bool, Texts], epochs: int
+  config: Config,
+  folder: pathlib.Path,
+  prepared: Prepared,
+  texts: Mapping[bool, Texts],
+  epochs: int,
+  *,
+  mesh: Mesh | None,
 ) -> float:
-  """One trial up to an epoch; its checkpoints stay until it is forgotten."""
+  """Trains one trial up to an epoch; its checkpoints stay until the trial is dropped."""
   recommender, inputs = recommender_and_inputs(config, prepared, texts[config.model.reads_text])
-  validate = make_validator(prepared, inputs, recommender=recommender, config=config)
+  validate = make_validator(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
   folder.mkdir(parents=True, exist_ok=True)
   common = dict(recommender=recommender, workdir=folder, validate=validate, log=SILENT)
-  if config.model.trains_with:
-    _, progress = learn(inputs, config=config.train, until=epochs, **common)
+  if recommender.learned:
+    _, progress = learn(inputs, config=config.train, mesh=mesh, until=epochs, **common)
   else:
     try:
       _, progress = fit(inputs, seed=config.train.seed, **common)
-    except FloatingPointError as error:  # scores that are not finite, from parameters that are
+    except FloatingPointError as error:  # finite parameters, but scores that are not
       raise InputError(str(error)) from None
   return progress.best_value
 
@@ -194,21 +218,27 @@ def _train(
 def _texts(
   config: Config, ranges: Mapping[str, Range], folder: pathlib.Path, prepared: Prepared, *, log: Log
 ) -> dict[bool, Texts]:
-  """By whether a trial reads text, which a searched word may decide."""
+  """The texts by whether a trial reads them, which a searched word may decide."""
   kinds = {config.model.reads_text: config}
   for name, range_ in ranges.items():
     for value in range_.values if isinstance(range_, Choice) else ():
       other = with_fields(config, {name: value})
       kinds.setdefault(other.model.reads_text, other)
-  return {reads: embed_run(one, folder, prepared, log=log) for reads, one in kinds.items()}
+  return {
+    reads: embed_run(one.text, folder, prepared, data=one.data, log=log)
+    if reads
+    else no_texts(prepared)
+    for reads, one in kinds.items()
+  }
 
 
 def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
-  """Raises InputError where the folder holds trials of another search."""
+  """Raises InputError if the folder holds trials of another search."""
   path = folder / "search.json"
   if not path.exists():
     return
   former = runs.read_json(path)
+  require_format(folder.parent, former.get("format", 1))
   changed = differences(
     from_json(former["config"]),
     from_json(plan["config"]),
@@ -234,7 +264,7 @@ def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
 
 
 def _require_own_run(run_folder: pathlib.Path) -> None:
-  """Raises InputError, before hours of search, where its result could not be trained there."""
+  """Raises InputError, before hours of search, if its result could not be trained there."""
   if runs.has_checkpoints(run_folder) and not (run_folder / "search" / "chosen.json").exists():
     raise InputError(
       "holds a run that was trained without `search`; use another",
@@ -244,12 +274,12 @@ def _require_own_run(run_folder: pathlib.Path) -> None:
 
 
 def _make_way(run_folder: pathlib.Path, chosen: Config, *, log: Log) -> None:
-  """Removes the model trained with what a smaller budget had chosen, where the choice changed."""
+  """Removes a model trained with the choice of a smaller budget, if the choice has changed."""
   path = run_folder / "search" / "chosen.json"
   if not path.exists() or not runs.has_checkpoints(run_folder):
     return
   former = from_json(runs.read_json(path)["config"])
   if differences(former, chosen, stages=("data", "text", "model", "train")):
-    log.info("search: another choice than before; the model in this folder is trained anew")
+    log.info("search: the choice has changed; the model in this folder is trained again")
     (run_folder / "results.json").unlink(missing_ok=True)
     shutil.rmtree(run_folder / "checkpoints")

@@ -1,28 +1,27 @@
-"""What a search draws: ranges from a model's declarations and from flags, points in them, verdicts.
+"""Search spaces: the ranges of a search, points drawn from them, and where an optimum lies in them.
 
-A range maps places to values: 0 … 1 is the range in its own scale (the logarithm, where it has
-one), and a search that follows an optimum outwards goes below 0 or above 1.
+A range maps places to values: 0 … 1 is the range on its own scale (linear or logarithmic), and a
+search that follows an optimum outwards goes below 0 or above 1.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from gatrec_jax.config.models import Choice, LogUniform, Range, Uniform
-from gatrec_jax.config.overrides import field_types, parse_assignments, with_fields
+from gatrec_jax.config.fields import Choice, LogUniform, Range, Uniform, entries, unmet_need
+from gatrec_jax.config.overrides import field_types, parse_assignments, setting_of, with_fields
 from gatrec_jax.config.schema import Config
 from gatrec_jax.errors import InputError
 
 FIELD = "search_space"
-NEAR = 0.02  # places that differ by less are the same to a verdict
-# A search trains by these, stops by them or chooses by them.
+NEAR = 0.02  # places that differ by less count as the same
+# How long trials train and how they are compared.
 _NOT_SEARCHED = ("seed", "epochs", "evaluate_every", "patience", "select_on", "select_metric")
-_ATTEMPTS = 200  # at a setting that was not drawn before
+_ATTEMPTS = 200  # to draw settings that were not drawn before
 
 Settings = dict[str, Any]
 
@@ -30,26 +29,21 @@ Settings = dict[str, Any]
 def search_space(
   config: Config, texts: Sequence[str] = ()
 ) -> tuple[Config, dict[str, Range], frozenset[str]]:
-  """The ranges that the model declares, changed by the values of --search_space.
+  """Returns the ranges that the model declares, changed by the values of `search_space`.
 
   Args:
     config: whose model and training settings are searched.
-    texts: each "field=low:high" (in the scale of the declared range), "field=low:high:log",
+    texts: each "field=low:high" (on the scale of the declared range), "field=low:high:log",
       "field=low:high:linear", "field=a|b|c", or "field=value", which fixes the field.
   Returns:
-    `config` with the fixed fields and what lies outside a given range moved into it; the range of
-    each field that is left to search; and those fields whose range was given, whose ends are not
-    to be passed (those of a declared range may be).
+    `config` with fixed fields applied and values outside a given range moved into it; the range of
+    each searched field; and the fields whose range was given, whose ends are never passed (those of
+    a declared range may be).
   Raises:
     InputError: an empty range, an unknown field, a value that the field cannot have, or nothing
       to search.
   """
-  declared = dict(config.model.searched_training)
-  declared |= {
-    field.name: field.metadata["search"]
-    for field in dataclasses.fields(config.model)
-    if field.metadata.get("search")
-  }
+  declared = _declared_ranges(config)
   ranges, bounded = dict(declared), set()
   for text in texts:
     [(name, words)] = parse_assignments([text], field=FIELD).items()
@@ -67,11 +61,41 @@ def search_space(
       config = with_fields(config, {name: _moved_into(values, own)})
   if not ranges:
     raise InputError(
-      f"{config.model.kind} has nothing that is searched; leave `search` out"
+      f"{config.model.kind} has nothing to search; leave `search` out"
       + (f", or name a setting by `{FIELD}` field=low:high" if declared else ""),
       field="search",
     )
+  _require_effects(config, ranges)
   return config, ranges, frozenset(bounded)
+
+
+def _declared_ranges(config: Config) -> dict[str, Range]:
+  """The ranges that the model's settings declare, without those that have no effect on a trial.
+
+  Left out are settings that another one switches off, and such switches while they are off: a
+  search of `tiny` does not turn on a channel that the preset does not have.
+  """
+  known, model = field_types(config), entries(config.model)
+  declared = {name: values for name, values in config.model.searched.items() if name in known}
+  declared |= {name: e.metadata["search"] for name, e in model.items() if e.metadata.get("search")}
+  switches = {entry.metadata.get("needs", "") for entry in model.values()}
+  return {
+    name: values
+    for name, values in declared.items()
+    if not unmet_need(getattr(config, known[name][0]), name)
+    and (name not in switches or setting_of(config, name) != 0)
+  }
+
+
+def _require_effects(config: Config, ranges: Mapping[str, Range]) -> None:
+  """Raises InputError if a value of one searched field leaves another one without effect."""
+  known = field_types(config)
+  for word, choice in ranges.items():
+    for value in choice.values if isinstance(choice, Choice) else ():
+      stage = getattr(with_fields(config, {word: value}), known[word][0])
+      for name in ranges:
+        if name in entries(stage) and (unmet := unmet_need(stage, name)):
+          raise InputError(f"{name} has no effect with {unmet}; search one of them", field=FIELD)
 
 
 def _moved_into(range_: Range, value: Any) -> Any:
@@ -83,15 +107,17 @@ def _moved_into(range_: Range, value: Any) -> Any:
 def _read_range(config: Config, name: str, words: str, declared: Range | None) -> Range:
   known = field_types(config)
   if name not in known:
-    with_fields(config, {name: words})  # raises, and names the nearest ones
+    with_fields(config, {name: words})  # raises, and says which model or objective has it
   stage, kind = known[name]
   if name in _NOT_SEARCHED or stage not in ("model", "train"):
     raise InputError("only settings of the model and of its training are searched; use `set`")
+  if entries(getattr(config, stage))[name].options:
+    raise InputError("it decides which settings there are; run a search for each with `set`")
   if kind not in (int, float, str, bool):
     raise InputError("only numbers and words are searched; use `set`")
 
   def read(word: str) -> Any:
-    value = getattr(getattr(with_fields(config, {name: word}), stage), name)
+    value = setting_of(with_fields(config, {name: word}), name)
     if kind is float and not math.isfinite(value):
       raise InputError(f"{name}={word}: must be a finite number")
     return value
@@ -118,14 +144,14 @@ def _read_range(config: Config, name: str, words: str, declared: Range | None) -
 
 
 def value_at(range_: Range, place: float) -> Any:
-  """The value at a place; floats have 6 digits, so that they read as they are."""
+  """The value at a place; floats are rounded to 6 digits, so that they print exactly."""
   if isinstance(range_, Choice):
     values = range_.values
     return values[min(max(int(place * len(values)), 0), len(values) - 1)]
   low, high, whole = range_
   if isinstance(range_, LogUniform):
     value = low * (high / low) ** place
-  else:  # whole numbers are the middles of their parts, so that both ends are as likely
+  else:  # whole numbers are centers of equal intervals, so that both ends are as likely
     margin = 0.5 if whole else 0.0
     value = low - margin + place * (high - low + 2 * margin)
   value = round(value) if whole else float(f"{value:.6g}")
@@ -135,7 +161,7 @@ def value_at(range_: Range, place: float) -> Any:
 
 
 def place_of(range_: LogUniform | Uniform, value: float) -> float | None:
-  """The inverse of `value_at`; None for a value that the scale does not have."""
+  """The inverse of `value_at`; None for a value that is not on the scale."""
   low, high, whole = range_
   if isinstance(range_, LogUniform):
     return math.log(value / low) / math.log(high / low) if value > 0 else None
@@ -144,13 +170,12 @@ def place_of(range_: LogUniform | Uniform, value: float) -> float | None:
 
 
 def own_settings(config: Config, ranges: Mapping[str, Range]) -> Settings:
-  """What `config` itself says of the searched fields."""
-  stages = {name: stage for name, (stage, _) in field_types(config).items()}
-  return {name: getattr(getattr(config, stages[name]), name) for name in ranges}
+  """The values of the searched fields in `config`."""
+  return {name: setting_of(config, name) for name in ranges}
 
 
 def is_allowed(config: Config, name: str, value: Any) -> bool:
-  """Whether the field may have that value, its range aside."""
+  """Whether the field accepts the value, regardless of the searched range."""
   try:
     with_fields(config, {name: value})
   except InputError:
@@ -159,10 +184,10 @@ def is_allowed(config: Config, name: str, value: Any) -> bool:
 
 
 class Draws:
-  """Settings one after the other, none twice; which ones follows from the seed and the calls.
+  """Draws settings one after the other, none twice, as a function of the seed and the calls.
 
-  Scrambled Halton points (Owen 2017): any number of them fills the ranges evenly, so that a larger
-  search draws what a smaller one drew, and more.
+  The points are scrambled Halton points (Owen 2017): any number of them fills the ranges evenly, so
+  that a larger search draws the same points as a smaller one, and more.
   """
 
   def __init__(
@@ -173,17 +198,17 @@ class Draws:
     seed: int,
     bounded: frozenset[str] = frozenset(),
   ) -> None:
-    """Args: bounded: fields whose ranges are not to be left."""
+    """Args: bounded: fields whose ranges are never left."""
     self._config, self._ranges, self._seed, self._bounded = config, ranges, seed, bounded
     self._streams: dict[float, Any] = {}
     self._seen = {tuple(own_settings(config, ranges).values())}
 
   def anywhere(self) -> Settings | None:
-    """From the whole ranges. None where everything was drawn already."""
+    """Draws from the whole ranges. None if everything was drawn already."""
     return self._new(1.0, lambda name, place: value_at(self._ranges[name], place))
 
   def near(self, best: Settings, width: float) -> Settings | None:
-    """From a box around `best`, `width` of each range wide, which may pass the ranges' ends."""
+    """Draws from a box around `best`, `width` of each range wide, which may pass the ends."""
     return self._new(width, lambda name, place: self._beside(name, best[name], width, place))
 
   def _new(self, width: float, pick: Any) -> Settings | None:
@@ -196,7 +221,7 @@ class Draws:
     return None
 
   def _stream(self, width: float) -> Any:
-    """Of its own for each width: taking turns in one would give each width one side only."""
+    """The points for one width. A shared stream would give each width one side only."""
     from scipy.stats import qmc
 
     if width not in self._streams:
@@ -206,16 +231,16 @@ class Draws:
 
   def _beside(self, name: str, best: Any, width: float, place: float) -> Any:
     range_ = self._ranges[name]
-    if isinstance(range_, Choice):  # half of them keep the best one's
+    if isinstance(range_, Choice):  # half of the draws keep the best value
       others = tuple(value for value in range_.values if value != best)
       return best if place < 0.5 or not others else value_at(Choice(others), 2 * place - 1)
     center = place_of(range_, best)
-    if center is None:  # such as 0 on a log scale, which lies below all of it
+    if center is None:  # such as 0 on a log scale, below the whole range
       center = 0.0
     away = (place - 0.5) * width
     low, high = (0.0, 1.0) if name in self._bounded else (-math.inf, math.inf)
     for _ in range(10):
-      for moved in (center + away, center - away):  # mirrored where a bound is passed
+      for moved in (center + away, center - away):  # mirrored if a bound is passed
         value = value_at(range_, moved)
         if low <= moved <= high and is_allowed(self._config, name, value):
           return value
@@ -232,13 +257,15 @@ def where_it_lies(
   *,
   bounded: bool = False,
 ) -> tuple[bool, str]:
-  """Whether the best value lies inside of what was tried, and that in words.
+  """Returns whether the best value lies inside the values that were tried, and says so in words.
 
-  A side counts as explored where a value was tried there (at least 2 % of the range away), or
-  where the field allows none.
+  A side counts as explored if a value was tried there (at least 2 % of the range away), or if the
+  field allows none.
 
-  Args: best: the field's value in the best trial. tried: by value in the trials that went to the
-    end, the best result. bounded: the range was given, so there is nothing beyond its ends.
+  Args:
+    best: the field's value in the best trial.
+    tried: value -> the best result with it, over the trials that were trained to the end.
+    bounded: the range was given, so that there is nothing beyond its ends.
   """
   if isinstance(range_, Choice) and not all(_is_number(value) for value in range_.values):
     missing = [str(value) for value in range_.values if value not in tried]
@@ -246,7 +273,7 @@ def where_it_lies(
   if isinstance(range_, Choice):
     values = sorted({*range_.values, best})
     at = values.index(best)
-    # Beyond the ends the choices go on as they end.
+    # Beyond the ends, choices continue with their last step.
     values = [2 * values[0] - values[1], *values, 2 * values[-1] - values[-2]]
     steps = {-1: values[at], 1: values[at + 2]}
     nearest = {side: value if value in tried else None for side, value in steps.items()}
@@ -259,7 +286,7 @@ def where_it_lies(
   words = []
   for side, name_of_side in ((-1, "lower"), (1, "higher")):
     if nearest[side] is None and bounded and _is_beyond(range_, steps[side]):
-      return False, f"at the {name_of_side} end of the range that was given"
+      return False, f"at the {name_of_side} end of the given range"
     if nearest[side] is None and is_allowed(config, name, steps[side]):
       return False, (
         f"at the edge of what was tried, nothing {name_of_side}: search more, or widen `{FIELD}`"

@@ -1,9 +1,9 @@
-"""Rounds of a search: successive halving over drawn settings, every trial kept, and a verdict.
+"""Successive halving over drawn settings, with a ledger of all trials and a verdict at the end.
 
 Settings are drawn in rounds: first the preset's own, then two rounds from the whole ranges for each
-one beside the best so far. In a round all settings are trained for a few epochs, the best third for
-three times as many, and so on (successive halving, Jamieson and Talwalkar 2016). What a round draws
-does not depend on the budget, so a larger one goes on where a smaller one ended.
+round near the best so far. In a round all settings are trained for a few epochs, the best third for
+three times as many, and so on (Jamieson and Talwalkar 2016). The draws do not depend on the budget,
+so a larger budget continues a search with a smaller one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gatrec_jax import runs
-from gatrec_jax.config.models import Range
+from gatrec_jax.config.fields import Range
 from gatrec_jax.config.schema import Config
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.search_space import FIELD, Draws, Settings, where_it_lies
@@ -24,11 +24,12 @@ from gatrec_jax.runs.log import Log
 
 ETA = 3  # a rung has a third of the trials of the one before, trained three times as long
 MOST_RUNGS = 3
-WIDTHS = (0.25, 0.125)  # of the boxes around the best, as shares of the ranges; in turn
-BEST = 5  # trials whose values say whether the optimum is flat
-FLAT = 0.01  # relative spread up to which it is
+# Widths of the boxes around the best settings, as shares of the ranges; used alternately.
+WIDTHS = (0.25, 0.125)
+BEST = 5  # trials whose values decide whether the optimum is flat
+FLAT = 0.01  # largest relative spread of a flat optimum
 
-# (trial, settings, epochs) -> the best validation value so far. Raises InputError where it fails.
+# (trial, settings, epochs) -> the best validation value so far. Raises InputError if it fails.
 Train = Callable[[int, Settings, int], float]
 
 
@@ -37,9 +38,9 @@ class Row:
   """A trial at a rung.
 
   Attributes:
-    trial, rung: from 0. round: in which it was drawn.
-    epochs: trained in all, if patience did not end before. seconds: spent on this rung.
-    value: best on validation so far; −∞ where it failed.
+    trial, rung: from 0. round: the round in which it was drawn.
+    epochs: trained in total, unless patience stopped earlier. seconds: spent on this rung.
+    value: best on validation so far; −∞ if it failed.
     message: why it failed, or "".
     settings: of the searched fields.
   """
@@ -55,21 +56,23 @@ class Row:
 
 
 class Ledger:
-  """The rows of a search in a Parquet file that is whole at any time."""
+  """The rows of a search, in a Parquet file that is replaced atomically."""
 
   def __init__(
     self, path: pathlib.Path, *, describe: Callable[[Settings], str], rungs: int, metric: str
   ) -> None:
-    """Opens it.
+    """Opens the file, or starts a new one.
 
-    Args: describe: searched settings -> JSON of all settings of that trial. rungs: how many there
-      are. metric: what the values are of.
+    Args:
+      describe: searched settings -> JSON of all settings of that trial.
+      rungs: number of rungs.
+      metric: name of the values.
     """
     self._path, self._describe, self._rungs, self._metric = path, describe, rungs, metric
     self.rows = {(row.trial, row.rung): row for row in _read_rows(path)} if path.exists() else {}
 
   def find(self, trial: int, rung: int, settings: Settings) -> Row | None:
-    """The row of a trial. Raises InputError where it was made with other settings."""
+    """The row of a trial. Raises InputError if it was made with other settings."""
     row = self.rows.get((trial, rung))
     if row is not None and row.settings != settings:
       raise InputError(
@@ -79,7 +82,7 @@ class Ledger:
     return row
 
   def add(self, row: Row) -> None:
-    """Keeps a row, on disk too."""
+    """Adds a row, on disk too."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -140,14 +143,14 @@ def _read_rows(path: pathlib.Path) -> list[Row]:
 
 
 def rungs_of(epochs: int, evaluate_every: int) -> tuple[int, ...]:
-  """The epochs after which trials are compared, the last one being all of them."""
+  """The epochs after which trials are compared; the last entry is all epochs."""
   shares = [epochs / ETA**k for k in range(MOST_RUNGS - 1, 0, -1)]
   looks = {round(share / evaluate_every) * evaluate_every for share in shares}
   return (*sorted(e for e in looks if 0 < e < epochs), epochs)
 
 
 def round_cost(size: int, rungs: Sequence[int]) -> float:
-  """What a round of so many settings costs, in trainings over all epochs."""
+  """The cost of a round of `size` settings, in trainings over all epochs."""
   cost, before = 0.0, 0
   for epochs in rungs:
     cost += size * (epochs - before) / rungs[-1]
@@ -171,14 +174,14 @@ def successive_halving(
   metric: str,
   log: Log,
 ) -> list[Row]:
-  """Trains what is not in the ledger yet.
+  """Trains all trials of a budget that are not in the ledger yet.
 
   Args:
-    train: a trial, gone on with where it was trained for fewer epochs before.
+    train: trains a trial, from where it stopped at the rung before.
     own: settings of trial 0, which is trained to the end whatever its value.
     budget: in trainings over all epochs, at least 1.
-    forget: told of every trial that is not to be gone on with.
-    metric: for the lines to the user.
+    forget: called for every trial that is dropped or done.
+    metric: name of the values, for log lines.
   Returns:
     The rows of the trials of this budget that reached the last rung.
   """
@@ -192,7 +195,7 @@ def successive_halving(
     if not drawn:
       if size:
         log.info(
-          "search: every setting of the ranges was tried; the rest of the budget is not needed"
+          "search: every setting in the ranges was tried; the rest of the budget is not needed"
         )
       return ended
     left -= round_cost(len(drawn), rungs)
@@ -224,7 +227,7 @@ def successive_halving(
 def _draw_round(
   number: int, size: int, *, own: Settings, draws: Draws, ended: Sequence[Row]
 ) -> list[Settings]:
-  """The settings of a round, fewer than `size` where the ranges hold no more new ones."""
+  """The settings of a round; fewer than `size` if the ranges hold no more new ones."""
   if number == 0:
     return [own][:size]
   beside = number % 3 == 0 and bool(ended)
@@ -243,7 +246,7 @@ def _train_row(
   try:
     value = float(train(trial, settings, epochs))
   except InputError as error:
-    # A full disk says nothing of the settings; the same command goes on once there is room.
+    # A full disk is not the settings' fault; the same command continues once there is space.
     if "disk is full" in str(error):
       raise
     value, message = -math.inf, str(error)
@@ -253,12 +256,12 @@ def _train_row(
 
 
 def best_of(rows: Sequence[Row]) -> Row:
-  """The row with the highest value, of equal ones the first trial's."""
+  """The row with the highest value; among equals, that of the first trial."""
   return max(rows, key=lambda row: (row.value, -row.trial))
 
 
 class _Report:
-  """A line for each trial trained, with what is left to do."""
+  """Logs a line for each trained trial, with an estimate of the time left."""
 
   def __init__(self, budget: float, rungs: Sequence[int], metric: str, log: Log) -> None:
     self._left, self._rungs, self._metric, self._log = budget, rungs, metric, log
@@ -291,18 +294,19 @@ class _Report:
 
 
 def short(settings: Settings) -> str:
-  """The settings in a line."""
+  """The settings in one line."""
   return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """Whether a search may end.
+  """Whether a search has converged.
 
   Attributes:
-    lines: for the user, one a field and one on flatness.
-    interior: whether that holds for every field. flat: whether the best trials are as good.
-    spread: relative, among the best; None where there are too few.
+    lines: for the user, one for each field and one on flatness.
+    interior: whether the best value of every field lies inside the values that were tried.
+    flat: whether the best trials are equally good.
+    spread: relative spread of the best values; None if there are too few.
   """
 
   lines: tuple[str, ...]
@@ -318,9 +322,10 @@ def judge(
   *,
   bounded: frozenset[str] = frozenset(),
 ) -> Verdict:
-  """Whether the optimum is interior in every field, and flat.
+  """Decides whether the optimum is interior in every field, and flat.
 
-  Args: ended: rows of the last rung; what was dropped before says nothing of the optimum.
+  Args:
+    ended: rows of the last rung; trials that were dropped earlier are no evidence of the optimum.
     bounded: fields whose ranges were given.
   """
   best, lines, interior = best_of(ended), [], True
@@ -335,7 +340,7 @@ def judge(
     lines.append(f"{name}={best.settings[name]}: {words}")
   values = sorted((row.value for row in ended), reverse=True)[:BEST]
   if len(values) < BEST:
-    few = f"flatness: {len(values)} trials went to the end, {BEST} are needed: search more"
+    few = f"flatness: {len(values)} trials reached the end, {BEST} are needed: search more"
     return Verdict((*lines, few), interior, False, None)
   spread = (values[0] - values[-1]) / abs(values[0]) if values[0] else 0.0
   flat = spread <= FLAT

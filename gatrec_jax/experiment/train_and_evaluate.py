@@ -1,4 +1,4 @@
-"""The main job: ratings and text in; a trained model, honest metrics, recommendations out."""
+"""The main job: ratings and text in; a trained model, test metrics and recommendations out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from gatrec_jax import runs
-from gatrec_jax.config.overrides import differences, from_json, to_json
+from gatrec_jax.config.convolutions import NoConvolution
+from gatrec_jax.config.models import ModelSettings
+from gatrec_jax.config.overrides import differences, to_json
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
@@ -19,24 +22,19 @@ from gatrec_jax.evaluate.files import write_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.user_values import write_user_values
 from gatrec_jax.experiment.cold_start import cold_evaluations
+from gatrec_jax.experiment.evaluation import evaluate_run, results_json
 from gatrec_jax.models.base import Recommender
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.models.registry import is_learned
 from gatrec_jax.ops.attention.selection import name_of
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.log import CONSOLE, Log
-from gatrec_jax.serve.run import (
-  Run,
-  assemble_run,
-  evaluate_run,
-  recommender_and_inputs,
-  results_json,
-)
+from gatrec_jax.serve.run import Run, assemble_run, make_serving_state, recommender_and_inputs
+from gatrec_jax.stages.config_file import read_config, write_config
 from gatrec_jax.stages.data import prepare
-from gatrec_jax.stages.texts import embed_run
-from gatrec_jax.train.loop import Progress, fit, learn
-from gatrec_jax.train.sharded import current_mesh, own_folder
-from gatrec_jax.train.state import make_serving_state
+from gatrec_jax.stages.texts import Texts, embed_run, no_texts
+from gatrec_jax.train.fitted import fit
+from gatrec_jax.train.loop import Progress, learn
+from gatrec_jax.train.sharded import own_folder
 from gatrec_jax.train.sweep import SweepResult, sweep
 
 _TRAINED_STAGES = ("data", "text", "model", "train")
@@ -48,25 +46,24 @@ def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
   """Makes the run folder and writes `config.json`.
 
   Raises:
-    InputError: the folder cannot be written to, or holds checkpoints of another configuration.
+    InputError: the folder cannot be written to, or holds checkpoints of another configuration or of
+      another version.
   """
   folder = runs.open_workdir(own_folder(pathlib.Path(workdir).expanduser()))
-  path = folder / "config.json"
-  if path.exists() and runs.has_checkpoints(folder):
-    former = from_json(runs.read_json(path)["config"])
-    if changed := differences(former, config, stages=_TRAINED_STAGES):
+  if (folder / "config.json").exists() and runs.has_checkpoints(folder):
+    if changed := differences(read_config(folder), config, stages=_TRAINED_STAGES):
       raise InputError(
         f"holds a run of another configuration ({'; '.join(changed)}); "
         "use another `workdir`, or delete this one",
         field="workdir",
         value=workdir,
       )
-  runs.write_json(path, {"config": to_json(config), "environment": runs.environment()})
+  write_config(folder, config)
   return folder
 
 
 def train_and_evaluate(
-  config: Config, workdir: str | os.PathLike[str], *, log: Log = CONSOLE
+  config: Config, workdir: str | os.PathLike[str], *, mesh: Mesh | None = None, log: Log = CONSOLE
 ) -> tuple[Run, dict[str, Any]]:
   """Runs every stage that is not done yet and ends with the test metrics of the chosen checkpoint.
 
@@ -74,23 +71,26 @@ def train_and_evaluate(
 
   Args:
     config: all settings.
-    workdir: the run folder; made if there is none, gone on with if there is.
-    log: where lines for the user go.
+    workdir: the run folder; created or resumed.
+    mesh: the devices that share each step of training; those of this process then share the users
+      to be evaluated. None for one device.
+    log: where lines for the user go; `SILENT` prints nothing.
   Returns:
     The trained run and the content of `results.json`.
   Raises:
-    InputError: anything wrong with files, flags or data.
-    Interrupted: a signal came; the same call goes on.
+    InputError: anything wrong with files, settings or data.
+    Interrupted: a signal came; the same call resumes.
   """
   folder = open_run(config, workdir)
   with runs.locked(folder):
     runs.reset_peak_memory()
-    run, progress = train(config, folder, log=log)
-    evaluations, items, scores = evaluate_run(run)
-    evaluations |= cold_evaluations(run)
-    interactions = run.prepared.interactions
+    prepared = prepare(config.data, folder, log=log)
+    run, progress = train(config, folder, prepared, mesh=mesh, log=log)
+    evaluations, items, scores = evaluate_run(run, mesh=mesh)
+    evaluations |= cold_evaluations(run, mesh=mesh)
+    interactions = prepared.interactions
     write_user_values(
-      folder / USER_VALUES, interactions.user_ids, evaluations, truth=truth_digest(run.prepared)
+      folder / USER_VALUES, interactions.user_ids, evaluations, truth=truth_digest(prepared)
     )
     write_recommendations(
       folder / "recommendations.parquet",
@@ -104,7 +104,7 @@ def train_and_evaluate(
       evaluations,
       epoch=progress.best_epoch,
       epochs_run=progress.epoch,
-      selection=_selection(config, progress),
+      selection=_selection(run, progress),
       train_seconds=round(progress.seconds, 2),
       peak_memory_mb=runs.peak_memory_mb(),
       encoder=run.texts.facts.get("encoder", "none"),
@@ -116,7 +116,7 @@ def train_and_evaluate(
 
 
 def results_are_of(config: Config, folder: pathlib.Path) -> bool:
-  """Whether the folder holds the results of just this configuration."""
+  """Whether the folder holds the results of exactly this configuration."""
   path = folder / "results.json"
   if not path.exists() or not (folder / USER_VALUES).exists():
     return False
@@ -124,41 +124,33 @@ def results_are_of(config: Config, folder: pathlib.Path) -> bool:
 
 
 def truth_digest(prepared: Prepared) -> str:
-  """A hash of what is known and what is to be found; results are comparable where it is equal."""
+  """A hash of the known and the test rows; results are comparable where it is equal."""
   parts = []
   for rows in (prepared.known, prepared.test):
     order = np.lexsort((rows.item, rows.user))
     parts += [rows.user[order].tobytes(), rows.item[order].tobytes(), rows.rating[order].tobytes()]
-  ids = prepared.interactions
-  return runs.digest(list(ids.user_ids), list(ids.item_ids), prepared.positive_threshold, *parts)
+  ids, threshold = prepared.interactions, prepared.feedback.positive_threshold
+  return runs.digest(list(ids.user_ids), list(ids.item_ids), threshold, *parts)
 
 
-def train(config: Config, folder: pathlib.Path, *, log: Log) -> tuple[Run, Progress]:
-  """Prepares, embeds and trains, or goes on with what the run folder holds.
-
-  Test rows are never read beyond the data stage.
-  """
-  return train_prepared(config, folder, prepare(config, folder, log=log), log=log)
-
-
-def train_prepared(
-  config: Config, folder: pathlib.Path, prepared: Prepared, *, log: Log, until: int | None = None
+def train(
+  config: Config, folder: pathlib.Path, prepared: Prepared, *, mesh: Mesh | None = None, log: Log
 ) -> tuple[Run, Progress]:
-  """The same behind the data stage.
+  """Embeds and trains, or resumes from what the run folder holds. Test rows are not read.
 
-  Args: prepared: what the folder's data stage holds. until: as in `learn`.
+  Args: prepared: what the folder's data stage holds. mesh: as in `train_and_evaluate`.
   """
-  texts = embed_run(config, folder, prepared, log=log)
+  texts = _texts(config, folder, prepared, log=log)
   recommender, inputs = recommender_and_inputs(config, prepared, texts)
   kind = config.model.kind
-  log.info(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs, config)}")
-  learned = is_learned(recommender)
+  log.info(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs, config.model, mesh)}")
+  selects = config.train.select_on == "valid" if recommender.learned else len(prepared.split.valid)
   validate = None
-  if config.train.select_on == "valid" if learned else len(prepared.split.valid):
-    validate = make_validator(prepared, inputs, recommender=recommender, config=config)
+  if selects:
+    validate = make_validator(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
   common = dict(recommender=recommender, workdir=folder, validate=validate, log=log)
-  if learned:
-    params, progress = learn(inputs, config=config.train, until=until, **common)
+  if recommender.learned:
+    params, progress = learn(inputs, config=config.train, mesh=mesh, **common)
     log.info(
       f"train: {progress.epoch} epochs in {progress.seconds:.0f} s, best at epoch "
       f"{progress.best_epoch} by {config.train.select_on}"
@@ -178,15 +170,22 @@ def train_prepared(
   return run, progress
 
 
-def _where(inputs: Inputs, config: Config) -> str:
-  """On what is trained, by which implementation of attention, and on how much of the graph."""
-  parts, mesh = [jax.default_backend()], current_mesh()
+def _texts(config: Config, folder: pathlib.Path, prepared: Prepared, *, log: Log) -> Texts:
+  if not config.model.reads_text:
+    return no_texts(prepared)
+  return embed_run(config.text, folder, prepared, data=config.data, log=log)
+
+
+def _where(inputs: Inputs, model: ModelSettings, mesh: Mesh | None) -> str:
+  """Devices of training, implementation of attention, and how much of the graph a step reads."""
+  parts = [jax.default_backend()]
   if mesh is not None:
     sizes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
     parts.append(f"{mesh.size} devices ({sizes})")
-  if fanouts := config.train.fanouts:
+  convolution = getattr(model, "convolution", NoConvolution())
+  if fanouts := convolution.fanouts:
     parts.append(f"up to {', '.join(map(str, fanouts))} sampled neighbors a layer")
-  elif hasattr(inputs.own, "layout"):
+  elif convolution.num_layers:
     parts.append(f"attention by {name_of(inputs.own.layout if mesh is None else None)}")
   return ", ".join(parts)
 
@@ -202,41 +201,51 @@ def sweep_settings(
   """Trains a model with many settings in one program; data and texts are those of a run folder.
 
   Args:
-    config: what all settings have in common; its validation part chooses, test rows are not read.
+    config: what all settings have in common; its validation part selects, test rows are not read.
     workdir: gets the stages before training, none of the models.
-    settings: numbers by field: seeds, learning rates, weights, temperatures, dropouts.
-    memory_mb: bound for all that is alive at once.
+    settings: values by field: seeds, learning rates, weights, temperatures, dropouts.
+    memory_mb: bound on the memory of everything that is alive at once.
     log: where lines for the user go.
   Raises:
     InputError: as `train_and_evaluate` and `sweep`.
   """
   folder = open_run(config, workdir)
   with runs.locked(folder):
-    prepared = prepare(config, folder, log=log)
-    texts = embed_run(config, folder, prepared, log=log)
+    prepared = prepare(config.data, folder, log=log)
+    texts = _texts(config, folder, prepared, log=log)
   recommender, inputs = recommender_and_inputs(config, prepared, texts)
-  validate = make_validator(prepared, inputs, recommender=recommender, config=config)
   return sweep(
     inputs,
     recommender=recommender,
     config=config.train,
     settings=settings,
-    validate=validate,
+    validate=make_validator(prepared, inputs, recommender=recommender, config=config),
     memory_mb=memory_mb,
     log=log,
   )
 
 
 def make_validator(
-  prepared: Prepared, inputs: Inputs, *, recommender: Recommender, config: Config
+  prepared: Prepared,
+  inputs: Inputs,
+  *,
+  recommender: Recommender,
+  config: Config,
+  mesh: Mesh | None = None,
 ) -> Callable[[Any], float]:
-  """params -> `select_metric` on the validation part, over all items without a training rating."""
+  """params -> `select_metric` on the validation part, over all items without a training rating.
+
+  Args: config: its metric, memory and share of validation ratings. mesh: as in `top_items_by`.
+  """
   train, valid = prepared.train, prepared.valid
-  liked = valid.rating >= prepared.positive_threshold
+  liked = prepared.feedback.liked(valid.rating)
   if not liked.any():
     raise InputError(
-      f"valid_share={config.data.valid_share}: no validation rating reaches the positive "
-      f"threshold {prepared.positive_threshold:g}; raise the share or use select_on=train_loss"
+      "no validation rating reaches "
+      f"`positive_threshold={prepared.feedback.positive_threshold:g}`; raise the share or use "
+      "`select_on=train_loss`",
+      field="valid_share",
+      value=config.data.valid_share,
     )
   users = np.unique(valid.user[liked])
   metric = config.train.select_metric
@@ -251,27 +260,22 @@ def make_validator(
       seen=train,
       k=k,
       memory_mb=config.evaluate.evaluate_memory_mb,
+      mesh=mesh,
     )
     evaluation = full_ranking(
-      items,
-      users,
-      train=train,
-      test=valid,
-      positive_threshold=prepared.positive_threshold,
-      ks=(k,),
-      num_bootstrap=0,
+      items, users, train=train, test=valid, feedback=prepared.feedback, ks=(k,), num_bootstrap=0
     )
     return evaluation.summary[metric].mean
 
   return measure
 
 
-def _selection(config: Config, progress: Progress) -> dict[str, float]:
-  """What the checkpoint was chosen by; empty where nothing was chosen."""
-  train = config.train
-  if not config.model.trains_with:
-    return {f"valid_{train.select_metric}": progress.best_value} if config.data.valid_share else {}
+def _selection(run: Run, progress: Progress) -> dict[str, float]:
+  """The value that the checkpoint was chosen by; empty where nothing was chosen."""
+  train = run.config.train
+  valid = f"valid_{train.select_metric}"
+  if not run.recommender.learned:
+    return {valid: progress.best_value} if run.config.data.valid_share else {}
   if train.select_on == "last":
     return {}
-  name = f"valid_{train.select_metric}" if train.select_on == "valid" else train.select_on
-  return {name: progress.best_value}
+  return {valid if train.select_on == "valid" else train.select_on: progress.best_value}

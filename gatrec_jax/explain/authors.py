@@ -1,11 +1,11 @@
-"""Who puts evidence into words: templates, or a language model whose every sentence is checked.
+"""Authors put evidence into words: templates, or a language model whose sentences are checked.
 
-The model is told facts, one plain sentence each, in which marks such as [a] stand for titles,
-names and numbers. It says them in its own words and copies the marks, which is all that it can do
-with them: constrained decoding (`lm/marked.py`) lets no other mark, no digit and no open bracket
-pass. Then the marks are put back, each sentence is read (`phrases.read`), and it stays if it claims
-one of the facts, all of it and nothing else. A fact without a sentence is asked for once more, by
-itself; after that the template speaks, and is counted.
+The model reads facts, one plain sentence each, in which placeholders such as [a] stand for titles,
+names and numbers. It rephrases the facts and copies the placeholders; constrained decoding
+(`lm/constraints/placeholders.py`) rules out any other placeholder, any digit and any open bracket.
+The placeholders are then replaced and each sentence is read back (`phrases.read`). A sentence is
+kept if it claims one of the facts completely and nothing else. The model is queried once more, for
+one fact at a time, about the facts that are left; after that templates state them, and are counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.explain.evidence import Evidence
-from gatrec_jax.explain.phrases import PHRASES, claims_of, fill, filled, read, slots_of
+from gatrec_jax.explain.phrases import PHRASES, claims_of, complete, read, slot_text, slots_of
 from gatrec_jax.explain.reasons import Point, Reason, points_of, sentence_by_template, titles_of
 from gatrec_jax.lm.constraints.automaton import Automaton
 from gatrec_jax.lm.constraints.placeholders import LETTERS, mark, marked_sentences
@@ -30,32 +30,32 @@ from gatrec_jax.lm.tokens.chat import has_template
 from gatrec_jax.lm.tokens.prompt_files import as_text
 
 FACTS, SENTENCES = "Facts:", "Sentences:"
-MOST_FACTS = 4  # told at once
-_MOST_TOKENS = 48 * MOST_FACTS  # of an answer
+MAX_FACTS = 4  # in one prompt
+_MAX_TOKENS = 48 * MAX_FACTS  # of an answer
 _SAMPLING = Sampling(temperature=0.8, top_p=0.95)
 _INSTRUCTION = (
-  "Below are facts about why a title is recommended to a reader. Say each fact in one short "
-  "sentence to the reader (“you”), in the order given. Copy the marks in brackets as they are; add "
-  "nothing that the facts do not say, and no numbers or names of your own."
+  "Below are facts about why a title is recommended to a user. Address the user as “you” and "
+  "rephrase each fact as one short, natural sentence, in the given order. Copy the placeholders in "
+  "brackets exactly. Add nothing that the facts do not state, and no names or numbers of your own."
 )
-_MARK = re.compile(r"\[([a-z])\]")
+_PLACEHOLDER = re.compile(r"\[([a-z])\]")
 
 
 class Author(Protocol):
-  """Evidence to reasons.
+  """Turns evidence into reasons.
 
-  Attributes: name: who writes, for people and files.
+  Attributes: name: of the author, for messages and files.
   """
 
   name: str
 
   def __call__(self, records: Sequence[Evidence], *, style: str) -> list[Reason]:
-    """One reason for each record. Raises: InputError for an unknown style."""
+    """One reason per record. Raises: InputError for an unknown style."""
     ...
 
 
 class TemplateAuthor:
-  """Sentences of the table in phrases.py; the same evidence always gives the same words."""
+  """Writes the sentences of `phrases.py`; the same evidence always gets the same words."""
 
   name = "template"
 
@@ -67,10 +67,10 @@ class TemplateAuthor:
     ]
 
 
-class Asked(NamedTuple):
-  """Facts that are told at once.
+class FactGroup(NamedTuple):
+  """Facts that share a prompt.
 
-  Attributes: record: whose. places: of its points.
+  Attributes: record: index of the record. places: indices of the record's points.
   """
 
   record: int
@@ -78,7 +78,7 @@ class Asked(NamedTuple):
 
 
 class LanguageModelAuthor:
-  """A local decoder; see the module."""
+  """Writes with a local decoder and keeps only sentences that the evidence supports."""
 
   def __init__(
     self,
@@ -88,10 +88,12 @@ class LanguageModelAuthor:
     instructed: bool = True,
     batch_size: int = 16,
   ) -> None:
-    """Args: lora: low-rank additions to the weights. instructed: whether the model is told what to
-    do and what marks stand for; the built-in one knows, and needs the facts alone. batch_size:
-    prompts side by side.
-
+    """Args:
+      model: the decoder.
+      lora: low-rank additions to its weights.
+      instructed: whether prompts contain instructions and the values of the placeholders. The
+        built-in author is trained on bare facts and needs neither.
+      batch_size: prompts per batch.
     Raises: InputError for a model without a tokenizer.
     """
     if model.tokenizer is None:
@@ -105,33 +107,33 @@ class LanguageModelAuthor:
 
   def __call__(self, records: Sequence[Evidence], *, style: str) -> list[Reason]:
     points = [points_of(evidence, style=style) for evidence in records]
-    said: list[list[str | None]] = [[None] * len(own) for own in points]
-    for together in (MOST_FACTS, 1):
-      asked = [
-        Asked(record, left[first : first + together])
-        for record, own in enumerate(said)
+    written: list[list[str | None]] = [[None] * len(own) for own in points]
+    for size in (MAX_FACTS, 1):
+      groups = [
+        FactGroup(record, left[first : first + size])
+        for record, own in enumerate(written)
         for left in [[place for place, sentence in enumerate(own) if sentence is None]]
-        for first in range(0, len(left), together)
+        for first in range(0, len(left), size)
       ]
-      if not asked:
+      if not groups:
         break
-      facts = [[points[one.record][place] for place in one.places] for one in asked]
-      seed = f"{records[0].user_id}\n{style}\n{together}"
-      for one, own, answer in zip(asked, facts, self._answers(facts, seed), strict=True):
-        titles = titles_of(records[one.record])
-        for place, sentence in kept(answer, own, titles=titles).items():
-          said[one.record][one.places[place]] = sentence
-    return [_reason(*one) for one in zip(said, points, records, strict=True)]
+      facts = [[points[group.record][place] for place in group.places] for group in groups]
+      seed = f"{records[0].user_id}\n{style}\n{size}"
+      for group, own, answer in zip(groups, facts, self._answers(facts, seed), strict=True):
+        titles = titles_of(records[group.record])
+        for place, sentence in supported_sentences(answer, own, titles=titles).items():
+          written[group.record][group.places[place]] = sentence
+    return [_reason(*one) for one in zip(written, points, records, strict=True)]
 
   def _answers(self, facts: Sequence[Sequence[Point]], seed: str) -> list[str]:
     counts = [len(values_of(own)) for own in facts]
     for count in set(counts) - self._constraints.keys():
       self._constraints[count] = marked_sentences(self._model, count)
-    # Where a prompt is longer than the context, the facts are what stays of it.
+    # Truncating on the left keeps the facts of a prompt that exceeds the context.
     answers = generate(
       self._model,
       [self._prompt(own) for own in facts],
-      max_tokens=_MOST_TOKENS,
+      max_tokens=_MAX_TOKENS,
       sampling=_SAMPLING,
       seed=zlib.crc32(seed.encode()),
       truncate="left",
@@ -152,53 +154,59 @@ class LanguageModelAuthor:
 
 
 def facts_prompt(kinds: Sequence[str]) -> str:
-  """Facts, each in the plainest words of its kind with marks; what follows is to be written."""
+  """A prompt with one fact per line, in the plainest phrase of its kind with placeholders."""
   lines = [
-    f"- {fill(PHRASES[kind][0], marks)}" for kind, marks in zip(kinds, marks_of(kinds), strict=True)
+    f"- {complete(PHRASES[kind][0], marks)}"
+    for kind, marks in zip(kinds, placeholders_of(kinds), strict=True)
   ]
   return "\n".join([FACTS, *lines, "", SENTENCES, ""])
 
 
-def marks_of(kinds: Sequence[str]) -> list[dict[str, str]]:
-  """For each of several facts the marks of its slots: no two facts share one."""
+def placeholders_of(kinds: Sequence[str]) -> list[dict[str, str]]:
+  """The placeholder of each slot of several facts, by slot; no two facts share a placeholder."""
   numbers = itertools.count()
   return [{slot: mark(next(numbers)) for slot in slots_of(PHRASES[kind][0])} for kind in kinds]
 
 
 def values_of(facts: Sequence[Point]) -> list[str]:
-  """What the marks of `marks_of` stand for, in their order."""
+  """The texts that the placeholders of `placeholders_of` stand for, in the same order."""
   return [
-    filled(slot, point.values) for point in facts for slot in slots_of(PHRASES[point.kind][0])
+    slot_text(slot, point.values) for point in facts for slot in slots_of(PHRASES[point.kind][0])
   ]
 
 
-def kept(answer: str, facts: Sequence[Point], *, titles: Sequence[str]) -> dict[int, str]:
-  """The sentences of an answer that claim exactly one of the facts, by its place.
+def supported_sentences(
+  answer: str, facts: Sequence[Point], *, titles: Sequence[str]
+) -> dict[int, str]:
+  """The sentences of an answer that claim exactly one of the facts, by the index of the fact.
 
-  Args: answer: with marks, whose places are those of `values_of(facts)`. titles: that the record
-    may name.
+  Args:
+    answer: text with the placeholders of `values_of(facts)`.
+    facts: that the model was given.
+    titles: that the reason may name.
   """
   values = values_of(facts)
   wanted = {
     claims_of(point.kind, point.values): place for place, point in reversed(list(enumerate(facts)))
   }
   found: dict[int, str] = {}
+  # Split before the placeholders are replaced, so that a value is never taken for the end of a
+  # sentence or for a placeholder.
   for sentence in re.split(r"(?<=\.)\s+", answer.strip()):
-    # Nothing that a value holds is read as the end of a sentence or as a mark.
-    whole = _MARK.sub(lambda match: values[LETTERS.index(match.group(1))], sentence)
+    whole = _PLACEHOLDER.sub(lambda match: values[LETTERS.index(match.group(1))], sentence)
     place = wanted.get(read(whole, titles))
     if place is not None:
       found.setdefault(place, whole)
   return found
 
 
-def _reason(said: Sequence[str | None], points: Sequence[Point], evidence: Evidence) -> Reason:
-  """The sentences in the order of the points, templates where there is none."""
+def _reason(written: Sequence[str | None], points: Sequence[Point], evidence: Evidence) -> Reason:
+  """A reason from the written sentences in the order of the points, with templates for None."""
   return Reason(
     tuple(
       sentence_by_template(point, evidence, place) if sentence is None else sentence
-      for place, (sentence, point) in enumerate(zip(said, points, strict=True))
+      for place, (sentence, point) in enumerate(zip(written, points, strict=True))
     ),
     tuple(claim for point in points for claim in claims_of(point.kind, point.values)),
-    by_template=sum(sentence is None for sentence in said),
+    by_template=sum(sentence is None for sentence in written),
   )

@@ -1,8 +1,8 @@
-"""The built-in author of reasons: a small language model that says facts in other words.
+"""The built-in author of reasons: a small language model that rephrases facts.
 
-Titles, names and numbers are marks to it, so it needs to know nothing of any catalog: what it
-learns from is every kind of fact that a record may hold, in lists such as records have, each told
-in wordings drawn at random. It is made once on a machine.
+Titles, names and numbers are placeholders to it, so it needs no knowledge of any catalog. It is
+trained from scratch on every kind of fact, in lists like those of real reasons, each followed by
+randomly drawn wordings. It is built once per machine and kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import dataclasses
 import numpy as np
 
 from gatrec_jax import runs
-from gatrec_jax.explain.authors import MOST_FACTS, facts_prompt, marks_of
-from gatrec_jax.explain.phrases import PHRASES, fill
+from gatrec_jax.explain.authors import MAX_FACTS, facts_prompt, placeholders_of
+from gatrec_jax.explain.phrases import PHRASES, complete
 from gatrec_jax.lm.constraints.placeholders import mark
 from gatrec_jax.lm.finetune.from_scratch import build_small
 from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
 from gatrec_jax.runs.log import Log
 
 NAME = "builtin"
-# In the order of `reasons.points_of`; those that a record may hold twice are there twice.
+# Kinds in the order of `reasons.points_of`, once for each time that a reason may contain them.
 _ORDER = (
-  ("liked", "liked_some", "rated_most", "rated_some", "likes"),
+  ("liked", "rated", "likes"),
   ("liked_too",),
-  ("rated",),
-  ("rated",),
+  ("rated_too",),
+  ("rated_too",),
+  ("strongest",),
   ("person",),
   ("person",),
   ("tag",),
@@ -40,14 +41,15 @@ _ORDER = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-  """How the model is made.
+class AuthorRecipe:
+  """How the built-in author is trained.
 
   Attributes:
-    texts: lists of facts with their sentences.
+    texts: number of training texts, each a list of facts with their sentences.
     width, layers, heads, kv_heads, context: of the decoder.
-    vocabulary: tokens, marks included.
-    steps, batch_size, row_tokens, rate: of training.
+    vocabulary: number of tokens, placeholders included.
+    steps, batch_size, row_tokens, rate: training steps, rows per step, tokens per row, learning
+      rate.
   """
 
   texts: int = 6000
@@ -63,20 +65,22 @@ class Recipe:
   rate: float = 8e-3
 
 
-def open_builtin_author(*, log: Log, recipe: Recipe | None = None) -> LanguageModel:
-  """The built-in author, made now if the user's cache has none.
+def open_builtin_author(*, log: Log, recipe: AuthorRecipe | None = None) -> LanguageModel:
+  """Loads the built-in author, and builds it first if the user's cache has none.
 
-  Args: recipe: None for the usual one.
-  Raises: Interrupted: a signal came; the same call goes on.
+  Args:
+    log: where messages and progress go.
+    recipe: None for the default.
+  Raises: Interrupted on a signal; calling again resumes the training.
   """
-  recipe = recipe or Recipe()
-  texts = worded(recipe.texts, seed=0)
-  home = runs.cache_dir() / "verbalizer" / runs.digest(dataclasses.asdict(recipe), texts)
+  recipe = recipe or AuthorRecipe()
+  texts = training_texts(recipe.texts, seed=0)
+  home = runs.cache_dir() / "author" / runs.digest(dataclasses.asdict(recipe), texts)
   folder = home / "model"
   if not folder.exists():
-    log.info("builtin: a small language model that puts facts into words is built now, once")
+    log.info("builtin: building a small language model that rephrases facts (once per machine)")
     home.mkdir(parents=True, exist_ok=True)
-    with runs.locked(home), runs.signals("builtin: stopping after this step") as received:
+    with runs.locked(home), runs.signals("builtin: stopping after this step", log=log) as received:
       build_small(
         texts,
         folder,
@@ -87,7 +91,7 @@ def open_builtin_author(*, log: Log, recipe: Recipe | None = None) -> LanguageMo
         kv_heads=recipe.kv_heads,
         inner=3 * recipe.width,
         context=recipe.context,
-        extra_tokens=[mark(place) for place in range(4 * MOST_FACTS)],
+        extra_tokens=[mark(place) for place in range(4 * MAX_FACTS)],
         chat=False,
         steps=recipe.steps,
         batch_size=recipe.batch_size,
@@ -99,17 +103,17 @@ def open_builtin_author(*, log: Log, recipe: Recipe | None = None) -> LanguageMo
   return dataclasses.replace(load_decoder(folder), name=NAME, folder=folder)
 
 
-def worded(count: int, *, seed: int) -> list[str]:
-  """Lists of one to `MOST_FACTS` facts, each followed by sentences that say them."""
+def training_texts(count: int, *, seed: int) -> list[str]:
+  """Prompts with one to `MAX_FACTS` facts, each followed by sentences that state them."""
   rng = np.random.default_rng(seed)
   texts = []
   for _ in range(count):
-    size = int(rng.integers(1, MOST_FACTS + 1))
+    size = int(rng.integers(1, MAX_FACTS + 1))
     chosen = np.sort(rng.choice(len(_ORDER), size, replace=False))
     kinds = [str(rng.choice(_ORDER[place])) for place in chosen]
     sentences = [
-      fill(PHRASES[kind][rng.integers(len(PHRASES[kind]))], marks)
-      for kind, marks in zip(kinds, marks_of(kinds), strict=True)
+      complete(PHRASES[kind][rng.integers(len(PHRASES[kind]))], placeholders)
+      for kind, placeholders in zip(kinds, placeholders_of(kinds), strict=True)
     ]
     texts.append(facts_prompt(kinds) + " ".join(sentences))
   return texts

@@ -1,22 +1,22 @@
-"""The vectors of a user and of her items as if she had not rated some of these: exactly, and by
-re-running only what that changes.
+"""Exact vectors of a user and their items without some of the ratings, by a partial rerun.
 
-Of light layers (attention without weight matrices), at most two. Without the edges between a user
-u and the items D, the first layer changes at u and at D alone; the second at u, at all of u's items
-and at users of D, whose vectors no score of u contains. Items that u has not rated stay as they
-are, and so does everything that other users send.
+This works for at most two light layers (attention without weight matrices). Without the edges
+between a user u and a set of items D, the first layer changes only at u and D; the second changes
+at u, at all items of u and at the users of D, whose vectors no score of u depends on. The vectors
+of items that u has not rated stay the same, as does every message from other users.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
 
+from gatrec_jax.config.convolutions import LightConvolution
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.ops.attention import segment_softmax
 from gatrec_jax.ops.numeric import unit
@@ -24,19 +24,20 @@ from gatrec_jax.ops.numeric import unit
 Array = jax.Array
 
 _NONE = -1e30  # the logarithm of a weight of 0
-_SMALLEST = 32  # arrays are padded to powers of two from here on: few shapes, few compilations
+_MIN_SIZE = 32  # arrays are padded to powers of two from here on, so that few shapes are compiled
 
 
 class Surroundings(NamedTuple):
-  """A user's edges and those of her items, padded.
+  """The edges of a user and of the user's items, padded.
 
   Attributes:
-    user: [] int32, the node.
-    items: [h] int32, nodes of her items; of padding 0.
+    user: [] int32, the user's node.
+    items: [h] int32, nodes of the user's items; 0 for padding.
     there: [h] bool, False for padding.
-    features: [h, F] float32, of the edges between them and her.
-    senders: [e] int32, the other users of these items, of padding 0; slot: [e] int32 ascending,
-      whose of the h items, of padding h; sent: [e, F] float32, features of these edges.
+    features: [h, F] float32, features of the edges between the user and the items.
+    senders: [e] int32, nodes of other users who rated the items; 0 for padding.
+    slot: [e] int32 ascending, which of the h items each of them rated; h for padding.
+    sent: [e, F] float32, features of the edges from these users to the items.
   """
 
   user: Array
@@ -49,14 +50,27 @@ class Surroundings(NamedTuple):
 
 
 class Changed(NamedTuple):
-  """Attributes: user: [B, D] float32, her vectors. items: [B, h, D], those of her items."""
+  """Final vectors without some ratings.
+
+  Attributes: user: [B, D] float32, of the user. items: [B, h, D] float32, of the user's items.
+  """
 
   user: Array
   items: Array
 
 
+class _Logit(Protocol):
+  """Attention logits of edges."""
+
+  def __call__(self, senders: Array, receivers: Array, features: Array) -> Array:
+    """[...] from node states [..., D] of both ends and edge features [..., F]."""
+
+
 def surroundings(graph: jraph.GraphsTuple, user: int) -> Surroundings:
-  """Args: graph: of `bipartite_graph`, without self-loops, numpy arrays. user: the node."""
+  """Collects the edges that a change of the user's ratings can affect.
+
+  Args: graph: from `bipartite_graph`, without self-loops, as numpy arrays. user: the node.
+  """
   senders, receivers = graph.senders, graph.receivers
 
   def edges_into(node: int) -> slice:
@@ -65,15 +79,15 @@ def surroundings(graph: jraph.GraphsTuple, user: int) -> Surroundings:
   own = edges_into(user)
   items = senders[own]
   into = [edges_into(item) for item in items]
-  places = np.concatenate([np.arange(part.start, part.stop) for part in into] or [[]]).astype(int)
-  slot = np.repeat(np.arange(len(items)), [part.stop - part.start for part in into])
+  places = np.concatenate([np.arange(own.start, own.stop) for own in into] or [[]]).astype(int)
+  slot = np.repeat(np.arange(len(items)), [own.stop - own.start for own in into])
   others = senders[places] != user
   places, slot = places[others], slot[others]
   size, width = padded_size(len(items)), padded_size(len(places))
 
-  def pad(values: np.ndarray, length: int, fill: int = 0) -> np.ndarray:
+  def pad(values: np.ndarray, length: int, padding: int = 0) -> np.ndarray:
     widths = [(0, length - len(values))] + [(0, 0)] * (values.ndim - 1)
-    return np.pad(values, widths, constant_values=fill)
+    return np.pad(values, widths, constant_values=padding)
 
   return Surroundings(
     np.int32(user),
@@ -87,30 +101,34 @@ def surroundings(graph: jraph.GraphsTuple, user: int) -> Surroundings:
 
 
 def padded_size(count: int) -> int:
-  """The next power of two, at least 32."""
-  return max(_SMALLEST, 1 << max(count - 1, 0).bit_length())
+  """The next power of two that is at least `count` and at least 32."""
+  return max(_MIN_SIZE, 1 << max(count - 1, 0).bit_length())
 
 
 def can_delete(settings: ModelConfig) -> bool:
-  """Whether `vectors_without` is exact for such a network."""
+  """Whether `vectors_without` is exact for networks with these settings."""
+  convolution = settings.convolution
   return (
-    settings.convolution == "light" and len(settings.layer_widths) <= 2 and not settings.self_loops
+    isinstance(convolution, LightConvolution)
+    and convolution.layers <= 2
+    and not convolution.self_loops
   )
 
 
 def vectors_without(
   params: Any, states: Sequence[Array], around: Surroundings, kept: Array, *, settings: ModelConfig
 ) -> Changed:
-  """The final vectors of a user and of her items, for each of B sets of ratings that stay.
+  """Computes the final vectors of a user and their items for B sets of kept ratings.
 
-  Equal to those of the whole network run on the graph without the other edges (in both directions),
-  up to rounding. Traceable.
+  They equal those of the whole network on a graph without the other edges (in both directions), up
+  to rounding. Can be traced by JAX.
 
   Args:
-    params: of the network. states: its features and what each layer gave on the whole graph, L + 1
-      arrays [N, D].
-    around: of the user. kept: [B, h] bool, which of her ratings stay; padding may be anything.
-    settings: of the network; `can_delete` holds for them.
+    params: of the network.
+    states: input features and the output of each layer on the whole graph, L + 1 arrays [N, D].
+    around: of the user.
+    kept: [B, h] bool, which ratings are kept; any value for padding.
+    settings: of the network; `can_delete(settings)` must hold.
   """
   kept = kept & around.there
   bare = params["ids"] if "ids" in params else jnp.zeros_like(states[0])
@@ -120,16 +138,16 @@ def vectors_without(
     )
     > 0
   )
-  # The id of a node without edges counts 0.
+  # The id vector of a node without edges counts as 0.
   start = states[0][around.user]
   user = jnp.where(kept.any(axis=1)[:, None], start, start - bare[around.user])
   whole = [state[around.items] for state in states]
   lonely = jnp.where(has_others[:, None], whole[0], whole[0] - bare[around.items])
   of_user, of_kept, of_deleted = [user], [whole[0]], [lonely]
-  for layer in range(len(settings.layer_widths)):
+  for layer in range(settings.convolution.num_layers):
     logit = _logits(params, layer, settings, states[0].shape[1], around.features.shape[1])
-    # Her items send what they were on the whole graph: the first layer changes only those that
-    # are deleted, and these send her nothing.
+    # The items send their states on the whole graph: the first layer changes only deleted items,
+    # and those send nothing to the user.
     incoming = logit(whole[layer], of_user[-1][:, None], around.features)
     incoming = jax.nn.softmax(jnp.where(kept, incoming, _NONE), axis=1) * kept
     received = jnp.matmul(incoming, whole[layer], precision=jax.lax.Precision.HIGHEST)
@@ -148,8 +166,10 @@ def vectors_without(
   return Changed(_combined(of_user, settings), _combined(items, settings))
 
 
-def _logits(params: Any, layer: int, settings: ModelConfig, width: int, num_features: int) -> Any:
-  """(senders [..., D], receivers [..., D], features [..., F]) -> [...], as in `attention_light`."""
+def _logits(
+  params: Any, layer: int, settings: ModelConfig, width: int, num_features: int
+) -> _Logit:
+  """The logits of a layer, as `attention_light` computes them."""
   own = params.get(f"attention_{layer}", {})
   source = own.get("source_vector", jnp.zeros((1, width)))[0]
   target = own.get("target_vector", jnp.zeros((1, width)))[0]
@@ -157,18 +177,21 @@ def _logits(params: Any, layer: int, settings: ModelConfig, width: int, num_feat
 
   def logit(senders: Array, receivers: Array, features: Array) -> Array:
     total = jnp.sum(senders * source, axis=-1) + jnp.sum(receivers * target, axis=-1)
-    return jax.nn.leaky_relu(total, settings.attention_slope) + jnp.sum(features * edge, axis=-1)
+    return jax.nn.leaky_relu(total, settings.convolution.attention_slope) + jnp.sum(
+      features * edge, axis=-1
+    )
 
   return logit
 
 
 def _from_others(
-  logit: Any, senders: Array, receivers: Array, around: Surroundings
+  logit: _Logit, senders: Array, receivers: Array, around: Surroundings
 ) -> tuple[Array, Array]:
-  """What the other users send the items: the logarithm of their weights' sum [h] and the weighted
-  mean [h, D] of their states.
+  """Messages from the other users to the items.
 
   Args: logit: of the layer. senders: [N, D] states. receivers: [h, D] states of the items.
+  Returns: [h] logarithm of the sum of their unnormalized weights, and [h, D] weighted mean of their
+    states.
   """
   count, inside = len(around.items), around.slot < len(around.items)
   place = jnp.minimum(around.slot, count - 1)
@@ -190,5 +213,5 @@ def _from_others(
 
 
 def _combined(states: Sequence[Array], settings: ModelConfig) -> Array:
-  nodes = sum(states) / len(states) if settings.combine == "mean" else states[-1]
+  nodes = sum(states) / len(states) if settings.convolution.combine == "mean" else states[-1]
   return unit(nodes) if settings.score == "cosine" else nodes

@@ -1,4 +1,4 @@
-"""Reasons for whole lists: of a run, or of a list that somebody re-ranked; in files that go on."""
+"""Reasons for whole lists, of a run or re-ranked, and files of reasons that can be resumed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.explain.authors import Author
-from gatrec_jax.explain.evidence import Evidence, Explainer, explain_items
+from gatrec_jax.explain.evidence import Evidence
+from gatrec_jax.explain.explainer import Explainer, explain_items
 from gatrec_jax.explain.reasons import Reason, unsupported
 from gatrec_jax.runs.log import Log
-from gatrec_jax.serve.run import Run, top_lists
+from gatrec_jax.serve.recommendations import top_lists
+from gatrec_jax.serve.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
 class List:
-  """What is to be explained to a user.
+  """A user's list that is to be explained.
 
   Attributes:
     items: indices, best first.
-    ranks: their places where others than the run made the list.
-    reranked: of each item, as in `Evidence`, where it is known.
+    ranks: their positions if the list was re-ranked; None for the run's own list.
+    reranked: for each item, as in `Evidence`, if known.
   """
 
   items: Sequence[int]
@@ -40,9 +42,12 @@ class List:
 Lists = Mapping[int, List]
 """By user index."""
 
+COMPONENT_PREFIX = "component_"
+"""Prefix of the columns of a re-ranked list with the components of its scores."""
+
 
 def lists_of_run(run: Run, users: Sequence[int], *, top_n: int) -> Lists:
-  """The run's own lists."""
+  """The run's own lists. Args: users: indices. top_n: items per list."""
   items, _ = top_lists(run, np.asarray(users, np.int32), k=top_n)
   return {
     int(user): List([int(item) for item in row if item >= 0])
@@ -51,24 +56,25 @@ def lists_of_run(run: Run, users: Sequence[int], *, top_n: int) -> Lists:
 
 
 def lists_of_file(path: str, run: Run, users: Sequence[int] | None, *, top_n: int) -> Lists:
-  """The first `top_n` of lists that any tool made.
+  """The first `top_n` items of lists in a file that any tool may have written.
 
-  Raises: InputError as `read_recommendations`, and for a user whom the file does not have.
+  Args: path: of the file. run: whose catalog it uses. users: indices; None for all users in it.
+  Raises: InputError as `read_recommendations`, or if the file has no list of a user.
   """
   ids = run.prepared.interactions
   found, items = read_recommendations(path, user_ids=ids.user_ids, item_ids=ids.item_ids)
-  lists, parts = {}, _parts_of_file(path)
+  lists, components = {}, _components_of_file(path)
   for user, row in zip(found, items, strict=True):
     kept = [int(item) for item in row[:top_n] if item >= 0]
-    reranked = [parts.get((ids.user_ids[user], ids.item_ids[item]), {}) for item in kept]
+    reranked = [components.get((ids.user_ids[user], ids.item_ids[item]), {}) for item in kept]
     lists[int(user)] = List(kept, range(1, len(kept) + 1), reranked)
   if missing := [ids.user_ids[user] for user in users or () if user not in lists]:
     raise InputError(f"{path}: has no list of user {missing[0]}")
   return lists if users is None else {user: lists[user] for user in users}
 
 
-def _parts_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
-  """By raw ids, what `launch.rerank` wrote of the parts of its scores; nothing of other files."""
+def _components_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
+  """By raw ids, the components of scores that `launch.rerank` wrote; {} for other files."""
   import pyarrow as pa
   import pyarrow.parquet as pq
 
@@ -77,12 +83,12 @@ def _parts_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
   names = [
     field.name
     for field in pq.read_schema(path)
-    if field.name.startswith("part_") and pa.types.is_floating(field.type)
+    if field.name.startswith(COMPONENT_PREFIX) and pa.types.is_floating(field.type)
   ]
   rows = pq.read_table(path, columns=["user_id", "item_id", *names]).to_pylist() if names else []
   return {
     (str(row["user_id"]), str(row["item_id"])): {
-      name.removeprefix("part_"): row[name] for name in names
+      name.removeprefix(COMPONENT_PREFIX): row[name] for name in names
     }
     for row in rows
     if not any(row[name] is None or np.isnan(row[name]) for name in names)
@@ -92,7 +98,10 @@ def _parts_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
 def reasons_for(
   explainer: Explainer, author: Author, user: int, own: List, *, style: str, top_n: int
 ) -> list[tuple[Evidence, Reason, float]]:
-  """Evidence, reason and seconds for each item of a user's list."""
+  """Explains each item of a user's list.
+
+  Returns: evidence, reason and seconds per item.
+  """
   start = time.perf_counter()
   found = explain_items(
     explainer, user, own.items, ranks=own.ranks, reranked=own.reranked, top_n=top_n
@@ -128,15 +137,19 @@ def write_reasons(
   top_n: int,
   log: Log,
 ) -> int:
-  """Writes a line for each item, user by user; what a former call wrote is kept.
+  """Writes one JSON line per item, user by user, after the lines of an earlier call.
 
-  Users without training ratings are left out and counted.
+  Users without training ratings are skipped and counted.
 
-  Returns: how many lines there are now.
+  Args:
+    path: of the file. explainer, author: make the reasons. lists: by user.
+    style: of the reasons. top_n: items per list.
+    log: where messages go.
+  Returns: the number of lines in the file.
   Raises:
-    InputError: the file holds something else, or reasons of another style, list length, run or
-      model.
-    Interrupted: a signal came; the same call goes on.
+    InputError: the file contains something else, or reasons in another style or for another list
+      length, run or model.
+    Interrupted: on a signal; calling again resumes the work.
   """
   user_ids = explainer.run.prepared.interactions.user_ids
   origin = {
@@ -149,18 +162,18 @@ def write_reasons(
   kept = _kept(path, origin, {user_ids[user]: len(own.items) for user, own in lists.items()})
   written = sum(map(len, kept.values()))
   left = [user for user in lists if user_ids[user] not in kept]
-  silent = [user for user in left if not explainer.rescorer.ratings[user]]
+  unrated = [user for user in left if not explainer.rescorer.ratings[user]]
   if kept:
-    log.info(f"explain: {len(kept)} users are in {path} already")
-  with runs.signals("explain: stopping after this user") as received:
+    log.info(f"explain: {path} already contains {len(kept)} users")
+  with runs.signals("explain: stopping after this user", log=log) as received:
     with open(path, "a", encoding="utf-8") as out:
       for done, user in enumerate(left):
         if received:
           raise Interrupted(
-            f"explain: stopped after {len(kept) + done} users; the same command goes on",
+            f"explain: stopped after {len(kept) + done} users; run the same command to resume",
             received[0],
           )
-        if user in silent:
+        if user in unrated:
           continue
         rows = [
           _row_of(evidence, reason, seconds=seconds) | origin
@@ -173,17 +186,19 @@ def write_reasons(
         written += len(rows)
         if (done + 1) % 100 == 0:
           log.info(f"explain: {len(kept) + done + 1} of {len(kept) + len(left)} users")
-  if silent:
-    log.info(f"explain: {len(silent)} users without training ratings have no reasons")
+  if unrated:
+    log.info(f"explain: skipped {len(unrated)} users without training ratings")
   return written
 
 
 def _kept(
   path: pathlib.Path, origin: Mapping[str, Any], lengths: Mapping[str, int]
 ) -> dict[str, list[dict[str, Any]]]:
-  """Rows by user of a file of the same origin. The last user goes where her list was cut.
+  """Rows by user of an existing file of the same origin.
 
-  Args: lengths: of the lists that are to be there, by user.
+  The last user is dropped, from the file too, if their list is incomplete.
+
+  Args: path: of the file. origin: fields that every row must have. lengths: of the lists, by user.
   """
   if not path.exists():
     return {}
@@ -196,12 +211,12 @@ def _kept(
     found = {name: rows[0][name] for name in origin} if rows else origin
   except (ValueError, KeyError, TypeError):
     raise InputError(
-      "is there and holds no reasons; name another file", field="out", value=path
+      "exists and does not contain reasons; name another file", field="out", value=path
     ) from None
   if found != origin:
     raise InputError(
-      f"holds reasons of {found['run']} by {found['model']} in style "
-      f"{found['style']} for lists of {found['top_n']}, prefilter {found['prefilter']}; name another file",
+      f"contains reasons for {found['run']} by {found['model']} in style {found['style']} for "
+      f"lists of {found['top_n']}, prefilter {found['prefilter']}; name another file",
       field="out",
       value=path,
     )

@@ -1,5 +1,8 @@
-"""The sentences that a reason may be made of, and the claims that each makes: one table for both
-directions, so that whatever is written can be read back."""
+"""The sentences that a reason may consist of, and the claims that each sentence makes.
+
+One table serves both directions: `write` turns a phrase and its values into a sentence, and `read`
+turns a sentence back into claims, so that any text can be checked against the evidence.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from gatrec_jax.profiles.builder import YEAR, plain_title
 
 
 class Claim(NamedTuple):
-  """Something that is true or not.
+  """A statement that is either true or false.
 
   Attributes:
-    kind: `liked` (a title), `rated` (title, rating); `rests_on` (a title: without that rating the
-      score falls), `most` (a title: further than without any other); `both` (a title, how many
-      people); `likes` (how many people); `has` (kind, name); `shares` (kind, name, title);
-      `liked_with` (kind, name, n, m: n of the m liked items have it); `free_of` (genre);
-      `disliked_with` (genre, n, m); `moved` (from, to); `leaves` (rank, top_n, titles …); `stays`
-      (top_n).
-    values: as text.
+    kind: `liked` (title), `rated` (title, rating), `rests_on` (title: the score falls without this
+      rating), `most` (title: it falls further than without any other single rating), `both`
+      (title, number of people), `likes` (number of people), `has` (kind, name), `shares` (kind,
+      name, title), `liked_with` (kind, name, n, m: n of the m liked items have it), `free_of`
+      (genre), `disliked_with` (genre, n, m), `moved` (from, to), `leaves` (rank, top_n, titles …)
+      or `stays` (top_n).
+    values: text.
   """
 
   kind: str
@@ -29,96 +32,89 @@ class Claim(NamedTuple):
 
 
 class Phrase(NamedTuple):
-  """Attributes:
-  kind: what it is about. Those of a kind say the same in other words.
-  words: with slots such as {title}; {titles} is a list, {tag} a name in quotation marks.
+  """A sentence with slots.
+
+  Attributes:
+    kind: what the sentence is about. All phrases of one kind make the same claims.
+    words: the sentence; slots such as {title} are named as in `slot_text`.
   """
 
   kind: str
   words: str
 
 
-# By kind; <one|other> stands for either.
+# By kind; <one|other> stands for either. The first phrase of a kind is the plainest.
 _TABLE: Mapping[str, Sequence[str]] = {
   "liked": (
-    "<It is here|It is on your list|It comes up> <above all|most of all> because you "
-    "<liked|enjoyed> {titles}.",
-    "<Above all|Most of all>, <it is here|it is on your list|it comes up> because you "
-    "<liked|enjoyed> {titles}.",
-    "You <liked|enjoyed> {titles}, and nothing <speaks|counts> more for it.",
-    "What <brings it up|speaks for it> most is that you <liked|enjoyed> {titles}.",
-    "It follows <above all|most of all> from your liking {titles}.",
-  ),
-  "liked_some": (
-    "That you <liked|enjoyed> {titles} <counts|speaks> for it.",
-    "You <liked|enjoyed> {titles}, which <speaks|counts> for it.",
-    "It rests on your liking {titles}.",
+    "Because you <liked|enjoyed> {titles}.",
+    "Recommended because you <liked|enjoyed> {titles}.",
+    "You might like this because you <liked|enjoyed> {titles}.",
+    "You <liked|enjoyed> {titles}, so you might like this <too|as well>.",
   ),
   "liked_too": (
-    "That you <liked|enjoyed> {titles} <counts|speaks> for it <as well|too>.",
-    "You <liked|enjoyed> {titles}, which <speaks|counts> for it <as well|too>.",
-    "It also rests on your liking {titles}.",
-  ),
-  "rated_most": (
-    "<Above all|Most of all>, it rests on your rating of {title}, a {rating}.",
-    "What brings it up most is {title}, which you gave a {rating}.",
-    "<It is here|It comes up> <above all|most of all> because you gave {title} a {rating}.",
-  ),
-  "rated_some": (
-    "Your rating of {title}, a {rating}, <counts|speaks> for it.",
-    "That you gave {title} a {rating} <speaks|counts> for it.",
-    "It rests on your rating of {title}, a {rating}.",
+    "Also because you <liked|enjoyed> {titles}.",
+    "It also helps that you <liked|enjoyed> {titles}.",
+    "You also <liked|enjoyed> {titles}, which counts in its favor.",
   ),
   "rated": (
-    "Your rating of {title}, a {rating}, <counts|speaks> for it <as well|too>.",
-    "That you gave {title} a {rating} <speaks|counts> for it <as well|too>.",
-    "It also rests on your rating of {title}, a {rating}.",
+    "Your rating of {rating} for {title} counts in its favor.",
+    "Recommended in part because you gave {title} a rating of {rating}.",
+    "You gave {title} a rating of {rating}, which counts in its favor.",
+  ),
+  "rated_too": (
+    "Your rating of {rating} for {title} counts as well.",
+    "It also helps that you gave {title} a rating of {rating}.",
+    "You gave {title} a rating of {rating}, which also counts in its favor.",
+  ),
+  "strongest": (
+    "Of all your ratings, the one for {title} <counts|matters> most here.",
+    "No other rating of yours <counts|matters> more here than the one for {title}.",
+    "Here, your rating of {title} <counts|matters> more than any other.",
   ),
   "person": (
-    "Like {title}, which you <liked|enjoyed>, it has {name} ({role}).",
-    "{name} ({role}) had a hand in {title} as well, which you <liked|enjoyed>.",
-    "You <liked|enjoyed> {title}, and {name} ({role}) is <here again|part of this one, too>.",
-    "{name} ({role}) is part of it, as of {title}, which you <liked|enjoyed>.",
+    "{name} ({role}) also worked on {title}, which you <liked|enjoyed>.",
+    "{name} ({role}) worked on both this and {title}, which you <liked|enjoyed>.",
+    "You <liked|enjoyed> {title}, and {name} ({role}) worked on this one, too.",
   ),
   "tag": (
-    "Like {title}, which you <liked|enjoyed>, it is about {tag}.",
-    "{tag} is a theme of it, and of {title}, which you <liked|enjoyed>.",
-    "It shares the theme {tag} with {title}, which you <liked|enjoyed>.",
+    "Like {title}, which you <liked|enjoyed>, it is tagged {tag}.",
+    "It shares the tag {tag} with {title}, which you <liked|enjoyed>.",
+    "Both this and {title}, which you <liked|enjoyed>, are tagged {tag}.",
   ),
   "genre": (
-    "Its genres include {name}, as do those of {n} of the {m} you liked.",
-    "{name} is <one of|among> its genres, and {n} of the {m} you liked <have|share> it.",
-    "Of the {m} you liked {n} are {name}, <and so|as> is this one.",
-    "It shares the genre {name} with {n} of the {m} you liked.",
+    "Its genres include {name}, as do those of {n} of the {m} titles you liked.",
+    "{name} is one of its genres, and {n} of the {m} titles you liked <have|share> it.",
+    "Of the {m} titles you liked, {n} are in the {name} genre, and so is this one.",
+    "It shares the genre {name} with {n} of the {m} titles you liked.",
   ),
   "both": (
-    "{n} people like both it and {title}.",
-    "Of those who like {title}, {n} like <this one|it> <as well|too>.",
-    "{n} people who like {title} like this one <as well|too>.",
+    "{n} people liked both this and {title}.",
+    "{n} people who liked {title} also liked this.",
+    "<Of|Among> the people who liked {title}, {n} also liked this.",
   ),
   "likes": (
-    "{n} people like it.",
-    "It has found {n} people who like it.",
-    "It is liked by {n} people.",
+    "Liked by {people}.",
+    "It has been liked by {people}.",
+    "So far, it has been liked by {people}.",
   ),
   "avoided": (
-    "It is free of {name}, the genre of {n} of the {m} you disliked.",
-    "Of the {m} you disliked {n} are {name}, which this one is not.",
-    "Unlike {n} of the {m} you disliked, it is not {name}.",
+    "Unlike {n} of the {m} titles you disliked, it is not in the {name} genre.",
+    "Of the {m} titles you disliked, {n} are in the {name} genre; this one is not.",
+    "It steers clear of the {name} genre, unlike {n} of the {m} titles you disliked.",
   ),
   "moved": (
-    "Re-ranking moved it from place {n} to {m}.",
-    "It was moved from place {n} to {m} by re-ranking.",
+    "Re-ranking moved it from position {n} to position {m}.",
+    "It moved from position {n} to position {m} when the list was re-ranked.",
   ),
   "leaves": (
-    "Without {titles} in your history it would be number {n}, outside your top {m}.",
-    "Had you not rated {titles}, it would be number {n} and not in your top {m}.",
-    "Take {titles} out of your history, and it is number {n}, outside your top {m}.",
+    "If you had not rated {titles}, it would be number {n}, outside your top {m}.",
+    "Had you not rated {titles}, it would rank number {n} and miss your top {m}.",
+    "Without {titles} in your history, it would drop to number {n}, outside your top {m}.",
   ),
   "stays": (
-    "No single one of your ratings decides that it is in your top {m}.",
-    "Take away any one of your ratings, and it <stays|is still> in your top {m}.",
-    "It stays in your top {m}, whichever one of your ratings is taken away.",
+    "No single one of your ratings keeps it in your top {m}.",
+    "Remove any one of your ratings, and it would still be in your top {m}.",
+    "It would stay in your top {m} whichever one of your ratings you removed.",
   ),
 }
 
@@ -126,83 +122,96 @@ _EITHER = re.compile(r"<([^>]*)>")
 
 
 def _wordings(words: str) -> list[str]:
-  parts = [
-    part.split("|") if place % 2 else [part] for place, part in enumerate(_EITHER.split(words))
+  pieces = [
+    piece.split("|") if place % 2 else [piece] for place, piece in enumerate(_EITHER.split(words))
   ]
-  return ["".join(chosen) for chosen in itertools.product(*parts)]
+  return ["".join(chosen) for chosen in itertools.product(*pieces)]
 
 
 PHRASES: Mapping[str, tuple[Phrase, ...]] = {
   kind: tuple(Phrase(kind, one) for words in own for one in _wordings(words))
   for kind, own in _TABLE.items()
 }
-"""All that may be said, by kind. The first of a kind is the plainest."""
+"""Every sentence that a reason may contain, by kind; the first of a kind is the plainest."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
+_NO_ONE = "no one"
 
 
 def shown_title(title: str) -> str:
-  """A title as people say it: its article in front, its year behind."""
+  """A title as people write it: the article in front, the year at the end."""
   year = YEAR.search(title)
   return plain_title(title) + (f" {year.group().strip()}" if year else "")
 
 
 def slots_of(phrase: Phrase) -> tuple[str, ...]:
-  """The names of its slots, in the order in which they stand."""
+  """The names of the phrase's slots, in the order in which they appear."""
   return tuple(_SLOT.findall(phrase.words))
 
 
 def write(phrase: Phrase, values: Mapping[str, str | Sequence[str]]) -> str:
-  """The sentence. Args: values: as for `filled`."""
-  return fill(phrase, {slot: filled(slot, values) for slot in slots_of(phrase)})
+  """The sentence with these values in it. Args: values: as in `slot_text`."""
+  return complete(phrase, {slot: slot_text(slot, values) for slot in slots_of(phrase)})
 
 
-def fill(phrase: Phrase, texts: Mapping[str, str]) -> str:
-  """The sentence. Args: texts: what stands in each slot."""
+def complete(phrase: Phrase, texts: Mapping[str, str]) -> str:
+  """The sentence with these texts in its slots. Args: texts: by slot."""
   return _SLOT.sub(lambda slot: texts[slot.group(1)], phrase.words)
 
 
-def filled(slot: str, values: Mapping[str, str | Sequence[str]]) -> str:
-  """What stands in a slot. Args: values: `titles`, `title`, `name`, `role`, `n`, `m`, `rating`, as
-  far as they are needed; they may hold any characters."""
+def slot_text(slot: str, values: Mapping[str, str | Sequence[str]]) -> str:
+  """The text for one slot.
+
+  Args:
+    slot: `title`, `titles` (a list), `name`, `tag` (a name in quotation marks), `role`, `n`, `m`,
+      `rating` or `people` (how many people).
+    values: whichever of `titles`, `title`, `name`, `role`, `n`, `m` and `rating` the slot needs;
+      they may contain any characters.
+  """
   if slot == "tag":
     return f"“{values['name']}”"
+  if slot == "people":
+    count = values["n"]
+    return _NO_ONE if count == "0" else f"{count} {'person' if count == '1' else 'people'}"
   value = values[slot]
   return value if isinstance(value, str) else listed(value)
 
 
 def listed(titles: Sequence[str]) -> str:
-  """“A”, “A and B”, “A, B and C”."""
+  """Titles as a list in a sentence: "A", "A and B", "A, B and C"."""
   return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
 
 
 def read(sentence: str, titles: Sequence[str]) -> tuple[Claim, ...] | None:
-  """The claims of a sentence; None for one that is not made of these phrases.
+  """The claims of a sentence, or None if no phrase matches it.
 
-  Args: titles: those that may be named, as `shown_title` gives them; a list is cut where these
-    end, and what is none of them stands in a claim of its own.
+  Args:
+    titles: those that the sentence may name, as `shown_title` gives them. A list of titles is
+      split where these end; text that is none of them becomes the subject of a claim as it is.
   """
   for phrase, pattern in _PATTERNS:
     if found := pattern.fullmatch(sentence):
       values = {
-        slot: _cut(text, titles) if slot == "titles" else text
+        slot: _split_titles(text, titles) if slot == "titles" else text
         for slot, text in found.groupdict().items()
       }
+      if people := values.get("people"):
+        values["n"] = "0" if people == _NO_ONE else people.split(" ")[0]
       return claims_of(phrase.kind, values)
   return None
 
 
 def claims_of(kind: str, values: Mapping[str, str | Sequence[str]]) -> tuple[Claim, ...]:
-  """What a phrase of a kind claims with these values of its slots."""
+  """The claims that a phrase of this kind makes with these values in its slots."""
   one = {slot: value for slot, value in values.items() if isinstance(value, str)}
   titles = tuple(values.get("titles", ()))
   title, name, n, m = (one.get(slot, "") for slot in ("title", "name", "n", "m"))
-  if kind in ("liked", "liked_some", "liked_too"):
-    most = (Claim("most", titles[:1]),) if kind == "liked" else ()
-    return most + tuple(Claim(k, (t,)) for t in titles for k in ("liked", "rests_on"))
-  if kind in ("rated", "rated_some", "rated_most"):
-    most = (Claim("most", (title,)),) if kind == "rated_most" else ()
-    return *most, Claim("rated", (title, one["rating"])), Claim("rests_on", (title,))
+  if kind in ("liked", "liked_too"):
+    return tuple(Claim(k, (t,)) for t in titles for k in ("liked", "rests_on"))
+  if kind in ("rated", "rated_too"):
+    return Claim("rated", (title, one["rating"])), Claim("rests_on", (title,))
+  if kind == "strongest":
+    return Claim("most", (title,)), Claim("rests_on", (title,))
   if kind in ("person", "tag"):
     sort = one["role"] if kind == "person" else "tag"
     shared = ("person" if kind == "person" else "tag", name, title)
@@ -216,8 +225,8 @@ def claims_of(kind: str, values: Mapping[str, str | Sequence[str]]) -> tuple[Cla
   return (Claim(kind, {"both": (title, n), "likes": (n,), "moved": (n, m), "stays": (m,)}[kind]),)
 
 
-def _cut(text: str, titles: Sequence[str]) -> tuple[str, ...]:
-  """A list of titles as its parts."""
+def _split_titles(text: str, titles: Sequence[str]) -> tuple[str, ...]:
+  """The titles of a list as `listed` writes it."""
   rest, found = text, []
   while rest:
     known = [t for t in titles if rest == t or rest.startswith((f"{t}, ", f"{t} and "))]
@@ -230,18 +239,19 @@ def _cut(text: str, titles: Sequence[str]) -> tuple[str, ...]:
 
 
 def _pattern(phrase: Phrase) -> re.Pattern[str]:
-  parts = _SLOT.split(phrase.words)  # words and slots by turns
+  pieces = _SLOT.split(phrase.words)  # words and names of slots alternate
   kinds = {
     "n": r"(?P<n>\d+)",
     "m": r"(?P<m>\d+)",
+    "people": rf"(?P<people>\d+ (?:person|people)|{_NO_ONE})",
     "rating": r"(?P<rating>[\d.]+)",
     "role": r"(?P<role>[\w ]+)",
     "tag": "“(?P<name>.+)”",
   }
   return re.compile(
     "".join(
-      re.escape(part) if place % 2 == 0 else kinds.get(part, f"(?P<{part}>.+)")
-      for place, part in enumerate(parts)
+      re.escape(piece) if place % 2 == 0 else kinds.get(piece, f"(?P<{piece}>.+)")
+      for place, piece in enumerate(pieces)
     )
   )
 

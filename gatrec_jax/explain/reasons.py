@@ -1,4 +1,4 @@
-"""Reasons in words, from evidence alone: sentences of the table in phrases.py, and their check."""
+"""Reasons in words, written from evidence alone, and the check of a reason against its evidence."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from gatrec_jax.explain.evidence import Evidence
 from gatrec_jax.explain.phrases import PHRASES, Claim, claims_of, read, shown_title, write
 
 STYLES = ("short", "detailed", "counterfactual")
-_FEWEST_BOTH = 3  # people who like both, for that to be said
+_MIN_BOTH = 3  # people who liked both titles, for a reason to mention them
 
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-  """Why something is recommended.
+  """Why an item is recommended.
 
-  Attributes: sentences: one or more. claims: of all of them. by_template: how many sentences were
-    not written by a language model.
+  Attributes:
+    sentences: one or more.
+    claims: all that the sentences claim.
+    by_template: how many of the sentences come from templates, not from a language model.
   """
 
   sentences: tuple[str, ...]
@@ -33,56 +35,78 @@ class Reason:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """Something that may be said: a kind of phrase and the values of its slots."""
+  """One fact that a reason states.
+
+  Attributes: kind: of a phrase. values: for its slots, as in `phrases.slot_text`.
+  """
 
   kind: str
   values: Mapping[str, str | tuple[str, ...]]
 
 
 def sentence_by_template(point: Point, evidence: Evidence, place: int) -> str:
-  """What is to be said, in words that are always the same for the same pair and place in it."""
+  """The sentence of a template for the point at this place of a reason.
+
+  The same user, item and place always get the same wording. Neighboring points of one kind get
+  different wordings.
+  """
   choices = PHRASES[point.kind]
-  seed = f"{evidence.user_id}\n{evidence.item_id}\n{place}".encode()
-  return write(choices[zlib.crc32(seed) % len(choices)], point.values)
+  seed = f"{evidence.user_id}\n{evidence.item_id}\n{point.kind}".encode()
+  # In steps of two, since neighbors in the table may differ in a single word.
+  return write(choices[(zlib.crc32(seed) + 2 * place) % len(choices)], point.values)
 
 
 def points_of(evidence: Evidence, *, style: str) -> list[Point]:
-  """What a reason of that style says, in order.
+  """The facts that a reason in this style states, in order.
 
-  Args: style: `short` (one or two sentences), `detailed` (all that there is to say), or
-    `counterfactual` (what would have to be different).
-  Raises: InputError for another style.
+  Args:
+    style: `short` (one or two sentences), `detailed` (everything the evidence supports) or
+      `counterfactual` (what would have to be different).
+  Raises: InputError for any other style.
   """
   if style not in STYLES:
     raise InputError(f"must be one of {', '.join(STYLES)}", field="style", value=style)
   if style == "counterfactual":
     if evidence.counterfactual is not None:
-      return _what_if(evidence)
-    return [*(_ratings(evidence)[:1] or _popular(evidence)), *_what_if(evidence)]
+      return _counterfactual(evidence)
+    return [*(_ratings(evidence)[:1] or _popularity(evidence)), *_counterfactual(evidence)]
   ratings, traits, both = _ratings(evidence), _traits(evidence), _both(evidence)
+  first = ratings or _popularity(evidence)
   if style == "short":
-    first = ratings[:1] or _popular(evidence)
-    return [*first, *(traits or both or _free_of(evidence))[:1]]
-  first = ratings or _popular(evidence)
-  return [*first, *traits, *both, *_free_of(evidence), *_moved(evidence), *_what_if(evidence)]
+    return [*first[:1], *(traits or both or _avoided(evidence))[:1]]
+  return [
+    *first,
+    *_strongest(evidence),
+    *traits,
+    *both,
+    *_avoided(evidence),
+    *_moved(evidence),
+    *_counterfactual(evidence),
+  ]
 
 
 def _ratings(evidence: Evidence) -> list[Point]:
-  """The rating that counts most comes first; it is called that where all were tried."""
+  """The cited ratings, the one with the largest effect first; liked titles share a sentence."""
   if not evidence.cited:
     return []
-  first = evidence.cited[0].opinion == "liked"
+  liked_first = evidence.cited[0].opinion == "liked"
   liked = tuple(shown_title(one.title) for one in evidence.cited if one.opinion == "liked")
-  kinds = ("liked_some", "rated_some") if evidence.prefiltered else ("liked", "rated_most")
-  of_liked = [Point(kinds[0] if first else "liked_too", {"titles": liked})] if liked else []
+  of_liked = [Point("liked" if liked_first else "liked_too", {"titles": liked})] if liked else []
   of_others = [
-    Point("rated", {"title": shown_title(one.title), "rating": f"{one.rating:g}"})
+    Point("rated_too", {"title": shown_title(one.title), "rating": f"{one.rating:g}"})
     for one in evidence.cited
     if one.opinion != "liked"
   ]
-  if first:
+  if liked_first:
     return of_liked + of_others
-  return [Point(kinds[1], of_others[0].values), *of_liked, *of_others[1:]]
+  return [Point("rated", of_others[0].values), *of_liked, *of_others[1:]]
+
+
+def _strongest(evidence: Evidence) -> list[Point]:
+  """Which rating has the largest effect of all, known only if every rating was tried."""
+  if not evidence.cited or evidence.prefiltered:
+    return []
+  return [Point("strongest", {"title": shown_title(evidence.cited[0].title)})]
 
 
 def _traits(evidence: Evidence) -> list[Point]:
@@ -100,18 +124,18 @@ def _traits(evidence: Evidence) -> list[Point]:
 
 
 def _both(evidence: Evidence) -> list[Point]:
-  found = [one for one in evidence.cited if one.opinion == "liked" and one.both >= _FEWEST_BOTH]
+  found = [one for one in evidence.cited if one.opinion == "liked" and one.both >= _MIN_BOTH]
   return [
     Point("both", {"title": shown_title(one.title), "n": str(one.both)})
     for one in sorted(found, key=lambda one: -one.both)[:1]
   ]
 
 
-def _popular(evidence: Evidence) -> list[Point]:
+def _popularity(evidence: Evidence) -> list[Point]:
   return [Point("likes", {"n": str(evidence.likes)})]
 
 
-def _free_of(evidence: Evidence) -> list[Point]:
+def _avoided(evidence: Evidence) -> list[Point]:
   return [
     Point("avoided", {"name": one.genre, "n": str(one.disliked), "m": str(one.num_disliked)})
     for one in evidence.avoided
@@ -124,7 +148,7 @@ def _moved(evidence: Evidence) -> list[Point]:
   return [Point("moved", {"n": str(evidence.rank_before), "m": str(evidence.rank)})]
 
 
-def _what_if(evidence: Evidence) -> list[Point]:
+def _counterfactual(evidence: Evidence) -> list[Point]:
   found, top = evidence.counterfactual, str(evidence.top_n)
   if found is not None:
     titles = tuple(shown_title(title) for title in found.titles)
@@ -134,8 +158,11 @@ def _what_if(evidence: Evidence) -> list[Point]:
 
 
 def unsupported(reason: Reason, evidence: Evidence) -> list[str]:
-  """What a reason's sentences claim, read back, that the evidence does not say; [] where all is
-  well. A sentence that cannot be read is unsupported as a whole."""
+  """The claims of a reason that its evidence does not support; [] if it supports all of them.
+
+  The claims are read from the sentences. A sentence that cannot be read counts as one unsupported
+  claim.
+  """
   known = {
     claim
     for style in STYLES
@@ -157,7 +184,7 @@ def unsupported(reason: Reason, evidence: Evidence) -> list[str]:
 
 
 def titles_of(evidence: Evidence) -> list[str]:
-  """All that a reason may name, as people say them."""
+  """Every title that a reason may name, as `shown_title` gives it."""
   found = evidence.counterfactual
   return [
     shown_title(title)

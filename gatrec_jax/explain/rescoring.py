@@ -1,8 +1,8 @@
-"""Scores of a user as if she had not rated some of her items: what a recommendation hangs on.
+"""Scores of a user without some of their ratings, which show what a recommendation depends on.
 
-Nothing is trained again. The ratings are taken out of the graph, in both directions, and out of
-her history in the linear channel; the network is run on what is left. The learned parameters, the
-weights of the linear channel, which items count as rated, and her text stay.
+No model is trained. The ratings are removed from the graph, in both directions, and from the
+user's history in the linear channel, and the network is run on the rest. The learned parameters,
+the weights of the linear channel, the set of rated items and the user's text stay the same.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from gatrec_jax.explain.deletion import (
   vectors_without,
 )
 from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender
-from gatrec_jax.models.gat.recommender import Channels, GatRecommender, products, together
+from gatrec_jax.models.gat.channels import Channels, combined_scores, prior_weights
+from gatrec_jax.models.gat.recommender import GatRecommender, products
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.ops.scores import Pair
 
 Array = jax.Array
 
-_MOST_SETS = 128  # that are scored together
+_MAX_SETS = 128  # scored in one batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Rescorer:
-  """(user, sets of items) -> [B, I] float32 scores without each of these sets of her ratings.
+  """(user, B sets of items) -> [B, I] float32 scores without each set of the user's ratings.
 
   Attributes:
-    method, params, inputs, tables: of a trained GAT.
-    graph: of its training ratings, numpy arrays.
-    states: features and what each layer gave, where only a part must be run again; else None.
-    ratings: [U] int, training ratings of each user.
+    recommender, params, inputs, serving_state: of a trained GAT.
+    graph: of its training ratings, as numpy arrays.
+    states: input features and the output of each layer, if a partial rerun is exact; else None.
+    ratings: [U] int, number of training ratings of each user.
   """
 
   recommender: GatRecommender
@@ -54,29 +55,31 @@ class Rescorer:
   ratings: np.ndarray
 
   def __call__(self, user: int, without: Sequence[Sequence[int]]) -> np.ndarray:
-    """Args: user: an index. without: B sets of indices of items that she has rated in training.
+    """Scores all items without each of the sets.
 
-    Networks of at most two light layers are run again only where the sets make a difference; others
-    as a whole, for each set.
+    Networks of at most two light layers are rerun only where the sets make a difference, others as
+    a whole for each set.
+
+    Args: user: an index. without: B sets of indices of items that the user has rated in training.
     """
-    part = np.ones((len(without), self.recommender.num_items), bool)
-    for row, items in zip(part, without, strict=True):
+    kept = np.ones((len(without), self.recommender.num_items), bool)
+    for row, items in zip(kept, without, strict=True):
       row[list(items)] = False
     left = np.float32([self.ratings[user] - len(set(items)) for items in without])
     if self.states is None:
-      return np.concatenate([self._as_a_whole(user, *one) for one in zip(part, left, strict=True)])
+      return np.concatenate([self._full_rerun(user, *one) for one in zip(kept, left, strict=True)])
     around = surroundings(self.graph, user)
     found = []
-    for first in range(0, len(part), _MOST_SETS):
-      rows = slice(first, first + _MOST_SETS)
-      count = len(part[rows])
+    for first in range(0, len(kept), _MAX_SETS):
+      rows = slice(first, first + _MAX_SETS)
+      count = len(kept[rows])
       padding = padded_size(count) - count
-      scores = _scores_nearby(
+      scores = _scores_by_partial_rerun(
         self.params,
         self.serving_state,
         self.states,
         around,
-        np.pad(part[rows], ((0, padding), (0, 0))),
+        np.pad(kept[rows], ((0, padding), (0, 0))),
         np.pad(left[rows], (0, padding)),
         self.inputs.later[user],
         recommender=self.recommender,
@@ -84,25 +87,25 @@ class Rescorer:
       found.append(np.asarray(scores)[:count])
     return np.concatenate(found)
 
-  def _as_a_whole(self, user: int, part: np.ndarray, left: np.float32) -> np.ndarray:
-    """[1, I], by a run of the whole network."""
+  def _full_rerun(self, user: int, kept: np.ndarray, left: np.float32) -> np.ndarray:
+    """[1, I] scores by a run of the whole network. Args: kept: [I] bool. left: ratings kept."""
     graph, num_users = self.graph, self.recommender.num_users
     other_end = np.where(
       graph.receivers == user, graph.senders, np.where(graph.senders == user, graph.receivers, -1)
     )
-    gone = (other_end >= num_users) & ~part[np.maximum(other_end - num_users, 0)]
+    gone = (other_end >= num_users) & ~kept[np.maximum(other_end - num_users, 0)]
     edges = graph.edges
-    if self.recommender.settings.self_loops:
-      edges = _loops_of_the_rest(graph, gone)
+    if self.recommender.settings.convolution.self_loops:
+      edges = _updated_self_loops(graph, gone)
     return np.asarray(
-      _scores_as_a_whole(
+      scores_by_full_rerun(
         self.params,
         self.inputs.text,
         self.serving_state,
         graph._replace(edges=edges),
         np.int32(user),
         ~gone,
-        part[None],
+        kept[None],
         left[None],
         self.inputs.later[user],
         recommender=self.recommender,
@@ -110,22 +113,26 @@ class Rescorer:
     )
 
   def first_order(self, user: int, items: Sequence[int], targets: Sequence[int]) -> np.ndarray:
-    """[h, T] float32: how far the targets' scores would fall without each of a user's rated items
-    if scores were linear in how often a rating is there (once, or not at all): derivatives at once.
-    One run of the network forwards and one back for each target, however many ratings there are.
-    The features of self-loops, means over a node's edges, stay.
+    """First-order estimates of the drops in score without each of a user's ratings.
 
-    Args: user: an index. items: h of those that she has rated in training. targets: T indices.
+    They are the derivatives of the targets' scores with respect to the weight of each rating (1 if
+    present, 0 if not). The cost is one forward and one backward pass per target, for any number of
+    ratings. The features of self-loops, which are means over a node's edges, are kept fixed.
+
+    Args:
+      user: an index. items: h indices of items that the user has rated in training.
+      targets: T indices.
+    Returns: [h, T] float32.
     """
     graph, rated = self.graph, self.recommender.num_users + np.asarray(items)
     of_user = graph.receivers == user
-    # In both directions, in the order of `items`.
+    # Edges in both directions, in the order of `items`.
     into = np.flatnonzero(of_user)[_places(graph.senders[of_user], rated)]
     of_user = graph.senders == user
     out = np.flatnonzero(of_user)[_places(graph.receivers[of_user], rated)]
     falls = []
     for target in targets:
-      edges, part = _slopes(
+      edges, kept = _derivatives(
         self.params,
         self.inputs.text,
         self.serving_state,
@@ -136,8 +143,8 @@ class Rescorer:
         self.inputs.later[user],
         recommender=self.recommender,
       )
-      edges, part = np.asarray(edges), np.asarray(part)
-      falls.append(edges[into] + edges[out] + part[0, list(items)])
+      edges, kept = np.asarray(edges), np.asarray(kept)
+      falls.append(edges[into] + edges[out] + kept[0, list(items)])
     return np.stack(falls, axis=1)
 
 
@@ -149,7 +156,12 @@ def make_rescorer(
   *,
   ratings: np.ndarray,
 ) -> Rescorer:
-  """Args: of a trained GAT. ratings: [U] int, training ratings of each user."""
+  """A Rescorer of a trained GAT.
+
+  Args:
+    recommender, params, inputs, serving_state: of the GAT.
+    ratings: [U] int, number of training ratings of each user.
+  """
   states = None
   if can_delete(recommender.settings):
     states = _states(params, inputs, recommender=recommender)
@@ -165,53 +177,63 @@ def _states(params: Any, inputs: Inputs, *, recommender: GatRecommender) -> tupl
 
 
 @functools.partial(jax.jit, static_argnames="recommender")
-def _scores_nearby(
+def _scores_by_partial_rerun(
   params: Any,
   serving_state: Pair | Channels,
   states: tuple[Array, ...],
   around: Surroundings,
-  part: Array,
+  kept: Array,
   left: Array,
   later: Array,
   *,
   recommender: GatRecommender,
 ) -> Array:
-  """[B, I]. Args: part: [B, I] bool, items of the user whose ratings count. left: [B] float32, how
-  many of her ratings count. later: [] bool, whether she came after training."""
+  """[B, I] float32 scores with the kept ratings.
+
+  Args:
+    kept: [B, I] bool, items whose ratings by the user are kept. left: [B] float32, how many are.
+    later: [] bool, whether the user came after training.
+  """
   vectors = serving_state.vectors if isinstance(serving_state, Channels) else serving_state
   items = around.items - recommender.num_users
   changed = vectors_without(
-    params, states, around, part[:, jnp.maximum(items, 0)], settings=recommender.settings
+    params, states, around, kept[:, jnp.maximum(items, 0)], settings=recommender.settings
   )
   graph = products(changed.user, vectors[1])
   own = jnp.einsum("bd,bhd->bh", changed.user, changed.items, precision=jax.lax.Precision.HIGHEST)
   place = jnp.where(around.there, items, recommender.num_items)
   graph = graph.at[:, place].set(own, mode="drop")
-  return _with_channels(serving_state, graph, around.user, part, left, later, recommender)
+  return _with_channels(serving_state, graph, around.user, kept, left, later, recommender)
 
 
 @functools.partial(jax.jit, static_argnames="recommender")
-def _scores_as_a_whole(
+def scores_by_full_rerun(
   params: Any,
   text: Array,
   serving_state: Pair | Channels,
   graph: jraph.GraphsTuple,
   user: Array,
   where: Array,
-  part: Array,
+  kept: Array,
   left: Array,
   later: Array,
   *,
   recommender: GatRecommender,
 ) -> Array:
-  """The same for one set. Args: where: [E] bool, edges that are there (or float, how often)."""
+  """[1, I] float32 scores by a run of the whole network.
+
+  Args:
+    user: [] int32. where: [E] bool, the edges that are kept, or their weights as floats.
+    kept: [1, I] bool, or weights as floats, the user's ratings in the linear channel.
+    left: [1] float32. later: [] bool. Both as in `_scores_by_partial_rerun`.
+  """
   vectors = recommender.module.apply({"params": params}, text, graph, where=where)
   scores = products(vectors[user][None], vectors[recommender.num_users :])
-  return _with_channels(serving_state, scores, user, part, left, later, recommender)
+  return _with_channels(serving_state, scores, user, kept, left, later, recommender)
 
 
 @functools.partial(jax.jit, static_argnames="recommender")
-def _slopes(
+def _derivatives(
   params: Any,
   text: Array,
   serving_state: Pair | Channels,
@@ -223,12 +245,12 @@ def _slopes(
   *,
   recommender: GatRecommender,
 ) -> tuple[Array, Array]:
-  """[E] and [1, I] float32: derivatives of one score by how often each edge is there, and each
-  rating in the linear channel."""
+  """Derivatives of one score: [E] by the weight of each edge, [1, I] by the weight of each rating
+  in the linear channel, float32."""
 
-  def score(where: Array, part: Array) -> Array:
-    return _scores_as_a_whole(
-      params, text, serving_state, graph, user, where, part, left, later, recommender=recommender
+  def score(where: Array, kept: Array) -> Array:
+    return scores_by_full_rerun(
+      params, text, serving_state, graph, user, where, kept, left, later, recommender=recommender
     )[0, target]
 
   return jax.grad(score, argnums=(0, 1))(
@@ -240,28 +262,29 @@ def _with_channels(
   serving_state: Pair | Channels,
   graph: Array,
   user: Array,
-  part: Array,
+  kept: Array,
   left: Array,
   later: Array,
   recommender: GatRecommender,
 ) -> Array:
+  """Adds the linear and the popularity channel to the graph's scores."""
   if not isinstance(serving_state, Channels):
     return graph
   linear = None
   if serving_state.linear is not None:
-    linear = EaseRatedRecommender.score_with_part(serving_state.linear, user, part)
-  prior = jnp.where(later, recommender.prior_of(left), 0.0)
-  return together(serving_state, graph, linear, left > 0, prior)
+    linear = EaseRatedRecommender.score_with_part(serving_state.linear, user, kept)
+  prior = jnp.where(later, prior_weights(recommender.settings, left), 0.0)
+  return combined_scores(serving_state, graph, linear, left > 0, prior)
 
 
 def _places(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-  """Where each of the wanted ones stands among distinct values."""
+  """The index of each wanted value among distinct values."""
   order = np.argsort(values)
   return order[np.searchsorted(values, wanted, sorter=order)]
 
 
-def _loops_of_the_rest(graph: jraph.GraphsTuple, gone: np.ndarray) -> np.ndarray:
-  """[E, F]: the features of self-loops are the means of those edges that stay."""
+def _updated_self_loops(graph: jraph.GraphsTuple, gone: np.ndarray) -> np.ndarray:
+  """[E, F] edge features in which self-loops are the means of the edges that are left."""
   edges, loop = graph.edges.copy(), graph.senders == graph.receivers
   for node in np.unique(graph.receivers[gone]):
     into = slice(*np.searchsorted(graph.receivers, [node, node + 1]))

@@ -1,4 +1,4 @@
-"""What an item has in common with what a user likes, and what of her dislikes it is free of."""
+"""What an item has in common with items that a user likes, and which disliked genres it lacks."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any
 
 from gatrec_jax.profiles.builder import PEOPLE_FIELDS, TAG_FIELDS, genres_of, terms_of
 
-_TITLES = 3  # named for a trait
-_MOST_OF_A_KIND = 2  # traits of a kind
-_FEWEST, _SMALLEST_SHARE = 2, 0.1  # of the liked items, for a genre or tag to count
-# Of a genre's items, for her to avoid it: disliked ones, their share of the liked and disliked, and
-# that share against her share of all genres.
-_FEWEST_DISLIKED, _DISLIKED_SHARE, _MORE_THAN_USUAL = 2, 0.5, 1.2
+_MAX_TITLES = 3  # named for a trait
+_MAX_OF_A_KIND = 2  # traits of a kind
+_MIN_LIKED, _MIN_SHARE = 2, 0.1  # of the liked items, for a genre or tag to count
+# A user avoids a genre with at least this many disliked items, this share of disliked among rated
+# items, and this ratio to the user's share over all genres.
+_MIN_DISLIKED, _MIN_DISLIKED_SHARE, _MIN_RATIO = 2, 0.5, 1.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-  """Something that items may share: kind is `genre`, `tag` or a role such as `director`."""
+  """Something that items may share.
+
+  Attributes: kind: `genre`, `tag` or a role such as `director`. name: as in the metadata.
+  """
 
   kind: str
   name: str
@@ -27,12 +30,13 @@ class Named:
 
 @dataclasses.dataclass(frozen=True)
 class Trait:
-  """What an item shares with items that its user likes.
+  """Something that an item shares with items that the user likes.
 
   Attributes:
-    kind, name: of what is shared; of people the role that it is in the recommended item.
-    liked: how many of the user's liked items share it. num_liked: how many liked items there are.
-    titles: at most three of them.
+    kind: `genre`, `tag`, or the role that a person has in the recommended item.
+    name: as in the recommended item's metadata.
+    liked: how many of the user's liked items share it. num_liked: number of liked items.
+    titles: of at most three liked items that share it.
   """
 
   kind: str
@@ -44,11 +48,11 @@ class Trait:
 
 @dataclasses.dataclass(frozen=True)
 class Avoided:
-  """A genre that an item is free of.
+  """A genre that the user avoids and an item does not have.
 
   Attributes:
     genre: its name.
-    disliked: how many of the user's disliked items have it. num_disliked: how many there are.
+    disliked: how many of the user's disliked items have it. num_disliked: number of disliked items.
   """
 
   genre: str
@@ -58,7 +62,10 @@ class Avoided:
 
 @dataclasses.dataclass(frozen=True)
 class Catalog:
-  """Attributes: traits: [I] what each item has; its people once, in the first role given."""
+  """Traits of all items.
+
+  Attributes: traits: [I]; a person is listed once per item, in the first role given.
+  """
 
   traits: Sequence[tuple[Named, ...]]
 
@@ -66,8 +73,12 @@ class Catalog:
 def catalog_traits(
   item_fields: Sequence[Mapping[str, Any]], tags: Sequence[Sequence[str]]
 ) -> Catalog:
-  """Args: item_fields: [I] as in `Dataset.item_fields`. tags: [I], of profiles that somebody wrote
-  (salient words of an overview are no traits)."""
+  """Collects people, tags and genres of all items.
+
+  Args:
+    item_fields: [I] as in `Dataset.item_fields`.
+    tags: [I], tags of given item profiles. Keywords found in an overview are not traits.
+  """
   return Catalog([_traits_of(fields, own) for fields, own in zip(item_fields, tags, strict=True)])
 
 
@@ -87,28 +98,30 @@ def _traits_of(fields: Mapping[str, Any], tags: Sequence[str]) -> tuple[Named, .
 def shared_traits(
   catalog: Catalog, item: int, liked: Sequence[int], *, titles: Sequence[str]
 ) -> tuple[Trait, ...]:
-  """What `item` shares with the liked items: people first, then tags, then genres.
+  """The traits that `item` shares with the liked items: people first, then tags, then genres.
 
-  A person counts whatever she did in the liked items. A genre or tag counts where at least two of
-  the liked items have it, a genre where a tenth of them have.
+  A person counts in whatever role they have in the liked items. A tag or genre counts if at least
+  two of the liked items have it, and a genre only if a tenth of them do.
 
   Args:
-    liked: indices, those to be named first at the front. titles: [I].
+    catalog: traits of all items. item: an index.
+    liked: indices; titles are named in this order.
+    titles: [I].
   """
   found = []
   for own in catalog.traits[item]:
     key = _key(own)
     having = [other for other in liked if any(_key(t) == key for t in catalog.traits[other])]
-    fewest = {"genre": max(_FEWEST, _SMALLEST_SHARE * len(liked)), "tag": _FEWEST}
-    if len(having) >= fewest.get(own.kind, 1):
-      named = tuple(titles[other] for other in having[:_TITLES])
+    least = {"genre": max(_MIN_LIKED, _MIN_SHARE * len(liked)), "tag": _MIN_LIKED}
+    if len(having) >= least.get(own.kind, 1):
+      named = tuple(titles[other] for other in having[:_MAX_TITLES])
       found.append(Trait(own.kind, own.name, len(having), len(liked), named))
   of_kind: Counter[str] = Counter()
   kept = []
   for trait in sorted(found, key=lambda trait: -trait.liked):
     kind = _kind(trait.kind)
     of_kind[kind] += 1
-    if of_kind[kind] <= _MOST_OF_A_KIND:
+    if of_kind[kind] <= _MAX_OF_A_KIND:
       kept.append(trait)
   order = ("person", "tag", "genre")
   return tuple(sorted(kept, key=lambda trait: order.index(_kind(trait.kind))))
@@ -117,18 +130,20 @@ def shared_traits(
 def avoided_genres(
   catalog: Catalog, item: int, *, liked: Sequence[int], disliked: Sequence[int]
 ) -> tuple[Avoided, ...]:
-  """Genres that `item` does not have and that the user avoids; at most one, with the most disliked
-  items. She avoids a genre where she dislikes at least two items, at least half of those that she
-  liked or disliked, and a fifth more of them than of all genres together."""
+  """The genre that `item` lacks and the user avoids most, as a tuple of at most one.
+
+  A user avoids a genre if they dislike at least two of its items, at least half of those that they
+  liked or disliked, and a share of them that is at least 1.2 times that over all genres.
+  """
   own = _genres(catalog, item)
   bad = Counter(genre for other in disliked for genre in _genres(catalog, other))
   good = Counter(genre for other in liked for genre in _genres(catalog, other))
   usual = len(disliked) / max(len(liked) + len(disliked), 1)
-  share = max(_DISLIKED_SHARE, _MORE_THAN_USUAL * usual)
+  share = max(_MIN_DISLIKED_SHARE, _MIN_RATIO * usual)
   found = [
     Avoided(genre, count, len(disliked))
     for genre, count in bad.items()
-    if genre not in own and count >= _FEWEST_DISLIKED and count >= share * (count + good[genre])
+    if genre not in own and count >= _MIN_DISLIKED and count >= share * (count + good[genre])
   ]
   return tuple(sorted(found, key=lambda one: (-one.disliked, one.genre))[:1])
 

@@ -1,20 +1,24 @@
 """Language models in Flax from Hugging Face folders, without torch: encoders and decoders."""
 
-from gatrec_jax.lm.constraints.api import answer_choices, answer_schema, label_example, text_example
+from gatrec_jax.lm.constraints.api import answer_choices, answer_schema
 from gatrec_jax.lm.constraints.choices import Automaton, token_trie
 from gatrec_jax.lm.decoder.config import DecoderConfig, decoder_config, read_decoder_config
 from gatrec_jax.lm.decoder.model import Lora, forward, hidden_states, init_params, parameter_count
 from gatrec_jax.lm.decoder.quantize import quantize_params
 from gatrec_jax.lm.encoder.encode import Encoder, EncodeStats, encode, load_encoder
 from gatrec_jax.lm.finetune import objectives
+from gatrec_jax.lm.finetune.examples import (
+  CompletionExample,
+  LabelExample,
+  label_example,
+  text_example,
+)
 from gatrec_jax.lm.finetune.from_scratch import build_small
 from gatrec_jax.lm.finetune.lora import init_lora, load_lora, merge_lora, save_lora
-from gatrec_jax.lm.finetune.packing import CompletionExample, LabelExample
 from gatrec_jax.lm.finetune.run import Finetuned, finetune
 from gatrec_jax.lm.finetune.step import FinetuneConfig
 from gatrec_jax.lm.folders.export import export_folder
-from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
-from gatrec_jax.lm.folders.open import open_decoder
+from gatrec_jax.lm.folders.load import LanguageModel, load_decoder, open_decoder
 from gatrec_jax.lm.folders.source import EncoderSource, resolve_encoder
 from gatrec_jax.lm.inference.generate import Generation, Speed, generate, warm_up
 from gatrec_jax.lm.inference.sampling import Sampling

@@ -1,45 +1,57 @@
-"""What every recommender is to the rest of the house: one interface, for the GAT and its peers.
+"""The interface of every recommender, for the GAT and the baselines beside it.
 
-A method is a frozen dataclass of settings and sizes, so that it can be a static argument of jitted
-functions. Inside a traced function a setting may be a traced number instead of a Python one (that
-is how a sweep runs many settings in one program), so methods branch on `is_off(value)` and never on
-the truth of a setting that a search may draw.
+A recommender is a frozen dataclass of settings and sizes, so that it can be a static argument of
+jitted functions. Inside a traced function a setting may be a traced number instead of a Python one
+(that is how a sweep runs many settings in one program), so recommenders branch on `is_off(value)`
+and never on the truth value of a setting that a search may draw.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback, read_feedback
+from gatrec_jax.config.objectives import PairwiseObjective
+from gatrec_jax.data.feedback import Feedback, JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.inputs import Inputs, NewUsers, histories
-from gatrec_jax.ops.negatives import NegativeSampler
+from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, histories
+from gatrec_jax.ops.negatives import NegativeSampler, make_sampler
 
 Array = jax.Array
 
 
 class Recommender(Protocol):
-  """A recommender.
+  """A recommender. What it can do is declared here; a method that it lacks is absent.
 
   Attributes:
-    settings: of `gatrec_jax.model_settings`, or the GAT's.
+    settings: one of `gatrec_jax.config.models`, or the GAT's.
     num_users, num_items: U and I.
-    seeded: whether another seed gives another model.
+    learned: it is a `LearnedRecommender`, trained by gradient steps; else a `FittedRecommender`.
+    seeded: another seed gives another model.
+    scores_by: "vectors" where the serving state is ([U, D] users, [I, D] items), whose dot products
+      are the scores, else "scores". May depend on the settings.
+    serves_new_users: it has `score_new`. May depend on the settings.
+    takes_new_ratings: it extends to new ratings, users and items without training: a fitted one by
+      `fit`, a learned one by `grown`.
+    explainable: `explain` can say which ratings a score depends on.
   """
 
   settings: Any
   num_users: int
   num_items: int
+  learned: ClassVar[bool]
   seeded: ClassVar[bool]
+  scores_by: Literal["vectors", "scores"]
+  serves_new_users: bool
+  takes_new_ratings: ClassVar[bool]
+  explainable: ClassVar[bool]
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Any:
-    """`Inputs.own`. Args: train: training rows, by user, then by item. feedback: their meaning."""
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Any:
+    """`Inputs.own`. Args: train: training rows, by user, then by item. judged: what they mean."""
 
   def serving_state(self, params: Any, inputs: Inputs) -> Any:
     """What `score` needs, made once; traceable."""
@@ -49,44 +61,38 @@ class Recommender(Protocol):
     """[B, I] float32 scores of all items for `users` [B] int32; traceable."""
 
   def score_new(self, params: Any, inputs: Inputs, serving_state: Any, users: NewUsers) -> Array:
-    """[B, I] float32 scores for users who were not in training.
-
-    Raises: InputError where the method cannot.
-    """
+    """[B, I] float32 scores for users who were not in training (`serves_new_users`)."""
 
 
 class FittedRecommender(Recommender, Protocol):
-  """A method that is fitted as a whole."""
+  """A recommender that is fitted in one go, without epochs."""
 
   def fit(self, inputs: Inputs, key: Array) -> Any:
     """The parameters. Traceable as a whole; `key` is consumed."""
 
 
 class LearnedRecommender(Recommender, Protocol):
-  """A method that learns by gradient steps over batches of rows."""
+  """A recommender that learns by gradient steps over batches of rows."""
 
   def num_rows(self, inputs: Inputs) -> int:
-    """How many rows an epoch visits: positives, or users; known when traced."""
+    """The number of rows of an epoch: positives, or users; static."""
 
   def init(self, inputs: Inputs, key: Array) -> Any:
     """Fresh parameters. `key` is consumed."""
 
-  def loss(
-    self,
-    params: Any,
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
-  ) -> Array:
-    """[] float32, the mean loss over the rows that count.
+  def loss(self, params: Any, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
+    """[] float32, the mean loss over the rows of `batch` that count. `key` is consumed.
 
-    Args:
-      rows: [B] int32 in 0 … num_rows − 1. key: consumed. step: [] int32, steps done before.
-      train: weights and numbers of negatives. where: [B] bool, rows that count.
+    With `inputs` bound it is a loss for `train.train_step`.
+    """
+
+  def grown(
+    self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
+  ) -> Any:
+    """The parameters of a smaller catalog, extended to this one (`takes_new_ratings`).
+
+    Args: params: of the smaller catalog. inputs: of this one; known users and items come first.
+      former: inputs of the smaller one. num_users, num_items: its sizes.
     """
 
 
@@ -94,46 +100,69 @@ def make_inputs(
   recommender: Recommender,
   train: Interactions,
   *,
-  text: np.ndarray,
-  sampler: NegativeSampler | None,
-  positive_threshold: float,
-  negative_threshold: float,
+  text: np.ndarray | None = None,
+  feedback: Feedback = Feedback(),
   attributes: np.ndarray | None = None,
   new: np.ndarray | None = None,
   later: np.ndarray | None = None,
 ) -> Inputs:
-  """Puts on device what a method needs. The order of the rows of `train` has no effect.
+  """The inputs of a recommender, on device. The order of the rows of `train` has no effect.
 
   Args:
     train: training rows only.
-    text: [U + I, D] float32.
-    sampler: of negatives, None for methods that draw none.
-    positive_threshold: ratings at or above it are positives.
-    negative_threshold: ratings at or below it are dislikes.
+    text: [U + I, D] float32, users first; None for recommenders that read no text.
+    feedback: which ratings count as liked and as disliked.
     attributes: [I, A] float32; None for none. new: [I] bool, later: [U] bool; None for none.
   Raises:
     InputError: no positive among the training rows.
+
+  >>> from gatrec_jax.config.models import EaseConfig
+  >>> train = Interactions.from_indices([1, 0, 1], [0, 1, 1], [5, 4, 2], num_users=2, num_items=2)
+  >>> recommender = make_recommender(EaseConfig(), num_users=2, num_items=2)
+  >>> inputs = make_inputs(recommender, train)
+  >>> inputs.user.tolist(), inputs.item.tolist()  # the positives, by user
+  ([0, 1], [1, 0])
   """
   order = np.lexsort((train.item, train.user))
   train = train.take(order)
-  feedback = read_feedback(
-    train, positive_threshold=positive_threshold, negative_threshold=negative_threshold
-  )
-  liked = feedback.liked
+  judged = feedback.judge(train.rating)
+  liked = judged.liked
   if not liked.any():
     raise InputError(
-      f"positive_threshold={positive_threshold}: no training rating reaches it, so there is "
-      "nothing to learn; lower it"
+      "no training rating reaches it, so there is nothing to learn; lower it",
+      field="positive_threshold",
+      value=f"{feedback.positive_threshold:g}",
     )
+  if text is None:
+    text = np.zeros((train.num_users + train.num_items, 1), np.float32)
   user, item = train.user[liked], train.item[liked]
+  rows = histories(user, item, num_users=train.num_users)
   inputs = Inputs(
     user=user.astype(np.int32),
-    **histories(user, item, num_users=train.num_users)._asdict(),
-    sampler=sampler,
+    item=rows.item,
+    start=rows.start,
+    longest=rows.longest,
+    sampler=_sampler(recommender, train, feedback),
     text=np.asarray(text, np.float32),
     attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,
     new=np.zeros(train.num_items, bool) if new is None else new,
     later=np.zeros(train.num_users, bool) if later is None else later,
-    own=recommender.own_inputs(train, feedback),
+    own=recommender.own_inputs(train, judged),
   )
   return jax.tree.map(jnp.asarray, inputs)
+
+
+def _sampler(
+  recommender: Recommender, train: Interactions, feedback: Feedback
+) -> NegativeSampler | None:
+  """The negatives that the recommender's objective draws; None if it draws none."""
+  objective = getattr(recommender.settings, "objective", None)
+  if not isinstance(objective, PairwiseObjective):
+    return None
+  return make_sampler(
+    train,
+    mode=objective.negatives,
+    feedback=feedback,
+    popularity_power=objective.popularity_power,
+    explicit_share=objective.explicit_share,
+  )

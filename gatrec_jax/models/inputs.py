@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -13,42 +14,60 @@ from gatrec_jax.ops.negatives import NegativeSampler
 Array = jax.Array
 
 
-class Inputs(NamedTuple):
-  """What a method learns from and serves with, as arrays on device.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """What a recommender learns from and serves with, a pytree of arrays on device.
 
   Attributes:
     user, item: [P] int32, the positive training pairs, by user, then by item.
     start: [U + 1] int32, where each user's positives begin.
-    places: [L] int32, 0 … L − 1, L being the longest history (its shape is what counts).
-    sampler: of negatives; None for methods that draw none.
+    longest: number of positives of the user who has most; static.
+    sampler: of negatives; None for recommenders that draw none.
     text: [U + I, D] float32 text vectors, users first; D = 1 and all 0 where none are read.
     attributes: [I, A] float32, of the items (`profiles.attributes`); A may be 0.
     new: [I] bool, items that nobody could rate yet, unlike those that nobody has rated.
     later: [U] bool, users whose ratings all came after training.
-    own: what the method adds to them: a graph, buckets, …
+    own: what the recommender adds to them: a graph, buckets, …
   """
 
   user: Array
   item: Array
   start: Array
-  places: Array
   sampler: NegativeSampler | None
   text: Array
   attributes: Array
   new: Array
   later: Array
   own: Any
+  longest: int = dataclasses.field(metadata={"static": True})
 
 
-class Histories(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Histories:
   """Items by user, as `Inputs` holds the positives.
 
-  Attributes: item [R], start [U + 1], places [L]: as there.
+  Attributes: item [R], start [U + 1], longest: as there.
   """
 
   item: Array
   start: Array
-  places: Array
+  longest: int = dataclasses.field(metadata={"static": True})
+
+
+class Batch(NamedTuple):
+  """What a step of training learns from, B rows.
+
+  Attributes:
+    rows: [B] int32 in 0 … num_rows − 1: positives, or users.
+    where: [B] bool, the rows that count; the others are padding.
+    step: [] int32, steps done before.
+  """
+
+  rows: Array
+  where: Array
+  step: Array
 
 
 class NewUsers(NamedTuple):
@@ -68,17 +87,13 @@ class NewUsers(NamedTuple):
 
 
 def histories(user: np.ndarray, item: np.ndarray, *, num_users: int) -> Histories:
-  """Pairs [R], sorted by user, as histories; numpy arrays."""
+  """Histories from pairs [R] that are sorted by user; numpy arrays."""
   start = np.searchsorted(user, np.arange(num_users + 1))
-  return Histories(
-    item=item.astype(np.int32),
-    start=start.astype(np.int32),
-    places=np.arange(int(np.diff(start).max()), dtype=np.int32),
-  )
+  return Histories(item.astype(np.int32), start.astype(np.int32), int(np.diff(start).max()))
 
 
 def history_rows(inputs: Inputs | Histories, users: Array, *, num_items: int) -> Array:
-  """[B, I] float32, 1 where the item is in the user's history (of `Inputs`: her positives).
+  """[B, I] float32, 1 where the item is in the user's history (of `Inputs`: their positives).
 
   Args: users: [B] int32; an index of U or more gives a row of 0.
   """
@@ -91,7 +106,7 @@ def valued_rows(
   """The same with values [R] float32 of the histories' entries instead of 1."""
   num_users = inputs.start.shape[0] - 1
   known = jnp.minimum(users, num_users - 1)
-  place = inputs.start[known][:, None] + inputs.places
+  place = inputs.start[known][:, None] + jnp.arange(inputs.longest, dtype=jnp.int32)
   inside = (place < inputs.start[known + 1][:, None]) & (users < num_users)[:, None]
   place = jnp.minimum(place, inputs.item.shape[0] - 1)
   item = inputs.item[place]

@@ -1,4 +1,4 @@
-"""From settings to the method that they are settings of."""
+"""From settings to the recommender that they are settings of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from gatrec_jax.config.models import ModelSettings
 from gatrec_jax.models.base import Recommender
 
-# kind -> module below gatrec_jax.models, class. Imported when asked for.
+# kind -> module below gatrec_jax.models, class. Imported when first used.
 _CLASSES = {
   "gat": ("gat.recommender", "GatRecommender"),
   "popularity": ("baselines.popularity", "PopularityRecommender"),
@@ -27,13 +27,18 @@ _CLASSES = {
 }
 
 
+def recommender_class(kind: str) -> type[Recommender]:
+  """The class of a kind of recommender, which declares what it can do."""
+  module, name = _CLASSES[kind]
+  return getattr(importlib.import_module(f"gatrec_jax.models.{module}"), name)
+
+
 def make_recommender(settings: ModelSettings, *, num_users: int, num_items: int) -> Recommender:
-  """The method for a catalog of that size."""
-  module, name = _CLASSES[settings.kind]
-  cls: Any = getattr(importlib.import_module(f"gatrec_jax.models.{module}"), name)
-  return cls(settings, num_users, num_items)
+  """The recommender for a catalog of that size.
 
-
-def is_learned(recommender: Recommender) -> bool:
-  """Whether it learns by gradient steps; else it is fitted as a whole."""
-  return bool(recommender.settings.trains_with)
+  >>> from gatrec_jax.config.models import EaseConfig
+  >>> make_recommender(EaseConfig(l2=50.0), num_users=2, num_items=3)
+  EaseRecommender(settings=EaseConfig(l2=50.0, relevance='binary'), num_users=2, num_items=3)
+  """
+  make: Any = recommender_class(settings.kind)
+  return make(settings, num_users, num_items)

@@ -19,6 +19,9 @@ def bpr_loss(
     where: [B, M] bool, negatives that count.
   Returns:
     [B] float; 0 for an example without a counted negative.
+
+  >>> print(bpr_loss(jnp.array([0.0, 2.0]), jnp.array([[0.0], [0.0]])).round(3))
+  [0.693 0.127]
   """
   losses = jax.nn.softplus(negative - positive[:, None])
   if where is None:
@@ -28,7 +31,12 @@ def bpr_loss(
 
 
 def cosine_distance(left: jax.Array, right: jax.Array) -> jax.Array:
-  """1 − cos(left, right) for [..., D] vectors; 1, with zero gradient, where either is zero."""
+  """1 − cos(left, right) for [..., D] vectors; 1, with zero gradient, where either is zero.
+
+  >>> left, right = jnp.array([[2.0, 0.0], [1.0, 0.0]]), jnp.array([[3.0, 0.0], [0.0, 1.0]])
+  >>> cosine_distance(left, right).tolist()
+  [0.0, 1.0]
+  """
   return 1.0 - jnp.sum(unit(left) * unit(right), axis=-1)
 
 
@@ -56,6 +64,12 @@ def hybrid_loss(
     where: [B] bool, examples that count.
   Returns:
     [B] float, 0 where masked out.
+
+  >>> user, positive = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]])
+  >>> negative = jnp.array([[[0.0, 1.0]]])
+  >>> loss = hybrid_loss(user, positive, negative, cosine_weight=0.5)
+  >>> f"{loss[0]:.3f}"
+  '0.313'
   """
   return hybrid_loss_of_scores(
     jnp.sum(user * positive, axis=-1),
@@ -100,7 +114,7 @@ def _inverse_length(left: jax.Array, right: jax.Array) -> jax.Array:
   """1 ÷ √(left · right) of squared lengths; 0, with zero gradient, where either is 0."""
   there = (left > 0) & (right > 0)
 
-  def safe(square):
+  def safe(square: jax.Array) -> jax.Array:
     return jax.lax.rsqrt(jnp.where(there, square, 1.0))
 
   return jnp.where(there, safe(left) * safe(right), 0.0)

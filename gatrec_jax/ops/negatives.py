@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 
@@ -52,8 +53,7 @@ def make_sampler(
   train: Interactions,
   *,
   mode: str = "uniform",
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback = Feedback(),
   popularity_power: float = 0.75,
   explicit_share: float = 0.25,
 ) -> NegativeSampler:
@@ -65,17 +65,21 @@ def make_sampler(
       ratings may be drawn); `unliked` uniform over all that the user has not liked, so that
       dislikes are drawn like any other item; `explicit` the user's dislikes, where there are any,
       else uniform; `mixed` a dislike with probability `explicit_share`, else uniform.
-    positive_threshold, negative_threshold: what counts as liked and as disliked.
+    feedback: which ratings count as liked and as disliked.
     popularity_power: β; an item's weight is its count of positives to the power β.
     explicit_share: of `mixed`.
   Raises:
     InputError: an unknown mode.
+
+  >>> train = Interactions.from_indices([0, 0], [0, 1], [5, 1], num_users=1, num_items=3)
+  >>> sampler = make_sampler(train, mode="uniform")
+  >>> sampler.allowed_total.tolist()  # item 2 is neither liked nor disliked
+  [1]
   """
   if mode not in MODES:
     raise InputError(f"negatives={mode}: must be one of {', '.join(MODES)}")
   num_users, num_items = train.num_users, train.num_items
-  liked = train.rating >= positive_threshold
-  disliked = train.rating <= negative_threshold
+  liked, disliked = feedback.liked(train.rating), feedback.disliked(train.rating)
   if mode == "popularity":
     count = np.bincount(train.item[liked], minlength=num_items).astype(np.float64)
     share = np.maximum(count, 0.5) ** popularity_power
@@ -119,6 +123,12 @@ def draw_negatives(
     num: M, static.
   Returns:
     [B, M] int32 items, and [B, M] bool: False where nothing may be drawn for that user.
+
+  >>> train = Interactions.from_indices([0, 0], [0, 1], [5, 1], num_users=1, num_items=3)
+  >>> sampler = make_sampler(train, mode="uniform")
+  >>> items, possible = draw_negatives(jax.random.key(0), sampler, jnp.array([0]), num=2)
+  >>> items.tolist(), possible.tolist()
+  ([[2, 2]], [[True, True]])
   """
   point_key, coin_key, pick_key = jax.random.split(key, 3)
   shape = (users.shape[0], num)

@@ -57,6 +57,13 @@ def draw_subgraph(
     start: [N + 1] int32, where each node's incoming edges begin.
     seeds: [M] int32 nodes, in any order; one may be there twice.
     fanouts: S_1, …, S_L, static, each at least 1.
+
+  >>> train = Interactions.from_indices([0, 1], [0, 0], num_users=2, num_items=1)
+  >>> graph = jax.tree.map(jnp.asarray, bipartite_graph(train))  # nodes 0, 1 are users, 2 the item
+  >>> start = jnp.searchsorted(graph.receivers, jnp.arange(4))
+  >>> found = draw_subgraph(jax.random.key(0), graph, start, jnp.array([2]), fanouts=[2])
+  >>> found.nodes.tolist(), found.graph.senders.tolist(), found.graph.receivers.tolist()
+  ([2, 0, 1], [1, 2], [0, 0])
   """
   num_nodes = start.shape[0] - 1
   level, present, nodes_to, edges_to = seeds, jnp.ones(len(seeds), bool), [len(seeds)], [0]

@@ -11,7 +11,12 @@ Array = jax.Array
 
 
 def unit(vectors: jax.Array) -> jax.Array:
-  """[..., D] vectors scaled to length 1; a zero vector stays zero, with zero gradient."""
+  """[..., D] vectors scaled to length 1; a zero vector stays zero, with zero gradient.
+
+  >>> print(unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(3))
+  [[0.6 0.8]
+   [0.  0. ]]
+  """
   square = jnp.sum(vectors * vectors, axis=-1, keepdims=True)
   safe = jnp.where(square > 0, square, 1.0)
   return jnp.where(square > 0, vectors * jax.lax.rsqrt(safe), 0.0)
@@ -26,6 +31,9 @@ def drop(key: Array, values: Array, rate: Any) -> Array:
   """Dropout: each value is 0 with probability `rate` (may be traced), else ÷ (1 − rate).
 
   `key` is consumed.
+
+  >>> sorted(set(drop(jax.random.key(0), jnp.ones(100), 0.5).tolist()))
+  [0.0, 2.0]
   """
   if is_off(rate):
     return values

@@ -56,7 +56,12 @@ class Graph(NamedTuple):
 def make_propagation(
   user: np.ndarray, item: np.ndarray, num_users: int, num_items: int, kind: str
 ) -> Graph:
-  """The graph of the likes. Args, raised: as in `make_edges`."""
+  """The graph of the likes. Args, raised: as in `make_edges`.
+
+  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
+  >>> graph.user_scale.tolist(), graph.item_scale.tolist()
+  ([1.0, 1.0, 1.0, 1.0], [0.5])
+  """
   edges = make_edges(user, item, num_users, num_items, kind)
   return Graph(edges, _scale(user, num_users), _scale(item, num_items))
 
@@ -100,6 +105,11 @@ def propagate(graph: Graph, vectors: Pair) -> Pair:
   """One hop: each node gets its neighbors' vectors ÷ √(its degree · theirs), summed.
 
   Args: vectors: ([U, D], [I, D]) float32. Returns: the same shapes; 0 for isolated nodes.
+
+  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
+  >>> user, item = propagate(graph, (jnp.ones((4, 1)), jnp.ones((1, 1))))
+  >>> user[:, 0].tolist(), item[:, 0].tolist()
+  ([0.5, 0.5, 0.5, 0.5], [2.0])
   """
   user, item = vectors
   user_scale, item_scale = graph.user_scale[:, None], graph.item_scale[:, None]
@@ -134,6 +144,11 @@ def layer_vectors(
     key: of the noise, consumed.
   Returns:
     layers + 1 pairs.
+
+  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
+  >>> layers = layer_vectors(graph, (jnp.ones((4, 1)), jnp.ones((1, 1))), layers=2)
+  >>> [item[0, 0].item() for _, item in layers]
+  [1.0, 2.0, 1.0]
   """
   found = [vectors]
   for layer in range(layers):
@@ -149,7 +164,14 @@ def layer_vectors(
 
 
 def mean_of_layers(layers: Sequence[Pair]) -> Pair:
-  """The mean of pairs ([U, D], [I, D])."""
+  """The mean of pairs ([U, D], [I, D]).
+
+  >>> first = jnp.array([[1.0]]), jnp.array([[2.0]])
+  >>> second = jnp.array([[0.0]]), jnp.array([[4.0]])
+  >>> user, item = mean_of_layers([first, second])
+  >>> user.tolist(), item.tolist()
+  ([[0.5]], [[3.0]])
+  """
   return tuple(sum(parts) / len(layers) for parts in zip(*layers, strict=True))
 
 
@@ -164,6 +186,11 @@ def fold_in(graph: Graph, layers: Sequence[Pair], liked: Array) -> Array:
     layers: hops 0 … L. liked: [B, I] float32, 1 where liked.
   Returns:
     [B, D] float32; 0 for a user without likes, or with L = 0.
+
+  >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
+  >>> layers = layer_vectors(graph, (jnp.ones((4, 1)), jnp.ones((1, 1))), layers=1)
+  >>> fold_in(graph, layers, jnp.array([[1.0], [0.0]])).tolist()
+  [[0.5], [0.0]]
   """
   items = sum((item for _, item in layers[:-1]), jnp.zeros_like(layers[0][1]))
   count = liked.sum(axis=1, keepdims=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -21,6 +23,10 @@ def pair_scores(vectors: Pair, users: Array, items: Array) -> Array:
   over a scatter of numbers, instead of a scatter of vectors.
 
   Args: vectors: ([U, D], [I, D]) float32. users: [B] int32. items: [B, K] int32.
+
+  >>> users, items = jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
+  >>> pair_scores((users, items), jnp.array([0, 1]), jnp.array([[1], [1]])).tolist()
+  [[6.0], [3.0]]
   """
   user, item = vectors
   highest = jax.lax.Precision.HIGHEST
@@ -35,6 +41,50 @@ def dot_product_scores(vectors: tuple[Array, Array], users: Array) -> Array:
 
   Args: vectors: ([U, D], [I, D] float32) user and item vectors. users: [B] int32.
   Returns: [B, I] float32.
+
+  >>> users, items = jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
+  >>> dot_product_scores((users, items), jnp.array([1, 0])).tolist()
+  [[0.0, 3.0], [1.0, 6.0]]
   """
   user_vectors, item_vectors = vectors
   return jnp.matmul(user_vectors[users], item_vectors.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def mean_and_spread(scores: Array, where: Array | None = None) -> tuple[Array, Array]:
+  """The mean and the standard deviation of each row, [B, 1] each.
+
+  Args: scores: [B, I] float32. where: [I] bool, columns that count; None for all.
+
+  >>> mean, spread = mean_and_spread(jnp.array([[1.0, 3.0, 8.0]]), jnp.array([True, True, False]))
+  >>> mean.tolist(), spread.tolist()
+  ([[2.0]], [[1.0]])
+  """
+  count = jnp.ones(scores.shape[1]) if where is None else where.astype(jnp.float32)
+  total = jnp.maximum(count.sum(), 1)
+  mean = jnp.sum(count * scores, axis=1, keepdims=True) / total
+  return mean, jnp.sqrt(jnp.sum(count * (scores - mean) ** 2, axis=1, keepdims=True) / total)
+
+
+def standardize(scores: Array, where: Array | None = None) -> Array:
+  """Each row minus its mean, divided by its standard deviation; 0 where a row has no spread.
+
+  Args: scores: [B, I] float32. where: [I] bool, columns that mean and deviation are taken over.
+  Returns: [B, I] float32.
+
+  >>> standardize(jnp.array([[1.0, 3.0], [2.0, 2.0]])).tolist()
+  [[-1.0, 1.0], [0.0, 0.0]]
+  """
+  mean, spread = mean_and_spread(scores, where)
+  return jnp.where(spread > 1e-9, (scores - mean) / jnp.maximum(spread, 1e-9), 0.0)
+
+
+def sum_of_standardized(scores: Sequence[Array], where: Array | None = None) -> Array:
+  """The scores of several models in one: standardized user by user and added.
+
+  Args: scores: [B, I] float32 of each model. where: [I] bool, as in `standardize`.
+  Returns: [B, I] float32.
+
+  >>> sum_of_standardized([jnp.array([[1.0, 3.0]]), jnp.array([[40.0, 20.0]])]).tolist()
+  [[0.0, 0.0]]
+  """
+  return sum(standardize(one, where) for one in scores)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.ops.numeric import is_off
 from gatrec_jax.ops.propagation import DenseEdges, SparseEdges, make_edges, sum_over_items
@@ -33,12 +33,23 @@ class Targets(NamedTuple):
 
 
 def make_targets(
-  train: Interactions, feedback: Feedback, *, relevance: str, propagation: str
+  train: Interactions, judged: JudgedRatings, *, relevance: str, propagation: str
 ) -> Targets:
-  """Args: relevance: `binary`, where all positives count 1, or `graded`, where all ratings count their
-  relevance. propagation: as in `make_edges`. Returns: numpy arrays."""
-  rows = feedback.liked if relevance == "binary" else np.ones(len(train), bool)
-  weight = None if relevance == "binary" else feedback.relevance
+  """The targets of every user; numpy arrays.
+
+  Args:
+    relevance: `binary`, where positives weigh 1 and others nothing, or `graded`, where every rating
+      weighs its relevance.
+    propagation: as in `make_edges`.
+
+  >>> train = Interactions.from_indices([0, 0], [0, 1], [5, 4], num_users=1, num_items=3)
+  >>> judged = Feedback().judge(train.rating)
+  >>> targets = make_targets(train, judged, relevance="graded", propagation="dense")
+  >>> print(targets.edges.adjacency, targets.total)
+  [[1.  0.8 0. ]] [1.8]
+  """
+  rows = judged.liked if relevance == "binary" else np.ones(len(train), bool)
+  weight = None if relevance == "binary" else judged.relevance
   edges = make_edges(
     train.user[rows], train.item[rows], train.num_users, train.num_items, propagation, weight=weight
   )
@@ -77,6 +88,14 @@ def softmax_loss(
     block: scores held at a time; more are computed in parts, and again for the gradient.
   Returns:
     [] float32; 0 where no target counts.
+
+  >>> train = Interactions.from_indices([0], [0], num_users=1, num_items=2)
+  >>> judged = Feedback(1.0, 0.0).judge(train.rating)
+  >>> targets = make_targets(train, judged, relevance="binary", propagation="dense")
+  >>> vectors = jnp.zeros((1, 3)), jnp.zeros((2, 3))  # of one user and two items
+  >>> one = {"users": jnp.array([0]), "where": jnp.array([True])}
+  >>> print(softmax_loss(vectors, vectors, targets, **one, temperature=1.0).round(3))  # log 2
+  0.693
   """
   user, item = vectors[0] / temperature, vectors[1]
   num_users = targets.total.shape[0]

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.ops.scores import dot_product_scores
+from gatrec_jax.sharding.mesh import local_mesh
 
 Array = jax.Array
 ScoreBatch = Callable[[Any, Array], Array]
@@ -42,12 +43,12 @@ def top_items_by(
   seen: Interactions | None,
   k: int,
   memory_mb: float = 512,
+  mesh: Mesh | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """The k items with the highest scores for each user, without the items they have seen.
 
   Users go through the device in equal batches, so one program is compiled; a second call with
-  the same function, shapes and number of users reuses it. Under a mesh (`jax.set_mesh`) each batch
-  is divided among the devices of its `data` axis.
+  the same function, shapes and number of users reuses it.
 
   Args:
     score_batch: (params, users [B] int32) -> [B, I] scores; a function of module level (or one
@@ -59,6 +60,7 @@ def top_items_by(
     seen: interactions whose pairs are left out; None leaves out nothing.
     k: how many items.
     memory_mb: bound on what one batch takes on the device; at least one user is scored at a time.
+    mesh: this process's devices of it share each batch of users; None for one device.
 
   Returns:
     items [n, k] int32, best first, ties by lower index, −1 where fewer than k candidates exist;
@@ -66,13 +68,22 @@ def top_items_by(
 
   Raises:
     FloatingPointError: a score is NaN.
+
+  >>> def score(table, users):
+  ...   return table[users]
+  >>> table = jnp.array([[0.5, 1.0, 9.0]])
+  >>> items, _ = top_items_by(score, table, np.array([0]), num_items=3, seen=None, k=2)
+  >>> items.tolist()
+  [[2, 1]]
   """
   users = np.asarray(users, np.int32)
   if not len(users):
     return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
   fitting = max(1, int(memory_mb * 2**20 / (_SCORE_COPIES * 4 * max(num_items, 1))))
-  mesh = jax.sharding.get_mesh()
-  devices = mesh.shape.get("data", 1)
+  mesh = local_mesh(mesh)
+  devices = 1 if mesh is None else mesh.size
+  if devices > 1:
+    params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
   num_batches = -(-len(users) // fitting)
   batch = -(-len(users) // (num_batches * devices)) * devices
   padded = np.concatenate([users, np.repeat(users[-1:], num_batches * batch - len(users))])
@@ -103,9 +114,9 @@ def top_items_by(
   return items[: len(users)], scores[: len(users)]
 
 
-def _divided(users: np.ndarray, mesh: jax.sharding.Mesh) -> Array | np.ndarray:
-  """[B] users over the `data` axis, if there is one."""
-  if mesh.shape.get("data", 1) == 1:
+def _divided(users: np.ndarray, mesh: Mesh | None) -> Array | np.ndarray:
+  """[B] users divided over the devices of the mesh, if there are several."""
+  if mesh is None or mesh.size == 1:
     return users
   return jax.device_put(users, NamedSharding(mesh, PartitionSpec("data")))
 
@@ -129,11 +140,18 @@ def top_items(
   seen: Interactions | None,
   k: int,
   memory_mb: float = 512,
+  mesh: Mesh | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """`top_items_by` for scores that are dot products.
 
   Args: user_vectors: [U, D] float32. item_vectors: [I, D] float32. users: [n] int32. The rest, the
     result and what is raised: see `top_items_by`.
+
+  >>> seen = Interactions.from_indices([0], [2], num_users=1, num_items=3)
+  >>> user, items = jnp.array([[1.0]]), jnp.array([[0.5], [1.0], [9.0]])
+  >>> items, scores = top_items(user, items, np.array([0]), seen=seen, k=2)
+  >>> items.tolist(), scores.tolist()
+  ([[1, 0]], [[1.0, 0.5]])
   """
   return top_items_by(
     dot_product_scores,
@@ -143,4 +161,5 @@ def top_items(
     seen=seen,
     k=k,
     memory_mb=memory_mb,
+    mesh=mesh,
   )

@@ -1,4 +1,4 @@
-"""What a catalog says of items beside texts, as columns: genres, tags, people, years."""
+"""Item attributes as columns: genres, tags, people and years from the metadata."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from gatrec_jax.profiles.builder import (
   terms_of,
 )
 
-_FEWEST_ITEMS = 3  # that share a name, for it to have a column
-_MOST_NAMES = 1000  # the most common ones: columns are dense
+_MIN_ITEMS = 3  # that share a name, for it to get a column
+_MAX_NAMES = 1000  # the most common ones, because columns are dense
 _STEPS = 8  # between the oldest and the newest item
 _YEAR_FIELDS = ("year", "release_year", "release_date", "date")
 _FOUR_DIGITS = re.compile(r"(?<!\d)\d{4}(?!\d)")
 
 
 def item_attributes(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
-  """Attributes of items.
+  """A matrix of item attributes.
 
-  A column for each genre, tag and person that at least three items share (the thousand most common
-  ones): 1 where an item has it.
-  Of the years, ranked over the items (half of the items of a year are before it), nine columns:
-  exp(−½ ((rank − c) ÷ ⅛)²) for c = 0, ⅛, … 1, so that items of like age are alike.
+  There is one 0/1 column for each genre, tag and person that at least three items share, up to the
+  thousand most common ones. Years are converted to ranks in [0, 1] among the items (mid-ranks for
+  equal years) and encoded in nine columns exp(−½ ((rank − c) ÷ ⅛)²) for c = 0, ⅛, … 1, so that
+  items of similar age are similar.
 
   Args: item_fields: [I] as in `Dataset.item_fields`.
-  Returns: [I, A] float32; a row of 0 where nothing is known.
+  Returns: [I, A] float32; a row of 0 for items without metadata.
   """
   return np.concatenate([_of_names(item_fields), _of_years(item_fields)], axis=1)
 
@@ -42,8 +42,8 @@ def item_attributes(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
 def _of_names(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
   names = [_names(fields) for fields in item_fields]
   counts = Counter(name for own in names for name in own)
-  common = sorted((-count, name) for name, count in counts.items() if count >= _FEWEST_ITEMS)
-  place = {name: column for column, (_, name) in enumerate(common[:_MOST_NAMES])}
+  common = sorted((-count, name) for name, count in counts.items() if count >= _MIN_ITEMS)
+  place = {name: column for column, (_, name) in enumerate(common[:_MAX_NAMES])}
   out = np.zeros((len(item_fields), len(place)), np.float32)
   for row, own in zip(out, names, strict=True):
     row[[place[name] for name in own if name in place]] = 1.0
@@ -51,7 +51,7 @@ def _of_names(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 
 def _names(fields: Mapping[str, Any]) -> set[tuple[str, str]]:
-  """(kind, name) pairs: a person is the same one whatever she did."""
+  """(kind, name) pairs; a person is the same in every role."""
   return {
     *(("genre", name.casefold()) for name in genres_of(fields)),
     *(("tag", name.casefold()) for field in TAG_FIELDS for name in terms_of(fields.get(field))),
@@ -74,7 +74,7 @@ def _of_years(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 
 def year_of(fields: Mapping[str, Any]) -> int | None:
-  """An item's year: of a field of that meaning, or in brackets behind the title."""
+  """An item's year, from a year or date field or after the title; None if unknown."""
   behind_title = YEAR.search(one_line(fields.get("title")))
   texts = [str(fields.get(field) or "") for field in _YEAR_FIELDS]
   for text in (*texts, behind_title.group() if behind_title else ""):

@@ -1,4 +1,4 @@
-"""Item profiles without a language model, and the texts of profiles that are embedded."""
+"""Item profiles built without a language model, and profiles as texts to embed."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _TAGS_IN_PROSE = 5
 
 
 def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profile | None]:
-  """A profile per item from its own fields; the same fields always give the same profiles.
+  """Builds a profile per item from its own fields, deterministically.
 
-  The name is the title without its year; tags are those given ("tags", "keywords") or salient
-  words of overview and tagline; the description is composed of tagline, genres, tags and further
-  text fields, without the people's; dislikes are common genres that go least with the item's.
+  The name is the title without its year. Tags are the given ones ("tags", "keywords") or salient
+  words of overview and tagline. The description combines tagline, genres, tags and other text
+  fields, except for people. Dislikes are common genres that co-occur least with the item's genres.
 
   Args: item_fields: [I] mappings as in `Dataset.item_fields`.
-  Returns: [I] profiles, None where an item has no text at all.
+  Returns: [I] profiles, None for items without any text.
   """
   genres = [genres_of(fields) for fields in item_fields]
   overviews = [first_text(fields, OVERVIEW_FIELDS) for fields in item_fields]
@@ -76,7 +76,7 @@ def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profil
 
 
 def plain_title(title: str) -> str:
-  """A title without its year and with its article in front: "Matrix, The (1999)" → "The Matrix"."""
+  """A title without its year and with its article first: "Matrix, The (1999)" → "The Matrix"."""
   title = YEAR.sub("", title).strip()
   front, bracket, rest = title.partition(" (")
   article = _ARTICLE.match(front)
@@ -87,12 +87,12 @@ def plain_title(title: str) -> str:
 
 
 def one_line(value: Any) -> str:
-  """A text without line breaks and double spaces; "" for what is no text."""
+  """A text without line breaks and repeated spaces; "" for values that are not text."""
   return " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def terms_of(value: Any) -> list[str]:
-  """A list of strings, or one string with commas, bars or semicolons between the terms."""
+  """Terms from a list of strings, or from one string separated by commas, bars or semicolons."""
   parts = re.split(r"[|,;]", value) if isinstance(value, str) else value
   if not isinstance(parts, (list, tuple)):
     return []
@@ -100,13 +100,13 @@ def terms_of(value: Any) -> list[str]:
 
 
 def genres_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
-  """An item's genres, each once, without those that mean none."""
+  """An item's distinct genres, without placeholders such as "unknown"."""
   names = terms_of(fields.get("genres", fields.get("genre")))
   return tuple(dict.fromkeys(name for name in names if name.casefold() not in _NO_GENRE))
 
 
 def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str:
-  """The first of these fields that holds a text, in one line; "" where none does."""
+  """The first non-empty text of these fields, in one line; "" if there is none."""
   return next((text for name in names if (text := one_line(fields.get(name)))), "")
 
 
@@ -139,13 +139,13 @@ def _about(genres: Sequence[str], tags: Sequence[str]) -> str:
 
 
 def listing(terms: Sequence[str]) -> str:
-  """Terms in a sentence: "crime, drama and thriller"; abbreviations keep their capitals."""
+  """Terms as a list in a sentence: "crime, drama and thriller"; abbreviations stay in capitals."""
   words = [term if term.isupper() else term.lower() for term in terms]
   return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _unlike_genres(genres: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], tuple[str, ...]]:
-  """A function from an item's genres to common genres that go with them least often."""
+  """A function from an item's genres to the common genres that co-occur with them least."""
   names = sorted({name for item in genres for name in item})
   index = {name: g for g, name in enumerate(names)}
   table = np.zeros((len(genres), len(names)))
@@ -159,7 +159,7 @@ def _unlike_genres(genres: Sequence[Sequence[str]]) -> Callable[[Sequence[str]],
     if not own:
       return ()
     mine = [index[name] for name in own]
-    # Lift: how often the genre stands beside the item's, relative to chance. Rarest first.
+    # Lift: how often the genre co-occurs with the item's, relative to chance; lowest first.
     lift = (together[mine].sum(axis=0) + 1) / (share[mine].sum() * share * len(genres) + 1)
     order = sorted(range(len(names)), key=lambda g: (lift[g], names[g]))
     return tuple(names[g] for g in order if common[g] and g not in mine)[:_ITEM_DISLIKES]
@@ -168,16 +168,18 @@ def _unlike_genres(genres: Sequence[Sequence[str]]) -> Callable[[Sequence[str]],
 
 
 def item_texts(profiles: Sequence[Profile | None], *, style: str) -> list[str | None]:
-  """What is embedded for each item, None where there is no profile.
+  """The texts to embed for items: [I], None for items without a profile.
 
-  Args: style: "unified" (the schema in Markdown) or "integrated" (`Movie title: … Genre: …`).
+  Args:
+    profiles: [I].
+    style: "unified" (the schema in Markdown) or "integrated" (`Movie title: … Genre: …`).
   """
   render = {"unified": render_profile, "integrated": _integrated_item}[style]
   return [None if profile is None else render(profile) for profile in profiles]
 
 
 def user_texts(profiles: Sequence[Profile | None], *, style: str) -> list[str | None]:
-  """The same for users; "integrated" is one paragraph."""
+  """The texts to embed for users: [U], as `item_texts`; "integrated" is one paragraph."""
   render = {"unified": render_profile, "integrated": _integrated_user}[style]
   return [None if profile is None else render(profile) for profile in profiles]
 

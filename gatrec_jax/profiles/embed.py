@@ -1,7 +1,7 @@
-"""Texts to vectors, once: vectors are kept on disk under the hash of their text and encoder.
+"""Encodes texts as vectors and caches them on disk by the hashes of text and encoder.
 
-The cache is a folder per encoder with append-only shards; a shard appears under its name only when
-it is whole, so that runs may share a cache and be killed at any moment.
+The cache is a folder per encoder with append-only shards. A shard gets its final name only when it
+is complete, so that runs can share a cache and be killed at any time.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from gatrec_jax.runs.log import CONSOLE, Log
 
 if TYPE_CHECKING:
   from gatrec_jax.lm.folders.source import EncoderSource
+  from gatrec_jax.profiles.lexical import LexicalEncoder
 
 SAVE_EVERY_SECONDS = 60.0
 KEY_BYTES = 32
 
-# (rows [n] int64, vectors [n, D] float32, truncated [n] bool) of one finished batch.
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""An encoded batch: rows [n] int64, vectors [n, D] float32, truncated [n] bool."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TextEncoder:
-  """Any text encoder, as the pipeline sees it.
+  """Interface of text encoders.
 
   Attributes:
-    name, where: for people: which one, and how it was found.
-    content_hash: of all that decides the vectors, the settings below included.
+    name, where: for messages: which encoder, and how it was found.
+    content_hash: of everything that determines the vectors, including the settings.
     dimension: D.
-    max_tokens: longer texts are cut there; 0 for no limit.
-    cacheable: whether vectors are worth keeping on disk.
-    encode_batches: texts -> batches in any order; each row comes once.
+    max_tokens: longer texts are truncated; 0 for no limit.
+    cacheable: whether vectors should be cached on disk.
+    encode_batches: texts -> batches in any order; each row occurs once.
   """
 
   name: str
@@ -53,7 +54,7 @@ class TextEncoder:
   encode_batches: Callable[[Sequence[str]], Iterator[Batch]]
 
   def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors without a cache: [N, D] float32, and [N] bool, which texts were cut."""
+    """Encodes texts without a cache: vectors [N, D] float32, and [N] bool, which were truncated."""
     vectors = np.zeros((len(texts), self.dimension), np.float32)
     truncated = np.zeros(len(texts), bool)
     for rows, batch, cut in self.encode_batches(texts):
@@ -63,15 +64,15 @@ class TextEncoder:
 
 @dataclasses.dataclass(frozen=True)
 class EmbedReport:
-  """What `embed_texts` did.
+  """Statistics of a call of `embed_texts`.
 
   Attributes:
     encoder, where: which encoder, and how it was found.
-    texts: all of them. missing: None among them, which have a zero vector.
-    encoded: different texts encoded now. cached: different texts found in the cache.
-    truncated: texts that were cut at `max_tokens`.
-    max_tokens: that limit; 0 for none.
-    seconds: of encoding.
+    texts: number of texts. missing: number of None among them, which get a zero vector.
+    encoded: distinct texts encoded. cached: distinct texts found in the cache.
+    truncated: texts truncated to `max_tokens`.
+    max_tokens: the limit; 0 for none.
+    seconds: spent encoding.
   """
 
   encoder: str
@@ -86,35 +87,26 @@ class EmbedReport:
 
   @property
   def truncated_share(self) -> float:
-    """Of the texts that are there."""
+    """Share of truncated texts among those that are not missing."""
     return self.truncated / max(1, self.texts - self.missing)
 
   @property
   def texts_per_second(self) -> float:
     return self.encoded / self.seconds if self.seconds > 0 else 0.0
 
-  def line(self) -> str:
-    """One line for people."""
-    cut = f", {self.truncated_share:.1%} cut at {self.max_tokens} tokens" if self.max_tokens else ""
-    speed = f" ({self.texts_per_second:.1f} texts/s)" if self.encoded else ""
-    return (
-      f"{self.encoder}: {self.texts} texts, {self.encoded} encoded{speed}, {self.cached} cached, "
-      f"{self.missing} missing{cut}"
-    )
-
 
 def open_encoder(
   source: EncoderSource, *, max_tokens: int = 256, dtype: str = "float32", prompt: str = ""
 ) -> TextEncoder:
-  """The encoder folder that `resolve_encoder` found, ready for use.
+  """Loads the encoder that `resolve_encoder` found in a folder.
 
-  The lexical encoder is fitted first, and comes by `lexical_text_encoder`.
+  The lexical encoder has to be fitted first; see `lexical_text_encoder`.
 
   Args:
-    source: what was found.
-    max_tokens: longer texts are cut there.
-    dtype: `float32` or `bfloat16`, of the arithmetic; vectors are float32.
-    prompt: put before every text; "" for the folder's own.
+    source: from `resolve_encoder`.
+    max_tokens: longer texts are truncated.
+    dtype: of the arithmetic, `float32` or `bfloat16`; vectors are float32.
+    prompt: prefix of every text; "" for the folder's own.
   """
   from gatrec_jax.lm.encoder import encode as neural
 
@@ -138,7 +130,7 @@ def open_encoder(
   )
 
 
-def lexical_text_encoder(encoder: object, *, where: str) -> TextEncoder:
+def lexical_text_encoder(encoder: LexicalEncoder, *, where: str) -> TextEncoder:
   """A fitted `LexicalEncoder` as a `TextEncoder`."""
   from gatrec_jax.profiles.lexical import encode_lexical
 
@@ -151,7 +143,7 @@ def lexical_text_encoder(encoder: object, *, where: str) -> TextEncoder:
     content_hash=encoder.content_hash,
     dimension=encoder.dimension,
     max_tokens=0,
-    # It is refitted, and hence different, whenever a text changes; and it takes no time.
+    # It is refitted whenever a text changes, and encoding is fast.
     cacheable=False,
     encode_batches=encode_batches,
   )
@@ -160,17 +152,17 @@ def lexical_text_encoder(encoder: object, *, where: str) -> TextEncoder:
 def embed_texts(
   texts: Sequence[str | None], encoder: TextEncoder, *, cache_dir: str | Path, log: Log = CONSOLE
 ) -> tuple[np.ndarray, EmbedReport]:
-  """Vectors of texts, encoding only those that the cache does not hold.
+  """Vectors of texts; only texts that are not in the cache are encoded.
 
   Args:
-    texts: N strings; None where there is no text.
+    texts: N strings; None for missing texts.
     encoder: from `open_encoder`.
-    cache_dir: where vectors are kept.
-    log: where progress is shown.
+    cache_dir: folder of the cache.
+    log: where progress goes.
   Returns: [N, D] float32 with zero rows for None, and a report.
-  Raises: InputError where the cache cannot be written or the encoder gives non-finite numbers.
+  Raises: InputError if the cache cannot be written or the encoder returns non-finite numbers.
   """
-  # One row for each different text, in the order of first appearance.
+  # One row per distinct text, in the order of first occurrence.
   row_of: dict[str, int] = {}
   for text in texts:
     if text is not None:
@@ -194,12 +186,12 @@ def embed_texts(
 
     saved = start
     with contextlib.ExitStack() as stack:
-      stack.callback(save)  # Also when interrupted: what is done stays done.
+      stack.callback(save)  # also on interruption, so that no work is lost
       show = stack.enter_context(log.progress("embed", total=len(todo)))
       done = 0
       for places, batch, cut in batches:
         if not np.isfinite(batch).all():
-          raise InputError(f"{encoder.name}: gives non-finite vectors; its weights are damaged")
+          raise InputError(f"{encoder.name}: returns non-finite vectors; its weights are damaged")
         rows = [todo[place] for place in places]
         vectors[rows], truncated[rows] = batch, cut
         pending += rows
@@ -230,7 +222,7 @@ def embed_texts(
 def _read_cache(
   folder: Path, keys: Sequence[bytes], vectors: np.ndarray, truncated: np.ndarray
 ) -> set[bytes]:
-  """Fills in the rows that shards hold, and returns their keys; damaged shards are removed."""
+  """Copies cached rows into the arrays and returns their keys; damaged shards are removed."""
   row_of = {key: row for row, key in enumerate(keys)}
   known = set()
   for path in sorted(folder.glob("*.npz")):
@@ -244,10 +236,10 @@ def _read_cache(
         or cut.shape != (count,)
       ):
         raise ValueError("arrays of unexpected shapes")
-    except OSError as error:  # Perhaps another run has just removed it.
+    except OSError as error:  # another run may have removed it
       warnings.warn(f"{path}: cannot be read ({error.strerror}); ignored", stacklevel=3)
       continue
-    except Exception as error:  # zipfile and numpy raise many kinds for damaged files.
+    except Exception as error:  # zipfile and numpy raise many types of errors for damaged files
       warnings.warn(f"{path}: damaged ({error}); its texts are encoded again", stacklevel=3)
       with contextlib.suppress(OSError):
         path.unlink()
@@ -267,7 +259,7 @@ def _write_shard(
   truncated: np.ndarray,
   rows: Sequence[int],
 ) -> None:
-  """Adds the rows as one shard, named after the texts in it, so that equal work has equal names."""
+  """Writes the rows as one shard, named by the hash of its texts, so that equal shards coincide."""
   joined = b"".join(keys[row] for row in rows)
   path = folder / f"{hashlib.sha256(joined).hexdigest()[:32]}.npz"
   try:

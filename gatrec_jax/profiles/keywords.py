@@ -1,4 +1,4 @@
-"""Salient keywords of short texts by TF-IDF over the catalog; no model, no randomness."""
+"""Salient keywords of short texts by TF-IDF over the catalog, without a model or randomness."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence, Set
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;\"“”—]\s*|\n\s*)$")
 
-# A keyword has to be shared to compare items by it: in at least one item of so many, and in two.
+# A keyword must occur in at least two items, and in one item per this many.
 _ITEMS_PER_OCCURRENCE = 150
-_LARGEST_SHARE = 0.4
+_MAX_SHARE = 0.4
 
-# Adverbs, participles and gerunds: in plots they are rarely what a film is about.
+# Adverbs, participles and gerunds are rarely what a plot is about.
 _VERBAL = re.compile(r"^\w{3,}(?:ly|ed|ing)$|n't$|'(?:ll|re|ve|d)$")
 
 STOP_WORDS = frozenset(
@@ -44,22 +44,22 @@ world would year years yet you young your
 born caught drawn driven felt held led thrown torn
 """.split()
 )
-"""Words that say little about a plot: function words and the stock verbs of summaries."""
+"""Words that reveal little about a plot: function words and common verbs of summaries."""
 
 
 def keywords_of(texts: Sequence[str], *, most: int) -> list[tuple[str, ...]]:
-  """Up to `most` keywords per text, best first, ties in alphabetical order.
+  """Up to `most` keywords per text, best first; ties are in alphabetical order.
 
-  Score = occurrences × log(N / texts with the word) (TF-IDF, Salton and Buckley 1988). Left out
-  are stop words, adverbs and participles, words that are mostly capitalized inside sentences
-  (names of people and places), words of fewer than two texts (in large catalogs: one in 150)
-  and of more than two fifths of them. A plural counts as its singular where that occurs too.
+  Score = occurrences × log(N / texts with the word) (TF-IDF, Salton and Buckley 1988). Stop words,
+  adverbs and participles are left out, as are words that are mostly capitalized within sentences
+  (names of people and places), words in fewer than two texts (in large catalogs, one in 150), and
+  words in more than 40 % of the texts. A plural counts as its singular if that occurs as well.
 
-  Args: texts: [N], "" where there is none.
+  Args: texts: [N], "" for missing ones. most: maximum number of keywords per text.
   Returns: [N] tuples of lower-case words.
   """
   counted, names = _count_words(texts)
-  # Names go before plurals are merged, or James would come back as jam.
+  # Names are removed before plurals are merged, or James would become jam.
   vocabulary = {word for words in counted for word in words} - names
   merged = [
     _merge_plurals({word: words[word] for word in words if word not in names}, vocabulary)
@@ -71,7 +71,7 @@ def keywords_of(texts: Sequence[str], *, most: int) -> list[tuple[str, ...]]:
   usable = {
     word: math.log(size / count)
     for word, count in frequency.items()
-    if fewest <= count <= max(fewest, _LARGEST_SHARE * size)
+    if fewest <= count <= max(fewest, _MAX_SHARE * size)
   }
   return [
     tuple(
@@ -86,7 +86,7 @@ def keywords_of(texts: Sequence[str], *, most: int) -> list[tuple[str, ...]]:
 def _count_words(texts: Sequence[str]) -> tuple[list[collections.Counter[str]], set[str]]:
   """Words per text, and the names among them.
 
-  A name is a word that is never written small, or more rarely than capitalized inside a sentence.
+  A name is a word that occurs in lower case no more often than capitalized within a sentence.
   """
   counted, capitalized, small = [], collections.Counter(), collections.Counter()
   for text in texts:

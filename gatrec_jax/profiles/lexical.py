@@ -1,4 +1,4 @@
-"""The built-in text encoder, for machines without a language model: TF-IDF and truncated SVD."""
+"""The built-in text encoder, TF-IDF with truncated SVD, which needs no language model."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ STOP_WORDS = frozenset(
   who whom whose why will with within without would yet you your yours yourself yourselves
   """.split()
 )
-# Singular values below this share of the largest are rounding noise: their vectors are arbitrary.
-SMALLEST_SHARE = 1e-5
+# Singular values below this share of the largest are rounding noise with arbitrary vectors.
+MIN_SHARE = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LexicalEncoder:
     vocabulary: word or "word word" -> column.
     weights: [V] float64 inverse document frequencies.
     components: [V, D] float64, orthonormal columns.
-    content_hash: sha256 of the three.
+    content_hash: sha256 of the other attributes.
   """
 
   vocabulary: dict[str, int]
@@ -65,16 +65,16 @@ def fit_lexical(
   max_share: float = 0.5,
   max_terms: int = 50_000,
 ) -> LexicalEncoder:
-  """Learns vocabulary, weights and directions from texts; the same texts give the same bytes.
+  """Fits vocabulary, weights and directions to texts, deterministically to the byte.
 
   Args:
     texts: N strings.
-    dim: directions kept; fewer where the texts do not span as many.
-    min_texts: a term counts if that many texts hold it (1 where nothing would be left).
-    max_share: a term that more than this share of the texts hold tells nothing apart (1 where
-      nothing would be left).
-    max_terms: the most frequent ones are kept.
-  Raises: InputError where no text holds a word.
+    dim: number of directions; fewer if the texts span fewer.
+    min_texts: minimum number of texts that contain a term.
+    max_share: maximum share of texts that contain a term. Both limits are dropped if no term would
+      be left.
+    max_terms: maximum number of terms; the most frequent ones are kept.
+  Raises: InputError if no text contains a word.
   """
   holding: collections.Counter[str] = collections.Counter()
   for text in texts:
@@ -82,7 +82,7 @@ def fit_lexical(
   terms = [t for t, n in holding.items() if min_texts <= n <= max_share * len(texts)]
   terms = terms or list(holding)
   if not terms:
-    raise InputError("the texts hold no words to learn from", field="encoder", value="lexical")
+    raise InputError("the texts contain no words to learn from", field="encoder", value="lexical")
   terms = sorted(sorted(terms), key=lambda term: -holding[term])[:max_terms]
   vocabulary = {term: column for column, term in enumerate(sorted(terms))}
   counts = np.array([holding[term] for term in vocabulary], np.float64)
@@ -92,10 +92,10 @@ def fit_lexical(
 
 
 def encode_lexical(encoder: LexicalEncoder, texts: Sequence[str]) -> np.ndarray:
-  """[N, D] float32 vectors of length 1; zero for texts without a known term."""
+  """[N, D] float32 unit vectors of texts; zero for texts without a known term."""
   vectors = _tf_idf(texts, encoder.vocabulary, encoder.weights) @ encoder.components
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-  # A text orthogonal to all directions leaves only rounding noise, which must not be blown up.
+  # A text orthogonal to all directions leaves rounding noise, which must not be normalized.
   vectors = np.where(lengths > 1e-9, vectors / np.maximum(lengths, 1e-9), 0.0)
   return vectors.astype(np.float32)
 
@@ -111,13 +111,13 @@ def save_lexical(encoder: LexicalEncoder, folder: str | Path) -> None:
 
 
 def load_lexical(folder: str | Path) -> LexicalEncoder:
-  """Reads what `save_lexical` wrote. Raises: InputError where it is missing or damaged."""
+  """Reads what `save_lexical` wrote. Raises: InputError if it is missing or damaged."""
   folder = Path(folder)
   try:
     terms = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
     with np.load(folder / "lexical.npz", allow_pickle=False) as arrays:
       weights, components = arrays["weights"], arrays["components"]
-  except Exception as error:  # zipfile, numpy and zlib each raise their own for damaged files.
+  except Exception as error:  # zipfile, numpy and zlib raise different errors for damaged files
     raise InputError(f"{folder}: no readable lexical encoder here ({error!r})") from None
   if weights.shape != (len(terms),) or components.shape[:1] != weights.shape:
     raise InputError(f"{folder}: vocabulary.json and lexical.npz do not belong together")
@@ -125,7 +125,7 @@ def load_lexical(folder: str | Path) -> LexicalEncoder:
 
 
 def _terms(text: str) -> Iterator[str]:
-  """Words that are no stop words, and pairs of such words that follow each other."""
+  """Words that are not stop words, and pairs of adjacent such words."""
   previous = None
   for word in WORD.findall(text.lower()):
     if word in STOP_WORDS:
@@ -140,7 +140,7 @@ def _terms(text: str) -> Iterator[str]:
 def _tf_idf(
   texts: Sequence[str], vocabulary: dict[str, int], weights: np.ndarray
 ) -> scipy.sparse.csr_array:
-  """[N, V] float64, rows of length 1 (or 0), term counts damped by a logarithm."""
+  """[N, V] float64, rows of length 1 or 0, with logarithmic term counts."""
   from scipy import sparse
 
   starts, columns, values = [0], [], []
@@ -165,10 +165,10 @@ def _directions(matrix: scipy.sparse.csr_array, dim: int) -> np.ndarray:
     start = np.random.default_rng(0).standard_normal(size)
     _, values, rows = svds(matrix, k=dim, v0=start, solver="arpack")
   else:
-    # ARPACK finds only a part of the directions; where nearly all are wanted, the matrix is small.
+    # ARPACK cannot find all directions; if nearly all are wanted, the matrix is small.
     _, values, rows = np.linalg.svd(matrix.toarray(), full_matrices=False)
   order = np.argsort(-values, kind="stable")[:dim]
-  order = order[values[order] > SMALLEST_SHARE * values.max()]
+  order = order[values[order] > MIN_SHARE * values.max()]
   rows = rows[order]
   largest = np.abs(rows).argmax(axis=1)
   signs = np.sign(rows[np.arange(len(rows)), largest])

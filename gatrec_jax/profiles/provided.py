@@ -1,4 +1,4 @@
-"""Profiles from files: reading them, and refusing those that hold ratings of the test part."""
+"""Reads profiles from files, and refuses those that are known to reflect test ratings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gatrec_jax.errors import InputError
 
 _TEXT_FIELDS = ("profile", "summary")
 _DIGESTED_CHARACTERS = 160
-_MATCHES_TO_RECOGNISE = 3
+_MIN_MATCHES = 3
 
-# Published texts that a language model wrote from ratings. The first 8 hex digits of the sha256
-# of the normalized beginnings of users' texts, evenly spaced over the file: enough to recognize a
-# copy that was renamed, re-ordered or cut, and no text of theirs.
+# Published texts that a language model wrote from ratings, as the first 8 hex digits of the sha256
+# of the normalized beginnings of users' texts, evenly spaced over the file. They identify a copy
+# that was renamed, reordered or shortened, without containing the texts.
 _ML100K_U1_DIGESTS = frozenset(
   """
 7399bfab 3d747dc3 2afe5475 bcbea9d3 2cc913e4 b8f6f825 cc0f552b 02a8a3b3 ff7eb60e a8a02669
@@ -56,8 +56,8 @@ class GivenProfiles:
 
   Attributes:
     texts: by index of the user or item, non-empty texts.
-    unknown: lines whose id is not in the vocabulary, left out.
-    empty: lines with an empty text, treated as missing.
+    unknown: number of lines with an unknown id, which are left out.
+    empty: number of lines with an empty text, treated as missing.
   """
 
   texts: dict[int, str]
@@ -68,13 +68,14 @@ class GivenProfiles:
 def read_profiles(
   path: str | os.PathLike[str], *, id_field: str, ids: Sequence[str]
 ) -> GivenProfiles:
-  """Reads JSON lines such as `{"item_id": 1, "profile": "…"}` ("summary" is taken as well).
+  """Reads JSON lines such as `{"item_id": 1, "profile": "…"}` (or "summary").
 
-  Args: id_field: "item_id" or "user_id". ids: raw ids, whose positions are the indices.
-
+  Args:
+    path: of the file. id_field: "item_id" or "user_id".
+    ids: raw ids, whose positions are the indices.
   Raises:
-    InputError: a file that cannot be read; a line that is no such object; an id twice; a file
-      none of whose ids is known.
+    InputError: for a file that cannot be read, a line that is not such an object, a repeated id, or
+      a file without any known id.
   """
   path = pathlib.Path(path)
   try:
@@ -101,7 +102,7 @@ def read_profiles(
     else:
       texts[index[raw]] = text
   if unknown == len(seen):
-    raise InputError(f"{path}: no line has a {id_field} of the dataset; is it another dataset's?")
+    raise InputError(f"{path}: no {id_field} is in the dataset; is the file for another dataset?")
   return GivenProfiles(texts, unknown, empty)
 
 
@@ -110,9 +111,9 @@ def _parse_line(line: str, id_field: str, where: str) -> tuple[str, str]:
   try:
     record = json.loads(line)
   except json.JSONDecodeError as error:
-    raise InputError(f"{where}: no valid JSON ({error.msg}); expected {example}") from error
+    raise InputError(f"{where}: invalid JSON ({error.msg}); expected {example}") from error
   if not isinstance(record, dict):
-    raise InputError(f"{where}: no JSON object; expected {example}")
+    raise InputError(f"{where}: not a JSON object; expected {example}")
   raw = record.get(id_field)
   if isinstance(raw, bool) or not isinstance(raw, (int, str)):
     raise InputError(f"{where}: {id_field} must be a whole number or a string; expected {example}")
@@ -131,32 +132,30 @@ def check_user_profiles_leak(
   trains_on_all_training: bool,
   data_inputs: str,
 ) -> str | None:
-  """Refuses user profiles known to hold ratings that the run must not see.
+  """Refuses user profiles known to reflect ratings that the run must not see.
 
-  A profile that a language model wrote from ratings hands those ratings to the recommender. The
-  published files are recognized by their texts, whatever the file's name; those of launch.write_profiles
-  by the manifest beside them.
+  A profile that a language model wrote from ratings passes these ratings on to the recommender.
+  Published files are recognized by their texts, under any file name; files of
+  launch.write_profiles by the manifest next to them.
 
   Args:
-    texts: the user profiles. path: of their file, for the message.
-    dataset: value of --dataset. fold: shipped fold ("u1"), None for another split.
-    trains_on_all_training: the run has no validation part and selects nothing on one.
-    data_inputs: hash of what the run's own data and parts were made from.
-
+    texts: the user profiles. path: of their file, for messages.
+    dataset: name of the dataset. fold: shipped fold ("u1"), None for any other split.
+    trains_on_all_training: whether the run has no validation part to select on.
+    data_inputs: hash of the inputs of the run's own data and split.
   Returns:
-    None where the file is known and harmless here; for an unknown file a warning to be shown and
-    recorded with the run.
-
+    None for a known file that is harmless in this run; for an unknown file, a warning to show and
+    to record with the run.
   Raises:
-    InputError: a known file that leaks in this run.
+    InputError: for a known file that leaks in this run.
   """
   digests = {text_digest(text) for text in texts}
-  if len(digests & _ML1M_DIGESTS) >= _MATCHES_TO_RECOGNISE:
+  if len(digests & _ML1M_DIGESTS) >= _MIN_MATCHES:
     raise InputError(
-      f"{path}: these ML-1M user summaries were written from a split that is not known, so they "
-      "leak test ratings on every split; leave out `user_profiles` to have profiles built"
+      f"{path}: these ML-1M user summaries were written from an unknown split, so they leak test "
+      "ratings on every split; leave out `user_profiles` to have profiles built"
     )
-  if len(digests & _ML100K_U1_DIGESTS) >= _MATCHES_TO_RECOGNISE:
+  if len(digests & _ML100K_U1_DIGESTS) >= _MIN_MATCHES:
     if dataset != "ml-100k" or fold != "u1":
       raise InputError(
         f"{path}: these user profiles were written from u1.base of ml-100k and leak test ratings "
@@ -172,15 +171,15 @@ def check_user_profiles_leak(
   if _is_written_from(pathlib.Path(path), data_inputs):
     return None
   return (
-    f"{path}: user profiles written elsewhere: cannot be checked for leakage of validation or "
-    "test ratings"
+    f"{path}: user profiles of unknown origin cannot be checked for leakage of validation or test "
+    "ratings"
   )
 
 
 def _is_written_from(path: pathlib.Path, data_inputs: str) -> bool:
-  """Whether launch.write_profiles wrote the file, as it is, from the same training part.
+  """Whether launch.write_profiles wrote exactly this file from the same training part.
 
-  Raises: InputError where it wrote it from another.
+  Raises: InputError if it was written from another training part.
   """
   try:
     manifest = json.loads((path.parent / "manifest.json").read_text("utf-8"))
@@ -197,6 +196,6 @@ def _is_written_from(path: pathlib.Path, data_inputs: str) -> bool:
 
 
 def text_digest(text: str) -> str:
-  """8 hex digits of the sha256 of a text's first words, without case, marks and spacing."""
+  """8 hex digits of the sha256 of a text's first words, ignoring case, punctuation and spacing."""
   words = " ".join(re.findall(r"\w+", text.lower()))[:_DIGESTED_CHARACTERS]
   return hashlib.sha256(words.encode()).hexdigest()[:8]

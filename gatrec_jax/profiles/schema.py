@@ -1,4 +1,4 @@
-"""The one schema of movie and user profiles: a Markdown text and its parsed form."""
+"""The common schema of item and user profiles, as Markdown text and in parsed form."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ATTRIBUTE = re.compile(r"^\s*(?:[-*•]\s+)?\**\s*(genre|tag)s?\s*\**\s*:\s*\**
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-  """What a movie is, or what a user likes, in one schema so that the two compare as text.
+  """What an item is about, or what a user likes, in one schema so that the two are comparable.
 
   Attributes:
     name: the item's name; None for users.
-    overview: what it is about, or what the user prefers; "" where unknown, as in all fields.
+    overview: what the item is about, or what the user prefers. As in all fields, "" if unknown.
     genres: genre names. tags: short keywords.
     description: a longer text in sentences.
-    dislikes: keywords that are not in the movie, or that the user avoids.
+    dislikes: keywords that do not fit the item, or that the user avoids.
   """
 
   name: str | None = None
@@ -33,9 +33,10 @@ class Profile:
 
 
 def render_profile(profile: Profile) -> str:
-  """The profile as the paper's Markdown (PAPER.md §1.1); every heading stands, also when empty.
+  """The profile as Markdown in the layout of Ebrat et al. 2025 (arXiv 2508.01514).
 
-  Dislikes are one line of keywords; as bullets where one of them holds a comma of its own.
+  Every heading is written, even without content. Dislikes are one line of keywords, or bullets if
+  one of them contains a comma.
   """
   dislikes = profile.dislikes
   if any(_split(keyword) != (keyword,) for keyword in dislikes):
@@ -55,11 +56,11 @@ def render_profile(profile: Profile) -> str:
 
 
 def parse_profile(text: str) -> Profile:
-  """Reads a profile as language models write them; never fails.
+  """Parses a profile as language models write them; never fails.
 
-  Taken: headings with or without a colon, or with their text on the same line; no `#` line;
-  dislikes as bullets or as one line; a text that is cut off anywhere, also inside a heading;
-  an empty text (an empty profile). What stands outside the known sections is dropped.
+  Accepts headings with or without a colon or with their text on the same line, a missing `#` line,
+  dislikes as bullets or in one line, a text that is truncated anywhere, even within a heading, and
+  an empty text (an empty profile). Text outside the known sections is dropped.
   """
   name: str | None = None
   sections: dict[str, list[str]] = {section: [] for section in _SECTIONS}
@@ -87,7 +88,7 @@ def parse_profile(text: str) -> Profile:
 
 
 def _section(word: str) -> str | None:
-  """The section of a heading; a heading cut off after at least three letters still counts."""
+  """The section of a heading, which may be truncated to at least three letters; None for others."""
   word = word.lower()
   return next((name for name in _SECTIONS if name.startswith(word) and len(word) > 2), None)
 
@@ -110,7 +111,7 @@ def _attributes(lines: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _keywords(lines: list[str]) -> tuple[str, ...]:
-  """A bullet is one keyword with its commas, any other line a comma list."""
+  """Keywords of lines: a bullet is one keyword, any other line a list separated by commas."""
   keywords: list[str] = []
   for line in lines:
     bullet = _BULLET.match(line)
@@ -119,7 +120,7 @@ def _keywords(lines: list[str]) -> tuple[str, ...]:
 
 
 def _split(line: str) -> tuple[str, ...]:
-  """Splits at commas outside brackets."""
+  """Splits at commas outside parentheses and brackets."""
   parts, depth, start = [], 0, 0
   for position, character in enumerate(line):
     depth = max(0, depth + (character in "([") - (character in ")]"))

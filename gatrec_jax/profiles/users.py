@@ -1,4 +1,4 @@
-"""User profiles without a language model, from training interactions or from a list of items."""
+"""User profiles built without a language model, from training interactions or a list of items."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.profiles.builder import listing
 from gatrec_jax.profiles.schema import Profile
@@ -15,14 +16,18 @@ from gatrec_jax.profiles.schema import Profile
 if TYPE_CHECKING:
   import scipy.sparse
 
-# Shares of terms in a short history are pulled to the catalog's as if by this many more items.
+# Shares of terms are smoothed toward the catalog's, as if a history had this many more items.
 _PRIOR_ITEMS = 5.0
 _USERS_PER_CHUNK = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class _Terms:
-  """One kind of terms: names [T], items × terms [I, T] sparse 0/1, catalog share [T] float64."""
+  """Terms of one kind.
+
+  Attributes: names: [T]. table: [I, T] sparse 0/1, the items' terms. share: [T] float64, how often
+    training interactions are with items that have the term.
+  """
 
   names: tuple[str, ...]
   table: scipy.sparse.csr_matrix
@@ -31,7 +36,7 @@ class _Terms:
 
 @dataclasses.dataclass(frozen=True)
 class TasteVocabulary:
-  """The terms of the catalog's profiles and how often training interactions meet each."""
+  """The terms of the catalog's profiles, and their shares in training interactions."""
 
   genres: _Terms
   tags: _Terms
@@ -40,7 +45,7 @@ class TasteVocabulary:
 def taste_vocabulary(
   train: Interactions, item_profiles: Sequence[Profile | None]
 ) -> TasteVocabulary:
-  """What user profiles are written with; tags that are an item's title are left out.
+  """The vocabulary of user profiles. Tags that equal an item's title are left out.
 
   Args: train: all training interactions. item_profiles: [I].
   """
@@ -80,29 +85,25 @@ def build_user_profiles(
   train: Interactions,
   item_profiles: Sequence[Profile | None],
   *,
-  positive_threshold: float,
-  negative_threshold: float | None,
+  feedback: Feedback,
   recent: int | None = None,
 ) -> list[Profile | None]:
-  """A profile per user from training interactions alone; no titles, no names of people.
+  """Builds a profile per user from training interactions alone, without titles or people's names.
 
-  Genres and tags are those of the liked items that stand out against the catalog; dislikes are
-  those of the disliked items that stand out against the catalog and against the liked items.
+  Genres and tags are those that are overrepresented in the liked items, compared with the catalog.
+  Dislikes are those that are overrepresented in the disliked items, compared with the catalog and
+  with the liked items.
 
   Args:
     train: training interactions. item_profiles: [I], built or parsed.
-    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at
-      or below it; None where there are no explicit dislikes.
-    recent: only the latest so many liked and disliked interactions count; None: all.
-
+    feedback: which ratings count as liked and as disliked.
+    recent: how many of the latest liked and disliked interactions count; None for all.
   Returns:
-    [U] profiles, None for a user without positives, or whose liked items have no terms.
+    [U] profiles, None for users without positives or whose liked items have no terms.
   """
   vocabulary = taste_vocabulary(train, item_profiles)
-  liked = _history(train, train.rating >= positive_threshold, recent)
-  never = np.zeros(len(train), bool)
-  bad = never if negative_threshold is None else train.rating <= negative_threshold
-  disliked = _history(train, bad, recent)
+  liked = _history(train, feedback.liked(train.rating), recent)
+  disliked = _history(train, feedback.disliked(train.rating), recent)
   profiles: list[Profile | None] = []
   for first in range(0, train.num_users, _USERS_PER_CHUNK):
     part = slice(first, first + _USERS_PER_CHUNK)
@@ -113,7 +114,7 @@ def build_user_profiles(
 def user_profile_from_items(
   liked: np.ndarray, disliked: np.ndarray, *, vocabulary: TasteVocabulary
 ) -> Profile | None:
-  """The profile of a user known only by items; equal to `build_user_profiles` on the same items.
+  """The profile of a user given by items; equals that of `build_user_profiles` for these items.
 
   Args: liked: [n] and disliked: [m] int item indices. vocabulary: of the training part.
   """
@@ -133,7 +134,7 @@ def _history(
   """[U, I] sparse 0/1 of the chosen interactions, the latest `recent` of each user."""
   rows = np.flatnonzero(chosen)
   if recent is not None:
-    # The item index decides between equal times, so that the order of rows does not matter.
+    # Equal times are ordered by item index, so that the order of rows does not matter.
     rows = rows[np.lexsort((train.item[rows], -train.timestamp[rows], train.user[rows]))]
     user = train.user[rows]
     starts = np.searchsorted(user, user, side="left")
@@ -144,7 +145,7 @@ def _history(
 def _ones(
   rows: np.ndarray, columns: np.ndarray, *, shape: tuple[int, int]
 ) -> scipy.sparse.csr_matrix:
-  """A sparse matrix with a 1 added at each of the [n] places."""
+  """A sparse matrix of `shape` with 1 added at each of the n positions (`rows`, `columns`)."""
   import scipy.sparse
 
   return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
@@ -176,8 +177,8 @@ def _user_profile(
   overview += f", above all stories about {listing(tags[:5])}." if tags else "."
   description = f"They are drawn to {listing(genres[:2]) if genres else 'many kinds of'} stories"
   description += f" with themes such as {listing(tags[5:] or tags)}." if tags else "."
-  # What is avoided stands under Dislikes alone: sentence encoders do not hear the "not", and a
-  # second mention draws the user's vector toward it.
+  # Avoided terms are listed under Dislikes only: sentence encoders tend to ignore negation, so that
+  # another mention would draw the user's vector toward them.
   return Profile(
     overview=overview, genres=genres, tags=tags, description=description, dislikes=dislikes
   )
@@ -193,16 +194,20 @@ def _salient(
   most_avoided: int,
   avoided_in: int,
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-  """Per row the terms liked and the terms avoided, the most telling first.
+  """The liked and the avoided terms of each row, the most characteristic first.
 
-  A term in c of n liked items scores (c − ½) · log(share / catalog share), share smoothed
-  toward the catalog's: common genres need an excess to count, and rare words that were met
-  once count little. Avoided terms are measured in the same way, against the larger of the
-  catalog's share and the share among the liked items.
+  A term in c of n liked items scores (c − ½) · log(share / catalog share), with the share smoothed
+  toward the catalog's. So common genres count only if overrepresented, and rare terms that occur
+  once count little. Avoided terms are scored in the same way against the larger of the catalog's
+  share and the share among the liked items.
 
-  Args: liked, disliked: [B, I]. most: terms liked at most. least: so many of them also without
-    an excess. most_avoided: terms avoided at most, all with an excess and none of those liked.
-    avoided_in: from so many disliked items on.
+  Args:
+    liked, disliked: [B, I] sparse 0/1. terms: of one kind.
+    most: maximum number of liked terms. least: how many of them are taken even if not
+      overrepresented.
+    most_avoided: maximum number of avoided terms, all overrepresented and not liked.
+    avoided_in: minimum number of disliked items with an avoided term.
+  Returns: names of the liked and of the avoided terms, [B] each.
   """
   width = max(1, len(terms.names))
   keys, counts, share = _shares(liked, terms, width)
@@ -241,7 +246,7 @@ def _shares(
 
 def _best(row: np.ndarray, score: np.ndarray, *, most: int, least: int) -> np.ndarray:
   """Positions of the best entries of each row, best first, rows ascending, ties by position."""
-  # Rounded, so that the last bit of a sum does not decide between equal terms.
+  # Rounded, so that equal terms are not ordered by rounding errors.
   score = np.round(score, 9)
   order = np.lexsort((np.arange(len(row)), -score, row))
   ordered = row[order]

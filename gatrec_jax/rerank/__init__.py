@@ -1,15 +1,11 @@
-"""Re-ranking of candidates by language models, and reasons for what is recommended."""
+"""Re-ranking of candidates by language models, and fusion with the recommender's order."""
 
 from gatrec_jax.data.titles import unique_titles
-from gatrec_jax.explain.authors import Author, LanguageModelAuthor, TemplateAuthor
-from gatrec_jax.explain.builtin_author import open_builtin_author
-from gatrec_jax.explain.evidence import Evidence, Explainer, explain_items, make_explainer
-from gatrec_jax.explain.reasons import Reason, unsupported
 from gatrec_jax.rerank.candidates import Candidates, file_candidates, judged
 from gatrec_jax.rerank.diversity import mmr
 from gatrec_jax.rerank.fusion.fuse import Fusion, apply_fusion, cross_fit, fit_fusion
 from gatrec_jax.rerank.fusion.rules import order_of
-from gatrec_jax.rerank.learning.builtin import Recipe, open_builtin
+from gatrec_jax.rerank.learning.builtin import RerankerRecipe, open_builtin
 from gatrec_jax.rerank.learning.examples import ExampleSettings, ranking_examples
 from gatrec_jax.rerank.learning.finetune import learn_to_rerank
 from gatrec_jax.rerank.learning.out_of_fold import TrainingLists, out_of_fold_lists
@@ -22,42 +18,32 @@ from gatrec_jax.rerank.strategies.registry import STRATEGIES, Options, Strategy,
 
 __all__ = [
   "STRATEGIES",
-  "Author",
   "Candidates",
   "Context",
-  "Evidence",
   "ExampleSettings",
-  "Explainer",
   "Fusion",
-  "LanguageModelAuthor",
   "Options",
-  "Reason",
-  "Recipe",
   "RerankSettings",
   "Reranked",
+  "RerankerRecipe",
   "Source",
   "Strategy",
-  "TemplateAuthor",
   "TrainingLists",
   "Usage",
   "apply_fusion",
   "cross_fit",
-  "explain_items",
   "file_candidates",
   "fit_fusion",
   "judged",
   "learn_to_rerank",
   "make_contexts",
-  "make_explainer",
   "make_strategy",
   "mmr",
   "open_builtin",
   "open_source",
-  "open_builtin_author",
   "order_of",
   "out_of_fold_lists",
   "ranking_examples",
   "rerank",
   "unique_titles",
-  "unsupported",
 ]

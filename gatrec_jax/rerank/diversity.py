@@ -1,4 +1,4 @@
-"""Lists that repeat themselves less: maximal marginal relevance."""
+"""Diversification of lists by maximal marginal relevance (MMR)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatrec_jax.rerank.fusion.rules import masked, order_of
 
 Array = jax.Array
 
-# Lists whose item vectors are on the device at a time: [B, K, D] must stay small.
+# Lists per batch, so that their item vectors [B, K, D] fit on the device.
 _BATCH = 512
 
 
@@ -26,28 +26,28 @@ def mmr(
   valid: np.ndarray | None = None,
   items: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Maximal marginal relevance (Carbonell and Goldstein 1998), greedily from the first place on:
+  """Orders candidates by maximal marginal relevance (Carbonell and Goldstein 1998), greedily:
 
   next = argmax_i  λ · score_i − (1 − λ) · max_{j chosen} cos(v_i, v_j)
 
-  Scores are brought to [0, 1] within each list first, so that they compare with cosines. The first
-  place goes to the best score. λ = 1 gives the order of the scores exactly.
+  Scores are scaled to [0, 1] within each list first, so that they are comparable to cosines. The
+  candidate with the best score comes first. λ = 1 gives exactly the order of the scores.
 
   Args:
-    scores: [m, K] float, higher is better; equal ones keep their order.
-    vectors: [m, K, D] float vectors of the candidates, or [I, D] of all items, with `items`. A zero
-      vector resembles nothing.
+    scores: [m, K] float, higher is better; equal scores keep their order.
+    vectors: [m, K, D] float vectors of the candidates, or [I, D] of all items together with
+      `items`. A zero vector is similar to nothing.
     trade_off: λ in [0, 1].
-    k: places to fill, ≤ K.
-    valid: [m, K] bool, False where a shorter list has no item; None for all.
-    items: [m, K] int, the rows of `vectors`; any value where not valid.
-  Returns: [m, k] int32, positions among the candidates, best first; −1 behind shorter lists.
-  Raises: InputError for shapes that disagree, λ or k out of range, values that are not finite.
+    k: length of the resulting lists, ≤ K.
+    valid: [m, K] bool, False for padding; None if there is none.
+    items: [m, K] int, the rows of `vectors`; any value for padding.
+  Returns: [m, k] int32, positions among the candidates, best first; −1 for padding.
+  Raises: InputError for inconsistent shapes, λ or k out of range, or non-finite values.
   """
   scores, vectors = np.asarray(scores), np.asarray(vectors, np.float32)
   valid = np.ones(scores.shape, bool) if valid is None else np.asarray(valid, bool)
   _check(scores, vectors, valid, items, trade_off=trade_off, k=k)
-  # From here on candidates stand in the order of their scores, so that ties need no care.
+  # Sorting candidates by score first makes argmax resolve ties by their order.
   order = order_of(masked(scores, valid))
   size, found = len(scores), []
   for first in range(0, size, _BATCH):
@@ -59,7 +59,7 @@ def mmr(
       chosen = np.take_along_axis(vectors[rows], taken[..., None], axis=1)
     else:
       chosen = vectors[np.where(present, np.take_along_axis(items[rows], taken, axis=1), 0)]
-    # Every batch has one shape, so that one program serves all.
+    # All batches have the same shape, so that one compiled program serves them all.
     pad = min(_BATCH, size) - len(taken)
     padded = (
       np.pad(table, ((0, pad), *((0, 0),) * (table.ndim - 1)))
@@ -73,7 +73,10 @@ def mmr(
 
 @functools.partial(jax.jit, static_argnames="k")
 def _mmr(scores: Array, vectors: Array, valid: Array, trade_off: Array, *, k: int) -> Array:
-  """[B, k] int32 places from scores [B, K] in [0, 1] descending, [B, K, D] and valid [B, K]."""
+  """[B, k] int32 chosen positions, −1 for padding.
+
+  Args: scores: [B, K] float32 in [0, 1], descending. vectors: [B, K, D]. valid: [B, K] bool.
+  """
   norm = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
   unit = jnp.where(norm > 0, vectors / jnp.where(norm > 0, norm, 1.0), 0.0)
 
@@ -88,14 +91,14 @@ def _mmr(scores: Array, vectors: Array, valid: Array, trade_off: Array, *, k: in
     left = left & (jnp.arange(left.shape[1]) != place[:, None])
     return (left, jnp.maximum(closest, cosines)), jnp.where(empty, -1, place)
 
-  # Nothing can be further than cosine −1, which is the same for all before the first is chosen.
+  # Cosine −1 is the minimum, and the same for all candidates before the first one is chosen.
   furthest = jnp.full(scores.shape, -1.0, scores.dtype)
   _, places = jax.lax.scan(choose, (valid, furthest), None, length=k)
   return places.T.astype(jnp.int32)
 
 
 def _unit_scale(scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
-  """Scores [B, K] from 0 (a list's worst) to 1 (its best), float32; 0 where all are equal."""
+  """[B, K] float32, each list's scores scaled from 0 (worst) to 1 (best); 0 if all are equal."""
   known = np.where(valid, scores, 0.0).astype(np.float64)
   highest = np.where(valid, known, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
   lowest = np.where(valid, known, np.inf).min(axis=1, keepdims=True, initial=np.inf)
@@ -118,9 +121,11 @@ def _check(
   if scores.ndim != 2 or valid.shape != scores.shape:
     raise InputError(f"mmr: scores {scores.shape} and valid {valid.shape} must be [m, K] alike")
   if not 0 <= trade_off <= 1:
-    raise InputError(f"mmr: trade_off={trade_off}: from 0 (other items) to 1 (scores alone)")
+    raise InputError(
+      f"mmr: trade_off={trade_off} must lie in [0, 1] (0: most diverse, 1: scores alone)"
+    )
   if not 1 <= k <= scores.shape[1]:
-    raise InputError(f"mmr: k={k}: from 1 to the {scores.shape[1]} candidates")
+    raise InputError(f"mmr: k={k} must be between 1 and the {scores.shape[1]} candidates")
   if not np.isfinite(scores[valid]).all() or not np.isfinite(vectors).all():
     raise InputError("mmr: scores and vectors must be finite")
   if items is None and (vectors.ndim != 3 or vectors.shape[:2] != scores.shape):

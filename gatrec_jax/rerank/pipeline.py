@@ -1,4 +1,4 @@
-"""Re-ranking from end to end: candidates, a language model's scores, fusion, results."""
+"""Re-ranking end to end: candidates, scores of a language model, fusion, results."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import write_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.significance import Difference, paired_difference
+from gatrec_jax.explain.lists import COMPONENT_PREFIX
 from gatrec_jax.rerank.candidates import Candidates
 from gatrec_jax.rerank.diversity import mmr
 from gatrec_jax.rerank.fusion.features import FEATURES, extra_features
@@ -24,7 +25,7 @@ from gatrec_jax.rerank.fusion.fuse import Fusion, contributions, cross_fit, fit_
 from gatrec_jax.rerank.fusion.rules import masked, summed
 from gatrec_jax.rerank.fusion.selection import METHODS
 from gatrec_jax.rerank.prompting.contexts import DISLIKED, LIKED, make_contexts
-from gatrec_jax.rerank.score_cache import Asked, Cost, options_of, score_lists
+from gatrec_jax.rerank.score_cache import Cost, QueryBatch, options_of, score_lists
 from gatrec_jax.rerank.sources import Source
 from gatrec_jax.rerank.strategies.registry import Strategy
 from gatrec_jax.runs.log import Log
@@ -35,17 +36,17 @@ SEGMENTS = ((20, "under 20"), (100, "20 to 99"), (np.inf, "100 and more"))
 
 @dataclasses.dataclass(frozen=True)
 class RerankSettings:
-  """How candidates become a list.
+  """How candidates are re-ranked.
 
   Attributes:
-    liked, disliked: titles of each kind that a prompt tells of a user, at most.
+    liked, disliked: maximum numbers of liked and disliked titles in a prompt.
     fusion: `linear`, `zscore`, `reciprocal`, or `auto` for the best of them by cross-fitting.
-    features: what is fused with the base beside the language model: any of `features.FEATURES`.
-    by_segment: weights of their own for users with few and many training ratings, where validation
-      supports them.
-    diversity: trade-off of MMR: 1 is the fused order alone, lower values want different items.
-    seed: of the folds and intervals.
-    bootstrap: resamples behind the intervals.
+    features: to fuse in addition to the language model's scores: any of `features.FEATURES`.
+    by_segment: whether users with few and with many training ratings get weights of their own if
+      validation supports them.
+    diversity: trade-off of MMR: 1 keeps the fused order, lower values prefer different items.
+    seed: of folds and intervals.
+    bootstrap: resamples for the intervals.
   """
 
   liked: int = LIKED
@@ -60,7 +61,7 @@ class RerankSettings:
   def __post_init__(self) -> None:
     if unknown := set(self.features) - set(FEATURES):
       raise InputError(
-        f"there are {', '.join(FEATURES)}", field="features", value=",".join(unknown)
+        f"must be any of {', '.join(FEATURES)}", field="features", value=",".join(unknown)
       )
     if min(self.liked, self.disliked) < 0:
       raise InputError("must be at least 0", field="history", value=self.liked)
@@ -68,21 +69,21 @@ class RerankSettings:
       raise InputError(f"not one of {', '.join(METHODS)}", field="fusion", value=self.fusion)
     if not 0 <= self.diversity <= 1:
       raise InputError(
-        "must lie in [0, 1]; 1 changes nothing", field="diversity", value=self.diversity
+        "must lie in [0, 1]; 1 keeps the order", field="diversity", value=self.diversity
       )
 
 
 @dataclasses.dataclass(frozen=True)
 class Reranked:
-  """What re-ranking gives.
+  """The result of re-ranking.
 
   Attributes:
     candidates: the lists that were re-ranked.
-    lists: [m, N] int32, the result.
+    lists: [m, N] int32, the re-ranked lists.
     fusions: the learned weights: one, or one for each part of the users.
     cost: of the language model.
     results: plain values: metrics by system (`base`, `llm`, `fused`), differences, cost.
-    folder: where all of it is kept.
+    folder: that the results were written to.
   """
 
   candidates: Candidates
@@ -102,30 +103,31 @@ def rerank(
   settings: RerankSettings,
   log: Log,
 ) -> Reranked:
-  """Scores candidates, fuses the scores with the base's, evaluates on the test part, writes.
+  """Scores candidates, fuses the scores with the base's, evaluates on the test part, writes files.
 
-  The order leaves the base's only as far as validation ratings show that it should (`fusion.py`).
+  The result departs from the base's order only as far as validation ratings support it
+  (`fusion/fuse.py`).
 
   Args:
-    source: candidates, and what is known of their users; its folder gets rerank/…. Weights are
-      learned on its validation lists; where it has none, they are cross-fitted over halves of the
-      users, for lists that others made. Prompts are made of training rows and profiles alone.
+    source: candidates and data about their users; results are written to rerank/… in its folder.
+      Weights are learned on its validation lists. Lists from a file have none; their weights are
+      cross-fitted over halves of the users. Prompts use training ratings and profiles only.
     strategy: from `make_strategy`. model_name, model_hash: of its model and adapter.
-    settings: the rest. log: where lines for the user go.
+    settings: how to re-rank. log: where messages go.
   Raises:
-    InputError: no text vectors where they are needed, more candidates than letters.
-    Interrupted: a signal came; the same call goes on.
+    InputError: missing text vectors, or more candidates than letters.
+    Interrupted: on a signal; calling again resumes the work.
   """
   candidates, validation, prepared = source.candidates, source.validation, source.prepared
   profiles, text_vectors = source.user_profiles, source.text_vectors
   titles = unique_titles(prepared.item_fields, prepared.interactions.item_ids)
   parts = {"test": candidates} | ({"valid": validation} if validation is not None else {})
-  rows = {name: _askable(part, prepared.train, profiles) for name, part in parts.items()}
+  rows = {name: _has_context(part, prepared.train, profiles) for name, part in parts.items()}
   for name, kept in rows.items():
     if left := int((~kept).sum()):
-      log.info(f"rerank: {left} {name} users have no history and no profile: their order stays")
-  asked = [
-    Asked(
+      log.info(f"rerank: {left} {name} users without history and profile keep their order")
+  batches = [
+    QueryBatch(
       name,
       [prepared.interactions.user_ids[user] for user in part.users[rows[name]]],
       make_contexts(
@@ -133,8 +135,7 @@ def rerank(
         part.users[rows[name]],
         titles=titles,
         profiles=profiles,
-        positive_threshold=prepared.positive_threshold,
-        negative_threshold=prepared.negative_threshold,
+        feedback=prepared.feedback,
         liked=settings.liked,
         disliked=settings.disliked,
       ),
@@ -143,14 +144,14 @@ def rerank(
     for name, part in parts.items()
   ]
   folder, scores, cost = score_lists(
-    strategy, asked, source.workdir, model_name=model_name, model_hash=model_hash, log=log
+    strategy, batches, source.workdir, model_name=model_name, model_hash=model_hash, log=log
   )
   features = {
     name: {"llm": _table(part, rows[name], given)}
     | extra_features(part, settings.features, prepared=prepared, text_vectors=text_vectors)
     for (name, part), given in zip(parts.items(), scores, strict=True)
   }
-  fused, fusions, added = _fused(candidates, validation, features, prepared, settings)
+  fused, fusions, components = _fused(candidates, validation, features, prepared, settings)
   for fusion in fusions:
     log.info(f"rerank: {fusion.says(source.name)}")
   llm = np.nan_to_num(features["test"]["llm"], nan=-np.inf)
@@ -183,20 +184,25 @@ def rerank(
     scores=np.broadcast_to(1.0 / np.arange(1, final.shape[1] + 1), final.shape),
     user_ids=ids.user_ids,
     item_ids=ids.item_ids,
-    more={f"part_{name}": candidates.along(final, values) for name, values in added.items()},
+    more={
+      f"{COMPONENT_PREFIX}{name}": candidates.along(final, values)
+      for name, values in components.items()
+    },
   )
   return Reranked(candidates, final, fusions, cost, results, folder)
 
 
-def _askable(part: Candidates, train: Interactions, profiles: Sequence[str | None]) -> np.ndarray:
-  """[m] bool: users of whom a prompt could say anything, with a candidate."""
+def _has_context(
+  part: Candidates, train: Interactions, profiles: Sequence[str | None]
+) -> np.ndarray:
+  """[m] bool: users with candidates and a history or a profile that a prompt can describe."""
   rated = np.bincount(train.user, minlength=train.num_users)[part.users] > 0
   described = np.array([bool(profiles[user]) for user in part.users], bool)
   return (rated | described) & part.valid.any(axis=1)
 
 
 def _table(part: Candidates, kept: np.ndarray, scores: Sequence[np.ndarray]) -> np.ndarray:
-  """[m, K] float32 from each list's scores; NaN where a list is shorter or was not asked for."""
+  """[m, K] float32 from the scores of the kept lists; NaN for padding and other lists."""
   table = np.full(part.items.shape, np.nan, np.float32)
   for row, values in zip(np.flatnonzero(kept), scores, strict=True):
     table[row, : len(values)] = values
@@ -210,8 +216,8 @@ def _fused(
   prepared: Prepared,
   settings: RerankSettings,
 ) -> tuple[np.ndarray, list[Fusion], dict[str, np.ndarray]]:
-  """Fused scores [m, K] of the test lists, the weights, and what each part adds to the scores
-  (nothing is told of cross-fitted ones)."""
+  """Fused scores [m, K] of the test lists, the weights, and the components of the scores by name
+  ({} for cross-fitted weights)."""
   count = np.bincount(prepared.train.user, minlength=prepared.train.num_users)
 
   def segments(part: Candidates) -> np.ndarray | None:
@@ -257,10 +263,10 @@ def _diverse(
   *,
   num_users: int,
 ) -> np.ndarray:
-  """[m, N] lists with the candidates in MMR's order."""
+  """[m, N] int32 lists with the candidates in the order of MMR."""
   if text_vectors is None:
     raise InputError(
-      "needs text vectors of the items, which this run has none of", field="diversity"
+      "needs text vectors of the items, which this run does not have", field="diversity"
     )
   order = mmr(
     np.where(candidates.valid, fused, 0.0),
@@ -282,7 +288,7 @@ def _results(
   text_vectors: np.ndarray | None,
   settings: RerankSettings,
 ) -> dict[str, Any]:
-  """Full-ranking metrics of each system, and paired differences to the base."""
+  """Full-ranking metrics of each system, and paired differences from the base."""
   num_users = prepared.interactions.num_users
   evaluations = {
     name: full_ranking(
@@ -290,7 +296,7 @@ def _results(
       candidates.users,
       train=prepared.known,
       test=prepared.test,
-      positive_threshold=prepared.positive_threshold,
+      feedback=prepared.feedback,
       ks=(5, 10, 20),
       num_bootstrap=1000,
       item_vectors=None if text_vectors is None else text_vectors[num_users:],

@@ -1,4 +1,4 @@
-"""Scores of a language model for candidates, kept in the run folder as they come."""
+"""Scores of candidates by a language model, saved in the run folder as they are computed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from gatrec_jax.rerank.strategies.registry import OPTIONS_OF, Strategy, Usage
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.resumable import in_chunks
 
-LISTS_AT_ONCE = 64
-REPEATS = 3
+CHUNK = 64  # lists scored and saved together
+_REPEATS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-  """Lists that a language model shall score.
+class QueryBatch:
+  """Lists that a language model scores.
 
   Attributes:
-    name: of the part, such as "valid"; names the file.
+    name: of the part, such as "valid"; the file is named after it.
     keys: [m] raw user ids.
     contexts: [m].
-    titles: [m] titles of each user's candidates in the base's order.
+    titles: [m] titles of each user's candidates, in the base's order.
   """
 
   name: str
@@ -39,13 +39,13 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What scoring took.
+  """The cost of scoring.
 
   Attributes:
-    lists: how many. tokens_per_list: that went through the model, on average.
-    lists_per_second: of the first chunk when it is asked again, so that nothing is compiled; the
-      median of `REPEATS`.
-    shortened: lists whose history was cut to fit into the model's context.
+    lists: number of lists.
+    tokens_per_list: mean number of tokens processed by the model.
+    lists_per_second: median over three repetitions of the first chunk, without compilation.
+    shortened: number of lists whose history was shortened to fit into the model's context.
   """
 
   lists: int
@@ -56,32 +56,32 @@ class Cost:
 
 def score_lists(
   strategy: Strategy,
-  asked: Sequence[Asked],
+  batches: Sequence[QueryBatch],
   workdir: pathlib.Path,
   *,
   model_name: str,
   model_hash: str,
   log: Log,
 ) -> tuple[pathlib.Path, list[list[np.ndarray]], Cost]:
-  """Scores all lists, going on where a former process stopped.
+  """Scores all lists, and resumes where an earlier process stopped.
 
-  Everything that the scores depend on is in the name of the folder: another model, strategy, prompt
-  or candidate list has a folder of its own, and nothing is ever mixed.
+  The folder is named after a hash of everything that the scores depend on, so another model,
+  strategy, prompt or candidate list gets a folder of its own.
 
   Args:
-    strategy: from `make_strategy`. asked: lists by part. workdir: the run folder.
-    model_name, model_hash: of the model and its adapter. log: where lines for the user go.
+    strategy: from `make_strategy`. batches: lists by part. workdir: the run folder.
+    model_name, model_hash: of the model and its adapter. log: where messages go.
   Returns:
-    The folder; for each part, for each list [K] float32 scores; the cost.
+    The folder; for each part and list, [K] float32 scores; the cost.
   Raises:
-    Interrupted: a signal came; what is done is kept.
+    Interrupted: on a signal; the scores so far are kept.
   """
   inputs = runs.digest(
     PROMPT_VERSION,
     strategy.name,
     options_of(strategy),
     model_hash,
-    LISTS_AT_ONCE,
+    CHUNK,
     [
       [
         part.name,
@@ -89,7 +89,7 @@ def score_lists(
         [dataclasses.asdict(c) for c in part.contexts],
         [list(titles) for titles in part.titles],
       ]
-      for part in asked
+      for part in batches
     ],
   )
   slug = re.sub(r"[^A-Za-z0-9.]+", "-", model_name.split("/")[-1]).strip("-").lower()
@@ -107,19 +107,19 @@ def score_lists(
     },
   )
   scores, usage = [], Usage()
-  for part in asked:
+  for part in batches:
     records = in_chunks(
       folder / f"{part.name}.jsonl",
       part.keys,
       _scorer(strategy, part, usage),
-      chunk=LISTS_AT_ONCE,
+      chunk=CHUNK,
       name=f"{strategy.name} {part.name}",
       log=log,
     )
     scores.append([np.array(record["scores"], np.float32) for record in records])
-  cost = _cost(folder / "cost.json", strategy, asked, usage)
+  cost = _cost(folder / "cost.json", strategy, batches, usage)
   log.info(
-    f"rerank: {strategy.name} by {model_name}: {cost.tokens_per_list:.0f} tokens a list, "
+    f"rerank: {strategy.name} by {model_name}: {cost.tokens_per_list:.0f} tokens per list, "
     f"{cost.lists_per_second:.1f} lists/s"
     + (f", {cost.shortened} histories shortened to fit" if cost.shortened else "")
   )
@@ -127,23 +127,23 @@ def score_lists(
 
 
 def options_of(strategy: Strategy) -> dict[str, Any]:
-  """All settings of a strategy that its scores may depend on, as plain values."""
+  """The settings of a strategy that its scores may depend on, as plain values."""
   names = OPTIONS_OF.get(strategy.name, ())
   options = {name: getattr(strategy.options, name) for name in names}
   return {**options, "batch_size": strategy.batch_size}
 
 
 def _scorer(
-  strategy: Strategy, part: Asked, usage: Usage
+  strategy: Strategy, part: QueryBatch, usage: Usage
 ) -> Callable[[range], list[dict[str, Any]]]:
   def make(places: range) -> list[dict[str, Any]]:
-    scores = _asked(strategy, part, places, usage)
+    scores = _scores(strategy, part, places, usage)
     return [{"scores": [float(value) for value in row]} for row in scores]
 
   return make
 
 
-def _asked(strategy: Strategy, part: Asked, places: range, usage: Usage) -> list[np.ndarray]:
+def _scores(strategy: Strategy, part: QueryBatch, places: range, usage: Usage) -> list[np.ndarray]:
   return strategy(
     [part.contexts[place] for place in places],
     [part.titles[place] for place in places],
@@ -151,17 +151,19 @@ def _asked(strategy: Strategy, part: Asked, places: range, usage: Usage) -> list
   )
 
 
-def _cost(path: pathlib.Path, strategy: Strategy, asked: Sequence[Asked], usage: Usage) -> Cost:
-  """What this process' lists took; where there were none, or fewer, what a former one's took."""
+def _cost(
+  path: pathlib.Path, strategy: Strategy, batches: Sequence[QueryBatch], usage: Usage
+) -> Cost:
+  """The cost of this process's lists, or that of an earlier process if it scored more."""
   former = Cost(**runs.read_json(path)) if path.exists() else None
   if former is not None and former.lists >= usage.users or not usage.users:
     return former or Cost(0, 0.0, 0.0, 0)
-  part = max(asked, key=lambda part: len(part.keys))
-  places = range(min(LISTS_AT_ONCE, len(part.keys)))
+  part = max(batches, key=lambda part: len(part.keys))
+  places = range(min(CHUNK, len(part.keys)))
   rates: list[float] = []
-  for _ in range(REPEATS):
+  for _ in range(_REPEATS):
     again = Usage()
-    _asked(strategy, part, places, again)
+    _scores(strategy, part, places, again)
     rates.append(again.users / again.seconds)
   cost = Cost(
     lists=usage.users,

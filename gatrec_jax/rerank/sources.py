@@ -1,4 +1,4 @@
-"""Where candidates and what is known of their users come from: a trained run, or a file."""
+"""Where candidates and the data about their users come from: a trained run, or a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.experiment.train_and_evaluate import open_run
 from gatrec_jax.rerank.candidates import (
   Candidates,
@@ -18,23 +18,24 @@ from gatrec_jax.rerank.candidates import (
   run_candidates,
   validation_candidates,
 )
-from gatrec_jax.runs.log import Log
-from gatrec_jax.serve.run import Run, load_run, read_config
+from gatrec_jax.runs.log import SILENT, Log
+from gatrec_jax.serve.run import Run, load_run
+from gatrec_jax.stages.config_file import read_config
 from gatrec_jax.stages.data import load_prepared, prepare
 from gatrec_jax.stages.texts import build_profiles, read_texts
 
-LISTS = 50  # items of a list, the candidates included
+LENGTH = 50  # items per list, candidates included
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """All that re-ranking starts from.
+  """The input of re-ranking.
 
   Attributes:
-    name: of whoever made the candidates, for people.
+    name: of the system that made the candidates, for messages.
     config, workdir, prepared: of the run folder.
-    candidates: to re-rank. validation: to learn weights on; None for lists that others made.
-    user_profiles: [U] texts; None where there is none. item_profiles: [I], likewise.
+    candidates: to re-rank. validation: to learn weights on; None for lists from a file.
+    user_profiles: [U] texts, None for users without one. item_profiles: [I], likewise.
     text_vectors: [U + I, D] float32, or None.
   """
 
@@ -56,25 +57,25 @@ def open_source(
   candidates: str | None = None,
   config: Config | None = None,
   users: Sequence[str] | None = None,
-  log: Log = lambda _: None,
+  log: Log = SILENT,
 ) -> Source:
-  """A trained run and its candidates; or a file's lists, in a folder of their own.
+  """Opens a trained run with its own candidates, or the lists of a file in a run folder.
 
   Args:
     workdir: the run folder. top: K.
-    candidates: file of lists; None for those of the run. config: of the data, for a file of lists
-      where the folder holds no run yet.
+    candidates: file with lists; None for the run's own.
+    config: of the data, for a file of lists if the folder does not contain a run yet.
     users: raw ids whose lists are re-ranked; None for all.
-    log: where lines for the user go.
-  Raises: InputError for a run that is not trained or has no validation part, unknown users, a bad
-    file.
+    log: where messages go.
+  Raises: InputError for a run that is not trained or has no validation part, for unknown users,
+    or for an invalid file.
   """
   if candidates:
     return _of_file(config or Config(), workdir, candidates, top=top, users=users, log=log)
   run = load_run(workdir)
   ids = run.prepared.interactions.user_ids
   rows = np.arange(len(ids)) if users is None else _rows(users, ids)
-  lists = run_candidates(run, rows.astype(np.int32), top=top, length=max(LISTS, top))
+  lists = run_candidates(run, rows.astype(np.int32), top=top, length=max(LENGTH, top))
   return _with_texts(run, lists, validation_candidates(run, top=top))
 
 
@@ -106,14 +107,14 @@ def _of_file(
     prepared = load_prepared(workdir)
   else:
     workdir = open_run(config, workdir)
-    prepared = prepare(config, workdir, log=log)
+    prepared = prepare(config.data, workdir, log=log)
     if config.model.reads_text:
-      build_profiles(config, workdir, prepared, log=log)
+      build_profiles(config.text, workdir, prepared, data=config.data, log=log)
   lists = file_candidates(path, prepared, top=top)
   if users is not None:
     wanted = np.isin(lists.users, _rows(users, prepared.interactions.user_ids))
     if not wanted.any():
-      raise InputError(f"none of them has a list in {path}", field="users", value=",".join(users))
+      raise InputError(f"{path} has no list of these users", field="users", value=",".join(users))
     lists = lists.take(wanted)
   return Source(
     pathlib.Path(path).name,
@@ -137,6 +138,7 @@ def _texts(
 
 
 def _rows(users: Sequence[str], ids: Sequence[str]) -> np.ndarray:
+  users = require_list(users, field="users")
   places = {raw: row for row, raw in enumerate(ids)}
   if unknown := [user for user in users if user not in places]:
     raise InputError(

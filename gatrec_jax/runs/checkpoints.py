@@ -18,18 +18,18 @@ _SPARE_BYTES = 1 << 20  # metadata of a checkpoint, and room for the logs beside
 class Checkpoints:
   """The checkpoints of one run, by epoch.
 
-  Saving is asynchronous; `wait` returns when all is on disk. A process killed in the middle of a
-  save leaves the earlier ones readable.
+  Saving is asynchronous; `wait` returns when everything is on disk. A process killed during a save
+  leaves the earlier checkpoints readable.
   """
 
   def __init__(self, folder: pathlib.Path) -> None:
-    """Opens or makes `folder`. Left-overs of interrupted saves are cleared."""
+    """Opens or creates `folder`. Remains of interrupted saves are removed."""
     # Orbax takes seconds to import and only checkpoints need it.
     import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers
 
     def value(metrics: dict[str, float]) -> tuple[float, float]:
-      # Of equal values the earlier is the better, as for those who stop when nothing improves.
+      # Of equal values the earlier one wins, as in training that stops when nothing improves.
       return metrics["value"], -metrics.get("epoch", 0.0)
 
     keep = checkpoint_managers.AnyPreservationPolicy(
@@ -55,13 +55,13 @@ class Checkpoints:
       value: higher is better; decides which checkpoint is the best.
       meta: plain values.
     Raises:
-      InputError: the disk is full. It is asked first, so that nothing is half-written.
+      InputError: the disk is full. This is checked first, so that nothing is half-written.
     """
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(trees))) + _SPARE_BYTES
     if (free := shutil.disk_usage(self._folder).free) < needed:
       raise InputError(
         f"{self._folder}: the disk is full ({free / 1e6:.1f} MB free, a checkpoint needs "
-        f"{needed / 1e6:.1f} MB); make room and run again, it goes on from the last checkpoint"
+        f"{needed / 1e6:.1f} MB); make room and run again, it resumes from the last checkpoint"
       )
     ocp = self._ocp
     items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}

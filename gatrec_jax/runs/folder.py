@@ -25,7 +25,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "num
 
 
 def cache_dir() -> pathlib.Path:
-  """Where things that serve several runs are kept: $GATREC_CACHE, else the user's cache."""
+  """The folder of files shared by several runs: $GATREC_CACHE, else the user's cache."""
   if os.environ.get("GATREC_CACHE"):
     return pathlib.Path(os.environ["GATREC_CACHE"]).expanduser()
   base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
@@ -33,7 +33,7 @@ def cache_dir() -> pathlib.Path:
 
 
 def open_workdir(path: str | os.PathLike[str]) -> pathlib.Path:
-  """Makes the folder if there is none. Raises InputError where it cannot be written to."""
+  """Creates the folder if needed. Raises InputError where it cannot be written to."""
   folder = pathlib.Path(path).expanduser()
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def open_workdir(path: str | os.PathLike[str]) -> pathlib.Path:
 
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds the run folder for this process; the lock goes with the process, however it ends.
+  """Locks the run folder for this process; the lock ends with the process, however that ends.
 
   Raises:
     InputError: another process holds it.
@@ -119,13 +119,13 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 
 def reset_peak_memory() -> None:
-  """Lets `peak_memory_mb` count from now on, where the system can (Linux)."""
+  """Restarts the count of `peak_memory_mb`, where the system can (Linux)."""
   with contextlib.suppress(OSError):
     pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_mb() -> int:
-  """Most memory that this process held since `reset_peak_memory` (else since its start), in MiB."""
+  """Peak memory of this process since `reset_peak_memory` (else since its start), in MiB."""
   with contextlib.suppress(OSError):
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
       if line.startswith("VmHWM:"):
@@ -144,17 +144,17 @@ def stage(
   make: Callable[[], Mapping[str, Any]],
   log: Log,
 ) -> Mapping[str, Any]:
-  """Runs `make`, unless its outputs are there and were made from the same inputs.
+  """Runs `make`, unless its outputs exist and were made from the same inputs.
 
   Args:
     folder: of the stage; its `manifest.json` records inputs and what `make` returned.
     name: of the stage, for the user.
-    inputs: hash of all that the outputs depend on.
+    inputs: hash of everything that the outputs depend on.
     outputs: file names in `folder`.
-    make: writes the outputs (each whole or not at all), returns plain facts worth keeping.
-    log: where to tell the user that it was skipped.
+    make: writes the outputs (each whole or not at all), returns plain facts for the manifest.
+    log: where lines for the user go.
   Returns:
-    The facts, from now or from then.
+    The facts, of this call or of the one that made the outputs.
   """
   manifest = folder / "manifest.json"
   if manifest.exists() and all((folder / o).exists() for o in outputs):
@@ -170,12 +170,12 @@ def stage(
 
 
 def require_same_origin(workdir: pathlib.Path, name: str, inputs: str) -> None:
-  """Ties checkpoints to what they were trained on, before any of it is made anew.
+  """Ties checkpoints to what they were trained on, before any of it is made again.
 
   Args:
-    workdir: the run folder. Its `checkpoints.json` keeps the hash by name until something is
+    workdir: the run folder. Its `checkpoints.json` records the hash by name until something is
       trained, and is compared from then on.
-    name: of what was trained on, for the user.
+    name: of the data that was trained on, for the user.
     inputs: its hash.
   Raises:
     InputError: there are checkpoints, and they were trained on something else.
@@ -192,13 +192,13 @@ def require_same_origin(workdir: pathlib.Path, name: str, inputs: str) -> None:
 
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:
-  """Whether at least one checkpoint was completed in that run folder."""
+  """Whether the run folder holds at least one complete checkpoint."""
   folder = workdir / "checkpoints"
   return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
 
 
 def environment() -> dict[str, Any]:
-  """What a reader needs to repeat a run: packages, device, commit, command, time."""
+  """What is needed to repeat a run: packages, device, commit, command, time."""
   import jax
 
   versions = {}
@@ -237,7 +237,7 @@ def _git_commit() -> str:
 class MetricsFile:
   """`metrics.jsonl`: one object a line with step, name and value.
 
-  Opening it with `after_step` drops the lines behind that step, so that a resumed run repeats none.
+  Opening it with `after_step` drops later lines, so that a resumed run repeats none.
   """
 
   def __init__(self, path: pathlib.Path, *, after_step: int) -> None:
@@ -263,11 +263,11 @@ class MetricsFile:
 
 
 @contextlib.contextmanager
-def signals(promise: str) -> Iterator[list[int]]:
-  """Collects SIGINT and SIGTERM instead of dying of them; a second one ends the process.
+def signals(promise: str, *, log: Log) -> Iterator[list[int]]:
+  """Collects SIGINT and SIGTERM instead of ending the process; a second one ends it.
 
-  Args: promise: what the user is told when one comes, such as "stopping after this epoch".
-  Yields: the numbers of those that came; none outside the main thread, which alone gets them.
+  Args: promise: the line for the user when one arrives, such as "stopping after this epoch".
+  Yields: the numbers of those that arrived; none outside the main thread, which alone gets them.
   """
   received: list[int] = []
   if threading.current_thread() is not threading.main_thread():
@@ -277,7 +277,8 @@ def signals(promise: str) -> Iterator[list[int]]:
 
   def note(signum: int, _: Any) -> None:
     received.append(signum)
-    print(f"{promise}; once more ends at once", file=sys.stderr, flush=True)
+    with contextlib.suppress(RuntimeError):  # the signal came within another print
+      log.info(f"{promise}; a second signal ends the process at once")
     signal.signal(signum, former[signum])
 
   for signum in (signal.SIGINT, signal.SIGTERM):

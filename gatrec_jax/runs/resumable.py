@@ -1,4 +1,4 @@
-"""Long jobs over many things, a chunk at a time, kept in a file that is only appended to."""
+"""Long jobs in chunks, whose records are kept in an append-only file."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def in_chunks(
   name: str,
   log: Log,
 ) -> list[Record]:
-  """Makes a record for each key, going on where a former process stopped, however it ended.
+  """Makes a record for each key, resuming where a former process stopped, however it ended.
 
-  Chunks are the same in every process: what depends on who stands side by side comes out the same,
-  and so does the file, byte for byte. A kill loses the chunk in flight.
+  Chunks are the same in every process, so that results that depend on a chunk's members are the
+  same, and so is the file, byte for byte. A kill loses only the chunk in progress.
 
   Args:
     path: JSON lines, {"key": …, **record}; appended to chunk by chunk.
-    keys: n of them, each another.
-    make: places in `keys` -> their records, plain values.
-    chunk: how many at once.
+    keys: n distinct keys.
+    make: positions in `keys` -> their records, plain values.
+    chunk: number of keys at a time.
     name: of the job, for the user.
     log: where progress is shown.
   Returns:
     n records, "key" included.
   Raises:
-    InputError: the file is of other keys.
-    Interrupted: SIGINT or SIGTERM came; what is done is kept.
+    InputError: the file holds other keys.
+    Interrupted: SIGINT or SIGTERM arrived; what is done is kept.
   """
   records = _kept(path, keys, chunk)
   path.parent.mkdir(parents=True, exist_ok=True)
   with (
     open(path, "ab") as out,
-    runs.signals(f"{name}: stopping after these {chunk}") as received,
+    runs.signals(f"{name}: stopping after these {chunk}", log=log) as received,
     log.progress(name, total=len(keys), done=len(records)) as show,
   ):
     while len(records) < len(keys):
@@ -71,7 +71,7 @@ def in_chunks(
 
 
 def _kept(path: pathlib.Path, keys: Sequence[str], chunk: int) -> list[Record]:
-  """The records of whole chunks; the file is cut behind them."""
+  """The records of whole chunks; the file is truncated after them."""
   if not path.exists():
     return []
   lines = path.read_bytes().splitlines(keepends=True)

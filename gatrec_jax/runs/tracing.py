@@ -1,4 +1,4 @@
-"""Where the time of training goes: a trace by JAX's profiler, and the operations that took most."""
+"""Traces of training by JAX's profiler, and the operations that took most of the time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Operation:
   Attributes:
     name: as in the compiled program, such as "fusion.12".
     share: of the time of all operations, between 0 and 1.
-    milliseconds: in all, without those of the operations that it calls (a loop has its own alone).
+    milliseconds: in total, without those of the operations that it calls (a loop's own time only).
     count: how often it ran.
   """
 
@@ -42,7 +42,7 @@ class Recording:
 
   Attributes:
     folder: where the trace goes, in the layout of TensorBoard's profile plugin.
-    what: is traced, for people; "" until something was.
+    what: a description of what was traced; "" until something was.
     trace: the trace's file for XProf; beside it is one for Perfetto. None until it is written.
   """
 
@@ -59,7 +59,7 @@ _current: contextvars.ContextVar[Recording | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def recording(folder: str | os.PathLike[str]) -> Iterator[Recording]:
-  """What is trained inside is traced for a while: the second `part` that begins, or the last one.
+  """Traces one part of what is trained inside: the second `part` that begins, or the last one.
 
   Raises:
     InputError: the folder cannot be made or written to.
@@ -83,13 +83,13 @@ def recording(folder: str | os.PathLike[str]) -> Iterator[Recording]:
 
 @contextlib.contextmanager
 def part(what: str, *, last: bool) -> Iterator[None]:
-  """Around a part of the work that ends with its results computed; free where nothing is recorded.
+  """Marks a part of the work that ends with its results computed; free where nothing is recorded.
 
-  The first part compiles, so that it is the second one that is traced, once in a recording.
+  The first part compiles, so the second one is traced, once in a recording.
 
   Args:
-    what: the part is, for people: "epochs 6 to 10".
-    last: no other part like it is to come, so that this one is traced even if it compiles.
+    what: a description for people: "epochs 6 to 10".
+    last: no similar part will follow, so that this one is traced even if it compiles.
   """
   found = _current.get()
   if found is None or found.what:
@@ -107,7 +107,7 @@ def part(what: str, *, last: bool) -> Iterator[None]:
   finally:
     jax.profiler.stop_trace()
   found.what = what
-  # JAX names the file by the second and the machine, and does not tell.
+  # JAX names the file by time and machine, and does not return the name.
   written = found.folder.glob("plugins/profile/*/*.xplane.pb")
   found.trace = max(written, key=lambda file: file.stat().st_mtime_ns)
 

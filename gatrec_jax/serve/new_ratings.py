@@ -1,4 +1,4 @@
-"""A trained run that has heard of new ratings, new users and new items, without training again."""
+"""A trained run extended by new ratings, users and items, without training again."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from gatrec_jax.data.interactions import Interactions, pair_keys
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.base import Recommender
-from gatrec_jax.models.registry import is_learned, make_recommender
-from gatrec_jax.serve.run import Run, assemble_run, recommender_inputs
+from gatrec_jax.serve.run import Run, assemble_run, recommender_and_inputs
 from gatrec_jax.stages.texts import Texts, texts_of_new_items, texts_of_new_users
-from gatrec_jax.train.state import fit_whole
+from gatrec_jax.train.fitted import fit_params
 
 _NO_FIELDS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
@@ -28,35 +26,35 @@ def with_new_ratings(
 ) -> Run:
   """The run as if `added` had been among its training ratings, its learned parameters as they are.
 
-  The graph, the linear channel and models in closed form are made anew from all ratings. The own
-  vector of a user or item that had no training rating is the mean of the known ones (of
-  `node_features=table` its text), so what is known of it comes from its neighbors. The text of
-  such a user is built from the added ratings, that of a new item from its fields. A rating of a
-  pair that is known already takes its place, wherever it was.
+  The graph, the linear channel and fitted models are computed again from all ratings. A user or
+  item without training ratings gets the mean of the learned vectors as its own (with
+  `node_features=table`: its text), so that its neighbors determine its scores. The text of such a
+  user is built from the added ratings, that of a new item from its fields. A rating of a known pair
+  replaces the former one, in whichever part that was.
 
-  Args: run. added: ratings, with ids of their own vocabularies; there may be none. item_fields: by
-    item id, what is known of new items, with ratings or without (title, genres, …).
+  Args:
+    run: stays as it is.
+    added: ratings, with ids of their own vocabularies; may be empty.
+    item_fields: by item id, the fields of new items, rated or not (title, genres, …).
   Returns: a run in memory; its folder is not touched.
   Raises: InputError: a model that can do so only by training again.
   """
   recommender = run.recommender
-  if not takes_new_ratings(recommender):
+  if not recommender.takes_new_ratings:
     raise InputError(
-      f"{run.workdir}: {recommender.settings.kind} cannot take new ratings or items without training "
-      "again; the GAT's presets and the models in closed form can"
+      f"{run.workdir}: {recommender.settings.kind} cannot take new ratings or items without "
+      "training again; the GAT's presets and the models in closed form can"
     )
   former = run.prepared.interactions
   prepared = _joined(run.prepared, added, item_fields)
-  now = prepared.interactions
   texts = _grown_texts(run, prepared)
-  recommender = make_recommender(run.config.model, num_users=now.num_users, num_items=now.num_items)
-  inputs = recommender_inputs(recommender, run.config, prepared, texts)
-  if is_learned(recommender):
+  recommender, inputs = recommender_and_inputs(run.config, prepared, texts)
+  if recommender.learned:
     params = recommender.grown(
       run.params, inputs, former=run.inputs, num_users=former.num_users, num_items=former.num_items
     )
   else:
-    params = fit_whole(inputs, jax.random.key(run.config.train.seed), recommender=recommender)
+    params = fit_params(inputs, jax.random.key(run.config.train.seed), recommender=recommender)
   return assemble_run(
     run.workdir,
     config=run.config,
@@ -68,15 +66,10 @@ def with_new_ratings(
   )
 
 
-def takes_new_ratings(recommender: Recommender) -> bool:
-  """Whether the model can do so: it is in closed form, or its parameters fit a grown graph."""
-  return not is_learned(recommender) or hasattr(recommender, "grown")
-
-
 def _joined(
   prepared: Prepared, added: Interactions, item_fields: Mapping[str, Mapping[str, Any]]
 ) -> Prepared:
-  """With the added rows in the training part, new ids behind the old ones."""
+  """The added rows in the training part, new ids after the old ones."""
   former = prepared.interactions
   user_ids = _longer(former.user_ids, added.user_ids)
   item_ids = _longer(former.item_ids, (*added.item_ids, *item_fields))
@@ -118,13 +111,13 @@ def _longer(known: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
 
 
 def _places(ids: Sequence[str], vocabulary: Sequence[str]) -> np.ndarray:
-  """[n] int32, where each id stands."""
+  """[n] int32 positions of ids in the vocabulary."""
   place = {raw_id: index for index, raw_id in enumerate(vocabulary)}
   return np.array([place[raw_id] for raw_id in ids], np.int32)
 
 
 def _grown_texts(run: Run, prepared: Prepared) -> Texts:
-  """Vectors for the new nodes too."""
+  """The text vectors of the run, and those of its new users and items."""
   former, now = run.prepared.interactions, prepared.interactions
   train = prepared.train
   vectors, width = run.texts.vectors, run.texts.vectors.shape[1]
@@ -138,15 +131,15 @@ def _grown_texts(run: Run, prepared: Prepared) -> Texts:
     rows = [one.take(one.item < former.num_items) for one in rows]
     of_users[new] = texts_of_new_users(
       run.workdir,
-      run.config,
+      run.config.text,
       run.prepared,
       run.texts,
-      liked=[one.item[one.rating >= prepared.positive_threshold] for one in rows],
-      disliked=[one.item[one.rating <= prepared.negative_threshold] for one in rows],
+      liked=[one.item[prepared.feedback.liked(one.rating)] for one in rows],
+      disliked=[one.item[prepared.feedback.disliked(one.rating)] for one in rows],
     )
   of_items = texts_of_new_items(
     run.workdir,
-    run.config,
+    run.config.text,
     run.texts,
     known=run.prepared.item_fields,
     new=prepared.item_fields[former.num_items :],

@@ -14,10 +14,10 @@ from gatrec_jax.errors import InputError
 
 Rules = Mapping[str, str | None]
 AXES = ("data", "graph", "model")
-"""Axes of every mesh: batches over `data`, edges and rows of node tables over `graph`, heads and
-matrices over `model`."""
+"""Axes of every mesh: batches are sharded over `data`, edges and rows of node tables over `graph`,
+heads and matrices over `model`."""
 
-# Megatron's cut (Shoeybi et al. 2019): heads and MLP columns over `model`, so that each block
+# Megatron's sharding (Shoeybi et al. 2019): heads and MLP columns over `model`, so that each block
 # needs two sums over devices; the vocabulary likewise; rows of a batch over `data`.
 DEFAULT_RULES: Rules = {
   "batch": "data",
@@ -34,8 +34,8 @@ def make_mesh(
 ) -> Mesh:
   """A (data, graph, model) mesh.
 
-  Args: data, graph, model: devices along each axis. devices: which; None for the first of all, over
-    all processes.
+  Args: data, graph, model: numbers of devices along each axis. devices: which ones; None for the
+    first of all processes' devices.
   Raises: InputError where there are too few.
   """
   devices = list(devices if devices is not None else jax.devices())
@@ -73,12 +73,20 @@ def parse_mesh(text: str, *, field: str = "mesh") -> Mesh | None:
     raise InputError(str(error), field=field, value=text) from None
 
 
+def local_mesh(mesh: Mesh | None) -> Mesh | None:
+  """This process's devices of a mesh along one axis, `data`; None for None."""
+  if mesh is None:
+    return None
+  here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+  return Mesh(np.array(here), ("data",))
+
+
 def start_processes(
   coordinator: str, *, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
   """Joins this process to the others of a run on several hosts (`jax.distributed`).
 
-  To be called before any device is touched. Afterwards `jax.devices()` are those of all processes.
+  Call it before any device is used. Afterwards `jax.devices()` are those of all processes.
 
   Args:
     coordinator: "host:port" of process 0, the same in all; `auto` takes everything from the
@@ -86,8 +94,8 @@ def start_processes(
       like).
     num_processes, process_id: how many there are and which this is; None from the environment.
   Raises:
-    InputError: an address that cannot be used, or the environment does not say enough. Where the
-      others do not come within JAX's time limit (five minutes), JAX ends the process itself.
+    InputError: an unusable address, or too little in the environment. Where the others do not
+      connect within JAX's time limit (five minutes), JAX ends the process itself.
   """
   address = None if coordinator == "auto" else coordinator
   if address is not None and (num_processes is None or process_id is None):
@@ -114,10 +122,10 @@ def start_processes(
 def parameter_sharding(
   names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules = DEFAULT_RULES
 ) -> NamedSharding:
-  """Where an array lies: each named axis over the mesh axis of its rule, if it divides evenly.
+  """The sharding of an array: each named axis over the mesh axis of its rule, if it divides evenly.
 
   Args: names: logical names of the axes. shape: of the array. mesh, rules: the map.
-  Returns: its sharding; axes without a name, a rule or an even division are not cut.
+  Returns: its sharding; axes without a name, a rule or an even division are replicated.
   """
   axes = []
   for name, size in zip(names, shape, strict=True):

@@ -1,7 +1,8 @@
-"""Where the arrays of training lie on a mesh, and how they come there and back.
+"""How the arrays of training are placed on a mesh, and read back.
 
-An array that is cut has to divide evenly, so tables of nodes and lists of edges are filled up. The
-filling adds nothing to any sum: rows of tables are cut off before they are read, edges count 0.
+A sharded array must divide evenly, so tables of nodes and lists of edges are padded. The padding
+adds nothing to any sum: padded rows of tables are removed before they are read, padded edges count
+0.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-# Tables of so many rows are cut. They are filled up to a multiple that suits every mesh with up to
-# so many devices along `graph` (a power of two), so that shapes do not depend on the mesh.
+# Tables of at least TABLE_ROWS rows are sharded. They are padded to a multiple of ROW_MULTIPLE, a
+# power of two and the most devices along `graph`, so that shapes do not depend on the mesh.
 TABLE_ROWS, ROW_MULTIPLE = 1024, 256
 
 
 def padded_rows(array: Any) -> int:
-  """Rows that an array gets on a mesh. Args: array: or its ShapeDtypeStruct."""
+  """The number of rows of an array on a mesh. Args: array: or its ShapeDtypeStruct."""
   if not is_table(array):
     return array.shape[0] if array.ndim else 0
   return -(-array.shape[0] // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
 def is_table(array: Any) -> bool:
-  """Whether it is cut by rows: matrices with many rows, such as node tables."""
+  """Whether an array is sharded by rows: matrices with many rows, such as node tables."""
   return array.ndim >= 2 and array.shape[0] >= TABLE_ROWS
 
 
 def pad(tree: Any) -> Any:
-  """Tables with rows of 0 behind them; traceable."""
+  """Tables with rows of 0 appended; traceable."""
 
   def one(array: jax.Array) -> jax.Array:
     more = padded_rows(array) - array.shape[0] if array.ndim else 0
@@ -41,7 +42,7 @@ def pad(tree: Any) -> Any:
 
 
 def unpad(tree: Any, like: Any) -> Any:
-  """The inverse of `fill`; traceable. Args: like: a tree with the shapes before."""
+  """The inverse of `pad`; traceable. Args: like: a tree with the original shapes."""
   return jax.tree.map(
     lambda array, shaped: array[: shaped.shape[0]] if array.shape != shaped.shape else array,
     tree,
@@ -50,19 +51,19 @@ def unpad(tree: Any, like: Any) -> Any:
 
 
 def table_sharding(array: Any, mesh: Mesh) -> NamedSharding:
-  """Tables by rows over `graph`; all else lies everywhere."""
-  cut = is_table(array) and array.shape[0] % mesh.shape["graph"] == 0
-  return NamedSharding(mesh, PartitionSpec("graph") if cut else PartitionSpec())
+  """The sharding of an array: tables by rows over `graph`, everything else replicated."""
+  divided = is_table(array) and array.shape[0] % mesh.shape["graph"] == 0
+  return NamedSharding(mesh, PartitionSpec("graph") if divided else PartitionSpec())
 
 
 def put(array: Any, sharding: NamedSharding) -> jax.Array:
-  """Puts a host's array on the devices; each process sends only the parts of its own devices."""
+  """Puts a host array on the devices; each process sends only the shards of its own devices."""
   host = np.asarray(array)
   return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
 
 
 def put_tables(tree: Any, mesh: Mesh) -> Any:
-  """A tree of host arrays, filled up, by `table_sharding`."""
+  """Puts a tree of host arrays, padded, on the mesh by `table_sharding`."""
 
   def one(array: Any) -> jax.Array:
     host = np.asarray(array)
@@ -75,7 +76,7 @@ def put_tables(tree: Any, mesh: Mesh) -> Any:
 
 
 def put_edges(tree: Any, mesh: Mesh, *, size: int) -> Any:
-  """Arrays [size, …], size a multiple of the devices along `graph`, cut over `graph`."""
+  """Shards arrays [size, …] over `graph`; size is a multiple of the devices along it."""
   sharding = NamedSharding(mesh, PartitionSpec("graph"))
 
   def one(array: Any) -> jax.Array:
@@ -87,7 +88,7 @@ def put_edges(tree: Any, mesh: Mesh, *, size: int) -> Any:
 
 
 def constrain_tables(tree: Any) -> Any:
-  """Within a jitted function under a mesh: tables stay cut by rows. Without a mesh: as it is."""
+  """In a jitted function under a mesh: keeps tables sharded by rows. Without a mesh: no effect."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.shape.get("graph", 1) == 1:
     return tree
@@ -101,11 +102,11 @@ def constrain_tables(tree: Any) -> Any:
 
 
 def constrain_batch(rows: jax.Array) -> jax.Array:
-  """Within a jitted function under a mesh: a batch [B, …] is divided among all devices of `data`
-  and `graph`. Without a mesh: as it is.
+  """In a jitted function under a mesh: shards a batch [B, …] over all devices of `data` and
+  `graph`. Without a mesh: no effect.
 
-  Beside several devices of `model`, one that does not divide evenly is left as it is too: there
-  XLA's partitioner gives a gather of such rows a wrong gradient (JAX 0.10.2).
+  With several devices along `model`, a batch that does not divide evenly is left unchanged too:
+  there XLA's partitioner gives a gather of such rows a wrong gradient (JAX 0.10.2).
   """
   mesh = jax.sharding.get_abstract_mesh()
   devices = mesh.shape.get("data", 1) * mesh.shape.get("graph", 1)

@@ -1,4 +1,4 @@
-"""The stages before training, each kept in the run folder: split data, profiles, vectors."""
+"""The data stage of a run folder: interactions, split into parts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax import runs
-from gatrec_jax.config.schema import Config
+from gatrec_jax.config.schema import DataConfig
 from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
@@ -22,16 +23,15 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
-_FORMAT = 1  # raised when a stage's files change their form, so that old ones are made anew
+_FORMAT = 1  # raised when the stage's files change their form, so that old ones are made again
 
 
-def prepare(config: Config, workdir: pathlib.Path, *, log: Log) -> Prepared:
-  """Reads and splits the interactions, or takes them from the run folder if nothing changed.
+def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
+  """Reads and splits the interactions, or reads them from the run folder if nothing changed.
 
   Raises:
     InputError: files missing or unreadable, wrong fold, empty part.
   """
-  data = config.data
   paths = [data.item_metadata]
   if pathlib.Path(data.dataset).expanduser().is_file():
     paths.append(data.dataset)
@@ -46,33 +46,32 @@ def prepare(config: Config, workdir: pathlib.Path, *, log: Log) -> Prepared:
     inputs=inputs,
     log=log,
     outputs=OUTPUTS,
-    make=lambda: write_prepared(folder, prepared_in_memory(config)),
+    make=lambda: write_prepared(folder, prepared_in_memory(data)),
   )
   prepared = load_prepared(workdir)
   log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
-  if data.split not in PROTOCOLS and (told := _meaning_of_ratings(prepared)):
-    log.info(told)
+  if data.split not in PROTOCOLS and (line := _meaning_of_ratings(prepared)):
+    log.info(line)
   return prepared
 
 
 def _meaning_of_ratings(prepared: Prepared) -> str:
-  """What the user should know where nearly all ratings count as likes; "" where they do not."""
+  """A line for the user where nearly all ratings count as likes; "" elsewhere."""
   rating = prepared.interactions.rating
   if (rating == 1.0).all():
     return "data: every rating is 1, or there is no rating column: implicit feedback, all are likes"
-  share = float((rating >= prepared.positive_threshold).mean())
+  share = float(prepared.feedback.liked(rating).mean())
   if share < 0.95:
     return ""
   return (
     f"warning: {share:.1%} of the ratings ({rating.min():g} to {rating.max():g}) reach "
-    f"positive_threshold {prepared.positive_threshold:g}; on another scale set "
+    f"positive_threshold {prepared.feedback.positive_threshold:g}; on another scale set "
     "`positive_threshold` and `negative_threshold`"
   )
 
 
-def prepared_in_memory(config: Config) -> Prepared:
-  """The split data of `config`, without a run folder; for evaluating other tools' lists."""
-  data = config.data
+def prepared_in_memory(data: DataConfig) -> Prepared:
+  """The split data, without a run folder; for evaluating other tools' lists."""
   kind = "shipped" if data.fold and data.split != "kfold" else data.split
   dataset = load_dataset(
     data.dataset,
@@ -94,29 +93,22 @@ def prepared_in_memory(config: Config) -> Prepared:
     fold=data.fold,
     test_rows=dataset.test_rows,
   )
-  positive, negative = _thresholds(config, dataset.interactions)
-  return Prepared(
-    dataset.interactions, split, dataset.item_fields, positive, negative, dict(dataset.notes)
-  )
+  feedback = _feedback(data, dataset.interactions)
+  return Prepared(dataset.interactions, split, dataset.item_fields, feedback, dict(dataset.notes))
 
 
 def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
-  """Every row that a protocol leaves is a positive, and its validation part is its own."""
+  """The split data of a named protocol, which also defines feedback and validation part."""
   protocol = PROTOCOLS[name]
   dataset = apply_protocol(dataset, protocol)
   split = protocol_split(dataset.interactions, protocol, split_seed)
   return Prepared(
-    dataset.interactions,
-    split,
-    dataset.item_fields,
-    protocol.lowest_rating,
-    protocol.negative_threshold,
-    dict(dataset.notes),
+    dataset.interactions, split, dataset.item_fields, protocol.feedback, dict(dataset.notes)
   )
 
 
 def load_prepared(workdir: pathlib.Path) -> Prepared:
-  """What `prepare` kept. Raises InputError where it is not there or damaged."""
+  """Reads what `prepare` wrote. Raises InputError where it is missing or damaged."""
   import pyarrow as pa
   import pyarrow.parquet as pq
 
@@ -136,21 +128,20 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
     interactions=Interactions(user_ids=user_ids, item_ids=item_ids, **column),
     split=Split(*(np.flatnonzero(part == p) for p in (0, 1, 2))),
     item_fields=items,
-    positive_threshold=facts["positive_threshold"],
-    negative_threshold=facts["negative_threshold"],
+    feedback=Feedback(facts["positive_threshold"], facts["negative_threshold"]),
     facts=facts,
   )
 
 
-def _thresholds(config: Config, interactions: Interactions) -> tuple[float, float]:
+def _feedback(data: DataConfig, interactions: Interactions) -> Feedback:
   """Implicit feedback (every rating 1) has no dislikes, and each interaction is a positive."""
   if len(interactions) and (interactions.rating == 1.0).all():
-    return 1.0, 0.0
-  return config.data.positive_threshold, config.data.negative_threshold
+    return Feedback(1.0, 0.0)
+  return Feedback(data.positive_threshold, data.negative_threshold)
 
 
 def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
-  """Writes `OUTPUTS`, each whole or not at all. Returns: the facts that belong beside them."""
+  """Writes `OUTPUTS`, each whole or not at all. Returns: the facts for the manifest."""
   import pyarrow as pa
   import pyarrow.parquet as pq
 
@@ -180,7 +171,6 @@ def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
     "test": len(split.test),
     "users without training ratings": rows.num_users - len(np.unique(rows.user[split.train])),
     "items without training ratings": rows.num_items - len(np.unique(rows.item[split.train])),
-    "positive_threshold": prepared.positive_threshold,
-    "negative_threshold": prepared.negative_threshold,
+    **dataclasses.asdict(prepared.feedback),
     **{k: v for k, v in prepared.facts.items() if v},
   }

@@ -1,4 +1,4 @@
-"""Profiles and their vectors as stages of a run, and the text of a user who was not there."""
+"""Profiles and their vectors as stages of a run, and the texts of new users and items."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatrec_jax import runs
-from gatrec_jax.config.schema import Config
+from gatrec_jax.config.schema import DataConfig, TextConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
@@ -21,12 +21,11 @@ from gatrec_jax.profiles.embed import TextEncoder, embed_texts, lexical_text_enc
 from gatrec_jax.profiles.lexical import fit_lexical, load_lexical, save_lexical
 from gatrec_jax.profiles.schema import Profile, parse_profile
 from gatrec_jax.runs.log import SILENT, Log
-from gatrec_jax.stages.data import load_prepared
 
 if TYPE_CHECKING:
   from gatrec_jax.lm.folders.source import EncoderSource
 
-_FORMAT = 2  # raised when a stage's files change their form, so that old ones are made anew
+_FORMAT = 2  # raised when a stage's files change their form, so that old ones are made again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +52,20 @@ class Texts:
     return self.vectors[self.num_users :]
 
 
-def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log: Log) -> str:
-  """Writes profiles/items.jsonl and users.jsonl: given ones first, built ones for the rest.
+def build_profiles(
+  text: TextConfig, workdir: pathlib.Path, prepared: Prepared, *, data: DataConfig, log: Log
+) -> str:
+  """Writes profiles/items.jsonl and users.jsonl: given ones where there are any, else built ones.
 
   Items are described by their metadata, users by their training rows alone.
 
+  Args: data: says whether given user profiles are known to hold held-out ratings.
   Returns:
     The hash of what the profiles were made from.
   Raises:
     InputError: unreadable profile files, user profiles known to hold held-out ratings, or more
       missing texts than `max_missing_share`.
   """
-  text, data = config.text, config.data
   data_inputs = runs.read_json(workdir / "data" / "manifest.json")["inputs"]
   inputs = runs.digest(
     _FORMAT,
@@ -120,22 +121,22 @@ def build_profiles(config: Config, workdir: pathlib.Path, prepared: Prepared, *,
     outputs=("items.jsonl", "users.jsonl"),
   )
   log.info("profiles: " + ", ".join(f"{k} {v}" for k, v in facts.items() if k != "warning"))
-  _require_texts(config, prepared, facts)
+  _require_texts(text, prepared, facts)
   return inputs
 
 
-def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log: Log) -> Texts:
-  """Profiles to vectors, or what the run folder holds if nothing changed.
+def embed_run(
+  text: TextConfig, workdir: pathlib.Path, prepared: Prepared, *, data: DataConfig, log: Log
+) -> Texts:
+  """Turns profiles into vectors, or reads those of the run folder if nothing changed.
 
   Raises:
-    InputError: as `build_profiles`, or no encoder where one was asked for.
+    InputError: as `build_profiles`, or the encoder is not available.
   """
   from gatrec_jax.lm.folders.source import resolve_encoder
 
-  if not config.model.reads_text:
-    return _no_texts(prepared)
-  origin = build_profiles(config, workdir, prepared, log=log)
-  source = resolve_encoder(config.text.encoder)
+  origin = build_profiles(text, workdir, prepared, data=data, log=log)
+  source = resolve_encoder(text.encoder)
   log.info(f"embed: {source.name} ({source.where})")
   folder = workdir / "embeddings"
   inputs = runs.digest(
@@ -144,9 +145,9 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log:
     runs.file_digest(workdir / "profiles" / "items.jsonl"),
     runs.file_digest(workdir / "profiles" / "users.jsonl"),
     source.content_hash,
-    config.text.encoder_max_tokens,
-    config.text.encoder_dtype,
-    *filter(None, [config.text.encoder_prompt]),
+    text.encoder_max_tokens,
+    text.encoder_dtype,
+    *filter(None, [text.encoder_prompt]),
   )
 
   runs.require_same_origin(workdir, "text vectors", inputs)
@@ -160,14 +161,14 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log:
       save_lexical(lexical, folder / "lexical")
       encoder = lexical_text_encoder(lexical, where=source.where)
     else:
-      encoder = _open(config, source)
+      encoder = _open(text, source)
     vectors, report = embed_texts(
       bodies["users"] + bodies["items"], encoder, cache_dir=runs.cache_dir() / "embeddings", log=log
     )
     lines.append(
       f"embed: {report.encoded} texts encoded, {report.texts - report.encoded - report.missing} "
       f"repeated or from the cache, {report.texts_per_second:.1f} texts/s, "
-      f"{report.truncated_share:.1%} truncated at {config.text.encoder_max_tokens} tokens"
+      f"{report.truncated_share:.1%} truncated at {text.encoder_max_tokens} tokens"
     )
     num_users = len(bodies["users"])
     for kind, part in (("users", vectors[:num_users]), ("items", vectors[num_users:])):
@@ -187,13 +188,11 @@ def embed_run(config: Config, workdir: pathlib.Path, prepared: Prepared, *, log:
   )
   for line in lines:
     log.info(line)
-  return load_texts(workdir, config)
+  return load_texts(workdir)
 
 
-def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
-  """What `embed_run` kept. Raises InputError where it is not there or damaged."""
-  if not config.model.reads_text:
-    return _no_texts(load_prepared(workdir))
+def load_texts(workdir: pathlib.Path) -> Texts:
+  """Reads what `embed_run` wrote. Raises InputError where it is missing or damaged."""
   folder = workdir / "embeddings"
   manifest = runs.read_json(folder / "manifest.json")
   try:
@@ -205,7 +204,7 @@ def load_texts(workdir: pathlib.Path, config: Config) -> Texts:
 
 def texts_of_new_users(
   workdir: pathlib.Path,
-  config: Config,
+  text: TextConfig,
   prepared: Prepared,
   texts: Texts,
   *,
@@ -215,7 +214,7 @@ def texts_of_new_users(
   """[B, D] float32 vectors of the texts built from B users' item indices; 0 where none can be.
 
   Raises:
-    InputError: the encoder that the run's texts went through is not to be had.
+    InputError: the encoder of the run's texts is not available.
   """
   if not texts.is_text:
     return np.zeros((len(liked), texts.vectors.shape[1]), np.float32)
@@ -227,15 +226,15 @@ def texts_of_new_users(
       users.user_profile_from_items(good, bad, vocabulary=vocabulary)
       for good, bad in zip(liked, disliked, strict=True)
     ],
-    style=config.text.profile_style,
+    style=text.profile_style,
   )
-  return _encoded(workdir, config, texts, bodies)
+  return _encoded(workdir, text, texts, bodies)
 
 
 def _encoded(
-  workdir: pathlib.Path, config: Config, texts: Texts, bodies: Sequence[str | None]
+  workdir: pathlib.Path, text: TextConfig, texts: Texts, bodies: Sequence[str | None]
 ) -> np.ndarray:
-  """[n, D] by the encoder that the run's texts went through, which is opened if there are any."""
+  """[n, D] vectors by the encoder of the run's texts, which is opened only if there are any."""
   if not any(bodies):
     return np.zeros((len(bodies), texts.vectors.shape[1]), np.float32)
   if texts.facts["kind"] == "lexical":
@@ -244,13 +243,13 @@ def _encoded(
   else:
     from gatrec_jax.lm.folders.source import resolve_encoder
 
-    encoder = _open(config, resolve_encoder(config.text.encoder))
+    encoder = _open(text, resolve_encoder(text.encoder))
   if encoder.content_hash != texts.facts["content_hash"]:
     raise InputError(
-      f"is now {encoder.name} ({encoder.where}), but the run's "
-      f"texts went through {texts.facts['encoder']} ({texts.facts['where']}); make that available",
+      f"is now {encoder.name} ({encoder.where}), but the run's texts were encoded by "
+      f"{texts.facts['encoder']} ({texts.facts['where']}); make that available",
       field="encoder",
-      value=config.text.encoder,
+      value=text.encoder,
     )
   vectors, _ = embed_texts(bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", log=SILENT)
   return vectors
@@ -258,7 +257,7 @@ def _encoded(
 
 def texts_of_new_items(
   workdir: pathlib.Path,
-  config: Config,
+  text: TextConfig,
   texts: Texts,
   *,
   known: Sequence[Mapping[str, Any]],
@@ -272,21 +271,18 @@ def texts_of_new_items(
   if not texts.is_text:
     return np.zeros((len(new), texts.vectors.shape[1]), np.float32)
   profiles = builder.build_item_profiles([*known, *new])[len(known) :]
-  bodies = builder.item_texts(profiles, style=config.text.profile_style)
-  return _encoded(workdir, config, texts, bodies)
+  bodies = builder.item_texts(profiles, style=text.profile_style)
+  return _encoded(workdir, text, texts, bodies)
 
 
-def _open(config: Config, source: EncoderSource) -> TextEncoder:
+def _open(text: TextConfig, source: EncoderSource) -> TextEncoder:
   return open_encoder(
-    source,
-    max_tokens=config.text.encoder_max_tokens,
-    dtype=config.text.encoder_dtype,
-    prompt=config.text.encoder_prompt,
+    source, max_tokens=text.encoder_max_tokens, dtype=text.encoder_dtype, prompt=text.encoder_prompt
   )
 
 
 def _item_profiles(prepared: Prepared, texts: Mapping[int, str]) -> list[Profile | None]:
-  """The profiles that speak of genres or tags: parsed from given texts, else built."""
+  """Profiles with genres or tags: parsed from given texts, else built."""
   profiles = builder.build_item_profiles(prepared.item_fields)
   for item, text in texts.items():
     parsed = parse_profile(text)
@@ -298,12 +294,7 @@ def _item_profiles(prepared: Prepared, texts: Mapping[int, str]) -> list[Profile
 def _user_profiles(
   prepared: Prepared, train: Interactions, profiles: Sequence[Profile | None]
 ) -> list[Profile | None]:
-  return users.build_user_profiles(
-    train,
-    profiles,
-    positive_threshold=prepared.positive_threshold,
-    negative_threshold=prepared.negative_threshold,
-  )
+  return users.build_user_profiles(train, profiles, feedback=prepared.feedback)
 
 
 def _read(path: str, field: str, ids: Sequence[str], facts: dict[str, Any]) -> dict[int, str]:
@@ -325,7 +316,7 @@ def _write(
 def read_texts(workdir: pathlib.Path, kind: str, *, given_alone: bool = False) -> list[str | None]:
   """The texts of profiles/KIND.jsonl in catalog order, None where there is none.
 
-  Args: given_alone: leave out those that were built without a language model.
+  Args: given_alone: leave out the built ones.
   """
   path = workdir / "profiles" / f"{kind}.jsonl"
   try:
@@ -338,20 +329,21 @@ def read_texts(workdir: pathlib.Path, kind: str, *, given_alone: bool = False) -
   ]
 
 
-def _require_texts(config: Config, prepared: Prepared, facts: Mapping[str, Any]) -> None:
+def _require_texts(text: TextConfig, prepared: Prepared, facts: Mapping[str, Any]) -> None:
   sizes = {"item": prepared.interactions.num_items, "user": prepared.interactions.num_users}
   for kind, size in sizes.items():
     share = facts[f"{kind}s without text"] / size
-    if share > config.text.max_missing_share:
+    if share > text.max_missing_share:
       raise InputError(
         f"{share:.0%} of the {kind}s have no "
         f"text; give `item_metadata` or `{kind}_profiles`, raise the limit, or train without text "
         "by `node_features=ids`",
         field="max_missing_share",
-        value=config.text.max_missing_share,
+        value=text.max_missing_share,
       )
 
 
-def _no_texts(prepared: Prepared) -> Texts:
+def no_texts(prepared: Prepared) -> Texts:
+  """What a model gets that reads no text."""
   nodes = prepared.interactions.num_users + prepared.interactions.num_items
   return Texts(np.zeros((nodes, 1), np.float32), prepared.interactions.num_users, "none", False, {})

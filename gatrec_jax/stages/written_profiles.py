@@ -1,4 +1,4 @@
-"""Profiles by a language model as a stage of a run: WORKDIR/written, gone on with, never mixed."""
+"""Profiles by a language model as a resumable stage of a run: WORKDIR/written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gatrec_jax.runs.resumable import in_chunks
 from gatrec_jax.stages.data import prepare
 
 KINDS = ("items", "users")
-# Beside weights and tokenizer, what decides which prompt a text becomes and where an answer ends.
+# Beside weights and tokenizer, the files that determine prompts and the end of answers.
 _PROMPT_FILES = (
   "tokenizer_config.json",
   "special_tokens_map.json",
@@ -43,15 +43,15 @@ _PROMPT_FILES = (
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What is to be written, and by whom.
+  """Which profiles to write, and with which model.
 
   Attributes:
-    origin: all that decides the model's answers, as plain values; kept in the manifest.
-    open: loads the model; called where something is left to write.
+    origin: everything that determines the model's answers, as plain values; kept in the manifest.
+    open: loads the model; called only where something is left to write.
     kinds: of `KINDS`.
     form: of users' profiles, `unified` or `summary`.
-    batch_size: profiles that are written side by side, and lost when the process is killed.
-    seed: of the draws.
+    batch_size: profiles that are written together, and lost when the process is killed.
+    seed: of the random draws.
   """
 
   origin: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Request:
 
 
 def folder_hash(folder: pathlib.Path) -> str:
-  """A hash of all files of a model's folder that decide what it writes."""
+  """A hash of all files of a model's folder that determine what it writes."""
   others = {
     name: runs.file_digest(folder / name) for name in _PROMPT_FILES if (folder / name).is_file()
   }
@@ -73,17 +73,17 @@ def folder_hash(folder: pathlib.Path) -> str:
 def write_profiles(
   config: Config, workdir: pathlib.Path, request: Request, *, log: Log
 ) -> dict[str, Any]:
-  """Writes what is asked for and not there yet. Returns: the manifest.
+  """Writes the requested profiles that do not exist yet. Returns: the manifest.
 
-  Users' profiles speak of items by those just written, else given, else built.
+  Users' profiles describe items by the profiles just written, else given, else built.
 
   Raises:
     InputError: the folder holds profiles of another model, prompt version, form or of other data;
-      or anything that is wrong with data and model.
-    Interrupted: a signal came; the same call goes on.
+      or anything wrong with data and model.
+    Interrupted: a signal arrived; the same call resumes.
   """
   manifest = _Manifest(workdir / "written", config, request)
-  prepared = prepare(config, workdir, log=log)
+  prepared = prepare(config.data, workdir, log=log)
   manifest.tie_data(runs.read_json(workdir / "data" / "manifest.json")["inputs"])
   author = _Once(request.open)
   if "items" in request.kinds:
@@ -106,7 +106,7 @@ def write_profiles(
 
 
 class _Once:
-  """A model that is loaded when it is first needed."""
+  """A model that is loaded on first use."""
 
   def __init__(self, open_author: Callable[[], LocalAuthor]) -> None:
     self._open, self._author = open_author, None
@@ -117,7 +117,7 @@ class _Once:
 
 
 class _Manifest:
-  """written/manifest.json: what the profiles were made from, and how far they are."""
+  """written/manifest.json: what the profiles were made from, and how many are written."""
 
   def __init__(self, folder: pathlib.Path, config: Config, request: Request) -> None:
     """Raises: InputError where the folder's profiles have another origin."""
@@ -153,9 +153,9 @@ class _Manifest:
   def is_complete(
     self, kind: str, origin: Mapping[str, Any], ids: Sequence[str], *, log: Log
   ) -> bool:
-    """Whether nothing is left to do for this kind; else it is noted as begun.
+    """Whether every profile of this kind is written; else the manifest records that it was begun.
 
-    Raises: InputError where it was begun otherwise, or its file was changed since.
+    Raises: InputError where it was begun with another origin, or its file was changed since.
     """
     own = self.tree.setdefault(kind, {})
     path = self.folder / f"{kind}.jsonl"
@@ -171,17 +171,17 @@ class _Manifest:
       self.complete(kind)
     _journal(path).unlink(missing_ok=True)
     if own["sha256"] != runs.file_digest(path) or own["profiles"] != len(ids):
-      raise InputError(f"{path}: was changed after it was written; delete it to have it made anew")
+      raise InputError(f"{path}: was changed after it was written; delete it to have it made again")
     log.info(f"{kind}: unchanged, kept ({path})")
     return True
 
   def note(self, kind: str, **figures: float) -> None:
-    """Keeps how much the profiles so far took."""
+    """Records figures of the profiles so far."""
     self.tree[kind] |= figures
     runs.write_json(self.path, self.tree)
 
   def complete(self, kind: str) -> None:
-    """Notes what the file holds."""
+    """Records what the file holds."""
     path = self.folder / f"{kind}.jsonl"
     lines = _read_lines(path)
     sources = collections.Counter(line["source"] for line in lines)
@@ -257,7 +257,7 @@ def _write(
 
 
 def _journal(path: pathlib.Path) -> pathlib.Path:
-  """What grows by a batch at a time until all profiles are there."""
+  """The file that grows by a batch at a time until all profiles are written."""
   return path.with_name(f"{path.stem}.partial.jsonl")
 
 
@@ -274,19 +274,19 @@ def _tokens(author: LocalAuthor) -> int:
 
 def _line(kind: str, facts: Mapping[str, Any], path: pathlib.Path) -> str:
   sources = facts["sources"]
-  told = [f"{sources.get('llm', 0)} by the model"]
+  counts = [f"{sources.get('llm', 0)} by the model"]
   if sources.get("built"):
     problems = ", ".join(f"{name} {count}" for name, count in facts["problems"].items())
-    told.append(f"{sources['built']} built without it ({problems or 'nothing to write from'})")
+    counts.append(f"{sources['built']} built without it ({problems or 'nothing to write from'})")
   if sources.get("none"):
     why = "no text is known" if kind == "items" else "nothing liked in training"
-    told.append(f"{sources['none']} without a profile ({why})")
+    counts.append(f"{sources['none']} without a profile ({why})")
   speed = facts["profiles"] / max(facts.get("seconds", 0.0), 1e-9)
-  return f"{kind}: {', '.join(told)}, {speed:.2f} profiles/s ({path})"
+  return f"{kind}: {', '.join(counts)}, {speed:.2f} profiles/s ({path})"
 
 
 def _films(config: Config, prepared: Prepared, manifest: _Manifest) -> list[Profile | None]:
-  """The profiles of items that users' prompts tell: written, else given, else built."""
+  """The profiles of items in users' prompts: written, else given, else built."""
   films = builder.build_item_profiles(prepared.item_fields)
   written = manifest.folder / "items.jsonl"
   ids = prepared.train.item_ids
@@ -297,24 +297,22 @@ def _films(config: Config, prepared: Prepared, manifest: _Manifest) -> list[Prof
     texts = given.read_profiles(config.text.item_profiles, id_field="item_id", ids=ids).texts
   for item, text in texts.items():
     parsed = parse_profile(text)
-    # A text of another form is told as it is.
+    # A text of another form is used unchanged.
     films[item] = Profile(overview=text) if parsed == Profile(name=parsed.name) else parsed
   return films
 
 
 def _user_task(prepared: Prepared, films: Sequence[Profile | None], form: str) -> UserTask:
   train = prepared.train
-  thresholds = {
-    "positive_threshold": prepared.positive_threshold,
-    "negative_threshold": prepared.negative_threshold,
-  }
   return UserTask(
     batches=batches_of_users(
-      train, **thresholds, described=np.array([film is not None for film in films], bool)
+      train,
+      feedback=prepared.feedback,
+      described=np.array([film is not None for film in films], bool),
     ),
     films=films,
     titles=[str(fields.get("title") or "") for fields in prepared.item_fields],
-    built=users.build_user_profiles(train, films, **thresholds),
+    built=users.build_user_profiles(train, films, feedback=prepared.feedback),
     names=Names(prepared.item_fields, terms=common_terms(films)),
     form=form,
   )

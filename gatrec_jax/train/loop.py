@@ -1,4 +1,4 @@
-"""The training loop on the host: blocks of compiled epochs, choice, checkpoints, signals."""
+"""The training loop on the host: blocks of compiled epochs, selection, checkpoints, signals."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from gatrec_jax import runs
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.errors import InputError, Interrupted
-from gatrec_jax.models.base import FittedRecommender, LearnedRecommender, Recommender
+from gatrec_jax.models.base import LearnedRecommender, Recommender
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.models.registry import is_learned
-from gatrec_jax.runs import tracing as profiling
+from gatrec_jax.runs import tracing
 from gatrec_jax.runs.checkpoints import Checkpoints
 from gatrec_jax.runs.log import Log
-from gatrec_jax.train.sharded import Place, common_folder, current_mesh
-from gatrec_jax.train.state import TrainState, fit_whole
+from gatrec_jax.train.epochs import train_epochs
+from gatrec_jax.train.sharded import Place, common_folder
+from gatrec_jax.train.state import TrainState
+
+Validate = Callable[[Any], float]
+"""params -> the selection metric on the validation part."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-  """Where training stands; saved with every checkpoint.
+  """How far training is; saved with every checkpoint.
 
   Attributes:
-    epoch: done so far.
+    epoch: epochs done so far.
     best_value: highest value of the selection measure (minus the loss for `train_loss`, the number
       of steps for `last`).
-    best_epoch: where it was seen.
+    best_epoch: the epoch that had it.
     seconds: spent in training so far, compilation included.
-    finished: no further epoch is to come.
+    finished: no further epoch will be trained.
   """
 
   epoch: int = 0
@@ -53,40 +57,42 @@ def learn(
   recommender: LearnedRecommender,
   config: TrainConfig,
   workdir: pathlib.Path,
-  validate: Callable[[Any], float] | None,
+  validate: Validate | None,
   log: Log,
+  mesh: Mesh | None = None,
   until: int | None = None,
 ) -> tuple[Any, Progress]:
-  """Trains until the selection measure stops rising, resuming where a former process stopped.
+  """Trains until the selection measure stops rising, resuming from the last checkpoint.
 
   Every `evaluate_every` epochs the measure is taken and a checkpoint written. A run that was
-  stopped at any point and started again ends with the same parameters, bit for bit, as one that
-  was not, since all randomness follows from the seed and the step. Within `on_mesh.training_on` the
-  steps run on several devices; checkpoints are the same on any number of them.
+  stopped at any point and started again ends with the same parameters, bit for bit, as one that was
+  not, since all randomness follows from the seed and the step.
 
   Args:
     inputs: what a step reads.
-    method, config: static settings.
+    recommender, config: static settings.
     workdir: gets `checkpoints/` and `metrics.jsonl`.
-    validate: params -> the selection metric on the validation part; None selects on the training
+    validate: params -> the selection metric on the validation part; None selects by the training
       loss, or takes the last epoch.
     log: where lines for the user go.
-    until: stop for now once so many epochs are done; None goes on to the end.
+    mesh: the devices that share each step; None for one device. Checkpoints are the same on any
+      number of devices.
+    until: stop for now after this many epochs; None trains to the end.
   Returns:
-    The parameters of the best checkpoint, and where training stands.
+    The parameters of the best checkpoint, and how far training is.
   Raises:
     InputError: the loss is not finite, or the checkpoints belong to another configuration.
     Interrupted: SIGINT or SIGTERM came; everything is saved.
   """
   checkpoints = Checkpoints(common_folder(workdir) / "checkpoints")
   end = config.epochs if until is None else min(until, config.epochs)
-  place = Place(current_mesh(), recommender=recommender, inputs=inputs, config=config)
+  place = Place(mesh, recommender=recommender, inputs=inputs, config=config)
   try:
     state, progress = _resume(checkpoints, place, log=log)
     if not progress.finished and progress.epoch < end:
       metrics = runs.MetricsFile(workdir / "metrics.jsonl", after_step=int(state.step))
       with contextlib.closing(metrics):
-        progress = _run(
+        progress = _train_blocks(
           state,
           progress,
           place,
@@ -104,54 +110,16 @@ def learn(
     checkpoints.close()
 
 
-def fit(
-  inputs: Inputs,
-  *,
-  recommender: FittedRecommender,
-  seed: int,
-  workdir: pathlib.Path,
-  validate: Callable[[Any], float] | None,
-  log: Log,
-) -> tuple[Any, Progress]:
-  """Fits a method that knows no epochs, or takes the checkpoint that is there.
-
-  Args, returned, raised: as in `learn`; the progress is that of one epoch.
-  """
-  checkpoints = Checkpoints(workdir / "checkpoints")
-  try:
-    if (done := checkpoints.latest()) is not None:
-      trees, meta = checkpoints.restore(done, {"params": _shapes(inputs, recommender)})
-      log.info("train: fitted before, kept")
-      return trees["params"], Progress(**meta)
-    started = time.monotonic()
-    with profiling.part("the fit", last=True):
-      params = jax.block_until_ready(
-        fit_whole(inputs, jax.random.key(seed), recommender=recommender)
-      )
-    seconds = time.monotonic() - started
-    if not all_finite(params):
-      raise InputError(
-        f"the parameters of {recommender.settings.kind} became infinite or NaN; nothing was saved; "
-        "stronger regularization helps"
-      )
-    value = validate(params) if validate else 0.0
-    progress = Progress(1, value, 1, seconds, finished=True)
-    checkpoints.save(1, {"params": params}, value=value, meta=dataclasses.asdict(progress))
-    checkpoints.wait()
-    return params, progress
-  finally:
-    checkpoints.close()
-
-
 def _resume(checkpoints: Checkpoints, place: Place, *, log: Log) -> tuple[TrainState, Progress]:
   latest = checkpoints.latest()
   if latest is None:
     return place.init(), Progress()
   trees, meta = checkpoints.restore(latest, _trees(place.like()))
-  state = place.put(TrainState(trees["params"], **trees["training"]))
+  training = trees["training"]
+  state = place.put(TrainState(trees["params"], training["optimizer"], training["step"]))
   progress = Progress(**meta)
   if progress.finished:
-    log.info(f"train: finished before at epoch {progress.epoch}, kept")
+    log.info(f"train: already finished at epoch {progress.epoch}, kept")
   else:
     log.info(f"train: resumed from the checkpoint of epoch {latest} (step {int(state.step)})")
   return state, progress
@@ -159,44 +127,50 @@ def _resume(checkpoints: Checkpoints, place: Place, *, log: Log) -> tuple[TrainS
 
 def restore_params(
   checkpoints: Checkpoints, epoch: int, inputs: Inputs, recommender: Recommender
-) -> Any:
-  """The parameters alone of the checkpoint of `epoch`. Raises InputError as `restore` does."""
-  trees, _ = checkpoints.restore(epoch, {"params": _shapes(inputs, recommender)})
-  return trees["params"]
+) -> tuple[Any, dict[str, Any]]:
+  """The parameters alone of the checkpoint of `epoch`, and what was saved beside them.
 
-
-def _shapes(inputs: Inputs, recommender: Any) -> Any:
-  make = recommender.init if is_learned(recommender) else recommender.fit
-  return jax.eval_shape(make, inputs, jax.random.key(0))
+  Raises: InputError as `Checkpoints.restore` does.
+  """
+  make = recommender.init if recommender.learned else recommender.fit
+  shapes = jax.eval_shape(make, inputs, jax.random.key(0))
+  trees, meta = checkpoints.restore(epoch, {"params": shapes})
+  return trees["params"], meta
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
   """Parameters apart from the rest, so that serving reads only them."""
-  return {"params": state.params, "training": {"optimizer": state.optimizer, "step": state.step}}
+  return {"params": state.params, "training": {"optimizer": state.opt_state, "step": state.step}}
 
 
-def _run(
+def _train_blocks(
   state: TrainState,
   progress: Progress,
   place: Place,
   *,
   checkpoints: Checkpoints,
   metrics: runs.MetricsFile,
-  validate: Callable[[Any], float] | None,
+  validate: Validate | None,
   end: int,
   log: Log,
 ) -> Progress:
+  """Trains blocks of `evaluate_every` epochs, each with a value and a checkpoint, up to `end`."""
   config, examples = place.config, place.recommender.num_rows(place.inputs)
   with (
-    runs.signals("stopping after these epochs") as received,
+    runs.signals("stopping after these epochs", log=log) as received,
     log.progress("train", total=config.epochs, done=progress.epoch) as show,
   ):
     while not progress.finished and progress.epoch < end:
       started, step = time.monotonic(), int(state.step)
       block = min(config.evaluate_every, end - progress.epoch)
-      behind = progress.epoch + block
-      with profiling.part(f"epochs {progress.epoch + 1} to {behind}", last=behind >= end):
-        state, losses = place.train(state, num_epochs=block)
+      last = progress.epoch + block
+      with (
+        tracing.part(f"epochs {progress.epoch + 1} to {last}", last=last >= end),
+        place.entered(),
+      ):
+        state, losses = train_epochs(
+          state, place.inputs, recommender=place.recommender, config=config, num_epochs=block
+        )
         losses = np.asarray(losses)
       epoch_losses, saved = losses.mean(axis=1), place.saved(state)
       params = place.local(saved.params)
@@ -205,7 +179,7 @@ def _run(
       seconds = time.monotonic() - started
       progress = advanced(progress, config, epochs=block, value=value, seconds=seconds)
       epoch = progress.epoch
-      # Before the checkpoint: a resume drops lines behind it, but could not make up missing ones.
+      # Before the checkpoint: a resume drops later lines, but could not make up missing ones.
       for i, loss in enumerate(epoch_losses):
         metrics.write(step + (i + 1) * losses.shape[1], loss=loss)
       shown = {"loss": float(epoch_losses[-1])}
@@ -225,12 +199,7 @@ def _run(
 
 
 def value_of(
-  params: Any,
-  losses: np.ndarray,
-  *,
-  step: int,
-  config: TrainConfig,
-  validate: Callable[[Any], float] | None,
+  params: Any, losses: np.ndarray, *, step: int, config: TrainConfig, validate: Validate | None
 ) -> float:
   """The selection measure after a block of epochs; NaN where scores are not finite.
 
@@ -238,12 +207,12 @@ def value_of(
     losses: [epochs, steps] of the block. step: number of steps before it.
     validate: as in `learn`.
   """
-  # With `last` each look counts as better than the one before it.
+  # With `last` each evaluation counts as better than the one before it.
   value = float(step + 1) if config.select_on == "last" else -float(losses.mean())
   if validate and np.isfinite(value):
     try:
       value = validate(params)
-    except FloatingPointError:  # the ranking's word for scores that are not finite
+    except FloatingPointError:  # what the ranking raises for scores that are not finite
       value = np.nan
   return value
 
@@ -251,7 +220,7 @@ def value_of(
 def advanced(
   progress: Progress, config: TrainConfig, *, epochs: int, value: float, seconds: float
 ) -> Progress:
-  """Where training stands after `epochs` more that ended with `value` and took `seconds`."""
+  """The progress after `epochs` more that ended with `value` and took `seconds`."""
   epoch, better = progress.epoch + epochs, value > progress.best_value
   best_epoch = epoch if better else progress.best_epoch
   return Progress(
@@ -292,5 +261,5 @@ def _require_finite(
 
 @jax.jit
 def all_finite(params: Any) -> jax.Array:
-  """[] bool, whether no number of a tree of arrays is infinite or NaN."""
+  """[] bool, whether every number of a tree of arrays is finite."""
   return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))

@@ -1,20 +1,18 @@
-"""Training on a mesh of devices: the same method, its arrays cut and filled up.
+"""Training on a mesh of devices: the same recommender, its arrays padded and divided.
 
-  with training_on(make_mesh(graph=8)):
-    train_and_evaluate(config, workdir)
+  train_and_evaluate(config, workdir, mesh=make_mesh(graph=8))
 
-Or by hand: `OnMesh.of(method)` and `place_inputs` under `jax.set_mesh` are what `init_state` and
-`train_epochs` take.
+Or by hand: `OnMesh.of(recommender)` and `place_inputs` under `jax.set_mesh` are what
+`start_training` and `train_epochs` take.
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.models.base import LearnedRecommender
-from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.models.inputs import Batch, Inputs
 from gatrec_jax.ops.propagation import DenseEdges, SparseEdges
 from gatrec_jax.ops.softmax_loss import Targets
 from gatrec_jax.sharding.placement import (
@@ -36,18 +34,19 @@ from gatrec_jax.sharding.placement import (
   put_tables,
   unpad,
 )
-from gatrec_jax.train.state import TrainState, init_state, train_epochs
+from gatrec_jax.train.epochs import start_training
+from gatrec_jax.train.state import TrainState
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class OnMesh:
-  """A method whose parameters and inputs are those of `place_inputs`: it fills up what `inner`
-  makes, and cuts off the filling before `inner` reads it.
+  """A recommender whose parameters and inputs are those of `place_inputs`: it pads what `inner`
+  makes, and removes the padding before `inner` reads it.
 
   Attributes:
-    inner: the method; its settings are replaced by `settings`, which may be traced.
+    inner: the recommender; its settings are replaced by `settings`, which may be traced.
   """
 
   inner: LearnedRecommender
@@ -57,7 +56,7 @@ class OnMesh:
 
   @staticmethod
   def of(recommender: LearnedRecommender) -> OnMesh:
-    """The method, to be trained on a mesh."""
+    """The recommender, to be trained on a mesh."""
     return OnMesh(recommender, recommender.settings, recommender.num_users, recommender.num_items)
 
   def num_rows(self, inputs: Inputs) -> int:
@@ -66,27 +65,15 @@ class OnMesh:
   def init(self, inputs: Inputs, key: Array) -> Any:
     return constrain_tables(pad(self._recommender.init(self._unpadded(inputs), key)))
 
-  def loss(
-    self,
-    params: Any,
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
-  ) -> Array:
+  def loss(self, params: Any, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     inputs = self._unpadded(inputs)
     like = jax.eval_shape(self._recommender.init, inputs, key)
+    rows, where = constrain_batch(batch.rows), constrain_batch(batch.where)
     return self._recommender.loss(
       unpad(constrain_tables(params), like),
-      inputs,
-      constrain_batch(rows),
+      batch._replace(rows=rows, where=where),
       key,
-      step=step,
-      train=train,
-      where=constrain_batch(where),
+      inputs=inputs,
     )
 
   @property
@@ -94,14 +81,14 @@ class OnMesh:
     return dataclasses.replace(self.inner, settings=self.settings)
 
   def _unpadded(self, inputs: Inputs) -> Inputs:
-    return inputs._replace(text=inputs.text[: self.num_users + self.num_items])
+    return dataclasses.replace(inputs, text=inputs.text[: self.num_users + self.num_items])
 
 
 def place_inputs(inputs: Inputs, mesh: Mesh) -> Inputs:
-  """What a step reads, on the mesh.
+  """The inputs of a step, placed on the mesh.
 
-  Edges lie over `graph`, filled up with edges that count 0, tables of texts by rows, everything
-  else everywhere. What only serving reads is left out.
+  Edges are divided over `graph` (padded with edges that count 0), tables of texts by rows;
+  everything else is replicated. What only serving reads is left out.
   """
   everywhere = NamedSharding(mesh, PartitionSpec())
   host = jax.tree.map(np.asarray, inputs)
@@ -111,48 +98,41 @@ def place_inputs(inputs: Inputs, mesh: Mesh) -> Inputs:
   if getattr(own, "layout", None) is not None:  # the mesh has an implementation of its own
     own = own._replace(layout=None)
   placed = jax.tree.map(
-    lambda part: _place_edges(part, mesh), own, is_leaf=lambda part: isinstance(part, _CUT)
+    lambda part: _place_edges(part, mesh), own, is_leaf=lambda part: isinstance(part, _DIVIDED)
   )
-  rest = jax.tree.map(lambda array: put(array, everywhere), host._replace(text=None, own=None))
-  return rest._replace(text=put_tables(host.text, mesh), own=placed)
+  rest = dataclasses.replace(host, text=None, own=None)
+  rest = jax.tree.map(lambda array: put(array, everywhere), rest)
+  return dataclasses.replace(rest, text=put_tables(host.text, mesh), own=placed)
 
 
 class Place:
   """Where training takes place: on one device, where arrays stay as they are, or on a mesh.
 
-  Attributes: method, inputs, config: as on one device.
+  Attributes: recommender, inputs, config: as training on this place takes them.
   """
 
   def __init__(
     self, mesh: Mesh | None, *, recommender: LearnedRecommender, inputs: Inputs, config: TrainConfig
   ) -> None:
     """Puts the inputs on the mesh. None: one device."""
-    self.recommender, self.inputs, self.config = recommender, inputs, config
-    self._mesh = mesh
-    self._recommender = recommender if mesh is None else OnMesh.of(recommender)
-    self._inputs = inputs if mesh is None else place_inputs(inputs, mesh)
+    self._mesh, self.config = mesh, config
+    # `eval_shape` of the recommender itself gives the shapes without padding.
+    self._alone = functools.partial(start_training, inputs, recommender=recommender, config=config)
+    self.recommender = recommender if mesh is None else OnMesh.of(recommender)
+    self.inputs = inputs if mesh is None else place_inputs(inputs, mesh)
+
+  def entered(self) -> contextlib.AbstractContextManager:
+    """The context in which programs are compiled for the mesh."""
+    return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
 
   def init(self) -> TrainState:
     """The first state."""
-    with self._entered():
-      return init_state(self._inputs, recommender=self._recommender, config=self.config)
-
-  def train(self, state: TrainState, *, num_epochs: int) -> tuple[TrainState, Array]:
-    """`train_epochs`; `state` is donated."""
-    with self._entered():
-      return train_epochs(
-        state,
-        self._inputs,
-        recommender=self._recommender,
-        config=self.config,
-        num_epochs=num_epochs,
-      )
+    with self.entered():
+      return start_training(self.inputs, recommender=self.recommender, config=self.config)
 
   def like(self) -> TrainState:
-    """Shapes of a state as it is saved, with where it is to lie when it is read."""
-    shapes = jax.eval_shape(
-      lambda: init_state(self.inputs, recommender=self.recommender, config=self.config)
-    )
+    """Shapes of a state as it is saved, with the sharding that it is to be restored with."""
+    shapes = jax.eval_shape(self._alone)
     if self._mesh is None:
       return shapes
     everywhere = NamedSharding(self._mesh, PartitionSpec())
@@ -165,12 +145,12 @@ class Place:
     if self._mesh is None:
       return state
     unpadded = self._unpadded
-    with self._entered():
+    with self.entered():
       return unpadded(state)
 
   @functools.cached_property
   def _unpadded(self) -> Callable[[TrainState], TrainState]:
-    """Compiled once. Made outside of the mesh, which would refuse edges that are not filled up."""
+    """Compiled once. Made outside of the mesh, which would refuse edges that are not padded."""
     like = self.like()
     everywhere = NamedSharding(self._mesh, PartitionSpec())
     return jax.jit(lambda state: unpad(state, like), out_shardings=everywhere)
@@ -183,42 +163,10 @@ class Place:
     """Saved arrays for use outside of the mesh."""
     return tree if self._mesh is None else jax.tree.map(np.asarray, tree)
 
-  def _entered(self) -> contextlib.AbstractContextManager:
-    return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
-
-
-_training_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar(
-  "training_mesh", default=None
-)
-
-
-@contextlib.contextmanager
-def training_on(mesh: Mesh | None) -> Iterator[None]:
-  """What is trained inside is trained on this mesh; None: on one device.
-
-  The lists of all users are made on this process's devices of the mesh, each for its part of the
-  users.
-  """
-  token = _training_mesh.set(mesh)
-  try:
-    if mesh is None:
-      yield
-      return
-    here = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
-    with jax.set_mesh(Mesh(np.array(here), ("data",))):
-      yield
-  finally:
-    _training_mesh.reset(token)
-
-
-def current_mesh() -> Mesh | None:
-  """The mesh of `training_on`."""
-  return _training_mesh.get()
-
 
 def own_folder(workdir: pathlib.Path) -> pathlib.Path:
-  """What this process writes to: the run folder, or for all but the first of several processes a
-  folder of its own in there."""
+  """The folder that this process writes to: the run folder, or for all but the first of several
+  processes a subfolder of it."""
   index = jax.process_index()
   return workdir / "processes" / str(index) if index else workdir
 
@@ -228,8 +176,8 @@ def common_folder(folder: pathlib.Path) -> pathlib.Path:
   return folder.parent.parent if jax.process_index() else folder
 
 
-# What is cut along its edges; all else of a method's own inputs lies everywhere.
-_CUT = (jraph.GraphsTuple, Targets, SparseEdges)
+# What is divided along its edges; the rest of a recommender's own inputs is replicated.
+_DIVIDED = (jraph.GraphsTuple, Targets, SparseEdges)
 
 
 def _place_edges(part: Any, mesh: Mesh) -> Any:
@@ -248,7 +196,7 @@ def _place_edges(part: Any, mesh: Mesh) -> Any:
       **{name: put(count.astype(np.int32), everywhere) for name, count in counts.items()},
     )
   if isinstance(part, Targets) and isinstance(part.edges, DenseEdges):
-    # Filled up with rows of users that no batch has.
+    # Padded with rows of users that no batch has.
     rows = np.pad(part.edges.adjacency, ((0, -len(part.edges.adjacency) % devices), (0, 0)))
     edges = DenseEdges(put(rows, NamedSharding(mesh, PartitionSpec("graph"))))
     return Targets(edges, put(part.total, everywhere))

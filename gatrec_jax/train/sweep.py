@@ -1,11 +1,11 @@
 """Many settings of one model in one compiled program: seeds, rates, weights, dropouts.
 
-The numbers among the settings are arguments of the program (train/numbers.py), here with an axis of
-settings in front. On an accelerator that axis is a batch axis (`vmap`): one run of a small model
-leaves most of the device idle. On a CPU a batch of runs is no quicker than its parts (measured, see
-launch/benchmarks/sweep.py), so a program goes through its settings one by one (`map`), with the
-temporaries of one alone, and a lane of its own goes through the program on every core: gathers,
-scatters and element-wise work of a step mostly use a single one.
+The numbers among the settings are arguments of the program (train/hyperparameters.py), here with a
+leading axis of settings. On an accelerator that axis is a batch axis (`vmap`): one run of a small
+model leaves most of the device idle. On a CPU a batch of runs is no faster than its parts (measured
+by launch/benchmarks/sweep.py), so a program runs its settings one by one (`map`), with the
+temporaries of one alone, and each core runs such a program in its own lane: gathers, scatters and
+element-wise work of a step mostly use a single core.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -25,27 +25,25 @@ import numpy as np
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.models.base import FittedRecommender, LearnedRecommender, Recommender
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.models.registry import is_learned
 from gatrec_jax.runs.log import Log
-from gatrec_jax.train.hyperparameters import Dynamic, recommender_with, with_dynamic
-from gatrec_jax.train.loop import Progress, advanced, all_finite, value_of
-from gatrec_jax.train.state import TrainState, new_state, run_epochs
+from gatrec_jax.train.epochs import new_state, run_epochs
+from gatrec_jax.train.hyperparameters import Dynamic, recommender_with
+from gatrec_jax.train.loop import Progress, Validate, advanced, all_finite, value_of
+from gatrec_jax.train.state import TrainState
 from gatrec_jax.train.sweep_plan import Plan, fitting_plan, stacked_dynamic, tree_bytes
-
-Validate = Callable[[Any], float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What came of one setting.
+  """The result of one setting.
 
   Attributes:
-    setting: as it was given.
-    best_value, best_epoch, epochs: as in `loop.Progress`, `epochs` being those that were run.
-    losses: [epochs, steps] float32; None for a model that is fitted as a whole.
+    setting: as given.
+    best_value, best_epoch: as in `loop.Progress`. epochs: number of epochs that were run.
+    losses: [epochs, steps] float32; None for a fitted model.
     params: of the best epoch, as arrays on the host.
-    diverged: it was ended because a loss, a parameter or a score was not finite; the best is from
-      before, and a best_epoch of 0 means that there was none.
+    diverged: stopped because a loss, a parameter or a score was not finite; the best epoch is from
+      before that, 0 where there was none.
   """
 
   setting: Mapping[str, Any]
@@ -78,29 +76,29 @@ def sweep(
 ) -> SweepResult:
   """Trains, or fits, one model per setting; each ends as a single run with that setting would.
 
-  The settings go through one compiled program in groups that fit into `memory_mb`, which is found
-  out before anything runs. Each is looked at every `evaluate_every` epochs, keeps the parameters of
-  its own best look, and stops by its own `patience`.
+  The settings run in one compiled program in groups that fit into `memory_mb`, which is determined
+  before anything runs. Each is evaluated every `evaluate_every` epochs, keeps the parameters of its
+  own best evaluation, and stops by its own `patience`.
 
   Args:
     inputs: what a step reads.
-    method, config: what all settings have in common.
-    settings: numbers by field; fields that a setting does not name are those of `method` and
+    recommender, config: what all settings have in common.
+    settings: values by field; fields that a setting does not name are those of `recommender` and
       `config`.
     validate: params -> the selection metric, as in `loop.learn`; called from several threads.
-    memory_mb: bound on inputs, parameters, optimizer states, gradients and temporaries together.
+    memory_mb: bound on the sum of inputs, parameters, optimizer states, gradients and temporaries.
     log: where lines for the user go.
-    spread: `vmap` or `map` ("" = as the device likes it).
+    spread: `vmap` or `map` ("" = `map` on a CPU, else `vmap`).
   Raises:
     InputError: no settings, a field that is no number of the program, an impossible value, or a
       budget in which not even one setting fits.
   """
   spread = spread or ("map" if jax.default_backend() == "cpu" else "vmap")
   dynamic, recommender, config = stacked_dynamic(recommender, config, settings)
-  if is_learned(recommender):
+  if recommender.learned:
     work = _Learning(inputs, recommender, config, spread, validate)
   else:
-    # Side by side, batched LAPACK calls on a CPU can wait for each other for ever.
+    # In parallel, batched LAPACK calls on a CPU can deadlock.
     work = _Fitting(inputs, recommender, validate)
   plan = fitting_plan(work, inputs, dynamic, num_settings=len(settings), memory_mb=memory_mb)
   log.info(
@@ -109,7 +107,7 @@ def sweep(
   )
 
   def run(first: int) -> list[Outcome]:
-    # The last group is filled up, so that one program serves all.
+    # The last group is padded, so that one program serves all.
     rows = np.minimum(np.arange(first, first + plan.group_size), len(settings) - 1)
     group = {name: jnp.asarray(values[rows]) for name, values in dynamic.items()}
     return work.run(group, settings[first : first + plan.group_size])
@@ -150,18 +148,18 @@ class _Learning:
     )
 
   def blocks(self) -> set[int]:
-    """The numbers of epochs that a program has to do."""
+    """The numbers of epochs for which a program is needed."""
     each, epochs = self.config.evaluate_every, self.config.epochs
     return {min(each, epochs), epochs % each} - {0}
 
   def least_bytes(self, dynamic: Dynamic) -> int:
-    """Of one setting: parameters, optimizer state, gradients, best parameters."""
+    """Bytes of one setting: parameters, optimizer state, gradients, best parameters."""
     one = {name: values[:1] for name, values in dynamic.items()}
     state = jax.eval_shape(self.starts, self.inputs, one)
     return tree_bytes(state) + 2 * tree_bytes(state.params)
 
   def compile(self, dynamic: Dynamic) -> list[tuple[Any, int]]:
-    """Programs for a group of that size, and what each holds beside arguments and results."""
+    """Programs for a group of that size, and bytes held beside arguments and results of each."""
     state = jax.eval_shape(self.starts, self.inputs, dynamic)
     active = jnp.ones(state.step.shape, bool)
     program = partial(_block, recommender=self.recommender, config=self.config, spread=self.spread)
@@ -172,7 +170,7 @@ class _Learning:
     return [(program, best) for program in self.programs.values()]
 
   def run(self, dynamic: Dynamic, settings: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    """Trains a group to its end. Args: numbers: [n] each, those behind the settings are fill."""
+    """Trains a group to its end. Args: dynamic: [n] each; those after the settings are padding."""
     state = self.starts(self.inputs, dynamic)
     best = jax.tree.map(jnp.copy, state.params)
     size = state.step.shape[0]
@@ -219,7 +217,7 @@ class _Learning:
 
 
 class _Fitting:
-  """Fits of a group of settings, as a batch: what does not depend on them is computed once."""
+  """Fits a group of settings as a batch; what does not depend on them is computed once."""
 
   lanes = 1
 
@@ -231,7 +229,7 @@ class _Fitting:
     self.program: Any = None
 
   def least_bytes(self, dynamic: Dynamic) -> int:
-    """Of one setting: parameters."""
+    """Bytes of one setting: parameters."""
     one = {name: values[:1] for name, values in dynamic.items()}
     return tree_bytes(jax.eval_shape(partial(_fit, recommender=self.recommender), self.inputs, one))
 
@@ -261,11 +259,8 @@ def _start(
   config: TrainConfig,
   spread: str,
 ) -> TrainState:
-  def start(dynamic: Dynamic) -> TrainState:
-    own_recommender, own_config = with_dynamic(recommender, config, dynamic)
-    return new_state(inputs, recommender=own_recommender, config=own_config)
-
-  return jax.vmap(start)(dynamic) if spread == "vmap" else jax.lax.map(start, dynamic)
+  one = partial(new_state, inputs, recommender=recommender, config=config)
+  return jax.vmap(one)(dynamic) if spread == "vmap" else jax.lax.map(one, dynamic)
 
 
 def _block(
@@ -279,13 +274,12 @@ def _block(
   num_epochs: int,
   spread: str,
 ) -> tuple[TrainState, jax.Array]:
-  """`run_epochs` for each of n settings; [n] in front of everything. With `map`, settings that are
-  not active stay as they are and cost nothing; their losses are 0."""
+  """`run_epochs` for each of n settings; everything has a leading axis [n]. With `map`, settings
+  that are not active stay as they are and cost nothing; their losses are 0."""
 
   def run(state: TrainState, dynamic: Dynamic) -> tuple[TrainState, jax.Array]:
-    own_recommender, own_config = with_dynamic(recommender, config, dynamic)
     return run_epochs(
-      state, inputs, recommender=own_recommender, config=own_config, num_epochs=num_epochs
+      state, inputs, dynamic, recommender=recommender, config=config, num_epochs=num_epochs
     )
 
   if spread == "vmap":
@@ -295,8 +289,8 @@ def _block(
     state, dynamic, active = xs
     losses = jax.eval_shape(run, state, dynamic)[1]
 
-    def rest(state, _):
-      return (state, jnp.zeros(losses.shape, losses.dtype))
+    def rest(state: TrainState, _: Dynamic) -> tuple[TrainState, jax.Array]:
+      return state, jnp.zeros(losses.shape, losses.dtype)
 
     return jax.lax.cond(active, run, rest, state, dynamic)
 
@@ -320,9 +314,9 @@ def _one_of(params: Any, row: jax.Array) -> Any:
 
 @partial(jax.jit, donate_argnames=("best",))
 def _better_of(better: jax.Array, params: Any, best: Any) -> Any:
-  """Leaf by leaf the new ones [n, …] where `better` [n], else the old ones."""
+  """The new parameters [n, …] where `better` [n], else the old ones."""
 
-  def choose(new, old):
+  def choose(new: jax.Array, old: jax.Array) -> jax.Array:
     return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
   return jax.tree.map(choose, params, best)

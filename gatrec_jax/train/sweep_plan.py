@@ -1,4 +1,4 @@
-"""What a sweep does before it runs: which numbers each setting has, and how many fit in memory."""
+"""The plan of a sweep: the numbers of each setting, and how many settings fit in memory."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gatrec_jax.config.schema import Config, TrainConfig
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import Recommender
 from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.train.hyperparameters import DYNAMIC_FIELDS, Dynamic, dynamic_names, split_dynamic
+from gatrec_jax.train.hyperparameters import Dynamic, dynamic_names, split_dynamic
 
 
 class Work(Protocol):
-  """Something that settings can be run through in groups."""
+  """Training or fitting of groups of settings."""
 
   lanes: int
 
   def least_bytes(self, dynamic: Dynamic) -> int:
-    """What one setting takes without any temporaries."""
+    """Bytes of one setting without temporaries."""
 
   def compile(self, dynamic: Dynamic) -> Sequence[tuple[Any, int]]:
-    """The programs for a group as large as `numbers` [n], and bytes held beside each."""
+    """The programs for a group of the size of `dynamic` [n], and bytes held beside each."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """How settings go through the device.
+  """How the settings of a sweep are grouped.
 
   Attributes:
-    group_size: settings of one run of the program.
-    lanes: runs of it at a time.
-    memory_mb: what they take together.
+    group_size: settings in one run of the program.
+    lanes: runs at a time.
+    memory_mb: what the lanes take together.
   """
 
   group_size: int
@@ -47,15 +47,15 @@ class Plan:
 def stacked_dynamic(
   recommender: Recommender, config: TrainConfig, settings: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, np.ndarray], Recommender, TrainConfig]:
-  """[n] values of every number of n settings, and what is the same for all of them.
+  """[n] values of every number of n settings, and the settings that are the same for all.
 
   Raises:
-    InputError: no settings, a field that is no number of the program, or an impossible value.
+    InputError: no settings, a field that is not a dynamic number, or an impossible value.
   """
   if not settings:
     raise InputError("sweep: give at least one setting")
   own = dynamic_names(recommender.settings)
-  used = [n for n in DYNAMIC_FIELDS if n == "seed" or n in recommender.settings.trains_with]
+  used = dynamic_names(config) if recommender.settings.learned else ("seed",)
   base = Config(model=recommender.settings, train=config)
   varied = {name for setting in settings for name in setting}
   rows = []
@@ -84,10 +84,10 @@ def fitting_plan(
   num_settings: int,
   memory_mb: float,
 ) -> Plan:
-  """The largest groups in the budget; `work` then has its programs for groups of that size.
+  """The largest groups within the budget; `work` then has its programs for that group size.
 
-  Shapes alone bound the size from above; what temporaries take is the compiler's word for the
-  program that is to run, so that it is compiled again where that was too much.
+  Shapes give an upper bound of the size. The size of temporaries is known only for a compiled
+  program, which is compiled again for a smaller group where they were too large.
 
   Raises:
     InputError: not even one setting fits.
@@ -112,12 +112,12 @@ def fitting_plan(
 
 
 def tree_bytes(tree: Any) -> int:
-  """Of all arrays (or shapes) of a tree."""
+  """Bytes of all arrays (or shapes) of a tree."""
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _own_bytes(program: Any, fixed: int) -> int:
-  """What a run of a compiled program takes beside `fixed` bytes of inputs."""
+  """Bytes of a run of a compiled program beside `fixed` bytes of inputs."""
   used = program.memory_analysis()
   held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
   return held - fixed + used.temp_size_in_bytes

@@ -24,6 +24,7 @@ from gatrec_jax.config.models import (
   SlimConfig,
 )
 from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol
 from gatrec_jax.data.split_draws import Split
@@ -117,14 +118,7 @@ def _tested(
   for label, (settings, published) in models.items():
     log.info(f"{label}: {len(train)} training rows, {num_users} users, {num_items} items")
     recommender = make_recommender(settings, num_users=num_users, num_items=num_items)
-    inputs = make_inputs(
-      recommender,
-      train,
-      text=np.zeros((num_users + num_items, 1), np.float32),
-      sampler=None,
-      positive_threshold=3.0,
-      negative_threshold=2.0,
-    )
+    inputs = make_inputs(recommender, train, feedback=Feedback(3.0, 2.0))
     started = time.monotonic()
     params = jax.block_until_ready(jax.jit(recommender.fit)(inputs, jax.random.key(0)))
     seconds = time.monotonic() - started
@@ -137,7 +131,7 @@ def _tested(
       k=10,
     )
     found = full_ranking(
-      items, users, train=known, test=test, positive_threshold=3.0, ks=(10,), num_bootstrap=0
+      items, users, train=known, test=test, feedback=Feedback(3.0, 2.0), ks=(10,), num_bootstrap=0
     )
     rows.append(
       {

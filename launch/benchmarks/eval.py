@@ -39,9 +39,7 @@ def run_eval(flags: Mapping[str, Any], *, log: Log) -> Json:
   lists = rank()
 
   def evaluate(lists: np.ndarray) -> float:
-    found = full_ranking(
-      lists, users, train=train, test=test, positive_threshold=4, ks=KS, num_bootstrap=0
-    )
+    found = full_ranking(lists, users, train=train, test=test, ks=KS, num_bootstrap=0)
     return found.summary["ndcg@10"].mean
 
   cells = rows.num_users * rows.num_items

@@ -195,13 +195,7 @@ def order_as_scores(published: Published, users: np.ndarray, items: np.ndarray) 
 def ndcg(published: Published, users: np.ndarray, items: np.ndarray) -> np.ndarray:
   """[n] NDCG@10 of every user with a relevant test item, under full ranking."""
   found = full_ranking(
-    items,
-    users,
-    train=published.train,
-    test=published.test,
-    positive_threshold=4,
-    ks=(K,),
-    num_bootstrap=0,
+    items, users, train=published.train, test=published.test, ks=(K,), num_bootstrap=0
   )
   return found.per_user[f"ndcg@{K}"].astype(np.float64)
 

@@ -71,7 +71,7 @@ def run_rerank(flags: Mapping[str, Any], *, log: Log) -> Json:
 def _model(llm: str | None, titles: list[str], folder: Path) -> LanguageModel:
   """The model of --llm, or one with the built-in re-ranker's size after a single step."""
   if llm:
-    from gatrec_jax.lm.folders.open import open_decoder
+    from gatrec_jax.lm.folders.load import open_decoder
 
     return open_decoder(llm)
   from gatrec_jax.lm.finetune.from_scratch import build_small

@@ -52,6 +52,9 @@ SUITES: Mapping[str, Suite] = {
     "statistics", "run_statistics_suite", "statistics", "verdicts on simulated systems"
   ),
   "anchors": Suite("anchors", "run_anchors_suite", "anchors", "models on RecBole's own splits"),
+  "peers": Suite(
+    "peers_table", "run_peers_suite", "peers_table", "EASE and iALS, binary and graded"
+  ),
 }
 SPEED = ("attention", "train", "eval", "embed", "lm", "rerank", "scale")
 """What `--suite=all` runs."""

@@ -23,12 +23,12 @@ from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.experiment.train_and_evaluate import make_validator
-from gatrec_jax.models.registry import is_learned
 from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.serve.run import recommender_and_inputs
 from gatrec_jax.stages.data import prepared_in_memory
 from gatrec_jax.stages.texts import Texts
-from gatrec_jax.train.loop import fit, learn
+from gatrec_jax.train.fitted import fit
+from gatrec_jax.train.loop import learn
 from gatrec_jax.train.sweep import Outcome, sweep
 from launch.cli.grid import Table
 
@@ -84,14 +84,14 @@ def run_sweeps(
       get_preset(name),
       {"dataset": "ml-100k", "data_dir": data_dir, "fold": "u1", "valid_share": 0.1},
     )
-    if config.model.trains_with:
+    if config.model.learned:
       config = with_fields(config, fields)
     results["cases"][name] = _case(config, settings, memory_mb=memory_mb, log=log)
   return results
 
 
 def _case(config: Config, settings: Settings, *, memory_mb: int, log: Log) -> Json:
-  prepared = prepared_in_memory(config)
+  prepared = prepared_in_memory(config.data)
   seconds, found = {}, {}
   for way in ("compiled per run", "compiled once"):
     log.info(f"sweep: {config.preset}, {len(settings)} single runs, {way}")
@@ -148,7 +148,7 @@ def _single(config: Config, prepared: Prepared, *, recompile: bool) -> tuple[flo
       log=SILENT,
       validate=make_validator(prepared, inputs, recommender=recommender, config=config),
     )
-    if not is_learned(recommender):
+    if not recommender.learned:
       return fit(inputs, seed=config.train.seed, **common)[1].best_value, []
     _, progress = learn(inputs, config=config.train, **common)
     lines = map(json.loads, (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines())

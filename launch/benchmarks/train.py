@@ -15,16 +15,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from gatrec_jax import train as training
+from gatrec_jax.config.convolutions import FullConvolution
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.movielens import load_movielens
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges
 from gatrec_jax.runs.log import Log
-from gatrec_jax.train import state as training
 from launch.benchmarks.graphs import attention_counts, matmul_flops, save_for_peer
 from launch.benchmarks.hardware import device_rates
 from launch.benchmarks.measure import (
@@ -153,19 +156,19 @@ def measured_step(
   """
   recommender = make_recommender(config.model, num_users=train.num_users, num_items=train.num_items)
   settings = config.train
-  inputs = training.training_inputs(
+  inputs = make_inputs(
     recommender,
     train,
     text=_texts(train) if config.model.reads_text else _no_texts(train),
-    config=settings,
-    positive_threshold=threshold,
-    negative_threshold=min(2, threshold - 0.5),
+    feedback=Feedback(threshold, min(2, threshold - 0.5)),
   )
   rows = recommender.num_rows(inputs)
   steps = min(training.steps_per_epoch(settings, rows), 2)
   if steps > 1:
-    inputs = inputs._replace(user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH])
-  held = [training.init_state(inputs, recommender=recommender, config=settings)]
+    inputs = dataclasses.replace(
+      inputs, user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH]
+    )
+  held = [training.start_training(inputs, recommender=recommender, config=settings)]
 
   def run() -> jax.Array:
     held[0], losses = training.train_epochs(
@@ -181,13 +184,14 @@ def measured_step(
 def _counts(config: Config, inputs: Inputs) -> Counts | None:
   """The least work of a GAT step with `full` layers: attention, linear maps, optimizer state."""
   model = config.model
-  if model.kind != "gat" or model.convolution != "full":
+  convolution = getattr(model, "convolution", None)
+  if not isinstance(convolution, FullConvolution):
     return None
   graph, nodes = inputs.own.graph, inputs.text.shape[0]
   width = inputs.text.shape[1] if model.node_features == "table" else model.feature_width
   parameters, moved, flops, maps = nodes * width, 0.0, 0.0, []
   edges = Edges(graph.senders, graph.receivers, graph.edges)
-  for units, heads in zip(model.layer_widths, model.heads, strict=True):
+  for units, heads in zip(convolution.layer_widths, convolution.heads, strict=True):
     part = attention_counts(edges, nodes, heads=heads, width=units, features=graph.edges.shape[1])
     moved, flops = moved + part.bytes, flops + part.flops
     products = 2 + (width != units * heads)

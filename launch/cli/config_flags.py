@@ -46,10 +46,9 @@ def require_agreement(config: Config) -> None:
   Raises:
     InputError: a flag differs from the run's configuration.
   """
-  from gatrec_jax.config.overrides import field_types, with_fields
+  from gatrec_jax.config.overrides import setting_of, with_fields
   from gatrec_jax.errors import InputError
 
-  known = field_types(config)
   given = {
     name: value
     for name, value in given_fields().items()
@@ -58,8 +57,7 @@ def require_agreement(config: Config) -> None:
   given |= _assignments()
   wanted = with_fields(config, given)
   for name in given:
-    stage = known[name][0]
-    asked, own = (getattr(getattr(one, stage), name) for one in (wanted, config))
+    asked, own = (setting_of(one, name) for one in (wanted, config))
     if asked != own:
       raise InputError(f"the run was made with {name}={own!r}; omit it", field=name, value=asked)
 

@@ -77,7 +77,7 @@ def _open_folder() -> tuple[LanguageModel, Lora | None, list[str]]:
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
   from gatrec_jax.lm.finetune.lora import ADAPTER_FILES, load_lora
-  from gatrec_jax.lm.folders.open import open_decoder
+  from gatrec_jax.lm.folders.load import open_decoder
 
   model = open_decoder(
     FLAGS.llm,

@@ -8,7 +8,8 @@ from typing import Any
 
 from gatrec_jax.explain.audit.audit import MEANINGS
 from gatrec_jax.explain.authors import Author, TemplateAuthor
-from gatrec_jax.explain.lists import Explainer, Lists, reasons_for
+from gatrec_jax.explain.explainer import Explainer
+from gatrec_jax.explain.lists import Lists, reasons_for
 from gatrec_jax.explain.phrases import shown_title
 from launch.cli.grid import Table, print_grid
 

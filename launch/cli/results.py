@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from gatrec_jax.serve.run import Recommendations, Run
+  from gatrec_jax.serve.recommendations import Recommendations
+  from gatrec_jax.serve.run import Run
 
 _COLUMNS = {
   "full": ("precision", "recall", "ndcg", "map", "mrr", "hit", "coverage", "novelty", "popularity"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatrec_jax.data.interactions import build_interactions, catalog_order, pair_keys
+from gatrec_jax.data.interactions import Interactions, build_interactions, catalog_order, pair_keys
 from gatrec_jax.errors import InputError
 
 
@@ -122,3 +122,21 @@ def test_each_pair_is_kept_once_and_is_its_latest(rows):
   assert found == latest
   assert len(np.unique(pair_keys(interactions))) == len(interactions)
   assert notes.get("duplicate ratings dropped", 0) == len(rows) - len(latest)
+
+
+def test_arrays_may_lack_ratings_and_times():
+  rows = Interactions.from_arrays(["b", "a", "b"], [1, 1, 1])
+  assert rows.user_ids == ("a", "b") and len(rows) == 2
+  assert rows.rating.tolist() == [1.0, 1.0] and rows.timestamp.tolist() == [0, 0]
+
+
+def test_indices_keep_their_places():
+  rows = Interactions.from_indices(
+    np.array([10, 2]), np.array([0, 11]), [3, 4], [7, 8], num_users=12, num_items=12
+  )
+  assert rows.user.tolist() == [10, 2] and rows.item.tolist() == [0, 11]
+  assert rows.user_ids == tuple(map(str, range(12))) == rows.item_ids
+  for user, item, field in (([12], [0], "user"), ([-1], [0], "user"), ([0], [12], "item")):
+    with pytest.raises(InputError, match="must lie in 0…11") as caught:
+      Interactions.from_indices(user, item, num_users=12, num_items=12)
+    assert caught.value.field == field

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatrec_jax.config.checks import FIXED_BY_SPLIT
-from gatrec_jax.config.schema import Config, DataConfig
+from gatrec_jax.config.schema import DataConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, build_interactions
 from gatrec_jax.data.movielens import load_movielens
 from gatrec_jax.data.protocols import PROTOCOLS, Protocol, apply_protocol, filtered, protocol_split
@@ -74,8 +75,8 @@ def test_config_fixes_what_the_protocols_say():
   assert not set(PROTOCOLS) & set(KINDS)
   assert {name: dict(fixed) for name, fixed in FIXED_BY_SPLIT.items()} == {
     name: {
-      "positive_threshold": protocol.lowest_rating,
-      "negative_threshold": protocol.negative_threshold,
+      "positive_threshold": protocol.feedback.positive_threshold,
+      "negative_threshold": protocol.feedback.negative_threshold,
       "test_share": protocol.test_share,
       "valid_share": protocol.valid_share,
       "valid_seed": 0,  # the validation part follows from split_seed
@@ -209,24 +210,24 @@ def test_prepared_uses_the_protocol_and_nothing_else_of_the_config(tmp_path):
   lines = [f"{u},{i},{r:g},{t}" for u, i, r, t in sorted(triples(rows))]
   table.write_text("\n".join(["user_id,item_id,rating,timestamp", *lines]))
   data = DataConfig(dataset=str(table), split="recbole_b", split_seed=4)
-  prepared = prepared_in_memory(Config(data=data))
-  assert (prepared.positive_threshold, prepared.negative_threshold) == (3.0, 2.0)
+  prepared = prepared_in_memory(data)
+  assert prepared.feedback == Feedback(3.0, 2.0)
   assert prepared.interactions.rating.min() == 3.0
   assert triples(prepared.interactions) == {row for row in triples(rows) if row[2] >= 3}
   assert triples(prepared.known) == triples(prepared.train) | triples(prepared.valid)
   assert prepared.facts["ratings below 3 left out"] == (rows.rating < 3).sum()
   ignored = dict(valid_seed=7, valid_share=0.5, test_share=0.5, positive_threshold=5.0)
-  other = prepared_in_memory(Config(data=dataclasses.replace(data, **ignored)))
+  other = prepared_in_memory(dataclasses.replace(data, **ignored))
   for part in ("train", "valid", "test"):
     assert triples(getattr(other, part)) == triples(getattr(prepared, part))
-  assert other.positive_threshold == 3.0
+  assert other.feedback == Feedback(3.0, 2.0)
 
-  kept = prepare(Config(data=data), tmp_path / "run", log=SILENT)
+  kept = prepare(data, tmp_path / "run", log=SILENT)
   again = load_prepared(tmp_path / "run")
   for loaded in (kept, again):
     assert triples(loaded.test) == triples(prepared.test)
     assert loaded.interactions.item_ids == prepared.interactions.item_ids
-    assert (loaded.positive_threshold, loaded.negative_threshold) == (3.0, 2.0)
+    assert loaded.feedback == Feedback(3.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -276,13 +277,7 @@ def test_metrics_are_those_of_the_published_tables():
   lists[0, [1, 9]] = 5, 0
   lists[1, 2] = 1
   found = full_ranking(
-    lists,
-    np.arange(4),
-    train=train,
-    test=test,
-    positive_threshold=B.lowest_rating,
-    ks=(10,),
-    num_bootstrap=0,
+    lists, np.arange(4), train=train, test=test, feedback=B.feedback, ks=(10,), num_bootstrap=0
   )
   ideal_of_10 = sum(1 / math.log2(rank + 1) for rank in range(1, 11))
   ndcg = [(1 / math.log2(3) + 1 / math.log2(11)) / ideal_of_10, 0.5 / (1 + 1 / math.log2(3)), 0.0]

@@ -173,7 +173,10 @@ def test_validation_does_not_see_the_test_rows(text_ids):
     (dict(kind="recbole_a"), "split=recbole_a: a whole protocol.*apply_protocol"),
     (dict(kind="shipped"), "split=shipped: needs"),
     (dict(kind="shipped", test_rows=np.zeros(3, bool)), "3 test marks for 400"),
-    (dict(kind="shipped", test_rows=np.zeros(400, bool)), "empty split: no test rows.*`split`"),
+    (
+      dict(kind="shipped", test_rows=np.zeros(400, bool)),
+      "empty split: no test rows.*`split=shipped`",
+    ),
     (dict(kind="shipped", test_rows=np.ones(400, bool)), "empty split: no training rows"),
     (dict(kind="random", test_share=0), "empty split.*`test_share=0`"),
     (dict(kind="random", test_share=1e-9), "empty split.*`test_share=1e-09`"),
@@ -186,10 +189,10 @@ def test_validation_does_not_see_the_test_rows(text_ids):
     (dict(kind="random", valid_share=1e-6), "no validation rows.*`valid_share=1e-06`"),
     (dict(kind="random", valid_share=0.999), "no training rows.*`valid_share=0.999`"),
     (dict(kind="random", split_seed=-1), "split_seed=-1"),
-    (dict(kind="kfold"), r"fold=\(none\) must be 1 to 5"),
-    (dict(kind="kfold", fold="6"), "fold=6 must be 1 to 5"),
-    (dict(kind="kfold", fold="1", test_share=0.9), "test_share=0.9 must be 1/n"),
-    (dict(kind="kfold", fold="1", test_share=0), "test_share=0 must be 1/n"),
+    (dict(kind="kfold"), r"`fold=\(none\)` must be 1 to 5"),
+    (dict(kind="kfold", fold="6"), "`fold=6` must be 1 to 5"),
+    (dict(kind="kfold", fold="1", test_share=0.9), "`test_share=0.9` must be 1/n"),
+    (dict(kind="kfold", fold="1", test_share=0), "`test_share=0` must be 1/n"),
   ],
 )
 def test_bad_choices_are_named(chosen, message):

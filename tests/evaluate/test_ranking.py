@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import evaluation as support
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.evaluation import bootstrap_intervals
 from gatrec_jax.evaluate.files import read_recommendations
@@ -47,9 +48,7 @@ def naive_judged(lists, test, k):
 def test_judged_protocol_equals_the_naive_one(seed):
   train, test = support.random_split(seed)
   lists = support.random_lists(train, seed, length=6)
-  result = judged_ranking(
-    lists, np.arange(7), train=train, test=test, positive_threshold=4, ks=KS, num_bootstrap=0
-  )
+  result = judged_ranking(lists, np.arange(7), train=train, test=test, ks=KS, num_bootstrap=0)
   for k in KS:
     expected, coverage = naive_judged(lists, test, k)
     for name, values in expected.items():
@@ -65,14 +64,7 @@ def test_full_protocol_equals_the_naive_one(seed):
   lists = support.random_lists(train, seed, length=6)
   vectors = np.random.default_rng(seed).normal(size=(12, 3))
   result = full_ranking(
-    lists,
-    np.arange(7),
-    train=train,
-    test=test,
-    positive_threshold=4,
-    ks=KS,
-    item_vectors=vectors,
-    num_bootstrap=0,
+    lists, np.arange(7), train=train, test=test, ks=KS, item_vectors=vectors, num_bootstrap=0
   )
   relevant = {u: set(test.item[(test.user == u) & (test.rating >= 4)].tolist()) for u in range(7)}
   assert result.users.tolist() == [u for u in range(7) if relevant[u]]
@@ -97,9 +89,7 @@ def test_full_protocol_equals_the_naive_one(seed):
 def test_a_missing_user_scores_zero_and_short_lists_are_misses():
   train = support.interactions([(0, 0, 5), (1, 0, 5), (2, 1, 3)], 3, 4)
   test = support.interactions([(0, 1, 5), (1, 2, 4), (2, 3, 2)], 3, 4)
-  result = full_ranking(
-    np.array([[1]]), np.array([0]), train=train, test=test, positive_threshold=4, ks=(10,)
-  )
+  result = full_ranking(np.array([[1]]), np.array([0]), train=train, test=test, ks=(10,))
   assert result.users.tolist() == [0, 1]  # user 2 has nothing relevant
   assert result.per_user["ndcg@10"].tolist() == [1.0, 0.0]
   assert result.per_user["precision@10"].tolist() == pytest.approx([0.1, 0.0])
@@ -112,7 +102,7 @@ def test_a_missing_user_scores_zero_and_short_lists_are_misses():
 def test_refuses_training_pairs_overlap_repeats_and_bad_indices():
   train = support.interactions([(0, 0, 5), (1, 1, 5)], 2, 3)
   test = support.interactions([(0, 1, 5)], 2, 3)
-  arguments = {"train": train, "test": test, "positive_threshold": 4, "ks": (2,)}
+  arguments = {"train": train, "test": test, "ks": (2,)}
   cases = [
     ("training pairs .first: user u0, item i0", np.array([[1, 0]]), np.array([0]), {}),
     (
@@ -125,7 +115,7 @@ def test_refuses_training_pairs_overlap_repeats_and_bad_indices():
     ("more than one list", np.array([[1], [2]]), np.array([0, 0]), {}),
     ("must lie in", np.array([[3]]), np.array([0]), {}),
     ("user indices", np.array([[1]]), np.array([2]), {}),
-    ("positive_threshold=9", np.array([[1]]), np.array([0]), {"positive_threshold": 9}),
+    ("positive_threshold=9", np.array([[1]]), np.array([0]), {"feedback": Feedback(9.0)}),
     ("shape", np.array([[1]]), np.array([0, 1]), {}),
   ]
   for message, lists, users, changed in cases:
@@ -155,7 +145,7 @@ def test_published_method_judged_and_full():
     user_ids=train.user_ids,
     item_ids=train.item_ids,
   )
-  arguments = {"train": train, "test": test, "positive_threshold": 4, "num_bootstrap": 0}
+  arguments = {"train": train, "test": test, "num_bootstrap": 0}
   judged = judged_ranking(lists, users, ks=(5, 10, 20, 30, 40, 50), **arguments)
   columns = {
     "Precision": "precision",
@@ -189,9 +179,7 @@ def test_popularity_list_validates_the_evaluator():
     seen=train,
     k=20,
   )
-  result = full_ranking(
-    lists, users, train=train, test=test, positive_threshold=4, ks=(10, 20), num_bootstrap=0
-  ).summary
+  result = full_ranking(lists, users, train=train, test=test, ks=(10, 20), num_bootstrap=0).summary
   found = {name: result[name].mean for name in ("precision@10", "recall@10", "recall@20")}
   assert found == pytest.approx(
     {"precision@10": 0.223, "recall@10": 0.115, "recall@20": 0.184}, abs=5e-4

@@ -10,21 +10,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.programs import arrays_equal, quick_config
+from helpers.rerank_table import write_table
 
 import gatrec_jax
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.synthetic import plant
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.experiment import train_and_evaluate as pipeline
+from gatrec_jax.experiment.evaluation import evaluate_lists
+from gatrec_jax.experiment.grid import open_finished
+from gatrec_jax.experiment.search import search
 from gatrec_jax.ops.top_k import top_items
 from gatrec_jax.runs.log import SILENT, Recorder
-from gatrec_jax.serve import run as serving
+from gatrec_jax.serve.recommendations import new_user_scores, top_lists
 from gatrec_jax.stages import data as stages
 
 # For claims that hold of any model: each trains another program, and one layer compiles sooner.
-ONE_LAYER = {"layer_widths": (16,), "heads": (1,)}
+ONE_LAYER = {"layer_widths": (16,), "heads": (1,), "ks": (10,)}
+TRAINED = {"epochs": 9, "evaluate_every": 3, "protocol": "both", "ks": (10, 50)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,9 +45,7 @@ def cache(tmp_path_factory):
 def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   lines = []
-  run, results = pipeline.train_and_evaluate(
-    quick_config(epochs=20, protocol="both"), folder, log=Recorder(lines)
-  )
+  run, results = pipeline.train_and_evaluate(quick_config(**TRAINED), folder, log=Recorder(lines))
   return run, results, lines
 
 
@@ -70,7 +74,7 @@ def test_recommendations_file_holds_nothing_known_and_evaluates_to_the_results(t
   pairs = set(zip(known.user.tolist(), known.item.tolist(), strict=True))
   listed = {(u, i) for u, row in zip(users.tolist(), items.tolist(), strict=True) for i in row}
   assert not pairs & listed
-  again = serving.evaluate_lists(items, users, config=run.config, prepared=run.prepared)
+  again = evaluate_lists(items, users, settings=run.config.evaluate, prepared=run.prepared)
   assert again["full"].summary["ndcg@10"].mean == pytest.approx(
     results["full"]["ndcg@10"]["mean"], abs=1e-9
   )
@@ -81,7 +85,7 @@ def test_beats_popularity_by_the_planted_truth(trained):
   run, _, _ = trained
   utility = plant().utility
   everyone = np.arange(len(utility), dtype=np.int32)
-  ours, _ = serving.top_lists(run, everyone, k=10)
+  ours, _ = top_lists(run, everyone, k=10)
   train = run.prepared.train
   count = np.bincount(train.item[train.rating >= 4], minlength=train.num_items)[:, None]
   popular, _ = top_items(
@@ -129,14 +133,12 @@ def test_new_user_gets_what_resembles_the_liked_items(trained):
 def test_a_training_user_through_the_inductive_path_stays_near(trained):
   """Given their own likes, known users get lists that overlap their own far above chance."""
   run, _, _ = trained
-  train = run.prepared.train
-  overlap = []
-  for user in range(5):
-    liked = train.item[(train.user == user) & (train.rating >= 4)]
-    ids = [train.item_ids[i] for i in liked]
-    new = gatrec_jax.recommend_to_new_user(run, ids, top_n=50, exclude_seen=False)
-    own = gatrec_jax.recommend(run, [train.user_ids[user]], top_n=50, exclude_seen=False)
-    overlap.append(len(set(new.items[0]) & set(own.items[0])) / 50)
+  train, users = run.prepared.train, np.arange(5, dtype=np.int32)
+  liked = [train.item[(train.user == user) & (train.rating >= 4)] for user in users]
+  scores = new_user_scores(run, liked=liked, disliked=[items[:0] for items in liked])
+  new = np.argsort(-np.asarray(scores), axis=1)[:, :50]
+  own, _ = top_lists(run, users, k=50, exclude_seen=False)
+  overlap = [len(np.intersect1d(*pair)) / 50 for pair in zip(new, own, strict=True)]
   assert np.mean(overlap) > 0.2  # chance: 50 / 800 = 0.06
 
 
@@ -155,19 +157,17 @@ def test_a_second_call_keeps_everything_and_a_deleted_stage_is_rebuilt_alone(tra
   shutil.copytree(trained[0].workdir, folder)
   shutil.rmtree(folder / "embeddings")
   lines = []
-  _, results = pipeline.train_and_evaluate(
-    quick_config(epochs=20, protocol="both"), folder, log=Recorder(lines)
-  )
+  _, results = pipeline.train_and_evaluate(quick_config(**TRAINED), folder, log=Recorder(lines))
   text = "\n".join(lines)
   assert "data: unchanged" in text and "profiles: unchanged" in text
-  assert "embeddings: unchanged" not in text and "finished before" in text
+  assert "embeddings: unchanged" not in text and "already finished" in text
   assert results["full"] == trained[1]["full"]
 
 
 def test_another_configuration_in_the_same_folder_is_refused(trained):
   with pytest.raises(InputError, match=r"learning_rate: 0.005 → 0.1"):
     pipeline.train_and_evaluate(
-      quick_config(epochs=20, learning_rate=0.1), trained[0].workdir, log=SILENT
+      quick_config(**TRAINED, learning_rate=0.1), trained[0].workdir, log=SILENT
     )
 
 
@@ -188,11 +188,16 @@ def altered(folder, part, change):
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory):
   folder = tmp_path_factory.mktemp("untouched")
-  config = quick_config(epochs=2, select_on="train_loss", negatives="popularity")
-  stages.prepare(config, folder, log=SILENT)
+  config = quick_config(epochs=1, select_on="train_loss", negatives="popularity", **ONE_LAYER)
+  prepared = stages.prepare(config.data, folder, log=SILENT)
   before = folder.with_name("before")
   shutil.copytree(folder, before)
-  return config, before, pipeline.train(config, folder, log=SILENT)[0]
+  return config, before, pipeline.train(config, folder, prepared, log=SILENT)[0]
+
+
+def trained_again(config, folder):
+  prepared = stages.prepare(config.data, folder, log=SILENT)
+  return pipeline.train(config, folder, prepared, log=SILENT)[0]
 
 
 @pytest.mark.parametrize("part", [1, 2], ids=["validation", "test"])
@@ -202,7 +207,7 @@ def test_held_out_ratings_reach_nothing_that_is_trained(untouched, tmp_path, par
   folder = tmp_path / "run"
   shutil.copytree(before, folder)
   altered(folder, part, change)
-  run, _ = pipeline.train(config, folder, log=SILENT)
+  run = trained_again(config, folder)
   assert len(run.prepared.interactions) < len(reference.prepared.interactions) or (
     change == "permuted"
   )
@@ -222,7 +227,7 @@ def test_training_ratings_do_reach_it(untouched, tmp_path):
   folder = tmp_path / "run"
   shutil.copytree(before, folder)
   altered(folder, 0, "permuted")
-  run, _ = pipeline.train(config, folder, log=SILENT)
+  run = trained_again(config, folder)
   assert not arrays_equal(jax.tree.leaves(run.params), jax.tree.leaves(reference.params))
   assert (folder / "profiles/users.jsonl").read_bytes() != (
     reference.workdir / "profiles/users.jsonl"
@@ -237,27 +242,25 @@ def test_too_many_missing_texts(tmp_path):
   )
   with pytest.raises(InputError, match="item_metadata"):
     pipeline.train_and_evaluate(quick_config(dataset=str(csv)), tmp_path / "run", log=SILENT)
-  config = quick_config(dataset=str(csv), node_features="ids", epochs=2, **ONE_LAYER)
-  _, results = pipeline.train_and_evaluate(config, tmp_path / "run2", log=SILENT)
-  assert results["encoder"] == "none"
 
 
-def test_implicit_feedback_has_no_dislikes(tmp_path):
+def test_implicit_feedback_has_no_dislikes_and_ids_need_no_texts(tmp_path):
   csv = tmp_path / "clicks.csv"
   csv.write_text(
     "user_id,item_id\n"
     + "".join(f"u{u},i{(u * 7 + k) % 15}\n" for u in range(12) for k in range(6))
   )
   config = quick_config(
-    dataset=str(csv), node_features="ids", epochs=2, edge_features="", **ONE_LAYER
+    dataset=str(csv), node_features="ids", epochs=1, edge_features="", **ONE_LAYER
   )
   lines = []
-  run, _ = pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
-  assert (run.prepared.positive_threshold, run.prepared.negative_threshold) == (1.0, 0.0)
+  run, results = pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
+  assert results["encoder"] == "none"
+  assert run.prepared.feedback == Feedback(1.0, 0.0)
   assert any("implicit feedback" in line for line in lines)
 
 
-def test_a_scale_that_the_thresholds_do_not_fit_is_told(tmp_path):
+def test_a_scale_that_the_thresholds_do_not_fit_is_reported(tmp_path):
   csv = tmp_path / "hundred.csv"
   csv.write_text(
     "user_id,item_id,rating\n"
@@ -265,21 +268,57 @@ def test_a_scale_that_the_thresholds_do_not_fit_is_told(tmp_path):
   )
   config = with_fields(get_preset("popularity"), {"dataset": str(csv)})
   lines = []
-  pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
+  stages.prepare(config.data, tmp_path / "run", log=Recorder(lines))
   (line,) = [line for line in lines if "warning" in line]
   assert "100.0% of the ratings (10 to 45) reach positive_threshold 4" in line
   lines.clear()
   config = with_fields(config, {"positive_threshold": 40.0, "negative_threshold": 20.0})
-  pipeline.train_and_evaluate(config, tmp_path / "fitting", log=Recorder(lines))
-  assert not [line for line in lines if "warning" in line]
+  stages.prepare(config.data, tmp_path / "fitting", log=Recorder(lines))
+  assert lines and not [line for line in lines if "warning" in line]
 
 
 def test_non_finite_loss_names_the_step_and_keeps_the_good_checkpoint(tmp_path):
-  config = quick_config(
-    epochs=8, learning_rate=1e30, schedule="constant", warmup_steps=4, evaluate_every=1, **ONE_LAYER
+  config = with_fields(
+    get_preset("bpr_mf"),
+    {"epochs": 8, "learning_rate": 1e30, "schedule": "constant", "warmup_steps": 4}
+    | {"evaluate_every": 1, "width": 4, "batch_size": 0},
   )
   with pytest.raises(InputError, match=r"at step \d+; .*(checkpoint|nothing)"):
     pipeline.train_and_evaluate(config, tmp_path, log=SILENT)
+
+
+def test_a_folder_of_another_version_is_refused_in_a_line(trained, tmp_path):
+  folder = tmp_path / "copy"
+  shutil.copytree(trained[0].workdir, folder)
+  tree = json.loads((folder / "config.json").read_text())
+  assert tree.pop("format") == 2
+  tree["config"]["model"]["former_setting"] = 1  # is not even looked at
+  (folder / "config.json").write_text(json.dumps(tree))
+  line = "made by another version of gatrec_jax \\(format 1, this version reads 2\\)"
+  for read in (
+    gatrec_jax.load_run,
+    lambda folder: pipeline.train_and_evaluate(trained[0].config, folder, log=SILENT),
+    open_finished,
+  ):
+    with pytest.raises(InputError, match=line) as caught:
+      read(folder)
+    assert caught.value.field == "workdir" and "\n" not in str(caught.value)
+
+
+def test_silence_is_silent(tmp_path, capfd):
+  """Of texts, fits, epochs, evaluation, search and serving."""
+  write_table(tmp_path)
+  common = {"dataset": str(tmp_path / "ratings.csv"), "bootstrap": 0, "ks": (10,)}
+  texts = {"item_metadata": str(tmp_path / "items.jsonl"), "encoder": "lexical"}
+  epochs = {"epochs": 1, "width": 4, "batch_size": 0, "evaluate_every": 1}
+  for name, fields in (("content_knn", texts), ("bpr_mf", epochs)):
+    config = with_fields(get_preset(name), common | fields)
+    pipeline.train_and_evaluate(config, tmp_path / name, log=SILENT)
+  search(with_fields(get_preset("ease"), common), tmp_path / "search", budget=1, log=SILENT)
+  run = gatrec_jax.load_run(tmp_path / "content_knn")
+  gatrec_jax.recommend(run, ["1"])
+  gatrec_jax.recommend_to_new_user(run, ["1"])
+  assert capfd.readouterr() == ("", "")
 
 
 def test_configs_are_hashable_and_runs_are_frozen(trained):

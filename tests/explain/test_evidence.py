@@ -1,8 +1,9 @@
-"""Evidence of a trained run: falls, ranks and counterfactuals are those of the whole network,
-counts those of the ratings; and the checker sees through reasons that were made false."""
+"""Evidence from a trained run: drops, ranks and counterfactuals match full reruns, counts match
+the ratings, and the fact checker catches corrupted reasons."""
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,19 +14,19 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment import train_and_evaluate as pipeline
-from gatrec_jax.explain.audit.audit import MEANINGS, audit
+from gatrec_jax.explain.audit.audit import MEANINGS, audit_reasons
 from gatrec_jax.explain.audit.fact_checker import make_checker
 from gatrec_jax.explain.authors import TemplateAuthor
-from gatrec_jax.explain.evidence import explain_items, make_explainer, profile_tags
-from gatrec_jax.explain.rescoring import _scores_as_a_whole
+from gatrec_jax.explain.explainer import explain_items, make_explainer, profile_tags
+from gatrec_jax.explain.rescoring import scores_by_full_rerun
 from gatrec_jax.runs.log import SILENT
-from gatrec_jax.serve.run import top_lists
+from gatrec_jax.serve.recommendations import top_lists
 
 USER = 11
 
 
 def described(folder):
-  """The table's items with people, tags and titles that are hard to find in a text."""
+  """Adds people, tags, and titles that are hard to find in a text to the table's items."""
   lines = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
   for place, fields in enumerate(lines):
     fields["tags"] = ["sea", "war", "ice"][place % 3]
@@ -50,11 +51,11 @@ def run(folder):
       "dataset": "ratings.csv",
       "item_metadata": "items.jsonl",
       "encoder": "lexical",
-      "epochs": 20,
+      "epochs": 8,
       "bootstrap": 0,
       "feature_width": 16,
       "layer_widths": "16,16",
-      "evaluate_every": 20,
+      "evaluate_every": 8,
       "select_on": "last",
       "valid_share": 0,
     },
@@ -82,7 +83,7 @@ def own_list(run, user=USER, k=5):
   return [int(item) for item in items[0]]
 
 
-def test_the_ratings_cited_are_those_whose_removal_costs_most(run, explainer):
+def test_cited_ratings_are_those_with_the_largest_score_drops(run, explainer):
   items = own_list(run)
   found = explain_items(explainer, USER, items, top_n=5)
   train = run.prepared.train
@@ -93,14 +94,14 @@ def test_the_ratings_cited_are_those_whose_removal_costs_most(run, explainer):
     assert one.rank == one.rank_before == place + 1 and one.score == pytest.approx(
       scores[0, item], abs=1e-5
     )
-    assert sum(one.parts.values()) == pytest.approx(one.score, abs=1e-4)
+    assert sum(one.components.values()) == pytest.approx(one.score, abs=1e-4)
     best = run.prepared.interactions.item_ids[rated[falls.argmax()]]
     assert one.cited[0].item_id == best
     assert one.cited[0].score_drop == pytest.approx(falls.max(), abs=1e-5)
     assert [c.score_drop for c in one.cited] == sorted(c.score_drop for c in one.cited)[::-1]
     free = np.setdiff1d(np.arange(40), run.prepared.known.item[run.prepared.known.user == USER])
     without = scores[1 + falls.argmax()]
-    rank = rankdata(-without[free], recommender="ordinal")[np.flatnonzero(free == item)[0]]
+    rank = rankdata(-without[free], method="ordinal")[np.flatnonzero(free == item)[0]]
     assert one.cited[0].rank_without == rank
     likes = train.rating >= 4
     assert one.likes == np.unique(train.user[likes & (train.item == item)]).size
@@ -108,7 +109,7 @@ def test_the_ratings_cited_are_those_whose_removal_costs_most(run, explainer):
     json.dumps(one.to_json())
 
 
-def test_counterfactuals_hold_when_everything_is_run_again(run, explainer):
+def test_counterfactuals_hold_in_a_full_rerun(run, explainer):
   items, stated = own_list(run, k=3), 0
   places = {raw: i for i, raw in enumerate(run.prepared.interactions.item_ids)}
   check = checker_of(run, explainer)
@@ -120,13 +121,13 @@ def test_counterfactuals_hold_when_everything_is_run_again(run, explainer):
       continue
     stated += 1
     found = one.counterfactual
-    assert (len(found.titles) == 1) == (last > 3)  # none of two where one is enough
+    assert (len(found.titles) == 1) == (last > 3)  # never two if one is enough
     scores = whole(explainer)(USER, [[places[raw] for raw in found.item_ids]])[0]
     assert check.rank(scores, USER, item) == found.rank > 3
   assert stated
 
 
-def test_attention_is_secondary_and_counts_people_not_names(run, explainer):
+def test_attention_sums_over_shared_users_and_both_counts_them(run, explainer):
   (one,) = explain_items(explainer, USER, own_list(run, k=1))
   train = run.prepared.train
   likes = train.rating >= 4
@@ -136,7 +137,7 @@ def test_attention_is_secondary_and_counts_people_not_names(run, explainer):
   _, weights = run.recommender.module.apply(
     {"params": run.params}, run.inputs.text, graph, return_attention=True
   )
-  layers = [np.zeros((100, 40)), np.zeros((100, 40))]  # what an item hears from a user
+  layers = [np.zeros((100, 40)), np.zeros((100, 40))]  # attention of an item to a user
   for layer, weight in zip(layers, weights, strict=True):
     to_items = np.asarray(graph.receivers) >= 60
     layer[np.asarray(graph.senders)[to_items], np.asarray(graph.receivers)[to_items] - 60] = (
@@ -150,7 +151,7 @@ def test_attention_is_secondary_and_counts_people_not_names(run, explainer):
     assert cited.both == len(by[places[cited.item_id]] & by[own_list(run, k=1)[0]])
 
 
-def test_what_cannot_be_explained_is_refused(run, explainer, folder):
+def test_recommendations_that_cannot_be_explained_are_refused(run, explainer, folder):
   rated = int(run.prepared.train.item[run.prepared.train.user == USER][0])
   with pytest.raises(InputError, match="has rated it, so it is not recommended"):
     explain_items(explainer, USER, [rated])
@@ -162,11 +163,11 @@ def test_what_cannot_be_explained_is_refused(run, explainer, folder):
     explain_items(dataclasses.replace(explainer, run=lonely), USER, [0])
   ease = with_fields(get_preset("ease"), {"dataset": "ratings.csv", "bootstrap": 0})
   other = pipeline.train_and_evaluate(ease, folder / "ease", log=SILENT)[0]
-  with pytest.raises(InputError, match="reasons are made for the GAT .* not for ease"):
+  with pytest.raises(InputError, match="only recommendations of a GAT .* not those of ease"):
     make_explainer(other)
 
 
-def test_without_attention_the_evidence_is_the_same_but_for_it(run, explainer):
+def test_evidence_without_attention_is_otherwise_the_same(run, explainer):
   bare = dataclasses.replace(explainer, attention=None, rescorer=whole(explainer))
   (one,) = explain_items(bare, USER, own_list(run, k=1))
   (other,) = explain_items(explainer, USER, own_list(run, k=1))
@@ -174,8 +175,8 @@ def test_without_attention_the_evidence_is_the_same_but_for_it(run, explainer):
   assert [c.item_id for c in one.cited] == [c.item_id for c in other.cited]
 
 
-def test_reasons_are_true_and_planted_errors_are_caught(explainer):
-  figures = audit(
+def test_reasons_are_true_and_corruptions_are_caught(explainer):
+  figures = audit_reasons(
     explainer, TemplateAuthor(), pairs=40, style="detailed", top_n=5, seed=0, log=SILENT
   )
   assert figures["pairs"] == 40 and figures["claims"] > 200
@@ -183,26 +184,27 @@ def test_reasons_are_true_and_planted_errors_are_caught(explainer):
   assert figures["invented_title_rate"] == figures["contradiction_rate"] == 0
   assert figures["counterfactual_validity"] == 1.0 and figures["counterfactuals"] > 5
   assert figures["score_fall_cited"] > 2 * abs(figures["score_fall_random"])
-  assert figures["planted_errors"] >= 200 and len(figures["planted_by_kind"]) >= 8
-  assert figures["planted_errors_caught"] >= 0.99, figures["planted_by_kind"]
+  assert figures["corruptions"] >= 200 and len(figures["corruptions_by_kind"]) >= 8
+  assert figures["corruptions_caught"] >= 0.99, figures["corruptions_by_kind"]
   assert {name for name in MEANINGS if not name.startswith("retrained")} <= figures.keys()
 
 
-def test_the_checker_wants_something_to_look_up(run, explainer):
+def test_the_checker_rejects_texts_without_a_statement_to_look_up(run, explainer):
   check = checker_of(run, explainer)
   item = own_list(run, k=1)[0]
 
-  def said(text):
+  def findings(text):
     return [(f.kind, f.true) for f in check(text, USER, item)]
 
-  assert said("A masterpiece.") == [("nothing to look up", False)]
-  assert ("title", False) in said("You liked The Purple Compass (1987), so it follows.")
+  assert findings("A masterpiece.") == [("nothing to look up", False)]
+  invented = "You liked The Purple Compass (1987), so you might like this too."
+  assert ("title", False) in findings(invented)
   (one,) = explain_items(explainer, USER, [item])
   text = TemplateAuthor()([one], style="short")[0].text
-  assert all(true for _, true in said(text)) and len(said(text)) > 3
+  assert all(true for _, true in findings(text)) and len(findings(text)) > 3
 
 
-def test_a_screened_record_is_exact_in_what_it_holds_and_claims_no_more(run, explainer):
+def test_prefiltered_evidence_is_exact_and_claims_no_superlatives(run, explainer):
   few = dataclasses.replace(explainer, prefilter=4)
   items = own_list(run, k=3)
   exact, prefiltered = (explain_items(one, USER, items) for one in (explainer, few))
@@ -217,7 +219,7 @@ def test_a_screened_record_is_exact_in_what_it_holds_and_claims_no_more(run, exp
         assert cited.score_drop == pytest.approx(exact_drops[cited.item_id], abs=1e-5)
     text = TemplateAuthor()([one], style="detailed")[0].text
     assert all(finding.true for finding in check(text, USER, item)), text
-    assert "most" not in text and "above all" not in text and "any one of your" not in text
+    assert not re.search(r"\bmost\b|any other|No other|one of your ratings", text), text
   assert not explain_items(dataclasses.replace(explainer, prefilter=500), USER, items)[
     0
   ].prefiltered
@@ -227,7 +229,7 @@ def test_a_screened_record_is_exact_in_what_it_holds_and_claims_no_more(run, exp
 
 @pytest.mark.parametrize("step", [0.02, -0.02])
 def test_the_first_order_estimate_is_the_derivative(run, explainer, step):
-  """A rating that is there a little less, or more: the score changes by as much of the estimate."""
+  """Changing the weight of a rating a little changes the score in proportion to the estimate."""
   rescorer = explainer.rescorer
   train = run.prepared.train
   rated = train.item[train.user == USER].tolist()
@@ -243,7 +245,7 @@ def test_the_first_order_estimate_is_the_derivative(run, explainer, step):
     of = np.ones((1, train.num_items), np.float32)
     of[0, rated[2]] -= step
     return float(
-      _scores_as_a_whole(
+      scores_by_full_rerun(
         rescorer.params,
         rescorer.inputs.text,
         rescorer.serving_state,

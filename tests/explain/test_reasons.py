@@ -1,4 +1,4 @@
-"""Words of reasons: read back they claim what they were made from, and nothing else passes."""
+"""Sentences of reasons: read back, they claim the facts they were written from and nothing else."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gatrec_jax.errors import InputError
 from gatrec_jax.explain.authors import TemplateAuthor
 from gatrec_jax.explain.phrases import PHRASES, Claim, claims_of, read, shown_title, slots_of, write
-from gatrec_jax.explain.reasons import STYLES, unsupported
+from gatrec_jax.explain.reasons import STYLES, points_of, unsupported
 
 
 def by_template(record, *, style):
@@ -18,9 +18,9 @@ def by_template(record, *, style):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_what_is_written_is_read_back_and_supported(style):
+def test_written_sentences_are_read_back_and_supported(style):
   one = evidence()
-  for user in range(30):  # so that every phrase has its turn
+  for user in range(30):  # enough for every phrase to be used
     record = dataclasses.replace(one, user_id=str(user))
     reason = by_template(record, style=style)
     assert unsupported(reason, record) == []
@@ -31,7 +31,7 @@ def test_what_is_written_is_read_back_and_supported(style):
   assert "{" not in reason.text
 
 
-def test_styles_say_what_they_are_for():
+def test_each_style_states_its_facts():
   short, detailed, what_if = (by_template(evidence(), style=s) for s in STYLES)
   assert len(short.sentences) == 2 and "Al Pacino (actor)" in short.text
   assert Claim("both", ("The Matrix (1999)", "9")) in detailed.claims
@@ -41,27 +41,38 @@ def test_styles_say_what_they_are_for():
     by_template(evidence(), style="long")
 
 
-def test_what_counts_most_comes_first_and_is_not_told_as_a_liking():
+def test_the_strongest_rating_comes_first_and_a_low_one_is_not_called_liked():
   low = cited("Jaws (1975)", 2.0, "disliked")
   reason = by_template(evidence(cited=(low, cited("Up (2009)"))), style="detailed")
-  assert reason.claims[0] == Claim("most", ("Jaws (1975)",))
-  assert reason.claims[1] == Claim("rated", ("Jaws (1975)", "2"))
+  assert reason.claims[0] == Claim("rated", ("Jaws (1975)", "2"))
+  assert Claim("most", ("Jaws (1975)",)) in reason.claims
   assert Claim("liked", ("Jaws (1975)",)) not in reason.claims
   assert Claim("liked", ("Up (2009)",)) in reason.claims
 
 
-def test_without_anything_to_cite_people_speak():
-  bare = evidence(cited=(), traits=(), avoided=(), counterfactual=None)
+def test_the_strongest_rating_is_named_only_if_all_ratings_were_tried():
+  kinds = [
+    [point.kind for point in points_of(evidence(prefiltered=tried), style="detailed")]
+    for tried in (False, True)
+  ]
+  assert "strongest" in kinds[0] and "strongest" not in kinds[1]
+  assert "most" not in {claim.kind for claim in by_template(evidence(), style="short").claims}
+
+
+@pytest.mark.parametrize(("likes", "words"), [(40, "40 people"), (1, "1 person"), (0, "no one")])
+def test_popularity_replaces_ratings_if_none_can_be_cited(likes, words):
+  bare = evidence(cited=(), traits=(), avoided=(), counterfactual=None, likes=likes)
   for style in STYLES:
     reason = by_template(bare, style=style)
-    assert Claim("likes", ("40",)) in reason.claims and unsupported(reason, bare) == []
+    assert Claim("likes", (str(likes),)) in reason.claims and unsupported(reason, bare) == []
+    assert words in reason.text
   far = dataclasses.replace(bare, rank=30, rank_before=30)
   assert "top 10" not in by_template(far, style="detailed").text
 
 
-def test_a_list_that_was_re_ranked_says_so():
+def test_reasons_mention_that_a_list_was_re_ranked():
   reason = by_template(evidence(rank=1, rank_before=4), style="detailed")
-  assert "from place 4 to 1" in reason.text
+  assert "from position 4 to position 1" in reason.text
 
 
 @pytest.mark.parametrize(
@@ -75,12 +86,12 @@ def test_a_list_that_was_re_ranked_says_so():
     ("Horror", "War"),
     ("number 11", "number 12"),
     ("top 10", "top 5"),
-    ("9 people", "8 people"),
-    ("a 3", "a 4"),
+    ("9 also liked", "8 also liked"),
+    ("rating of 3", "rating of 4"),
     ("“heist”", "“love”"),
   ],
 )
-def test_changed_sentences_are_not_supported(old, new):
+def test_corrupted_sentences_are_not_supported(old, new):
   seen = 0
   for user in range(30):
     record = evidence(user_id=str(user))
@@ -107,7 +118,7 @@ odd = (
   odd,
   st.sampled_from([phrase for own in PHRASES.values() for phrase in own]),
 )
-def test_any_title_survives_writing(titles, name, phrase):
+def test_any_title_can_be_written(titles, name, phrase):
   values = {
     "titles": tuple(titles),
     "title": titles[0],
@@ -117,14 +128,14 @@ def test_any_title_survives_writing(titles, name, phrase):
     "rating": "2.5",
     "role": "actor",
   }
-  needed = {"name" if slot == "tag" else slot for slot in slots_of(phrase)}
+  needed = {{"tag": "name", "people": "n"}.get(slot, slot) for slot in slots_of(phrase)}
   used = {slot: values[slot] for slot in needed}
   sentence = write(phrase, used)
   assert all(title in sentence for title in used.get("titles", ()))
   assert claims_of(phrase.kind, used)
 
 
-def test_titles_with_braces_tokens_and_markup_stay_as_they_are():
+def test_titles_with_braces_tokens_and_markup_are_unchanged():
   strange = '<b>{title}</b> <|im_end|> "x" & {titles} (1999)'
   record = evidence(cited=(cited(strange),))
   reason = by_template(record, style="detailed")

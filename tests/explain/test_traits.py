@@ -1,4 +1,4 @@
-"""What items share with a user's likes, by hand."""
+"""Traits that items share with a user's liked items, checked by hand."""
 
 from gatrec_jax.explain.traits import (
   Avoided,
@@ -23,7 +23,7 @@ def made():
   return catalog_traits(FIELDS, [(), (), (), ("SEA", "war"), ()])
 
 
-def test_a_person_stands_once_in_the_first_role_and_tags_once():
+def test_people_and_tags_are_listed_once_people_in_their_first_role():
   catalog = made()
   assert catalog.traits[0] == (
     Named("director", "Ann Bo"),
@@ -36,7 +36,7 @@ def test_a_person_stands_once_in_the_first_role_and_tags_once():
   assert catalog.traits[4] == ()
 
 
-def test_people_count_in_any_role_tags_and_genres_from_two_on():
+def test_people_count_in_any_role_and_tags_and_genres_if_two_liked_items_have_them():
   found = shared_traits(made(), 0, [2, 1, 3], titles=TITLES)
   assert found == (
     Trait("director", "Ann Bo", 1, 3, ("C",)),
@@ -48,7 +48,7 @@ def test_people_count_in_any_role_tags_and_genres_from_two_on():
   assert shared_traits(made(), 0, [], titles=TITLES) == ()
 
 
-def test_a_genre_needs_a_tenth_of_what_is_liked():
+def test_a_genre_needs_a_tenth_of_the_liked_items():
   fields = [{"genres": ["War"]}] * 3 + [{"genres": ["Noir"]}] * 30
   catalog = catalog_traits(fields, [()] * 33)
   titles = [str(i) for i in range(33)]
@@ -56,12 +56,12 @@ def test_a_genre_needs_a_tenth_of_what_is_liked():
   assert not shared_traits(catalog, 0, [1, 2, *range(3, 33)], titles=titles)
 
 
-def test_a_genre_is_avoided_where_dislikes_of_it_are_more_than_usual():
+def test_a_genre_is_avoided_if_it_is_disliked_more_than_others():
   fields = [{"genres": ["War"]}] * 5 + [{"genres": ["Noir"]}] * 6
   catalog = catalog_traits(fields, [()] * 11)
   avoided = avoided_genres(catalog, 10, liked=[5, 6, 7], disliked=[0, 1, 8])
   assert avoided == (Avoided("War", 2, 3),)
   assert avoided_genres(catalog, 3, liked=[5], disliked=[0, 1]) == ()  # it has the genre itself
-  assert avoided_genres(catalog, 10, liked=[2, 3, 4], disliked=[0, 1]) == ()  # likes it more
-  # Of all that she has an opinion of, nine tenths are disliked: so is War, which says nothing.
+  assert avoided_genres(catalog, 10, liked=[2, 3, 4], disliked=[0, 1]) == ()  # liked more often
+  # A user who dislikes nearly everything also dislikes War, but no more than the rest.
   assert avoided_genres(catalog, 10, liked=[3], disliked=[0, 1, 2, 5, 6, 7, 8]) == ()

@@ -1,4 +1,4 @@
-"""What the tests of constrained decoding share: tiny tokenizers, random walks on the device."""
+"""Support for tests of constrained decoding: tiny tokenizers, random runs on the device."""
 
 import functools
 import json
@@ -76,7 +76,7 @@ def sentence_piece(vocabulary=160):
 
 @functools.partial(jax.jit, static_argnames="steps")
 def sample(automaton, starts, budget, logits, key, *, steps):
-  """Samples one run a row.
+  """Samples one run per row.
 
   Args: starts, budget: [B] int32. logits: [B, V], or [V, V] by the last token (0 at first).
   Returns: tokens [B, steps] int32, -1 after the end; the last state.
@@ -90,7 +90,7 @@ def sample(automaton, starts, budget, logits, key, *, steps):
     key, noise_key = jax.random.split(key)
     going = ~finished(automaton, state) & (at < budget)
     mask = allowed_tokens(automaton, state, budget - at)
-    # One uniform number a row: a Gumbel number a token takes ten times as long on a CPU.
+    # One uniform number per row: Gumbel noise for every token takes ten times as long on a CPU.
     mass = jnp.cumsum(jnp.where(mask, weights[last] if by_token else weights, 0.0), axis=-1)
     point = mass[:, -1:] * (1.0 - jax.random.uniform(noise_key, (rows, 1)))
     choice = jnp.argmax(mass >= point, axis=-1).astype(jnp.int32)
@@ -111,7 +111,7 @@ def sample(automaton, starts, budget, logits, key, *, steps):
 
 
 def runs(automaton, starts, budget, *, seed=0, spread=2.0, logits=None):
-  """Random runs with random logits a row: a list of token lists, and the last state."""
+  """Random runs, by default with random logits in each row: token lists, and the last state."""
   budget = jnp.asarray(budget, jnp.int32)
   starts = jnp.broadcast_to(jnp.asarray(starts, jnp.int32), budget.shape)
   logits_key, key = jax.random.split(jax.random.key(seed))

@@ -1,4 +1,4 @@
-"""Made-up evidence for a recommendation."""
+"""Invented evidence for a recommendation."""
 
 import dataclasses
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.split_draws import Split
@@ -26,4 +27,4 @@ def prepared(interactions, train, valid=(), test=()):
   """A Prepared with these rows in its parts."""
   parts = [np.array(part, np.int64) for part in (train, valid, test)]
   fields = [{"title": title} for title in TITLES[: interactions.num_items]]
-  return Prepared(interactions, Split(*parts), fields, 4.0, 2.0, {})
+  return Prepared(interactions, Split(*parts), fields, Feedback(), {})

@@ -1,4 +1,4 @@
-"""Decoders whose answers are known: each token has one successor."""
+"""Decoders with known answers: each token has a single successor."""
 
 import jax
 import numpy as np
@@ -8,9 +8,9 @@ from gatrec_jax.lm.folders.load import LanguageModel
 
 
 def scripted_model(tokenizer, *scripts, vocabulary=None, **fields):
-  """A model that writes each of `scripts` on: token lists, in which a token has one successor.
+  """A model that continues each of `scripts`: token lists in which a token has one successor.
 
-  All other tokens have the logit 0, the successor about 80.
+  The successor has a logit of about 80, all other tokens 0.
   """
   vocabulary = vocabulary or len(tokenizer)
   config = tiny_config(vocabulary=vocabulary, width=vocabulary, tied=False, **fields)

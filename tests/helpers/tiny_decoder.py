@@ -1,4 +1,4 @@
-"""Decoders that are small enough to train within a test."""
+"""Decoders that are small enough to train within a test, and their losses in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def tiny_config(**fields):
 
 
 def random_params(config, dtype="float32"):
-  """Random parameters, drawn on the host, which compiles nothing."""
+  """Random parameters, drawn on the host so that nothing is compiled."""
   random = np.random.default_rng(7)
 
   def draw(shape):
@@ -46,9 +46,21 @@ def random_params(config, dtype="float32"):
 
 
 def tiny_model(dtype="float32", **fields):
-  """The model with random weights."""
+  """A model with random weights and without a tokenizer."""
   config = tiny_config(**fields)
   return LanguageModel("tiny", None, config, random_params(config, dtype), None, dtype)
+
+
+def mean_target_loss(logits, tokens, where):
+  """[B] mean of −log p over the targets of each row; 0 for a row without targets.
+
+  Args: logits: [B, T, V]; those at t − 1 predict token t. tokens: [B, T]. where: [B, T] bool.
+  """
+  logits, where = np.asarray(logits, np.float64)[:, :-1], np.asarray(where)[:, 1:]
+  chosen = np.take_along_axis(logits, np.asarray(tokens)[:, 1:, None], axis=-1)[..., 0]
+  highest = logits.max(axis=-1)
+  losses = np.log(np.exp(logits - highest[..., None]).sum(axis=-1)) + highest - chosen
+  return np.where(where, losses, 0).sum(axis=1) / np.maximum(where.sum(axis=1), 1)
 
 
 def leaves_by_path(tree):

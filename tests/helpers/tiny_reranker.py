@@ -1,8 +1,8 @@
-"""A tiny random decoder whose tokenizer knows the prompts of re-ranking."""
+"""A tiny random decoder whose tokenizer was trained on the prompts of re-ranking."""
 
 from helpers.tiny_decoder import random_params, tiny_config
 
-from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, _wrapped, train_tokenizer
+from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, train_tokenizer, wrap_tokenizer
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.rerank.prompting.prompts import (
   BEST,
@@ -17,7 +17,7 @@ from gatrec_jax.rerank.prompting.prompts import (
 
 
 def tiny_reranker(titles, *, context=256, **fields):
-  """Random weights; letters, yes and no are one token each."""
+  """A model with random weights; letters, "yes" and "no" are single tokens."""
   seen = describe(Context("Genres: Drama.", tuple((title, True) for title in titles)))
   texts = [
     seen + candidate_block(titles[:50]),
@@ -36,5 +36,5 @@ def tiny_reranker(titles, *, context=256, **fields):
     context=context,
     **{**ids, "eos": (ids["eos"],), **fields},
   )
-  wrapped = _wrapped(tokenizer, context, chat=False)
+  wrapped = wrap_tokenizer(tokenizer, context, chat=False)
   return LanguageModel("tiny", None, config, random_params(config), wrapped)

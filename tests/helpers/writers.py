@@ -1,11 +1,11 @@
-"""Authors of profiles for tests: one who follows a script, and a decoder of random weights."""
+"""Authors of profiles for tests: a scripted one, and a decoder with random weights."""
 
 import json
 
 from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, train_tokenizer
 from gatrec_jax.lm.inference.generate import Speed
 from gatrec_jax.profiles.writer.answers import item_limits, user_limits
-from gatrec_jax.profiles.writer.prompts import Room
+from gatrec_jax.profiles.writer.prompts import Budget
 from launch.benchmarks.lm.random_folder import random_folder
 
 
@@ -27,23 +27,23 @@ def write_model(folder, *, seed=0, context=640, template=""):
   return folder
 
 
-def words_room(tokens):
-  """A room in which a token is a word."""
+def words_budget(tokens):
+  """A budget in which a token is a word."""
 
   def count(text):
     return len(text.split())
 
-  def cut(text, n):
+  def truncate(text, n):
     return text if count(text) <= n else " ".join(text.split()[:n])
 
-  return Room(tokens, count, count, cut)
+  return Budget(tokens, count, count, truncate)
 
 
 class Script:
-  """An author who notes what it is asked; `answer` makes its answers of prompt and repetition."""
+  """An author that records its prompts; `answer` makes answers from a prompt and `again`."""
 
   def __init__(self, answer=None, tokens=10_000):
-    self.room, self.asked, self.seeds, self.speed = words_room(tokens), [], [], Speed()
+    self.budget, self.asked, self.seeds, self.speed = words_budget(tokens), [], [], Speed()
     self.item_limits, self.user_limits = item_limits(1024, 4.5), user_limits(1024, 4.5)
     self._answer = answer or (lambda prompt, again: {})
 

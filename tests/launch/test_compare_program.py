@@ -59,7 +59,7 @@ def test_the_same_command_trains_nothing_again(place, done):
     cwd=place,
     check=0,
   )
-  assert again.stdout.count("finished before, kept") == 4 and "fitted in" not in again.stdout
+  assert again.stdout.count("already finished, kept") == 4 and "fitted in" not in again.stdout
 
 
 def test_a_split_by_whole_users_has_a_table_for_each_number_of_given_ratings(tmp_path):

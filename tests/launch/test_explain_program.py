@@ -1,4 +1,4 @@
-"""launch.explain as users call it: shown, written, stopped, measured, refused."""
+"""launch.explain as users run it: on the console, in files, audited, resumed, refused."""
 
 import functools
 import json
@@ -9,22 +9,24 @@ import pytest
 from helpers.programs import call, error_line, launch
 from helpers.rerank_table import write_table
 
-from gatrec_jax.explain import builtin_author as builtin_author
-from gatrec_jax.explain.builtin_author import Recipe
-from gatrec_jax.explain.reasons import STYLES
+from gatrec_jax.explain import STYLES, AuthorRecipe, authors, builtin_author
+
+USERS, ITEMS = 30, 32
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
   folder = tmp_path_factory.mktemp("explain")
-  write_table(folder)
-  launch(
+  write_table(folder, users=USERS, items=ITEMS)
+  call(
     "train",
     "--dataset=ratings.csv",
     "--item_metadata=items.jsonl",
     "--encoder=lexical",
-    "--set=epochs=5",
-    "--set=evaluate_every=5",
+    "--set=epochs=4",
+    "--set=evaluate_every=4",
+    "--set=feature_width=16",
+    "--set=layer_widths=16,16",
     "--bootstrap=0",
     "--workdir=run",
     cwd=folder,
@@ -34,11 +36,11 @@ def place(tmp_path_factory):
 
 
 def explain(place, *flags, check=0, by=call):
-  """Templates speak where the test does not say otherwise."""
+  """Calls the program with templates as the author, unless a test gives another --llm."""
   return by("explain", "--workdir=run", "--llm=none", *flags, cwd=place, check=check)
 
 
-def test_a_refusal_of_the_process_is_the_same(place):
+def test_a_process_refuses_with_the_same_line(place):
   lines = [error_line(explain(place, "--top_n=0", check=1, by=by)) for by in (launch, call)]
   assert lines[0] == lines[1]
 
@@ -47,7 +49,7 @@ def rows(path):
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_reasons_on_the_console(place):
+def test_reasons_are_printed(place):
   done = explain(place, "--users=3,4", "--top_n=2")
   assert done.stdout.count("user ") == 2 and done.stdout.count("[") == 4
   assert "liked" in done.stdout or "rating" in done.stdout
@@ -55,7 +57,7 @@ def test_reasons_on_the_console(place):
   assert one.stdout.count("[") == 1
 
 
-def test_recommend_explains(place):
+def test_recommend_prints_reasons(place):
   done = call(
     "recommend",
     "--workdir=run",
@@ -72,35 +74,36 @@ def test_recommend_explains(place):
   assert "--explain: goes with --users" in error_line(refused)
 
 
-def test_a_file_goes_on_where_it_was_cut(place):
+def test_a_file_of_reasons_is_resumed(place):
   path = place / "reasons.jsonl"
   flags = (f"--out={path.name}", "--top_n=3", "--style=detailed")
   assert "reasons are in reasons.jsonl" in explain(place, *flags).stdout
   whole = rows(path)
-  assert len(whole) == 60 * 3 and {row["user_id"] for row in whole} == {str(u) for u in range(60)}
+  assert len(whole) == USERS * 3
+  assert {row["user_id"] for row in whole} == {str(user) for user in range(USERS)}
   for row in whole:
     assert row["text"] == " ".join(row["sentences"]) and row["checks"]["unsupported"] == []
     assert row["checks"]["claims"] > 0 and row["model"] == "template" and row["seconds"] > 0
     assert all(cited["score_drop"] > 0 for cited in row["evidence"]["cited"])
-  assert sum(bool(row["evidence"]["cited"]) for row in whole) > 100
+  assert sum(bool(row["evidence"]["cited"]) for row in whole) > USERS
   text = path.read_text()
   path.write_text(text[: len(text) // 2])  # in the middle of a line
-  assert "are in reasons.jsonl already" in explain(place, *flags).stdout
+  assert "reasons.jsonl already contains " in explain(place, *flags).stdout
 
   def without_time(own):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in own]
 
   assert without_time(rows(path)) == without_time(whole)
   text = path.read_text()
-  done = explain(place, *flags, "--users=7,8").stdout  # nothing is left, and nobody is lost
-  assert "60 users are in reasons.jsonl already" in done and path.read_text() == text
+  done = explain(place, *flags, "--users=7,8").stdout  # nothing is added, and nobody is lost
+  assert f"reasons.jsonl already contains {USERS} users" in done and path.read_text() == text
   other = explain(place, f"--out={path.name}", "--top_n=3", check=1)
-  assert "holds reasons of" in error_line(other)
+  assert "contains reasons for" in error_line(other)
   assert "by template in style detailed for lists of 3, prefilter 0" in error_line(other)
   assert without_time(rows(path)) == without_time(whole)
 
 
-def test_a_list_that_another_made(place):
+def test_lists_of_a_file_are_explained(place):
   done = explain(place, "--users=5", "--top_n=3")
   ids = [line.split("[")[1].split("]")[0] for line in done.stdout.splitlines() if "[" in line]
   (place / "theirs.csv").write_text(
@@ -108,28 +111,28 @@ def test_a_list_that_another_made(place):
   )
   flags = ("--recommendations=theirs.csv", "--top_n=3", "--style=detailed")
   moved = explain(place, *flags, "--users=5").stdout
-  assert "(was 3)" in moved and "from place 3 to 1" in " ".join(moved.split())
+  assert "(was 3)" in moved and "from position 3 to position 1" in " ".join(moved.split())
   assert "has no list of user 6" in error_line(explain(place, *flags, "--users=6", check=1))
 
 
-def test_the_parts_of_a_re_ranked_score_are_in_the_record(place):
+def test_records_contain_the_components_of_a_re_ranked_score(place):
   raw = pq.read_table(place / "run/recommendations.parquet").to_pylist()
-  own = [row | {"part_base": 1.5 - row["rank"], "part_llm": 0.25} for row in raw]
+  own = [row | {"component_base": 1.5 - row["rank"], "component_llm": 0.25} for row in raw]
   for row in own:
     if row["rank"] == 2:
-      row["part_llm"] = float("nan")  # was no candidate
+      row["component_llm"] = float("nan")  # not a candidate
     if row["rank"] == 3:
-      row["part_llm"] = None
-    row["part_of"] = "a series"
+      row["component_llm"] = None
+    row["component_of"] = "a series"
   pq.write_table(pa.Table.from_pylist(own), place / "reranked.parquet")
   explain(
-    place, "--recommendations=reranked.parquet", "--users=5", "--top_n=3", "--out=parts.jsonl"
+    place, "--recommendations=reranked.parquet", "--users=5", "--top_n=3", "--out=reranked.jsonl"
   )
-  parts = [row["evidence"]["reranked"] for row in rows(place / "parts.jsonl")]
-  assert parts == [{"base": 0.5, "llm": 0.25}, {}, {}]
+  components = [row["evidence"]["reranked"] for row in rows(place / "reranked.jsonl")]
+  assert components == [{"base": 0.5, "llm": 0.25}, {}, {}]
 
 
-def test_measured(place):
+def test_an_audit_is_printed_and_written(place):
   flags = ("--audit=10", "--top_n=5", "--retrain=2", "--json_out=audit.json", "--style=detailed")
   done = explain(place, *flags)
   figures = json.loads((place / "audit.json").read_text())
@@ -143,21 +146,22 @@ def test_measured(place):
   assert not any((place / "run/retrained").iterdir())
 
 
-def test_a_language_model_writes_and_is_checked(place, monkeypatch):
-  """One that has learned nothing: its sentences fail, templates speak and are counted."""
+def test_sentences_of_a_language_model_are_checked(place, monkeypatch):
+  """An untrained model: its sentences fail, and templates replace them and are counted."""
   recipe = functools.partial(
-    Recipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64
+    AuthorRecipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64
   )
-  monkeypatch.setattr(builtin_author, "Recipe", recipe)
-  flags = ("--users=3,4", "--top_n=2", "--out=told.jsonl")
+  monkeypatch.setattr(builtin_author, "AuthorRecipe", recipe)
+  monkeypatch.setattr(authors, "_MAX_TOKENS", 16)
+  flags = ("--users=3,4", "--top_n=2", "--out=written.jsonl")
   done = explain(place, *flags, "--llm=builtin")
-  assert "puts facts into words is built now, once" in done.stdout + done.stderr
-  told = rows(place / "told.jsonl")
-  assert {row["model"] for row in told} == {"builtin"}
-  assert all(row["by_template"] == len(row["sentences"]) for row in told)
-  assert all(row["checks"]["unsupported"] == [] for row in told)
-  shown = explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
-  assert "4 of 4 sentences are templates, because those of builtin did not" in shown
+  assert "building a small language model that rephrases facts" in done.stdout + done.stderr
+  written = rows(place / "written.jsonl")
+  assert {row["model"] for row in written} == {"builtin"}
+  assert all(row["by_template"] == len(row["sentences"]) for row in written)
+  assert all(row["checks"]["unsupported"] == [] for row in written)
+  shown = explain(place, "--users=3,4", "--top_n=2", "--llm=builtin").stdout
+  assert "8 of 8 sentences are templates, because those of builtin did not" in shown
   other = explain(place, *flags, check=1)
   assert "by builtin in style short" in error_line(other)
 
@@ -167,11 +171,11 @@ def test_a_language_model_writes_and_is_checked(place, monkeypatch):
   [
     (["--users=3", "--style=long"], f"--style=long: must be one of {', '.join(STYLES)}"),
     (["--users=3", "--top_n=0"], "--top_n=0: must be at least 1"),
-    (["--users=nobody"], "user nobody: not in the catalog (60 users"),
-    (["--users=3", "--items=999"], "item 999: not in the catalog (40 items"),
+    (["--users=nobody"], f"user nobody: not in the catalog ({USERS} users"),
+    (["--users=3", "--items=999"], f"item 999: not in the catalog ({ITEMS} items"),
     ([], "--out: name a .jsonl file for the reasons of all users, or give --users"),
     (["--out=reasons.csv"], "--out=reasons.csv: must end in .jsonl"),
-    (["--out=ratings.jsonl"], "--out=ratings.jsonl: is there and holds no reasons"),
+    (["--out=ratings.jsonl"], "--out=ratings.jsonl: exists and does not contain reasons"),
     (["--items=3", "--out=x.jsonl"], "--items: goes with --users"),
     (["--users=3", "--llm=nowhere/at-all-x"], "nowhere/at-all-x"),
     (["--users=3", "--llm="], "--llm: name a model folder"),

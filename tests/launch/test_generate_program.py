@@ -1,4 +1,4 @@
-"""launch.generate as users call it, on a committed folder with a tokenizer and a chat template."""
+"""launch.generate on a committed folder with a tokenizer and a chat template."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ LLM = f"--llm={FOLDER}"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-  """One folder, and so one cache of compiled programs, for all."""
+  """One working folder, with one cache of compiled programs, for all tests."""
   return tmp_path_factory.mktemp("place")
 
 
-def generated(place, *flags, by=launch):
-  by("generate", LLM, *flags, "--json_out=out.json", cwd=place, check=0)
+def generated(place, *flags, llm=LLM):
+  call("generate", llm, *flags, "--json_out=out.json", cwd=place, check=0)
   return json.loads((place / "out.json").read_text())
 
 
@@ -45,19 +45,19 @@ def test_prints_text_and_speed_and_writes_them(place):
   assert "PyTorch" not in done.stderr
 
 
-def test_a_file_of_prompts_gives_each_what_it_gets_alone(place):
+def test_prompts_of_a_file_get_the_same_answers_as_alone(place):
   (place / "prompts.txt").write_text("A film\nTwo brothers and a car\n\nsea")
   flags = ("--chat=false", "--max_tokens=5", "--truncate=left")
-  # The third line is empty, and this folder has no BOS token to stand for it.
+  # The third line is empty, and this model has no BOS token to stand in for it.
   with_empty = call("generate", LLM, "--prompts_file=prompts.txt", *flags, cwd=place, check=1)
   assert "prompt 3" in error_line(with_empty) and "BOS" in error_line(with_empty)
   (place / "prompts.txt").write_text("A film\nTwo brothers and a car\nsea")
   answers = generated(place, "--prompts_file=prompts.txt", *flags)["answers"]
-  alone = generated(place, "--prompt=Two brothers and a car", *flags, by=call)["answers"][0]
+  alone = generated(place, "--prompt=Two brothers and a car", *flags)["answers"][0]
   assert alone["tokens"] == answers[1]["tokens"]
 
 
-def test_chat_goes_through_the_template(place):
+def test_chats_are_rendered_with_the_template(place):
   (place / "chat.jsonl").write_text(
     json.dumps({"messages": [{"role": "user", "content": "hello"}]})
     + "\n"
@@ -66,19 +66,19 @@ def test_chat_goes_through_the_template(place):
   )
   first, second = generated(place, "--prompts_file=chat.jsonl", "--max_tokens=3")["answers"]
   assert first["tokens"] == second["tokens"] and first["prompt_tokens"] == second["prompt_tokens"]
-  plain = generated(place, "--prompt=hello", "--chat=false", "--max_tokens=3", by=call)
+  plain = generated(place, "--prompt=hello", "--chat=false", "--max_tokens=3")
   plain = plain["answers"][0]
   assert plain["prompt_tokens"] < first["prompt_tokens"]
-  with_system = generated(place, "--prompt=hello", "--system=Be brief.", "--max_tokens=3", by=call)
+  with_system = generated(place, "--prompt=hello", "--system=Be brief.", "--max_tokens=3")
   assert with_system["answers"][0]["prompt_tokens"] != first["prompt_tokens"]
 
 
-def test_choices_bind_the_answer(place):
+def test_answers_are_constrained_to_the_choices(place):
   flags = ("--chat=false", "--prompt=hm", "--temperature=2", "--choice= yes", "--choice= no")
   assert generated(place, *flags)["answers"][0]["text"] in (" yes", " no")
 
 
-def test_interactive_answers_line_by_line(place):
+def test_interactive_mode_answers_line_by_line(place):
   done = subprocess.run(
     [sys.executable, "-m", "launch.generate", LLM, "--interactive", "--max_tokens=3"],
     input="hello\n\n/new\nhello\n/quit\n",
@@ -104,13 +104,13 @@ def test_interactive_answers_line_by_line(place):
     ((LLM, "--prompt=" + "very long " * 200), "--truncate=left"),
   ],
 )
-def test_wrong_input_is_one_line(place, flags, said):
+def test_invalid_input_is_one_line(place, flags, said):
   done = call("generate", *flags, cwd=place, check=1)
   assert said in error_line(done)
   assert done.stdout == ""
 
 
-def test_a_refusal_of_the_process_is_the_same(place):
+def test_errors_are_the_same_in_a_process_of_its_own(place):
   wrong = ("generate", LLM, "--prompt=a", "--mesh=8")
   done = [by(*wrong, cwd=place, check=1) for by in (launch, call)]
   assert error_line(done[0]) == error_line(done[1])
@@ -127,26 +127,17 @@ def test_a_folder_of_pytorch_weights_says_how_to_convert_them(place):
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs ../shared/models/stories260K")
 def test_stories_begin_as_they_should(place):
-  done = launch("generate", f"--llm={STORIES}", "--prompt=", "--max_tokens=200", cwd=place, check=0)
+  done = call("generate", f"--llm={STORIES}", "--prompt=", "--max_tokens=200", cwd=place, check=0)
   assert done.stdout.startswith(Path(STORIES / "golden.txt").read_text().strip())
 
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs ../shared/models/stories260K")
-def test_a_schema_binds_the_answer(place):
+def test_answers_are_constrained_to_the_schema(place):
   (place / "schema.json").write_text(
     json.dumps(
       {"type": "object", "properties": {"score": {"type": "integer", "minimum": 0, "maximum": 10}}}
     )
   )
-  launch(
-    "generate",
-    f"--llm={STORIES}",
-    "--prompt=hm",
-    "--temperature=2",
-    "--schema=schema.json",
-    "--json_out=out.json",
-    cwd=place,
-    check=0,
-  )
-  answer = json.loads((place / "out.json").read_text())["answers"][0]
+  flags = ("--prompt=hm", "--temperature=2", "--schema=schema.json")
+  answer = generated(place, *flags, llm=f"--llm={STORIES}")["answers"][0]
   assert 0 <= json.loads(answer["text"])["score"] <= 10 and answer["finish"] == "complete"

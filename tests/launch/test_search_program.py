@@ -13,16 +13,16 @@ from helpers.programs import call, environment, error_line, launch
 FLAGS = ("--model=ease", "--bootstrap=0", "--workdir=w")
 
 
-def test_search_trains_with_what_it_chose_and_a_larger_budget_trains_anew(tmp_path):
+def test_search_trains_the_chosen_settings_and_a_larger_budget_trains_again(tmp_path):
   done = launch("train", *FLAGS, "--search=2", cwd=tmp_path, check=0)
   assert "search: trial 1 l2=" in done.stdout and "best is trial" in done.stdout
-  assert "2 trials went to the end" in done.stdout
+  assert "2 trials reached the end" in done.stdout
   config = json.loads((tmp_path / "w/config.json").read_text())["config"]
   chosen = json.loads((tmp_path / "w/search/chosen.json").read_text())
   assert config == chosen["config"] and config["data"]["valid_share"] == 0
   assert config["model"]["l2"] == chosen["settings"]["l2"]
-  done = launch("train", *FLAGS, "--search=4", cwd=tmp_path, check=0)
-  assert "search: 2 trainings of before kept" in done.stdout and "trial 1 " not in (
+  done = call("train", *FLAGS, "--search=4", cwd=tmp_path, check=0)
+  assert "search: kept 2 earlier trainings" in done.stdout and "trial 1 " not in (
     "".join(line for line in done.stdout.splitlines(True) if line.startswith("search: trial"))
   )
   table = pq.read_table(tmp_path / "w/search/trials.parquet").to_pylist()
@@ -32,7 +32,7 @@ def test_search_trains_with_what_it_chose_and_a_larger_budget_trains_anew(tmp_pa
   assert config["model"]["l2"] == best["l2"]
 
 
-def test_a_terminated_search_goes_on_where_it_was(tmp_path):
+def test_a_terminated_search_resumes(tmp_path):
   flags = (
     "--model=bpr_mf",
     "--set=epochs=3",
@@ -59,7 +59,7 @@ def test_a_terminated_search_goes_on_where_it_was(tmp_path):
   assert process.returncode != 0, output
   killed = pq.read_table(trials).to_pylist()
   assert killed and not (tmp_path / "w/results.json").exists()
-  launch("train", *flags, cwd=tmp_path, check=0)
+  call("train", *flags, cwd=tmp_path, check=0)
   table = pq.read_table(trials).to_pylist()
   assert len(table) > len(killed) and all(row in table for row in killed)  # seconds and all
   assert (tmp_path / "w/results.json").exists()
@@ -69,11 +69,11 @@ def test_a_terminated_search_goes_on_where_it_was(tmp_path):
   ("flags", "words"),
   [
     (["--search=0.5"], ["--search=0.5", "too small for one trial", "at least 1"]),
-    (["--search=4", "--search_space=l2=5:1"], ["--search_space l2=5:1", "empty"]),
+    (["--search=4", "--search_space=l2=5:1"], ["--search_space=l2=5:1", "empty"]),
     (["--search_space=l2=1:5"], ["only with --search"]),
   ],
 )
-def test_bad_searches_are_told_in_a_line(tmp_path, flags, words):
+def test_bad_searches_are_refused_in_one_line(tmp_path, flags, words):
   line = error_line(call("train", *FLAGS, *flags, cwd=tmp_path, check=1))
   assert all(word in line for word in words), line
   assert not (tmp_path / "w").exists()

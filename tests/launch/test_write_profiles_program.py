@@ -1,4 +1,4 @@
-"""launch.write_profiles as users call it: written, killed and gone on with, refused."""
+"""launch.write_profiles as users run it: written, killed and resumed, refused."""
 
 import json
 import shutil
@@ -17,15 +17,15 @@ from gatrec_jax.profiles.schema import parse_profile
 
 QWEN = ROOT / "tests" / "lm" / "goldens" / "decoders" / "qwen2"
 DATA = ("--dataset=ratings.csv", "--item_metadata=items.jsonl", "--test_share=0.2")
-USERS, ITEMS = 10, 12
+USERS, ITEMS = 8, 8
 
 
 def write_table(folder):
-  """A small table with texts: the first user likes nothing, the second has no history at all."""
+  """A small table with texts, in which the first two users have only neutral ratings."""
   random = np.random.default_rng(0)
   lines = ["user_id,item_id,rating,timestamp", "0,3,3,1", "0,4,3,2"]
   for user in range(1, USERS):
-    for n, item in enumerate(random.permutation(ITEMS)[:9]):
+    for n, item in enumerate(random.permutation(ITEMS)[:7]):
       rating = 3 if user == 1 else random.integers(1, 6)
       lines.append(f"{user},{item},{rating},{n}")
   (folder / "ratings.csv").write_text("\n".join(lines) + "\n")
@@ -46,7 +46,7 @@ def write_table(folder):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-  """One folder, and so one cache of compiled programs, with a model and an uninterrupted run."""
+  """A folder with a model and an uninterrupted run in a process of its own."""
   folder = tmp_path_factory.mktemp("place")
   write_table(folder)
   write_model(folder / "model")
@@ -70,14 +70,14 @@ def lines_there(workdir):
   return sum(path.read_bytes().count(b"\n") for path in (workdir / "written").glob("*.jsonl"))
 
 
-def test_every_profile_has_its_line_and_the_manifest_tells_how(place):
+def test_every_profile_has_a_line_and_the_manifest_records_its_origin(place):
   items, users = rows(place / "whole", "items"), rows(place / "whole", "users")
   assert [row["item_id"] for row in items] == [str(n) for n in range(ITEMS)]
   assert [row["user_id"] for row in users] == [str(n) for n in range(USERS)]
   for row in items:
     profile = parse_profile(row["profile"])
     assert profile.name.startswith("The ") and profile.genres in (("Drama", "War"), ("Comedy",))
-  # Threes are neither liked nor disliked: the model is not asked, and there is nothing to build.
+  # A 3 is neither liked nor disliked: the model is not queried, and there is nothing to build.
   for row in users[:2]:
     assert (row["source"], row["profile"], row["batches"]) == ("none", "", 0)
   assert all(row["source"] in ("llm", "built") and row["profile"] for row in users[2:])
@@ -92,10 +92,10 @@ def test_every_profile_has_its_line_and_the_manifest_tells_how(place):
   assert not list((place / "whole" / "written").glob("*.partial.*"))
 
 
-def test_killed_three_times_it_ends_with_the_same_bytes(place):
+def test_after_two_kills_it_ends_with_the_same_bytes(place):
   random = np.random.default_rng(1)
   workdir = place / "killed"
-  for _ in range(3):
+  for _ in range(2):
     seen = lines_there(workdir)
     process = subprocess.Popen(
       [sys.executable, "-m", "launch.write_profiles", *flags("killed")],
@@ -113,17 +113,17 @@ def test_killed_three_times_it_ends_with_the_same_bytes(place):
     output = process.communicate(timeout=60)[0]
     assert process.returncode == -signal.SIGKILL, output
     assert not (workdir / "written" / "users.jsonl").exists()
-  launch("write_profiles", *flags("killed"), cwd=place, check=0)
+  call("write_profiles", *flags("killed"), cwd=place, check=0)
   assert files(workdir) == files(place / "whole")
 
 
 def test_another_model_is_refused_and_the_same_one_elsewhere_is_kept(place):
   before = files(place / "whole")
   write_model(place / "model2", seed=1)
-  line = error_line(launch("write_profiles", *flags("whole", "--llm=model2"), cwd=place, check=1))
+  line = error_line(call("write_profiles", *flags("whole", "--llm=model2"), cwd=place, check=1))
   assert "model hash" in line and "use another --workdir" in line
   shutil.copytree(place / "model", place / "other" / "model")
-  done = launch("write_profiles", *flags("whole", "--llm=other/model"), cwd=place, check=0)
+  done = call("write_profiles", *flags("whole", "--llm=other/model"), cwd=place, check=0)
   assert done.stdout.count("unchanged, kept") == 3 and "parameters" not in done.stdout
   assert files(place / "whole") == before
 

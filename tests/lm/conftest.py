@@ -1,4 +1,4 @@
-"""Copies of the committed golden folders that a test may damage."""
+"""Copies of committed golden folders that tests may damage."""
 
 import shutil
 from pathlib import Path

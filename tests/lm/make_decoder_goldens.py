@@ -5,16 +5,16 @@
   /tmp/torchenv/bin/python tests/lm/make_decoder_goldens.py
   /tmp/torchenv/bin/python tests/lm/make_generation_goldens.py ../shared/models/stories260K
 
-A folder holds a tiny random decoder: `config.json` in the spelling named in `FOLDERS`,
-`config_old.json` or `config_v5.json` the same in the other spelling, and `golden.npz` with
-`tokens` [B, T], `lengths` [B] and `logits` [B, T, V] float32 of every row alone, without padding,
-from the stored weights in float32 arithmetic; padding is zero. Nothing is written where a feature
-of the folder does not change its logits, where attention is nearly uniform, or where transformers
-reads the two spellings differently. The second script adds tokenizers and what needs them.
+Each folder contains a tiny random decoder: `config.json` in the form chosen in `FOLDERS` (see
+decoder_golden_folders.py), `config_old.json` or `config_v5.json` with the same in the other form,
+and `golden.npz` with `tokens` [B, T], `lengths` [B] and `logits` [B, T, V] float32. Logits are
+computed for each row alone, without padding, from the stored weights in float32; padding is zero.
+The script fails if a feature of a folder does not change its logits, if attention is nearly
+uniform, or if transformers reads the two forms differently. The second script adds tokenizers,
+chats and generated tokens.
 """
 
 import copy
-import dataclasses
 import json
 import math
 import shutil
@@ -23,196 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from decoder_golden_folders import FOLDERS, LENGTHS, ORIGINAL, SIZES, WINDOW, Folder
 from safetensors.torch import save_file
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 HERE = Path(__file__).parent / "goldens" / "decoders"
-LENGTHS = (36, 20, 9)
-WINDOW = 8
-ORIGINAL = 16  # positions before the context was stretched
-SIZES = dict(
-  vocab_size=96,
-  hidden_size=32,
-  intermediate_size=24,
-  num_hidden_layers=2,
-  num_attention_heads=4,
-  num_key_value_heads=2,
-  max_position_embeddings=128,
-)
-LLAMA3 = dict(
-  rope_type="llama3",
-  rope_theta=500.0,
-  factor=8.0,
-  low_freq_factor=1.0,
-  high_freq_factor=4.0,
-  original_max_position_embeddings=ORIGINAL,
-)
-YARN = dict(
-  rope_type="yarn",
-  rope_theta=10_000.0,
-  factor=4.0,
-  beta_fast=2.0,
-  beta_slow=0.25,
-  original_max_position_embeddings=ORIGINAL,
-)
-LOCAL = {"rope_type": "default", "rope_theta": 10_000.0}
-GLOBAL = {"rope_type": "linear", "rope_theta": 50_000.0, "factor": 4.0}
-GEMMA3 = dict(
-  head_dim=8,
-  num_hidden_layers=3,
-  query_pre_attn_scalar=4,
-  sliding_window=WINDOW,
-  sliding_window_pattern=3,
-  rope_parameters={"full_attention": GLOBAL, "sliding_attention": LOCAL},
-)
-GEMMA3_OFF = {
-  "window": {"sliding_window": 1000},
-  "pattern": {"layer_types": ["sliding_attention"] * 3},
-  "scaling": {
-    "rope_parameters": {
-      "full_attention": {"rope_type": "default", "rope_theta": 50_000.0},
-      "sliding_attention": LOCAL,
-    }
-  },
-  "local rope": {"rope_parameters": {"full_attention": GLOBAL, "sliding_attention": GLOBAL}},
-  "query scale": {"query_pre_attn_scalar": 8},
-}
-PLAIN_ROPE = {"rope": {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}}}
-
-
-@dataclasses.dataclass(frozen=True)
-class Folder:
-  """A decoder to make.
-
-  Attributes:
-    family: model_type. fields: of its config, beside `SIZES`.
-    off: name -> fields that switch a feature off; each must change the logits.
-    neutral: parts of weight names whose weights must matter (biases, head norms).
-    old: config.json is in the spelling before transformers 5.
-    dtype: of the stored weights. shards: files they are split into.
-    extra: entries of an old config.json that a reader must not act upon.
-  """
-
-  family: str
-  fields: dict
-  off: dict = dataclasses.field(default_factory=dict)
-  neutral: tuple[str, ...] = ()
-  old: bool = False
-  dtype: torch.dtype = torch.bfloat16
-  shards: int = 1
-  extra: dict = dataclasses.field(default_factory=dict)
-
-
-FOLDERS = {
-  "llama_default": Folder(
-    "llama",
-    dict(bos_token_id=1, eos_token_id=2, pad_token_id=0, rms_norm_eps=1e-3),
-    off={"epsilon": {"rms_norm_eps": 1e-6}},
-    dtype=torch.float32,
-  ),
-  "llama3_rope": Folder(
-    "llama",
-    dict(tie_word_embeddings=True, rope_parameters=LLAMA3),
-    off={"llama3": {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}},
-  ),
-  "llama_linear": Folder(
-    "llama",
-    dict(
-      attention_bias=True,
-      mlp_bias=True,
-      rope_parameters={"rope_type": "linear", "rope_theta": 10_000.0, "factor": 3.0},
-    ),
-    off=PLAIN_ROPE,
-    neutral=("q_proj.bias", "o_proj.bias", "gate_proj.bias", "down_proj.bias"),
-    old=True,
-    dtype=torch.float16,
-  ),
-  "llama_sharded_bf16": Folder("llama", dict(num_hidden_layers=3, eos_token_id=[2, 5]), shards=3),
-  "mistral": Folder(
-    "mistral",
-    dict(head_dim=16, sliding_window=WINDOW),
-    off={"window": {"sliding_window": None}},
-    dtype=torch.float16,
-  ),
-  "qwen2": Folder(
-    "qwen2",
-    dict(vocab_size=128, tie_word_embeddings=True, bos_token_id=None, eos_token_id=2),
-    neutral=("q_proj.bias", "k_proj.bias", "v_proj.bias"),
-    old=True,
-    extra={"sliding_window": WINDOW, "max_window_layers": 1, "use_sliding_window": False},
-  ),
-  "qwen2_window": Folder(
-    "qwen2",
-    dict(num_hidden_layers=3, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1),
-    off={"window": {"use_sliding_window": False}, "full layers": {"max_window_layers": 0}},
-  ),
-  "qwen2_yarn": Folder(
-    "qwen2",
-    dict(rope_parameters={k: v for k, v in YARN.items() if not k.startswith("beta")}),
-    off=PLAIN_ROPE,
-  ),
-  "qwen3": Folder(
-    "qwen3",
-    dict(head_dim=16, tie_word_embeddings=True, rms_norm_eps=1e-3),
-    off={"epsilon": {"rms_norm_eps": 1e-6}},
-    neutral=("q_norm", "k_norm"),
-  ),
-  "qwen3_yarn": Folder(
-    "qwen3",
-    dict(head_dim=16, attention_bias=True, rope_parameters=YARN | {"truncate": False}),
-    off=PLAIN_ROPE
-    | {
-      "truncate": {"rope_parameters": YARN},
-      "attention factor": {"rope_parameters": YARN | {"truncate": False, "attention_factor": 1.0}},
-    },
-    neutral=("q_norm", "o_proj.bias"),
-    old=True,
-  ),
-  "smollm3": Folder(
-    "smollm3",
-    dict(
-      num_hidden_layers=4,
-      no_rope_layer_interval=2,
-      use_sliding_window=True,
-      sliding_window=WINDOW,
-      pad_token_id=3,
-      bos_token_id=1,
-      eos_token_id=2,
-    ),
-    off={
-      "no rope": {"no_rope_layers": [1, 1, 1, 1], "layer_types": ["full", "sliding"] * 2},
-      "window": {"use_sliding_window": False},
-    },
-    old=True,
-  ),
-  "gemma2": Folder(
-    "gemma2",
-    dict(
-      head_dim=8,
-      rms_norm_eps=1e-3,
-      query_pre_attn_scalar=4,
-      attn_logit_softcapping=2.0,
-      final_logit_softcapping=5.0,
-      sliding_window=WINDOW,
-    ),
-    off={
-      "scores' cap": {"attn_logit_softcapping": None},
-      "logits' cap": {"final_logit_softcapping": None},
-      "window": {"sliding_window": 1000},
-      "order": {"layer_types": ["full_attention", "sliding_attention"]},
-      "query scale": {"query_pre_attn_scalar": 8},
-    },
-    old=True,
-  ),
-  "gemma3_text": Folder("gemma3_text", GEMMA3, off=GEMMA3_OFF, neutral=("q_norm", "k_norm")),
-  # As google/gemma-3-4b-it: what equals the default (8 heads of queries, 4 of keys) is left out.
-  "gemma3_multimodal": Folder(
-    "gemma3_text",
-    GEMMA3 | dict(num_attention_heads=8, num_key_value_heads=4),
-    off=GEMMA3_OFF,
-    old=True,
-  ),
-}
 KINDS = {"full": "full_attention", "sliding": "sliding_attention"}
 
 
@@ -231,7 +46,7 @@ def make_model(config, state: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 
 def draw(model: torch.nn.Module, folder: Folder, seed: int) -> dict[str, torch.Tensor]:
-  """Weights that make attention uneven and logits wide, rounded to the stored dtype."""
+  """Draws weights with uneven attention and a wide range of logits, rounded to the stored dtype."""
   generator = torch.Generator().manual_seed(seed)
   gemma, tied = "gemma" in folder.family, model.config.tie_word_embeddings
   state = {}
@@ -249,7 +64,7 @@ def draw(model: torch.nn.Module, folder: Folder, seed: int) -> dict[str, torch.T
     else:
       gain = 1.6 if "q_proj" in name or "k_proj" in name else 1.0
       if tied and ("o_proj" in name or "down_proj" in name):
-        gain = 3.0  # Else a tied head mostly repeats the token that came in.
+        gain = 3.0  # Otherwise a tied head mostly repeats the input token.
       drawn = gain * noise / math.sqrt(value.shape[1])
     state[name] = drawn.to(folder.dtype).float()
   return state
@@ -257,7 +72,7 @@ def draw(model: torch.nn.Module, folder: Folder, seed: int) -> dict[str, torch.T
 
 @torch.no_grad()
 def row_logits(model: torch.nn.Module, tokens: np.ndarray) -> np.ndarray:
-  """[B, T, V] logits of every row alone; zero past its length."""
+  """[B, T, V] logits of each row alone; zero beyond its length."""
   rows = [model(input_ids=torch.tensor(row[None, :n])) for row, n in zip(tokens, LENGTHS)]
   logits = np.zeros((*tokens.shape, rows[0].logits.shape[-1]), np.float32)
   for row, output in enumerate(rows):
@@ -267,7 +82,7 @@ def row_logits(model: torch.nn.Module, tokens: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def evenness(model: torch.nn.Module, tokens: np.ndarray) -> float:
-  """Entropy of attention over that of even attention, averaged over queries that see much."""
+  """Entropy of attention relative to uniform attention, averaged over queries with many keys."""
   ratios = []
   for weights in model(input_ids=torch.tensor(tokens[:1]), output_attentions=True).attentions:
     entropy = -(weights * (weights + 1e-30).log()).sum(-1)[0, :, WINDOW:]
@@ -276,7 +91,7 @@ def evenness(model: torch.nn.Module, tokens: np.ndarray) -> float:
 
 
 def old_spelling(fields: dict, family: str, extra: dict) -> dict:
-  """The same config as versions 4 wrote it, less what equals the family's defaults."""
+  """The same config in the form of transformers 4, without the family's defaults."""
   fields = copy.deepcopy(fields)
   defaults = CONFIG_MAPPING[family]().to_dict()
   rope = fields.pop("rope_parameters")
@@ -292,7 +107,7 @@ def old_spelling(fields: dict, family: str, extra: dict) -> dict:
   if rope["rope_type"] == "default":
     kept["rope_scaling"] = None
   else:
-    # Files of before 4.43 say `type`.
+    # Files from before 4.43 use `type`.
     key = "type" if family == "llama" and rope["rope_type"] == "linear" else "rope_type"
     kept["rope_scaling"] = {key: rope.pop("rope_type")} | rope
   kept["torch_dtype"] = kept.pop("dtype", "float32")
@@ -301,7 +116,7 @@ def old_spelling(fields: dict, family: str, extra: dict) -> dict:
 
 
 def multimodal(fields: dict) -> dict:
-  """A config with vision around that of the text model."""
+  """Wraps the config of a text model in one with vision."""
   dtype = "torch_dtype" if "torch_dtype" in fields else "dtype"
   return {
     "architectures": ["Gemma3ForConditionalGeneration"],
@@ -344,7 +159,7 @@ def write_weights(root: Path, name: str, folder: Folder, state: dict[str, torch.
       "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight": noise[:, :8].clone(),
       "vision_tower.vision_model.encoder.layers.0.layer_norm1.weight": noise[:, 1].clone(),
     }
-  if name == "llama_linear":  # Llama 2 files from before 4.3x hold this buffer.
+  if name == "llama_linear":  # Llama 2 files from before 4.3x contain this buffer.
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
   names = sorted(tensors)
   parts = np.array_split(np.array(names), folder.shards)
@@ -362,7 +177,7 @@ def write_weights(root: Path, name: str, folder: Folder, state: dict[str, torch.
 
 
 def check_features(folder: Folder, state: dict, tokens: np.ndarray, logits: np.ndarray) -> None:
-  """Every feature of the folder shows in its logits."""
+  """Asserts that each feature of the folder changes its logits."""
   for feature, changes in folder.off.items():
     without = row_logits(make_model(make_config(folder, **changes), state), tokens)
     difference = np.abs(without - logits).max()

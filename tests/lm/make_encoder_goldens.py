@@ -98,7 +98,7 @@ def make_tokenizer(name: str, specials: tuple[str, str, str, str]) -> Tokenizer:
 
 
 def draw(model: torch.nn.Module) -> None:
-  """Weights wide enough that attention is uneven and outputs differ from text to text."""
+  """Draws weights with uneven attention and outputs that differ between texts."""
   generator = torch.Generator().manual_seed(0)
   for name, value in model.named_parameters():
     noise = torch.randn(value.shape, generator=generator)
@@ -143,7 +143,7 @@ def write_dense(folder: Path) -> torch.nn.Linear:
 
 @torch.no_grad()
 def token_vectors(model: torch.nn.Module, tokenizer: Tokenizer, limit: int) -> list[np.ndarray]:
-  """Last hidden states, text by text, so that no padding is involved."""
+  """Last hidden states, text by text, so that there is no padding."""
   tokenizer.no_padding()
   tokenizer.enable_truncation(limit)
   return [
@@ -162,7 +162,7 @@ def make_folder(name: str) -> None:
   model = kind(config, add_pooling_layer=name == "bert").eval()
   draw(model)
   model.save_pretrained(root / transformer)
-  # As the real MiniLM's file: truncation and padding that the reader must remove.
+  # Like the real MiniLM file: truncation and padding that the loader must remove.
   tokenizer.enable_truncation(16)
   tokenizer.enable_padding(length=16, pad_id=tokenizer.token_to_id(specials[2]))
   tokenizer.save(str(root / transformer / "tokenizer.json"))

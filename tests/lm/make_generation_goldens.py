@@ -2,12 +2,12 @@
 
 Run after make_decoder_goldens.py, which says how; not needed by the tests.
 
-`qwen2` and `llama_default` get a tokenizer and `chat.json`, texts that transformers renders with
-its chat template. `qwen2/generate.npz`: `prompt` [P], `greedy` [12] and `penalised` [12] token ids
-that its `generate` continues with, without and with repetition `penalty`. `sampling.npz`:
-`probabilities` [S, B, V] that its processors make of `logits` [B, V], of which the `ids` [B, P]
-were seen, at every one of the S `settings` (JSON). `stories260K.npz`: `tokens` [2, T] and `logits`
-[2, T, V] of the real model, whose weights are not committed.
+`qwen2` and `llama_default` get a tokenizer and `chat.json`, chats rendered by transformers with the
+chat template. `qwen2/generate.npz` has a `prompt` [P] and the token ids with which `generate` of
+transformers continues it: `greedy` [12], and `penalised` [12] with a repetition `penalty`.
+`sampling.npz` has `probabilities` [S, B, V] that its processors compute from `logits` [B, V] and
+the tokens seen before, `ids` [B, P], for each of the S `settings` (JSON). `stories260K.npz` has
+`tokens` [2, T] and `logits` [2, T, V] of the real model, whose weights are not committed.
 """
 
 import json
@@ -112,7 +112,7 @@ def make_generate(root: Path) -> None:
       max_new_tokens=12,
       do_sample=False,
       repetition_penalty=penalty,
-      eos_token_id=-1,  # never drawn, so that all 12 tokens come
+      eos_token_id=-1,  # never drawn, so that there are 12 tokens
       pad_token_id=0,
       output_scores=True,
       return_dict_in_generate=True,

@@ -1,5 +1,6 @@
 """Training, ranking, embedding and attention lower for GPUs and TPUs on machines without them."""
 
+import dataclasses
 import functools
 import re
 
@@ -15,11 +16,14 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.evaluate import ranking
 from gatrec_jax.lm.encoder import encode as encoder
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges, attention_v2
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.top_k import _best_of_batch
-from gatrec_jax.train import state as training
+from gatrec_jax.serve import run as serving
+from gatrec_jax.train import epochs, new_state
+from gatrec_jax.train.hyperparameters import split_dynamic, split_settings
 
 PLATFORMS = ["cuda", "tpu"]
 TRITON = "__gpu$xla.gpu.triton"
@@ -50,17 +54,8 @@ def prepared(preset, **fields):
   config = with_fields(get_preset(preset), fields)
   recommender = make_recommender(config.model, num_users=USERS, num_items=ITEMS)
   text = np.random.default_rng(1).normal(size=(USERS + ITEMS, TEXT)).astype(np.float32)
-  inputs = training.training_inputs(
-    recommender,
-    toy_ratings(USERS, ITEMS),
-    text=text,
-    config=config.train,
-    positive_threshold=4,
-    negative_threshold=2,
-  )
-  state = jax.eval_shape(
-    lambda: training.new_state(inputs, recommender=recommender, config=config.train)
-  )
+  inputs = make_inputs(recommender, toy_ratings(USERS, ITEMS), text=text)
+  state = jax.eval_shape(lambda: new_state(inputs, recommender=recommender, config=config.train))
   return recommender, inputs, config.train, state
 
 
@@ -76,9 +71,9 @@ def prepared(preset, **fields):
 def test_training_lowers(platform, preset, fields):
   """The paper's hybrid loss with its dropouts and plateau, and the softmax over items."""
   recommender, inputs, config, state = prepared(preset, **fields)
-  dynamic, recommender, config = training.split_dynamic(recommender, config)
+  dynamic, recommender, config = split_dynamic(recommender, config)
   text = exported(
-    training._train_epochs,
+    epochs._run_epochs,
     platform,
     state,
     inputs,
@@ -96,10 +91,11 @@ def test_training_with_row_kernels_lowers_for_gpus():
   layout = make_layout(
     "pallas", jax.tree.map(np.asarray, inputs.own.graph), heads=4, width=64, platform="gpu"
   )
-  inputs = inputs._replace(own=inputs.own._replace(layout=jax.tree.map(jnp.asarray, layout)))
-  dynamic, recommender, config = training.split_dynamic(recommender, config)
+  own = inputs.own._replace(layout=jax.tree.map(jnp.asarray, layout))
+  inputs = dataclasses.replace(inputs, own=own)
+  dynamic, recommender, config = split_dynamic(recommender, config)
   text = exported(
-    training._train_epochs,
+    epochs._run_epochs,
     "cuda",
     state,
     inputs,
@@ -118,11 +114,11 @@ def test_training_with_row_kernels_lowers_for_gpus():
 def test_tables_and_top_items_lower(platform, preset):
   """Dot products; and the channels of `best` with what fills in unrated items."""
   recommender, inputs, _, state = prepared(preset, attention_impl="segment")
-  dynamic, taken = training.split_settings(recommender)
+  dynamic, taken = split_settings(recommender)
   # What fills in unrated items solves linear equations.
   calls = ["cusolver_potrf_ffi"] if (preset, platform) == ("best", "cuda") else []
   exported(
-    training._make_serving_state,
+    serving._make_serving_state,
     platform,
     state.params,
     inputs,

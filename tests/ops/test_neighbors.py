@@ -1,5 +1,6 @@
 """Neighbor sampling: exact chances, whole neighborhoods where they fit, training by batches."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,28 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.synthetic import make_demo
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.gat.recommender import GatRecommender
+from gatrec_jax.models.inputs import Batch
 from gatrec_jax.ops.neighbors import draw_places, draw_subgraph
-from gatrec_jax.train import state as training
+from gatrec_jax.train import epochs, start_training, train_epochs
 
 KEY = jax.random.key(0)
 USERS, ITEMS = 8, 6
 places_of = jax.jit(draw_places, static_argnames="num")
 subgraph_of = jax.jit(draw_subgraph, static_argnames="fanouts")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Half of the time here is compilation; what is computed does not depend on it."""
-  before = jax.config.read("jax_disable_most_optimizations")
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
 
 
 def interactions(user, item, rating, users=USERS, items=ITEMS):
@@ -56,11 +51,9 @@ def dense_rows(users=USERS):
 
 def prepared(train=TrainConfig(), rows=None, **fields):
   rows = dense_rows() if rows is None else rows
-  recommender = GatRecommender(ModelConfig(**fields), rows.num_users, rows.num_items)
+  recommender = GatRecommender(replaced(ModelConfig(), fields), rows.num_users, rows.num_items)
   text = np.random.default_rng(1).normal(size=(rows.num_users + rows.num_items, 5))
-  inputs = training.training_inputs(
-    recommender, rows, text=text, config=train, positive_threshold=4, negative_threshold=2
-  )
+  inputs = make_inputs(recommender, rows, text=text)
   return recommender, inputs
 
 
@@ -144,9 +137,8 @@ def test_a_wide_row_is_drawn_evenly_too():
 
 LIGHT = dict(
   feature_width=4,
-  layer_widths=(4, 4),
-  heads=(1, 1),
   convolution="light",
+  layers=2,
   attention="v1",
   combine="mean",
   edge_features=("relevance",),
@@ -157,58 +149,66 @@ LIGHT = dict(
 )
 
 
-# With so many users more, every level is a tree's.
+# With so many users more, every level is a tree's. Each case compiles the network twice, so that
+# only one of them compares the vectors themselves, and the others the loss and its gradient.
 @pytest.mark.parametrize(
-  ("users", "fields"),
+  ("users", "fields", "compared"),
   [
-    (2000, dict(node_features="table", layer_widths=(3, 4), heads=(2, 1), self_loops=True)),
-    (8, dict(node_features="sum", layer_widths=(3,), heads=(2,), attention="v1", loss="softmax")),
-    (2000, LIGHT | dict(node_features="sum")),
+    (
+      2000,
+      dict(node_features="table", layer_widths=(3, 4), heads=(2, 1), self_loops=True),
+      "vectors",
+    ),
+    (
+      8,
+      dict(node_features="sum", layer_widths=(3,), heads=(2,), attention="v1", loss="softmax"),
+      "loss",
+    ),
+    (2000, LIGHT | dict(node_features="sum"), "loss"),
   ],
   ids=["v2", "v1", "light"],
 )
-def test_whole_neighborhoods_give_vectors_loss_and_gradient_of_the_whole_graph(users, fields):
+def test_whole_neighborhoods_give_what_the_whole_graph_gives(users, fields, compared):
   recommender, inputs = prepared(rows=dense_rows(users), **{"feature_width": 4} | fields)
   own, seeds = inputs.own, jnp.array([3, 1, users + 1, users + 5, 1, users, 0], jnp.int32)
   rows, where = jnp.array([5, 1, 2, 0], jnp.int32), jnp.array([True, True, True, False])
 
-  def run(params, neighbors):
-    """Vectors of the seeds, loss, gradient."""
-    part, train = None, TrainConfig(fanouts=neighbors, l2_weight=0.01, batch_size=4)
+  def vectors(params, neighbors):
+    part = None
     if neighbors:
       part = draw_subgraph(KEY, own.graph, own.start, seeds, fanouts=neighbors)
-    vectors = recommender.module.apply({"params": params}, inputs.text, own.graph, part=part)
-    return vectors if part else vectors[seeds], *jax.value_and_grad(recommender.loss)(
-      params, inputs, rows, KEY, step=jnp.int32(0), where=where, train=train
-    )
+    found = recommender.module.apply({"params": params}, inputs.text, own.graph, part=part)
+    found = found if part else found[seeds]
+    return found
 
+  def loss(params, neighbors):
+    changed = replaced(recommender.settings, {"fanouts": neighbors, "l2_weight": 0.01})
+    drawing = dataclasses.replace(recommender, settings=changed)
+    batch = Batch(rows, where, jnp.int32(0))
+    return drawing.loss(params, batch, KEY, inputs=inputs)
+
+  run = {"vectors": vectors, "loss": jax.value_and_grad(loss)}[compared]
   run = jax.jit(run, static_argnums=1)
   shapes = jax.eval_shape(recommender.init, inputs, KEY)
   rng = np.random.default_rng(2)
   params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) / 2, jnp.float32), shapes)
-  whole, parts = run(params, ()), run(params, (9,) * len(recommender.settings.heads))
-  np.testing.assert_allclose(parts[0], whole[0], rtol=1e-6, atol=1e-6)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), parts[1:], whole[1:]
-  )
-  assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(whole[2])) > 0.01
+  whole, parts = run(params, ()), run(params, (9,) * recommender.settings.convolution.num_layers)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), parts, whole)
+  assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(whole))
 
 
 def test_dropped_edges_leave_the_self_loops():
   rows = interactions([0, 1], [0, 0], [5, 5], users=2, items=2)
   graph = jax.tree.map(jnp.asarray, bipartite_graph(rows, self_loops=True))
-  config = ModelConfig(
-    **LIGHT
-    | dict(
-      node_features="ids",
-      layer_widths=(4,),
-      heads=(1,),
-      combine="last",
-      edge_features=("rating",),
-      score="dot",
-      edge_dropout=0.99999,
-    )
+  fields = LIGHT | dict(
+    node_features="ids",
+    layers=1,
+    combine="last",
+    edge_features=("rating",),
+    score="dot",
+    edge_dropout=0.99999,
   )
+  config = replaced(ModelConfig(), fields)
   start = jnp.searchsorted(graph.receivers, jnp.arange(5))
 
   @functools.partial(jax.jit, static_argnames="deterministic")
@@ -237,19 +237,20 @@ def test_dropped_edges_leave_the_self_loops():
 def test_training_with_drawn_neighbors_lowers_the_loss_and_compiles_once():
   data = make_demo(seed=0).interactions
   rows = data.take(data.user < 150)
-  train = TrainConfig(
-    fanouts=(4, 3), batch_size=40, learning_rate=0.03, schedule="constant", epochs=6
-  )
+  train = TrainConfig(batch_size=40, learning_rate=0.03, schedule="constant", epochs=6)
   fields = LIGHT | dict(
-    node_features="ids", feature_dropout=0.1, attention_dropout=0.1, edge_dropout=0.1
+    node_features="ids",
+    layers=1,
+    fanouts=(4,),
+    feature_dropout=0.1,
+    attention_dropout=0.1,
+    edge_dropout=0.1,
   )
   recommender, inputs = prepared(train, rows, **fields)
-  state, losses, sizes = training.init_state(inputs, recommender=recommender, config=train), [], []
+  state, losses, sizes = start_training(inputs, recommender=recommender, config=train), [], []
   for _ in range(3):
-    state, block = training.train_epochs(
-      state, inputs, recommender=recommender, config=train, num_epochs=2
-    )
+    state, block = train_epochs(state, inputs, recommender=recommender, config=train, num_epochs=2)
     losses += block.mean(axis=1).tolist()
-    sizes.append(training._train_epochs._cache_size())
+    sizes.append(epochs._run_epochs._cache_size())
   assert losses[-1] < losses[0] - 0.05 and np.isfinite(losses).all()
   assert len(set(sizes)) == 1

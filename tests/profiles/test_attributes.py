@@ -14,7 +14,7 @@ FIELDS = [
 ]
 
 
-def test_names_that_three_items_share_have_a_column():
+def test_names_that_three_items_share_get_a_column():
   found = item_attributes(FIELDS)
   names, years = found[:, :-9], found[:, -9:]
   # Genre drama and person Ann Lee; war is a genre of two and a tag of one.
@@ -25,7 +25,7 @@ def test_names_that_three_items_share_have_a_column():
   np.testing.assert_allclose(years[0, :3], np.exp([-0.5, 0, -0.5]), rtol=1e-6)
 
 
-def test_nothing_known_is_no_column():
+def test_missing_metadata_gives_no_column():
   assert item_attributes([{}, {"title": "x"}]).shape == (2, 0)
 
 

@@ -1,10 +1,11 @@
-"""Built profiles: determinism, no leaks, no titles, no names, and every kind of poor input."""
+"""Built profiles: deterministic, without leaks, titles or names, for all kinds of poor input."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.profiles.builder import build_item_profiles, item_texts, user_texts
 from gatrec_jax.profiles.keywords import keywords_of
@@ -19,7 +20,7 @@ PLOTS = {
 
 
 def catalog(num_items=30):
-  """Items of three genres in turn, with plots of their own vocabulary."""
+  """Items of three alternating genres, with plots from the vocabulary of the genre."""
   kinds = list(PLOTS)
   return [
     {
@@ -50,7 +51,7 @@ def ratings(num_users=6, num_items=30, seed=0):
   )
 
 
-THRESHOLDS = {"positive_threshold": 4, "negative_threshold": 2}
+FEEDBACK = Feedback()
 
 
 def test_item_profiles():
@@ -88,7 +89,7 @@ def test_items_with_little_or_no_text():
   assert build_item_profiles([]) == []
 
 
-def test_keywords_need_company_and_are_ordered():
+def test_keywords_occur_in_several_texts_and_are_ordered():
   texts = ["shark sharks beach", "shark pirate", "pirate nobody", "", "of the and"]
   found = keywords_of(texts, most=2)
   assert found == [("shark",), ("pirate", "shark"), ("pirate",), (), ()]
@@ -96,7 +97,7 @@ def test_keywords_need_company_and_are_ordered():
 
 
 def test_user_profiles_follow_the_ratings():
-  profiles = build_user_profiles(ratings(), build_item_profiles(catalog()), **THRESHOLDS)
+  profiles = build_user_profiles(ratings(), build_item_profiles(catalog()), feedback=FEEDBACK)
   kinds = list(PLOTS)
   for user, profile in enumerate(profiles):
     assert profile.name is None
@@ -108,17 +109,18 @@ def test_user_profiles_follow_the_ratings():
   assert "Detective" in profiles[0].tags and "Regiment" in profiles[0].dislikes
 
 
-def test_user_profiles_see_training_rows_only_in_any_order():
+def test_user_profiles_depend_on_training_rows_alone_in_any_order():
   everything = ratings(num_users=12)
   items = build_item_profiles(catalog())
   is_train = np.random.default_rng(1).random(len(everything)) < 0.7
-  expected = build_user_profiles(everything.take(is_train), items, **THRESHOLDS, recent=10)
+  recent = dict(feedback=FEEDBACK, recent=10)
+  expected = build_user_profiles(everything.take(is_train), items, **recent)
   changed = everything.rating.copy()
   changed[~is_train] = np.random.default_rng(2).permutation(6 - changed[~is_train])
   altered = dataclasses.replace(everything, rating=changed)
-  assert build_user_profiles(altered.take(is_train), items, **THRESHOLDS, recent=10) == expected
+  assert build_user_profiles(altered.take(is_train), items, **recent) == expected
   shuffled = np.random.default_rng(3).permutation(np.flatnonzero(is_train))
-  assert build_user_profiles(everything.take(shuffled), items, **THRESHOLDS, recent=10) == expected
+  assert build_user_profiles(everything.take(shuffled), items, **recent) == expected
 
 
 def test_no_title_or_person_in_user_profiles():
@@ -126,7 +128,7 @@ def test_no_title_or_person_in_user_profiles():
   fields[0]["title"] = "Detective (1985)"  # a title that is also a keyword
   fields[1]["title"] = "Full Regiment, The (1999)"
   items = build_item_profiles(fields)
-  profiles = build_user_profiles(ratings(), items, **THRESHOLDS)
+  profiles = build_user_profiles(ratings(), items, feedback=FEEDBACK)
   titles = [profile.name.casefold() for profile in items]
   for profile in profiles:
     terms = {term.casefold() for term in profile.tags + profile.dislikes}
@@ -137,10 +139,10 @@ def test_no_title_or_person_in_user_profiles():
       assert "vincent" not in text and "hanna" not in text
 
 
-def test_a_list_of_items_gives_the_profile_of_the_batch():
+def test_a_list_of_items_gives_the_same_profile_as_a_batch_of_users():
   train, items = ratings(), build_item_profiles(catalog())
   vocabulary = taste_vocabulary(train, items)
-  batch = build_user_profiles(train, items, **THRESHOLDS)
+  batch = build_user_profiles(train, items, feedback=FEEDBACK)
   for user in range(train.num_users):
     mine = train.user == user
     alone = user_profile_from_items(
@@ -161,24 +163,24 @@ def test_recent_keeps_the_latest():
     rating=np.full(len(train), 5, np.float32),
     timestamp=np.where(train.item % 3 == 1, 100 + train.item, train.item).astype(np.int64),
   )
-  recent = build_user_profiles(train, items, **THRESHOLDS, recent=3)[0]
+  recent = build_user_profiles(train, items, feedback=FEEDBACK, recent=3)[0]
   assert recent.genres == ("War",)
-  assert len(build_user_profiles(train, items, **THRESHOLDS)[0].genres) > 1
+  assert len(build_user_profiles(train, items, feedback=FEEDBACK)[0].genres) > 1
 
 
 def test_users_without_positives_and_implicit_feedback():
   items = build_item_profiles(catalog())
   train = ratings()
   only_bad = train.take((train.user != 0) | (train.rating < 4))
-  assert build_user_profiles(only_bad, items, **THRESHOLDS)[0] is None
+  assert build_user_profiles(only_bad, items, feedback=FEEDBACK)[0] is None
   implicit = dataclasses.replace(
     train.take(train.rating >= 4), rating=np.ones((train.rating >= 4).sum(), np.float32)
   )
-  profiles = build_user_profiles(implicit, items, positive_threshold=1, negative_threshold=None)
+  profiles = build_user_profiles(implicit, items, feedback=Feedback(1.0, 0.0))
   assert profiles[0].genres == ("Crime",) and profiles[0].dislikes == ()
   nothing = train.take(np.zeros(len(train), bool))
-  assert build_user_profiles(nothing, items, **THRESHOLDS) == [None] * 6
-  assert build_user_profiles(train, [None] * 30, **THRESHOLDS) == [None] * 6
+  assert build_user_profiles(nothing, items, feedback=FEEDBACK) == [None] * 6
+  assert build_user_profiles(train, [None] * 30, feedback=FEEDBACK) == [None] * 6
 
 
 def test_styles():

@@ -1,4 +1,4 @@
-"""The lexical encoder: deterministic, sensible, at home with few texts."""
+"""The lexical encoder: deterministic, plausible, and usable with few texts."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def test_unseen_and_unknown_texts():
 
 
 def test_equal_to_the_byte_in_another_process():
-  """Also with another hash seed, which changes the order of Python's sets."""
+  """Even with another hash seed, which changes the order of Python's sets."""
   program = (
     "import sys; sys.path.insert(0, sys.argv[1]); import test_lexical as t\n"
     "print(t.fit_lexical(t.corpus()[0], dim=8).content_hash)\n"
@@ -76,9 +76,9 @@ def test_both_solvers_agree():
 
 
 def test_no_words_at_all():
-  with pytest.raises(InputError, match="hold no words"):
+  with pytest.raises(InputError, match="contain no words"):
     fit_lexical(["", "the of and", "…"])
-  with pytest.raises(InputError, match="hold no words"):
+  with pytest.raises(InputError, match="contain no words"):
     fit_lexical([])
 
 

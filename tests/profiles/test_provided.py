@@ -1,4 +1,4 @@
-"""Profile files: good, bad, and leaking ones."""
+"""Profile files: valid, invalid and leaking ones."""
 
 import json
 
@@ -33,8 +33,8 @@ def test_reads_profiles_and_summaries_and_counts_the_rest(tmp_path):
 @pytest.mark.parametrize(
   ("line", "message"),
   [
-    ('{"item_id": 2, "pro', "line 2: no valid JSON"),
-    ("[1, 2]", "line 2: no JSON object"),
+    ('{"item_id": 2, "pro', "line 2: invalid JSON"),
+    ("[1, 2]", "line 2: not a JSON object"),
     ('{"user_id": 2, "profile": "p"}', "line 2: item_id must be"),
     ('{"item_id": 2.5, "profile": "p"}', "line 2: item_id must be"),
     ('{"item_id": 2}', "line 2: no text in field profile or summary"),
@@ -47,8 +47,8 @@ def test_broken_lines_are_named(tmp_path, line, message):
     read(tmp_path, '{"item_id": 1, "profile": "p"}', line)
 
 
-def test_a_file_of_another_dataset_or_none(tmp_path):
-  with pytest.raises(InputError, match="no line has a item_id"):
+def test_a_file_for_another_dataset_and_a_missing_file_are_refused(tmp_path):
+  with pytest.raises(InputError, match="no item_id is in the dataset"):
     read(tmp_path, '{"item_id": 77, "profile": "p"}')
   with pytest.raises(InputError, match="absent.jsonl: cannot be read"):
     given.read_profiles(tmp_path / "absent.jsonl", id_field="item_id", ids=IDS)
@@ -69,7 +69,7 @@ def test_unknown_texts_give_a_warning():
   assert "cannot be checked for leakage" in check(["likes westerns", "likes musicals"])
 
 
-def test_profiles_of_our_own_are_known_by_the_manifest_beside_them(tmp_path):
+def test_our_own_profiles_are_recognized_by_their_manifest(tmp_path):
   path = tmp_path / "users.jsonl"
   path.write_text('{"user_id": 1, "profile": "likes westerns"}\n')
   manifest = {"data_inputs": "own", "users": {"sha256": runs.file_digest(path)}}
@@ -98,7 +98,7 @@ def published(name):
 
 
 @pytest.mark.parametrize("name", ["profiles_ml100k_users.jsonl", "summaries_ml100k_users.jsonl"])
-def test_published_ml100k_profiles_serve_only_the_paper_on_u1(name):
+def test_published_ml100k_profiles_are_allowed_only_for_paper_on_u1(name):
   texts = published(name)
   assert check(texts) is None
   # Re-ordered, trimmed to a third, cut short, and with other spacing and case.

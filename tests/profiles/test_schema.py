@@ -1,4 +1,4 @@
-"""Profiles: rendering, parsing what models write, and the published files."""
+"""The schema of profiles: rendering, parsing texts of models, and the published files."""
 
 import collections
 import json
@@ -62,7 +62,7 @@ Second line.
 """
 
 
-def test_the_known_variants():
+def test_known_variants_are_parsed():
   expected = Profile(
     name="Heat",
     overview="Two men.",
@@ -81,7 +81,7 @@ def test_the_known_variants():
   assert parse_profile(same_line).dislikes == ("Comedy", "War")
 
 
-def test_cut_off_and_empty_texts():
+def test_truncated_and_empty_texts_are_parsed():
   for end in ("## Dis", "## Dislikes", "## Dislikes:\n"):
     cut = FULL[: FULL.index("## Dislikes")] + end
     assert parse_profile(cut).dislikes == ()

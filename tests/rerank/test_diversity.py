@@ -1,4 +1,4 @@
-"""Maximal marginal relevance: by hand, against slow Python, at its ends."""
+"""Maximal marginal relevance: by hand, against a direct implementation, and at its limits."""
 
 import hypothesis
 import numpy as np
@@ -11,7 +11,7 @@ from gatrec_jax.rerank.diversity import mmr
 
 
 def naive(scores, vectors, valid, trade_off, k):
-  """One list, by the formula."""
+  """The order of one list, directly by the formula."""
   present = np.flatnonzero(valid).tolist()
   low, high = min(scores[present], default=0), max(scores[present], default=0)
   worth = {i: (scores[i] - low) / (high - low) if high > low else 0.0 for i in present}
@@ -57,7 +57,7 @@ def test_by_hand():
 
 @hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(st.integers(0, 10_000), st.sampled_from([0.0, 0.3, 0.7, 1.0]))
-def test_equals_the_formula(seed, trade_off):
+def test_orders_equal_those_of_the_formula(seed, trade_off):
   scores, vectors, valid = random_lists(seed)
   found = mmr(scores, vectors, trade_off=trade_off, k=6, valid=valid)
   assert found.dtype == np.int32
@@ -72,9 +72,9 @@ def test_equals_the_formula(seed, trade_off):
 
 @hypothesis.settings(max_examples=20, deadline=None)
 @hypothesis.given(st.integers(0, 10_000), st.sampled_from([1e-30, 1.0, 1e12]))
-def test_one_gives_the_order_of_the_scores(seed, scale):
+def test_a_trade_off_of_one_gives_the_order_of_the_scores(seed, scale):
   scores, vectors, valid = random_lists(seed)
-  # Many equal scores, and some a rounding apart.
+  # Many equal scores, and some that differ by rounding.
   scores = (np.round(scores * 2) * (1 + 1e-7 * (scores > 0))).astype(np.float64) * scale
   found = mmr(scores, vectors, trade_off=1.0, k=7, valid=valid)
   for row, s, ok in zip(found, scores, valid):
@@ -82,7 +82,7 @@ def test_one_gives_the_order_of_the_scores(seed, scale):
     assert row[: len(expected)].tolist() == expected
 
 
-def test_vectors_of_all_items_and_many_users_give_the_same():
+def test_vectors_of_all_items_and_several_batches_give_the_same_order():
   scores, _, valid = random_lists(1, users=1100)
   catalog = np.random.default_rng(2).normal(size=(30, 4)).astype(np.float32)
   items = np.random.default_rng(3).integers(0, 30, scores.shape)
@@ -94,14 +94,14 @@ def test_vectors_of_all_items_and_many_users_give_the_same():
 
 def test_equal_scores_opposite_and_missing_vectors():
   vectors = np.array([[[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]])
-  # The opposite of the first is further from it than an item without a vector.
+  # The opposite vector is further from the first item than an item without a vector.
   assert mmr(np.zeros((1, 3)), vectors, trade_off=0.5, k=3).tolist() == [[0, 1, 2]]
   assert mmr(np.zeros((0, 3)), np.zeros((0, 3, 2)), trade_off=0.5, k=2).shape == (0, 2)
   nothing = np.zeros((1, 3), bool)
   assert mmr(np.zeros((1, 3)), vectors, trade_off=0.5, k=2, valid=nothing).tolist() == [[-1, -1]]
 
 
-def test_lower_trade_offs_give_lists_of_less_alike_items():
+def test_lower_trade_offs_give_more_diverse_lists():
   rng = np.random.default_rng(4)
   scores = -np.arange(20.0) + np.zeros((200, 1))
   themes = rng.normal(size=(8, 6))[:, None] + 0.3 * rng.normal(size=(8, 25, 6))
@@ -114,7 +114,7 @@ def test_lower_trade_offs_give_lists_of_less_alike_items():
   assert means[0] < means[1] < means[2] and means[2] > means[0] + 0.05
 
 
-def test_wrong_input_is_named():
+def test_invalid_input_is_named():
   scores, vectors = np.zeros((2, 3)), np.zeros((2, 3, 4))
 
   def call(scores=scores, vectors=vectors, trade_off=0.5, k=2, **more):

@@ -6,7 +6,7 @@ import pytest
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
-from gatrec_jax.runs.log import Recorder, SILENT
+from gatrec_jax.runs.log import SILENT, Recorder
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

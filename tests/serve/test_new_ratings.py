@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.rerank_table import in_table_folder
 
+from gatrec_jax import serve as serving
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.interactions import Interactions, no_interactions
@@ -13,11 +14,11 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.experiment import train_and_evaluate as pipeline
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import SILENT
-from gatrec_jax.serve import run as serving
-from gatrec_jax.serve.new_ratings import with_new_ratings
-from gatrec_jax.stages.texts import embed_run
+from gatrec_jax.serve import with_new_ratings
+from gatrec_jax.serve.run import assemble_run, recommender_and_inputs
+from gatrec_jax.stages.data import prepare
 
-QUICK = {"epochs": 10, "evaluate_every": 10, "bootstrap": 0, "dataset": "ratings.csv"}
+QUICK = {"epochs": 5, "evaluate_every": 5, "bootstrap": 0, "ks": (10,), "dataset": "ratings.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,10 @@ TEXTS = {"item_metadata": "items.jsonl", "encoder": "lexical"}
 
 
 def trained(preset, folder, **fields):
-  return pipeline.train_and_evaluate(
-    with_fields(get_preset(preset), fields), folder / preset, log=SILENT
-  )[0]
+  config = with_fields(get_preset(preset), fields)
+  workdir = pipeline.open_run(config, folder / preset)
+  prepared = prepare(config.data, workdir, log=SILENT)
+  return pipeline.train(config, workdir, prepared, log=SILENT)[0]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def ratings(rows):
 
 
 def test_a_closed_form_is_what_training_with_them_gives(folder):
-  run = trained("ease_rated", folder, dataset="ratings.csv", bootstrap=0)
+  run = trained("ease_rated", folder, dataset="ratings.csv", bootstrap=0, ks=(10,))
   held = run.prepared.test
   all_known = with_new_ratings(run, held)
   prepared = dataclasses.replace(
@@ -64,13 +66,12 @@ def test_a_closed_form_is_what_training_with_them_gives(folder):
       test=run.prepared.split.test[:0],
     ),
   )
-  texts = embed_run(run.config, run.workdir, run.prepared, log=SILENT)
-  recommender, inputs = serving.recommender_and_inputs(run.config, prepared, texts)
-  whole = serving.assemble_run(
+  recommender, inputs = recommender_and_inputs(run.config, prepared, run.texts)
+  whole = assemble_run(
     run.workdir,
     config=run.config,
     prepared=prepared,
-    texts=texts,
+    texts=run.texts,
     recommender=recommender,
     params=recommender.fit(inputs, None),
     inputs=inputs,
@@ -87,7 +88,7 @@ def test_ratings_that_are_known_already_change_nothing(best):
   np.testing.assert_array_equal(serving.score(same, ["3", "4"]), serving.score(best, ["3", "4"]))
 
 
-def test_a_changed_rating_is_heard(best):
+def test_a_changed_rating_changes_scores(best):
   row = best.prepared.train.take(np.array([0]))
   user, item = row.user_ids[row.user[0]], row.item_ids[row.item[0]]
   changed = with_new_ratings(best, ratings([(user, item, 6.0 - float(row.rating[0]))]))
@@ -95,14 +96,19 @@ def test_a_changed_rating_is_heard(best):
   assert not np.allclose(serving.score(changed, [user]), serving.score(best, [user]), atol=1e-4)
 
 
-def test_new_users_and_items_are_served(best):
-  # A user of the third kind, and an item that only the third kind has rated, and liked.
-  kind = [str(user) for user in range(2, 60, 4)]
+KIND = [str(user) for user in range(2, 60, 4)]
+
+
+@pytest.fixture(scope="module")
+def grown(best):
+  """With a user of the third kind, and an item that only the third kind has rated, and liked."""
   rows = [("new", str(item), 5.0) for item in range(2, 30, 4)]
-  rows += [(user, "film", 5.0) for user in kind]
-  grown = with_new_ratings(best, ratings(rows))
+  return with_new_ratings(best, ratings(rows + [(user, "film", 5.0) for user in KIND]))
+
+
+def test_new_users_and_items_are_served(best, grown):
   assert grown.prepared.interactions.user_ids[-1] == "new"
-  scores = serving.score(grown, ["new", *kind[:3], "0", "1", "3"])
+  scores = serving.score(grown, ["new", *KIND[:3], "0", "1", "3"])
   assert scores.shape == (7, 41) and np.isfinite(scores).all()
   (items,) = serving.recommend(grown, ["new"], top_n=5).items
   assert "film" in items and not {str(item) for item in range(2, 30, 4)} & set(items)
@@ -118,7 +124,7 @@ def test_a_model_that_would_have_to_learn_again_says_so(best):
     with_new_ratings(run, ratings([("0", "1", 5.0)]))
 
 
-def test_a_trained_table_gets_rows_for_new_nodes(folder):
+def test_a_trained_table_gets_rows_and_texts_for_new_nodes(folder):
   run = trained(
     "tiny",
     folder,
@@ -128,40 +134,39 @@ def test_a_trained_table_gets_rows_for_new_nodes(folder):
     layer_widths=(16,),
     heads=(1,),
   )
-  texts_stand_where_they_belong(run)
+  extended = with_new_ratings(run, ratings([("new", "2", 5.0), ("5", "film", 4.0)]))
+  assert_texts_in_place(run, extended)
+  assert np.isfinite(serving.score(extended, ["new"])).all()
 
 
-def test_texts_of_new_nodes_stand_where_they_belong(best):
-  texts_stand_where_they_belong(best)
+def test_texts_of_new_nodes_are_in_their_places(best, grown):
+  assert_texts_in_place(best, grown)
 
 
-def texts_stand_where_they_belong(run):
-  grown = with_new_ratings(run, ratings([("new", "2", 5.0), ("5", "film", 4.0)]))
-  text = grown.texts.vectors
+def assert_texts_in_place(run, extended):
+  text = extended.texts.vectors
   np.testing.assert_array_equal(text[:60], run.texts.vectors[:60])
   np.testing.assert_array_equal(text[61:101], run.texts.vectors[60:])
   assert text[60].any() and not text[101].any()
-  assert np.isfinite(serving.score(grown, ["new"])).all()
 
 
-def test_new_items_are_known_by_their_fields(folder):
-  run = trained("best", folder, **QUICK, **TEXTS)
-  train = run.prepared.train
+def test_new_items_are_known_by_their_fields(best):
+  run, train = best, best.prepared.train
   some = int(np.bincount(train.item).argmax())
   twin = dict(run.prepared.item_fields[some])
   fields = {"new-1": twin, "new-2": {}, train.item_ids[0]: {"title": "not this"}}
-  told = with_new_ratings(run, no_interactions(), fields)
-  now = told.prepared.interactions
+  extended = with_new_ratings(run, no_interactions(), fields)
+  now = extended.prepared.interactions
   assert now.item_ids == (*train.item_ids, "new-1", "new-2")
-  assert told.prepared.item_fields[0] == run.prepared.item_fields[0]
+  assert extended.prepared.item_fields[0] == run.prepared.item_fields[0]
   np.testing.assert_allclose(
-    told.texts.item_vectors[-2], run.texts.item_vectors[some], atol=2e-2
+    extended.texts.item_vectors[-2], run.texts.item_vectors[some], atol=2e-2
   )  # the same text; its key words are chosen among one item more
-  assert not told.texts.item_vectors[-1].any()
-  before, after = serving.score(run, ["1"])[0], serving.score(told, ["1"])[0]
+  assert not extended.texts.item_vectors[-1].any()
+  before, after = serving.score(run, ["1"])[0], serving.score(extended, ["1"])[0]
   np.testing.assert_allclose(after[: len(before)], before, atol=1e-4)
   # Text alone: the twin of an item correlates with it over the users.
-  every = serving.score(told, list(now.user_ids))
+  every = serving.score(extended, list(now.user_ids))
   assert np.corrcoef(every[:, some], every[:, -2])[0, 1] > 0.3
   # One of which nothing is known stands at the mean: it is new, so nothing is held against it.
   rated = np.bincount(train.item, minlength=len(now.item_ids)) > 0
@@ -170,15 +175,14 @@ def test_new_items_are_known_by_their_fields(folder):
 
 def test_known_users_need_no_encoder(best):
   gone = dataclasses.replace(best.texts, facts={**best.texts.facts, "content_hash": "another"})
-  grown = with_new_ratings(dataclasses.replace(best, texts=gone), ratings([("0", "1", 5.0)]))
-  assert grown.prepared.interactions.num_users == 60
+  same = with_new_ratings(dataclasses.replace(best, texts=gone), best.prepared.train)
+  assert same.prepared.interactions.num_users == 60
 
 
-def test_popularity_helps_out_users_who_came_after_training_alone(best):
-  known = next(iter(best.prepared.interactions.user_ids))
-  told = with_new_ratings(best, ratings([("new", "1", 5.0), (known, "2", 5.0)]))
-  again = with_new_ratings(told, ratings([("new", "3", 5.0)]))
-  for run, count in ((told, 1), (again, 2)):
+def test_popularity_is_added_only_for_users_who_came_after_training(grown):
+  known = grown.prepared.interactions.user_ids[0]
+  again = with_new_ratings(grown, ratings([("new", "3", 5.0), (known, "2", 5.0)]))
+  for run, count in ((grown, 7), (again, 8)):
     place = run.prepared.interactions.user_ids.index("new")
     prior = np.asarray(run.serving_state.prior)
     assert np.flatnonzero(prior).tolist() == [place]

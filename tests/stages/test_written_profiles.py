@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gatrec_jax import runs
 from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
@@ -216,14 +217,15 @@ def test_given_items_are_what_users_are_told_of_and_training_takes_the_rest(tabl
   users = {"user_profiles": str(tmp_path / "run" / "written" / "users.jsonl")}
   for share, folder in ((0.1, "same"), (0.2, "other")):
     own, said = config_of(table, valid_share=share, **users), []
-    prepared = stages.prepare(own, tmp_path / folder, log=Recorder(said))
+    log = Recorder(said)
+    prepared = stages.prepare(own.data, tmp_path / folder, log=log)
     if share == 0.1:
-      texts.build_profiles(own, tmp_path / folder, prepared, log=Recorder(said))
+      texts.build_profiles(own.text, tmp_path / folder, prepared, data=own.data, log=log)
       assert not any("warning" in line for line in said)
       assert texts.read_texts(tmp_path / folder, "users")[1].startswith("Summary ")
     else:
       with pytest.raises(InputError, match="another split, validation part"):
-        texts.build_profiles(own, tmp_path / folder, prepared, log=Recorder(said))
+        texts.build_profiles(own.text, tmp_path / folder, prepared, data=own.data, log=log)
 
 
 def test_users_are_told_of_items_as_they_were_just_written(table, tmp_path):
@@ -257,14 +259,14 @@ def scribbled(prepared, change):
 
 def test_prompts_are_made_of_training_rows_alone(tmp_path, monkeypatch):
   config = with_fields(quick_config(), {"valid_share": 0.2})
-  prepared = prepared_in_memory(config)
+  prepared = prepared_in_memory(config.data)
   assert len(prepared.valid) > 1000 and len(prepared.test) > 1000
   seen = {}
   for change in ("", "permuted", "deleted"):
     folder = tmp_path / f"run{change}"
     given = scribbled(prepared, change) if change else prepared
 
-    def prepare(config, workdir, *, log, given=given):
+    def prepare(data, workdir, *, log, given=given):
       runs.write_json(workdir / "data" / "manifest.json", {"inputs": "x"})
       return given
 
@@ -275,5 +277,5 @@ def test_prompts_are_made_of_training_rows_alone(tmp_path, monkeypatch):
   assert len(seen[""][0]) > 40
   assert seen[""] == seen["permuted"] == seen["deleted"]
   # The test would notice: other training rows give other prompts.
-  rest = {"positive_threshold": 4, "negative_threshold": 2, "described": np.ones(800, bool)}
+  rest = {"feedback": Feedback(), "described": np.ones(800, bool)}
   assert batches_of_users(prepared.known, **rest) != batches_of_users(prepared.train, **rest)

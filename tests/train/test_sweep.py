@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 from helpers.programs import arrays_equal
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.models import BprMfConfig, EaseConfig, LightGcnConfig
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import SILENT, Recorder
-from gatrec_jax.train import state as training
-from gatrec_jax.train.loop import fit, learn
+from gatrec_jax.train import epochs, fit, fit_params, fitted, learn, start_training, train_epochs
 from gatrec_jax.train.sweep import sweep
 
 USERS, ITEMS = 24, 17
-GAT = ModelConfig(node_features="ids", feature_width=4, layer_widths=(3,), heads=(1,))
+GAT = replaced(
+  ModelConfig(), dict(node_features="ids", feature_width=4, layer_widths=(3,), heads=(1,))
+)
 TRAIN = TrainConfig(
   schedule="constant",
   epochs=4,
@@ -32,10 +35,10 @@ TRAIN = TrainConfig(
 )
 
 
-def setup(settings, config=TRAIN):
+def rows():
   rng = np.random.default_rng(0)
   user, item = np.nonzero(rng.random((USERS, ITEMS)) < 0.4)
-  rows = Interactions(
+  return Interactions(
     user.astype(np.int32),
     item.astype(np.int32),
     rng.integers(1, 6, len(user)).astype(np.float32),
@@ -43,15 +46,12 @@ def setup(settings, config=TRAIN):
     tuple(map(str, range(USERS))),
     tuple(map(str, range(ITEMS))),
   )
+
+
+def setup(settings, config=TRAIN):
   recommender = make_recommender(settings, num_users=USERS, num_items=ITEMS)
-  inputs = training.training_inputs(
-    recommender,
-    rows,
-    text=np.zeros((USERS + ITEMS, 1), np.float32),
-    config=config,
-    positive_threshold=4,
-    negative_threshold=2,
-  )
+  text = np.zeros((USERS + ITEMS, 1), np.float32)
+  inputs = make_inputs(recommender, rows(), text=text)
   return recommender, inputs
 
 
@@ -69,9 +69,7 @@ def single(recommender, inputs, setting, config, workdir):
   own = dict(setting)
   names = {field.name for field in dataclasses.fields(TrainConfig)}
   config = dataclasses.replace(config, **{k: own.pop(k) for k in list(own) if k in names})
-  recommender = dataclasses.replace(
-    recommender, settings=dataclasses.replace(recommender.settings, **own)
-  )
+  recommender = dataclasses.replace(recommender, settings=replaced(recommender.settings, own))
   params, progress = learn(
     inputs,
     recommender=recommender,
@@ -86,7 +84,7 @@ def single(recommender, inputs, setting, config, workdir):
 
 SWEPT = {
   "gat": (
-    dataclasses.replace(GAT, feature_dropout=0.1, attention_dropout=0.2),
+    replaced(GAT, dict(feature_dropout=0.1, attention_dropout=0.2)),
     [
       {"seed": 3, "learning_rate": 0.05, "edge_dropout": 0.3},
       {"seed": 4, "feature_dropout": 0.5, "weight_decay": 0.1, "edge_dropout": 0.1},
@@ -102,7 +100,7 @@ SWEPT = {
     "map",
   ),
   "softmax": (
-    LightGcnConfig(width=4, loss="softmax"),
+    replaced(LightGcnConfig(), dict(width=4, loss="softmax")),
     [{"temperature": 0.2, "l2_weight": 0.0}, {"temperature": 0.7, "l2_weight": 0.3}],
     "vmap",
   ),
@@ -143,7 +141,7 @@ def test_fitted_models(tmp_path):
 
 
 def test_groups_do_not_matter_but_fit():
-  recommender, inputs = setup(LightGcnConfig(width=64, layers=1, loss="softmax"))
+  recommender, inputs = setup(replaced(LightGcnConfig(), dict(width=64, layers=1, loss="softmax")))
   settings = [{"seed": seed} for seed in range(5)]
   said = []
   whole = run_sweep(recommender, inputs, settings, spread="vmap", log=Recorder(said))
@@ -191,28 +189,24 @@ def test_one_that_diverges_leaves_the_others_alone():
 
 
 def test_another_number_compiles_nothing():
-  recommender, inputs = setup(dataclasses.replace(GAT, edge_dropout=0.1))
+  recommender, inputs = setup(replaced(GAT, dict(edge_dropout=0.1)))
 
   def run(**fields):
     config = dataclasses.replace(TRAIN, **fields)
-    state = training.init_state(inputs, recommender=recommender, config=config)
-    return training.train_epochs(
-      state, inputs, recommender=recommender, config=config, num_epochs=1
-    )[1]
+    state = start_training(inputs, recommender=recommender, config=config)
+    return train_epochs(state, inputs, recommender=recommender, config=config, num_epochs=1)[1]
 
   first = run()
-  sizes = training._train_epochs._cache_size(), training._init_state._cache_size()
-  recommender = dataclasses.replace(
-    recommender, settings=dataclasses.replace(GAT, edge_dropout=0.5)
-  )
+  sizes = epochs._run_epochs._cache_size(), epochs._new_state._cache_size()
+  recommender = dataclasses.replace(recommender, settings=replaced(GAT, dict(edge_dropout=0.5)))
   assert not arrays_equal([first], [run(seed=7, learning_rate=0.3, weight_decay=0.2)])
-  assert sizes == (training._train_epochs._cache_size(), training._init_state._cache_size())
+  assert sizes == (epochs._run_epochs._cache_size(), epochs._new_state._cache_size())
   ease, inputs = setup(EaseConfig())
-  training.fit_whole(inputs, jax.random.key(0), recommender=ease)
-  before = training._fit_whole._cache_size()
+  fit_params(inputs, jax.random.key(0), recommender=ease)
+  before = fitted._fit_params._cache_size()
   other = dataclasses.replace(ease, settings=EaseConfig(l2=7.0))
-  training.fit_whole(inputs, jax.random.key(0), recommender=other)
-  assert training._fit_whole._cache_size() == before
+  fit_params(inputs, jax.random.key(0), recommender=other)
+  assert fitted._fit_params._cache_size() == before
 
 
 @pytest.mark.parametrize(
@@ -220,7 +214,7 @@ def test_another_number_compiles_nothing():
   [
     ({"width": 8}, "width changes the program; a sweep varies numbers only: seed, learning_rate"),
     ({"epochs": 8}, "epochs changes the program"),
-    ({"cosine_weight": 1.0}, "cosine_weight: bpr_mf has no such setting"),
+    ({"temperature": 1.0}, "temperature: bpr_mf has no such setting"),
     ({"learning_rat": 1.0}, "did you mean learning_rate"),
     ({"learning_rate": -1.0}, "learning_rate=-1.0: must lie in"),
   ],

@@ -1,10 +1,10 @@
-"""How true reasons are, measured over many recommendations of a run."""
+"""Measures how true and how relevant reasons are, over many recommendations of a run."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from gatrec_jax.explain.audit.corruptions import corruptions
 from gatrec_jax.explain.audit.fact_checker import Checker, Finding, make_checker
 from gatrec_jax.explain.audit.retraining import retrained_falls
 from gatrec_jax.explain.authors import Author
-from gatrec_jax.explain.evidence import Evidence, Explainer, profile_tags
+from gatrec_jax.explain.evidence import Evidence
+from gatrec_jax.explain.explainer import Explainer, profile_tags
 from gatrec_jax.explain.lists import lists_of_run, reasons_for
 from gatrec_jax.explain.reasons import Reason
 from gatrec_jax.explain.rescoring import Rescorer
@@ -23,8 +24,12 @@ from gatrec_jax.runs.log import Log
 
 @dataclasses.dataclass(frozen=True)
 class Audited:
-  """One recommendation. Attributes: user, item: indices. findings: of the checker. seconds: for
-  evidence and words."""
+  """An audited recommendation.
+
+  Attributes:
+    user, item: indices. evidence, reason: for the recommendation.
+    findings: of the fact checker. seconds: for collecting the evidence and writing the reason.
+  """
 
   user: int
   item: int
@@ -34,7 +39,7 @@ class Audited:
   seconds: float
 
 
-def audit(
+def audit_reasons(
   explainer: Explainer,
   author: Author,
   *,
@@ -45,12 +50,16 @@ def audit(
   log: Log,
   retrained: int = 0,
 ) -> dict[str, Any]:
-  """Measures reasons for the lists of users drawn at random, whole lists, at least `pairs` items.
+  """Audits the reasons for the whole lists of randomly drawn users.
 
-  Args: retrained: for how many users the model is trained again without what one of their reasons
-    cites; needs a run folder that can be written to.
-  Returns: plain values; what each means stands in `MEANINGS`.
-  Raises: InputError where no user has training ratings.
+  Args:
+    explainer, author: make the reasons.
+    pairs: at least how many recommendations are audited.
+    style: of the reasons. top_n: items per list. seed: of all draws. log: where messages go.
+    retrained: for how many users the model is retrained without the ratings that one of their
+      reasons cites; needs a writable run folder.
+  Returns: plain values, described in `MEANINGS`.
+  Raises: InputError if no user has training ratings.
   """
   rng = np.random.default_rng(seed)
   run = explainer.run
@@ -60,14 +69,14 @@ def audit(
   users = rng.permutation(users)[: -(-pairs // top_n)]
   whole = dataclasses.replace(explainer.rescorer, states=None)
   checker = make_checker(
-    run.prepared, explainer.titles, whole, _Remembering(explainer.rescorer), profile_tags(run)
+    run.prepared, explainer.titles, whole, _LastAnswer(explainer.rescorer), profile_tags(run)
   )
   audited: list[Audited] = []
   for place, user in enumerate(users):
     if place % 10 == 0:
-      log.info(f"audit: {len(audited)} reasons of {place} of {len(users)} users")
+      log.info(f"audit: {len(audited)} reasons for {place} of {len(users)} users")
     audited += _of_user(explainer, author, checker, int(user), style=style, top_n=top_n)
-  edits, caught = _planted(audited, checker, rng)
+  corrupted, caught = _corrupted(audited, checker, rng)
   texts = [one.reason.text for one in audited]
   findings = [finding for one in audited for finding in one.findings]
   wrong = Counter(finding.kind for finding in findings if not finding.true)
@@ -91,35 +100,37 @@ def audit(
     "distinct_2": _distinct_2(texts),
     "repeated_text_share": 1 - len(set(texts)) / count,
     "seconds_per_reason": sum(one.seconds for one in audited) / count,
-    "planted_errors": sum(edits.values()),
-    "planted_errors_caught": sum(caught.values()) / max(sum(edits.values()), 1),
-    "planted_by_kind": {kind: [caught[kind], number] for kind, number in sorted(edits.items())},
+    "corruptions": corrupted.total(),
+    "corruptions_caught": caught.total() / max(corrupted.total(), 1),
+    "corruptions_by_kind": {
+      kind: [caught[kind], number] for kind, number in sorted(corrupted.items())
+    },
   }
 
 
 MEANINGS = {
-  "evidence_precision": "claims that the independent checker finds true ÷ claims that it finds",
-  "invented_title_rate": "reasons with a title that is not in the catalog",
-  "contradiction_rate": "reasons that claim a liking for what the user disliked",
-  "score_fall_cited": "mean fall of the score without the cited ratings",
-  "score_fall_random": "without as many random other ratings of the user",
-  "fidelity_score_ratio": "of the two; none where random ratings do not lower the score at all",
-  "retrained_score_falls": "the same by models trained again without these ratings",
-  "retrained_rank_falls": "places that the item falls then",
-  "counterfactual_validity": "counterfactuals after which, the whole network run again, the item "
-  "has the rank that they state, outside the list",
-  "no_counterfactual_share": "items for which no set of three ratings was found",
-  "template_share": "sentences that templates wrote",
-  "coverage": "reasons that cite a rating",
-  "distinct_2": "different pairs of words ÷ pairs of words",
-  "repeated_text_share": "reasons whose text another one has as well",
-  "planted_errors_caught": "of true reasons made false on purpose, in fourteen ways",
+  "evidence_precision": "share of claims that the independent fact checker finds true",
+  "invented_title_rate": "share of reasons with a title that is not in the catalog",
+  "contradiction_rate": "share of reasons that call a disliked title liked",
+  "score_fall_cited": "mean drop of the score without the cited ratings",
+  "score_fall_random": "the same without as many other ratings of the user, drawn at random",
+  "fidelity_score_ratio": "ratio of the two; none if random ratings do not lower the score",
+  "retrained_score_falls": "the same drops for models retrained without these ratings",
+  "retrained_rank_falls": "positions that the item loses in the retrained models",
+  "counterfactual_validity": "share of counterfactuals whose rank, outside the list, is that of a "
+  "full rerun",
+  "no_counterfactual_share": "share of items without a counterfactual of at most three ratings",
+  "template_share": "share of sentences written by templates",
+  "coverage": "share of reasons that cite a rating",
+  "distinct_2": "different word pairs ÷ word pairs",
+  "repeated_text_share": "share of reasons with a text that occurs more than once",
+  "corruptions_caught": "share of true reasons, made false on purpose, that the checker rejects",
 }
 
 
 @dataclasses.dataclass
-class _Remembering:
-  """A rescorer that keeps its last answer: what is asked about a user is asked again and again."""
+class _LastAnswer:
+  """A rescorer that keeps its last answer: the checker repeats the same query about a user."""
 
   rescorer: Rescorer
   key: Any = None
@@ -143,10 +154,10 @@ def _of_user(
   ]
 
 
-def _share(audited: Sequence[Audited], is_so: Any) -> float:
-  """Of reasons with a false finding for which `is_so(finding, audited)`."""
+def _share(audited: Sequence[Audited], matches: Callable[[Finding, Audited], bool]) -> float:
+  """The share of reasons with a false finding that matches."""
   return sum(
-    any(not finding.true and is_so(finding, one) for finding in one.findings) for one in audited
+    any(not finding.true and matches(finding, one) for finding in one.findings) for one in audited
   ) / len(audited)
 
 
@@ -154,13 +165,13 @@ def _contradicts(finding: Finding, one: Audited, checker: Checker) -> bool:
   if finding.kind != "liked":
     return False
   rating = checker.ratings[one.user].get(checker.titles.index(finding.text))
-  return rating is not None and rating <= checker.prepared.negative_threshold
+  return rating is not None and checker.prepared.feedback.disliked(rating)
 
 
 def _fidelity(
   audited: Sequence[Audited], checker: Checker, whole: Rescorer, rng: np.random.Generator
 ) -> dict[str, float | None]:
-  """Falls of score and rank without the cited ratings, and without as many random other ones."""
+  """Mean drops of score and rank without the cited ratings, and without as many random others."""
   places = {raw: place for place, raw in enumerate(checker.prepared.interactions.item_ids)}
   falls: dict[str, list[tuple[float, float]]] = {"cited": [], "random": []}
   for one in audited:
@@ -188,6 +199,7 @@ def _fidelity(
 def _retrained(
   audited: Sequence[Audited], explainer: Explainer, count: int, rng: np.random.Generator, log: Log
 ) -> dict[str, Any]:
+  """Mean drops of score and rank in models retrained without the cited, or random, ratings."""
   places = {raw: place for place, raw in enumerate(explainer.run.prepared.interactions.item_ids)}
   train = explainer.run.prepared.train
   chosen: dict[int, tuple[int, list[int], list[int]]] = {}
@@ -215,6 +227,7 @@ def _retrained(
 def _counterfactuals(
   audited: Sequence[Audited], whole: Rescorer, checker: Checker
 ) -> dict[str, float | int]:
+  """How many counterfactuals a run of the whole network confirms."""
   places = {raw: place for place, raw in enumerate(checker.prepared.interactions.item_ids)}
   stated = [one for one in audited if one.evidence.counterfactual]
   right = 0
@@ -230,23 +243,23 @@ def _counterfactuals(
   }
 
 
-def _planted(
+def _corrupted(
   audited: Sequence[Audited], checker: Checker, rng: np.random.Generator
 ) -> tuple[Counter[str], Counter[str]]:
-  """How many errors of each kind were planted in true reasons, and how many were noticed."""
-  edits: Counter[str] = Counter()
+  """Corrupts true reasons. Returns: by kind, how many corruptions, and how many were caught."""
+  corrupted: Counter[str] = Counter()
   caught: Counter[str] = Counter()
   for one in audited[:: max(1, len(audited) // 60)]:
     if not all(finding.true for finding in one.findings):
       continue
     for edit in corruptions(one.reason.text, one.evidence, checker, one.user, one.item, rng):
-      edits[edit.kind] += 1
+      corrupted[edit.kind] += 1
       found = checker(edit.text, one.user, one.item)
       caught[edit.kind] += any(not finding.true for finding in found)
-  return edits, caught
+  return corrupted, caught
 
 
 def _distinct_2(texts: Sequence[str]) -> float:
-  """Li et al. 2016."""
+  """Share of different word pairs (distinct-2, Li et al. 2016)."""
   pairs = [pair for text in texts for pair in zip(text.split(), text.split()[1:], strict=False)]
   return len(set(pairs)) / max(len(pairs), 1)

@@ -1,4 +1,4 @@
-"""True reasons made false on purpose, to see whether a checker notices."""
+"""Corruptions: true reasons made false on purpose, to test whether a checker notices."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ NOBODY, NOTHING = "Zelda Quimby-Farrow", "The Purple Compass of Yarm (1987)"
 
 
 @dataclasses.dataclass(frozen=True)
-class Edit:
-  """Attributes: kind: of the error. text: the reason with it."""
+class Corruption:
+  """A reason that is false.
+
+  Attributes: kind: what was changed. text: the changed reason.
+  """
 
   kind: str
   text: str
@@ -26,13 +29,13 @@ class Edit:
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-  """What an edit is made from.
+  """Titles and names that would make a reason false.
 
   Attributes:
-    disliked, unrated: titles that the user dislikes, that she has not rated; idle: that she likes
-      and whose removal raises the score.
-    genres: those that the item does not have. own_genres: those that it has.
-    people: those who are not in it.
+    disliked, unrated: titles that the user dislikes, or has not rated.
+    idle: titles that the user likes and whose removal raises the score.
+    genres: that the item does not have. own_genres: that it has.
+    people: who did not work on the item.
   """
 
   disliked: Sequence[str]
@@ -45,84 +48,87 @@ class _Facts:
 
 def corruptions(
   text: str, evidence: Evidence, checker: Checker, user: int, item: int, rng: np.random.Generator
-) -> Iterator[Edit]:
-  """One edit of each kind that the text leaves room for, each of which makes it false.
+) -> Iterator[Corruption]:
+  """Yields one corruption of each kind that applies to the text.
 
-  Args: text: a true reason. evidence: of it. user, item: indices. rng: is drawn from.
+  Args:
+    text: a true reason. evidence: that it was written from. checker: knows titles and ratings.
+    user, item: indices. rng: source of the draws.
   """
   facts = _facts(checker, user, item)
   cited = [shown_title(one.title) for one in evidence.cited if one.opinion == "liked"]
   first = cited[0] if cited and text.find(cited[0]) >= 0 else None
 
-  def pick(values):
+  def pick(values: Sequence[str]) -> str:
     return str(values[rng.integers(len(values))])
 
   if first:
-    yield Edit("invented title", text.replace(first, NOTHING))
+    yield Corruption("invented title", text.replace(first, NOTHING))
     if facts.unrated:
-      yield Edit("title never rated", text.replace(first, pick(facts.unrated)))
+      yield Corruption("title never rated", text.replace(first, pick(facts.unrated)))
     if facts.disliked:
-      yield Edit("disliked told as liked", text.replace(first, pick(facts.disliked)))
+      yield Corruption("disliked called liked", text.replace(first, pick(facts.disliked)))
     if facts.idle:
-      yield Edit("title without influence", text.replace(first, pick(facts.idle), 1))
-    if told := re.search(r"\b[Yy]ou (?:liked|enjoyed)\b", text):
-      edited = f"{text[: told.start()]}you disliked{text[told.end() :]}"
-      yield Edit("liked told as disliked", edited)
+      yield Corruption("title without influence", text.replace(first, pick(facts.idle), 1))
+    if liked := re.search(r"\b([Yy]ou (?:also )?)(?:liked|enjoyed)\b", text):
+      edited = f"{text[: liked.end(1)]}disliked{text[liked.end() :]}"
+      yield Corruption("liked called disliked", edited)
   if named := re.search(r"[^,.“”]*?(?= \((?:director|actor|writer)\))", text):
     trait = next(t for t in evidence.traits if t.kind in ("director", "actor", "writer"))
-    yield Edit("invented person", text.replace(trait.name, NOBODY))
+    yield Corruption("invented person", text.replace(trait.name, NOBODY))
     if facts.people and named:
-      yield Edit("person of another item", text.replace(trait.name, pick(facts.people)))
+      yield Corruption("person of another item", text.replace(trait.name, pick(facts.people)))
     other = "director" if trait.kind != "director" else "actor"
     if trait.name.casefold() not in _people(checker, item, (other, f"{other}s")):
-      yield Edit(
+      yield Corruption(
         "wrong role", text.replace(f"{trait.name} ({trait.kind})", f"{trait.name} ({other})")
       )
   yield from _of_numbers(text)
   if (genre := next((t.name for t in evidence.traits if t.kind == "genre"), None)) and facts.genres:
     edited = re.sub(
-      rf"\b{re.escape(genre)}\b(?=[^.]*you liked|[ ,].*genre| is one)",
+      rf"\b{re.escape(genre)}\b(?=[^.]*you liked|[ ,].*genre)",
       lambda _: pick(facts.genres),
       text,
       count=1,
     )
     if edited != text:
-      yield Edit("wrong genre", edited)
+      yield Corruption("wrong genre", edited)
   if evidence.avoided and facts.own_genres:
     name = evidence.avoided[0].genre
     edited = re.sub(
-      rf"(free of |are |it is not ){re.escape(name)}\b(?=[^.]*(?:you disliked|is not)|\.)",
+      rf"(steers clear of the |are in the |is not in the ){re.escape(name)}\b"
+      r"(?=[^.]*(?:you disliked|; this one is not)| genre\.)",
       lambda match: match.group(1) + pick(facts.own_genres),
       text,
     )
     if edited != text:
-      yield Edit("free of its own genre", edited)
+      yield Corruption("avoids its own genre", edited)
 
 
-def _of_numbers(text: str) -> Iterator[Edit]:
-  """Numbers that are one too high."""
+def _of_numbers(text: str) -> Iterator[Corruption]:
+  """Corruptions with a number that is too high by one."""
 
   def more(match: re.Match[str]) -> str:
     return match.group(1) + str(int(match.group(2)) + 1) + match.group(3)
 
   for kind, pattern in (
-    ("wrong share", r"()(\d+)( of the \d+ you )"),
-    ("wrong share", r"(you (?:dis)?liked )(\d+)( are )"),
-    ("wrong number of people", r"()(\d+)( people like both)"),
-    ("wrong number of people", r"(\), )(\d+)( like (?:this one|it)\b)"),
-    ("wrong number of people", r"()(\d+)( people who like )"),
-    ("wrong number of people", r"(liked by )(\d+)( people)"),
+    ("wrong share", r"()(\d+)( of the \d+ titles you )"),
+    ("wrong share", r"(titles you (?:dis)?liked, )(\d+)( are )"),
+    ("wrong number of people", r"()(\d+)( people liked both)"),
+    ("wrong number of people", r"(the people who liked .*?, )(\d+)( also liked )"),
+    ("wrong number of people", r"()(\d+)( people who liked )"),
+    ("wrong number of people", r"([Ll]iked by )(\d+)( (?:people|person))"),
     ("wrong rank", r"(number )(\d+)()"),
-    ("wrong rating", r"(gave [^.]* a |, a )(\d+)(\b(?! of))"),
+    ("wrong rating", r"(rating of )(\d+)()"),
   ):
     edited = re.sub(pattern, more, text, count=1)
     if edited != text:
-      yield Edit(kind, edited)
+      yield Corruption(kind, edited)
 
 
 def _facts(checker: Checker, user: int, item: int) -> _Facts:
   prepared, rated = checker.prepared, checker.ratings[user]
-  low, high = prepared.negative_threshold, prepared.positive_threshold
+  feedback = prepared.feedback
   every = list(rated)
   scores = checker.quick_scores(user, [[], *([other] for other in every)])[:, item]
   own = set(genres_of(prepared.item_fields[item]))
@@ -137,12 +143,12 @@ def _facts(checker: Checker, user: int, item: int) -> _Facts:
   }
   title = checker.titles
   return _Facts(
-    disliked=[title[other] for other, rating in rated.items() if rating <= low],
+    disliked=[title[other] for other, rating in rated.items() if feedback.disliked(rating)],
     unrated=[title[other] for other in range(len(title)) if other not in rated and other != item],
     idle=[
       title[other]
       for other, score in zip(every, scores[1:], strict=True)
-      if rated[other] >= high and score > scores[0] + 1e-4
+      if feedback.liked(rated[other]) and score > scores[0] + 1e-4
     ],
     genres=sorted(all_genres - own),
     own_genres=sorted(own),

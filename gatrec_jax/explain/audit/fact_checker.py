@@ -1,17 +1,16 @@
-"""Whether a text about a recommendation is true, found out without what wrote it.
+"""Checks whether a text about a recommendation is true, independently of what wrote it.
 
-The text is scanned for what can be true or false in it: titles of the catalog, names, genres,
+The text is scanned for statements that can be true or false: titles of the catalog, names, genres,
 numbers, and words of liking and disliking near them. Each is looked up in the training ratings and
-the metadata, and ranks are computed by running the whole network on a graph without the ratings in
-question. Nothing is taken from the evidence, and nothing is known of how sentences are made.
+the metadata; ranks are computed by running the whole network on a graph without the ratings in
+question. The checker uses neither the evidence nor the table of phrases.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,42 +19,48 @@ from gatrec_jax.explain.phrases import shown_title
 from gatrec_jax.profiles.builder import PEOPLE_FIELDS, TAG_FIELDS, genres_of, terms_of
 
 Scores = Callable[[int, Sequence[Sequence[int]]], np.ndarray]
-"""(user, B sets of items) -> [B, I] scores without each set of her ratings."""
+"""(user, B sets of items) -> [B, I] float32 scores without each set of the user's ratings."""
 
 _MARK = re.compile(r"⟦(\d+)⟧")
 _TITLE = re.compile(r"[A-Z0-9][^,;⟦⟧“”]*?\(\d{4}\)")
-# Not behind an initial or a short form, which names have: George C. Scott, Robert Downey Jr.
+# Not after an initial or an abbreviation in a name: George C. Scott, Robert Downey Jr.
 _END = re.compile(r"(?<!\b[A-Z]\.)(?<!\b[JSDM]r\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?]) (?=[“A-Z0-9⟦])")
 _ROLE = re.compile(r"([^,⟦⟧]+?) \((director|actor|writer|author|crew member)\)")
 _QUOTED = re.compile(r"“([^”]+)”")
-_OTHERS = re.compile(r"\b(?:people(?: who)?|those who) like\b")
-_LIKED = re.compile(r"\byour? (?:have |really )*(?:liked|loved|enjoyed|liking|love|like)\b", re.I)
-_DISLIKED = re.compile(r"\byou(?:r)? (?:disliked|hated|disliking)\b", re.I)
-_SPEAKS = re.compile(r"because|follows|brings|speaks|counts|rests")
-_MOST = re.compile(r"above all|\bmost\b|nothing \w+ more", re.I)
-_GIVEN = re.compile(r"(?:gave ⟦(\d+)⟧ a|⟦(\d+)⟧, which you gave a|⟦(\d+)⟧, a) ([\d.]*\d)")
+_OTHERS = re.compile(r"\b(?:people|those)(?: who)? liked?\b")
+_LIKED = re.compile(r"\byou (?:have |really |also )*(?:liked|loved|enjoyed|love|like)\b", re.I)
+_DISLIKED = re.compile(r"\byou (?:have |really |also )*(?:disliked|hated)\b", re.I)
+_DEPENDS = re.compile(r"because|so you might|\bhelps\b|\b(?:counts|matters)\b", re.I)
+_MOST = re.compile(r"\bmost\b|more than any other|no other rating|above all|\bmainly\b", re.I)
+_GIVEN = (
+  re.compile(r"rating of (?P<rating>[\d.]*\d) for ⟦(?P<title>\d+)⟧"),
+  re.compile(r"gave ⟦(?P<title>\d+)⟧ a (?:rating of )?(?P<rating>[\d.]*\d)"),
+)
 _SHARES = (
-  re.compile(r"(\d+) of the (\d+) you (liked|disliked)"),
-  re.compile(r"[Oo]f the (?P<m>\d+) you (?P<kind>liked|disliked) (?P<n>\d+)"),
+  re.compile(r"(?P<n>\d+) of the (?P<m>\d+) titles you (?P<kind>liked|disliked)"),
+  re.compile(r"of the (?P<m>\d+) titles you (?P<kind>liked|disliked), (?P<n>\d+)", re.I),
 )
 _BOTH = (
-  re.compile(r"(\d+) people like both it and ⟦(\d+)⟧"),
-  re.compile(r"[Oo]f those who like ⟦(?P<t>\d+)⟧, (?P<n>\d+) like (?:this one|it)\b"),
-  re.compile(r"(\d+) people who like ⟦(\d+)⟧ like (?:this one|it)\b"),
+  re.compile(r"(?P<n>\d+) people liked both this and ⟦(?P<title>\d+)⟧"),
+  re.compile(r"people who liked ⟦(?P<title>\d+)⟧, (?P<n>\d+) also liked this"),
+  re.compile(r"(?P<n>\d+) people who liked ⟦(?P<title>\d+)⟧ also liked this"),
 )
-_LIKES = (re.compile(r"(\d+) people (?:who )?like it\b"), re.compile(r"liked by (\d+) people"))
-_LEAVES = re.compile(r"(?:Without|Had you not rated|Take) .*number (\d+)\b.* top (\d+)")
+_LIKES = re.compile(r"liked by (\d+ (?:people|person)|no one)", re.I)
+_LEAVES = re.compile(r"(?:Without|Had you not rated|If you had not) .*number (\d+)\b.* top (\d+)")
 _STAYS = (
-  re.compile(r"(?:[Tt]ake away any one|No single one) .*top (\d+)"),
-  re.compile(r"stays in your top (\d+), whichever one"),
+  re.compile(r"(?:Remove any one|No single one) .*top (\d+)"),
+  re.compile(r"stay in your top (\d+) whichever one"),
 )
-_MOVED = re.compile(r"from place (\d+) to (\d+)")
-_NOT = re.compile(r"\bfree of\b|\bis not\b|\bno\b|\bwithout\b", re.I)
+_MOVED = re.compile(r"from position (\d+) to position (\d+)")
+_NOT = re.compile(r"\bsteers clear of\b|\bis not\b|\bno\b|\bwithout\b", re.I)
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """Attributes: kind: what was looked up. text: about what. true: whether it holds."""
+  """A statement that was looked up.
+
+  Attributes: kind: of the statement. text: its subject. true: whether it holds.
+  """
 
   kind: str
   text: str
@@ -64,15 +69,16 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Checker:
-  """(text, user, item) -> what the text says, and whether it holds.
+  """(text, user, item) -> the statements of the text, and whether they hold.
 
   Attributes:
     prepared: the ratings and the metadata.
-    scores: by runs of the whole network. quick_scores: for what needs a run for each rating.
-    titles: [I], as people say them. pattern: finds any of them.
+    scores: by runs of the whole network.
+    quick_scores: for statements that need a run for every rating of the user.
+    titles: [I], as `shown_title` gives them. pattern: matches any of them.
     ratings: [U], training ratings by item index. likers: [I], training users who like the item.
-    genres: finds any of the catalog's.
-    tags: [I], in small letters, those of the metadata and of profiles that somebody wrote.
+    genres: matches any genre of the catalog.
+    tags: [I], in lower case, from the metadata and from given item profiles.
   """
 
   prepared: Prepared
@@ -86,10 +92,9 @@ class Checker:
   tags: Sequence[frozenset[str]]
 
   def __call__(self, text: str, user: int, item: int, *, rank: int | None = None) -> list[Finding]:
-    """What the text says, and whether it holds. A sentence that says nothing that could be looked
-    up is a finding that does not hold.
+    """Checks a text. A sentence without any statement to look up counts as a false one.
 
-    Args: user, item: indices. rank: the item's place in the list, where it was re-ranked.
+    Args: user, item: indices. rank: the item's position in a re-ranked list; None for others.
     """
     found: list[Finding] = []
     for sentence in self.sentences(text):
@@ -98,7 +103,10 @@ class Checker:
     return found
 
   def sentences(self, text: str) -> list[tuple[str, list[int]]]:
-    """Sentences with ⟦0⟧, ⟦1⟧, … for the titles in each, and the items these are."""
+    """Splits a text into sentences.
+
+    Returns: each sentence with ⟦0⟧, ⟦1⟧, … in place of its titles, and the titles' item indices.
+    """
     items: list[int] = []
 
     def mark(match: re.Match[str]) -> str:
@@ -126,7 +134,7 @@ class Checker:
     found += [Finding("rated at all", self.titles[other], other in rated) for other in others]
     if others and not _OTHERS.search(sentence):
       found += self._opinions(sentence, others, rated)
-      found += self._rests_on(sentence, others, user, item)
+      found += self._depends_on(sentence, others, user, item)
     found += self._people(sentence, others, item)
     found += self._tags(sentence, others, item)
     found += self._genres(sentence, rated, item)
@@ -137,34 +145,38 @@ class Checker:
     self, sentence: str, others: Sequence[int], rated: Mapping[int, float]
   ) -> list[Finding]:
     found = []
-    for match in _GIVEN.finditer(sentence):
-      place = next(group for group in match.groups()[:3] if group is not None)
-      other = others[int(place)]
-      given = float(match.group(4))
+    for match in (match for pattern in _GIVEN for match in pattern.finditer(sentence)):
+      other, given = others[int(match["title"])], float(match["rating"])
       found.append(Finding("rating", f"{self.titles[other]} {given:g}", rated.get(other) == given))
-    high, low = self.prepared.positive_threshold, self.prepared.negative_threshold
+    feedback = self.prepared.feedback
     for other in others:
       rating = rated.get(other)
       if _DISLIKED.search(sentence):
-        found.append(Finding("disliked", self.titles[other], rating is not None and rating <= low))
+        found.append(
+          Finding("disliked", self.titles[other], rating is not None and feedback.disliked(rating))
+        )
       elif _LIKED.search(sentence):
-        found.append(Finding("liked", self.titles[other], rating is not None and rating >= high))
+        found.append(
+          Finding("liked", self.titles[other], rating is not None and feedback.liked(rating))
+        )
     return found
 
-  def _rests_on(self, sentence: str, others: Sequence[int], user: int, item: int) -> list[Finding]:
-    if not _SPEAKS.search(sentence):
+  def _depends_on(
+    self, sentence: str, others: Sequence[int], user: int, item: int
+  ) -> list[Finding]:
+    if not _DEPENDS.search(sentence):
       return []
     mine = [other for other in others if other in self.ratings[user]]
     scores = self.scores(user, [[], *([other] for other in mine)])[:, item]
     found = [
-      Finding("rests on", self.titles[other], bool(score < scores[0]))
+      Finding("depends on", self.titles[other], bool(score < scores[0]))
       for other, score in zip(mine, scores[1:], strict=True)
     ]
     if _MOST.search(sentence) and mine:
       every = list(self.ratings[user])
       without = self.quick_scores(user, [[other] for other in every])[:, item]
       furthest = without[every.index(mine[0])] <= without.min() + 1e-5
-      found.append(Finding("rests most on", self.titles[mine[0]], bool(furthest)))
+      found.append(Finding("depends most on", self.titles[mine[0]], bool(furthest)))
     return found
 
   def _people(self, sentence: str, others: Sequence[int], item: int) -> list[Finding]:
@@ -207,10 +219,10 @@ class Checker:
       has = name in genres_of(self.prepared.item_fields[item])
       found.append(Finding("genre", name, has != bool(_NOT.search(plain))))
     for match in shares:
-      groups = match.groupdict()
-      n, m, kind = (groups[k] for k in ("n", "m", "kind")) if groups else match.groups()
-      high, low = self.prepared.positive_threshold, self.prepared.negative_threshold
-      own = [one for one, r in rated.items() if (r >= high if kind == "liked" else r <= low)]
+      n, m, kind = match["n"], match["m"], match["kind"]
+      feedback = self.prepared.feedback
+      of_kind = feedback.liked if kind == "liked" else feedback.disliked
+      own = [one for one, rating in rated.items() if of_kind(rating)]
       having = sum(
         all(name in genres_of(self.prepared.item_fields[one]) for name in names) for one in own
       )
@@ -220,17 +232,13 @@ class Checker:
 
   def _counts(self, sentence: str, named: Sequence[int], item: int) -> list[Finding]:
     found = []
-    for pattern in _BOTH:
-      for match in pattern.finditer(sentence):
-        groups = match.groupdict()
-        n, place = (groups["n"], groups["t"]) if groups else match.groups()
-        both = len(self.likers[item] & self.likers[named[int(place)]])
-        found.append(Finding("like both", match.group(), int(n) == both))
-    found += [
-      Finding("like it", match.group(), int(match.group(1)) == len(self.likers[item]))
-      for pattern in _LIKES
-      for match in pattern.finditer(sentence)
-    ]
+    for match in (match for pattern in _BOTH for match in pattern.finditer(sentence)):
+      both = len(self.likers[item] & self.likers[named[int(match["title"])]])
+      found.append(Finding("like both", match.group(), int(match["n"]) == both))
+    for match in _LIKES.finditer(sentence):
+      people = match.group(1).split(" ")[0]
+      count = int(people) if people.isdigit() else 0
+      found.append(Finding("like it", match.group(), count == len(self.likers[item])))
     return found
 
   def _ranks(
@@ -253,7 +261,7 @@ class Checker:
     return found
 
   def rank(self, scores: np.ndarray, user: int, item: int) -> int:
-    """From 1 among what the user is not known to have rated; equal scores by index."""
+    """Rank of an item from 1 among those the user has not rated; equal scores by index."""
     known = self.prepared.known
     order = np.lexsort((np.arange(len(scores)), -scores))
     order = order[~np.isin(order, known.item[known.user == user])]
@@ -267,15 +275,20 @@ def make_checker(
   quick_scores: Scores,
   profile_tags: Sequence[Sequence[str]],
 ) -> Checker:
-  """Args: titles: [I], each another. scores, quick_scores: as in `Checker`. profile_tags: [I], of
-  profiles that somebody wrote."""
+  """Prepares a Checker.
+
+  Args:
+    prepared: the ratings and the metadata.
+    titles: [I], all different. scores, quick_scores: as in `Checker`.
+    profile_tags: [I], tags of given item profiles.
+  """
   train = prepared.train
   shown = [shown_title(title) for title in titles]
   ratings: list[dict[int, float]] = [{} for _ in range(train.num_users)]
   likers: list[set[int]] = [set() for _ in range(train.num_items)]
   for user, item, rating in zip(train.user, train.item, train.rating, strict=True):
     ratings[user][int(item)] = float(rating)
-    if rating >= prepared.positive_threshold:
+    if prepared.feedback.liked(rating):
       likers[item].add(int(user))
   genres = {name for fields in prepared.item_fields for name in genres_of(fields)}
   return Checker(
@@ -297,7 +310,7 @@ def make_checker(
   )
 
 
-def _any_of(texts: Any, *, starts: str = "", ends: str = "") -> re.Pattern[str]:
-  """Finds the longest of them. Never matches where there is none."""
+def _any_of(texts: Iterable[str], *, starts: str = "", ends: str = "") -> re.Pattern[str]:
+  """A pattern for any of the texts, the longest first; it never matches if there are none."""
   longest_first = sorted(map(re.escape, texts), key=len, reverse=True)
   return re.compile(f"{starts}(?:{'|'.join(longest_first) or '(?!)'}){ends}")

@@ -1,4 +1,4 @@
-"""Whether what a reason cites also matters to a model that is trained without it."""
+"""Whether the ratings that reasons cite also matter to a model that is trained without them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.experiment.train_and_evaluate import open_run, train_prepared
+from gatrec_jax.experiment.train_and_evaluate import open_run, train
 from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.serve.run import Run
 from gatrec_jax.stages.data import OUTPUTS, write_prepared
@@ -23,23 +23,24 @@ Pairs = Sequence[tuple[int, int]]
 def retrained_falls(
   run: Run, pairs: Pairs, removed: Mapping[str, Sequence[Sequence[int]]], *, log: Log
 ) -> dict[str, dict[str, float]]:
-  """Trains the run's model again without some ratings, all users' at once, for each way of choosing
-  these.
+  """Retrains the run's model without some ratings of all pairs' users, once per way to choose them.
 
-  The pairs' ratings are a small share of all, so one training speaks for all pairs; with the same
-  seed and settings as the run, nothing else differs. Texts of users are built anew.
+  The removed ratings are a small share of all, so one training serves all pairs. Seed and settings
+  are those of the run, so nothing else differs. Texts of users are rebuilt.
 
   Args:
-    pairs: m of them. removed: by name, m sets of items that the user has rated in training.
-    log: where lines for the user go.
-  Returns: by name `score` and `rank`, the mean fall of the item's score and of its rank among what
-    the user had not rated, against the run itself.
+    run: that is retrained.
+    pairs: m users and recommended items.
+    removed: by name, m sets of items that the user has rated in training.
+    log: where messages and progress go.
+  Returns: by name, `score` and `rank`: the mean drops of the item's score and of its rank among the
+    items that the user had not rated, compared with the run.
   """
   before = _standings(run, run, pairs)
   falls = {}
   for name, sets in removed.items():
     log.info(
-      f"audit: training again without {sum(map(len, sets))} {name} ratings of {len(pairs)} users"
+      f"audit: retraining without {sum(map(len, sets))} {name} ratings of {len(pairs)} users"
     )
     after = _standings(_trained_without(run, pairs, sets, name=name, log=log), run, pairs)
     score, rank = (
@@ -66,7 +67,7 @@ def _trained_without(
     make=lambda: write_prepared(folder / "data", prepared),
   )
   open_run(config, folder)
-  trained = train_prepared(config, folder, prepared, log=log)[0]
+  trained = train(config, folder, prepared, log=log)[0]
   shutil.rmtree(folder)
   return trained
 
@@ -82,7 +83,7 @@ def _without(prepared: Prepared, pairs: Pairs, sets: Sequence[Sequence[int]]) ->
 
 
 def _standings(run: Run, of: Run, pairs: Pairs) -> list[tuple[float, int]]:
-  """Score and rank of each pair by `run`, among the items that are not known in `of`."""
+  """Score and rank of each pair by `run`, among the items that users have not rated in `of`."""
   known, found = of.prepared.known, []
   for user, item in pairs:
     scores = np.asarray(run.recommender.score(run.serving_state, np.array([user])))[0]

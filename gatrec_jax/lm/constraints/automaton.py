@@ -1,29 +1,29 @@
-"""What a constraint is made of: the automaton's arrays, and how they are put together.
+"""The arrays of a constraint automaton, and the builder that makes them.
 
-Nearly all states of a trie or a schema have a handful of successors, a few have
-thousands; both in the same dense [S, V] table would take gigabytes. So there are three kinds:
+Nearly all states of a trie or a schema have a handful of successors, but a few have thousands. A
+dense [S, V] table of successors would take gigabytes, so states are stored in three ways:
 
 - *Listed*: the successors of state n are the entries `first[n] : first[n] + degree[n]` of two flat
-  arrays, (token, next). A step reads a window of `width` entries a row and scatters them into the
-  mask: O(V + width) work, no padding in memory.
-- *Wide*: more successors than `width`. `row[n]` names a row of `next_dense [R, V]` that holds the
-  next states.
-- *In a string*: free text, where most of the vocabulary is allowed. Eight states a string, one
-  for each place inside a UTF-8 character; their rows hold moves (`8 · characters begun + next
-  place`) instead of states, and `base[n]` says where the eight states begin. So all strings of
-  all schemas share eight rows, whatever their limits: the characters begun are counted in
-  `State.used`, and `needed[limit[n], 8 · used + place]` says how many more tokens the text needs,
-  which is `FAR` beyond maxLength, and 0 where the string may be closed. The successors that close
-  it are listed.
+  arrays, (token, next). A step reads a window of `width` entries per row and scatters them into the
+  mask: O(V + width) work without padding in memory.
+- *Wide*: more successors than `width`. `row[n]` is the row of `next_dense [R, V]` with the next
+  states.
+- *In a string*: free text, where most of the vocabulary is allowed. A string has eight states, one
+  for each place within a UTF-8 character. Their rows contain moves (`8 · characters begun + next
+  place`) instead of states, and `base[n]` is the first of the eight states, so that all strings of
+  all schemas share eight rows regardless of their limits. The characters begun are counted in
+  `State.used`, and `needed[limit[n], 8 · used + place]` is the number of tokens that the text still
+  needs: `FAR` beyond maxLength, and 0 if the string may be closed. The successors that close it are
+  listed.
 
-Equal states are one state: automata are built from their ends to their start, and what goes on
-alike is shared. Arrays are padded to powers of two, so that automata of about the same size run
-in the same compiled program.
+Equal states are merged: automata are built from their ends to their start, so common continuations
+are shared. Arrays are padded to powers of two, so that automata of similar size run in the same
+compiled program.
 
-Budget. `distance[n]` is the least number of tokens from state n to an accepting one, and a token
-is allowed only if what follows still fits into `remaining`: every run that begins with at least
-`min_tokens` ends well-formed. A state that accepts and has no successors ends its row by itself;
-one that has successors accepts also by an eos token, and where the budget ends.
+Budget: `distance[n]` is the least number of tokens from state n to an accepting state, and a token
+is allowed only if the rest still fits into the remaining tokens. Every run that starts with at
+least `min_tokens` therefore ends with a complete text. An accepting state without successors ends
+its row; one with successors also accepts an EOS token, or the end of the budget.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.tokens.token_bytes import BY_MISSING_BYTES, UTF8_STATES
 
 SINK, ACCEPTED, START = 0, 1, 2
-FAR = 1 << 28  # Tokens to an accepting state where none can be reached; two of them still add up.
+FAR = 1 << 28  # Distance if no accepting state can be reached; the sum of two does not overflow.
 MAX_STATES = 500_000
 WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
-DENSE_BYTES = 4 << 20  # Widths grow until the rows of wide states take no more than this.
+DENSE_BYTES = 4 << 20  # The width is increased until the rows of wide states take at most this.
 
 
 @struct.dataclass
 class Automaton:
-  """S states, E listed successors, R dense rows, V tokens, L pairs of string limits.
+  """A constraint: S states, E listed successors, R dense rows, V tokens, L pairs of string limits.
 
-  State `SINK` is the end of a row that took a forbidden token, `ACCEPTED` that of one that took
-  eos, `START` where it begins (in a `union` its `starts` say where).
+  A row starts in state `START` (in a `union`, in one of its `starts`), ends in `SINK` after a
+  forbidden token, and in `ACCEPTED` after an EOS token.
 
   Attributes:
-    first, degree: [S] int32, each state's entries in the lists.
+    first, degree: [S] int32, the range of each state's entries in the lists.
     edge_token, edge_next: [E] int32.
     row: [S] int32 into `next_dense`, -1 for listed states.
-    next_dense: [R, V] int32 next states, or moves within a string; -1 = forbidden.
+    next_dense: [R, V] int32 next states, or moves within a string; -1 if forbidden.
     base: [S] int32, the first of a string's eight states; 0 outside strings.
     limit: [S] int32 into `needed`; -1 outside strings.
     needed: [L, K] int32, tokens until the string may be closed, at `8 · used + place`.
-    distance: [S] int32, least number of tokens to an accepting state, entered with `used` 0.
-    accepting: [S] bool, the text is complete here.
-    final: [S] bool, nothing follows.
-    width: the longest list, static.
-    eos: the tokens that end a row, static.
+    distance: [S] int32, least number of tokens to an accepting state, for `used` 0.
+    accepting: [S] bool, whether the text is complete in this state.
+    final: [S] bool, whether the state has no successors.
+    width: length of the longest list; static.
+    eos: EOS tokens; static.
   """
 
   first: jax.Array
@@ -91,13 +91,13 @@ ARRAYS = tuple(field for field in Automaton.__annotations__ if field not in ("wi
 
 
 class Builder:
-  """Collects the states of one automaton from its ends to its start; equal states are one.
+  """Builds an automaton from its ends to its start, merging equal states.
 
   Args:
     vocabulary: V.
-    eos: the tokens that end a row where the text is complete but could go on.
-    string_rows: gives the [8, V] int32 moves within free text (`token_bytes.string_moves`), called
-      once, and only if there is free text.
+    eos: the tokens that end a text which is complete but could continue.
+    string_rows: returns the [8, V] int32 moves within free text (`token_bytes.string_moves`);
+      called only if there is free text.
   """
 
   def __init__(
@@ -111,11 +111,11 @@ class Builder:
     self.eos = tuple(sorted({int(token) for token in eos}))
     for token in self.eos:
       if not 0 <= token < vocabulary:
-        raise InputError(f"eos token {token} is not in 0..{vocabulary - 1}")
+        raise InputError(f"EOS token {token} is not in 0..{vocabulary - 1}")
     self.edges: list[Mapping[int, int]] = [{}, {}, {}]
     self.accepting = [False, True, False]
     self.distance = [FAR, 0, FAR]
-    # Of the states in strings: first of the eight, and row of `needed`.
+    # State in a string -> (first of its eight states, row of `needed`).
     self.strings: dict[int, tuple[int, int]] = {}
     self.limits: dict[tuple[int, int], np.ndarray] = {}
     self._interned: dict[tuple, int] = {}
@@ -123,13 +123,15 @@ class Builder:
     self._moves: np.ndarray | None = None
 
   def state(self, edges: Mapping[int, int], *, accepting: bool = False) -> int:
-    """A state outside strings with these successors; those that lead nowhere are left out."""
+    """Adds a state outside strings with these successors, dropping those that lead nowhere."""
     edges = {token: following for token, following in edges.items() if self._leads(following)}
     if not edges:
       return ACCEPTED if accepting else SINK
     if accepting:
       if not self.eos:
-        raise InputError("one sequence begins another; to tell them apart an eos token is needed")
+        raise InputError(
+          "one sequence is a prefix of another; an EOS token is needed to tell them apart"
+        )
       edges |= dict.fromkeys(self.eos, ACCEPTED)
     key = (accepting, *sorted(edges.items()))
     if key not in self._interned:
@@ -138,7 +140,7 @@ class Builder:
     return self._interned[key]
 
   def string(self, closing: int, *, minimum: int, maximum: int) -> int:
-    """Free text of `minimum` to `maximum` characters, then what may follow at state `closing`."""
+    """Adds free text of `minimum` to `maximum` characters, followed by state `closing`."""
     key = ("string", closing, minimum, maximum)
     if key in self._interned:
       return self._interned[key]
@@ -159,7 +161,7 @@ class Builder:
     return base
 
   def trie(self, sequences: Sequence[tuple[Sequence[int], int]]) -> int:
-    """These token sequences, each followed by its own state."""
+    """Adds a trie of (token sequence, state that follows it) pairs. Returns: its start."""
     children: list[dict[int, int]] = [{}]
     ends: dict[int, int] = {}
     for tokens, following in sequences:
@@ -177,7 +179,7 @@ class Builder:
     return built[0]
 
   def merge(self, left: int, right: int) -> int:
-    """Either of two states. States of strings merge with none but themselves."""
+    """Returns a state with the successors of both. States of strings merge only with themselves."""
     if left == right or right == SINK:
       return left
     if left == SINK:
@@ -188,11 +190,11 @@ class Builder:
     return self.state(edges, accepting=self.accepting[left] or self.accepting[right])
 
   def build(self, start: int) -> Automaton:
-    """The automaton that begins at a state outside strings."""
+    """Builds the automaton that starts at `start`, a state outside strings."""
     self.edges[START] = self.edges[start]
     self.accepting[START] = self.accepting[start]
     self.distance[START] = self.distance[start]
-    if start == len(self.edges) - 1 and start > START:  # Nothing leads to the state made last.
+    if start == len(self.edges) - 1 and start > START:  # No state leads to the last one.
       for values in (self.edges, self.accepting, self.distance):
         values.pop()
     degree = np.array([len(edges) for edges in self.edges], np.int32)
@@ -254,10 +256,10 @@ class Builder:
 
 
 def tokens_needed(moves: np.ndarray, minimum: int, maximum: int) -> np.ndarray:
-  """The least number of tokens until a string has `minimum` to `maximum` whole characters.
+  """Least number of tokens until a string has `minimum` to `maximum` complete characters.
 
   Args: moves: [8, V] int32, see `token_bytes.string_moves`.
-  Returns: [8 · (maximum + 2)] int32 at `8 · characters begun + place`, `FAR` where it cannot be.
+  Returns: [8 · (maximum + 2)] int32 at `8 · characters begun + place`; `FAR` if impossible.
   """
   distinct = [np.unique(row[row >= 0]) for row in moves]
   needed = np.full(UTF8_STATES * (maximum + 2), FAR, np.int32)
@@ -273,9 +275,9 @@ def tokens_needed(moves: np.ndarray, minimum: int, maximum: int) -> np.ndarray:
 
 
 def padded(arrays: Mapping[str, np.ndarray], *, width: int, eos: tuple[int, ...]) -> Automaton:
-  """An automaton on the device, states, lists and dense rows filled up to a power of two.
+  """Makes an automaton on the device, with states, lists and dense rows padded to powers of two.
 
-  Args: arrays: the attributes of `Automaton`, of any integer type.
+  Args: arrays: the array attributes of `Automaton`, of any integer type.
   """
   states = _power_of_two(len(arrays["first"]))
   edges = _power_of_two(len(arrays["edge_token"]))
@@ -284,7 +286,7 @@ def padded(arrays: Mapping[str, np.ndarray], *, width: int, eos: tuple[int, ...]
     values = np.asarray(arrays[name])
     if name not in ("next_dense", "needed"):
       count = edges if name.startswith("edge_") else states
-      # Nothing leads to what is added; -1 keeps it out of the dense rows.
+      # No state leads to the padding; -1 keeps it out of the dense rows.
       value = -1 if name in ("row", "limit") else 0
       values = np.pad(values, (0, count - len(values)), constant_values=value)
     elif name == "next_dense" and len(values):

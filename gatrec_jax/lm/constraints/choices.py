@@ -1,19 +1,21 @@
-"""Constrained decoding: only tokens that can still lead to a text of the wanted form.
+"""Constrained decoding with automata: allows only tokens that can still lead to a complete text.
 
     automaton = choices(tokenizer, titles, vocabulary=config.vocabulary, eos=config.eos)
     state = start_state(jnp.full(batch, START))
     while not finished(automaton, state).all():           # inside `lax.while_loop`
-      mask = allowed_tokens(automaton, state, remaining)  # [B, V], goes before the softmax
+      mask = allowed_tokens(automaton, state, remaining)  # [B, V], applied to the logits
       state = advance(automaton, state, tokens)
 
-Here are the tries (`token_trie`, `choices`), `union`, which gives each row of a batch its own
-constraint, and what runs on the device: static shapes, no host sync, O(V + width) work a row. How
-an automaton is represented is told in `automaton.py`; `schema.py` makes one of a JSON schema.
+This file has the tries (`token_trie`, `choices`), `union`, which gives each row of a batch its own
+constraint, and the functions that run on the device: static shapes, no host synchronization,
+O(V + width) work per row. `automaton.py` describes the representation of automata;
+`json_schema.py` makes one from a JSON schema.
 
-Budget: `allowed_tokens` is given the tokens that remain, and allows one only if the shortest way
-from there to the end still fits. A run with at least `min_tokens` so always ends well-formed.
+Budget: a token is allowed only if the shortest completion after it fits into the remaining tokens,
+so every run of at least `min_tokens` ends with a complete text.
 
-What runs on the device is dispatched on the kind of constraint; `ordering.py` registers another.
+The device functions are dispatched on the type of the constraint. To add a type, register its
+implementations, as `permutation.py` does.
 """
 
 from __future__ import annotations
@@ -45,23 +47,23 @@ if TYPE_CHECKING:
 
 
 class State(NamedTuple):
-  """Where each row is: node [B] int32; used [B] int32, characters begun in the present string."""
+  """State of B rows: node [B] int32; used [B] int32, characters begun in the current string."""
 
   node: jax.Array
   used: jax.Array
 
 
 def start_state(starts: jax.Array) -> State:
-  """The state before the first token. Args: starts: [B] int32, `START` or those of `union`."""
+  """Returns the state before the first token. starts: [B] int32, `START` or from `union`."""
   starts = jnp.asarray(starts, jnp.int32)
   return State(starts, jnp.zeros_like(starts))
 
 
 @functools.singledispatch
 def allowed_tokens(automaton: Automaton, state: State, remaining: jax.Array) -> jax.Array:
-  """Which tokens keep each row on its way to a well-formed end.
+  """Mask of the tokens after which each row can still be completed.
 
-  Args: state: of B rows. remaining: [B] int32, tokens that each row may still take, this included.
+  Args: state: of B rows. remaining: [B] int32, tokens left for each row, including this one.
   Returns: [B, V] bool; all False for finished rows.
   """
   spare = jnp.asarray(remaining, jnp.int32)[:, None] - 1
@@ -74,7 +76,7 @@ def allowed_tokens(automaton: Automaton, state: State, remaining: jax.Array) -> 
     return mask
   in_string = automaton.limit[state.node] >= 0
   wide = (automaton.row[state.node] >= 0) & ~in_string
-  # Each reads [B, V] entries, which costs more than all the rest: only where a row is there.
+  # These read [B, V] entries, the largest cost, so they run only if some row needs them.
   mask = jax.lax.cond(
     jnp.any(wide),
     lambda mask: mask | (wide[:, None] & _wide_mask(automaton, state, spare)),
@@ -93,10 +95,10 @@ def allowed_tokens(automaton: Automaton, state: State, remaining: jax.Array) -> 
 
 @functools.singledispatch
 def advance(automaton: Automaton, state: State, tokens: jax.Array) -> State:
-  """The state after one more token a row.
+  """Returns the state after one more token in each row.
 
-  A forbidden token leads to `SINK`; eos, where the text is complete, to `ACCEPTED`; finished rows
-  stay where they are. The budget is not looked at.
+  A forbidden token leads to `SINK`, and EOS after a complete text to `ACCEPTED`. Finished rows keep
+  their state. Ignores the budget.
 
   Args: state: of B rows. tokens: [B] int32.
   """
@@ -123,23 +125,23 @@ def advance(automaton: Automaton, state: State, tokens: jax.Array) -> State:
 
 @functools.singledispatch
 def finished(automaton: Automaton, state: State) -> jax.Array:
-  """[B] bool: nothing follows. Whether what is there is well-formed says `accepting`."""
+  """[B] bool: whether a row has ended. Use `accepting` to see whether its text is complete."""
   return automaton.final[state.node]
 
 
 def accepting(automaton: Automaton, state: State) -> jax.Array:
-  """[B] bool: the tokens so far are a complete text, even if it could go on."""
+  """[B] bool: whether the tokens so far are a complete text, even if it could continue."""
   return automaton.accepting[state.node]
 
 
 @functools.singledispatch
 def min_tokens(automaton: Automaton, start: int = START) -> int:
-  """The least number of tokens of a well-formed run, eos not counted."""
+  """Returns the least number of tokens of a complete text, without EOS."""
   return int(np.asarray(automaton.distance)[start])
 
 
 def accepts(automaton: Automaton, tokens: Sequence[int], start: int = START) -> bool:
-  """Whether these tokens are a complete run (eos only where the text could go on). On the host."""
+  """Whether these tokens are a complete text (EOS only if it could continue). On the host."""
   arrays = {name: np.asarray(getattr(automaton, name)) for name in ARRAYS}
   needed, next_dense = arrays["needed"], arrays["next_dense"]
   columns = [arrays[name] for name in ("first", "degree", "row", "base", "limit")]
@@ -172,12 +174,12 @@ def accepts(automaton: Automaton, tokens: Sequence[int], start: int = START) -> 
 def token_trie(
   sequences: Sequence[Sequence[int]], *, vocabulary: int, eos: Sequence[int]
 ) -> Automaton:
-  """Exactly these token sequences.
+  """Makes a constraint that allows exactly the given token sequences.
 
-  Where one is the beginning of another, eos tells that the shorter one is meant.
+  If one is a prefix of another, EOS ends the shorter one.
 
-  Args: sequences: token ids, without eos. vocabulary: V. eos: the tokens that end a row.
-  Raises: InputError for none, empty and repeated sequences, and tokens that cannot be.
+  Args: sequences: token ids, without EOS. vocabulary: V. eos: EOS tokens.
+  Raises: InputError for no sequences, empty or repeated ones, and invalid tokens.
   """
   if not sequences:
     raise InputError("a trie needs at least one token sequence")
@@ -194,17 +196,19 @@ def token_trie(
       if not 0 <= token < vocabulary:
         raise InputError(f"token sequence {place}: token {token} is not in 0..{vocabulary - 1}")
       if token in builder.eos:
-        raise InputError(f"token sequence {place} holds the eos token {token}; leave it out")
+        raise InputError(f"token sequence {place} contains the EOS token {token}; leave it out")
   return builder.build(builder.trie([(key, ACCEPTED) for key in seen]))
 
 
 def choices(
   tokenizer: PreTrainedTokenizerFast, strings: Sequence[str], *, vocabulary: int, eos: Sequence[int]
 ) -> Automaton:
-  """One of these strings, as the continuation of a prompt, in the tokenizer's own segmentation.
+  """Makes a constraint that allows exactly the given strings, in the tokenizer's segmentation.
 
-  A leading space is the caller's: `" yes"` after `"Answer:"`, `"yes"` after `"Answer: "`.
-  Raises: InputError for none, empty and repeated strings, and those that cannot be written.
+  The strings are continuations, so a leading space belongs to them: `" yes"` after `"Answer:"`,
+  but `"yes"` after `"Answer: "`.
+  Raises: InputError for no strings, empty or repeated ones, and strings that the tokenizer cannot
+    write.
   """
   require_list(strings, "choices", "a list of texts")
   spelling = make_spelling(tokenizer, vocabulary=vocabulary, eos=eos)
@@ -212,29 +216,29 @@ def choices(
   for place, string in enumerate(strings):
     if not string:
       raise InputError(f"choice {place + 1} is empty; each needs at least one character")
-    # Tokens write the exact bytes of their string, so only equal strings have equal tokens.
+    # Tokens write exactly the bytes of their string, so only equal strings have equal tokens.
     other = seen.setdefault(tuple(spell(spelling, string)), place)
     if other != place:
       raise InputError(f"choices {other + 1} and {place + 1} have the same tokens: {string!r}")
   if not seen:
-    raise InputError("no choices are given; at least one string is needed")
+    raise InputError("no choices given; at least one string is needed")
   return token_trie(list(seen), vocabulary=vocabulary, eos=eos)
 
 
 def union(automata: Sequence[Automaton]) -> tuple[Automaton, jax.Array]:
-  """Several automata as one, so that each row of a batch can have its own.
+  """Merges several automata into one, so that each row of a batch can have its own.
 
-  Equal dense rows are kept once, and so is an automaton that is given several times.
+  Equal dense rows and repeated automata are stored once.
 
-  Returns: the automaton, and starts: [N] int32, where each of them begins.
-  Raises: InputError if their vocabularies or eos tokens differ.
+  Returns: the automaton, and [N] int32, the start state of each given automaton.
+  Raises: InputError if their vocabularies or EOS tokens differ.
   """
   if not automata:
     raise InputError("a union needs at least one automaton")
   kinds = {(automaton.vocabulary, automaton.eos) for automaton in automata}
   if len(kinds) > 1:
     named = " and ".join(f"V={v} eos={list(eos)}" for v, eos in sorted(kinds))
-    raise InputError(f"automata of different vocabularies cannot be united: {named}")
+    raise InputError(f"automata of different vocabularies cannot be merged: {named}")
   parts = list({id(automaton): automaton for automaton in automata}.values())
   if len(parts) == 1:
     return parts[0], jnp.full(len(automata), START, jnp.int32)
@@ -250,7 +254,7 @@ def union(automata: Sequence[Automaton]) -> tuple[Automaton, jax.Array]:
     is_wide[old["row"][(old["row"] >= 0) & (old["limit"] < 0)]] = True
     place = []
     for row, wide in zip(old["next_dense"], is_wide, strict=True):
-      # Wide rows hold states, which move; rows of strings are the same everywhere.
+      # Wide rows contain states, which are renumbered; rows of strings are the same everywhere.
       moved = np.where(row >= 0, row + states, row) if wide else row
       place.append(dense.setdefault(moved.tobytes(), len(dense)))
       if len(dense) > len(rows):
@@ -277,13 +281,13 @@ def union(automata: Sequence[Automaton]) -> tuple[Automaton, jax.Array]:
 
 
 def _listed(automaton: Automaton, state: State) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The window of each row's list: tokens, next states, which of them are there. [B, width]."""
+  """Reads each row's list: tokens, next states, and which entries are valid; all [B, width]."""
   node, used = state
   place = jnp.arange(automaton.width)
   index = jnp.minimum(automaton.first[node][:, None] + place, automaton.edge_token.shape[0] - 1)
   there = place < automaton.degree[node][:, None]
   if automaton.needed.shape[0]:
-    # What is listed in a string closes it, which its length may not allow yet.
+    # The listed successors of a string close it, which its minimum length may not allow yet.
     limit = automaton.limit[node]
     index_now = _needed_index(automaton, used, node - automaton.base[node])
     there &= ((limit < 0) | (automaton.needed[limit, index_now] == 0))[:, None]
@@ -305,5 +309,5 @@ def _string_mask(automaton: Automaton, state: State, spare: jax.Array) -> jax.Ar
 
 
 def _needed_index(automaton: Automaton, used: jax.Array, moves: jax.Array) -> jax.Array:
-  """Where `needed` tells of the state after these moves; its last entry stands for all beyond."""
+  """Index into `needed` of the state after these moves; the last entry stands for all beyond."""
   return jnp.clip(UTF8_STATES * used + moves, 0, automaton.needed.shape[1] - 1)

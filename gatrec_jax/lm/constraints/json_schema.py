@@ -1,21 +1,22 @@
-"""JSON schemas as automata: whatever the model's weights, the answer can be read by `json.loads`.
+"""Constrains answers to a JSON schema: every answer is complete and valid, whatever the weights.
 
-The subset that `json_schema` knows; all else is an `InputError` that names its path:
+Supported is the following subset; anything else is an `InputError` that names its path:
 
-- object: `properties`, all of them written, in the listed order; no others.
-- string with `enum` or `const`: these strings, as `json.dumps` writes them.
-- string: `minLength` (1 unless given, since an empty answer is seldom what is wanted) and
-  `maxLength` in characters. No escapes are produced, so free text holds no quotes, backslashes or
-  control characters (line breaks); it is always correct UTF-8, also where a token is but a part of
-  a character. Any tokens may spell it.
-- integer with `minimum` and `maximum`, both included; up to a thousand values are enumerated in
-  the tokenizer's own segmentation, wider ranges read digit by digit in any segmentation.
+- object: all of its `properties`, in the given order, and no others.
+- string with `enum` or `const`: these strings, as written by `json.dumps`.
+- string: `minLength` (1 by default, since an empty answer is seldom wanted) and `maxLength` in
+  characters. No escapes are produced, so free text contains no quotes, backslashes or control
+  characters (line breaks). It is always valid UTF-8, even if a token is part of a character. Any
+  segmentation into tokens is allowed.
+- integer with `minimum` and `maximum`, both inclusive. Up to a thousand values are enumerated in
+  the tokenizer's own segmentation; wider ranges are read digit by digit in any segmentation.
 - boolean.
-- array with `items`, `maxItems` (at most 64) and `minItems` (0); `uniqueItems` for few strings.
+- array with `items`, `maxItems` (at most 64) and `minItems` (default 0); `uniqueItems` only for a
+  small number of strings.
 
 The layout is that of `json.dumps(value, ensure_ascii=False)`: `{"a": 1, "b": ["x", "y"]}`. Fixed
-text is cut before spaces, where most tokenizers cut too, and otherwise written together with the
-values next to it: the model meets the segmentation that it knows from training.
+text is split before spaces, where most tokenizers split too, and otherwise tokenized together with
+the values next to it, so that the model sees the segmentation it knows from training.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 MAX_ITEMS = 64
 MAX_LENGTH = 10_000
 MAX_INTEGER = 2**63
-ENUMERATED = 1_000  # Integers of ranges up to this size are written out.
-MAX_SUBSETS = 2_048  # What `uniqueItems` may cost: a state for each set of items written before.
+ENUMERATED = 1_000  # Integer ranges up to this size are enumerated.
+MAX_SUBSETS = 2_048  # Limit for `uniqueItems`, which needs a state per set of items written so far.
 ANNOTATIONS = {"title", "description", "$schema", "$id", "$comment", "default", "examples"}
 KEYWORDS = {
   "object": {"type", "properties", "required", "additionalProperties"},
@@ -47,7 +48,7 @@ KEYWORDS = {
   "boolean": {"type"},
   "array": {"type", "items", "minItems", "maxItems", "uniqueItems"},
 }
-# What may not stand in a JSON string without an escape.
+# Bytes that need an escape in a JSON string.
 NOT_IN_STRINGS = (*range(0x20), ord('"'), ord("\\"))
 
 
@@ -60,7 +61,7 @@ class Texts:
 
 @dataclasses.dataclass(frozen=True)
 class FreeText:
-  """A string of so many characters, both included."""
+  """A string with at least `minimum` and at most `maximum` characters."""
 
   minimum: int
   maximum: int
@@ -68,7 +69,7 @@ class FreeText:
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-  """An integer of a wide range, both ends included."""
+  """An integer from a wide range, both ends inclusive."""
 
   minimum: int
   maximum: int
@@ -76,14 +77,14 @@ class Digits:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """An object: keys in order, each with its value."""
+  """An object: (key, shape of its value) pairs in order."""
 
   fields: tuple[tuple[str, Shape], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Items:
-  """An array of so many items, both included; unique ones are of `Texts`."""
+  """An array with `minimum` to `maximum` items; unique items must be `Texts`."""
 
   item: Shape
   minimum: int
@@ -92,7 +93,9 @@ class Items:
 
 
 Shape = Texts | FreeText | Digits | Record | Items
-Ends = Sequence[tuple[str, int]]  # Fixed texts that may follow a value, each with its state.
+Ends = Sequence[
+  tuple[str, int]
+]  # Fixed texts that may follow a value, each with the state after it.
 
 
 def json_schema(
@@ -103,15 +106,15 @@ def json_schema(
   eos: Sequence[int],
   max_string: int = 200,
 ) -> Automaton:
-  """The automaton of all JSON texts of a schema, in the one layout of this module.
+  """Makes the automaton of all JSON texts of a schema.
 
   Args:
     tokenizer: the model's fast tokenizer.
-    schema: see the module's docstring for what is known.
-    vocabulary: V, the model's; may be larger than the tokenizer's.
-    eos: the tokens that end a row; needed where the top level is an integer.
-    max_string: maxLength of the strings that have none.
-  Raises: InputError that names the path of what is not supported or cannot be.
+    schema: as a dict; see the module's docstring for the supported subset.
+    vocabulary: V of the model, which may be larger than the tokenizer's.
+    eos: EOS tokens; required if the top level is an integer.
+    max_string: maxLength of strings without one.
+  Raises: InputError that names the path of what is not supported or impossible.
   """
   shape = read_schema(schema, max_string=max_string)
   spelling = make_spelling(tokenizer, vocabulary=vocabulary, eos=eos)
@@ -119,25 +122,25 @@ def json_schema(
   builder = Builder(vocabulary=vocabulary, eos=eos, string_rows=moves)
   start = _Writer(builder, spelling).value(shape, "", [("", ACCEPTED)])
   if builder.distance[start] >= FAR:
-    raise InputError("schema: the tokenizer's vocabulary cannot write any text of it")
+    raise InputError("schema: the tokenizer's vocabulary cannot write any text that fits it")
   return builder.build(start)
 
 
 def read_schema(schema: Mapping[str, Any], *, max_string: int = 200) -> Shape:
-  """What a schema says. Raises: InputError, see `json_schema`."""
+  """Parses a schema. Raises: InputError as in `json_schema`."""
   return _read(schema, "schema", _count(max_string, "max_string", "", MAX_LENGTH))
 
 
 def _read(schema: Any, path: str, max_string: int) -> Shape:
   if not isinstance(schema, Mapping):
-    raise InputError(f"{path}: a schema is an object, not {schema!r}")
+    raise InputError(f"{path}: a schema must be an object, not {schema!r}")
   kind = schema.get("type", "string" if {"enum", "const"} & schema.keys() else None)
   if not isinstance(kind, str) or kind not in KEYWORDS:
     raise InputError(f"{path}: type {kind!r} is not one of {', '.join(KEYWORDS)}")
   unknown = sorted(schema.keys() - KEYWORDS[kind] - ANNOTATIONS)
   if unknown:
     raise InputError(
-      f"{path}: {unknown[0]} is not supported for {kind}; known are "
+      f"{path}: {unknown[0]} is not supported for {kind}; supported are "
       f"{', '.join(sorted(KEYWORDS[kind] - {'type'})) or 'no keywords'}"
     )
   if kind == "boolean":
@@ -157,10 +160,10 @@ def _read_object(schema: Mapping[str, Any], path: str, max_string: int) -> Shape
     raise InputError(f"{path}: additionalProperties can only be false")
   required = schema.get("required", [])
   if not isinstance(required, Sequence) or isinstance(required, str):
-    raise InputError(f"{path}: required is a list of property names, not {required!r}")
+    raise InputError(f"{path}: required must be a list of property names, not {required!r}")
   for name in required:
     if name not in properties:
-      raise InputError(f"{path}: required names {name!r}, which is not among the properties")
+      raise InputError(f"{path}: required lists {name!r}, which is not among the properties")
   fields = tuple(
     (name, _read(value, f"{path}.properties.{name}", max_string))
     for name, value in properties.items()
@@ -171,16 +174,18 @@ def _read_object(schema: Mapping[str, Any], path: str, max_string: int) -> Shape
 def _read_string(schema: Mapping[str, Any], path: str, max_string: int) -> Shape:
   if "enum" in schema or "const" in schema:
     if len({"enum", "const", "minLength", "maxLength"} & schema.keys()) > 1:
-      raise InputError(f"{path}: enum and const stand alone, without each other or a length")
+      raise InputError(
+        f"{path}: enum and const cannot be combined with each other or with a length"
+      )
     values = schema["enum"] if "enum" in schema else [schema["const"]]
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-      raise InputError(f"{path}: enum is a list of at least one string, not {values!r}")
+      raise InputError(f"{path}: enum must be a list of at least one string, not {values!r}")
     for value in values:
       if not isinstance(value, str):
-        raise InputError(f"{path}: enum and const take strings, not {value!r}")
+        raise InputError(f"{path}: enum and const must be strings, not {value!r}")
     if len(set(values)) < len(values):
       twice = next(value for value in values if list(values).count(value) > 1)
-      raise InputError(f"{path}: enum has {twice!r} twice")
+      raise InputError(f"{path}: enum contains {twice!r} twice")
     return Texts(tuple(_dumps(value) for value in values))
   maximum = _count(schema.get("maxLength", max_string), "maxLength", path, MAX_LENGTH)
   minimum = _count(schema.get("minLength", 1), "minLength", path, MAX_LENGTH)
@@ -195,7 +200,7 @@ def _read_integer(schema: Mapping[str, Any], path: str) -> Shape:
   for name in ("minimum", "maximum"):
     value = schema[name]
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_INTEGER:
-      raise InputError(f"{path}: {name} is an integer of at most 64 bits, not {value!r}")
+      raise InputError(f"{path}: {name} must be an integer of at most 64 bits, not {value!r}")
   minimum, maximum = schema["minimum"], schema["maximum"]
   if minimum > maximum:
     raise InputError(f"{path}: minimum {minimum} is more than maximum {maximum}")
@@ -212,7 +217,7 @@ def _read_array(schema: Mapping[str, Any], path: str, max_string: int) -> Shape:
   minimum = _count(schema.get("minItems", 0), "minItems", path, MAX_ITEMS)
   unique = schema.get("uniqueItems", False)
   if not isinstance(unique, bool):
-    raise InputError(f"{path}: uniqueItems is true or false, not {unique!r}")
+    raise InputError(f"{path}: uniqueItems must be true or false, not {unique!r}")
   if minimum > maximum:
     raise InputError(f"{path}: minItems {minimum} is more than maxItems {maximum}")
   if unique:
@@ -220,7 +225,9 @@ def _read_array(schema: Mapping[str, Any], path: str, max_string: int) -> Shape:
       raise InputError(f"{path}: uniqueItems is supported only for items with enum")
     count = len(item.texts)
     if count < minimum:
-      raise InputError(f"{path}: minItems {minimum} unique items, but only {count} values exist")
+      raise InputError(
+        f"{path}: minItems {minimum} unique items, but there are only {count} values"
+      )
     maximum = min(maximum, count)
     subsets = sum(math.comb(count, size) for size in range(maximum))
     if subsets > MAX_SUBSETS:
@@ -234,7 +241,7 @@ def _read_array(schema: Mapping[str, Any], path: str, max_string: int) -> Shape:
 def _count(value: Any, name: str, path: str, largest: int) -> int:
   if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
     place = f"{path}: " if path else ""
-    raise InputError(f"{place}{name} is a whole number in 0..{largest}, not {value!r}")
+    raise InputError(f"{place}{name} must be a whole number in 0..{largest}, not {value!r}")
   return value
 
 
@@ -251,7 +258,7 @@ class _Writer:
     ]
 
   def value(self, shape: Shape, before: str, ends: Ends) -> int:
-    """The state where `before` begins, then a value, then one of `ends`."""
+    """Adds `before`, then a value, then one of `ends`. Returns: the state before `before`."""
     match shape:
       case Texts(texts):
         return self._texts(
@@ -262,7 +269,7 @@ class _Writer:
         text = self._builder.string(closing, minimum=minimum, maximum=maximum)
         return self._texts([(before + '"', text)])
       case Digits(minimum, maximum):
-        # The space may be one token with the first digits.
+        # The space may be in one token with the first digits.
         lead = " " if before.endswith(" ") else ""
         number = self._digits(lead, minimum, maximum, self._texts(ends))
         return self._texts([(before.removesuffix(lead), number)])
@@ -317,7 +324,7 @@ class _Writer:
     return self._builder.merge(start, empty)
 
   def _digits(self, lead: str, minimum: int, maximum: int, after: int) -> int:
-    """An integer after `lead`, read byte by byte, then the state `after`."""
+    """Adds an integer after `lead`, read byte by byte, then the state `after`."""
     step = functools.cache(functools.partial(_number_step, minimum, maximum))
 
     @functools.cache
@@ -338,13 +345,13 @@ class _Writer:
     return node("space" if lead else "number")
 
 
-# Where a reader of an integer is: before its space, before its sign or first digit, or inside: for
-# each number of digits that may be missing, the least and largest value they can have.
+# State of an integer's reader: before its space ("space"), before its sign or first digit
+# ("number"), or within it: (digits missing, their least value, their largest) for each length.
 Number = str | tuple[tuple[int, int, int], ...]
 
 
 def _number_step(minimum: int, maximum: int, state: Number, byte: int) -> Number | None:
-  """What follows one more byte of an integer; None where no integer of the range does."""
+  """Returns the reader's state after one more byte, or None if no integer of the range fits."""
   if state == "space":
     return "number" if byte == ord(" ") else None
   if state == "number":
@@ -365,7 +372,7 @@ def _number_step(minimum: int, maximum: int, state: Number, byte: int) -> Number
 
 
 def _magnitudes(least: int, largest: int) -> tuple[tuple[int, int, int], ...]:
-  """Numbers without leading zeros: for each count of digits the least and largest value."""
+  """(digits, least, largest) for each number of digits, without leading zeros."""
   if least > largest:
     return ()
   return tuple(

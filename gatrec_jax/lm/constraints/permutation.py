@@ -1,18 +1,18 @@
-"""Constrained decoding of orders: each of some texts exactly once, in any sequence.
+"""Constrains answers to permutations: each of the given texts exactly once, in any order.
 
-An automaton of all orders of K texts has K! ways through it. Here a row remembers which texts are
-used and which of the others still agree with the tokens of the present line: K bits each, static
-shapes, O(V + K) work a token. What stands at the beginning of every line, such as its number, is
-forced. `generate` takes an `Ordering` like an `Automaton`; the functions that are registered below
-are what it calls.
+An automaton of all orders of K texts would have K! paths. Instead, each row stores which texts have
+been used and which of the others still match the tokens of the current line: K bits each, static
+shapes, O(V + K) work per token. The beginning of each line, such as its number, is forced.
+`generate` accepts an `Ordering` like an `Automaton`; it calls the functions registered below.
 
-No text may begin another, so that the tokens say when a line is over; lines that end with the same
-character they hold nowhere else never do. All orders have the same number of tokens, so a budget
-is enough from the start or not at all.
+No text may be a prefix of another, so that the tokens determine where a line ends; ending each text
+with a character that none contains guarantees this. All orders have the same number of tokens, so a
+budget either suffices from the start or not at all.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,14 +30,14 @@ NO_TOKEN = -1
 
 @struct.dataclass
 class Ordering:
-  """What may be put in order, for N rows of prompts; K texts at most, L tokens each.
+  """The texts to put in order, for N rows: at most K texts of at most L tokens per row.
 
   Attributes:
-    texts: [N, K, L] int32, `NO_TOKEN` behind the end of each. lengths: [N, K] int32, 0 where a row
-      has fewer than K.
-    leads: [N, K, M] int32, what line k begins with. lead_lengths: [N, K] int32.
-    counts: [N] int32, texts of each row.
-    vocabulary: V, static. eos: tokens that end a row, static; none of them is in a text.
+    texts: [N, K, L] int32, padded with `NO_TOKEN`. lengths: [N, K] int32; 0 if a row has fewer than
+      K texts.
+    leads: [N, K, M] int32, the beginning of line k. lead_lengths: [N, K] int32.
+    counts: [N] int32, number of texts of each row.
+    vocabulary: V; static. eos: EOS tokens, which no text contains; static.
   """
 
   texts: jax.Array
@@ -50,12 +50,12 @@ class Ordering:
 
 
 class OrderState(NamedTuple):
-  """Where each row is.
+  """State of B rows.
 
   Attributes:
-    row: [B] int32, which of the N it is. line: [B] int32, lines that are written. place: [B]
-    int32, tokens of the present one. used: [B, K] bool, texts that are written. alive: [B, K]
-    bool, those that the present line may become.
+    row: [B] int32, row of the `Ordering`. line: [B] int32, complete lines. place: [B] int32, tokens
+      of the current line. used: [B, K] bool, texts already written. alive: [B, K] bool, texts that
+      the current line can still become.
   """
 
   row: jax.Array
@@ -65,7 +65,7 @@ class OrderState(NamedTuple):
   alive: jax.Array
 
 
-# What `generate` takes, and where a batch of rows is in it.
+# The constraints that `generate` accepts, and their states.
 Constraint = Automaton | Ordering
 Progress = State | OrderState
 
@@ -77,41 +77,42 @@ def make_ordering(
   vocabulary: int,
   eos: Sequence[int],
 ) -> Ordering:
-  """Each of these token sequences once.
+  """Makes a constraint that allows each of the given token sequences once, in any order.
 
   Args:
-    texts: K lists of token ids, none of them the beginning of another.
-    leads: what line 1, 2, … begins with, K lists of token ids; nothing if empty.
-    vocabulary: V. eos: the tokens that end a row.
+    texts: K lists of token ids, none a prefix of another.
+    leads: K lists of token ids with which line 1, 2, … begins; () for none.
+    vocabulary: V. eos: EOS tokens.
   Returns: an ordering of one row.
-  Raises: InputError for none, empty or repeated texts, one that begins another, and tokens that
-    cannot be.
+  Raises: InputError for no texts, empty or repeated ones, one that is a prefix of another, and
+    invalid tokens.
   """
   if not texts:
-    raise InputError("an order needs at least one text")
+    raise InputError("an ordering needs at least one text")
   leads = leads or [()] * len(texts)
   if len(leads) != len(texts):
-    raise InputError(f"{len(leads)} beginnings of lines for {len(texts)} texts")
+    raise InputError(f"got {len(leads)} beginnings of lines for {len(texts)} texts")
   for place, text in enumerate(texts):
     if not len(text):
-      raise InputError(f"text {place + 1} of an order is empty; each needs at least one token")
+      raise InputError(f"text {place + 1} of an ordering is empty; each needs at least one token")
   for token in (token for part in (*texts, *leads) for token in part):
     if not 0 <= token < vocabulary or token in eos:
-      raise InputError(f"a text of an order holds the token {token}, which no text may hold")
+      raise InputError(f"a text of an ordering contains the invalid token {token}")
   ordered = sorted(range(len(texts)), key=lambda place: tuple(texts[place]))
   for one, other in zip(ordered, ordered[1:], strict=False):
-    # In sorted order a sequence stands right before one that it begins.
+    # In sorted order, a sequence comes right before one that it is a prefix of.
     if tuple(texts[other][: len(texts[one])]) == tuple(texts[one]):
       raise InputError(
-        f"text {one + 1} of an order begins text {other + 1}; end each with what no text holds"
+        f"text {one + 1} of an ordering is a prefix of text {other + 1}; end each text with a "
+        "character that none contains"
       )
   counts = np.array([len(texts)], np.int32)
-  # On the host until `stack` makes one array of those of all rows.
+  # NumPy arrays; `stack` puts those of all rows on the device at once.
   return Ordering(*_table(texts), *_table(leads), counts, vocabulary=vocabulary, eos=tuple(eos))
 
 
 def stack(orderings: Sequence[Ordering]) -> Ordering:
-  """The rows of several orderings as one, filled up to a power of two, so that shapes are few."""
+  """Stacks the rows of several orderings, padded to a power of two for few shapes."""
   rows = 1 << (max(1, sum(len(one.counts) for one in orderings)) - 1).bit_length()
   widest = {
     name: np.max([getattr(one, name).shape[1:] for one in orderings], axis=0) for name in _FILLS
@@ -129,15 +130,16 @@ def stack(orderings: Sequence[Ordering]) -> Ordering:
   return Ordering(**joined, vocabulary=orderings[0].vocabulary, eos=orderings[0].eos)
 
 
+@functools.partial(jax.jit, static_argnames="rows")
 def first_state(ordering: Ordering, rows: int) -> OrderState:
-  """Before the first token of the first `rows` rows."""
+  """Returns the state before the first token, for the first `rows` rows."""
   there = jnp.arange(ordering.lengths.shape[1]) < ordering.counts[:rows, None]
   zero = jnp.zeros(rows, jnp.int32)
   return OrderState(jnp.arange(rows, dtype=jnp.int32), zero, zero, ~there, there)
 
 
 def order_of(ordering: Ordering, tokens: Sequence[int]) -> list[int]:
-  """The order that the tokens of a whole answer write, for an ordering of one row, on the host."""
+  """Reads the order of the texts from a complete answer to a one-row ordering, on the host."""
   lengths, lead_lengths = np.asarray(ordering.lengths)[0], np.asarray(ordering.lead_lengths)[0]
   known = {
     tuple(text[:length].tolist()): place
@@ -155,7 +157,7 @@ def order_of(ordering: Ordering, tokens: Sequence[int]) -> list[int]:
 
 @allowed_tokens.register
 def _allowed(ordering: Ordering, state: OrderState, remaining: jax.Array) -> jax.Array:
-  """[B, V] bool; see `constrain.allowed_tokens`. The budget was looked at before the start."""
+  """`allowed_tokens` of an ordering. The budget was checked before the start."""
   del remaining
   forced, in_lead, following = _next(ordering, state)
   tokens = jnp.where(in_lead[:, None], forced[:, None], following)
@@ -168,7 +170,7 @@ def _allowed(ordering: Ordering, state: OrderState, remaining: jax.Array) -> jax
 
 @advance.register
 def _advance(ordering: Ordering, state: OrderState, tokens: jax.Array) -> OrderState:
-  """See `constrain.advance`; a row that took a forbidden token can go nowhere from there."""
+  """`advance` of an ordering; after a forbidden token a row has no allowed tokens."""
   forced, in_lead, following = _next(ordering, state)
   agree = jnp.where(in_lead[:, None], (forced == tokens)[:, None], following == tokens[:, None])
   alive = state.alive & agree
@@ -186,7 +188,7 @@ def _advance(ordering: Ordering, state: OrderState, tokens: jax.Array) -> OrderS
   )
   done = finished(ordering, state)
 
-  def keep(old, new):
+  def keep(old: jax.Array, new: jax.Array) -> jax.Array:
     return jnp.where(done.reshape(-1, *[1] * (new.ndim - 1)), old, new)
 
   return jax.tree.map(keep, state, moved)
@@ -194,13 +196,13 @@ def _advance(ordering: Ordering, state: OrderState, tokens: jax.Array) -> OrderS
 
 @finished.register
 def _finished(ordering: Ordering, state: OrderState) -> jax.Array:
-  """[B] bool: all texts are written."""
+  """`finished` of an ordering: whether all texts are written, [B] bool."""
   return state.line >= ordering.counts[state.row]
 
 
 @min_tokens.register
 def _min_tokens(ordering: Ordering) -> int:
-  """The number of tokens of every order, of the row that has most."""
+  """`min_tokens` of an ordering: the number of tokens of all orders of its longest row."""
   each = np.asarray(ordering.lengths).sum(axis=1) + np.asarray(ordering.lead_lengths).sum(axis=1)
   return int(each.max())
 
@@ -209,7 +211,7 @@ _FILLS = {"texts": NO_TOKEN, "lengths": 0, "leads": NO_TOKEN, "lead_lengths": 0,
 
 
 def _table(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-  """[1, K, L] int32 and lengths [1, K] int32; L is a power of two, so that shapes are few."""
+  """Pads rows to [1, K, L] int32 with lengths [1, K] int32; L is a power of two for few shapes."""
   longest = max(1, max(map(len, rows)))
   filled = np.full((1, len(rows), 1 << (longest - 1).bit_length()), NO_TOKEN, np.int32)
   for place, one in enumerate(rows):
@@ -218,13 +220,16 @@ def _table(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_line(values: jax.Array, state: OrderState) -> jax.Array:
-  """values [N, K, ...] at each row's present line: [B, ...]."""
+  """Selects values [N, K, ...] at the current line of each row: [B, ...]."""
   return values[state.row, jnp.minimum(state.line, values.shape[1] - 1)]
 
 
 def _next(ordering: Ordering, state: OrderState) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The token [B] that the line's beginning wants, whether it is there [B], and the tokens [B, K]
-  that go on with each text that may still come, else `NO_TOKEN`."""
+  """Returns the tokens that may follow.
+
+  Returns: [B] int32, the forced token of the line's beginning; [B] bool, whether the row is in that
+    beginning; [B, K] int32, the next token of each text that may still come, else `NO_TOKEN`.
+  """
   lead = _of_line(ordering.lead_lengths, state)
   in_lead = state.place < lead
   leads = _of_line(ordering.leads, state)

@@ -1,8 +1,8 @@
-"""Sentences with marks: words are free, and what stands in brackets is one of few letters.
+"""Constrains answers to sentences with placeholders such as [a], [b].
 
-A model that writes `You liked [a], and [b] is here again.` cannot misspell or invent what [a] and
-[b] stand for. The automaton lets every token pass whose bytes keep to this form: printable ASCII in
-one line, no digits, a bracket only around one of the letters, and an end only behind a full stop.
+A model that writes `You liked [a], and [b] is back.` cannot misspell or invent what [a] and [b]
+stand for. The automaton allows every token whose bytes keep to this form: printable ASCII on one
+line, no digits, brackets only around one of the given letters, and an end only after a period.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from gatrec_jax.lm.folders.load import LanguageModel
 
 LETTERS = string.ascii_lowercase
 MOST_MARKS = len(LETTERS)
-# The reader's places: in free words, behind a full stop, behind "[", behind a letter.
+# Places of the reader: in free text, after a period, after "[", after a letter.
 _WORDS, _STOP, _OPEN, _LETTER = range(4)
-_PLACES = (START, START + 1, START + 2, START + 3)  # states; START = in words
+_PLACES = (START, START + 1, START + 2, START + 3)  # states; START is in free text
 _FREE = frozenset(string.printable.encode()) - frozenset(b"[]\n\r\t\v\f" + string.digits.encode())
 
 
 def mark(place: int) -> str:
-  """How the mark of a place from 0 on is written. Raises: IndexError from `MOST_MARKS` on."""
+  """Returns the placeholder with index `place`: "[a]", "[b]", …; fails from `MOST_MARKS` on."""
   return f"[{LETTERS[place]}]"
 
 
 def marked_sentences(model: LanguageModel, marks: int) -> Automaton:
-  """A constraint for `generate`: sentences with the first `marks` marks, each as often as wanted.
+  """Constrains the answers of `generate` to sentences with any of the first `marks` placeholders.
 
-  Args: model: with a tokenizer. marks: 0 to `MOST_MARKS`.
-  Raises: InputError for more marks, a model without an end token, or one whose tokens cannot write
-    such sentences.
+  Args: model: a decoder with a tokenizer. marks: number of placeholders, 0 to `MOST_MARKS`.
+  Raises: InputError for more placeholders, a model without an EOS token, or one whose tokens cannot
+    write such sentences.
   """
   if not 0 <= marks <= MOST_MARKS:
-    raise InputError(f"{marks} marks: there are letters for 0 to {MOST_MARKS}")
+    raise InputError(f"{marks} placeholders: must be 0 to {MOST_MARKS}, the number of letters")
   if not model.eos:
-    raise InputError(f"{model.name}: has no end token, so its sentences would never end")
+    raise InputError(f"{model.name}: has no EOS token, so its sentences would never end")
   letters = frozenset(LETTERS[:marks].encode())
   table, vocabulary = model.spelling.table, model.config.vocabulary
   rows = np.full((len(_PLACES), vocabulary), -1, np.int32)
@@ -50,7 +50,7 @@ def marked_sentences(model: LanguageModel, marks: int) -> Automaton:
   rows[_STOP, list(model.eos)] = ACCEPTED
   distance = _distances(rows)
   if distance[START] >= FAR:
-    raise InputError(f"{model.name}: its tokens cannot write a full stop")
+    raise InputError(f"{model.name}: its tokens cannot write a period")
   states = len(distance)
   arrays = {name: np.zeros(states, np.int32) for name in ARRAYS}
   arrays |= {
@@ -69,7 +69,7 @@ def marked_sentences(model: LanguageModel, marks: int) -> Automaton:
 
 
 def _read(place: int, data: bytes, letters: frozenset[int]) -> int | None:
-  """Where the reader is after these bytes; None where they break the form."""
+  """Returns the reader's place after these bytes, or None if they break the form."""
   for byte in data:
     if place == _OPEN:
       place = _LETTER if byte in letters else None
@@ -87,13 +87,13 @@ def _read(place: int, data: bytes, letters: frozenset[int]) -> int | None:
 
 
 def _distances(rows: np.ndarray) -> np.ndarray:
-  """[S] int32: the least number of tokens from each state to a full stop.
+  """[S] int32: the least number of tokens from each state to a period.
 
-  A move that leads nowhere (an open bracket where there are no letters) is taken out of `rows`.
+  Also removes moves from `rows` that lead nowhere (an open bracket if there are no letters).
   """
   distance = np.full(START + len(rows), FAR, np.int32)
   distance[[ACCEPTED, _PLACES[_STOP]]] = 0
-  for _ in rows:  # no way is longer than there are places
+  for _ in rows:  # no path is longer than the number of places
     for place, row in enumerate(rows):
       nearest = distance[row[row >= 0]].min(initial=FAR - 1)
       distance[_PLACES[place]] = min(distance[_PLACES[place]], nearest + 1)

@@ -1,4 +1,4 @@
-"""Causal attention of decoder blocks: over the tokens at hand, and over a cache of earlier ones."""
+"""Causal attention of decoder blocks, over the current tokens and over a cache of earlier ones."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import jax.numpy as jnp
 from gatrec_jax.errors import InputError
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn", "pallas")
-# Queries are taken in blocks, as a block needs only the keys before its end. Not in too many, since
-# each is compiled on its own.
+# Queries are processed in blocks, because a block needs only the keys before its end. The number of
+# blocks is limited because each of them is compiled separately.
 QUERY_BLOCK = 128
 MOST_BLOCKS = 8
-# Keys are padded to a multiple of it: products of these widths round alike on a CPU (of 20 and 36
-# keys they did not), so that a text's numbers do not depend on how far its row is padded.
+# Keys are padded to a multiple of this: on a CPU, products of these widths round alike (those of 20
+# and 36 keys did not), so a text's logits do not depend on how far its row is padded.
 KEY_MULTIPLE = 64
-MASKED = -1e30  # finite, so that a row that sees nothing gives numbers and not NaN
+MASKED = -1e30  # finite, so a fully masked row gives finite values instead of NaN
 
 
 class Keys(NamedTuple):
-  """Keys and values that queries look at, and which query may see which.
+  """Keys and values, and which of them each query may attend to.
 
   Attributes:
-    key, value: [R, Hk, S, d], R a divisor of B: each row is shared by B / R rows that follow each
-      other in the batch.
+    key, value: [R, Hk, S, d], where R divides B: each row is shared by B / R consecutive rows of
+      the batch.
     visible: [B, T, S] bool.
   """
 
@@ -39,21 +39,21 @@ class Keys(NamedTuple):
 def resolve_attention(
   implementation: str, *, head_size: int, softcap: float | None, dtype: jnp.dtype
 ) -> str:
-  """The implementation that `auto` means here; the others are checked.
+  """Resolves `auto` to the implementation to use, and checks any other choice.
 
-  Raises: InputError where the implementation does not exist or cannot do what the model needs.
+  Raises: InputError if the implementation does not exist or does not support the model.
   """
   if implementation not in IMPLEMENTATIONS:
     raise InputError(
       f"not one of {', '.join(IMPLEMENTATIONS)}", field="attention", value=implementation
     )
   platform = jax.default_backend()
-  # cuDNN: read in jax.nn.dot_product_attention; head sizes to 256 need a Hopper card.
+  # Limits of cuDNN in jax.nn.dot_product_attention; head sizes up to 256 would need a Hopper card.
   limits = {
     "needs a GPU": platform in ("gpu", "cuda", "rocm"),
     "needs bfloat16": dtype in (jnp.bfloat16, jnp.float16),
-    f"cannot do heads of {head_size}": head_size % 8 == 0 and head_size <= 128,
-    "has no soft-cap": softcap is None,
+    f"does not support heads of size {head_size}": head_size % 8 == 0 and head_size <= 128,
+    "does not support a soft-cap": softcap is None,
   }
   missing = [reason for reason, holds in limits.items() if not holds]
   if implementation == "auto":
@@ -75,16 +75,16 @@ def self_attention(
   softcap: float | None,
   implementation: str,
 ) -> jax.Array:
-  """Attention of a sequence to itself, causal.
+  """Causal self-attention of a batch of sequences.
 
   Args:
     query: [B, T, H, d]. key, value: [B, T, Hk, d]; Hk divides H.
-    lengths: [B] int32; tokens from there on are padding.
-    segments: [B, T] int32; tokens see only those of their own segment; None for one segment.
-    window: tokens seen, the own included; None for all before.
-    scale: of the scores. softcap: c in c·tanh(score / c).
-    implementation: `xla`, `cudnn` or `pallas`; packed rows always take `xla`.
-  Returns: [B, T, H, d] in the dtype of `query`; rows of padding have no meaning.
+    lengths: [B] int32, tokens of each row; the rest is padding.
+    segments: [B, T] int32; tokens attend only within their segment; None for a single segment.
+    window: number of tokens attended to, including the query's own; None for no limit.
+    scale: multiplies the scores. softcap: c in c·tanh(score / c); None for no cap.
+    implementation: `xla`, `cudnn` or `pallas`; packed rows always use `xla`.
+  Returns: [B, T, H, d] in the dtype of `query`; values at padding are meaningless.
   """
   if segments is None and implementation == "cudnn":
     return jax.nn.dot_product_attention(
@@ -113,7 +113,7 @@ def self_attention(
 
     return jax.lax.map(one, arrays)
 
-  # The scores of one row stay in a CPU's cache: half the time at 8 rows of 512 tokens.
+  # Row by row, the scores stay in a CPU's cache: half the time for 8 rows of 512 tokens.
   return jax.lax.platform_dependent(
     *arrays, cpu=row_by_row, default=functools.partial(_in_blocks, **settings)
   )
@@ -130,7 +130,7 @@ def _in_blocks(
   scale: float,
   softcap: float | None,
 ) -> jax.Array:
-  """`self_attention` in plain operations, block of queries by block."""
+  """`self_attention` in plain XLA operations, one block of queries after another."""
   length = query.shape[1]
   by_head = (0, 2, 1, 3)
   rest = ((0, 0), (0, -length % KEY_MULTIPLE), (0, 0), (0, 0))
@@ -158,10 +158,10 @@ def _in_blocks(
 def attend(
   query: jax.Array, keys: Sequence[Keys], *, scale: float, softcap: float | None
 ) -> jax.Array:
-  """One softmax over all groups of keys, the scores of each group computed apart.
+  """Attention with one softmax over several groups of keys, such as a cache and new tokens.
 
-  A row of keys that rows of the batch share (a common prefix) is multiplied once, with all their
-  queries folded into one matrix.
+  If rows of the batch share a row of keys (a common prefix), their queries are folded into one
+  matrix and multiplied with it once.
 
   Args: query: [B, T, H, d]. keys: the groups. scale, softcap: as in `self_attention`.
   Returns: [B, T, H, d] in the dtype of `query`.
@@ -182,7 +182,7 @@ def attend(
   weights = [jnp.exp(score - highest) for score in scores]
   total = sum(weight.sum(axis=-1, keepdims=True) for weight in weights)
   mixed = sum(_mixed(w.astype(query.dtype), g.value) for w, g in zip(weights, keys, strict=True))
-  mixed = (mixed / total).astype(query.dtype)  # on [T, d] instead of on [T, S]
+  mixed = (mixed / total).astype(query.dtype)  # dividing [T, d] is cheaper than dividing [T, S]
   return mixed.transpose(0, 2, 1, 3, 4).reshape(batch, length, heads, size)
 
 
@@ -208,6 +208,6 @@ def _mixed(weights: jax.Array, value: jax.Array) -> jax.Array:
 
 
 def _matmul(left: jax.Array, right: jax.Array) -> jax.Array:
-  """Batched over the two leading axes, summed in float32."""
+  """Matrix product batched over the two leading axes, accumulated in float32."""
   precision = jax.lax.Precision.HIGHEST if left.dtype == jnp.float32 else None
   return jnp.matmul(left, right, precision=precision, preferred_element_type=jnp.float32)

@@ -1,4 +1,4 @@
-"""The parts of a decoder: projections, norms, attention and MLP of one layer."""
+"""Flax modules of one decoder layer: projections, norms, attention and MLP."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ACTIVATIONS = {
 
 
 class Projection(nn.Module):
-  """x Wᵀ + bias, where W may be int8, plus the low-rank addition where there is one.
+  """Computes x Wᵀ + bias, where W may be int8, plus the LoRA term if the layer has an adapter.
 
   Attributes:
-    features: outputs. bias: whether there is one. axes: logical names of [out, in].
-    lora_scale, lora_dropout: of the addition. out_dtype: of the result; None for that of `x`.
+    features: size of the output. bias: whether to add one. axes: logical axis names of [out, in].
+    lora_scale, lora_dropout: of the adapter. out_dtype: of the result; None for that of `x`.
   """
 
   features: int
@@ -68,7 +68,8 @@ class Projection(nn.Module):
 class RmsNorm(nn.Module):
   """Root-mean-square norm (Zhang & Sennrich 2019), computed in float32.
 
-  Attributes: epsilon: under the root. offset: scale by 1 + weight. axis: logical name.
+  Attributes: epsilon: added to the mean square. offset: whether to scale by 1 + weight. axis:
+    logical axis name of the weight.
   """
 
   epsilon: float
@@ -87,14 +88,14 @@ class RmsNorm(nn.Module):
 
 
 class Batch(flax.struct.PyTreeNode):
-  """What all layers need to know of the tokens.
+  """Positions, lengths and cache slots of a batch of tokens, the same for all layers.
 
   Attributes:
     positions: [B, T] int32. lengths: [B] int32. segments: [B, T] int32 or None.
-    slot: scalar int32, the first cache slot that the tokens are written to; None to write none.
-    cache_positions: [B or 1, S] int32, those of the cache after writing; None without a cache.
-    only: [B] int32, the one place of each row whose result is wanted; None for all. The last layer
-      then asks its queries and its MLP for nothing else. Not for segments.
+    slot: scalar int32, the first cache slot to write the tokens to; None to leave the cache alone.
+    cache_positions: [B or 1, S] int32 positions in the cache after writing; None without a cache.
+    only: [B] int32, the only index of each row whose output is needed; None for all. The last layer
+      then computes queries and MLP for that token alone. Not supported with segments.
   """
 
   positions: jax.Array
@@ -106,7 +107,7 @@ class Batch(flax.struct.PyTreeNode):
 
 
 def take_place(values: jax.Array, places: jax.Array) -> jax.Array:
-  """values [B, T, ...], places [B] int32 -> [B, 1, ...]."""
+  """Selects one position per row: values [B, T, ...], places [B] int32 -> [B, 1, ...]."""
   return jnp.take_along_axis(values, places.reshape(-1, *[1] * (values.ndim - 1)), axis=1)
 
 
@@ -123,15 +124,16 @@ class Attention(nn.Module):
   def __call__(
     self, hidden: jax.Array, batch: Batch, past: tuple[jax.Array, jax.Array] | None
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """hidden: [B, T, D]; past: keys and values [R, Hk, S, d] of the cache, R a divisor of B.
+    """Args: hidden: [B, T, D]. past: cached keys and values [R, Hk, S, d], where R divides B.
 
-    Returns: [B, T, D], or [B, 1, D] with `batch.only`; and keys and values, those of the tokens
-      alone [B, Hk, T, d], or the whole cache with them written where `batch.slot` is given.
+    Returns: [B, T, D], or [B, 1, D] with `batch.only`; and keys and values: those of the tokens
+      alone, [B, Hk, T, d], or, if `batch.slot` is given, the whole updated cache.
     """
     config, length = self.config, hidden.shape[1]
-    asking, asked_from = hidden, batch.positions
+    query_input, query_positions = hidden, batch.positions
     if batch.only is not None:
-      asking, asked_from = take_place(hidden, batch.only), take_place(asked_from, batch.only)
+      query_input = take_place(query_input, batch.only)
+      query_positions = take_place(query_positions, batch.only)
     projection = functools.partial(
       Projection, lora_scale=self.lora_scale, lora_dropout=self.lora_dropout
     )
@@ -141,7 +143,7 @@ class Attention(nn.Module):
       out = projection(features, config.qkv_bias, (axis, "embed"), name=name)(values)
       return out.reshape(*values.shape[:2], count, config.head_size)
 
-    query = heads("q", asking, config.heads, "heads")
+    query = heads("q", query_input, config.heads, "heads")
     key = heads("k", hidden, config.kv_heads, "kv_heads")
     value = heads("v", hidden, config.kv_heads, "kv_heads")
     if config.qk_norm:
@@ -149,7 +151,7 @@ class Attention(nn.Module):
       query, key = norm(name="q_norm")(query), norm(name="k_norm")(key)
     if self.layer.rope is not None:
       rotation = functools.partial(rotations, self.layer.rope, size=config.head_size)
-      query, key = rotate(query, rotation(asked_from)), rotate(key, rotation(batch.positions))
+      query, key = rotate(query, rotation(query_positions)), rotate(key, rotation(batch.positions))
     by_head = (0, 2, 1, 3)
     scaled = {"scale": config.query_scale, "softcap": config.attention_softcap}
     if past is None and batch.only is None:
@@ -170,23 +172,23 @@ class Attention(nn.Module):
         jax.lax.dynamic_update_slice(old, new.transpose(by_head), start)
         for old, new in zip(past, (key, value), strict=True)
       )
-      seen = visible(batch.cache_positions, asked_from, self.layer.window)
+      seen = visible(batch.cache_positions, query_positions, self.layer.window)
       mixed = attend(query, [Keys(*present, seen)], **scaled)
     else:
       present = (key.transpose(by_head), value.transpose(by_head))
       own_positions = jnp.where(jnp.arange(length) < batch.lengths[:, None], batch.positions, -1)
       window = self.layer.window
-      keys = [Keys(*present, visible(own_positions, asked_from, window))]
+      keys = [Keys(*present, visible(own_positions, query_positions, window))]
       if past is not None:
-        keys.insert(0, Keys(*past, visible(batch.cache_positions, asked_from, window)))
+        keys.insert(0, Keys(*past, visible(batch.cache_positions, query_positions, window)))
       mixed = attend(query, keys, **scaled)
-    mixed = mixed.reshape(*asking.shape[:2], config.heads * config.head_size)
+    mixed = mixed.reshape(*query_input.shape[:2], config.heads * config.head_size)
     out = projection(config.width, config.output_bias, ("embed", "heads"), name="o")(mixed)
     return out, present
 
 
 class Mlp(nn.Module):
-  """Gated feed-forward (Shazeer 2020)."""
+  """Gated feed-forward layer (Shazeer 2020)."""
 
   config: DecoderConfig
   lora_scale: float
@@ -206,7 +208,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-  """Attention and MLP, each with its norms and residual."""
+  """One decoder layer: attention and MLP, each with norms and a residual connection."""
 
   config: DecoderConfig
   layer: Layer
@@ -218,7 +220,7 @@ class Block(nn.Module):
   def __call__(
     self, hidden: jax.Array, batch: Batch, past: tuple[jax.Array, jax.Array] | None
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """As `Attention`, with the MLP behind it."""
+    """Same arguments and results as `Attention`."""
     config = self.config
     norm = functools.partial(RmsNorm, config.epsilon, config.norm_offset)
     lora = {"lora_scale": self.lora_scale, "lora_dropout": self.lora_dropout}

@@ -1,4 +1,4 @@
-"""The cache of keys and values: fixed shapes, one slot a token, filled from the left."""
+"""The key-value cache: fixed shapes, one slot per token, filled from the left."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EMPTY = -1
 class Cache(NamedTuple):
   """Keys and values of earlier tokens.
 
-  Rows may have holes: a slot counts only where `positions` says which token it holds. So prompts of
-  different lengths stand side by side, and all rows write their next token into the same slot.
+  Rows may have empty slots, marked in `positions`. This allows prompts of different lengths in one
+  batch, in which all rows write their next token into the same slot.
 
   Attributes:
-    keys, values: one [B, Hk, S, d] array a layer.
-    positions: [B, S] int32, the position of the token in each slot, `EMPTY` where there is none.
+    keys, values: one [B, Hk, S, d] array per layer.
+    positions: [B, S] int32, the position of the token in each slot; `EMPTY` for an empty slot.
   """
 
   keys: tuple[jax.Array, ...]
@@ -29,22 +29,22 @@ class Cache(NamedTuple):
 
 
 def with_room(cache: Cache, slots: int) -> Cache:
-  """The cache with empty slots behind, so that it has `slots` of them."""
+  """Appends empty slots to the cache, up to `slots` in total."""
   more = slots - cache.positions.shape[1]
 
-  def wide(array):
+  def widened(array: jax.Array) -> jax.Array:
     return jnp.pad(array, ((0, 0), (0, 0), (0, more), (0, 0)))
 
   positions = jnp.pad(cache.positions, ((0, 0), (0, more)), constant_values=EMPTY)
-  return Cache(tuple(map(wide, cache.keys)), tuple(map(wide, cache.values)), positions)
+  return Cache(tuple(map(widened, cache.keys)), tuple(map(widened, cache.values)), positions)
 
 
 def visible(
   cache_positions: jax.Array, query_positions: jax.Array, window: int | None
 ) -> jax.Array:
-  """Which slots each query may see.
+  """Mask of the cache slots that each query may attend to.
 
-  Args: cache_positions: [B or 1, S] int32. query_positions: [B, T] int32. window: as in a layer.
+  Args: cache_positions: [B or 1, S] int32. query_positions: [B, T] int32. window: as in `Layer`.
   Returns: [B, T, S] bool.
   """
   slot, query = cache_positions[:, None, :], query_positions[:, :, None]
@@ -53,6 +53,6 @@ def visible(
 
 
 def cache_bytes(config: DecoderConfig, *, rows: int, slots: int, dtype: str) -> int:
-  """Bytes of a cache of that size."""
+  """Returns the size of a cache of `rows` by `slots` tokens, in bytes."""
   one = rows * slots * config.kv_heads * config.head_size * jnp.dtype(dtype).itemsize
   return 2 * len(config.layers) * one + rows * slots * 4

@@ -1,8 +1,8 @@
-"""config.json of a decoder folder -> one frozen configuration that drives the decoder's blocks.
+"""Decoder configurations, and how they are read from a folder's config.json.
 
-Both spellings are read: the older one (`rope_theta`, `rope_scaling`, `rope_local_base_freq`,
-`sliding_window_pattern`) and that of transformers 5 (`rope_parameters`, `layer_types`). Files
-leave out what equals the family's default, so these defaults stand here as their authors set them.
+Supports both forms of config.json: the older one (`rope_theta`, `rope_scaling`,
+`rope_local_base_freq`, `sliding_window_pattern`) and that of transformers 5 (`rope_parameters`,
+`layer_types`). Omitted fields get the defaults of the model family (`families.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.families import FAMILIES, FULL, SLIDING, layer_kinds
 from gatrec_jax.lm.decoder.rope import ROPE_KINDS, Rope, yarn_attention_factor
-from gatrec_jax.lm.folders.files import read_json
+from gatrec_jax.lm.folders.source import read_json
 
 ACTIVATIONS = {
   "silu": "silu",
@@ -24,80 +25,6 @@ ACTIVATIONS = {
   "gelu_new": "gelu_tanh",
 }
 
-_COMMON = {
-  "rms_norm_eps": 1e-6,
-  "tie_word_embeddings": False,
-  "attention_bias": False,
-  "mlp_bias": False,
-  "rope_theta": 10_000.0,
-  "hidden_act": "silu",
-  "bos_token_id": None,
-  "eos_token_id": None,
-  "pad_token_id": None,
-}
-_GEMMA = _COMMON | {
-  "tie_word_embeddings": True,
-  "hidden_activation": "gelu_pytorch_tanh",
-  "head_dim": 256,
-  "query_pre_attn_scalar": 256,
-  "num_attention_heads": 8,
-  "num_key_value_heads": 4,
-  "bos_token_id": 2,
-  "eos_token_id": 1,
-  "pad_token_id": 0,
-  "sliding_window": 4096,
-}
-_QWEN = _COMMON | {
-  "max_position_embeddings": 32_768,
-  "use_sliding_window": False,
-  "sliding_window": 4096,
-  "max_window_layers": 28,
-  "vocab_size": 151_936,
-}
-# family -> what its config.json may leave out.
-FAMILIES: dict[str, Mapping[str, Any]] = {
-  "llama": _COMMON | {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 2048},
-  "mistral": _COMMON
-  | {
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 131_072,
-    "sliding_window": 4096,
-  },
-  "qwen2": _QWEN,
-  "qwen3": _QWEN | {"head_dim": 128},
-  "smollm3": _COMMON
-  | {
-    "tie_word_embeddings": True,
-    "rope_theta": 2_000_000.0,
-    "num_key_value_heads": 4,
-    "use_sliding_window": False,
-    "sliding_window": None,
-    "no_rope_layer_interval": 4,
-    "max_position_embeddings": 32_768,
-    "bos_token_id": 128_000,
-    "eos_token_id": 128_001,
-    "pad_token_id": 128_004,
-  },
-  "gemma2": _GEMMA
-  | {
-    "attn_logit_softcapping": 50.0,
-    "final_logit_softcapping": 30.0,
-    "max_position_embeddings": 8192,
-    "vocab_size": 256_000,
-  },
-  "gemma3_text": _GEMMA
-  | {
-    "final_logit_softcapping": None,
-    "max_position_embeddings": 131_072,
-    "sliding_window_pattern": 6,
-    "rope_theta": 1_000_000.0,
-    "rope_local_base_freq": 10_000.0,
-    "vocab_size": 262_208,
-  },
-}
-SLIDING, FULL = "sliding_attention", "full_attention"
 SIZES = (
   "hidden_size",
   "num_attention_heads",
@@ -111,11 +38,11 @@ SIZES = (
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-  """What differs from block to block.
+  """Settings that differ between the layers of a decoder.
 
   Attributes:
-    window: a token sees so many tokens, itself included; None for all before it.
-    rope: None for a block without position embeddings.
+    window: number of tokens that a token attends to, including itself; None for no limit.
+    rope: position embedding; None for a layer without one.
   """
 
   window: int | None
@@ -124,26 +51,26 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-  """The shape of a decoder, hashable.
+  """Architecture and sizes of a decoder; hashable.
 
   Attributes:
     family: a key of `FAMILIES`.
-    vocabulary: V. width: D of the hidden states. inner: of the MLP.
+    vocabulary: V. width: D, size of the hidden states. inner: size of the MLP's hidden layer.
     heads, kv_heads, head_size: of attention; kv_heads divides heads.
-    layers: one entry a block.
-    context: positions that the model was made for.
+    layers: one entry per layer.
+    context: number of positions that the model supports.
     epsilon: of the RMS norms.
     activation: `silu`, `gelu` or `gelu_tanh`.
-    tied: the output head is the embedding table.
+    tied: whether the output head is the embedding table.
     qkv_bias, output_bias, mlp_bias: which projections have biases.
-    qk_norm: queries and keys are normed per head.
-    norm_offset: norms scale by 1 + weight (Gemma).
-    sandwich_norms: attention and MLP are normed on their way out too (Gemma).
-    embedding_scale: embeddings are multiplied with it.
-    query_scale: attention scores are multiplied with it.
-    attention_softcap, final_softcap: c in c·tanh(x / c) on scores and logits; None for no cap.
-    bos: id put before a text, None where there is none. eos: ids that end a text.
-    pad: id that fills rows up; masked everywhere, so any will do.
+    qk_norm: whether queries and keys are normalized per head.
+    norm_offset: whether norms scale by 1 + weight (Gemma).
+    sandwich_norms: whether the outputs of attention and MLP are normalized too (Gemma).
+    embedding_scale: multiplies the embeddings.
+    query_scale: multiplies the attention scores.
+    attention_softcap, final_softcap: c in c·tanh(x / c) of scores and logits; None for no cap.
+    bos: id that begins a text; None if there is none. eos: ids that end a text.
+    pad: id that pads rows; padding is always masked, so any id works.
   """
 
   family: str
@@ -174,14 +101,14 @@ class DecoderConfig:
 
 
 def read_decoder_config(folder: str | Path) -> DecoderConfig:
-  """The configuration of a decoder folder, with the end tokens of its generation_config.json.
+  """Reads the configuration of a decoder folder, with the EOS ids of its generation_config.json.
 
-  Raises: InputError naming the file and the field that is missing, wrong or not supported.
+  Raises: InputError that names the file and the field that is missing, wrong or not supported.
   """
   folder = Path(folder)
   path = folder / "config.json"
   if not path.is_file():
-    raise InputError(f"{path}: not found; a decoder folder holds config.json")
+    raise InputError(f"{path}: not found; a decoder folder needs a config.json")
   fields = read_json(path)
   if not isinstance(fields, dict):
     raise InputError(f"{path}: not a JSON object")
@@ -194,18 +121,18 @@ def read_decoder_config(folder: str | Path) -> DecoderConfig:
 
 
 def is_decoder(fields: Mapping[str, Any]) -> bool:
-  """Whether these are the fields of a config.json that `decoder_config` reads."""
+  """Whether a config.json with these fields describes a decoder that is supported here."""
   return fields.get("model_type") in (*FAMILIES, "gemma3")
 
 
 def decoder_config(fields: Mapping[str, Any], *, where: str = "config.json") -> DecoderConfig:
-  """The configuration that the fields of a config.json mean.
+  """Converts the fields of a config.json to a `DecoderConfig`.
 
-  Args: fields: as read. where: the file, for messages.
-  Raises: InputError as `read_decoder_config`.
+  Args: fields: the parsed file. where: the file's name, for messages.
+  Raises: InputError as in `read_decoder_config`.
   """
   family = fields.get("model_type")
-  if family == "gemma3":  # The multimodal form; its text half is a gemma3_text.
+  if family == "gemma3":  # The multimodal form, whose text model is a gemma3_text.
     inner = fields.get("text_config")
     if not isinstance(inner, dict):
       raise InputError(f"{where}: model_type gemma3 without a text_config")
@@ -217,11 +144,11 @@ def decoder_config(fields: Mapping[str, Any], *, where: str = "config.json") -> 
   if quantization := fields.get("quantization_config"):
     method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
     raise InputError(
-      f"{where}: quantization_config {method!r}: only plain weights are read; take the unquantized "
-      "model, and `quantize=int8` for small memory"
+      f"{where}: quantization_config {method!r}: only plain weights can be read; use the "
+      "unquantized model, with `quantize=int8` to save memory"
     )
   known = {name: value for name, value in fields.items() if value is not None}
-  # None is a value where it says that there is none of something.
+  # In these fields None is a value: it turns a feature off.
   off = (
     "sliding_window",
     "attn_logit_softcapping",
@@ -238,7 +165,7 @@ def decoder_config(fields: Mapping[str, Any], *, where: str = "config.json") -> 
   except KeyError as error:
     raise InputError(f"{where}: has no {error.args[0]}") from None
   except (TypeError, ValueError, AttributeError) as error:
-    raise InputError(f"{where}: a field is not of its kind: {error}") from None
+    raise InputError(f"{where}: a field has the wrong type: {error}") from None
 
 
 def _build(
@@ -251,16 +178,18 @@ def _build(
   width, heads = int(fields["hidden_size"]), int(fields["num_attention_heads"])
   kv_heads = int(fields.get("num_key_value_heads", heads))
   head_size = int(fields.get("head_dim") or width // heads)
-  # Gemma's files may hold a hidden_act of old that nothing reads.
+  # Gemma's files may contain an obsolete hidden_act that is not used.
   activation = fields["hidden_activation" if gemma else "hidden_act"]
   if activation not in ACTIVATIONS:
     raise InputError(f"{where}: hidden_act {activation!r} is not one of {', '.join(ACTIVATIONS)}")
   if heads % kv_heads:
-    raise InputError(f"{where}: {heads} attention heads are no multiple of {kv_heads} key heads")
+    raise InputError(f"{where}: {heads} attention heads are not a multiple of {kv_heads} key heads")
   if head_size % 2:
     raise InputError(f"{where}: head_dim {head_size} is odd; rotary embeddings need an even one")
   if fields.get("use_bidirectional_attention"):
-    raise InputError(f"{where}: use_bidirectional_attention is set; only causal decoders are read")
+    raise InputError(
+      f"{where}: use_bidirectional_attention is set; only causal decoders are supported"
+    )
   bias = bool(fields["attention_bias"])
   scalar = float(fields["query_pre_attn_scalar"]) if gemma else head_size
   return DecoderConfig(
@@ -284,7 +213,7 @@ def _build(
     sandwich_norms=gemma,
     embedding_scale=width**0.5 if gemma else 1.0,
     query_scale=scalar**-0.5,
-    # transformers reads Gemma 3's field and does not apply it.
+    # transformers reads this field of Gemma 3 but does not apply it.
     attention_softcap=(
       _optional_float(fields["attn_logit_softcapping"]) if family == "gemma2" else None
     ),
@@ -299,10 +228,10 @@ def _layers(
   family: str, fields: Mapping[str, Any], given: Mapping[str, Any], where: str
 ) -> tuple[Layer, ...]:
   count = int(fields["num_hidden_layers"])
-  kinds = _kinds(family, fields, given, count, where)
+  kinds = layer_kinds(family, fields, given, count, where)
   window = fields.get("sliding_window")
   if SLIDING in kinds and not window:
-    raise InputError(f"{where}: has sliding_attention layers and no sliding_window")
+    raise InputError(f"{where}: has sliding_attention layers but no sliding_window")
   ropes = {kind: _rope(family, fields, kind, where) for kind in sorted(set(kinds))}
   with_rope = [True] * count
   if family == "smollm3":
@@ -320,47 +249,14 @@ def _layers(
   )
 
 
-def _kinds(
-  family: str, fields: Mapping[str, Any], given: Mapping[str, Any], count: int, where: str
-) -> list[str]:
-  """`sliding_attention` or `full_attention` for every layer."""
-  if "layer_types" in given and family not in ("llama", "mistral"):
-    kinds = [str(kind) for kind in given["layer_types"]]
-    unknown = sorted(set(kinds) - {SLIDING, FULL})
-    if unknown:
-      raise InputError(f"{where}: layer_types {unknown[0]!r} is not one of {SLIDING}, {FULL}")
-    if len(kinds) != count:
-      raise InputError(f"{where}: layer_types has {len(kinds)} entries for {count} layers")
-    return kinds
-  layers = range(count)
-  if family == "mistral":
-    sliding = [fields["sliding_window"] is not None] * count
-  elif family in ("qwen2", "qwen3"):
-    uses = bool(fields["use_sliding_window"]) and fields["sliding_window"] is not None
-    sliding = [uses and layer >= int(fields["max_window_layers"]) for layer in layers]
-  elif family == "smollm3":
-    uses = bool(fields["use_sliding_window"]) and fields["sliding_window"] is not None
-    interval = int(fields["no_rope_layer_interval"])
-    flags = fields.get("no_rope_layers", [int((layer + 1) % interval != 0) for layer in layers])
-    sliding = [uses and not flag for flag in flags[:count]]
-  elif family == "gemma2":
-    sliding = [layer % 2 == 0 for layer in layers]
-  elif family == "gemma3_text":
-    pattern = int(fields["sliding_window_pattern"])
-    sliding = [(layer + 1) % pattern != 0 for layer in layers]
-  else:
-    sliding = [False] * count
-  return [SLIDING if flag else FULL for flag in sliding]
-
-
 def _rope(family: str, fields: Mapping[str, Any], kind: str, where: str) -> Rope:
-  """The position embedding of the layers of a kind."""
+  """Reads the position embedding of the layers of one kind (sliding or full)."""
   local = family == "gemma3_text" and kind == SLIDING
   theta = fields["rope_local_base_freq" if local else "rope_theta"]
   nested = dict(fields.get("rope_parameters") or {})
   if {SLIDING, FULL} & set(nested):
     numbers = dict(nested.get(kind) or {})
-  elif local:  # Gemma 3 stretches its global layers only.
+  elif local:  # Gemma 3 extends only its global layers.
     numbers = {}
   else:
     numbers = dict(fields.get("rope_scaling") or nested)
@@ -370,7 +266,7 @@ def _rope(family: str, fields: Mapping[str, Any], kind: str, where: str) -> Rope
     raise InputError(f"{where}: rope type {rope_type!r} is not one of {', '.join(ROPE_KINDS)}")
   partial = float(numbers.get("partial_rotary_factor", fields.get("partial_rotary_factor", 1.0)))
   if partial != 1.0:
-    raise InputError(f"{where}: partial_rotary_factor {partial} is not supported, only 1")
+    raise InputError(f"{where}: partial_rotary_factor {partial} is not supported; it must be 1")
   theta = float(numbers.get("rope_theta", theta))
   if rope_type == "default":
     return Rope(theta=theta)

@@ -1,12 +1,12 @@
-"""Causal attention of decoder LMs as one Pallas kernel: no [T, T] scores in memory.
+"""Causal attention as a Pallas kernel (FlashAttention): no [T, T] scores in memory.
 
-A program of the kernel owns a block of queries of one head. It walks over the key blocks which
-those queries can see, keeping a running maximum and sum of the softmax, and writes its output
-once. The same body runs on NVIDIA GPUs (Triton), TPUs (Mosaic) and, interpreted, on CPUs; blocks,
-padding and compiler parameters are chosen a platform, when the program is lowered for it.
+Each program of the kernel handles a block of queries of one head. It loops over the key blocks that
+these queries can see, keeps a running maximum and sum of the softmax, and writes its output once.
+The same body runs on NVIDIA GPUs (Triton), TPUs (Mosaic) and, interpreted, on CPUs; blocks, padding
+and compiler parameters are chosen per platform when the program is lowered.
 
 Only the forward pass is a kernel. The backward pass recomputes attention in plain XLA, one chunk
-of queries at a time: linear memory as well, but at the speed of ordinary attention.
+of queries at a time: also in linear memory, but no faster than ordinary attention.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import triton as plgpu
 
-# What a masked score is set to. Finite, as the difference of two -inf is NaN: a row whose first
-# block is all masked gives it weights of 2**0, which the first true score multiplies by 0.
+# Masked scores are set to a finite value because -inf - -inf is NaN: if the first block of a row is
+# all masked, its weights are 2**0, which the first unmasked score then multiplies by 0.
 MASKED = -1e30
-# The kernel's softmax is one of powers of 2, which is the exponential that the hardware has.
+# The kernel's softmax uses powers of 2, the exponential that the hardware provides.
 LOG2_E = math.log2(math.e)
-# Shared memory that a tile of queries, and one of keys or values, may take on a GPU. Compiled, this
-# comes to at most 96 KiB for bfloat16, where a consumer card has 99, and to 49 KiB for float32.
+# Shared memory on a GPU for a tile of queries, and for one of keys or values, by item size.
+# Compiled kernels need at most 96 KiB for bfloat16 (consumer GPUs have 99), 49 KiB for float32.
 GPU_QUERY_BYTES = {2: 32_768, 4: 16_384}
 GPU_KEY_BYTES = {2: 16_384, 4: 8_192}
-# Triton kernels of jax count elements in int32, and would read elsewhere past this.
+# Triton kernels of jax index elements with int32; beyond this they would read the wrong memory.
 GPU_ELEMENTS = 2**31
 TPU_LANES = 128
 TPU_BLOCK = 256
-# VMEM of one core beside a head's keys and values: query and output tiles, scores, temporaries.
+# VMEM of a core for everything but a head's keys and values: query and output tiles, scores,
+# temporaries.
 TPU_SPARE_BYTES = 16 * 2**20
 BACKWARD_CHUNK = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-  """What the caller fixed; hashable, so that equal layers share one trace."""
+  """The caller's settings; hashable, so that equal layers share one trace."""
 
   scale: float
   window: int | None
@@ -55,7 +56,7 @@ class _Options:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-  """How one platform runs the kernel: block sizes [rows], padded head size, and how to call it."""
+  """How a platform runs the kernel: rows per block, padded head size, compiler settings."""
 
   block_queries: int
   block_keys: int
@@ -81,58 +82,60 @@ def flash_attention(
 ) -> jax.Array:
   """Causal attention over right-padded rows; scores and sums in float32.
 
-  Query i sees the keys j ≤ i with j < lengths and, with a window, j > i - window. Key blocks that
-  no query of a block sees are not read.
+  Query i attends to keys j ≤ i with j < lengths and, with a window, j > i - window. Key blocks that
+  no query of a block attends to are not read.
 
-  Differentiable in query, key and value (see the module), if the loss ignores rows of padding.
-  Under a mesh, call it in a `shard_map`: XLA cannot split a kernel, and would gather the arrays
-  (GPU) or refuse (TPU). On a TPU the keys and values of one head lie in VMEM, which bounds T:
-  16,384 tokens of head size 128 in bfloat16 take 8 MiB, which the 16 MiB of a v4 just hold.
+  Differentiable in query, key and value (see the module), provided the loss ignores padding. Under
+  a mesh, call it in a `shard_map`: XLA cannot partition a kernel and would gather the arrays (GPU)
+  or fail (TPU). On a TPU the keys and values of one head must fit into VMEM, which limits T: 16,384
+  tokens of head size 128 in bfloat16 take 8 MiB, which just fits into the 16 MiB of a v4.
 
   Args:
     query: [B, T, Hq, D] float32 or bfloat16. key, value: [B, T, Hkv, D], same dtype; query head h
       uses head h // (Hq / Hkv). Padding must be finite.
-    lengths: [B] int32, true tokens of each row, at most T.
+    lengths: [B] int32, number of tokens of each row, at most T.
     scale: multiplies the scores. softcap: if set, scores become softcap · tanh(score / softcap).
-    window: how many keys a query sees, itself included; None for all.
-    block_queries, block_keys: rows of a tile; None chooses, by platform and head size. Raised to
-      what the platform takes: powers of two from 16, or multiples of 128 on a TPU.
-    interpret: True runs the kernel as plain XLA operations anywhere (slow, for tests); None does
-      so on CPUs only; False never.
-  Returns: [B, T, Hq, D] in query's dtype; rows at or beyond lengths are finite, but meaningless.
-  Raises: ValueError for shapes, dtypes or options that do not fit together, or arrays of 2³¹
-    elements; NotImplementedError for a platform without a kernel.
+    window: number of keys a query attends to, including its own; None for no limit.
+    block_queries, block_keys: rows of a tile; None chooses by platform and head size. Rounded up to
+      a size that the platform supports: powers of two from 16, or multiples of 128 on a TPU.
+    interpret: True runs the kernel as plain XLA operations (slow, for tests); None does so only on
+      CPUs; False never.
+  Returns: [B, T, Hq, D] in query's dtype; rows at or beyond lengths are finite but meaningless.
+  Raises: ValueError for incompatible shapes, dtypes or options, or arrays of 2³¹ elements;
+    NotImplementedError for a platform without a kernel.
   """
   _check_arrays(query, key, value, lengths)
   counts = {"window": window, "block_queries": block_queries, "block_keys": block_keys}
   for name, size in counts.items():
     if size is not None and size < 1:
-      raise ValueError(f"flash_attention: {name} is {size}; at least 1, or None")
+      raise ValueError(f"flash_attention: {name} is {size}; must be at least 1, or None")
   if softcap is not None and not softcap > 0:
-    raise ValueError(f"flash_attention: softcap is {softcap}; above 0, or None")
+    raise ValueError(f"flash_attention: softcap is {softcap}; must be above 0, or None")
   options = _Options(float(scale), window, softcap, block_queries, block_keys, interpret)
-  # A length beyond T would read beyond the arrays.
+  # A length beyond T would read past the end of the arrays.
   lengths = jnp.clip(lengths, 0, query.shape[1]).astype(jnp.int32)
   return _attention(query, key, value, lengths, options)
 
 
 def _check_arrays(query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array) -> None:
   if query.ndim != 4 or key.ndim != 4:
-    raise ValueError(f"flash_attention: query {query.shape}, key {key.shape}; [B, T, H, D] needed")
+    raise ValueError(f"flash_attention: query {query.shape}, key {key.shape}; must be [B, T, H, D]")
   batch, tokens, heads, size = query.shape
   kv_heads = key.shape[2]
   if key.shape != (batch, tokens, kv_heads, size) or value.shape != key.shape:
     raise ValueError(
-      f"flash_attention: key {key.shape} and value {value.shape} do not fit query {query.shape}"
+      f"flash_attention: key {key.shape} and value {value.shape} do not match query {query.shape}"
     )
   if kv_heads == 0 or heads % kv_heads:
-    raise ValueError(f"flash_attention: {heads} query heads do not share {kv_heads} key heads")
+    raise ValueError(
+      f"flash_attention: {heads} query heads are no multiple of {kv_heads} key heads"
+    )
   if lengths.shape != (batch,):
-    raise ValueError(f"flash_attention: lengths {lengths.shape}; [{batch}] needed")
+    raise ValueError(f"flash_attention: lengths {lengths.shape}; must be [{batch}]")
   if query.dtype not in (jnp.float32, jnp.bfloat16) or {key.dtype, value.dtype} != {query.dtype}:
     raise ValueError(
       f"flash_attention: dtypes {query.dtype}, {key.dtype}, {value.dtype}; "
-      "all float32 or all bfloat16 needed"
+      "must be all float32 or all bfloat16"
     )
   elements = math.prod(query.shape[:3]) * _power_of_two(max(size, 16))
   if elements >= GPU_ELEMENTS:
@@ -153,8 +156,8 @@ def _attention(
   interpreted = functools.partial(run, plan=as_if_gpu)
   if options.interpret:
     return interpreted(query, key, value, lengths)
-  # Chosen at lowering, not by `jax.default_backend()`: a program may be exported for, or placed
-  # on, another platform than the default one.
+  # Chosen at lowering, not by `jax.default_backend()`: a program may be exported to, or placed on,
+  # a platform other than the default.
   platforms: dict[str, Callable[..., jax.Array]] = {"cuda": gpu, "tpu": tpu}
   if options.interpret is None:
     platforms["cpu"] = interpreted
@@ -162,7 +165,7 @@ def _attention(
 
 
 def _gpu_plan(options: _Options, tokens: int, size: int, itemsize: int) -> _Plan:
-  """Triton: every tile's sides are powers of two, and at least 16 for its matrix products."""
+  """Triton: the sides of a tile are powers of two, and at least 16 for matrix products."""
   padded = _power_of_two(max(size, 16))
   row_bytes = padded * itemsize
   most = _power_of_two(max(tokens, 16))
@@ -174,14 +177,14 @@ def _gpu_plan(options: _Options, tokens: int, size: int, itemsize: int) -> _Plan
     head_size=padded,
     lengths_spec=pl.BlockSpec(),
     key_buffers=None,
-    # Without explicit parameters jax would take its Mosaic backend, for Hopper and later only.
+    # Without explicit parameters jax uses its Mosaic backend, which needs Hopper or later.
     compiler_params=plgpu.CompilerParams(num_warps=4 if padded <= 64 else 8, num_stages=2),
     interpret=False,
   )
 
 
 def _tpu_plan(options: _Options, tokens: int, size: int, itemsize: int) -> _Plan:
-  """Mosaic: memory is tiled by 128 lanes, so that padding the head size up costs nothing."""
+  """Mosaic: memory is tiled by 128 lanes, so padding the head size to them costs nothing."""
   most = _round_up(tokens, TPU_LANES)
   queries = min(_round_up(options.block_queries or TPU_BLOCK, TPU_LANES), most)
   keys = min(_round_up(options.block_keys or TPU_BLOCK, TPU_LANES), most)
@@ -192,8 +195,8 @@ def _tpu_plan(options: _Options, tokens: int, size: int, itemsize: int) -> _Plan
     block_keys=keys,
     head_size=padded,
     lengths_spec=pl.BlockSpec(memory_space=pltpu.SMEM),
-    # They change once in all query blocks of all heads that share them; a second buffer to fetch
-    # the next ones meanwhile would halve the longest T.
+    # Keys change only once for all query blocks of the heads that share them. A second buffer to
+    # prefetch the next ones would halve the longest T.
     key_buffers=pl.Buffered(1),
     compiler_params=pltpu.CompilerParams(
       dimension_semantics=("parallel", "parallel", "parallel"),
@@ -261,12 +264,12 @@ def _kernel(
   length = lengths_ref[pl.program_id(0)]
   block_queries, size = query_ref.shape
   first = pl.program_id(2) * block_queries
-  # lax.div, as `//` asks for signs, which lowers for TPUs only where there is one.
+  # lax.div instead of `//`: the sign test of `//` does not lower for TPUs without one attached.
   end = jnp.minimum(first + block_queries, length)
   end_block = jnp.where(first < length, lax.div(end + block_keys - 1, block_keys), 0)
   first_block = 0 if window is None else lax.div(jnp.maximum(first - window + 1, 0), block_keys)
   query = query_ref[...]
-  # float32 is the caller's wish for accuracy: no TF32, no bfloat16 passes.
+  # With float32 inputs, no TF32 and no bfloat16 passes.
   precision = lax.Precision.HIGHEST if query.dtype == jnp.float32 else lax.Precision.DEFAULT
   product = functools.partial(
     lax.dot_general, precision=precision, preferred_element_type=jnp.float32
@@ -285,7 +288,7 @@ def _kernel(
     else:
       scores = softcap * LOG2_E * jnp.tanh(scores * (scale / softcap))
     column = start + lax.broadcasted_iota(jnp.int32, (block_queries, block_keys), 1)
-    seen = column <= row  # and so below length, for every row that means anything
+    seen = column <= row  # which implies column < length for every row within length
     if window is not None:
       seen &= column > row - window
     scores = jnp.where(seen, scores, MASKED)
@@ -304,7 +307,7 @@ def _kernel(
     jnp.zeros((block_queries, size), jnp.float32),
   )
   _, total, out = lax.fori_loop(first_block, end_block, step, initial)
-  # A block of padding has walked over nothing; its rows become 0.
+  # A block of padding has seen no keys; its rows become 0.
   out_ref[...] = (out / jnp.where(total == 0.0, 1.0, total)).astype(out_ref.dtype)
 
 
@@ -328,9 +331,10 @@ _attention.defvjp(_forward, _backward)
 def _chunked_attention(
   query: jax.Array, key: jax.Array, value: jax.Array, options: _Options
 ) -> jax.Array:
-  """The same attention without a kernel; differentiating it keeps one chunk's scores at a time.
+  """The same attention in plain XLA; its gradient keeps the scores of one chunk at a time.
 
-  Without lengths: no true query sees padding, and the queries of padding get no gradient.
+  Lengths are not needed: no query within its length sees padding, and queries at padding get no
+  gradient.
   """
   batch, tokens, heads, size = query.shape
   kv_heads = key.shape[2]
@@ -359,9 +363,9 @@ def _chunked_attention(
 
 
 def _head_major(array: jax.Array, block: int, size: int) -> jax.Array:
-  """[B, T, H, D] as [B, H, T', D'], with zeros up to a multiple of block rows and up to size.
+  """Reshapes [B, T, H, D] to [B, H, T', D'], zero-padded to a multiple of `block` and to `size`.
 
-  Heads lead because a TPU tiles the last two axes, of which a block must hold whole tiles.
+  Heads come first because a TPU tiles the last two axes, and a block must hold whole tiles.
   """
   tokens, own_size = array.shape[1], array.shape[3]
   missing = _round_up(tokens, block) - tokens

@@ -1,4 +1,4 @@
-"""x Wᵀ with W as it lies in Hugging Face files, [out, in], in the form that a device likes best."""
+"""x Wᵀ for kernels stored [out, in], in the form that is fastest on each device."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import math
 import jax
 import jax.numpy as jnp
 
-# Up to so many rows a CPU is faster with the weights as the left factor: then the small factor is
-# the one that gets packed. 8 rows of a 4864 × 896 matrix on two cores: 7 against 10 ms; from about
-# a hundred rows on the order makes no difference. Only for steps of one token a row: the rounding
-# of that form depends on the number of rows, that of the plain one does not, so that a text read
-# whole gives the same numbers whatever stands beside it.
+# Up to this many rows, a CPU is faster with the weights as the left factor, because then the small
+# factor is the one that gets packed: 7 instead of 10 ms for 8 rows of a 4864 × 896 matrix on two
+# cores. From about a hundred rows on, the order makes no difference. This form is used only for
+# steps of one token per row: its rounding depends on the number of rows, whereas that of the plain
+# form does not, so that a whole text gets the same logits whatever else is in the batch.
 FEW_ROWS = 64
 
 
 def linear(x: jax.Array, kernel: jax.Array, *, out_dtype: jnp.dtype | None = None) -> jax.Array:
-  """x Wᵀ, summed in float32.
+  """Computes x Wᵀ, accumulated in float32.
 
   Args:
     x: [..., in] float.
@@ -41,17 +41,17 @@ def _plain(flat: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _matrix_vector(flat: jax.Array, kernel: jax.Array) -> jax.Array:
-  """A true matrix–vector product, which XLA gives its own, bandwidth-bound kernel."""
+  """A matrix–vector product, for which XLA has its own, bandwidth-bound kernel."""
   return jax.lax.dot_general(kernel, flat[0], (((1,), (0,)), ((), ())), **_exact(flat))[None]
 
 
 def _weights_first(flat: jax.Array, kernel: jax.Array) -> jax.Array:
   product = jax.lax.dot_general(kernel, flat, (((1,), (1,)), ((), ())), **_exact(flat))
-  # Without the barrier XLA turns the product round again.
+  # Without the barrier, XLA swaps the factors back.
   return jax.lax.optimization_barrier(product).T
 
 
 def _exact(x: jax.Array) -> dict[str, object]:
-  """float32 means float32: without this, GPUs and TPUs would multiply in fewer bits."""
+  """Keeps float32 products in float32; by default, GPUs and TPUs multiply in fewer bits."""
   precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
   return {"precision": precision, "preferred_element_type": jnp.float32}

@@ -1,7 +1,7 @@
-"""One decoder for all families, its blocks driven by a frozen configuration.
+"""The decoder: one network for all model families, configured by a `DecoderConfig`.
 
 Layers are unrolled: a scan over stacked weights copies each layer's slice before use, which halves
-the speed of decoding on a CPU. Kernels are [out, in], as they lie in the files.
+the speed of decoding on a CPU. Kernels are [out, in], as in Hugging Face files.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Params = Mapping[str, Any]
 
 @flax.struct.dataclass
 class Lora:
-  """Low-rank additions to some projections (Hu et al. 2021, eq. 3).
+  """Low-rank adapters of some projections (Hu et al. 2021, eq. 3).
 
   Attributes:
-    params: tree like the model's, at each targeted projection `{"a": [r, in], "b": [out, r]}`.
+    params: tree like the model's, with `{"a": [r, in], "b": [out, r]}` at each adapted projection.
     scale: α / r.
-    dropout: share of the inputs of `a` that is dropped while training.
+    dropout: share of the inputs of `a` that is dropped during training.
   """
 
   params: Params
@@ -40,7 +40,7 @@ class Lora:
 
 
 class Embedding(nn.Module):
-  """Token ids to vectors."""
+  """Embedding table lookup."""
 
   vocabulary: int
   width: int
@@ -53,13 +53,13 @@ class Embedding(nn.Module):
 
 
 class Decoder(nn.Module):
-  """Token ids to hidden states; `logits_of` turns these into logits.
+  """Maps token ids to hidden states; `logits_of` maps these to logits.
 
   Attributes:
-    config: the shape. dtype: of the arithmetic.
-    implementation: of attention, one of `attend.IMPLEMENTATIONS` without `auto`.
-    remat: blocks are computed again in the backward pass instead of kept.
-    lora_scale, lora_dropout: of the `lora` collection, where one is given.
+    config: architecture and sizes. dtype: of the arithmetic.
+    implementation: of attention, one of `attention.IMPLEMENTATIONS` except `auto`.
+    remat: whether to recompute blocks in the backward pass instead of keeping activations.
+    lora_scale, lora_dropout: of the `lora` collection, if there is one.
   """
 
   config: DecoderConfig
@@ -73,20 +73,20 @@ class Decoder(nn.Module):
   def __call__(
     self, tokens: jax.Array, batch: Batch, past: Cache | None = None
   ) -> tuple[jax.Array, tuple[tuple[jax.Array, jax.Array], ...]]:
-    """tokens: [B, T] int32; batch: what is known of them; past: keys and values of earlier ones.
+    """Args: tokens: [B, T] int32. batch: their positions, lengths. past: cache of earlier tokens.
 
-    Returns: [B, T, D] hidden states after the last norm, [B, 1, D] with `batch.only`; keys and
-      values a layer, as `Attention`.
+    Returns: [B, T, D] hidden states after the last norm, or [B, 1, D] with `batch.only`; and keys
+      and values of each layer, as returned by `Attention`.
     """
     config = self.config
     hidden = Embedding(config.vocabulary, config.width, name="embed")(tokens, self.dtype)
-    # Rounded to the dtype as in the original, where it is not a power of two.
+    # The scale is rounded to the dtype first, as in the original implementation.
     hidden *= jnp.asarray(config.embedding_scale, self.dtype)
     block = nn.remat(Block) if self.remat else Block
     present = []
     for number, layer in enumerate(config.layers):
       earlier = None if past is None else (past.keys[number], past.values[number])
-      whole = number + 1 < len(config.layers)  # the next layer needs all places
+      whole = number + 1 < len(config.layers)  # the next layer needs all positions
       hidden, kept = block(
         config,
         layer,
@@ -101,23 +101,26 @@ class Decoder(nn.Module):
 
 
 def init_params(key: jax.Array, config: DecoderConfig, dtype: str = "float32") -> dict[str, Any]:
-  """Random parameters; under `jax.eval_shape` their shapes, without allocating.
+  """Initializes random parameters; use `jax.eval_shape` to get their shapes without allocating.
 
-  Args: key: is consumed. config: the shape. dtype: of the parameters.
+  Args: key: is consumed. config: architecture and sizes. dtype: of the parameters.
   Returns: the nested dict of parameters.
   """
   return jax.tree.map(lambda leaf: leaf.astype(dtype), nn.unbox(_boxed_params(key, config)))
 
 
 def logical_axes(config: DecoderConfig) -> dict[str, Any]:
-  """Logical axis names of every parameter: `PartitionSpec`s over `vocab`, `embed`, `heads`,
-  `kv_heads` and `mlp`, in a tree like the parameters'; `parallel.mesh` maps them to a mesh."""
+  """Logical axis names of every parameter, for `sharding.mesh`.
+
+  Returns: a tree like that of the parameters, of `PartitionSpec`s over `vocab`, `embed`, `heads`,
+    `kv_heads` and `mlp`.
+  """
   boxed = jax.eval_shape(lambda key: _boxed_params(key, config), jax.random.key(0))
   return nn.get_partition_spec(boxed)
 
 
 def parameter_count(config: DecoderConfig) -> int:
-  """Number of parameters, without allocating any."""
+  """Counts the parameters of a configuration without allocating any."""
   shapes = jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0))
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
@@ -138,7 +141,7 @@ def _head(features: int) -> Projection:
 
 
 def compute_dtype(params: Params) -> jnp.dtype:
-  """The dtype of the arithmetic: that of the norms, which no quantization touches."""
+  """Returns the dtype of the arithmetic: that of the norms, which are never quantized."""
   return params["final_norm"]["scale"].dtype
 
 
@@ -154,14 +157,14 @@ def run_decoder(
   remat: bool = False,
   attention: str = "auto",
 ) -> tuple[jax.Array, tuple[tuple[jax.Array, jax.Array], ...]]:
-  """Hidden states, and keys and values a layer. For use inside jitted functions.
+  """Runs the decoder on a batch, with or without a cache. For use inside jitted functions.
 
   Args:
-    params: as `init_params` or `load_decoder` give them.
-    tokens: [B, T] int32. batch: what is known of them. past: keys and values of earlier tokens.
-    config: the shape. lora: low-rank additions. dropout_key: switches their dropout on; is
-      consumed. remat, attention: see `Decoder` and `attend.resolve_attention`.
-  Returns: as `Decoder`.
+    params: from `init_params` or `load_decoder`.
+    tokens: [B, T] int32. batch: their positions and lengths. past: cache of earlier tokens.
+    config: architecture and sizes. lora: adapters. dropout_key: turns their dropout on; is
+      consumed. remat, attention: see `Decoder` and `attention.resolve_attention`.
+  Returns: hidden states, and keys and values of each layer, as `Decoder`.
   """
   dtype = compute_dtype(params)
   decoder = Decoder(
@@ -195,8 +198,11 @@ def hidden_states(
   remat: bool = False,
   attention: str = "auto",
 ) -> jax.Array:
-  """Hidden states after the last norm, [B, T, D]; with `only` [B] int32 those of one place a row,
-  [B, 1, D]. Other arguments as in `forward`."""
+  """Hidden states after the last norm. Arguments as in `forward`, and `only`.
+
+  Args: only: [B] int32, the only position of each row that is needed; None for all.
+  Returns: [B, T, D], or [B, 1, D] with `only`.
+  """
   rows, length = tokens.shape
   if lengths is None:
     lengths = jnp.full((rows,), length, jnp.int32)
@@ -220,8 +226,8 @@ def logits_of(
 ) -> jax.Array:
   """Logits of hidden states.
 
-  Args: params: of the model. hidden: [..., D]. config: the shape. tokens: [L] int32, those whose
-    logits are wanted; None for all.
+  Args: params: of the model. hidden: [..., D]. config: architecture and sizes. tokens: [L] int32
+    ids whose logits are needed; None for the whole vocabulary.
   Returns: [..., V or L] float32.
   """
   kernel = params["embed"]["embedding"] if config.tied else params["head"]["kernel"]
@@ -247,19 +253,19 @@ def forward(
   remat: bool = False,
   attention: str = "auto",
 ) -> jax.Array:
-  """Logits at every position.
+  """Runs the decoder on whole sequences and returns the logits at every position.
 
   Args:
-    params: as `init_params` or `load_decoder` give them.
+    params: from `init_params` or `load_decoder`.
     tokens: [B, T] int32 token ids, padded on the right.
-    config: the model's.
-    lengths: [B] int32, tokens of each row; None where all rows are full.
+    config: of the model.
+    lengths: [B] int32, tokens of each row; None if all rows are full.
     positions: [B, T] int32; None for 0, 1, 2, …
-    segments: [B, T] int32 for packed rows: tokens see only their own segment; 0 is padding.
-    lora: low-rank additions. dropout_key: switches their dropout on; is consumed.
-    remat: compute blocks again in the backward pass instead of keeping them.
+    segments: [B, T] int32 for packed rows: tokens attend only within their segment; 0 is padding.
+    lora: adapters. dropout_key: turns their dropout on; is consumed.
+    remat: whether to recompute blocks in the backward pass instead of keeping activations.
     attention: `auto`, `xla`, `cudnn` or `pallas`.
-  Returns: [B, T, V] float32; logits at padding have no meaning.
+  Returns: [B, T, V] float32; logits at padding are meaningless.
   """
   hidden = hidden_states(
     params,

@@ -1,4 +1,4 @@
-"""Rotary position embeddings (Su et al. 2021) and their published stretchings."""
+"""Rotary position embeddings (Su et al. 2021) and published context extensions of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ROPE_KINDS = ("default", "linear", "llama3", "yarn")
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
-  """How positions turn queries and keys.
+  """How positions rotate queries and keys.
 
   Attributes:
     kind: one of `ROPE_KINDS`.
     theta: base of the wavelengths.
-    factor: by how much the context is stretched.
+    factor: by how much the context is extended.
     original_context: positions seen in pre-training (llama3, yarn).
     low_frequency, high_frequency: llama3: wavelengths above original_context / low_frequency are
-      stretched, those below original_context / high_frequency are kept.
-    beta_fast, beta_slow, truncate: yarn: turns within the original context between which the
-      stretching sets in, and whether these bounds are rounded to whole dimensions.
-    attention_factor: cosines and sines are multiplied with it (yarn).
+      extended, those below original_context / high_frequency are kept.
+    beta_fast, beta_slow, truncate: yarn: rotations within the original context between which the
+      extension sets in, and whether these bounds are rounded to whole dimensions.
+    attention_factor: multiplies cosines and sines (yarn).
   """
 
   kind: str = "default"
@@ -41,9 +41,9 @@ class Rope:
 
 
 def inverse_frequencies(rope: Rope, size: int) -> np.ndarray:
-  """Angle per position and pair of dimensions.
+  """Rotation angle per position for each pair of dimensions.
 
-  Args: rope: the kind and its numbers. size: d, even, dimensions of a head.
+  Args: rope: the embedding's settings. size: d, the even number of dimensions of a head.
   Returns: [d / 2] float32.
   """
   exponent = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
@@ -60,7 +60,7 @@ def inverse_frequencies(rope: Rope, size: int) -> np.ndarray:
 
 
 def _llama3(rope: Rope, plain: np.ndarray) -> np.ndarray:
-  """Llama 3.1: long wavelengths are stretched, short ones kept, those between are mixed."""
+  """Llama 3.1: extends long wavelengths, keeps short ones, interpolates in between."""
   wavelength = 2 * math.pi / plain
   turns = rope.original_context / wavelength
   span = rope.high_frequency - rope.low_frequency
@@ -69,7 +69,7 @@ def _llama3(rope: Rope, plain: np.ndarray) -> np.ndarray:
 
 
 def _yarn(rope: Rope, plain: np.ndarray, size: int) -> np.ndarray:
-  """YaRN (Peng et al. 2023, eq. 23): the same by a linear ramp over dimensions."""
+  """YaRN (Peng et al. 2023, eq. 23): interpolates by a linear ramp over dimensions."""
 
   def dimension(turns: float) -> float:
     ratio = rope.original_context / (turns * 2 * math.pi)
@@ -86,7 +86,7 @@ def _yarn(rope: Rope, plain: np.ndarray, size: int) -> np.ndarray:
 
 
 def yarn_attention_factor(factor: float, mscale: float = 0.0, mscale_all: float = 0.0) -> float:
-  """The factor that a yarn configuration implies where it names none (Peng et al. 2023, eq. 22)."""
+  """Default attention factor of a yarn configuration (Peng et al. 2023, eq. 22)."""
 
   def scale(weight: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
@@ -95,9 +95,9 @@ def yarn_attention_factor(factor: float, mscale: float = 0.0, mscale_all: float 
 
 
 def rotations(rope: Rope, positions: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-  """Cosines and sines of every position.
+  """Cosines and sines of the rotation angles of every position.
 
-  Args: rope: the kind. positions: [B, T] int. size: d of a head.
+  Args: rope: the embedding's settings. positions: [B, T] int. size: d of a head.
   Returns: two [B, T, 1, d / 2] float32 arrays.
   """
   angles = positions[..., None, None].astype(jnp.float32) * inverse_frequencies(rope, size)
@@ -105,7 +105,7 @@ def rotations(rope: Rope, positions: jax.Array, size: int) -> tuple[jax.Array, j
 
 
 def rotate(heads: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Turns the pairs (i, i + d / 2) of every head, as Hugging Face files have them.
+  """Rotates the pairs (i, i + d / 2) of every head, the layout of Hugging Face weights.
 
   Args: heads: [B, T, H, d]. rotation: from `rotations`.
   Returns: the same shape and dtype.

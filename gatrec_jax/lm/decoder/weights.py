@@ -1,17 +1,17 @@
-"""The name table of decoder folders: tensors of the file -> parameters of `Decoder`."""
+"""Name table of decoder weights: tensors of Hugging Face files -> parameters of `Decoder`."""
 
 from __future__ import annotations
 
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.folders.weights import Rule
 
-# What other savers put before the names of a plain causal LM.
+# Prefixes in other checkpoints, relative to the names of a plain causal LM.
 RENAMES = (
-  (r"^language_model\.", ""),  # Gemma 3 with vision, as on the hub
-  (r"^model\.language_model\.", "model."),  # the same, as transformers 5 saves it
-  (r"^(embed_tokens|layers|norm)\.", r"model.\1."),  # a base model without its head
+  (r"^language_model\.", ""),  # Gemma 3 with vision, as published on the hub
+  (r"^model\.language_model\.", "model."),  # the same, as saved by transformers 5
+  (r"^(embed_tokens|layers|norm)\.", r"model.\1."),  # a base model without a head
 )
-# Vision towers, and tables that older versions saved though they follow from config.json.
+# Vision towers, and buffers that older versions saved although config.json determines them.
 UNUSED = (
   r"(model\.)?vision_tower\..*",
   r"(model\.)?multi_modal_projector\..*",
@@ -20,9 +20,9 @@ UNUSED = (
 
 
 def weight_rules(config: DecoderConfig, *, head: bool = True) -> list[Rule]:
-  """The table for a configuration.
+  """Returns the name table for a configuration.
 
-  Args: config: the shapes. head: whether an untied output head is wanted.
+  Args: config: architecture and sizes. head: whether to include an untied output head.
   """
   width, inner = config.width, config.inner
   query, key = config.heads * config.head_size, config.kv_heads * config.head_size
@@ -64,5 +64,5 @@ def weight_rules(config: DecoderConfig, *, head: bool = True) -> list[Rule]:
 
 
 def unused_names(config: DecoderConfig, *, head: bool = True) -> tuple[str, ...]:
-  """Regular expressions of tensors that a folder may hold and that are not wanted."""
+  """Regular expressions of tensors that a folder may contain but that are not loaded."""
   return UNUSED if head and not config.tied else (*UNUSED, r"lm_head\.weight")

@@ -26,11 +26,11 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "silu": jax.nn.silu,
 }
 LAYOUTS = ("bert", "mpnet", "roberta", "xlm-roberta")
-# MPNet's code fixes these, whatever its config says.
+# Fixed in MPNet's code, regardless of its config.
 RELATIVE_BUCKETS = 32
 RELATIVE_DISTANCE = 128
-# A head or wrapper saved with the encoder puts its name before every tensor; old files call the
-# layer norm's scale and bias gamma and beta.
+# An encoder saved within a larger model has a prefix on every name; old files call the layer norm's
+# scale and bias gamma and beta.
 RENAMES = (
   (r"^(bert|mpnet|roberta)\.", ""),
   (r"LayerNorm\.gamma$", "LayerNorm.weight"),
@@ -41,16 +41,16 @@ UNUSED = (r"embeddings\.position_ids", r"pooler\..*", r"cls\..*", r"lm_head\..*"
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-  """Shape of an encoder, from its `config.json`.
+  """Architecture and sizes of an encoder, from its `config.json`.
 
   Attributes:
     layout: one of `LAYOUTS`.
     vocabulary, width, layers, heads, inner: sizes (inner is the feed-forward width).
     positions: rows of the position table.
-    token_types: rows of the token type table, 0 where the layout has none.
+    token_types: rows of the token type table; 0 if the layout has none.
     activation: a key of `ACTIVATIONS`.
     epsilon: of the layer norms.
-    padding_index: positions count from `padding_index + 1`; None where they count from 0 (BERT).
+    padding_index: positions start at `padding_index + 1`; None if they start at 0 (BERT).
   """
 
   layout: str
@@ -67,17 +67,17 @@ class EncoderConfig:
 
   @property
   def max_tokens(self) -> int:
-    """The longest text, in tokens, that has positions."""
+    """The longest text, in tokens, that the position table allows."""
     return self.positions - (0 if self.padding_index is None else self.padding_index + 1)
 
 
 def read_config(folder: Path) -> EncoderConfig:
-  """The encoder's shape. Raises: InputError naming what is missing or not supported."""
+  """Reads an encoder's config.json. Raises: InputError if it is missing or not supported."""
   path = folder / "config.json"
   try:
     fields: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
-    raise InputError(f"{path}: not found; an encoder folder holds config.json") from None
+    raise InputError(f"{path}: not found; an encoder folder needs a config.json") from None
   except (OSError, ValueError) as error:
     raise InputError(f"{path}: not readable as JSON: {error}") from None
   layout = fields.get("model_type")
@@ -90,7 +90,7 @@ def read_config(folder: Path) -> EncoderConfig:
   if position_type != "absolute":
     raise InputError(f"{path}: position_embedding_type {position_type!r} is not absolute")
   if fields.get("is_decoder"):
-    raise InputError(f"{path}: is_decoder is set; an encoder that sees both sides is needed")
+    raise InputError(f"{path}: is_decoder is set; a bidirectional encoder is needed")
   try:
     config = EncoderConfig(
       layout=layout,
@@ -110,7 +110,9 @@ def read_config(folder: Path) -> EncoderConfig:
   except (TypeError, ValueError) as error:
     raise InputError(f"{path}: a size is not a number: {error}") from None
   if config.width % config.heads:
-    raise InputError(f"{path}: hidden_size {config.width} is no multiple of {config.heads} heads")
+    raise InputError(
+      f"{path}: hidden_size {config.width} is not a multiple of {config.heads} heads"
+    )
   return config
 
 
@@ -121,7 +123,7 @@ def _padding_index(layout: str, fields: Mapping[str, Any]) -> int | None:
 
 
 def weight_rules(config: EncoderConfig) -> list[Rule]:
-  """The name table: tensors of the Hugging Face file -> parameters of `EncoderModel`."""
+  """Returns the name table: tensors of Hugging Face files -> parameters of `EncoderModel`."""
   width, inner = config.width, config.inner
   mpnet = config.layout == "mpnet"
   attention = "encoder.layer.{layer}.attention."
@@ -168,12 +170,12 @@ def weight_rules(config: EncoderConfig) -> list[Rule]:
 
 
 def relative_buckets(length: int) -> np.ndarray:
-  """T5-style buckets of key minus query positions, [T, T] int32, as MPNet's code computes them."""
+  """T5-style buckets of key minus query positions, as in MPNet. Returns: [T, T] int32."""
   distance = np.arange(length)[:, None] - np.arange(length)[None, :]
   half = RELATIVE_BUCKETS // 2
   exact = half // 2
   near = np.abs(distance)
-  # float32 as in the original: a double would round a few distances into the next bucket.
+  # float32 as in the original: float64 would put a few distances into the next bucket.
   ratio = np.log(np.maximum(near, 1).astype(np.float32) / np.float32(exact))
   scale = np.float32(math.log(RELATIVE_DISTANCE / exact))
   far = exact + (ratio / scale * np.float32(half - exact)).astype(np.int32)
@@ -182,7 +184,7 @@ def relative_buckets(length: int) -> np.ndarray:
 
 
 class EncoderLayer(nn.Module):
-  """Self-attention and feed-forward, each followed by a residual and a layer norm."""
+  """Self-attention and feed-forward, each with a residual connection and a layer norm."""
 
   config: EncoderConfig
   dtype: Any = jnp.float32
@@ -191,7 +193,7 @@ class EncoderLayer(nn.Module):
   def __call__(self, hidden: jax.Array, bias: jax.Array) -> tuple[jax.Array, None]:
     """hidden: [B, T, D]; bias: [B or 1, H or 1, T or 1, T], added to the scores."""
     config = self.config
-    # float32 means float32: without this, GPUs and TPUs would multiply in fewer bits.
+    # Keeps float32 products in float32; by default, GPUs and TPUs multiply in fewer bits.
     precision = jax.lax.Precision.HIGHEST if self.dtype == jnp.float32 else None
     dense = functools.partial(nn.Dense, dtype=self.dtype, precision=precision)
     norm = functools.partial(
@@ -203,8 +205,8 @@ class EncoderLayer(nn.Module):
     qkv = qkv.reshape(batch, length, 3, config.heads, size).transpose(2, 0, 3, 1, 4)
     query, key, value = qkv[0] * size**-0.5, qkv[1], qkv[2]
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, precision=precision) + bias
-    # Dividing after the product with the values, on [T, d] instead of [T, T], takes a third of
-    # the time of attention off on a CPU.
+    # Normalizing after the product with the values, on [T, d] instead of [T, T], saves a third of
+    # the time of attention on a CPU.
     weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
     mixed = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(self.dtype), value, precision=precision)
     mixed = (mixed / weights.sum(axis=-1, keepdims=True)).astype(self.dtype)
@@ -215,7 +217,7 @@ class EncoderLayer(nn.Module):
 
 
 class EncoderModel(nn.Module):
-  """Token ids to contextual token vectors."""
+  """Maps token ids to contextual token vectors."""
 
   config: EncoderConfig
   dtype: Any = jnp.float32
@@ -225,7 +227,7 @@ class EncoderModel(nn.Module):
     """Encodes right-padded texts.
 
     Args: ids: [B, T] int32 token ids. lengths: [B] int32 tokens of each text, at least 1.
-    Returns: [B, T, D] vectors in `dtype`; those of padding have no meaning.
+    Returns: [B, T, D] vectors in `dtype`; those at padding are meaningless.
     """
     config = self.config
     length = ids.shape[1]
@@ -233,7 +235,7 @@ class EncoderModel(nn.Module):
     if config.padding_index is None:
       positions = jnp.arange(length)[None, :]
     else:
-      # A padding token written inside a text takes no position in these layouts.
+      # In these layouts a padding token within a text takes no position.
       real = (ids != config.padding_index).astype(jnp.int32)
       positions = jnp.cumsum(real, axis=1) * real + config.padding_index
     hidden = table(config.vocabulary, name="words")(ids)
@@ -248,7 +250,7 @@ class EncoderModel(nn.Module):
     if config.layout == "mpnet":
       relative = nn.Embed(RELATIVE_BUCKETS, config.heads, dtype=jnp.float32, name="relative")
       bias += relative(jnp.asarray(relative_buckets(length))).transpose(2, 0, 1)[None]
-    # A scan, not a Python loop: one layer is compiled once, and its buffers stay in the cache.
+    # With a scan, the layer is compiled once and its buffers stay in the cache.
     layers = nn.scan(
       EncoderLayer,
       variable_axes={"params": 0},

@@ -1,7 +1,7 @@
-"""Texts to vectors with a sentence encoder from a Hugging Face folder, without torch.
+"""Embeds texts with a sentence encoder from a Hugging Face folder, without torch.
 
-`load_encoder` reads config, weights, tokenizer and pooling; `encode` sorts the texts by length,
-runs them in batches of a few fixed shapes, and puts the vectors back in the texts' order.
+`load_encoder` loads config, weights, tokenizer and pooling; `encode` sorts the texts by length,
+runs them in batches of a few fixed shapes, and returns the vectors in the order of the texts.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig, is_decoder, read_decoder_config
 from gatrec_jax.lm.decoder.model import hidden_states
 from gatrec_jax.lm.encoder import bert, pooling
-from gatrec_jax.lm.folders.files import read_json
 from gatrec_jax.lm.folders.load import read_params
+from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.lm.folders.weights import load_params
 
 DTYPES = ("float32", "bfloat16")
-# How many tokens a device takes at once: a CPU works best from its cache.
+# Tokens per batch and device; small on a CPU, so that a batch fits into its cache.
 BATCH_TOKENS = {"cpu": 2_048, "other": 65_536}
 TOKENIZED_AT_ONCE = 20_000
 VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
@@ -40,17 +40,17 @@ class Encoder:
   """A loaded sentence encoder.
 
   Attributes:
-    name: for people.
-    config: the shape of the encoder, or of a decoder that serves as one.
-    head: pooling and what follows.
-    params: `{"encoder": …, "dense": …}`, arrays in `dtype` (those of dense layers float32).
+    name: display name.
+    config: of the encoder, or of a decoder used as one.
+    head: pooling and the layers after it.
+    params: `{"encoder": …, "dense": …}`, arrays in `dtype` (those of dense layers in float32).
     tokenizer: a `tokenizers.Tokenizer`.
-    padding_id: the token id that fills batches up.
-    max_tokens: the longest text in tokens that the position table allows.
+    padding_id: the token id that pads batches.
+    max_tokens: the longest text, in tokens, that the model supports.
     dimension: D of the vectors.
     dtype: `float32` or `bfloat16`, of the arithmetic.
-    prompt: put before every text ("" for most).
-    lower_case: texts are lower-cased first.
+    prompt: put before every text; usually "".
+    lower_case: whether to lower-case texts first.
   """
 
   name: str
@@ -68,7 +68,7 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class EncodeStats:
-  """What encoding took: texts, how many of them were cut, tokens after cutting, seconds."""
+  """Statistics of an encoding: texts, truncated texts, tokens after truncation, seconds."""
 
   texts: int
   truncated: int
@@ -83,17 +83,17 @@ class EncodeStats:
 def load_encoder(
   folder: str | Path, *, dtype: str = "float32", name: str = "", prompt: str | None = None
 ) -> Encoder:
-  """Loads a plain or a sentence-transformers folder, of an encoder or of a decoder.
+  """Loads a sentence encoder from a plain or a sentence-transformers folder.
 
-  A decoder's vector of a text is that of its last token (as in Qwen3-Embedding), L2-normed, unless
-  the folder's modules say otherwise.
+  The folder may contain an encoder or a decoder. A decoder's vector of a text is that of its last
+  token (as in Qwen3-Embedding), L2-normalized, unless the folder's modules say otherwise.
 
   Args:
-    folder: the model.
+    folder: of the model.
     dtype: `float32` or `bfloat16`.
-    name: for people; the folder's if empty.
+    name: display name; the folder's if empty.
     prompt: put before every text, such as an instruction; None for the folder's own.
-  Raises: InputError for anything missing, damaged, of a wrong shape or not supported.
+  Raises: InputError if anything is missing, damaged, of the wrong shape or not supported.
   """
   if dtype not in DTYPES:
     raise InputError(f"encoder dtype {dtype!r} is not one of {', '.join(DTYPES)}")
@@ -122,7 +122,7 @@ def load_encoder(
   for layer in modules.dense:
     if layer["kernel"].shape[0] != width:
       raise InputError(
-        f"{folder}: a Dense module takes {layer['kernel'].shape[0]} features, it is given {width}"
+        f"{folder}: a Dense module expects {layer['kernel'].shape[0]} features but gets {width}"
       )
     width = layer["kernel"].shape[1]
   return Encoder(
@@ -141,7 +141,7 @@ def load_encoder(
 
 
 def load_tokenizer(folder: Path) -> Any:
-  """The folder's fast tokenizer, with the truncation and padding that its file bakes in removed."""
+  """Loads the folder's fast tokenizer, without the truncation and padding set in its file."""
   path = folder / "tokenizer.json"
   if not any((folder / name).is_file() for name in ("tokenizer.json", *VOCABULARIES)):
     raise InputError(f"{folder}: no tokenizer; a tokenizer.json is needed")
@@ -151,7 +151,7 @@ def load_tokenizer(folder: Path) -> Any:
 
       tokenizer = Tokenizer.from_file(str(path))
     else:
-      # Old folders hold only a vocabulary; transformers (1.5 s to import) knows how to convert it.
+      # Old folders have only a vocabulary, which transformers (1.5 s to import) can convert.
       from transformers import AutoTokenizer
 
       tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer
@@ -174,17 +174,17 @@ def encode(
   progress: Callable[[int], None] | None = None,
   devices: Sequence[jax.Device] | None = None,
 ) -> tuple[np.ndarray, EncodeStats]:
-  """Vectors of texts.
+  """Embeds texts.
 
   Args:
     model: the encoder.
-    texts: N strings; empty ones are fine.
-    max_tokens: longer texts are cut there (special tokens included).
-    batch_tokens: tokens a device takes at once; None for the device's default.
-    progress: called with the number of texts that a finished batch held.
-    devices: batches are divided over these; None for all local ones.
-  Returns: [N, D] float32, and what it took.
-  Raises: InputError for a max_tokens that leaves no room for text.
+    texts: N strings, which may be empty.
+    max_tokens: longer texts are truncated to this many tokens, special tokens included.
+    batch_tokens: tokens per batch and device; None for the device's default.
+    progress: called with the number of texts of each finished batch.
+    devices: batches are divided over these; None for all local devices.
+  Returns: [N, D] float32 vectors, and statistics.
+  Raises: InputError if max_tokens leaves no room for text.
   """
   start = time.perf_counter()
   ids, truncated = tokenize(model, texts, max_tokens=max_tokens)
@@ -204,22 +204,22 @@ def encode(
 def tokenize(
   model: Encoder, texts: Sequence[str], *, max_tokens: int = 256
 ) -> tuple[list[np.ndarray], np.ndarray]:
-  """Token ids of texts, special tokens included.
+  """Tokenizes texts, with special tokens.
 
-  Returns: N int32 arrays of 1 to `max_tokens` ids; [N] bool, which texts were cut.
-  Raises: InputError for a max_tokens that leaves no room for text.
+  Returns: N int32 arrays of 1 to `max_tokens` ids; [N] bool, which texts were truncated.
+  Raises: InputError if max_tokens leaves no room for text.
   """
   limit = min(max_tokens, model.max_tokens)
   if limit < max_tokens:
     warnings.warn(
-      f"{model.name} has {limit} positions: texts are cut there, not at "
+      f"{model.name} has {limit} positions: texts are truncated there, not at "
       f"`encoder_max_tokens={max_tokens}`",
       stacklevel=2,
     )
   specials = model.tokenizer.num_special_tokens_to_add(False)
   if limit <= specials:
     raise InputError(
-      f"must be above {specials}, the special tokens that {model.name} adds",
+      f"must be above {specials}, the number of special tokens that {model.name} adds",
       field="encoder_max_tokens",
       value=max_tokens,
     )
@@ -230,7 +230,7 @@ def tokenize(
     if model.lower_case:
       part = [text.lower() for text in part]
     for row, encoding in enumerate(model.tokenizer.encode_batch_fast(part), start):
-      # A tokenizer without special tokens gives nothing for an empty text.
+      # Without special tokens, an empty text has no tokens.
       ids.append(np.asarray(encoding.ids or [model.padding_id], np.int32))
       truncated[row] = bool(encoding.overflowing)
   return ids, truncated
@@ -243,10 +243,10 @@ def encode_batches(
   batch_tokens: int | None = None,
   devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Runs the encoder batch by batch, the longest texts first.
+  """Runs the encoder batch by batch, starting with the longest texts.
 
-  Args: ids: N arrays of token ids, as `tokenize` gives them. The rest as in `encode`.
-  Yields: (rows [n] int64, vectors [n, D] float32); every row of `ids` comes exactly once.
+  Args: ids: N arrays of token ids, from `tokenize`. The rest as in `encode`.
+  Yields: (rows [n] int64, vectors [n, D] float32); each row of `ids` occurs exactly once.
   """
   if not ids:
     return
@@ -273,7 +273,7 @@ def encode_batches(
       batch = np.full((size, buckets[bucket]), model.padding_id, np.int32)
       for place, row in enumerate(rows):
         batch[place, : lengths[row]] = ids[row]
-      # Rows that only fill the last batch up count as one token long: no division by zero.
+      # Rows that pad the last batch get length 1, to avoid a division by zero.
       counts = np.ones(size, np.int32)
       counts[: len(rows)] = lengths[rows]
       vectors = embed_tokens(
@@ -285,7 +285,7 @@ def encode_batches(
         dtype=model.dtype,
       )
       running.append((rows, vectors))
-      # One batch is prepared while another runs.
+      # The next batch is prepared while this one runs.
       if len(running) > 1:
         yield _finished(*running.popleft())
   while running:
@@ -302,7 +302,7 @@ def embed_tokens(
   head: pooling.Head,
   dtype: str,
 ) -> jax.Array:
-  """Vectors of right-padded token ids.
+  """Embeds right-padded token ids.
 
   Args: params: as in `Encoder`. ids: [B, T] int32. lengths: [B] int32, at least 1.
   Returns: [B, D] float32.
@@ -316,11 +316,11 @@ def embed_tokens(
 
 
 def bucket_lengths(limit: int) -> list[int]:
-  """Lengths that batches may have: 16, 32, 48, 64, then four to an octave, and `limit`.
+  """Lengths of batches: 16, 32, 48, 64, then four per octave, and `limit`.
 
-  A text's own length alone says to which of them it is filled up. So it always runs in a batch of
-  the same shape, and its vector does not depend on which texts are embedded with it: float32 sums
-  of another shape round otherwise.
+  The length that a text is padded to depends only on the text. It therefore always runs in a batch
+  of the same shape, and its vector does not depend on the other texts: float32 sums of other shapes
+  would round differently.
   """
   steps = [*range(16, 65, 16), *range(96, 129, 32)]
   while steps[-1] < limit:
@@ -329,7 +329,7 @@ def bucket_lengths(limit: int) -> list[int]:
 
 
 def batch_rows(length: int, batch_tokens: int) -> int:
-  """Rows of a batch of that length: as many as fit, in multiples of 4 where that many fit."""
+  """Number of rows of a batch: as many as fit, rounded down to a multiple of 4 if possible."""
   rows = max(1, batch_tokens // length)
   return rows - rows % 4 if rows >= 4 else rows
 
@@ -347,7 +347,7 @@ def _read_config(folder: Path) -> bert.EncoderConfig | DecoderConfig:
 
 
 def _padding_id(tokenizer: Any, config: bert.EncoderConfig | DecoderConfig) -> int:
-  """Any id will do, as padding is masked; this one keeps the positions of RoBERTa right."""
+  """Returns the padding id. Padding is masked, but RoBERTa's positions depend on the id."""
   if isinstance(config, DecoderConfig):
     return config.pad
   if config.padding_index is not None:

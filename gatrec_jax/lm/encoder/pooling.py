@@ -1,4 +1,4 @@
-"""From token vectors to one vector a text, as a sentence-transformers folder says."""
+"""Pools token vectors into one vector per text, as configured in a sentence-transformers folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import is_decoder
-from gatrec_jax.lm.folders.files import read_json
+from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.lm.folders.weights import Rule, load_params
 
-# In the order in which sentence-transformers joins them where several are set.
+# In the order in which sentence-transformers concatenates them if several are set.
 MODES = {
   "pooling_mode_cls_token": "cls",
   "pooling_mode_max_tokens": "max",
@@ -35,11 +35,11 @@ DENSE_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-  """What follows the encoder.
+  """The layers after the encoder.
 
   Attributes:
-    modes: poolings, joined along the features; each of `SUPPORTED`.
-    steps: what comes after, in order: `normalize`, or the activation of a dense layer.
+    modes: poolings, each one of `SUPPORTED`, concatenated along the features.
+    steps: the steps after pooling, in order: `normalize`, or the activation of a dense layer.
   """
 
   modes: tuple[str, ...] = ("mean",)
@@ -48,14 +48,14 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Modules:
-  """A sentence-transformers folder, read.
+  """Contents of a sentence-transformers folder.
 
   Attributes:
     transformer: folder with config.json, weights and tokenizer.
-    head: pooling and what follows.
+    head: pooling and the layers after it.
     dense: parameters of the dense layers of `head.steps`, in order; kernel [in, out], bias [out].
     prompt: put before every text.
-    lower_case: texts are lower-cased before the tokenizer sees them.
+    lower_case: whether texts are lower-cased before tokenization.
   """
 
   transformer: Path
@@ -66,12 +66,12 @@ class Modules:
 
 
 def read_modules(folder: Path) -> Modules:
-  """Reads `modules.json` and what it names.
+  """Reads `modules.json` and the modules that it lists.
 
-  Without one: L2 over the mean of the tokens, or over the last token of a decoder, which is the
-  only one that has seen the whole text.
+  Without that file, the vector is the L2-normalized mean of the tokens, or the L2-normalized last
+  token of a decoder, which is the only one to attend to the whole text.
 
-  Raises: InputError naming the file and the module or pooling that is not supported.
+  Raises: InputError that names the file and the module or pooling that is not supported.
   """
   path = folder / "modules.json"
   if not path.is_file():
@@ -85,7 +85,7 @@ def read_modules(folder: Path) -> Modules:
     raise InputError(f"{path}: not a list of modules with type and path") from None
   kinds = [kind for kind, _ in parts]
   if kinds[:2] != ["Transformer", "Pooling"]:
-    raise InputError(f"{path}: modules {kinds} do not begin with Transformer, Pooling")
+    raise InputError(f"{path}: modules {kinds} must begin with Transformer, Pooling")
   transformer = parts[0][1]
   modes, include_prompt = _pooling_modes(parts[1][1] / "config.json")
   steps, dense = [], []
@@ -113,11 +113,11 @@ def read_modules(folder: Path) -> Modules:
 def pool(
   hidden: jax.Array, lengths: jax.Array, *, head: Head, dense: tuple[Mapping[str, jax.Array], ...]
 ) -> jax.Array:
-  """One vector a text.
+  """Pools token vectors and applies the layers after pooling.
 
   Args:
     hidden: [B, T, D] float token vectors. lengths: [B] int32 tokens of each text, at least 1.
-    head: what to do. dense: parameters of its dense layers.
+    head: poolings and steps. dense: parameters of its dense layers.
   Returns: [B, D'] float32.
   """
   hidden = hidden.astype(jnp.float32)
@@ -146,7 +146,7 @@ def _optional_json(path: Path) -> Mapping[str, Any]:
 
 
 def _pooling_modes(path: Path) -> tuple[tuple[str, ...], bool]:
-  """(modes, whether the prompt's tokens are pooled too), from either spelling of the config."""
+  """(modes, whether to pool the prompt's tokens too), from either form of the config."""
   fields = read_json(path)
   named = fields.get("pooling_mode")
   if named is not None:
@@ -179,7 +179,7 @@ def _dense(folder: Path) -> tuple[str, Mapping[str, jax.Array]]:
 
 
 def _prompt(path: Path) -> str:
-  """The prompt that sentence-transformers would put before each text by default."""
+  """Returns the prompt that sentence-transformers puts before each text by default."""
   fields = _optional_json(path)
   name = fields.get("default_prompt_name")
   return str((fields.get("prompts") or {}).get(name) or "") if name else ""

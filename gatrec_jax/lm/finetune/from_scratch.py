@@ -1,4 +1,4 @@
-"""A small decoder from nothing but texts: its tokenizer, its weights, an ordinary model folder."""
+"""Trains a tokenizer and a small decoder from scratch on texts, and writes a model folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig, Layer
 from gatrec_jax.lm.decoder.model import init_params
 from gatrec_jax.lm.decoder.rope import Rope
-from gatrec_jax.lm.finetune.packing import CompletionExample
+from gatrec_jax.lm.finetune.examples import CompletionExample
 from gatrec_jax.lm.finetune.run import finetune
 from gatrec_jax.lm.finetune.step import FinetuneConfig
 from gatrec_jax.lm.folders.export import export_folder, require_writable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
 MIN_TEXTS = 8
 BYTES = 256
-# What such a model has learned to follow is up to its texts; the form is as plain as can be.
+# A plain template; whether the model follows it depends on its training texts.
 CHAT_TEMPLATE = (
   "{{ bos_token }}{% for message in messages %}{{ message['role'] + ':\\n' + message['content'] }}"
   "{{ eos_token if message['role'] == 'assistant' else '\\n' }}{% endfor %}"
@@ -59,40 +59,39 @@ def build_small(
   stop: Callable[[], int] = lambda: 0,
   log: Log = SILENT,
 ) -> LanguageModel:
-  """Trains a byte-level BPE and a llama-layout decoder on `texts`; writes them as a folder.
+  """Trains a byte-level BPE tokenizer and a llama-layout decoder on texts, and writes a folder.
 
-  The folder is complete or not there. A run that was stopped goes on from its last checkpoint when
-  it is started again with the same arguments. The same arguments give the same folder.
+  The folder is written atomically. An interrupted run resumes from its last checkpoint if it is
+  started again with the same arguments. The same arguments always give the same folder.
 
   Args:
-    texts: what the model shall learn to write, each ended by the end token.
-    folder: for config.json, weights and tokenizer; as for `export_folder`.
-    vocabulary: most tokens; fewer where the texts do not give as many.
-    width, layers, heads, kv_heads, inner, context: the decoder's shape.
-    extra_tokens: pieces of text that shall be one token wherever they stand, such as labels.
-    words: texts that the other tokens are learned from; None for `texts`.
-    chat: whether the folder has a chat template; without one prompts are plain texts.
+    texts: training texts; the EOS token is appended to each.
+    folder: receives config.json, weights and tokenizer; see `export_folder`.
+    vocabulary: most tokens; fewer if the texts are small.
+    width, layers, heads, kv_heads, inner, context: sizes of the decoder, see `DecoderConfig`.
+    extra_tokens: texts that are always one token, such as labels.
+    words: texts that the tokenizer is trained on; None for `texts`.
+    chat: whether the folder gets a chat template.
     steps, batch_size, learning_rate: of training.
-    row_tokens: of each of the `batch_size` rows of a batch; longer texts are cut into pieces. 0 for
-      `context`.
+    row_tokens: tokens per row of a batch; longer texts are split. 0 for `context`.
     seed: of weights and order.
     stop, log: as in `finetune`.
   Returns:
     The model, loaded from the folder.
   Raises:
-    InputError: too few texts, an impossible shape, or a folder that holds something else.
-    Interrupted: `stop` named a signal.
+    InputError: too few texts, impossible sizes, or a folder that contains something else.
+    Interrupted: `stop` returned a signal.
   """
   folder = Path(folder).expanduser()
   require_writable(folder)
   used = [text for text in texts if text.strip()]
   if len(used) < MIN_TEXTS:
-    raise InputError(f"{len(used)} texts that are not empty; at least {MIN_TEXTS} are needed")
+    raise InputError(f"got {len(used)} texts that are not empty; at least {MIN_TEXTS} are needed")
   shape = {"width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads, "inner": inner}
   if min(shape.values()) < 1 or width % (2 * heads) or heads % kv_heads or context < 2:
     described = " ".join(f"{name}={value}" for name, value in shape.items())
     raise InputError(
-      f"{described} context={context}: width must be a multiple of 2·heads, heads one of kv_heads"
+      f"{described} context={context}: width must be a multiple of 2·heads, and heads of kv_heads"
     )
   tokenizer = train_tokenizer(
     used if words is None else words, vocabulary=vocabulary, extra_tokens=extra_tokens
@@ -129,12 +128,12 @@ def build_small(
     folder=None,
     config=config,
     params=_first_params(config, seed),
-    tokenizer=_wrapped(tokenizer, context, chat=chat),
+    tokenizer=wrap_tokenizer(tokenizer, context, chat=chat),
   )
   origin = runs.digest(used, repr(config), tokenizer.to_str(), chat, dataclasses.asdict(training))
   workdir = folder.with_name(f".{folder.name}.{origin[:8]}.training")
   for other in folder.parent.glob(f".{folder.name}.*.training"):
-    if other != workdir:  # of a run that was stopped and then asked for otherwise
+    if other != workdir:  # of an interrupted run with other arguments
       shutil.rmtree(other, ignore_errors=True)
   examples = text_examples(tokenizer, used, context=row_tokens or context)
   tuned = finetune(model, examples, training, workdir=workdir, stop=stop, log=log)
@@ -146,9 +145,10 @@ def build_small(
 def train_tokenizer(
   texts: Sequence[str], *, vocabulary: int, extra_tokens: Sequence[str] = ()
 ) -> Tokenizer:
-  """A byte-level BPE of at most `vocabulary` tokens; texts begin with `BOS`.
+  """Trains a byte-level BPE tokenizer that puts `BOS` before each text.
 
-  Raises: InputError where the vocabulary is too small, or an extra token cannot be one.
+  Args: texts: to train on. vocabulary: most tokens. extra_tokens: texts that are always one token.
+  Raises: InputError if the vocabulary is too small, or an extra token is not possible.
   """
   from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
   from tokenizers.trainers import BpeTrainer
@@ -157,8 +157,10 @@ def train_tokenizer(
   least = BYTES + len(special) + len(extra_tokens)
   if vocabulary < least:
     raise InputError(
-      f"vocabulary={vocabulary}: at least {least} are needed, for {BYTES} bytes, {len(special)} "
-      f"special and {len(extra_tokens)} extra tokens"
+      f"must be at least {least}, for {BYTES} bytes, {len(special)} special tokens and "
+      f"{len(extra_tokens)} extra tokens",
+      field="vocabulary",
+      value=vocabulary,
     )
   tokenizer = Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -171,15 +173,15 @@ def train_tokenizer(
   )
   tokenizer.train_from_iterator(texts, trainer, length=len(texts))
   for token in extra_tokens:
-    # A token that is one already stays out of the list, or it would be cut out of longer words.
+    # A text that is a single token already is not added: that would split it from longer words.
     if len(_ids(tokenizer, token)) != 1:
       tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
   ids = [_ids(tokenizer, token) for token in extra_tokens]
   for token, own in zip(extra_tokens, ids, strict=True):
     if len(own) != 1 or ids.count(own) > 1 or token in special:
       raise InputError(
-        f"extra token {token!r}: cannot be a token of its own; it must not be empty, special, "
-        "given twice or hold another extra token"
+        f"extra token {token!r}: cannot be a single token; it must not be empty, special, "
+        "given twice, or contain another extra token"
       )
   bos = (BOS, tokenizer.token_to_id(BOS))
   tokenizer.post_processor = processors.TemplateProcessing(
@@ -191,9 +193,9 @@ def train_tokenizer(
 def text_examples(
   tokenizer: Tokenizer, texts: Sequence[str], *, context: int
 ) -> list[CompletionExample]:
-  """Texts as examples that begin with the first token and end with the last; long ones in pieces.
+  """Converts texts to examples with BOS and EOS tokens, splitting those longer than `context`.
 
-  Args: tokenizer: of `train_tokenizer`. texts: any. context: most tokens of an example.
+  Args: tokenizer: from `train_tokenizer`. texts: any. context: most tokens of an example.
   """
   bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
   examples = []
@@ -208,8 +210,11 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
   return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _wrapped(tokenizer: Tokenizer, context: int, *, chat: bool) -> PreTrainedTokenizerBase:
-  """As transformers wants it."""
+def wrap_tokenizer(tokenizer: Tokenizer, context: int, *, chat: bool) -> PreTrainedTokenizerBase:
+  """Wraps a tokenizer from `train_tokenizer` for transformers.
+
+  Args: context: most tokens of a text. chat: whether to set a chat template.
+  """
   from transformers import PreTrainedTokenizerFast
 
   wrapped = PreTrainedTokenizerFast(
@@ -226,6 +231,6 @@ def _wrapped(tokenizer: Tokenizer, context: int, *, chat: bool) -> PreTrainedTok
 
 def _first_params(config: DecoderConfig, seed: int) -> dict[str, Any]:
   params = jax.jit(init_params, static_argnums=1)(jax.random.key(seed), config)
-  # The head is the same table: entries of about 1 would begin with logits of ±√width.
+  # The table is also the output head: entries of about 1 would give logits of ±√width.
   embedding = params["embed"]["embedding"] * 0.02
   return {**params, "embed": {"embedding": embedding}}

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021): made, merged, and kept in the file format of PEFT."""
+"""Low-rank adapters (Hu et al. 2021): initialization, merging, and files in the format of PEFT."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.decoder.weights import weight_rules
-from gatrec_jax.lm.folders.files import read_json
+from gatrec_jax.lm.folders.source import read_json
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 ADAPTER_FILES = CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-# Settings of PEFT that change what the two matrices mean, and the values under which they do not.
+# PEFT settings that would change the meaning of the two matrices, with the only supported values.
 _PLAIN = {
   "use_dora": (False, None),
   "bias": ("none", None),
@@ -41,25 +41,26 @@ def init_lora(
   alpha: float = 32.0,
   dropout: float = 0.0,
 ) -> Lora:
-  """Adapters that change nothing yet: b is zero, a uniform within ±1/√in as in PEFT.
+  """Initializes adapters that do not change the model: b is 0, a is uniform in ±1/√in as in PEFT.
 
   Args:
-    key: consumed.
+    key: is consumed.
     config: of the decoder.
-    targets: the projections of every layer that get one, out of `TARGETS`.
+    targets: projections to adapt in every layer, from `TARGETS`.
     rank: of the matrices, at least 1.
-    alpha: the adapters' outputs are multiplied with alpha / rank.
-    dropout: share of the adapters' inputs that is dropped in training, in [0, 1).
+    alpha: the adapters' outputs are multiplied by alpha / rank.
+    dropout: share of the adapters' inputs that is dropped during training, in [0, 1).
   Returns:
-    Adapters of float32 arrays.
+    Adapters with float32 arrays.
   Raises:
-    InputError: a target that is not there, or a number out of its range.
+    InputError: an unknown target, or a value out of range.
   """
   unknown = [target for target in targets if target not in TARGETS]
   if unknown or not targets:
     raise InputError(
-      f"lora_targets={','.join(targets)}: {unknown[0] if unknown else 'none'} is not one of "
-      + ", ".join(TARGETS)
+      f"{unknown[0] if unknown else 'none'} is not one of {', '.join(TARGETS)}",
+      field="lora_targets",
+      value=",".join(targets),
     )
   if rank < 1 or not 0 <= dropout < 1 or alpha <= 0:
     raise InputError(
@@ -79,27 +80,27 @@ def init_lora(
 
 
 def merge_lora(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
-  """The decoder with the adapters added into its kernels: W + scale · b a, in W's dtype.
+  """Adds adapters to the kernels of a decoder: W + scale · b a, in W's dtype.
 
   Args:
-    params: of the decoder; untouched.
-    lora: adapters of a decoder of that shape.
+    params: of the decoder; not modified.
+    lora: adapters for this decoder.
   Returns:
-    New parameters; the leaves without adapters are those of `params`.
+    New parameters, which share all leaves without adapters with `params`.
   Raises:
-    InputError: a kernel is int8, or not there, or of another shape.
+    InputError: a kernel is int8, missing, or of another shape.
   """
 
   def merged(node: dict[str, Any], adapter: dict[str, Any], path: str) -> dict[str, Any]:
     if "a" not in adapter:
       missing = [name for name in adapter if name not in node]
       if missing:
-        raise InputError(f"{path}{missing[0]}: the adapters have it, the model does not")
+        raise InputError(f"{path}{missing[0]}: the adapters have it, but the model does not")
       return {**node, **{n: merged(node[n], adapter[n], f"{path}{n}/") for n in adapter}}
     if "kernel_int8" in node:
       raise InputError(
-        f"{path}kernel_int8: adapters cannot be merged into int8 weights; load the model with "
-        "dtype float32 or bfloat16 for that"
+        f"{path}kernel_int8: adapters cannot be merged into int8 weights; load the model "
+        "without `quantize=int8`"
       )
     kernel, a, b = node["kernel"], adapter["a"], adapter["b"]
     if kernel.shape != (b.shape[0], a.shape[1]):
@@ -117,18 +118,18 @@ def merge_lora(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
 
 
 def count_params(tree: Any) -> int:
-  """Number of numbers in a tree of arrays, such as `lora.params` or a decoder's parameters."""
+  """Counts the elements of a tree of arrays, such as `lora.params` or a decoder's parameters."""
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def save_lora(lora: Lora, config: DecoderConfig, folder: str | Path, *, base: str = "") -> None:
-  """Writes `adapter_config.json` and `adapter_model.safetensors`, each whole or not at all.
+  """Writes `adapter_config.json` and `adapter_model.safetensors`, each atomically.
 
   Args:
-    lora: adapters, all of one rank.
+    lora: adapters, all of the same rank.
     config: of their decoder.
-    folder: made where it is not there.
-    base: folder or hub id of the decoder, for whoever reads the adapters.
+    folder: is created if it does not exist.
+    base: folder or hub id of the decoder, recorded in the file.
   """
   from safetensors.numpy import save
 
@@ -141,7 +142,7 @@ def save_lora(lora: Lora, config: DecoderConfig, folder: str | Path, *, base: st
       ranks.add(adapter["a"].shape[0])
       used.add(name.rsplit(".", 1)[1])
   if len(ranks) != 1:
-    raise InputError(f"{folder}: adapters of one rank are needed, these have {sorted(ranks)}")
+    raise InputError(f"{folder}: all adapters must have the same rank, these have {sorted(ranks)}")
   rank = ranks.pop()
   folder = Path(folder)
   with runs.atomic_path(folder / WEIGHTS_NAME) as temporary:
@@ -168,16 +169,16 @@ def save_lora(lora: Lora, config: DecoderConfig, folder: str | Path, *, base: st
 
 
 def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
-  """Adapters from a folder that `save_lora` or PEFT wrote.
+  """Loads adapters from a folder written by `save_lora` or PEFT.
 
   Args:
     folder: with `adapter_config.json` and `adapter_model.safetensors`.
-    config: of the decoder that they are for.
+    config: of the decoder to adapt.
   Returns:
-    Adapters of float32 arrays.
+    Adapters with float32 arrays.
   Raises:
-    InputError: a file is missing or damaged, asks for what is not supported here, or does not fit
-      the decoder; every tensor that does not fit is named.
+    InputError: a file is missing or damaged, has unsupported settings, or does not match the
+      decoder; every mismatched tensor is named.
   """
   from safetensors import SafetensorError
   from safetensors.numpy import load_file
@@ -190,8 +191,8 @@ def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
   try:
     tensors = load_file(path)
   except (SafetensorError, OSError) as error:
-    raise InputError(f"{path}: damaged or cut off ({error}); copy it again") from None
-  # With several adapters in one model, PEFT puts their name into the key.
+    raise InputError(f"{path}: damaged or truncated ({error}); copy it again") from None
+  # PEFT puts the name of the adapter into the key if a model has several.
   named = re.compile(r"\.(lora_[AB])\.\w+\.weight$")
   tensors = {named.sub(r".\1.weight", key): array for key, array in tensors.items()}
   tree: dict[str, Any] = {}
@@ -208,37 +209,40 @@ def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
       if key not in tensors:
         problems.append(f"missing {key} {list(shape)}")
       elif tensors[key].shape != shape:
-        problems.append(f"{key} is {list(tensors[key].shape)}, not {list(shape)}")
+        problems.append(f"{key} is {list(tensors[key].shape)}, expected {list(shape)}")
       else:
         _put(tree, (*parts, side), jnp.asarray(tensors[key], jnp.float32))
   problems += [f"unexpected {key}" for key in sorted(tensors) if key not in wanted]
   if problems or not tree:
     raise InputError(
-      f"{path}: the adapters do not fit this model, {len(problems)} tensors: " + "; ".join(problems)
+      f"{path}: the adapters do not match this model, {len(problems)} tensors: "
+      + "; ".join(problems)
     )
   return Lora(params=tree, scale=scale, dropout=dropout)
 
 
 def _read_settings(path: Path) -> tuple[int, float, float]:
-  """(rank, scale, dropout) of an adapter_config.json."""
+  """Reads (rank, scale, dropout) from an adapter_config.json."""
   settings = read_json(path)
   if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
-    raise InputError(f"{path}: not the settings of LoRA adapters (peft_type must be LORA)")
+    raise InputError(f"{path}: not a LoRA configuration (peft_type must be LORA)")
   for name, plain in _PLAIN.items():
     if settings.get(name) not in plain:
-      raise InputError(f"{path}: {name}={settings[name]!r} is not supported, only {plain[0]!r}")
+      raise InputError(
+        f"{path}: {name}={settings[name]!r} is not supported; it must be {plain[0]!r}"
+      )
   try:
     rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
     dropout = float(settings.get("lora_dropout") or 0.0)
   except (KeyError, TypeError, ValueError) as error:
-    raise InputError(f"{path}: r, lora_alpha or lora_dropout is no number ({error!r})") from None
+    raise InputError(f"{path}: r, lora_alpha or lora_dropout is not a number ({error!r})") from None
   if rank < 1:
     raise InputError(f"{path}: r={rank} must be at least 1")
   return rank, alpha / (rank**0.5 if settings.get("use_rslora") else rank), dropout
 
 
 def _projections(config: DecoderConfig) -> Iterator[tuple[tuple[str, ...], str, tuple[int, int]]]:
-  """(our path, name in the file without `.weight`, [out, in] shape) of all that can be adapted."""
+  """Yields (path, name in the file without `.weight`, [out, in] shape) of adaptable kernels."""
   for rule in weight_rules(config):
     *path, leaf = rule.target.split("/")
     if leaf == "kernel" and path[-1] in TARGETS:

@@ -1,17 +1,17 @@
-"""Objectives of fine-tuning: per-example values, unreduced, with `where=` and safe gradients."""
+"""Losses of fine-tuning: per-example values with a `where` mask and finite gradients."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-# Stands in for masked logits: exp of it is 0 beside any real logit, and unlike -inf a row of
-# nothing else has finite value and gradient.
+# Value of masked logits. Its exponential is 0 next to any real logit, but unlike with -inf, a fully
+# masked row has finite values and gradients.
 _MASKED = float(jnp.finfo(jnp.float32).min) / 2
 
 
 def target_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """−log p(target).
+  """Cross-entropy of target tokens, −log p(target), unreduced.
 
   Args:
     logits: [..., V] float.
@@ -24,49 +24,35 @@ def target_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
   return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
-def next_token_loss(logits: jax.Array, tokens: jax.Array, *, where: jax.Array) -> jax.Array:
-  """Mean of −log p over the tokens of each row that count as targets.
-
-  Args:
-    logits: [B, T, V] float; those at t − 1 predict the token at t.
-    tokens: [B, T] int32.
-    where: [B, T] bool, aligned with `tokens`: True where the *token* is a target (not where the
-      logits are read). The token at t = 0 never counts.
-  Returns:
-    [B] float32; 0 for a row without targets.
-  """
-  where = where[:, 1:]
-  total = jnp.sum(jnp.where(where, target_losses(logits[:, :-1], tokens[:, 1:]), 0.0), axis=1)
-  return total / jnp.maximum(where.sum(axis=1), 1)
-
-
 def label_loss(label_logits: jax.Array, label: jax.Array, *, where: jax.Array) -> jax.Array:
-  """Cross-entropy of the right label against all allowed ones.
+  """Cross-entropy of the correct label among the allowed ones.
 
   Args:
     label_logits: [B, L] float.
-    label: [B] int32, index of the right one.
+    label: [B] int32, index of the correct label.
     where: [B, L] bool, allowed labels.
   Returns:
-    [B] float32; 0 for a row whose right label is not allowed.
+    [B] float32; 0 for a row whose correct label is not allowed.
   """
   log_p = jnp.take_along_axis(_log_softmax(label_logits, where), label[:, None], axis=1)[:, 0]
   allowed = jnp.take_along_axis(where, label[:, None], axis=1)[:, 0]
   return jnp.where(allowed, -log_p, 0.0)
 
 
-def softmax_loss(label_logits: jax.Array, relevance: jax.Array, *, where: jax.Array) -> jax.Array:
+def listwise_softmax_loss(
+  label_logits: jax.Array, relevance: jax.Array, *, where: jax.Array
+) -> jax.Array:
   """Cross-entropy against relevance / Σ relevance (the softmax loss of RankT5, normalized).
 
-  For binary relevance, where `listnet_loss` has an almost flat target. With one relevant label it
-  is `label_loss`.
+  Suited to binary relevance, for which the target of `listnet_loss` is almost flat. With one
+  relevant label it equals `label_loss`.
 
   Args:
     label_logits: [B, L] float.
     relevance: [B, L] float, ≥ 0.
     where: [B, L] bool, labels that count.
   Returns:
-    [B] float32; 0 for a row without relevant labels that count.
+    [B] float32; 0 for a row without a relevant label that counts.
   """
   relevance = jnp.where(where, relevance, 0.0)
   total = relevance.sum(axis=1, keepdims=True)
@@ -77,12 +63,12 @@ def softmax_loss(label_logits: jax.Array, relevance: jax.Array, *, where: jax.Ar
 def listnet_loss(label_logits: jax.Array, relevance: jax.Array, *, where: jax.Array) -> jax.Array:
   """Top-one ListNet (Cao et al. 2007): cross-entropy of softmax(relevance) and softmax(scores).
 
-  Only differences of relevance matter: grades 0 and 1 ask for odds of e to 1. For sharper targets
-  scale the grades, or take `softmax_loss`.
+  Only differences of relevance matter: relevance 0 and 1 give a target with odds of e to 1. For a
+  sharper target scale the relevance, or use `listwise_softmax_loss`.
 
   Args:
     label_logits: [B, L] float, the scores.
-    relevance: [B, L] float grades.
+    relevance: [B, L] float.
     where: [B, L] bool, labels that count.
   Returns:
     [B] float32; 0 for a row without labels that count.
@@ -95,7 +81,7 @@ def ranknet_loss(label_logits: jax.Array, relevance: jax.Array, *, where: jax.Ar
 
   Args:
     label_logits: [B, L] float, the scores s.
-    relevance: [B, L] float grades.
+    relevance: [B, L] float.
     where: [B, L] bool, labels that count.
   Returns:
     [B] float32; 0 for a row without such pairs.
@@ -109,7 +95,7 @@ def ranknet_loss(label_logits: jax.Array, relevance: jax.Array, *, where: jax.Ar
 
 
 def _log_softmax(scores: jax.Array, where: jax.Array) -> jax.Array:
-  """[B, L] float32 log-probabilities over the labels that count, hugely negative elsewhere."""
+  """[B, L] float32 log-probabilities over the labels that count; very negative elsewhere."""
   scores = jnp.where(where, scores.astype(jnp.float32), _MASKED)
   return jax.nn.log_softmax(scores, axis=-1)
 

@@ -1,49 +1,16 @@
-"""Examples of fine-tuning and the arrays made of them: packed rows, one example a row, labels."""
+"""Converts examples for fine-tuning to arrays: packed rows, one example per row, or label rows."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.finetune.examples import CompletionExample, LabelExample
 
 TOO_LONG = ("error", "truncate")
-
-
-@dataclasses.dataclass(frozen=True)
-class CompletionExample:
-  """A text to learn to write.
-
-  Attributes:
-    prompt: token ids that are read, special tokens included.
-    completion: token ids that are learned, the end token included.
-  """
-
-  prompt: Sequence[int]
-  completion: Sequence[int]
-
-  def __post_init__(self) -> None:
-    for name in ("prompt", "completion"):
-      if isinstance(getattr(self, name), str):
-        raise InputError(f"CompletionExample: its {name} is a text; use lm.text_example for texts")
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelExample:
-  """A choice to learn: which token shall follow the prompt.
-
-  Attributes:
-    prompt: token ids.
-    labels: the ids of the L tokens to choose from.
-    relevance: a grade for each; the highest is the right one for `label_cross_entropy`.
-  """
-
-  prompt: Sequence[int]
-  labels: Sequence[int]
-  relevance: Sequence[float]
 
 
 class TokenRows(NamedTuple):
@@ -53,8 +20,8 @@ class TokenRows(NamedTuple):
     tokens: [R, T] int32.
     segments: [R, T] int32, 1, 2, … for the examples of a row, 0 for padding.
     positions: [R, T] int32, from 0 within each segment; 0 for padding.
-    where: [R, T] bool, tokens that are targets: completions, save a segment's first token, which
-      nothing predicts.
+    where: [R, T] bool, whether a token is a target: tokens of completions, except the first token
+      of a segment, which nothing predicts.
   """
 
   tokens: np.ndarray
@@ -64,14 +31,14 @@ class TokenRows(NamedTuple):
 
 
 class LabelRows(NamedTuple):
-  """Label examples, one a row.
+  """Label examples, one per row.
 
   Attributes:
     tokens: [R, T] int32 prompts, padded on the right.
     lengths: [R] int32, at least 1.
-    labels: [R, L] int32 token ids; 0 where there is none.
-    relevance: [R, L] float32; 0 where there is no label.
-    where: [R, L] bool, labels that are there. A row without any does not count.
+    labels: [R, L] int32 token ids, padded with 0.
+    relevance: [R, L] float32, padded with 0.
+    where: [R, L] bool, False at padding. A row without any label does not count.
   """
 
   tokens: np.ndarray
@@ -84,15 +51,15 @@ class LabelRows(NamedTuple):
 def pack(
   examples: Sequence[CompletionExample], *, row_tokens: int, pad: int, too_long: str = "error"
 ) -> tuple[TokenRows, int]:
-  """Puts whole examples into rows, the longest first, each into the first row that has room.
+  """Packs whole examples into rows: the longest first, each into the first row with room.
 
-  Equal lengths go by their order in `examples`, so the same examples give the same rows.
+  Examples of equal length keep their order, so the same examples always give the same rows.
 
   Args:
     examples: at least one, each with at least one target.
     row_tokens: T.
     pad: token id of the padding.
-    too_long: `error`, or `truncate` to shorten the prompt from its left.
+    too_long: `error`, or `truncate` to shorten prompts on the left.
   Returns:
     The rows, and how many examples were shortened.
   Raises:
@@ -107,7 +74,7 @@ def pack(
 def one_per_row(
   examples: Sequence[CompletionExample], *, row_tokens: int, pad: int, too_long: str = "error"
 ) -> tuple[TokenRows, int]:
-  """As `pack`, but one example in each row, in the given order."""
+  """Same as `pack`, but with one example per row, in the given order."""
   prompts, truncated = _fitted(examples, row_tokens, too_long)
   rows = [[index] for index in range(len(examples))]
   return _filled(rows, prompts, examples, row_tokens, pad), truncated
@@ -116,28 +83,28 @@ def one_per_row(
 def label_rows(
   examples: Sequence[LabelExample], *, row_tokens: int, pad: int, too_long: str = "error"
 ) -> tuple[LabelRows, int]:
-  """Label examples as arrays, L being the largest number of labels.
+  """Converts label examples to arrays; L is the largest number of labels.
 
   Args:
     examples: at least one.
     row_tokens: T.
     pad: token id of the padding.
-    too_long: `error`, or `truncate` to shorten the prompt from its left.
+    too_long: `error`, or `truncate` to shorten prompts on the left.
   Returns:
     The rows, and how many examples were shortened.
   Raises:
-    InputError: an example is too long or empty, or its labels and grades do not fit.
+    InputError: an example is too long or empty, or its labels and relevance do not match.
   """
   for index, example in enumerate(examples):
     if len(example.labels) != len(example.relevance) or len(example.labels) < 2:
       raise InputError(
-        f"example {index}: {len(example.labels)} labels and {len(example.relevance)} grades; it "
-        "needs two labels or more and one grade for each"
+        f"example {index}: {len(example.labels)} labels and {len(example.relevance)} relevance "
+        "values; it needs two labels or more and one value for each"
       )
     if not np.all(np.isfinite(example.relevance)) or len(set(example.labels)) < len(example.labels):
-      raise InputError(f"example {index}: labels must be distinct and grades finite")
+      raise InputError(f"example {index}: labels must be distinct and relevance finite")
     if not len(example.prompt):
-      raise InputError(f"example {index}: the prompt is empty, no token predicts the label")
+      raise InputError(f"example {index}: the prompt is empty, so no token predicts the label")
   prompts, truncated = _shortened(
     [example.prompt for example in examples], [0] * len(examples), row_tokens, too_long
   )
@@ -164,11 +131,11 @@ def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     lengths: each at most `capacity`.
     capacity: of a bin.
   Returns:
-    Indices into `lengths` by bin.
+    For each bin, indices into `lengths`.
   """
   order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
   leaves = 1 << max(len(lengths) - 1, 0).bit_length()
-  # A heap-shaped tree of the most room below each node; its leaves are the bins.
+  # A binary heap with the most room below each node; its leaves are the bins.
   room = [capacity] * (2 * leaves)
   bins: list[list[int]] = []
   for index in order:
@@ -189,10 +156,12 @@ def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 def _fitted(
   examples: Sequence[CompletionExample], row_tokens: int, too_long: str
 ) -> tuple[list[Sequence[int]], int]:
-  """Prompts short enough for the row, and how many were shortened."""
+  """Returns the prompts, shortened to fit into a row, and how many were shortened."""
   for index, example in enumerate(examples):
     if len(example.completion) < (1 if len(example.prompt) else 2):
-      raise InputError(f"example {index}: nothing to learn, its completion has no predicted token")
+      raise InputError(
+        f"example {index}: nothing to learn, as its completion has no predicted token"
+      )
   return _shortened(
     [example.prompt for example in examples],
     [len(example.completion) for example in examples],
@@ -204,22 +173,22 @@ def _fitted(
 def _shortened(
   prompts: Sequence[Sequence[int]], others: Sequence[int], row_tokens: int, too_long: str
 ) -> tuple[list[Sequence[int]], int]:
-  """Cuts prompts on their left to what `others` leave of the row. Raises InputError as `pack`."""
+  """Shortens prompts on the left to the room that `others` tokens leave. Raises as `pack`."""
   if too_long not in TOO_LONG:
-    raise InputError(f"too_long={too_long!r}: must be one of {', '.join(TOO_LONG)}")
+    raise InputError(f"must be one of {', '.join(TOO_LONG)}", field="too_long", value=too_long)
   fitted, truncated = [], 0
   for index, (prompt, other) in enumerate(zip(prompts, others, strict=True)):
     room = row_tokens - other
     if len(prompt) > room:
       if too_long == "error":
         raise InputError(
-          f"example {index}: {len(prompt) + other} tokens, more than max_tokens={row_tokens}; "
-          "raise max_tokens, shorten the example or set too_long=truncate"
+          f"example {index}: {len(prompt) + other} tokens, more than `max_tokens={row_tokens}`; "
+          "raise `max_tokens`, shorten the example or set `too_long=truncate`"
         )
       if room < 1:
         raise InputError(
-          f"example {index}: its completion alone has {other} tokens, too many beside a prompt for "
-          f"max_tokens={row_tokens}; raise max_tokens or shorten the example"
+          f"example {index}: its completion alone has {other} tokens, which leaves no room for a "
+          f"prompt in `max_tokens={row_tokens}`; raise `max_tokens` or shorten the example"
         )
       prompt, truncated = prompt[len(prompt) - room :], truncated + 1
     fitted.append(prompt)
@@ -233,7 +202,7 @@ def _filled(
   row_tokens: int,
   pad: int,
 ) -> TokenRows:
-  """Writes the examples with the given indices into each row, one after another."""
+  """Fills each row with the examples of the given indices, one after another."""
   shape = (len(rows), row_tokens)
   out = TokenRows(
     tokens=np.full(shape, pad, np.int32),

@@ -1,4 +1,4 @@
-"""Fine-tuning of decoders: low-rank adapters or all weights, on texts or on choices of labels."""
+"""Fine-tunes decoders (low-rank adapters or all weights) on completions or choices of labels."""
 
 from __future__ import annotations
 
@@ -15,21 +15,15 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.lm.decoder.model import Lora, compute_dtype
+from gatrec_jax.lm.finetune.examples import CompletionExample, LabelExample
 from gatrec_jax.lm.finetune.lora import count_params, merge_lora
 from gatrec_jax.lm.finetune.objectives import Objective, label_cross_entropy, next_token
-from gatrec_jax.lm.finetune.packing import (
-  CompletionExample,
-  LabelExample,
-  TokenRows,
-  label_rows,
-  one_per_row,
-  pack,
-)
+from gatrec_jax.lm.finetune.packing import TokenRows, label_rows, one_per_row, pack
 from gatrec_jax.lm.finetune.step import (
   FinetuneConfig,
-  Recipe,
+  FinetuneState,
   Rows,
-  TrainState,
+  StepSpec,
   evaluate_rows,
   init_state,
   train_step,
@@ -40,23 +34,23 @@ from gatrec_jax.runs.checkpoints import Checkpoints
 from gatrec_jax.runs.log import SILENT, Log
 
 BYTES_PER_WEIGHT = 16  # trained in full: the weight, its gradient, two moments, in float32
-_PADDED = 32  # rows that are not packed are as long as the longest, rounded up to this
-_SHUFFLE = 2**31 - 2  # apart from any step number
-_UNRANKED = -1e30  # value of a checkpoint that was not evaluated, only saved to go on from
+_PADDED = 32  # lengths of rows are rounded up to a multiple of this
+_SHUFFLE = 2**31 - 2  # distinct from any step number
+_UNRANKED = -1e30  # value of a checkpoint that was saved only to resume from
 
 Example = CompletionExample | LabelExample
 
 
 @dataclasses.dataclass(frozen=True)
 class Finetuned:
-  """What fine-tuning gives.
+  """Result of fine-tuning.
 
   Attributes:
-    model: the decoder: as it was given (`lora`), or with its new weights (`full`).
+    model: the given decoder (mode `lora`), or one with the new weights (mode `full`).
     lora: the adapters; None in mode `full`.
-    history: an entry for each evaluation: `step`, `loss` (mean since the one before) and, with
+    history: one entry per evaluation: `step`, `loss` (mean since the previous entry) and, with
       validation examples, `valid_loss`.
-    best_step: whose parameters these are: of the least validation loss, else the last.
+    best_step: the step of these parameters: that of the lowest validation loss, else the last.
   """
 
   model: LanguageModel
@@ -65,7 +59,7 @@ class Finetuned:
   best_step: int
 
   def merged(self) -> LanguageModel:
-    """The model with the adapters added to its weights, ready for `export_folder`."""
+    """Returns the model with the adapters merged into its weights, as needed by `export_folder`."""
     if self.lora is None:
       return self.model
     return dataclasses.replace(self.model, params=merge_lora(self.model.params, self.lora))
@@ -82,58 +76,58 @@ def finetune(
   stop: Callable[[], int] = lambda: 0,
   log: Log = SILENT,
 ) -> Finetuned:
-  """Fine-tunes, resuming where a former process stopped.
+  """Fine-tunes a decoder, resuming from the last checkpoint in `workdir`.
 
-  All randomness follows from the seed, the epoch and the step: a run that was stopped and started
-  again ends with the same parameters, bit for bit, as one that was not.
+  All randomness is derived from the seed, the epoch and the step, so an interrupted and resumed run
+  ends with bitwise the same parameters as an uninterrupted one.
 
   Args:
-    model: the decoder; its arrays stay as they are. Mode `lora` takes int8 weights too.
-    examples: all of one kind; or what gives those of an epoch (0, 1, …), such as the same choices
-      with their candidates shuffled anew.
-    config: how.
-    workdir: gets `checkpoints/` and `metrics.jsonl`.
-    validation: examples of the same kind, to choose the best checkpoint by.
-    objective: of `objectives`; by default `next_token` or, for label examples,
+    model: the decoder, which is not modified. Mode `lora` supports int8 weights.
+    examples: all of one kind; or a function from the epoch (0, 1, …) to its examples, for instance
+      to shuffle the candidates in each epoch.
+    config: settings.
+    workdir: receives `checkpoints/` and `metrics.jsonl`.
+    validation: examples of the same kind, for choosing the best checkpoint.
+    objective: one of `objectives`; by default `next_token` or, for label examples,
       `label_cross_entropy`.
-    stop: asked after each step; the number of a signal that came, else 0.
-    log: where lines for the user go.
+    stop: called after each step; returns the number of a signal that arrived, else 0.
+    log: receives messages and progress.
   Raises:
     InputError: bad examples or settings, too little memory, a loss that is not finite, or
       checkpoints of another run.
-    Interrupted: `stop` named a signal; everything is saved.
+    Interrupted: `stop` returned a signal; everything is saved.
   """
   workdir = runs.open_workdir(workdir)
   data = _Data(model, examples, config, log)
-  recipe = Recipe(
+  spec = StepSpec(
     decoder=model.config,
     config=config,
     objective=objective or (next_token if data.tokens else label_cross_entropy),
     total_steps=config.steps or config.epochs * data.steps_in(0),
     dtype=str(compute_dtype(model.params)),
-    # The kernel's backward pass is plain attention: there is nothing to win.
+    # The kernel's backward pass is plain attention, so it has no advantage here.
     attention="xla" if model.attention == "pallas" else model.attention,
   )
   valid = data.collate(validation) if len(validation) else None
   if valid is not None and type(valid) is not type(data.rows(0)):
-    raise InputError("the validation examples are of another kind than those to learn from")
-  origin = _digest(model, recipe, data.rows(0), valid)
+    raise InputError("the validation examples are not of the same kind as the training examples")
+  origin = _digest(model, spec, data.rows(0), valid)
   runs.require_same_origin(workdir, "fine-tuning examples, settings or model", origin)
   if config.mode == "full":
     require_memory(
       BYTES_PER_WEIGHT * count_params(model.params),
       what=f"full fine-tuning of {model.name}",
-      remedy="take mode=lora, a smaller model or more devices",
+      remedy="use `mode=lora`, a smaller model or more devices",
       devices=sorted(jax.tree.leaves(model.params)[0].devices(), key=lambda device: device.id),
     )
   base = model.params if config.mode == "lora" else None
   checkpoints = Checkpoints(workdir / "checkpoints")
   try:
-    state, progress = _resume(checkpoints, model, recipe, log)
+    state, progress = _resume(checkpoints, model, spec, log)
     log.info(
-      f"finetune: {count_params(state.params):,} weights to train, {recipe.total_steps} steps"
+      f"finetune: training {count_params(state.params):,} weights for {spec.total_steps} steps"
     )
-    if progress.step < recipe.total_steps:
+    if progress.step < spec.total_steps:
       metrics = runs.MetricsFile(workdir / "metrics.jsonl", after_step=progress.step)
       with contextlib.closing(metrics):
         progress = _run(
@@ -142,7 +136,7 @@ def finetune(
           base,
           data,
           valid,
-          recipe=recipe,
+          spec=spec,
           checkpoints=checkpoints,
           metrics=metrics,
           stop=stop,
@@ -150,7 +144,7 @@ def finetune(
         )
       checkpoints.wait()
     best = checkpoints.best()
-    like = jax.eval_shape(lambda: init_state(model, recipe)).params
+    like = jax.eval_shape(lambda: init_state(model, spec)).params
     params = checkpoints.restore(best, {"params": like})[0]["params"]
   finally:
     checkpoints.close()
@@ -158,16 +152,16 @@ def finetune(
   if config.mode == "lora":
     lora = Lora(params, config.lora_alpha / config.lora_rank, config.lora_dropout)
     return Finetuned(model, lora, history, best)
-  params = jax.tree.map(lambda leaf: leaf.astype(recipe.dtype), params)
+  params = jax.tree.map(lambda leaf: leaf.astype(spec.dtype), params)
   return Finetuned(dataclasses.replace(model, params=params), None, history, best)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Progress:
-  """Where training stands; saved with every checkpoint.
+  """Progress of training; saved with every checkpoint.
 
   Attributes:
-    step: done so far. epoch, offset: of the next batch.
+    step: steps done. epoch, offset: of the next batch.
     losses: of the steps since the last evaluation. history: see `Finetuned`.
   """
 
@@ -179,7 +173,7 @@ class _Progress:
 
 
 class _Data:
-  """The examples as rows, epoch by epoch, and the batches of a run."""
+  """Converts the examples of each epoch to rows, and yields the batches of a run."""
 
   def __init__(
     self,
@@ -199,17 +193,17 @@ class _Data:
     return isinstance(self._rows, TokenRows)
 
   def rows(self, epoch: int) -> Rows:
-    """Those of an epoch."""
+    """Returns the rows of an epoch."""
     if self._examples is not None and epoch != self._epoch:
       self._rows, self._epoch = self.collate(self._examples(epoch)), epoch
     return self._rows
 
   def steps_in(self, epoch: int) -> int:
-    """Steps in which every row is seen once."""
+    """Returns the number of steps of an epoch, in which every row is used once."""
     return -(-len(self.rows(epoch).tokens) // (self._config.batch_size * self._config.accumulate))
 
   def batches(self, epoch: int, offset: int) -> Iterator[tuple[int, int, Rows]]:
-    """Endless (epoch of the next batch, its number there, [accumulate, batch_size, …] rows)."""
+    """Yields (epoch and offset of the next batch, [accumulate, batch_size, …] rows) endlessly."""
     size, parts = self._config.batch_size, self._config.accumulate
     base_key = jax.random.fold_in(jax.random.key(self._config.seed), _SHUFFLE)
     while True:
@@ -224,11 +218,11 @@ class _Data:
       epoch, offset = epoch + 1, 0
 
   def collate(self, examples: Sequence[Example]) -> Rows:
-    """Rows of examples of one kind. Raises InputError for none, mixed, too long or foreign ones."""
+    """Converts examples to rows. Raises InputError for none, mixed, too long or invalid ones."""
     kinds = {type(example) for example in examples}
     if kinds not in ({CompletionExample}, {LabelExample}):
       raise InputError(
-        "nothing to learn from: there are no examples"
+        "there are no examples to learn from"
         if not kinds
         else "completion and label examples cannot be mixed; fine-tune on one kind at a time"
       )
@@ -248,15 +242,17 @@ class _Data:
       if ids.min() < 0 or ids.max() >= decoder.vocabulary:
         raise InputError(
           f"token ids from {ids.min()} to {ids.max()}: the model's vocabulary has only "
-          f"{decoder.vocabulary}; tokenize the examples with its own tokenizer"
+          f"{decoder.vocabulary} tokens; tokenize the examples with its own tokenizer"
         )
     if truncated:
-      self._log.info(f"finetune: {truncated} of {len(examples)} prompts cut to {limit} tokens")
+      self._log.info(
+        f"finetune: {truncated} of {len(examples)} prompts truncated to {limit} tokens"
+      )
     return rows
 
 
 def _taken(rows: Rows, order: np.ndarray, count: int) -> Rows:
-  """`count` rows in that order; where there are fewer, filled with rows that do not count."""
+  """Takes `count` rows in the given order, padded with rows that do not count."""
   order = order[:count]
   filled = np.concatenate([order, np.full(count - len(order), order[0])])
   batch = type(rows)(*(array[filled] for array in rows))
@@ -265,39 +261,39 @@ def _taken(rows: Rows, order: np.ndarray, count: int) -> Rows:
 
 
 def _resume(
-  checkpoints: Checkpoints, model: LanguageModel, recipe: Recipe, log: Log
-) -> tuple[TrainState, _Progress]:
+  checkpoints: Checkpoints, model: LanguageModel, spec: StepSpec, log: Log
+) -> tuple[FinetuneState, _Progress]:
   latest = checkpoints.latest()
   if latest is None:
-    return init_state(model, recipe), _Progress()
-  like = jax.eval_shape(lambda: init_state(model, recipe))
+    return init_state(model, spec), _Progress()
+  like = jax.eval_shape(lambda: init_state(model, spec))
   trees, meta = checkpoints.restore(latest, _trees(like))
   log.info(f"finetune: resumed from the checkpoint of step {latest}")
-  return TrainState(trees["params"], **trees["training"]), _Progress(**meta)
+  return FinetuneState(trees["params"], **trees["training"]), _Progress(**meta)
 
 
-def _trees(state: TrainState) -> dict[str, Any]:
-  """Parameters apart from the rest, so that what comes after training reads only them."""
+def _trees(state: FinetuneState) -> dict[str, Any]:
+  """Separates the parameters, so that they can be read without the rest of the state."""
   return {"params": state.params, "training": {"optimizer": state.optimizer, "step": state.step}}
 
 
 def _run(
-  state: TrainState,
+  state: FinetuneState,
   progress: _Progress,
   base: Any,
   data: _Data,
   valid: Rows | None,
   *,
-  recipe: Recipe,
+  spec: StepSpec,
   checkpoints: Checkpoints,
   metrics: runs.MetricsFile,
   stop: Callable[[], int],
   log: Log,
 ) -> _Progress:
-  config, total = recipe.config, recipe.total_steps
+  config, total = spec.config, spec.total_steps
   with log.progress("finetune", total=total, done=progress.step) as show:
     for epoch, offset, batch in data.batches(progress.epoch, progress.offset):
-      state, values = train_step(state, base, batch, recipe=recipe)
+      state, values = train_step(state, base, batch, spec=spec)
       values, step = {name: float(value) for name, value in values.items()}, progress.step + 1
       _require_finite([values["loss"], values["gradient_norm"]], step, checkpoints)
       losses = [*progress.losses, values["loss"]]
@@ -305,13 +301,13 @@ def _run(
       value = _UNRANKED
       if step % config.evaluate_every == 0 or step == total:
         entry = {"step": step, "loss": float(np.mean(losses))}
-        value = float(step)  # without validation the last is the best
+        value = float(step)  # without validation, the last checkpoint is the best
         if valid is not None:
-          entry["valid_loss"] = _mean_loss(state.params, base, valid, recipe)
+          entry["valid_loss"] = _mean_loss(state.params, base, valid, spec)
           _require_finite([entry["valid_loss"]], step, checkpoints)
           values["valid_loss"], value = entry["valid_loss"], -entry["valid_loss"]
         progress = dataclasses.replace(progress, losses=(), history=[*progress.history, entry])
-      # Before the checkpoint: a resume drops lines behind it, but could not make up missing ones.
+      # Before the checkpoint: a resume drops later lines but could not restore missing ones.
       metrics.write(step, **values)
       signum = stop() if step < total else 0
       if value != _UNRANKED or signum:
@@ -322,7 +318,7 @@ def _run(
         checkpoints.wait()
         raise Interrupted(
           f"stopped by {signal.Signals(signum).name} at step {step} of {total}, saved; the same "
-          "command goes on from there",
+          "command resumes from there",
           signum,
         )
       if step == total:
@@ -330,30 +326,30 @@ def _run(
   raise AssertionError("batches never end")
 
 
-def _mean_loss(params: Any, base: Any, rows: Rows, recipe: Recipe) -> float:
-  """Mean over all targets of `rows`."""
-  size, loss, targets = recipe.config.batch_size, 0.0, 0
+def _mean_loss(params: Any, base: Any, rows: Rows, spec: StepSpec) -> float:
+  """Mean loss over all targets of `rows`."""
+  size, loss, targets = spec.config.batch_size, 0.0, 0
   for start in range(0, len(rows.tokens), size):
     batch = _taken(rows, np.arange(start, len(rows.tokens)), size)
-    more_loss, more_targets = evaluate_rows(params, base, batch, recipe=recipe)
+    more_loss, more_targets = evaluate_rows(params, base, batch, spec=spec)
     loss, targets = loss + float(more_loss), targets + int(more_targets)
   return loss / max(targets, 1)
 
 
 def _require_finite(values: Sequence[float], step: int, checkpoints: Checkpoints) -> None:
-  """Raises InputError that says what is left."""
+  """Raises InputError if a value is not finite, naming the last good checkpoint."""
   if np.all(np.isfinite(values)):
     return
   checkpoints.wait()
   good = checkpoints.latest()
   kept = f"the last good checkpoint is that of step {good}" if good else "nothing was saved yet"
   raise InputError(
-    f"the loss or its gradient is not finite at step {step}; {kept}; try a lower learning_rate"
+    f"the loss or its gradient is not finite at step {step}; {kept}; try a lower `learning_rate`"
   )
 
 
-def _digest(model: LanguageModel, recipe: Recipe, rows: Rows, valid: Rows | None) -> str:
-  """A hash of all that a run depends on; of the weights only a little of each."""
+def _digest(model: LanguageModel, spec: StepSpec, rows: Rows, valid: Rows | None) -> str:
+  """Hashes all that a run depends on; only a small part of each weight."""
   arrays = [*rows, *(valid or ()), *(leaf[:1] for leaf in jax.tree.leaves(model.params))]
-  settings = (dataclasses.asdict(recipe.config), repr(model.config), recipe.objective.__name__)
+  settings = (dataclasses.asdict(spec.config), repr(model.config), spec.objective.__name__)
   return runs.digest(*settings, *(np.asarray(array).tobytes() for array in arrays))

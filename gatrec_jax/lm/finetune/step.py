@@ -1,4 +1,4 @@
-"""One step of fine-tuning: settings, optimizer, state, loss over adapters or all weights."""
+"""One training step of fine-tuning, for adapters or all weights: settings, optimizer, state."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from gatrec_jax.lm.finetune.packing import LabelRows, TokenRows
 from gatrec_jax.lm.folders.load import LanguageModel
 
 MODES = ("lora", "full")
-_INIT = 2**31 - 1  # apart from any step number
+_INIT = 2**31 - 1  # distinct from any step number
 
 Rows = TokenRows | LabelRows
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-  """How to fine-tune.
+  """Settings of fine-tuning.
 
   Attributes:
-    mode: `lora` trains adapters beside frozen weights, `full` all weights (kept in float32).
-    learning_rate: the highest; it rises over `warmup_share` of the steps, then falls to 0 as a
-      cosine.
+    mode: `lora` trains adapters and freezes the weights; `full` trains all weights in float32.
+    learning_rate: the peak rate, reached by linear warmup over `warmup_share` of the steps and
+      followed by a cosine decay to 0.
     weight_decay: of matrices, as in AdamW.
-    clip_norm: largest norm of a step's gradient; 0 for none.
-    epochs: passes over the examples. steps: of the optimizer; above 0 it takes the place of epochs.
-    batch_size: rows that go through the model at once.
-    accumulate: such batches in one step; the loss is the mean over all targets of the step.
-    max_tokens: in a row, at most the model's context.
-    too_long: `error`, or `truncate` to shorten prompts of over-long examples from the left.
-    packing: several completion examples share a row.
-    remat: activations are computed again in the backward pass, for less memory.
+    clip_norm: largest norm of a step's gradient; 0 for no clipping.
+    epochs: passes over the examples. steps: of the optimizer; if above 0, overrides epochs.
+    batch_size: rows per forward pass.
+    accumulate: forward passes per step; the loss is the mean over all targets of the step.
+    max_tokens: most tokens of a row; also limited by the model's context.
+    too_long: what to do with longer examples: `error`, or `truncate` prompts on the left.
+    packing: whether several completion examples share a row.
+    remat: whether to recompute activations in the backward pass, which saves memory.
     lora_targets, lora_rank, lora_alpha, lora_dropout: see `init_lora`.
     evaluate_every: steps between checkpoints, each with the loss on the validation examples.
     seed: of adapters, order and dropout.
@@ -68,12 +68,12 @@ class FinetuneConfig:
 
   def __post_init__(self) -> None:
     if self.mode not in MODES:
-      raise InputError(f"mode={self.mode}: must be one of {', '.join(MODES)}")
+      raise InputError(f"must be one of {', '.join(MODES)}", field="mode", value=self.mode)
     for name in ("batch_size", "accumulate", "evaluate_every"):
       if getattr(self, name) < 1:
-        raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
+        raise InputError("must be at least 1", field=name, value=getattr(self, name))
     if self.max_tokens < 2:
-      raise InputError(f"max_tokens={self.max_tokens}: must be at least 2")
+      raise InputError("must be at least 2", field="max_tokens", value=self.max_tokens)
     if not (self.learning_rate > 0 and 0 <= self.warmup_share < 1):
       raise InputError(
         f"learning_rate={self.learning_rate} warmup_share={self.warmup_share}: the rate must be "
@@ -83,13 +83,13 @@ class FinetuneConfig:
       raise InputError(f"steps={self.steps} epochs={self.epochs}: one of them must be at least 1")
 
 
-class TrainState(NamedTuple):
-  """What a step changes.
+class FinetuneState(NamedTuple):
+  """State of fine-tuning, updated by each step.
 
   Attributes:
-    params: float32 tree of what is trained: the adapters, or the decoder.
+    params: float32 tree of the trained parameters: the adapters, or the decoder.
     optimizer: optax state.
-    step: [] int32, steps done; with the seed it determines the dropout that follows.
+    step: [] int32, steps done; together with the seed it determines the dropout.
   """
 
   params: Any
@@ -97,8 +97,8 @@ class TrainState(NamedTuple):
   step: jax.Array
 
 
-class Recipe(NamedTuple):
-  """All that a compiled step depends on beside its arrays; hashable."""
+class StepSpec(NamedTuple):
+  """Static arguments of a training step: all that it depends on besides arrays; hashable."""
 
   decoder: DecoderConfig
   config: FinetuneConfig
@@ -109,32 +109,32 @@ class Recipe(NamedTuple):
 
 
 def make_optimizer(config: FinetuneConfig, total_steps: int) -> optax.GradientTransformation:
-  """Clipping and AdamW under a linear rise and a cosine fall."""
+  """Gradient clipping and AdamW with linear warmup and cosine decay."""
   warmup = min(round(config.warmup_share * total_steps), total_steps - 1)
   rate = optax.join_schedules(
     [
-      # The first step is already above 0: it would otherwise be lost.
+      # Starts above 0, so that the first step is not wasted.
       optax.linear_schedule(config.learning_rate / (warmup + 1), config.learning_rate, warmup),
       optax.cosine_decay_schedule(config.learning_rate, total_steps - warmup),
     ],
     [warmup],
   )
 
-  def matrices(params):
+  def matrices(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
   clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
   return optax.chain(*clip, optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices))
 
 
-def init_state(model: LanguageModel, recipe: Recipe) -> TrainState:
-  """Fresh adapters, or a float32 copy of the decoder, with the optimizer's state."""
-  config = recipe.config
+def init_state(model: LanguageModel, spec: StepSpec) -> FinetuneState:
+  """Initializes new adapters, or a float32 copy of the decoder, and the optimizer's state."""
+  config = spec.config
   if config.mode == "lora":
     key = jax.random.fold_in(jax.random.key(config.seed), _INIT)
     params = init_lora(
       key,
-      recipe.decoder,
+      spec.decoder,
       targets=config.lora_targets,
       rank=config.lora_rank,
       alpha=config.lora_alpha,
@@ -142,37 +142,41 @@ def init_state(model: LanguageModel, recipe: Recipe) -> TrainState:
     ).params
   else:
     if any(leaf.dtype == jnp.int8 for leaf in jax.tree.leaves(model.params)):
-      raise InputError("mode=full: int8 weights cannot be trained; load the model without int8")
-    # A copy in any case, since the step gives its buffers away.
+      raise InputError(
+        "int8 weights cannot be trained; load the model without `quantize=int8`",
+        field="mode",
+        value="full",
+      )
+    # Always a copy, because the step donates its buffers.
     params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32, copy=True), model.params)
-  optimizer = make_optimizer(config, recipe.total_steps)
-  return TrainState(params, optimizer.init(params), jnp.int32(0))
+  optimizer = make_optimizer(config, spec.total_steps)
+  return FinetuneState(params, optimizer.init(params), jnp.int32(0))
 
 
-@functools.partial(jax.jit, static_argnames=("recipe",), donate_argnames=("state",))
+@functools.partial(jax.jit, static_argnames=("spec",), donate_argnames=("state",))
 def train_step(
-  state: TrainState, base: Any, rows: Rows, *, recipe: Recipe
-) -> tuple[TrainState, dict[str, jax.Array]]:
-  """One step of the optimizer.
+  state: FinetuneState, base: Any, rows: Rows, *, spec: StepSpec
+) -> tuple[FinetuneState, dict[str, jax.Array]]:
+  """Runs one optimizer step.
 
   Args:
-    state: donated.
+    state: is donated.
     base: frozen parameters of the decoder; None in mode `full`.
     rows: arrays with two leading axes, [accumulate, batch_size].
-    recipe: static.
+    spec: static.
   Returns:
-    The new state; `loss`, the mean over all targets of the step, `targets`, their number, and
-    `gradient_norm`, before clipping.
+    The new state, and metrics: `loss`, the mean over all targets of the step; `targets`, their
+    number; and `gradient_norm`, before clipping.
   """
-  config = recipe.config
+  config = spec.config
   step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
   with_dropout = config.mode == "lora" and config.lora_dropout > 0
 
   def add(sums: Any, part: tuple[Rows, jax.Array]) -> tuple[Any, None]:
     key = jax.random.fold_in(step_key, part[1]) if with_dropout else None
 
-    def value(params):
-      return _loss_sum(params, base, part[0], key, recipe=recipe)
+    def value(params: Any) -> tuple[jax.Array, jax.Array]:
+      return _loss_sum(params, base, part[0], key, spec=spec)
 
     (loss, targets), gradient = jax.value_and_grad(value, has_aux=True)(state.params)
     return jax.tree.map(jnp.add, sums, (loss, targets, gradient)), None
@@ -182,30 +186,30 @@ def train_step(
   (loss, targets, gradient), _ = jax.lax.scan(add, zero, (rows, numbers))
   share = 1 / jnp.maximum(targets, 1).astype(jnp.float32)
   gradient = jax.tree.map(lambda leaf: leaf * share, gradient)
-  optimizer = make_optimizer(config, recipe.total_steps)
+  optimizer = make_optimizer(config, spec.total_steps)
   updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
   metrics = {"loss": loss * share, "targets": targets, "gradient_norm": optax.global_norm(gradient)}
   params = optax.apply_updates(state.params, updates)
-  return TrainState(params, optimizer_state, state.step + 1), metrics
+  return FinetuneState(params, optimizer_state, state.step + 1), metrics
 
 
-@functools.partial(jax.jit, static_argnames=("recipe",))
+@functools.partial(jax.jit, static_argnames=("spec",))
 def evaluate_rows(
-  params: Any, base: Any, rows: Rows, *, recipe: Recipe
+  params: Any, base: Any, rows: Rows, *, spec: StepSpec
 ) -> tuple[jax.Array, jax.Array]:
-  """Sum of the losses of `rows`, [batch_size, …] arrays, without dropout; number of targets."""
-  return _loss_sum(params, base, rows, None, recipe=recipe)
+  """Returns the summed loss of [batch_size, …] rows without dropout, and the number of targets."""
+  return _loss_sum(params, base, rows, None, spec=spec)
 
 
 def _loss_sum(
-  params: Any, base: Any, rows: Rows, dropout_key: jax.Array | None, *, recipe: Recipe
+  params: Any, base: Any, rows: Rows, dropout_key: jax.Array | None, *, spec: StepSpec
 ) -> tuple[jax.Array, jax.Array]:
-  config, lora = recipe.config, None
+  config, lora = spec.config, None
   if config.mode == "lora":
     scale = config.lora_alpha / config.lora_rank
     params, lora = base, Lora(params, scale, config.lora_dropout)
   else:
-    params = jax.tree.map(lambda leaf: leaf.astype(recipe.dtype), params)
+    params = jax.tree.map(lambda leaf: leaf.astype(spec.dtype), params)
   where_in_row = (
     {"lengths": rows.lengths}
     if isinstance(rows, LabelRows)
@@ -214,13 +218,13 @@ def _loss_sum(
   hidden = hidden_states(
     params,
     rows.tokens,
-    config=recipe.decoder,
+    config=spec.decoder,
     lora=lora,
     dropout_key=dropout_key,
     remat=config.remat,
-    attention=recipe.attention,
+    attention=spec.attention,
     **where_in_row,
   )
-  head = functools.partial(logits_of, params, config=recipe.decoder)
-  values, where = recipe.objective(hidden, head, rows)
+  head = functools.partial(logits_of, params, config=spec.decoder)
+  values, where = spec.objective(hidden, head, rows)
   return jnp.sum(jnp.where(where, values, 0.0)), where.sum(dtype=jnp.int32)

@@ -1,4 +1,4 @@
-"""Decoders back into ordinary Hugging Face folders, which any other tool can read."""
+"""Writes a decoder as an ordinary Hugging Face folder, which other tools can read."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig, decoder_config
 from gatrec_jax.lm.decoder.model import compute_dtype
 from gatrec_jax.lm.decoder.weights import weight_rules
-from gatrec_jax.lm.folders.files import read_json
 from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.lm.folders.source import read_json
 
-MARK_NAME = "gatrec_export.json"  # tells a folder that may be replaced from any other
+MARK_NAME = "gatrec_export.json"  # marks a folder as an export, which may be replaced
 DTYPES = ("float32", "bfloat16", "float16")
 _COPIED = (
   "tokenizer*",
@@ -43,21 +43,21 @@ def export_folder(
   dtype: str | None = None,
   max_shard_bytes: int = 5_000_000_000,
 ) -> Path:
-  """Writes config.json, generation_config.json, tokenizer and weights, all of them or nothing.
+  """Writes config.json, generation_config.json, tokenizer and weights, atomically.
 
-  What the source folder's config.json says is kept, only its dtype changes. Weights above
-  `max_shard_bytes` go into several files with an index.
+  The config.json of the model's source folder is kept except for its dtype. Weights larger than
+  `max_shard_bytes` are split into several files with an index.
 
   Args:
-    model: with plain (not int8) weights.
-    folder: to write; may be there where it is empty or an earlier export, which is then replaced.
+    model: a model with plain (not int8) weights.
+    folder: where to write; if it exists, it must be empty or an earlier export, which is replaced.
     dtype: of the written weights, one of `DTYPES`; None keeps that of the parameters.
-    max_shard_bytes: most bytes of tensors in one file (a larger tensor gets a file of its own).
+    max_shard_bytes: most bytes of tensors per file; a larger tensor gets a file of its own.
   Returns:
     The folder.
   Raises:
-    InputError: the folder holds something else, the weights are int8, the disk is full, or a model
-      without a source folder has settings that a llama config.json cannot say.
+    InputError: the folder contains something else, the weights are int8, the disk is full, or a
+      model without a source folder has settings that a llama config.json cannot express.
   """
   folder = Path(folder).expanduser()
   if dtype not in (None, *DTYPES):
@@ -73,17 +73,17 @@ def export_folder(
 
 
 def require_writable(folder: Path) -> None:
-  """Raises InputError where `folder` holds something that is not an earlier export."""
+  """Raises InputError if `folder` contains anything but an earlier export."""
   if folder.exists() and not folder.is_dir():
-    raise InputError(f"{folder}: is a file; name a folder to export to")
+    raise InputError(f"{folder}: is a file; give a folder to export to")
   if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK_NAME).is_file():
-    raise InputError(f"{folder}: not empty and not an earlier export; name another folder")
+    raise InputError(f"{folder}: not empty and not an earlier export; give another folder")
 
 
 def llama_fields(config: DecoderConfig) -> dict[str, Any]:
-  """The config.json of a llama-layout decoder.
+  """Returns the fields of config.json for a decoder with the llama layout.
 
-  Raises: InputError where the configuration has what such a file cannot say.
+  Raises: InputError if such a file cannot express the configuration.
   """
   theta = config.layers[0].rope.theta if config.layers and config.layers[0].rope else 0.0
   fields = {
@@ -110,8 +110,8 @@ def llama_fields(config: DecoderConfig) -> dict[str, Any]:
   }
   if decoder_config(fields) != config:
     raise InputError(
-      f"a {config.family} model without a source folder cannot be exported, only plain llama "
-      "layouts; load it from its Hugging Face folder"
+      f"a {config.family} model without a source folder cannot be exported, only a plain llama "
+      "layout can; load the model from its Hugging Face folder"
     )
   return fields
 
@@ -120,7 +120,7 @@ def _config_fields(model: LanguageModel, dtype: str) -> dict[str, Any]:
   if model.folder is None:
     return llama_fields(model.config) | {"dtype": dtype}
   fields = dict(read_json(model.folder / "config.json"))
-  if isinstance(fields.get("text_config"), dict):  # Only the text half was loaded.
+  if isinstance(fields.get("text_config"), dict):  # Only the text model was loaded.
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
     outer = {name: fields[name] for name in tokens if name in fields}
     fields = fields["text_config"] | outer
@@ -130,7 +130,7 @@ def _config_fields(model: LanguageModel, dtype: str) -> dict[str, Any]:
 
 
 def _write_tokenizer(model: LanguageModel, target: Path) -> None:
-  """Copies the source folder's files; of a model without one, writes them."""
+  """Copies the source folder's tokenizer files, or writes them for a model without one."""
   if model.folder is not None:
     for path in sorted({path for pattern in _COPIED for path in model.folder.glob(pattern)}):
       if path.is_file():
@@ -147,7 +147,7 @@ def _one_or_more(config: DecoderConfig) -> int | list[int] | None:
 
 
 def _named_leaves(model: LanguageModel) -> dict[str, Any]:
-  """Name in the file -> parameter, by the name table read backwards."""
+  """Name in the file -> parameter: inverts the name table."""
   tensors = {}
   for rule in weight_rules(model.config):
     node = model.params
@@ -156,7 +156,7 @@ def _named_leaves(model: LanguageModel) -> dict[str, Any]:
       node = node[part]
     if leaf not in node:
       raise InputError(
-        f"{model.name}: its weights are int8; load it with dtype float32 or bfloat16 to export it"
+        f"{model.name}: its weights are int8; load it without `quantize=int8` to export it"
       )
     ((name, _),) = rule.sources
     tensors[name] = node[leaf]
@@ -174,7 +174,7 @@ def _total_bytes(tensors: dict[str, Any], dtype: str | None) -> int:
 def _write_weights(
   tensors: dict[str, Any], target: Path, *, dtype: str | None, max_shard_bytes: int
 ) -> None:
-  """One file after the other, so that only one is held on the host."""
+  """Writes the files one at a time, so that only one shard is in host memory."""
   from safetensors.numpy import save_file
 
   shards: list[list[str]] = [[]]
@@ -192,7 +192,7 @@ def _write_weights(
     file = "model.safetensors" if len(shards) == 1 else file
     cast = {name: tensors[name].astype(dtype or tensors[name].dtype) for name in names}
     arrays = {name: np.asarray(array) for name, array in cast.items()}
-    # Without the format transformers refuses the file.
+    # transformers rejects files without this entry.
     save_file(arrays, target / file, metadata={"format": "pt"})
     places |= dict.fromkeys(names, file)
   if len(shards) > 1:
@@ -203,16 +203,16 @@ def _write_weights(
 
 @contextlib.contextmanager
 def _replaced(folder: Path, *, needed: int) -> Iterator[Path]:
-  """A temporary folder beside `folder` that takes its place when the block ends without an error.
+  """Yields a temporary folder that replaces `folder` if the block ends without an error.
 
-  Raises: InputError where `folder` holds something that is not an export, or room is missing.
+  Raises: InputError if `folder` contains anything but an export, or the disk is full.
   """
   require_writable(folder)
   folder.parent.mkdir(parents=True, exist_ok=True)
   if (free := shutil.disk_usage(folder.parent).free) < needed:
     raise InputError(
       f"{folder}: the disk is full ({free / 1e6:.1f} MB free, the export needs "
-      f"{needed / 1e6:.1f} MB); make room or name a folder elsewhere"
+      f"{needed / 1e6:.1f} MB); free some space or give a folder elsewhere"
     )
   temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
   former = folder.with_name(f".{folder.name}.{os.getpid()}.old")

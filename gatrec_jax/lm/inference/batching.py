@@ -1,4 +1,4 @@
-"""Prompts side by side: like lengths together, in a few fixed shapes."""
+"""Batches prompts of similar length together, in a few fixed shapes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ SMALLEST_BUCKET = 16
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """Prompts that run side by side: their rows, and the shapes of the compiled programs."""
+  """A batch of prompts and the shapes of its compiled programs.
+
+  Attributes:
+    rows: indices of the prompts. batch: B, rows of the batch including padding rows.
+    length: T, padded length of the prompts. room: N, slots for new tokens.
+  """
 
   rows: tuple[int, ...]
   batch: int
@@ -30,9 +35,9 @@ class Group:
 
 
 def plan(lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8) -> list[Group]:
-  """Which prompts run together, in which shapes: like lengths beside each other, few shapes.
+  """Assigns prompts to batches: similar lengths together, few different shapes.
 
-  Args: lengths: tokens of each prompt. limits: new tokens of each. batch_size: rows at most.
+  Args: lengths: tokens of each prompt. limits: new tokens of each. batch_size: most rows.
   Raises: InputError for a batch_size below 1.
   """
   if batch_size < 1:
@@ -49,7 +54,7 @@ def plan(lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8) 
 
 
 def bucket(length: int) -> int:
-  """The next of 16, 24, 32, 48, 64, 96, 128, …: beyond 16, less than a third is padding."""
+  """Rounds up to 16, 24, 32, 48, 64, 96, 128, …; beyond 16, less than a third is padding."""
   sizes = [SMALLEST_BUCKET]
   while sizes[-1] < length:
     sizes.append(sizes[-1] * 3 // 2 if len(sizes) % 2 else sizes[-2] * 2)
@@ -57,7 +62,10 @@ def bucket(length: int) -> int:
 
 
 def rows_sharding(model: LanguageModel, rows: int) -> NamedSharding | None:
-  """Rows over the `data` axis where the weights lie on a mesh that has one and it divides them."""
+  """Sharding of a batch's rows over the mesh of the weights; None without a mesh.
+
+  Rows are sharded over the `data` axis if there is one and it divides them, else replicated.
+  """
   sharding = jax.tree.leaves(model.params)[0].sharding
   if not isinstance(sharding, NamedSharding):
     return None
@@ -67,13 +75,13 @@ def rows_sharding(model: LanguageModel, rows: int) -> NamedSharding | None:
 
 
 def require_ids(model: LanguageModel, ids: Sequence[int], *, what: str) -> None:
-  """Raises InputError where an id is none of the model's, which the device would not notice."""
+  """Raises InputError if an id is outside the vocabulary, which the device would not report."""
   if len(ids) and not 0 <= min(ids) <= max(ids) < model.config.vocabulary:
     raise InputError(f"{what}: a token id is not in 0 … {model.config.vocabulary - 1}")
 
 
 def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[int]:
-  """The last `most` ids; a BOS token at the front stays there."""
+  """Returns the last `most` ids, keeping a leading BOS token."""
   ids = list(ids)
   if len(ids) <= most:
     return ids

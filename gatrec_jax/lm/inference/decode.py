@@ -1,8 +1,8 @@
-"""Generation on the device: one pass over the prompts, then a loop of single tokens.
+"""The compiled programs of generation: one pass over the prompts, then a loop of single tokens.
 
-Prompts of different lengths stand side by side, padded on the right; every new token is written
-into the same cache slot in all rows, and positions say what is where. So all shapes are fixed, and
-the loop is one compiled program with its cache updated in place.
+Prompts of different lengths are padded on the right. Each new token is written into the same cache
+slot in all rows, and `positions` records which token is in which slot. All shapes are therefore
+fixed, and the loop is one compiled program that updates its cache in place.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from gatrec_jax.lm.inference.sampling import Sampler, draw
 
 @flax.struct.dataclass
 class Decoding:
-  """A batch in the middle of generation.
+  """State of a batch during generation.
 
   Attributes:
-    cache: of prompts and tokens so far, the last one not yet in it.
-    lengths: [B] int32, prompt tokens. limits: [B] int32, tokens that a row may get.
+    cache: of the prompts and tokens so far, except the last token.
+    lengths: [B] int32, prompt tokens. limits: [B] int32, most new tokens of each row.
     tokens: [B, N] int32, drawn so far. step: scalar int32, how many were drawn.
     emitted: [B] int32, tokens of each row until it was done. done: [B] bool.
     keys: [B] PRNG keys of the rows.
-    seen: [B, V] bool, tokens in prompt and answer; None where nothing is penalized.
-    node: where each row is in its constraint; None where nothing is constrained.
+    seen: [B, V] bool, tokens in prompt and answer; None without a repetition penalty.
+    node: state of each row in its constraint; None without one.
   """
 
   cache: Cache
@@ -69,13 +69,14 @@ def prefill(
   """Runs the prompts and draws the first token of every row.
 
   Args:
-    params: of the model. config: its shape. lora, attention: as in `decoder.forward`.
+    params, config: of the model. lora, attention: as in `model.forward`.
     prompts: [B, T] int32, padded on the right. lengths: [B] int32, at least 1.
-    limits: [B] int32, tokens that each row may get; 0 for rows that only fill the batch.
+    limits: [B] int32, most new tokens of each row; 0 for rows that pad the batch.
     keys: [B] PRNG keys; are consumed.
-    sampler: how tokens are drawn. constraint, node: what may be drawn, and where each row starts.
+    sampler: how tokens are drawn. constraint, node: which tokens are allowed, and the start state
+      of each row.
     eos: [E] int32, tokens that end a row.
-    slots: of the cache, at least T + room - 1. room: N, the most tokens that any row may get.
+    slots: of the cache, at least T + room - 1. room: N, most new tokens of any row.
   """
   hidden, cache = prompt_cache(
     params, prompts, lengths, config=config, lora=lora, attention=attention
@@ -117,11 +118,11 @@ def decode(
   prompt_slots: int,
   lora: Lora | None = None,
 ) -> Decoding:
-  """Draws token after token until all rows are done, or `until` tokens have been drawn.
+  """Draws tokens until all rows are done or `until` tokens have been drawn.
 
   Args:
     decoding: from `prefill` or an earlier call; is donated. until: scalar int32.
-    prompt_slots: T of the prompts, where the slots of new tokens begin.
+    prompt_slots: T of the prompts, the first slot of new tokens.
     The rest as in `prefill`.
   """
 
@@ -139,7 +140,10 @@ def decode(
     logits = logits_of(params, hidden[:, 0], config=config)
     return _draw(state.replace(cache=cache), logits, sampler, constraint, eos)
 
-  return jax.lax.while_loop(lambda state: (state.step < until) & ~state.done.all(), body, decoding)
+  def going(state: Decoding) -> jax.Array:
+    return (state.step < until) & ~state.done.all()
+
+  return jax.lax.while_loop(going, body, decoding)
 
 
 def prompt_cache(
@@ -151,7 +155,7 @@ def prompt_cache(
   lora: Lora | None = None,
   attention: str = "xla",
 ) -> tuple[jax.Array, Cache]:
-  """Hidden states of prompts [B, T, D], and the cache that they leave (T slots a row)."""
+  """Returns the hidden states of prompts, [B, T, D], and a cache of T slots per row."""
   slots = jnp.arange(prompts.shape[1], dtype=jnp.int32)
   positions = jnp.broadcast_to(slots, prompts.shape)
   batch = Batch(positions, lengths, None, None, None)

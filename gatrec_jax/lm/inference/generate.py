@@ -1,10 +1,11 @@
-"""Text from prompts: batches of a few fixed shapes, stop strings, streaming, speed."""
+"""Generates text from prompts: batching, stop strings, streaming, throughput."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +24,10 @@ from gatrec_jax.lm.inference.sampling import Sampler, Sampling, make_sampler
 from gatrec_jax.lm.tokens.chat import encode_prompt, require_list
 from gatrec_jax.lm.tokens.detokenize import TextTail, cut_at_stop
 
-# Between two looks at the text, where somebody reads along or a stop string may come.
+# Decoding steps between two checks of the text, with streaming or stop strings.
 STEPS_AT_ONCE = 16
 TRUNCATIONS = ("error", "left")
-# Who reads along: (row of the prompt, new text of it).
+# Called as on_text(index of the prompt, new text of its answer).
 OnText = Callable[[int, str], None]
 
 
@@ -35,12 +36,12 @@ class Generation:
   """The answer to one prompt.
 
   Attributes:
-    text: without the prompt, special tokens and stop string; "" where there is no tokenizer.
-    tokens: ids drawn, an end token not included.
-    finish: `eos` (an end token), `stop` (a stop string), `length` (max_tokens or the end of the
-      context), `complete` (a constrained answer, which always ends whole).
-    prompt_tokens: ids that the model was given.
-    truncated: ids that were cut off the prompt's left.
+    text: without the prompt, special tokens and stop string; "" without a tokenizer.
+    tokens: generated ids, without the EOS token.
+    finish: why the answer ended: `eos` (an EOS token), `stop` (a stop string), `length` (max_tokens
+      or the end of the context), or `complete` (constrained answers, which are always complete).
+    prompt_tokens: ids of the prompt that the model was given.
+    truncated: ids that were cut off the left of the prompt.
   """
 
   text: str
@@ -52,10 +53,10 @@ class Generation:
 
 @dataclasses.dataclass
 class Speed:
-  """What generation took, added up over batches; pass one in to have it filled.
+  """Token counts and times of generation, summed over batches. `generate` adds to it.
 
   Attributes:
-    prompt_tokens, prefill_seconds: of the prompts, the first tokens included.
+    prompt_tokens, prefill_seconds: of the prompts, including the first new token of each.
     new_tokens, decode_seconds: of the tokens after the first of each row.
   """
 
@@ -65,7 +66,7 @@ class Speed:
   decode_seconds: float = 0.0
 
   def line(self) -> str:
-    """For people."""
+    """Formats counts, times and tokens/s as one line."""
     prefill_rate = self.prompt_tokens / max(self.prefill_seconds, 1e-9)
     decode_rate = self.new_tokens / max(self.decode_seconds, 1e-9)
     return (
@@ -92,27 +93,31 @@ def generate(
   on_done: Callable[[int], None] | None = None,
   speed: Speed | None = None,
 ) -> list[Generation]:
-  """Continues prompts.
+  """Generates a continuation of each prompt.
+
+  Prints nothing; use `on_text` and `on_done` to follow the progress.
 
   Args:
     model: the decoder.
-    prompts: texts, or token ids. An empty text is the bare BOS token.
-    max_tokens: new tokens at most; one number, or one for each prompt. The context is a limit too.
-    sampling: how tokens are drawn; the likeliest token by default.
-    seed: of the draws; prompt i has keys of its own, whatever the batch size.
+    prompts: texts or lists of token ids. An empty prompt means the BOS token alone.
+    max_tokens: most new tokens, for all prompts or for each; also limited by the context.
+    sampling: how tokens are drawn; by default always the most likely token.
+    seed: of the random draws, which are independent of the batch size.
     stop: an answer ends before the first of these strings.
-    constraint: what may be drawn, from `answer_choices`, `answer_schema`, `token_trie` or
-      `make_ordering`; one, or one for each prompt, all of one kind.
-    truncate: prompts longer than the context are an `error`, or prompts lose tokens from the
-      `left` until `max_tokens`, at most half the context, have room.
-    special_tokens: whether the tokenizer adds its own; False for prompts from `render_chat`.
-    batch_size: prompts side by side.
-    lora: low-rank additions to the weights.
-    on_text: called with new text as it comes. on_done: called with the number of prompts of each
-      finished batch. speed: is filled.
-  Returns: one `Generation` a prompt, in their order.
-  Raises: InputError for a prompt that does not fit, a constraint that needs more tokens than there
-    may be, or a cache that does not fit into memory.
+    constraint: which answers are allowed, from `answer_choices`, `answer_schema`, `token_trie` or
+      `make_ordering`; one for all prompts, or a list of one per prompt, all of the same kind.
+    truncate: `error` rejects prompts longer than the context; `left` cuts prompts on the left until
+      there is room for `max_tokens`, or for half the context if that is less.
+    special_tokens: whether the tokenizer adds its special tokens; False for prompts from
+      `render_chat`.
+    batch_size: most prompts per batch.
+    lora: adapters.
+    on_text: called as on_text(index of the prompt, new text) while text is generated.
+    on_done: called with the number of prompts of each finished batch.
+    speed: token counts and times are added to it.
+  Returns: one `Generation` per prompt, in the order of the prompts.
+  Raises: InputError for a prompt that does not fit into the context, a constraint that needs more
+    tokens than allowed, or a cache that does not fit into memory.
   """
   sequences, cuts, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
   require_list(stop, "stop", "a list of texts")
@@ -165,7 +170,7 @@ def warm_up(
   batch_size: int = 8,
   lora: Lora | None = None,
 ) -> float:
-  """Compiles all that `generate` with these arguments will run. Returns: seconds."""
+  """Compiles all programs that `generate` needs for these arguments. Returns: seconds."""
   begun = time.perf_counter()
   sequences, _, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
   joined, first = _joined(model, constraint, limits)
@@ -183,7 +188,7 @@ def warm_up(
 
 
 class _Loop:
-  """The two compiled programs, with all that stays the same for a group."""
+  """The two compiled programs (`prefill` and `decode`) with the arguments of a batch."""
 
   def __init__(
     self,
@@ -198,7 +203,7 @@ class _Loop:
       "config": model.config,
       "sampler": sampler,
       "constraint": constraint,
-      # -1 is no token: a model without end tokens needs no program of its own.
+      # -1 is not a token: models without EOS tokens run the same program.
       "eos": jnp.array(model.eos or (-1,), jnp.int32),
       "lora": lora,
     }
@@ -216,16 +221,17 @@ class _Loop:
     for place, sequence in enumerate(sequences):
       prompts[place, : len(sequence)] = sequence
       lengths[place], most[place] = len(sequence), limits[group.rows[place]]
-    # Rows that only fill the batch repeat the first one, and are done from the start.
+    # Rows that pad the batch repeat the first one and are done from the start.
     rows = np.array([*group.rows, *[group.rows[0]] * (group.batch - len(group.rows))])
     spread = rows_sharding(self.model, group.batch)
+    keys, node = _select_rows((keys, first), rows)
     return prefill(
       self.model.params,
       jax.device_put(prompts, spread),
       jax.device_put(lengths, spread),
       jax.device_put(most, spread),
-      keys[rows],
-      node=jax.tree.map(lambda leaf: leaf[rows], first),
+      keys,
+      node=node,
       slots=group.slots,
       room=group.room,
       attention=self.model.attention,
@@ -238,10 +244,16 @@ class _Loop:
     )
 
 
+@jax.jit
+def _select_rows(tree: Any, rows: np.ndarray) -> Any:
+  """Selects rows of all arrays of a tree, as one program instead of one per array."""
+  return jax.tree.map(lambda leaf: leaf[rows], tree)
+
+
 def _run(
   loop: _Loop, state: Decoding, tails: dict[int, TextTail], on_text: OnText | None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Decodes to the end. Returns: tokens [B, N] int32, and how many count in each row [B]."""
+  """Decodes to the end. Returns: tokens [B, N] int32, and the number of tokens of each row [B]."""
   most = int(np.asarray(state.limits).max())
   step = 1
   while True:
@@ -252,7 +264,7 @@ def _run(
         fresh, stopped[place] = tails[row].feed(tokens[place, : emitted[place]].tolist())
         if fresh and on_text is not None:
           on_text(row, fresh)
-      # Not put on a device by hand: that would make it another kind of argument, to compile for.
+      # `stopped` stays a NumPy array: a committed array would cause another compilation.
       state = state.replace(done=state.done | stopped)
     if bool(state.done.all()) or step >= most:
       return np.asarray(state.tokens), np.asarray(state.emitted)
@@ -267,13 +279,13 @@ def _prepared(
   truncate: str,
   special_tokens: bool,
 ) -> tuple[list[list[int]], list[int], list[int]]:
-  """Token ids of every prompt, how many were cut off, and how many tokens may follow."""
+  """Returns the token ids of each prompt, how many were cut off, and its most new tokens."""
   require_list(prompts, "prompts", "a list of prompts")
   if truncate not in TRUNCATIONS:
     raise InputError(f"not one of {', '.join(TRUNCATIONS)}", field="truncate", value=truncate)
   limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
   if len(limits) != len(prompts):
-    raise InputError(f"{len(limits)} limits of max_tokens for {len(prompts)} prompts")
+    raise InputError(f"got {len(limits)} values of max_tokens for {len(prompts)} prompts")
   if any(limit < 1 for limit in limits):
     raise InputError("must be at least 1", field="max_tokens", value=min(limits))
   context, sequences, cuts = model.config.context, [], []
@@ -286,11 +298,11 @@ def _prepared(
     kept = ids
     if len(ids) >= context and truncate == "error":
       raise InputError(
-        f"prompt {row + 1} has {len(ids)} tokens, the model's context is {context} and the answer "
-        "needs room; shorten it, or `truncate=left`"
+        f"prompt {row + 1} has {len(ids)} tokens, but the model's context of {context} must also "
+        "hold the answer; shorten it, or use `truncate=left`"
       )
     if truncate == "left":
-      # An answer may ask for more than there is; half of the context stays the prompt's.
+      # The prompt keeps at least half of the context, whatever max_tokens is.
       kept = truncated_left(ids, context - min(limits[row], context // 2), bos=model.bos)
     sequences.append(kept)
     cuts.append(len(ids) - len(kept))
@@ -301,31 +313,33 @@ def _prepared(
 def _joined(
   model: LanguageModel, constraint: Constraint | Sequence[Constraint] | None, limits: Sequence[int]
 ) -> tuple[Constraint | None, Progress | None]:
-  """One constraint for all rows, and where each of them starts."""
+  """Merges the constraints of all prompts into one. Returns it and the start state of each row."""
   count, vocabulary = len(limits), model.config.vocabulary
   if constraint is None or count == 0:
     return None, None
   lone = isinstance(constraint, Constraint)
   several = [constraint] * count if lone else list(constraint)
   if len(several) != count:
-    raise InputError(f"{len(several)} constraints for {count} prompts")
+    raise InputError(f"got {len(several)} constraints for {count} prompts")
   for row, (one, limit) in enumerate(zip(several, limits, strict=True)):
     if not isinstance(one, Constraint):
-      raise InputError(f"prompt {row + 1}: its constraint is {one!r:.40}, not an Automaton")
+      raise InputError(
+        f"prompt {row + 1}: got {one!r:.40} as its constraint, not an Automaton or Ordering"
+      )
     if type(one) is not type(several[0]):
-      raise InputError(f"prompt {row + 1}: its constraint is not of the kind of the first")
+      raise InputError(f"prompt {row + 1}: its constraint is not of the same kind as the first")
     if one.vocabulary != vocabulary:
       raise InputError(
-        f"a constraint was made for {one.vocabulary} tokens, the model has {vocabulary}"
+        f"a constraint was made for {one.vocabulary} tokens, but the model has {vocabulary}"
       )
     if set(one.eos) != set(model.eos):
       raise InputError(
-        f"a constraint was made with end tokens {list(one.eos)}, the model has "
+        f"a constraint was made with EOS tokens {list(one.eos)}, but the model has "
         f"{list(model.eos)}; make it with eos=model.eos"
       )
     if (least := min_tokens(one)) > limit:
       raise InputError(
-        f"prompt {row + 1}: the constraint needs at least {least} tokens, {limit} are allowed; "
+        f"prompt {row + 1}: the constraint needs at least {least} tokens, but {limit} are allowed; "
         "raise `max_tokens` or shorten the prompt"
       )
   if isinstance(several[0], Ordering):

@@ -1,6 +1,6 @@
-"""From logits to the next token: penalty, temperature, top-k, top-p, min-p.
+"""Draws the next token from logits: repetition penalty, temperature, top-k, top-p, min-p.
 
-The numbers are arguments of the compiled program; only which of them are in use is part of it.
+The values are arguments of the compiled program, which depends only on which of them are in use.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from gatrec_jax.errors import InputError
 
-MASKED = -1e30  # a logit that is never drawn; finite, so that sums of it stay numbers
-COLDEST = 1e-6  # below it, logits divided by the temperature would leave float32
+MASKED = -1e30  # a logit that is never drawn; finite, so that sums stay finite
+COLDEST = 1e-6  # below this, dividing logits by the temperature would overflow float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +22,13 @@ class Sampling:
   """How tokens are drawn.
 
   Attributes:
-    temperature: 0 takes the likeliest token; else logits are divided by it.
-    top_k: only so many of the likeliest; 0 for all.
-    top_p: only the likeliest that together reach this probability (Holtzman et al. 2020); 1: all.
-    min_p: only those with at least this share of the likeliest one's probability; 0 for all.
-    repetition_penalty: logits of tokens already there are divided by it where positive, multiplied
-      where negative (Keskar et al. 2019); 1 for none.
+    temperature: divides the logits; 0 always takes the most likely token.
+    top_k: keeps only the k most likely tokens; 0 keeps all.
+    top_p: keeps only the most likely tokens that together reach this probability (Holtzman et al.
+      2020); 1 keeps all.
+    min_p: keeps only tokens with at least this share of the highest probability; 0 keeps all.
+    repetition_penalty: divides the positive and multiplies the negative logits of tokens that
+      already occur in prompt or answer (Keskar et al. 2019); 1 for none.
   """
 
   temperature: float = 0.0
@@ -46,12 +47,12 @@ class Sampling:
     )
     for holds, name, wanted in rules:
       if not holds:
-        raise InputError(f"--{name}={getattr(self, name)}: must be {wanted}")
+        raise InputError(f"must be {wanted}", field=name, value=getattr(self, name))
 
 
 @flax.struct.dataclass
 class Sampler:
-  """A `Sampling` on the device: its numbers as scalars, and which of them are in use."""
+  """A `Sampling` on the device: its values as scalars, and static flags for what is in use."""
 
   temperature: jax.Array
   top_k: jax.Array
@@ -64,11 +65,11 @@ class Sampler:
 
 
 def make_sampler(sampling: Sampling) -> Sampler:
-  """The device's form of `sampling`."""
+  """Converts a `Sampling` to its form on the device."""
   return Sampler(
     temperature=jnp.float32(sampling.temperature or 1.0),
     top_k=jnp.int32(sampling.top_k or jnp.iinfo(jnp.int32).max),
-    # The sum of all probabilities may round to 1 before the last of them.
+    # Cumulative probabilities may round to 1 before the last token.
     top_p=jnp.float32(sampling.top_p if sampling.top_p < 1 else jnp.inf),
     min_p=jnp.float32(sampling.min_p),
     repetition_penalty=jnp.float32(sampling.repetition_penalty),
@@ -79,14 +80,14 @@ def make_sampler(sampling: Sampling) -> Sampler:
 
 
 def penalize(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
-  """The repetition penalty. logits: [B, V] float32. seen: [B, V] bool. penalty: scalar."""
+  """Applies the repetition penalty to [B, V] float32 logits. seen: [B, V] bool."""
   return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def cut(logits: jax.Array, sampler: Sampler) -> jax.Array:
-  """Masks what top-k, top-p and min-p leave out, one after the other. logits: [B, V] float32.
+  """Masks the tokens excluded by top-k, top-p and min-p, in this order. logits: [B, V] float32.
 
-  Ties at the border of top-k and top-p stay in. At least one token stays.
+  Ties at the boundary of top-k and top-p are kept. At least one token is kept.
   """
   ordered = jnp.sort(logits, axis=-1, descending=True)
   rank = jnp.arange(logits.shape[-1])
@@ -94,7 +95,7 @@ def cut(logits: jax.Array, sampler: Sampler) -> jax.Array:
   probability = jax.nn.softmax(kept, axis=-1)
   before = jnp.cumsum(probability, axis=-1) - probability
   kept = jnp.where((before < sampler.top_p) | (rank == 0), kept, MASKED)
-  # min-p compares with the likeliest, whatever the sum is.
+  # min-p compares with the most likely token, regardless of the sum.
   floor = ordered[:, :1] + jnp.log(sampler.min_p)
   kept = jnp.where(kept >= floor, kept, MASKED)
   lowest = jnp.where(kept > MASKED, kept, jnp.inf).min(axis=-1, keepdims=True)
@@ -109,20 +110,20 @@ def draw(
   seen: jax.Array | None = None,
   allowed: jax.Array | None = None,
 ) -> jax.Array:
-  """The next token of every row.
+  """Draws the next token of every row.
 
   Args:
     keys: [B] PRNG keys; are consumed.
     logits: [B, V] float32.
-    sampler: how.
-    seen: [B, V] bool, tokens that are there already; needed where the sampler penalizes.
-    allowed: [B, V] bool; others are never drawn.
+    sampler: how tokens are drawn.
+    seen: [B, V] bool, tokens that occurred already; required with a repetition penalty.
+    allowed: [B, V] bool, tokens that may be drawn; None for all.
   Returns: [B] int32.
   """
   if sampler.penalizes:
     logits = penalize(logits, seen, sampler.repetition_penalty)
   if allowed is not None:
-    # A heavy penalty must not bring what is allowed below what is not.
+    # A large penalty must not push allowed tokens below forbidden ones.
     logits = jnp.where(allowed, jnp.maximum(logits, MASKED / 2), MASKED)
   if sampler.greedy:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)

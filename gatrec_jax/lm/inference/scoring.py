@@ -1,7 +1,7 @@
-"""Reading a model's mind without parsing text: labels and continuations by their likelihood.
+"""Scores labels and continuations by their likelihood, without generating text.
 
-A prefix that many continuations share is evaluated once. Its keys and values have one row; the
-continuations are a batch behind it, and their queries are folded into one product with it.
+A prompt that several continuations share is evaluated once: its cache has a single row, the
+continuations form a batch, and their queries are folded into one product with that row.
 """
 
 from __future__ import annotations
@@ -30,24 +30,25 @@ from gatrec_jax.lm.tokens.chat import encode_prompt, require_list
 from gatrec_jax.lm.tokens.token_bytes import spell
 
 Prompt = str | Sequence[int]
-# Logits of all positions of a batch take B · T · V floats; so many bytes of them at once.
+# Most bytes of logits (B · T · V floats) at once.
 LOGIT_BYTES = 256 * 2**20
 
 
 def label_tokens(
   model: LanguageModel, labels: Sequence[str], *, leading_space: bool = False
 ) -> np.ndarray:
-  """The token of each label, such as A, B, C, or yes, no.
+  """Returns the token id of each label, such as A, B, C, or yes, no.
 
   Args:
+    model: a decoder with a tokenizer.
     labels: texts.
-    leading_space: whether a space comes before the label, as after "Answer:".
+    leading_space: whether the label follows a space, as after "Answer:".
   Returns: [L] int32.
-  Raises: InputError that lists every label that is not one token, and labels that share a token.
+  Raises: InputError that lists all labels that are not a single token, or share a token.
   """
   require_list(labels, "labels", "a list of texts")
   if not labels:
-    raise InputError("no labels are given")
+    raise InputError("no labels given")
   found: dict[int, str] = {}
   ids, problems = [], []
   for label in labels:
@@ -62,17 +63,17 @@ def label_tokens(
   if problems:
     how = "with" if leading_space else "without"
     raise InputError(
-      f"labels must be one token each {how} a leading space: {'; '.join(problems)}; try "
+      f"labels must be a single token each {how} a leading space: {'; '.join(problems)}; try "
       f"leading_space={not leading_space}, or labels from single_token_labels"
     )
   return np.array(ids, np.int32)
 
 
 def single_token_labels(model: LanguageModel, candidates: Sequence[str]) -> tuple[list[str], bool]:
-  """Those of `candidates` that are one token of their own, with or without a leading space.
+  """Selects the candidates that are a single token, with or without a leading space.
 
-  Returns: the labels, in order, for whichever form gives more of them (without, if equal); and
-    whether that is the form with a leading space.
+  Returns: the labels, in order, in the form that gives more of them (without a space if equal), and
+    whether that form has a leading space.
   """
   forms: list[list[str]] = []
   for space in (False, True):
@@ -97,18 +98,18 @@ def score_labels(
   batch_size: int = 8,
   lora: Lora | None = None,
 ) -> np.ndarray:
-  """Logits of label tokens right behind each prompt: one forward pass, no text to parse.
+  """Computes the logits of label tokens after each prompt, in one forward pass.
 
   Args:
     model: the decoder.
-    prompts: N texts or token ids.
-    labels: L texts of one token each, or their ids as `label_tokens` gives them.
-    leading_space: whether a space comes before the label.
+    prompts: N texts or lists of token ids.
+    labels: L texts of one token each, or their ids from `label_tokens`.
+    leading_space: whether the labels follow a space.
     special_tokens: as in `generate`.
-    truncate_left: cut prompts that are longer than the context instead of refusing them.
-    batch_size: prompts side by side.
-    lora: low-rank additions.
-  Returns: [N, L] float32; a softmax over L gives the labels' probabilities among themselves.
+    truncate_left: cuts prompts that are longer than the context instead of rejecting them.
+    batch_size: most prompts per batch.
+    lora: adapters.
+  Returns: [N, L] float32 logits; their softmax over L gives probabilities among the labels.
   """
   require_list(prompts, "prompts", "a list of prompts")
   ids = label_ids(model, labels, leading_space=leading_space)
@@ -125,7 +126,7 @@ def score_labels(
       model.params, tokens, counts, ids, config=model.config, lora=lora, attention=model.attention
     )
     found.append((rows, out))
-  # Fetched when all are on their way: the next group is prepared while the last one is computed.
+  # Results are fetched at the end, so that a batch is prepared while the previous one runs.
   for rows, out in found:
     scores[rows] = np.asarray(out)[: len(rows)]
   return scores
@@ -134,7 +135,7 @@ def score_labels(
 def label_ids(
   model: LanguageModel, labels: Sequence[str] | np.ndarray, *, leading_space: bool = False
 ) -> np.ndarray:
-  """[L] int32 of labels as texts, or of their ids, which are checked."""
+  """Returns the ids of labels given as texts or ids, [L] int32. Raises: InputError for bad ids."""
   if not isinstance(labels, np.ndarray):
     return label_tokens(model, labels, leading_space=leading_space)
   require_ids(model, labels.tolist(), what="labels")
@@ -144,12 +145,14 @@ def label_ids(
 def fitting(
   model: LanguageModel, prompt: Prompt, *, special_tokens: bool = True, truncate_left: bool = False
 ) -> list[int]:
-  """Token ids of a prompt that fit into the context. Raises: InputError where they do not."""
+  """Returns the token ids of a prompt. Raises: InputError if they do not fit into the context."""
   ids = encode_prompt(model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens)
   require_ids(model, ids, what="a prompt")
   most = model.config.context
   if len(ids) > most and not truncate_left:
-    raise InputError(f"a prompt has {len(ids)} tokens, the model's context is {most}; shorten it")
+    raise InputError(
+      f"a prompt has {len(ids)} tokens, but the model's context is {most}; shorten it"
+    )
   return truncated_left(ids, most, bos=model.bos)
 
 
@@ -161,24 +164,24 @@ def score_continuations(
   special_tokens: bool = True,
   lora: Lora | None = None,
 ) -> list[np.ndarray]:
-  """Log-likelihoods of continuations, each prompt evaluated once for all of its own.
+  """Computes the log-likelihoods of continuations, evaluating each prompt once.
 
   Args:
     model: the decoder.
-    prompts: N texts or token ids.
-    continuations: for each prompt its texts or token ids, none of them empty. A text follows the
-      prompt as it stands, so a space between the two belongs to it.
+    prompts: N texts or lists of token ids.
+    continuations: for each prompt, a list of C texts or lists of token ids, none empty. A space
+      between prompt and continuation belongs to the continuation.
     special_tokens: as in `generate`.
-    lora: low-rank additions.
-  Returns: for each prompt [C, 2] float32: log-likelihood in nats, and tokens. Divide the first by
-    the second to compare continuations of different lengths.
+    lora: adapters.
+  Returns: for each prompt [C, 2] float32: log-likelihood in nats, and number of tokens. Divide the
+    first by the second to compare continuations of different lengths.
   Raises: InputError for an empty continuation, or one that does not fit into the context.
   """
   require_list(prompts, "prompts", "a list of prompts")
   for several in continuations:
     require_list(several, "continuations", "a list of texts for each prompt")
   if len(prompts) != len(continuations):
-    raise InputError(f"{len(continuations)} lists of continuations for {len(prompts)} prompts")
+    raise InputError(f"got {len(continuations)} lists of continuations for {len(prompts)} prompts")
   results = []
   for number, (prompt, texts) in enumerate(zip(prompts, continuations, strict=True), 1):
     prefix = encode_prompt(model.tokenizer, prompt, bos=model.bos, special_tokens=special_tokens)
@@ -190,7 +193,7 @@ def score_continuations(
     longest = len(prefix) + max(map(len, ids), default=0)
     if longest > model.config.context:
       raise InputError(
-        f"prompt {number}: with its longest continuation it has {longest} tokens, the model's "
+        f"prompt {number}: has {longest} tokens with its longest continuation, but the model's "
         f"context is {model.config.context}"
       )
     results.append(_behind_prefix(model, prefix, ids, lora))
@@ -200,7 +203,7 @@ def score_continuations(
 def _behind_prefix(
   model: LanguageModel, prefix: Sequence[int], ids: Sequence[Sequence[int]], lora: Lora | None
 ) -> np.ndarray:
-  """[C, 2] float32 as `score_continuations` gives it."""
+  """Scores of the continuations of one prompt, [C, 2] float32 as in `score_continuations`."""
   out = np.zeros((len(ids), 2), np.float32)
   if not ids:
     return out
@@ -212,7 +215,7 @@ def _behind_prefix(
   size = max(1, LOGIT_BYTES // (4 * model.config.vocabulary * width))
   for start in range(0, len(ids), size):
     part = ids[start : start + size]
-    # Few shapes: a full batch, or the next power of two.
+    # For few shapes: a full batch, or the next power of two.
     rows = min(size, 1 << (len(part) - 1).bit_length())
     suffixes, counts = _padded(part, rows, width, model)
     nll = _suffixes(model.params, cache, last, suffixes, counts, lengths, **shared)
@@ -232,7 +235,7 @@ def _label_logits(
   lora: Lora | None,
   attention: str,
 ) -> jax.Array:
-  """Logits [B, L] float32 of `labels` [L] behind rows of `tokens` [B, T]."""
+  """Logits [B, L] float32 of `labels` [L] after rows of `tokens` [B, T]."""
   last = hidden_states(
     params, tokens, config=config, lengths=lengths, only=lengths - 1, lora=lora, attention=attention
   )
@@ -249,7 +252,7 @@ def _prefix(
   lora: Lora | None,
   attention: str,
 ) -> tuple[jax.Array, Cache]:
-  """The last hidden state [1, D] of a prefix, and its cache."""
+  """Returns the last hidden state of a prefix, [1, D], and its cache."""
   hidden, cache = prompt_cache(
     params, tokens, lengths, config=config, lora=lora, attention=attention
   )
@@ -280,7 +283,7 @@ def _suffixes(
   hidden, _ = run_decoder(
     params, tokens, batch, config=config, past=cache, lora=lora, attention="xla"
   )
-  # The hidden state before a token predicts it: the prefix's last one, then the own but one.
+  # A token is predicted by the hidden state before it, which for the first is the prefix's last.
   before = jnp.broadcast_to(last[:, None], (rows, 1, last.shape[-1]))
   before = jnp.concatenate([before, hidden[:, :-1]], axis=1)
   logits = logits_of(params, before, config=config)
@@ -292,7 +295,7 @@ def _suffixes(
 def _padded(
   sequences: Sequence[Sequence[int]], rows: int, width: int, model: LanguageModel
 ) -> tuple[jax.Array, jax.Array]:
-  """[rows, width] int32 tokens padded on the right, and [rows] int32 lengths, 1 for empty rows."""
+  """Pads sequences on the right. Returns: [rows, width] int32, and lengths [rows], 1 if empty."""
   tokens = np.full((rows, width), model.config.pad, np.int32)
   lengths = np.ones(rows, np.int32)
   for place, sequence in enumerate(sequences):

@@ -1,8 +1,8 @@
-"""Labels behind prompts that begin alike: what a user's prompts share is evaluated once.
+"""Scores labels after prompts with a common prefix, evaluating each prefix once.
 
-Re-ranking asks a model the same about one user many times: the candidates in another order, or one
-candidate after the other. Users stand side by side; each has one row of keys and values, that of
-the common prefix, and behind it its suffixes, whose queries are folded into one product with it.
+Re-ranking queries a model about a user many times: with the candidates in another order, or for one
+candidate after another. A batch holds several users; each has one cached row for the common prefix
+of their prompts, and the queries of all their suffixes are folded into one product with that row.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from gatrec_jax.lm.inference.generate import Speed
 from gatrec_jax.lm.inference.scoring import Prompt, fitting, label_ids
 from gatrec_jax.lm.tokens.chat import require_list
 
-# Suffixes run in so many parts that the arrays of one layer stay below this.
+# Suffixes are processed in parts, so that the arrays of one layer stay below this size.
 PART_BYTES = 256 * 2**20
-FINE_ROOMS = 128  # up to so many tokens suffixes are filled up to a multiple of 8
+FINE_ROOMS = 128  # up to this many tokens, suffixes are padded to a multiple of 8
 
 
 class _User(NamedTuple):
-  """A user's prompts, cut in two: [P] shared tokens, and a list of the rest of each."""
+  """A user's prompts: the [P] tokens that they share, and the rest of each."""
 
   prefix: list[int]
   suffixes: list[list[int]]
 
 
 class _Shape(NamedTuple):
-  """Of a compiled program: B users, P tokens of prefix, C suffixes of S tokens each."""
+  """Shape of a compiled program: B users, P prefix tokens, C suffixes of S tokens each."""
 
   batch: int
   width: int
@@ -60,20 +60,20 @@ def score_labels_shared(
   lora: Lora | None = None,
   speed: Speed | None = None,
 ) -> list[np.ndarray]:
-  """Logits of label tokens behind each prompt, as `score_labels`, for prompts that begin alike.
+  """Computes the logits of label tokens as `score_labels`, for prompts with common prefixes.
 
   Args:
     model: the decoder.
-    prompts: for each of N users C_n texts or lists of token ids; those of one user may differ in
-      length, and share what they share.
-    labels: L texts of one token each, or their ids as `label_tokens` gives them.
-    leading_space: whether a space comes before the label.
+    prompts: for each of N users, C_n texts or lists of token ids of any length; their common
+      prefix is found automatically.
+    labels: L texts of one token each, or their ids from `label_tokens`.
+    leading_space: whether the labels follow a space.
     special_tokens: as in `generate`.
-    batch_size: users side by side.
-    lora: low-rank additions.
-    speed: prompt tokens (shared ones once) and seconds are added to it.
+    batch_size: most users per batch.
+    lora: adapters.
+    speed: prompt tokens (shared ones counted once) and seconds are added to it.
   Returns: for each user [C_n, L] float32.
-  Raises: InputError for a prompt that does not fit into the context, and labels of several tokens.
+  Raises: InputError for a prompt that does not fit into the context, or labels of several tokens.
   """
   require_list(prompts, "prompts", "a list of prompts for each user")
   begun = time.perf_counter()
@@ -96,7 +96,7 @@ def score_labels_shared(
       parts=_parts(model, shape),
     )
     found.append((rows, out))
-  # Fetched when all are on their way: the next group is prepared while the last one is computed.
+  # Results are fetched at the end, so that a batch is prepared while the previous one runs.
   for rows, out in found:
     for row, logits in zip(rows, np.asarray(out), strict=False):
       scores[row][:] = logits[: len(scores[row])]
@@ -107,9 +107,9 @@ def score_labels_shared(
 
 
 def _cut(sequences: list[list[int]]) -> _User:
-  """Splits sequences where the fewest padded tokens are evaluated, within what all of them share.
+  """Splits sequences within their common prefix, so that the fewest padded tokens are evaluated.
 
-  Each keeps a token at least, behind which the labels are.
+  Each suffix keeps at least one token, whose logits are the labels'.
   """
   if not sequences:
     return _User([], [])
@@ -121,7 +121,7 @@ def _cut(sequences: list[list[int]]) -> _User:
     sizes.add(size)
     size = bucket(size + 1)
 
-  def cost(place):
+  def cost(place: int) -> int:
     return bucket(place) + len(sequences) * _room(longest - place)
 
   place = min(sorted(sizes, reverse=True), key=cost)
@@ -129,17 +129,17 @@ def _cut(sequences: list[list[int]]) -> _User:
 
 
 def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _Shape]]:
-  """Which users run together, in which shapes: like beside like, few shapes."""
+  """Assigns users to batches: similar ones together, few different shapes."""
   if batch_size < 1:
     raise InputError("must be at least 1", field="batch_size", value=batch_size)
-  asked = [row for row, user in enumerate(users) if user.suffixes]
-  counts = {len(users[row].suffixes) for row in asked}
-  # Where all users have as many suffixes, there is one shape without any to fill it up.
-  size = (lambda count: count) if len(counts) == 1 else _rounded
-  asked.sort(key=lambda row: (size(len(users[row].suffixes)), len(users[row].prefix), row))
+  filled = [row for row, user in enumerate(users) if user.suffixes]
+  counts = {len(users[row].suffixes) for row in filled}
+  # If all users have the same number of suffixes, none need padding.
+  size = int if len(counts) == 1 else _rounded
+  filled.sort(key=lambda row: (size(len(users[row].suffixes)), len(users[row].prefix), row))
   groups = []
-  for start in range(0, len(asked), batch_size):
-    rows = asked[start : start + batch_size]
+  for start in range(0, len(filled), batch_size):
+    rows = filled[start : start + batch_size]
     several = [users[row] for row in rows]
     groups.append(
       (
@@ -156,19 +156,19 @@ def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _S
 
 
 def _room(length: int) -> int:
-  """Slots of suffixes: finer than `bucket`, since there are several of them to a prefix."""
+  """Padded length of suffixes: finer than `bucket`, as there are several per prefix."""
   return max(SMALLEST_BUCKET, -(-length // 8) * 8) if length <= FINE_ROOMS else bucket(length)
 
 
 def _rounded(count: int) -> int:
-  """The next of 1, 2, 4, 8, 16, 24, 32, …"""
+  """Rounds up to 1, 2, 4, 8, 16, 24, 32, …"""
   return -(-count // 8) * 8 if count > 8 else 1 << (count - 1).bit_length()
 
 
 def _arrays(
   model: LanguageModel, users: Sequence[_User], shape: _Shape
 ) -> tuple[jax.Array | np.ndarray, ...]:
-  """Prefixes [B, P] and their lengths [B], suffixes [B, C, S] and theirs [B, C], all int32."""
+  """Pads a batch: prefixes [B, P], their lengths [B], suffixes [B, C, S], lengths [B, C]; int32."""
   batch, width, count, room = shape
   prefixes = np.full((batch, width), model.config.pad, np.int32)
   suffixes = np.full((batch, count, room), model.config.pad, np.int32)
@@ -185,9 +185,9 @@ def _arrays(
 
 
 def _parts(model: LanguageModel, shape: _Shape) -> int:
-  """In how many parts the suffixes of a group run, for what one layer of them takes."""
+  """Returns into how many parts to split the suffixes of a batch, by the memory of one layer."""
   config = model.config
-  # Inputs, queries, keys and the MLP's in the model's own type; scores and weights in float32.
+  # Inputs, queries, keys and MLP are in the model's dtype; scores and weights in float32.
   features = 4 * config.width + 3 * config.heads * config.head_size + 3 * config.inner
   one = shape.room * (
     features * jnp.dtype(model.dtype).itemsize + 8 * config.heads * (shape.width + shape.room)
@@ -211,8 +211,8 @@ def _label_logits(
 ) -> jax.Array:
   """Logits [B, C, L] float32 of `labels` [L].
 
-  Args: prefixes: [B, P] int32, padded on the right. prefix_lengths: [B] int32, 0 where nothing is
-    shared. suffixes: [B, C, S] int32. lengths: [B, C] int32. parts: the C run in so many.
+  Args: prefixes: [B, P] int32, padded on the right. prefix_lengths: [B] int32, 0 without a common
+    prefix. suffixes: [B, C, S] int32. lengths: [B, C] int32. parts: how many to split C into.
   """
   batch, count, room = suffixes.shape
   _, cache = prompt_cache(
@@ -229,7 +229,7 @@ def _label_logits(
     lengths.reshape(batch, parts, size).swapaxes(0, 1),
   )
 
-  def one_part(part):
+  def one_part(part: tuple[jax.Array, jax.Array]) -> jax.Array:
     return _suffix_logits(params, cache, prefix_lengths, *part, labels, config=config, lora=lora)
 
   if parts == 1:
@@ -249,7 +249,7 @@ def _suffix_logits(
   config: DecoderConfig,
   lora: Lora | None,
 ) -> jax.Array:
-  """[B, c, L] float32 behind `suffixes` [B, c, S] of `lengths` [B, c] and the cache of B rows."""
+  """Logits [B, c, L] float32 after `suffixes` [B, c, S] of `lengths` [B, c] and B cached rows."""
   batch, count, room = suffixes.shape
   positions = prefix_lengths[:, None, None] + jnp.arange(room, dtype=jnp.int32)
   positions = jnp.broadcast_to(positions, suffixes.shape).reshape(-1, room)

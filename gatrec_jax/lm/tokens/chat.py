@@ -1,4 +1,4 @@
-"""Tokenizers of decoder folders, and messages to prompts through their chat templates."""
+"""Loads a decoder's tokenizer, encodes prompts, and renders chat messages with its template."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ROLES = ("system", "user", "assistant")
 
 
 def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-  """The folder's fast tokenizer, None where the folder has none.
+  """Loads the folder's fast tokenizer; None if the folder has no tokenizer files.
 
-  Raises: InputError where it has one that cannot be read.
+  Raises: InputError if the tokenizer cannot be read.
   """
   if not any((folder / name).is_file() for name in TOKENIZER_FILES):
     return None
@@ -26,7 +26,7 @@ def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
 
   try:
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-  except Exception as error:  # Anything comes out of a damaged file.
+  except Exception as error:  # A damaged file can raise anything.
     reason = next(iter(str(error).strip().splitlines()), repr(error))
     raise InputError(f"{folder}: its tokenizer cannot be read ({reason})") from None
   if not tokenizer.is_fast:
@@ -41,15 +41,15 @@ def encode_prompt(
   bos: int | None,
   special_tokens: bool = True,
 ) -> list[int]:
-  """Token ids of a prompt.
+  """Returns the token ids of a prompt.
 
   Args:
-    tokenizer: the model's; None where only ids are given.
-    prompt: text, or ids, which are taken as they are.
-    bos: the bare prompt of an empty text.
-    special_tokens: whether the tokenizer puts its own around the text; not for a rendered chat,
-      whose template has written them.
-  Raises: InputError for text without a tokenizer, or an empty prompt where there is no BOS token.
+    tokenizer: the model's tokenizer; may be None if prompts are given as ids.
+    prompt: text, or token ids, which are returned unchanged.
+    bos: id of the BOS token, which stands in for an empty prompt; None if the model has none.
+    special_tokens: whether the tokenizer adds its special tokens. False for a rendered chat, whose
+      template has already written them.
+  Raises: InputError for text without a tokenizer, or an empty prompt without a BOS token.
   """
   if not isinstance(prompt, str):
     require_list(prompt, "a prompt", "a text or token ids")
@@ -57,11 +57,13 @@ def encode_prompt(
   elif not prompt:
     ids = []
   elif tokenizer is None:
-    raise InputError("the model folder has no tokenizer, which texts need: add a tokenizer.json")
+    raise InputError(
+      "the model folder has no tokenizer, which text prompts need: add a tokenizer.json"
+    )
   elif not prompt.isascii() and any("\ud800" <= c <= "\udfff" for c in prompt):
     raise InputError("the prompt is not UTF-8 text")
   else:
-    # Not verbose: it would warn of long prompts, which are told of elsewhere.
+    # verbose=False silences a warning about long prompts; callers check lengths themselves.
     ids = list(tokenizer(prompt, add_special_tokens=special_tokens, verbose=False)["input_ids"])
   if ids:
     return ids
@@ -71,35 +73,36 @@ def encode_prompt(
 
 
 def require_list(values: object, what: str, wanted: str) -> None:
-  """Raises InputError where a list is needed; a lone text would be read letter by letter."""
+  """Raises InputError unless `values` is a list; a bare string would be read letter by letter."""
   if isinstance(values, str) or not isinstance(values, Iterable):
-    raise InputError(f"{what}: {values!r:.40} is given; {wanted} is needed")
+    raise InputError(f"{what}: got {values!r:.40}; expected {wanted}")
 
 
 def render_chat(
   tokenizer: PreTrainedTokenizerBase | None, messages: Sequence[Mapping[str, str]]
 ) -> str:
-  """The prompt that makes a model answer the last message.
+  """Renders chat messages as a prompt that ends where the assistant's answer begins.
 
-  With a template in the folder, transformers' sandboxed renderer fills it. Without one the prompt
-  is plain: the system text and an empty line, then "User: …" and "Assistant: …" lines, and
-  "Assistant:" for the answer to begin.
+  Uses the folder's chat template (in transformers' sandboxed renderer) if there is one. Otherwise
+  the prompt is plain text: the system message and an empty line, then "User: …" and
+  "Assistant: …" lines, ending with "Assistant:".
 
-  Args: tokenizer: the model's. messages: {"role": system, user or assistant, "content": text}.
-  Raises: InputError for another role, or a template that fails or refuses these messages.
+  Args: tokenizer: the model's tokenizer. messages: dicts with `role` (system, user or assistant)
+    and `content` (text).
+  Raises: InputError for another role, or if the template rejects the messages.
   """
   for number, message in enumerate(messages):
     if message.get("role") not in ROLES or not isinstance(message.get("content"), str):
       raise InputError(
-        f"message {number}: needs a role ({', '.join(ROLES)}) and a content, has {dict(message)}"
+        f"message {number}: needs a role ({', '.join(ROLES)}) and a content, got {dict(message)}"
       )
   if tokenizer is not None and tokenizer.chat_template:
     try:
       return tokenizer.apply_chat_template(
         [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
       )
-    except Exception as error:  # Templates raise what they like.
-      raise InputError(f"the model's chat template refuses these messages: {error}") from None
+    except Exception as error:  # Templates can raise anything.
+      raise InputError(f"the model's chat template rejects these messages: {error}") from None
   lines = []
   for message in messages:
     if message["role"] == "system":
@@ -110,5 +113,5 @@ def render_chat(
 
 
 def has_template(tokenizer: PreTrainedTokenizerBase | None) -> bool:
-  """Whether the folder brings a chat template."""
+  """Whether the tokenizer comes with a chat template."""
   return tokenizer is not None and bool(tokenizer.chat_template)

@@ -1,4 +1,4 @@
-"""New tokens to new text, piece by piece, and where a stop string ends it."""
+"""Turns generated tokens into text incrementally and cuts it at stop strings."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Sequence
 
 from gatrec_jax.lm.tokens.token_bytes import Spelling, write
 
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose bytes have not all come yet
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # decodes from an incomplete character
 
 
 def answer_text(spelling: Spelling, prompt: Sequence[int], tokens: Sequence[int]) -> str:
-  """The text that `tokens` add behind `prompt`, special tokens left out.
+  """Returns the text that `tokens` add after `prompt`, without special tokens.
 
-  It is made of the tokens' bytes. A tokenizer's `decode` takes bytes that follow each other for one
-  piece, and gives all of its characters up where the last one is cut off, or the first.
+  The text is decoded from the tokens' bytes. A tokenizer's own `decode` joins consecutive byte
+  tokens and, if the first or last character is incomplete, replaces all of them.
   """
   text = write(spelling.table, tokens)
   if not text.startswith(" ") or any(spelling.table[token] for token in prompt):
     return text
-  # At the very beginning of a text SentencePiece tokenizers have a space that is not meant.
+  # SentencePiece tokenizers put a dummy space before the first word of a text.
   first = next(token for token in tokens if spelling.table[token])
   decoded = spelling.tokenizer.decode([first])
   return text[1:] if decoded == write(spelling.table, [first])[1:] else text
 
 
 def first_stop(text: str, stop: Sequence[str]) -> int | None:
-  """Where the first of the stop strings begins, None where none is in the text."""
+  """Returns where the earliest stop string begins, or None if the text has none."""
   places = [place for one in stop if (place := text.find(one)) >= 0]
   return min(places, default=None)
 
@@ -33,9 +33,9 @@ def first_stop(text: str, stop: Sequence[str]) -> int | None:
 def cut_at_stop(
   spelling: Spelling, prompt: Sequence[int], tokens: Sequence[int], stop: Sequence[str]
 ) -> tuple[list[int], str, bool]:
-  """The tokens and the text before the first stop string, and whether there was one.
+  """Returns the tokens and text before the first stop string, and whether there was one.
 
-  Tokens are kept as long as their text lies wholly before the stop string.
+  A token is kept only if all of its text comes before the stop string.
   """
   tokens = list(tokens)
   text = answer_text(spelling, prompt, tokens)
@@ -48,9 +48,9 @@ def cut_at_stop(
 
 
 class TextTail:
-  """The text of a growing answer, without what may still turn into something else.
+  """Streams the text of a growing answer, holding back whatever may still change.
 
-  Held back are characters whose bytes are not all there, and beginnings of stop strings.
+  Incomplete characters and beginnings of stop strings are held back.
   """
 
   def __init__(self, spelling: Spelling, prompt: Sequence[int], stop: Sequence[str]) -> None:
@@ -58,7 +58,7 @@ class TextTail:
     self._given = 0
 
   def feed(self, tokens: Sequence[int]) -> tuple[str, bool]:
-    """Args: tokens: all of the answer so far. Returns: what is new and sure; whether it ended."""
+    """Returns the new final text, and whether a stop string came. tokens: the answer so far."""
     text = answer_text(self._spelling, self._prompt, tokens)
     place = first_stop(text, self._stop)
     if place is None:
@@ -72,13 +72,13 @@ class TextTail:
     return fresh, place is not None
 
   def rest(self, text: str) -> str:
-    """What of the final text was not given out yet."""
+    """Returns the part of the final text that has not been returned yet."""
     fresh = text[self._given :]
     self._given = max(self._given, len(text))
     return fresh
 
 
 def _overlap(text: str, stop: str) -> int:
-  """The longest end of `text` that is a beginning of `stop`."""
+  """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
   longest = min(len(text), len(stop) - 1)
   return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,4 +1,4 @@
-"""Prompts as users write them: files of texts or messages, bare or as a chat."""
+"""Reads files of prompts (plain text or chat messages) and renders each prompt as text."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CHAT = ("auto", "true", "false")
 
 
 def read_prompts(path: str | Path) -> list[str | list[Message]]:
-  """The prompts of a file: its lines; of a .jsonl file each line's `prompt` or `messages`.
+  """Reads one prompt per line; lines of a .jsonl file have a `prompt` or a list of `messages`.
 
   An empty line of a text file is an empty prompt.
-  Raises: InputError naming the file and the line.
+  Raises: InputError that names the file and the line.
   """
   path = Path(path)
   try:
@@ -33,7 +33,7 @@ def read_prompts(path: str | Path) -> list[str | list[Message]]:
   if path.suffix == ".jsonl":
     prompts = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
   if not prompts:
-    raise InputError("holds no prompts", field="prompts_file", value=path)
+    raise InputError("contains no prompts", field="prompts_file", value=path)
   return prompts
 
 
@@ -52,7 +52,7 @@ def _record(path: Path, number: int, line: str) -> str | list[Message]:
 
 
 def is_chat(chat: str, tokenizer: PreTrainedTokenizerBase | None) -> bool:
-  """Whether plain prompts are the messages of a user. Raises: InputError for an unknown word."""
+  """Whether plain prompts are wrapped as user messages. chat: `auto`, `true` or `false`."""
   if chat not in CHAT:
     raise InputError(f"not one of {', '.join(CHAT)}", field="chat", value=chat)
   return has_template(tokenizer) if chat == "auto" else chat == "true"
@@ -65,9 +65,10 @@ def as_text(
   chat: bool,
   system: str | None = None,
 ) -> tuple[str, bool]:
-  """A prompt's text, and whether a chat template wrote it (then no special tokens are added).
+  """Returns a prompt's text, and whether a chat template wrote it (then add no special tokens).
 
-  Args: chat: whether a plain text is a user's message. system: put before the messages.
+  Args: chat: whether to wrap a plain text as a user message. system: system message to prepend,
+    unless the messages already begin with one.
   """
   if isinstance(prompt, str):
     if not chat:

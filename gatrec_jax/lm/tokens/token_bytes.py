@@ -1,10 +1,10 @@
-"""A vocabulary as bytes: what each token writes, and how any text is written as a continuation.
+"""Maps a vocabulary to bytes, and tokenizes any text exactly as the continuation of another text.
 
 A tokenizer's own `encode` and `decode` are made for whole texts: SentencePiece tokenizers put a
-space before the first word, normalizers rewrite characters, text that looks like a special token
-becomes one. Constrained decoding needs the plain truth in between: token i writes these bytes.
-`spell` starts from the tokenizer's own segmentation, because that is what the model has seen in
-training, and takes it only where its bytes are exactly those that were asked for.
+space before the first word, normalizers rewrite characters, and text that looks like a special
+token becomes one. Constrained decoding needs to know exactly which bytes each token writes.
+`spell` prefers the tokenizer's own segmentation, which the model saw in training, and uses it only
+if its bytes are exactly the requested ones.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gatrec_jax.errors import InputError
 if TYPE_CHECKING:
   from transformers import PreTrainedTokenizerFast
 
-# Put before a text to take the tokenizer's dummy space; the first that stays apart serves.
+# Prepended to a text to absorb the tokenizer's dummy space; the first that stays separate is used.
 ANCHORS = ("\n", '"', "0", "a", ")")
-# States inside a character: nothing begun; 1, 2, 3 continuation bytes to come; after E0, ED, F0,
-# F4, whose second byte has a narrower range (no overlong forms, surrogates or > U+10FFFF).
+# States within a UTF-8 character: at its start; 1, 2 or 3 continuation bytes missing; after E0, ED,
+# F0 or F4, whose second byte has a narrower range (no overlong forms, surrogates or > U+10FFFF).
 UTF8_STATES = 8
 _WHOLE, _ONE, _TWO, _THREE, _E0, _ED, _F0, _F4 = range(UTF8_STATES)
-# Read in this order, what a character still needs is known before the state that needs it.
+# Ordered by missing bytes, so that each state only leads to states earlier in the list.
 BY_MISSING_BYTES = (_WHOLE, _ONE, _TWO, _E0, _ED, _THREE, _F0, _F4)
 
 
@@ -38,7 +38,7 @@ class Spelling:
 
   Attributes:
     tokenizer: the fast tokenizer.
-    table: the bytes of each token, None for those that never belong to a text; length V.
+    table: [V] bytes of each token; None for tokens that are never part of a text.
   """
 
   tokenizer: PreTrainedTokenizerFast
@@ -46,17 +46,17 @@ class Spelling:
 
   @functools.cached_property
   def ids(self) -> dict[bytes, int]:
-    """Bytes to token. Of tokens that write the same, the last: byte fallback comes first."""
+    """Bytes -> token. If several tokens write the same bytes, the last wins over byte fallback."""
     return {data: token for token, data in enumerate(self.table) if data is not None}
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
-  """The bytes that each token of a vocabulary writes within a text.
+  """Returns the bytes that each token of a vocabulary writes within a text.
 
-  Byte-level BPE (GPT-2's alphabet: Qwen, Llama 3, SmolLM) and SentencePiece (`▁` for a space,
-  `<0xNN>` byte fallback: Llama 2, Mistral, Gemma), told apart by the tokenizer's decoder.
+  Supports byte-level BPE (GPT-2's alphabet: Qwen, Llama 3, SmolLM) and SentencePiece (`▁` for a
+  space, `<0xNN>` byte fallback: Llama 2, Mistral, Gemma). The tokenizer's decoder tells which.
 
-  Returns: one entry a token; None for special tokens, for gaps and for tokens that write nothing.
+  Returns: one entry per token; None for special tokens, gaps, and tokens that write nothing.
   Raises: InputError for other kinds, such as WordPiece, which cannot write every text.
   """
   backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -76,7 +76,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
       continue
     if alphabet is not None:
       known = all(character in alphabet for character in text)
-      # What is not spelled in the alphabet was added as plain text, and is decoded as such.
+      # A token outside the alphabet was added as plain text and is decoded as such.
       data = bytes(alphabet[character] for character in text) if known else text.encode()
     elif "ByteFallback" in kinds and _is_byte(text):
       data = bytes([int(text[3:5], 16)])
@@ -91,7 +91,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
 def make_spelling(
   tokenizer: PreTrainedTokenizerFast, *, vocabulary: int, eos: Collection[int]
 ) -> Spelling:
-  """The tokens that a text may use: those of `token_bytes` below `vocabulary`, without `eos`."""
+  """Builds a `Spelling` of the tokens below `vocabulary`, leaving out the `eos` tokens."""
   table = token_bytes(tokenizer)[:vocabulary]
   table += [None] * (vocabulary - len(table))
   for token in eos:
@@ -101,12 +101,12 @@ def make_spelling(
 
 
 def spell(spelling: Spelling, text: str) -> list[int]:
-  """Tokens whose joined bytes are exactly `text` in UTF-8, as the continuation of another text.
+  """Tokenizes `text` so that the tokens' bytes are exactly its UTF-8, as a continuation.
 
-  The tokenizer's own segmentation where it gives these bytes, alone or after an anchor that is
-  cut off again; else the segmentation into the fewest tokens of the vocabulary.
+  Uses the tokenizer's own segmentation if it writes these bytes (alone, or after an anchor that is
+  cut off again), else the segmentation into the fewest tokens.
 
-  Raises: InputError where the vocabulary cannot write the text.
+  Raises: InputError if the vocabulary cannot write the text.
   """
   wanted = _utf8(text)
   if not wanted:
@@ -121,20 +121,20 @@ def spell(spelling: Spelling, text: str) -> list[int]:
 
 
 def write(table: Sequence[bytes | None], tokens: Sequence[int]) -> str:
-  """The text that tokens write; special tokens write nothing, broken characters become U+FFFD.
+  """Decodes tokens to text; special tokens write nothing, broken characters become U+FFFD.
 
-  Unlike a tokenizer's `decode` it neither drops a leading space nor tidies up punctuation.
+  Unlike a tokenizer's `decode`, keeps a leading space and does not clean up punctuation.
   """
   joined = b"".join(table[token] or b"" for token in tokens if 0 <= token < len(table))
   return joined.decode("utf-8", errors="replace")
 
 
 def string_moves(table: Sequence[bytes | None], *, forbidden: Collection[int]) -> np.ndarray:
-  """How each token moves the reader of a text that must be correct UTF-8.
+  """Transition table of tokens over the states of a UTF-8 reader.
 
-  Args: table: bytes of each token. forbidden: bytes that must not occur.
-  Returns: [8, V] int32: from each state inside a character, `8 · characters begun + next state`,
-    or -1 where the token is forbidden or breaks a character.
+  Args: table: [V] bytes of each token. forbidden: bytes that must not occur.
+  Returns: [8, V] int32: for each state, `8 · characters begun + next state`, or -1 if the token
+    contains a forbidden byte or breaks a character.
   """
   tokens = np.array([token for token, data in enumerate(table) if data], np.int32)
   lengths = np.array([len(table[token]) for token in tokens], np.int32)
@@ -147,7 +147,7 @@ def string_moves(table: Sequence[bytes | None], *, forbidden: Collection[int]) -
   for state in range(UTF8_STATES):
     states = np.full(len(tokens), state, np.int32)
     begun = np.zeros(len(tokens), np.int32)
-    # Longest first, so the tokens that have a byte at this place are a leading slice.
+    # Sorted by length, so the tokens that have a byte at this place are a leading slice.
     for place in range(lengths[0] if len(lengths) else 0):
       count = np.searchsorted(-lengths, -place, side="left")
       byte = data[starts[:count] + place]
@@ -158,7 +158,7 @@ def string_moves(table: Sequence[bytes | None], *, forbidden: Collection[int]) -
 
 
 def byte_alphabet() -> dict[str, int]:
-  """GPT-2's 256 printable characters, one a byte."""
+  """GPT-2's mapping of 256 printable characters to bytes."""
   printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
   others = [byte for byte in range(256) if byte not in printable]
   codes = [*printable, *range(256, 256 + len(others))]
@@ -167,8 +167,8 @@ def byte_alphabet() -> dict[str, int]:
 
 def _decoder_steps(decoder: object, name: str) -> list[dict]:
   if decoder is None:
-    raise InputError(f"{name}: the tokenizer has no decoder; its tokens' bytes are not known")
-  # The decoder alone: the whole tokenizer as JSON takes seconds for a large vocabulary.
+    raise InputError(f"{name}: the tokenizer has no decoder, so its tokens' bytes are unknown")
+  # Only the decoder: serializing the whole tokenizer takes seconds for a large vocabulary.
   top = json.loads(decoder.__getstate__())
   steps = top["decoders"] if top["type"] == "Sequence" else [top]
   for step in steps:
@@ -185,7 +185,7 @@ def _decoder_steps(decoder: object, name: str) -> list[dict]:
 
 
 def _utf8_steps(forbidden: Collection[int]) -> np.ndarray:
-  """[9, 256] int32 next state within a character; 8 is the dead state."""
+  """[9, 256] int32 next state of the UTF-8 reader for each byte; 8 is the dead state."""
   dead = UTF8_STATES
   step = np.full((UTF8_STATES + 1, 256), dead, np.int32)
   step[_WHOLE, 0x00:0x80] = _WHOLE
@@ -208,7 +208,7 @@ def _utf8_steps(forbidden: Collection[int]) -> np.ndarray:
 def _ending(
   table: Sequence[bytes | None], tokens: Sequence[int], wanted: bytes
 ) -> list[int] | None:
-  """The last tokens, if some of them write exactly `wanted`."""
+  """Returns the last tokens that write exactly `wanted`, or None if no suffix does."""
   rest = wanted
   for place in range(len(tokens) - 1, -1, -1):
     data = table[tokens[place]] if tokens[place] < len(table) else None
@@ -221,7 +221,7 @@ def _ending(
 
 
 def _fewest_tokens(spelling: Spelling, text: str, wanted: bytes) -> list[int]:
-  """The shortest segmentation into tokens; of equal ones that with the longest last token."""
+  """Returns the segmentation into the fewest tokens; ties prefer the longest last token."""
   ids = spelling.ids
   longest = max(map(len, ids), default=0)
   unreached = len(wanted) + 1
@@ -249,7 +249,9 @@ def _utf8(text: str) -> bytes:
   try:
     return text.encode()
   except UnicodeEncodeError:
-    raise InputError(f"{text!r}: not a Unicode text (it holds half of a surrogate pair)") from None
+    raise InputError(
+      f"{text!r}: not valid Unicode (it contains half of a surrogate pair)"
+    ) from None
 
 
 def _is_byte(token: str) -> bool:

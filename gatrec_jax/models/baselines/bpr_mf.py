@@ -8,12 +8,10 @@ from typing import ClassVar
 import jax
 
 from gatrec_jax.config.models import BprMfConfig
-from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.errors import InputError
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
-from gatrec_jax.models.inputs import Inputs, NewUsers
+from gatrec_jax.models.inputs import Batch, Inputs
 from gatrec_jax.ops.scores import Pair, dot_product_scores
 
 Array = jax.Array
@@ -27,9 +25,14 @@ class BprMfRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = True
+  scores_by: ClassVar[str] = "vectors"
+  serves_new_users: ClassVar[bool] = False
+  takes_new_ratings: ClassVar[bool] = False
+  explainable: ClassVar[bool] = False
   score = staticmethod(dot_product_scores)
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
     """Nothing more than all models get."""
 
   def num_rows(self, inputs: Inputs) -> int:
@@ -46,30 +49,11 @@ class BprMfRecommender:
       stddev=self.settings.init_stddev,
     )
 
-  def loss(
-    self,
-    params: dict[str, Array],
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
-  ) -> Array:
+  def loss(self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """See `pairwise_loss`."""
     vectors = self.serving_state(params, inputs)
-    return pairwise_loss(vectors, vectors, inputs, rows, key, train=train, where=where)
+    return pairwise_loss(vectors, vectors, inputs, batch, key, objective=self.settings.objective)
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> Pair:
     """([U, D], [I, D]) float32."""
     return params["user"], params["item"]
-
-  def score_new(
-    self, params: dict[str, Array], inputs: Inputs, serving_state: Pair, users: NewUsers
-  ) -> Array:
-    """Raises: InputError: always."""
-    raise InputError(
-      "bpr_mf: has no vector for users who were not in training; use a model that can (ease, "
-      "ials, …)"
-    )

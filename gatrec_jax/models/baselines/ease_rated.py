@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gatrec_jax.config.models import EaseRatedConfig
-from gatrec_jax.data.feedback import DISLIKE, Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.item_item import (
   exact_matmul,
@@ -18,24 +17,10 @@ from gatrec_jax.models.baselines.item_item import (
   user_chunks,
   without_diagonal,
 )
-from gatrec_jax.models.inputs import (
-  Histories,
-  Inputs,
-  NewUsers,
-  histories,
-  history_rows,
-  liked_rows,
-  valued_rows,
-)
+from gatrec_jax.models.baselines.rated import Rated, new_relevance_rows, rated_histories
+from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows, valued_rows
 
 Array = jax.Array
-
-
-class Rated(NamedTuple):
-  """Attributes: all: every training rating. grade: [R] float32, how much each is a like."""
-
-  all: Histories
-  relevance: Array
 
 
 ServingState = tuple[dict[str, Array], Rated]
@@ -56,13 +41,16 @@ class EaseRatedRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = False
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "scores"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Rated:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Rated:
     """All training ratings and what they count."""
-    relevance = feedback.relevance if self.settings.relevance == "graded" else feedback.liked
-    return Rated(
-      histories(train.user, train.item, num_users=self.num_users), relevance.astype(np.float32)
-    )
+    relevance = judged.relevance if self.settings.relevance == "graded" else judged.liked
+    return rated_histories(train, relevance)
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     del key
@@ -96,11 +84,9 @@ class EaseRatedRecommender:
   ) -> Array:
     """[B, I] float32: the same model; the new users' likes and dislikes are what they rated."""
     liked = liked_rows(users, num_items=self.num_items)
-    disliked = liked_rows(users._replace(liked=users.disliked), num_items=self.num_items)
-    relevance = (
-      jnp.maximum(liked, DISLIKE * disliked) if self.settings.relevance == "graded" else liked
-    )
-    return _scores(params, relevance, jnp.maximum(liked, disliked))
+    relevance = new_relevance_rows(users, num_items=self.num_items)
+    graded = self.settings.relevance == "graded"
+    return _scores(params, relevance if graded else liked, (relevance > 0).astype(jnp.float32))
 
 
 def two_relation_weights(

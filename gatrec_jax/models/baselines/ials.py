@@ -1,12 +1,15 @@
 """Implicit alternating least squares: matrix factorization over all pairs, solved exactly.
 
 Hu, Koren and Volinsky 2008; in the form of Rendle et al. 2022, "Revisiting the Performance of iALS
-on Item Recommendation Benchmarks". With user factors w, item factors h, positives S:
+on Item Recommendation Benchmarks". With user factors w, item factors h, observed pairs S and their
+confidence c:
 
-  Σ_(u,i)∈S (1 − ⟨w_u, h_i⟩)² + α₀ Σ_(u,i) ⟨w_u, h_i⟩²
-    + λ Σ_u (|S_u| + α₀ I)^ν ‖w_u‖² + λ Σ_i (|S_i| + α₀ U)^ν ‖h_i‖²
+  Σ_(u,i)∈S c_ui (1 − ⟨w_u, h_i⟩)² + α₀ Σ_(u,i) ⟨w_u, h_i⟩²
+    + λ Σ_u (c_u + α₀ I)^ν ‖w_u‖² + λ Σ_i (c_i + α₀ U)^ν ‖h_i‖²
 
-With one side fixed, each row of the other is the solution of its own D × D system.
+c_u and c_i are the sums of confidence of a user and of an item. `binary`: S are the positives and
+c = 1. `graded`: S are all ratings and c is their relevance. With one side fixed, each row of the
+other is the solution of its own D × D system.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.models import IalsConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.inputs import Inputs, NewUsers
+from gatrec_jax.models.baselines.rated import new_relevance_rows
+from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows
 from gatrec_jax.ops.scores import dot_product_scores
 
 Array = jax.Array
@@ -38,15 +42,17 @@ class Bucket(NamedTuple):
 
   Attributes:
     rows: [C, B] int32, which rows; the number of rows for padding.
-    lists: [C, B, L] int32, their positives on the other side; its number of rows for padding.
+    lists: [C, B, L] int32, their pairs on the other side; its number of rows for padding.
+    weights: [C, B, L] float32, c of these pairs, 0 for padding; None where all are 1.
   """
 
   rows: Array
   lists: Array
+  weights: Array | None
 
 
 class Sides(NamedTuple):
-  """The positives twice: by user and by item. Who has none is in no bucket."""
+  """The observed pairs twice: by user and by item. Rows without any are in no bucket."""
 
   users: tuple[Bucket, ...]
   items: tuple[Bucket, ...]
@@ -65,12 +71,19 @@ class IalsRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "vectors"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Sides:
-    user, item = train.user[feedback.liked], train.item[feedback.liked]
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Sides:
+    user, item, weight = train.user, train.item, judged.relevance
+    if self.settings.relevance == "binary":
+      user, item, weight = user[judged.liked], item[judged.liked], None
     return Sides(
-      users=self._buckets(user, item, num_rows=self.num_users, num_others=self.num_items),
-      items=self._buckets(item, user, num_rows=self.num_items, num_others=self.num_users),
+      users=self._buckets(user, item, weight, num_rows=self.num_users, num_others=self.num_items),
+      items=self._buckets(item, user, weight, num_rows=self.num_items, num_others=self.num_users),
     )
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
@@ -79,8 +92,11 @@ class IalsRecommender:
     user = jax.random.normal(key, (self.num_users, width)) * (
       self.settings.init_stddev / np.sqrt(width)
     )
-    # Whoever has no positives is never solved, and must not weigh on the items either.
-    user = jnp.where(jnp.diff(inputs.start)[:, None] > 0, user, 0.0)
+    # Users without an observed pair are never solved, and must not weigh on the items either.
+    observed = jnp.zeros(self.num_users, bool)
+    for bucket in inputs.own.users:
+      observed = observed.at[bucket.rows].set(True, mode="drop")
+    user = jnp.where(observed[:, None], user, 0.0)
 
     def one_pass(_: int, factors: dict[str, Array]) -> dict[str, Array]:
       item = self._solve(inputs.own.items, factors["user"], num_rows=self.num_items)
@@ -98,26 +114,35 @@ class IalsRecommender:
     self, params: dict[str, Array], inputs: Inputs, serving_state: Any, users: NewUsers
   ) -> Array:
     """[B, I] float32: their factors are solved once for the items as they are."""
-    liked = [np.unique(items) for items in users.liked]
-    row = np.repeat(np.arange(len(liked)), [len(items) for items in liked])
+    count = len(users.liked)
+    graded = self.settings.relevance == "graded"
+    relevance = (new_relevance_rows if graded else liked_rows)(users, num_items=self.num_items)
+    relevance = np.asarray(relevance)
+    row, item = np.nonzero(relevance)
     buckets = self._buckets(
-      row,
-      np.concatenate([*liked, np.zeros(0, np.int64)]),
-      num_rows=len(liked),
-      num_others=self.num_items,
+      row, item, relevance[row, item] if graded else None, num_rows=count, num_others=self.num_items
     )
-    factors = self._solve(buckets, params["item"], num_rows=len(liked))
-    return dot_product_scores((factors, params["item"]), jnp.arange(len(liked)))
+    factors = self._solve(buckets, params["item"], num_rows=count)
+    return dot_product_scores((factors, params["item"]), jnp.arange(count))
 
   def _buckets(
-    self, row: np.ndarray, other: np.ndarray, *, num_rows: int, num_others: int
+    self,
+    row: np.ndarray,
+    other: np.ndarray,
+    weight: np.ndarray | None,
+    *,
+    num_rows: int,
+    num_others: int,
   ) -> tuple[Bucket, ...]:
-    """Rows by the next power of two of their number of positives; of the longest, by its own.
+    """Rows by the next power of two of their number of pairs; of the longest, by its own.
 
-    Args: row, other: [P] int, the positives, each pair once. num_rows, num_others: of the sides.
+    Args:
+      row, other: [P] int, the observed pairs, each once. weight: [P] float32, None for 1 each.
+      num_rows, num_others: of the sides.
     """
     order = np.lexsort((other, row))
     row, other = row[order], other[order].astype(np.int32)
+    weight = None if weight is None else weight[order]
     counts = np.bincount(row, minlength=num_rows)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     padded = np.minimum(
@@ -135,8 +160,16 @@ class IalsRecommender:
       rows[: len(chosen)] = chosen
       lists = np.full((chunks * batch, length), num_others, np.int32)
       pairs = inside[row]
-      lists[np.searchsorted(chosen, row[pairs]), place[pairs]] = other[pairs]
-      buckets.append(Bucket(rows.reshape(chunks, batch), lists.reshape(chunks, batch, length)))
+      cells = np.searchsorted(chosen, row[pairs]), place[pairs]
+      lists[cells] = other[pairs]
+      weights = None
+      if weight is not None:
+        weights = np.zeros(lists.shape, np.float32)
+        weights[cells] = weight[pairs]
+        weights = weights.reshape(chunks, batch, length)
+      buckets.append(
+        Bucket(rows.reshape(chunks, batch), lists.reshape(chunks, batch, length), weights)
+      )
     return tuple(buckets)
 
   def _solve(self, buckets: tuple[Bucket, ...], others: Array, *, num_rows: int) -> Array:
@@ -145,21 +178,23 @@ class IalsRecommender:
     num_others, width = others.shape
     of_all = settings.unobserved_weight * jnp.matmul(others.T, others, precision=_EXACT)
 
-    def solve_chunk(table: Array, lists: Array) -> Array:
+    def solve_chunk(table: Array, chunk: tuple[Array, Array | None]) -> Array:
+      lists, weights = chunk
       # Padding gathers row N, a factor of 0, which adds nothing to any sum.
       factors = table[lists]
-      counts = (lists < num_others).sum(axis=-1)
+      weighted = factors if weights is None else factors * weights[..., None]
+      counts = (lists < num_others).sum(axis=-1) if weights is None else weights.sum(axis=-1)
       l2 = settings.l2 * (counts + settings.unobserved_weight * num_others) ** settings.l2_power
-      normal = jnp.einsum("bld,ble->bde", factors, factors, precision=_EXACT)
+      normal = jnp.einsum("bld,ble->bde", weighted, factors, precision=_EXACT)
       normal = normal + of_all + l2[:, None, None] * jnp.eye(width)
       lower = jax.lax.linalg.cholesky(normal, symmetrize_input=False)
-      right = factors.sum(axis=1)[..., None]
+      right = weighted.sum(axis=1)[..., None]
       return jax.scipy.linalg.cho_solve((lower, True), right)[..., 0]
 
     # Buckets stand in a chain, each reading the table that the one before it has written to: two
     # batched LAPACK calls that XLA runs side by side on a CPU can wait for each other for ever.
     table = jnp.concatenate([others, jnp.zeros((num_rows + 1, width))])
-    for rows, lists in buckets:
-      solved = jax.lax.map(functools.partial(solve_chunk, table), lists)
+    for rows, lists, weights in buckets:
+      solved = jax.lax.map(functools.partial(solve_chunk, table), (lists, weights))
       table = table.at[num_others + 1 + rows].set(solved, mode="drop")
     return table[num_others + 1 :]

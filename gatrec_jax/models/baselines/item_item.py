@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows
 
@@ -31,8 +32,13 @@ class ItemItemRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = False
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "scores"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
     """Nothing beside the histories."""
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Inputs]:
@@ -70,14 +76,16 @@ def user_chunks(num_users: int, num_items: int) -> Array:
   return jnp.arange(num_chunks * size, dtype=jnp.int32).reshape(num_chunks, size)
 
 
-def gram(inputs: Inputs, *, num_items: int) -> Array:
-  """[I, I] float32: in how many histories two items stand together; X^T X of the positives X.
+def gram(inputs: Inputs, *, num_items: int, rows: Callable[..., Array] = history_rows) -> Array:
+  """Xᵀ X [I, I] float32 of the users' histories X; of positives, how often two items co-occur.
 
   Counts below 2^24 are exact.
+
+  Args: rows: (inputs, users [B] int32, num_items=) -> [B, I] float32, rows of X.
   """
 
   def add(total: Array, users: Array) -> tuple[Array, None]:
-    histories = history_rows(inputs, users, num_items=num_items)
+    histories = rows(inputs, users, num_items=num_items)
     return total + exact_matmul(histories.T, histories), None
 
   chunks = user_chunks(inputs.start.shape[0] - 1, num_items)

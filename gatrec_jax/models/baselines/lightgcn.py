@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import LightGcnConfig
-from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.errors import InputError
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
-from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows
+from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
 from gatrec_jax.ops.numeric import unit
 from gatrec_jax.ops.propagation import (
   Graph,
@@ -30,7 +29,7 @@ Array = jax.Array
 
 
 class Own(NamedTuple):
-  """Attributes: graph: of the positives. targets: of the softmax; None for `bpr`."""
+  """Attributes: graph: of the positives. targets: of the softmax; None for the pairwise loss."""
 
   graph: Graph
   targets: Targets | None
@@ -38,34 +37,47 @@ class Own(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LightGcnRecommender:
-  """The mean of the vectors after 0 … L hops; rows are positives (`bpr`) or users (`softmax`)."""
+  """The mean of the vectors after 0 … L hops; rows are positives, or users under a softmax."""
 
   settings: LightGcnConfig
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = True
+  scores_by: ClassVar[str] = "vectors"
+  takes_new_ratings: ClassVar[bool] = False
+  explainable: ClassVar[bool] = False
   score = staticmethod(dot_product_scores)
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Own:
+  @property
+  def _softmax(self) -> bool:
+    return isinstance(self.settings.objective, SoftmaxObjective)
+
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
     """The graph of the positives, and what the softmax should give."""
     settings = self.settings
     graph = make_propagation(
-      train.user[feedback.liked],
-      train.item[feedback.liked],
+      train.user[judged.liked],
+      train.item[judged.liked],
       self.num_users,
       self.num_items,
       settings.propagation,
     )
-    if settings.loss == "bpr":
+    if isinstance(settings.objective, PairwiseObjective):
       return Own(graph, None)
     targets = make_targets(
-      train, feedback, relevance=settings.relevance, propagation=settings.propagation
+      train, judged, relevance=settings.objective.relevance, propagation=settings.propagation
     )
     return Own(graph, targets)
 
+  @property
+  def serves_new_users(self) -> bool:
+    """Not without layers, where nothing is propagated to a new user."""
+    return self.settings.layers > 0
+
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
-    return self.num_users if self.settings.loss == "softmax" else inputs.user.shape[0]
+    return self.num_users if self._softmax else inputs.user.shape[0]
 
   def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """{"user": [U, D], "item": [I, D]} float32."""
@@ -77,31 +89,22 @@ class LightGcnRecommender:
       stddev=self.settings.init_stddev,
     )
 
-  def loss(
-    self,
-    params: dict[str, Array],
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
-  ) -> Array:
+  def loss(self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """`pairwise_loss` or `softmax_loss`, with L2 on the vectors before any hop (as the paper)."""
     vectors, start = self.serving_state(params, inputs), (params["user"], params["item"])
-    if self.settings.loss == "bpr":
-      return pairwise_loss(vectors, start, inputs, rows, key, train=train, where=where)
-    vectors, start = ((user[rows], item) for user, item in (vectors, start))
+    objective = self.settings.objective
+    if isinstance(objective, PairwiseObjective):
+      return pairwise_loss(vectors, start, inputs, batch, key, objective=objective)
+    vectors, start = ((user[batch.rows], item) for user, item in (vectors, start))
     return softmax_loss(
       vectors,
       start,
       inputs.own.targets,
-      rows,
-      temperature=self.settings.temperature,
-      l2_weight=train.l2_weight,
-      user_power=self.settings.user_power,
-      where=where,
+      batch.rows,
+      temperature=objective.temperature,
+      l2_weight=objective.l2_weight,
+      user_power=objective.user_power,
+      where=batch.where,
     )
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> Pair:
@@ -109,7 +112,7 @@ class LightGcnRecommender:
     vectors = mean_of_layers(
       layer_vectors(inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers)
     )
-    return tuple(map(unit, vectors)) if self.settings.loss == "softmax" else vectors
+    return tuple(map(unit, vectors)) if self._softmax else vectors
 
   def score_new(
     self, params: dict[str, Array], inputs: Inputs, serving_state: Pair, users: NewUsers
@@ -118,17 +121,10 @@ class LightGcnRecommender:
 
     A trained user with the same likes has her own vector and its echo from the items beside it;
     this is the rest (see `fold_in`). A user without likes scores 0 everywhere.
-
-    Raises: InputError: no layers, so nothing is propagated.
     """
-    if not self.settings.layers:
-      raise InputError(
-        "lightgcn with layers=0: has no vector for users who were not in training; use layers=1 "
-        "or more"
-      )
     layers = layer_vectors(
       inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers
     )
     new = fold_in(inputs.own.graph, layers, liked_rows(users, num_items=self.num_items))
-    new = unit(new) if self.settings.loss == "softmax" else new / (self.settings.layers + 1)
+    new = unit(new) if self._softmax else new / (self.settings.layers + 1)
     return self.score((new, serving_state[1]), jnp.arange(len(users.liked)))

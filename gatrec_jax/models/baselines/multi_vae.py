@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import MultiVaeConfig
-from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows
+from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, history_rows, liked_rows
 from gatrec_jax.ops.numeric import drop, is_off
 
 Array = jax.Array
@@ -38,8 +37,13 @@ class MultiVaeRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = True
+  scores_by: ClassVar[str] = "scores"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = False
+  explainable: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> tuple[()]:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> tuple[()]:
     return ()
 
   def num_rows(self, inputs: Inputs) -> int:
@@ -54,23 +58,13 @@ class MultiVaeRecommender:
       "decoder": _layers(decoder_key, [code, *reversed(hidden), self.num_items]),
     }
 
-  def loss(
-    self,
-    params: Params,
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
-  ) -> Array:
+  def loss(self, params: Params, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """[] float32: −log likelihood of a user's items + β · KL to the standard normal, mean over the
     users that count.
 
-    A user without positives adds 0 to the sum. `key` is consumed. Args: see `LearnedMethod`.
+    A user without positives adds 0 to the sum. `key` is consumed. Args: see `LearnedRecommender`.
     """
-    history = history_rows(inputs, rows, num_items=self.num_items)
+    history = history_rows(inputs, batch.rows, num_items=self.num_items)
     drop_key, code_key = jax.random.split(key)
     mean, log_variance = _encode(
       params, drop(drop_key, _unit(history), self.settings.input_dropout)
@@ -81,11 +75,11 @@ class MultiVaeRecommender:
     likelihood = (history * log_share).sum(axis=-1)
     divergence = 0.5 * (jnp.exp(log_variance) + mean**2 - 1 - log_variance).sum(axis=-1)
     weight = kl_weight_at(
-      step, kl_weight=self.settings.kl_weight, anneal_steps=self.settings.anneal_steps
+      batch.step, kl_weight=self.settings.kl_weight, anneal_steps=self.settings.anneal_steps
     )
     nonempty = history.any(axis=-1)
-    values = jnp.where(where & nonempty, weight * divergence - likelihood, 0.0)
-    return values.sum() / jnp.maximum(where.sum(), 1)
+    values = jnp.where(batch.where & nonempty, weight * divergence - likelihood, 0.0)
+    return values.sum() / jnp.maximum(batch.where.sum(), 1)
 
   def serving_state(self, params: Params, inputs: Inputs) -> tuple[Params, Inputs]:
     return params, inputs

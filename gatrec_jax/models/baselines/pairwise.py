@@ -1,4 +1,4 @@
-"""What models share that are learned from pairs: vectors of ids, scores of pairs, BPR with L2."""
+"""Shared by the baselines that learn from pairs: initial vectors and the pairwise loss."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.models.inputs import Inputs
-from gatrec_jax.ops.losses import bpr_loss
+from gatrec_jax.config.objectives import PairwiseObjective
+from gatrec_jax.models.inputs import Batch, Inputs
+from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
 from gatrec_jax.ops.numeric import is_off
 from gatrec_jax.ops.scores import Pair, pair_scores
@@ -32,28 +32,40 @@ def pairwise_loss(
   vectors: Pair,
   regularized: Pair,
   inputs: Inputs,
-  rows: Array,
+  batch: Batch,
   key: Array,
   *,
-  train: TrainConfig,
-  where: Array,
+  objective: PairwiseObjective,
 ) -> Array:
-  """BPR over drawn negatives plus l2_weight · ½ (‖user‖² + ‖positive‖² + mean ‖negative‖²).
+  """BPR over drawn negatives and a cosine term, plus L2 on vectors that may be other ones.
+
+  The L2 term is l2_weight · ½ (‖user‖² + ‖positive‖² + mean ‖negative‖²).
 
   Args:
-    vectors: whose dot products are the scores, ([U, D], [I, D]) float32.
-    regularized: whose squares count, ([U, D], [I, D]) float32.
-    rows, where: [B], positives and which of them count. key: of the negatives, consumed.
+    vectors: ([U, D], [I, D]) float32; their dot products are the scores.
+    regularized: ([U, D], [I, D]) float32, the vectors in the L2 term.
+    batch: its rows are positives.
+    key: for drawing negatives; consumed.
+    objective: weights, and the number of negatives.
   Returns:
-    [] float32, mean over the rows that count; 0 where none does.
+    [] float32, the mean over the rows that count; 0 where none does.
   """
-  user, positive = inputs.user[rows], inputs.item[rows]
-  negative, possible = draw_negatives(key, inputs.sampler, user, num=train.negatives_per_positive)
+  user, positive = inputs.user[batch.rows], inputs.item[batch.rows]
+  num = objective.negatives_per_positive
+  negative, possible = draw_negatives(key, inputs.sampler, user, num=num)
   scores = pair_scores(vectors, user, jnp.concatenate([positive[:, None], negative], axis=1))
-  losses = bpr_loss(scores[:, 0], scores[:, 1:], where=possible)
-  if not is_off(train.l2_weight):
+  of_user, of_item = (jnp.sum(v * v, axis=1) for v in vectors)
+  losses = hybrid_loss_of_scores(
+    scores[:, 0],
+    scores[:, 1:],
+    squares=(of_user[user], of_item[positive], of_item[negative]),
+    negative_where=possible,
+    bpr_weight=objective.bpr_weight,
+    cosine_weight=objective.cosine_weight,
+  )
+  if not is_off(objective.l2_weight):
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularized)
     drawn = jnp.sum(jnp.where(possible, of_item[negative], 0.0), axis=1)
     squares = of_user[user] + of_item[positive] + drawn / jnp.maximum(possible.sum(axis=1), 1)
-    losses += 0.5 * train.l2_weight * squares
-  return jnp.sum(jnp.where(where, losses, 0.0)) / jnp.maximum(where.sum(), 1)
+    losses += 0.5 * objective.l2_weight * squares
+  return jnp.sum(jnp.where(batch.where, losses, 0.0)) / jnp.maximum(batch.where.sum(), 1)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import PopularityConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.inputs import Inputs, NewUsers, item_counts
 from gatrec_jax.ops.scores import dot_product_scores
@@ -25,8 +25,13 @@ class PopularityRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = False
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "vectors"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> None:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
     """Nothing beside the positives."""
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:

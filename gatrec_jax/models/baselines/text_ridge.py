@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import IalsConfig, TextRidgeConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.ease import ease_weights
 from gatrec_jax.models.baselines.ials import IalsRecommender
@@ -33,6 +33,11 @@ class TextRidgeRecommender:
   settings: TextRidgeConfig
   num_users: int
   num_items: int
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "vectors"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
 
   @property
   def seeded(self) -> bool:
@@ -50,9 +55,9 @@ class TextRidgeRecommender:
     )
     return IalsRecommender(settings, self.num_users, self.num_items)
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Any:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Any:
     """What iALS needs; nothing for EASE."""
-    return self._ials.own_inputs(train, feedback) if self.settings.factors == "ials" else None
+    return self._ials.own_inputs(train, judged) if self.settings.factors == "ials" else None
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     if self.settings.factors == "ials":

@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.config.models import XSimGclConfig
-from gatrec_jax.config.schema import TrainConfig
-from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.baselines.pairwise import normal_vectors, pairwise_loss
-from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows
+from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
 from gatrec_jax.ops.numeric import is_off, unit
 from gatrec_jax.ops.propagation import (
   Graph,
@@ -45,6 +44,11 @@ class XSimGclRecommender:
   num_users: int
   num_items: int
   seeded: ClassVar[bool] = True
+  learned: ClassVar[bool] = True
+  scores_by: ClassVar[str] = "vectors"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = False
+  explainable: ClassVar[bool] = False
   score = staticmethod(dot_product_scores)
 
   def __post_init__(self) -> None:
@@ -54,11 +58,11 @@ class XSimGclRecommender:
         f"layers={self.settings.layers}"
       )
 
-  def own_inputs(self, train: Interactions, feedback: Feedback) -> Graph:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Graph:
     """The graph of the positives."""
     return make_propagation(
-      train.user[feedback.liked],
-      train.item[feedback.liked],
+      train.user[judged.liked],
+      train.item[judged.liked],
       self.num_users,
       self.num_items,
       self.settings.propagation,
@@ -78,17 +82,7 @@ class XSimGclRecommender:
       stddev=self.settings.init_stddev,
     )
 
-  def loss(
-    self,
-    params: dict[str, Array],
-    inputs: Inputs,
-    rows: Array,
-    key: Array,
-    *,
-    step: Array,
-    train: TrainConfig,
-    where: Array,
-  ) -> Array:
+  def loss(self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """`pairwise_loss` + contrast_weight · `contrast_loss` (of users + of items).
 
     L2 counts the vectors before any hop, as LightGCN's. Contrasted are the users and positive items
@@ -101,14 +95,16 @@ class XSimGclRecommender:
       inputs.own, start, layers=settings.layers, noise=settings.noise, key=noise_key
     )
     final = mean_of_layers(layers[1:])
-    loss = pairwise_loss(final, start, inputs, rows, negative_key, train=train, where=where)
+    loss = pairwise_loss(
+      final, start, inputs, batch, negative_key, objective=self.settings.objective
+    )
     if is_off(settings.contrast_weight):
       return loss
-    batch = (inputs.user[rows], inputs.item[rows])
+    both = (inputs.user[batch.rows], inputs.item[batch.rows])
     for ids, view, other, own_key in zip(
-      batch, final, layers[settings.contrast_layer], contrast_keys, strict=True
+      both, final, layers[settings.contrast_layer], contrast_keys, strict=True
     ):
-      chosen, present = distinct(own_key, ids, where, num=view.shape[0], most=_CONTRASTED)
+      chosen, present = distinct(own_key, ids, batch.where, num=view.shape[0], most=_CONTRASTED)
       loss += settings.contrast_weight * contrast_loss(
         view[chosen], other[chosen], temperature=settings.contrast_temperature, where=present
       )

@@ -1,4 +1,4 @@
-"""The graph attention recommender: node features, attention layers, scores."""
+"""Flax modules of the graph attention network: node features, convolutions, final vectors."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import jax
 import jax.numpy as jnp
 import jraph
 
+from gatrec_jax.config.convolutions import FullConvolution, LightConvolution, NoConvolution
 from gatrec_jax.config.schema import ModelConfig
+from gatrec_jax.errors import InputError
 from gatrec_jax.ops.attention import Edges, attention_light, attention_v1, attention_v2
 from gatrec_jax.ops.neighbors import Subgraph
 from gatrec_jax.ops.numeric import drop, is_off, unit
 
 _kernel_init = nn.initializers.glorot_uniform()
-# Of a plain linear map in PyTorch, which the authors' residuals are: uniform in ± 1/√fan_in.
+# PyTorch's default for a linear map, as in the authors' residuals: uniform in ± 1/√fan_in.
 _residual_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Dropout(nn.Module):
-  """Flax's layer of that name, with the same draws, for a rate that may be traced."""
+  """`nn.Dropout`, with the same random draws, for a rate that may be traced."""
 
   rate: Any
 
@@ -35,7 +37,7 @@ class GraphAttention(nn.Module):
   """One multi-head attention convolution, heads concatenated: [N, D_in] -> [N, heads * width].
 
   Parameters are laid out as in PyTorch Geometric's GATv2Conv (v2) and GATConv (v1). Version `none`
-  is the plain mean over the neighbors, without attention or edge features.
+  is the plain mean of the neighbors, without attention or edge features.
   """
 
   width: int
@@ -99,16 +101,16 @@ class GraphAttention(nn.Module):
     return out + self.param("bias", nn.initializers.zeros, (out.shape[1],)), weights
 
   def _of_edges(self, name: str, init: Any, shape: tuple[int, ...]) -> jax.Array:
-    """A parameter with a row for each edge feature; without features none (Orbax keeps no empty
-    arrays)."""
+    """A parameter with a row for each edge feature; no parameter without features, since Orbax
+    does not keep empty arrays."""
     return self.param(name, init, shape) if shape[0] else jnp.zeros(shape)
 
 
 class LightAttention(nn.Module):
   """A convolution with attention and without weight matrices: [N, D] -> [N, D].
 
-  Begins as the mean of the neighbors, weighted by their edges' grades where these are a feature;
-  `attention` = none keeps it there.
+  It is initialized to the mean of the neighbors, weighted by the relevance of their edges if that
+  is a feature; with `attention` = none it stays this mean.
   """
 
   attention: str
@@ -152,10 +154,12 @@ class LightAttention(nn.Module):
 class GatNetwork(nn.Module):
   """Vectors of all users and items from their texts and the rating graph.
 
-  Each `full` layer is convolution → LayerNorm → LeakyReLU → + residual (linear where widths
-  differ), as in Ebrat et al. 2025; a `light` one is `LightAttention` alone. The result is the last
-  layer's, or the mean over the features and all layers. `score` = cosine makes the final vectors
-  unit vectors, so that a dot product scores in either case.
+  Each layer of a `FullConvolution` is attention → LayerNorm → LeakyReLU → + residual (linear where
+  widths differ), as in Ebrat et al. 2025; a `LightConvolution` has `LightAttention` alone. The
+  final vectors are those of the last layer, or the mean of the features and all layers. With
+  `score` = cosine they have length 1, so that scores are dot products either way.
+
+  The module can be used alone: `GatNetwork(ModelConfig(node_features="ids"), U, I)` needs no text.
   """
 
   config: ModelConfig
@@ -165,7 +169,7 @@ class GatNetwork(nn.Module):
   @nn.compact
   def __call__(
     self,
-    text: jax.Array,
+    text: jax.Array | None,
     graph: jraph.GraphsTuple,
     *,
     new_text: jax.Array | None = None,
@@ -176,27 +180,29 @@ class GatNetwork(nn.Module):
     return_attention: bool = False,
     return_states: bool = False,
   ) -> Any:
-    """The final vectors.
+    """Computes the final vectors.
 
     Args:
-      text: [U + I, D_text] float32 text vectors, 0 for a node without text.
-      graph: of `bipartite_graph`, with U + I + B nodes, receiver-sorted; what n_edge has behind its
-        first entry are padding edges.
-      new_text: [B, D_text] text vectors of users that were not there in training (the graph's last
-        B nodes), or None where B = 0.
-      where: [E] bool, edges that are there; or float ≥ 0, how often each is; None = all once.
-      layout: of these edges for another implementation of attention (`models.attention.layout`).
-      part: of L levels, drawn from `graph`: it alone is looked at; no `new_text` and `where` then.
+      text: [U + I, D_text] float32 text vectors, 0 for a node without text; None if the node
+        features are `ids`.
+      graph: from `bipartite_graph`, with U + I + B nodes, sorted by receiver; edges after the first
+        n_edge[0] are padding.
+      new_text: [B, D_text] float32 text vectors of users who were not in training (the last B nodes
+        of the graph), or None where B = 0. With `ids` only their number counts.
+      where: [E] bool, edges that count; or float ≥ 0, how many times each counts; None = all once.
+      layout: of these edges, for another implementation of attention (ops/attention/selection.py).
+      part: a subgraph of L levels drawn from `graph`; only it is computed, without `new_text` and
+        `where`.
       deterministic: False applies the dropouts; needs a "dropout" PRNG key.
       return_attention: also return the attention weights.
-      return_states: also return the features and what each layer gave.
+      return_states: also return the features and the output of each layer.
     Returns:
-      [U + I + B, D] float32; behind it, as a tuple, with `return_attention` one [E, H] array per
-      layer, rows in the order of the graph's edges, and with `return_states` L + 1 arrays
-      [U + I + B, D_l]. Of a `part` all of these are of its M seeds, or of the edges to those whose
-      vectors a layer still needs.
+      [U + I + B, D] float32. Followed, in a tuple, with `return_attention` by one [E, H] array per
+      layer, rows in the order of the graph's edges, and with `return_states` by L + 1 arrays
+      [U + I + B, D_l]. For a `part`, vectors are those of its M seeds, and attention weights those
+      of the edges to nodes whose vectors a later layer needs.
     """
-    config = self.config
+    config, convolution = self.config, self.config.convolution
     if part is not None:
       graph, where, layout = part.graph, part.where, None
     elif len(graph.n_edge) > 1:
@@ -204,71 +210,89 @@ class GatNetwork(nn.Module):
       where = there if where is None else where * there
     nodes = self._features(text, new_text, graph, where, part)
     edges = Edges(graph.senders, graph.receivers, graph.edges, where, layout)
-    if not (deterministic or is_off(config.edge_dropout)):
-      kept = jax.random.bernoulli(
-        self.make_rng("dropout"), 1 - config.edge_dropout, edges.senders.shape
-      )
-      ends = (edges.senders, edges.receivers)
-      kept |= jnp.equal(*(ends if part is None else (part.nodes[end] for end in ends)))
-      edges = edges._replace(where=kept if where is None else kept * where)
+    if not isinstance(convolution, NoConvolution):
+      edges = self._drop_edges(edges, part, deterministic=deterministic)
     attention, found = [], [nodes]
-    for layer, (width, heads) in enumerate(zip(config.layer_widths, config.heads, strict=True)):
-      if part is not None:  # with each layer behind us one level less is heard
+    for layer in range(convolution.num_layers):
+      if part is not None:  # each layer needs one level less than the one before
         nodes, count = nodes[: part.nodes_to[-1 - layer]], part.edges_to[-1 - layer]
         edges = jax.tree.map(lambda of_edge, count=count: of_edge[:count], edges)
-      nodes = Dropout(config.feature_dropout)(nodes, deterministic=deterministic)
-      common = (
-        config.attention,
-        config.attention_slope,
-        config.attention_dropout,
-        config.edge_chunk,
-        config.compute_dtype,
+      nodes = Dropout(convolution.feature_dropout)(nodes, deterministic=deterministic)
+      out, weights = self._attention(layer)(nodes, edges, deterministic=deterministic)
+      nodes = (
+        out if isinstance(convolution, LightConvolution) else self._activated(layer, out, nodes)
       )
-      name = f"attention_{layer}"
-      if config.convolution == "light":
-        convolution = LightAttention(*common, name=name)
-      else:
-        convolution = GraphAttention(width, heads, *common, name=name)
-      out, weights = convolution(nodes, edges, deterministic=deterministic)
       attention.append(weights)
-      if config.convolution == "light":
-        nodes = out
-        found.append(nodes)
-        continue
-      out = nn.LayerNorm(epsilon=1e-5, name=f"norm_{layer}")(out)
-      out = nn.leaky_relu(out, config.activation_slope)
-      if nodes.shape[1] != out.shape[1]:
-        nodes = nn.Dense(
-          out.shape[1],
-          kernel_init=_residual_init,
-          name=f"residual_{layer}",
-          dtype=config.compute_dtype,
-        )(nodes).astype(jnp.float32)
-      nodes = out + nodes
       found.append(nodes)
     if part is not None:
       nodes, *found = (state[: part.nodes_to[0]] for state in (nodes, *found))
-    if config.combine == "mean":
+    if convolution.combine == "mean":
       nodes = sum(found) / len(found)
     if config.score == "cosine":
       nodes = unit(nodes)
     more = (tuple(attention),) * return_attention + (tuple(found),) * return_states
     return (nodes, *more) if more else nodes
 
+  def _drop_edges(self, edges: Edges, part: Subgraph | None, *, deterministic: bool) -> Edges:
+    """The edges with `edge_dropout` in their `where`; self-loops are never dropped."""
+    rate = self.config.convolution.edge_dropout
+    if deterministic or is_off(rate):
+      return edges
+    kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, edges.senders.shape)
+    ends = (edges.senders, edges.receivers)
+    kept |= jnp.equal(*(ends if part is None else (part.nodes[end] for end in ends)))
+    return edges._replace(where=kept if edges.where is None else kept * edges.where)
+
+  def _attention(self, layer: int) -> GraphAttention | LightAttention:
+    convolution = self.config.convolution
+    common = (
+      convolution.attention,
+      convolution.attention_slope,
+      convolution.attention_dropout,
+      convolution.edge_chunk,
+      self.config.compute_dtype,
+    )
+    name = f"attention_{layer}"
+    if isinstance(convolution, LightConvolution):
+      return LightAttention(*common, name=name)
+    return GraphAttention(
+      convolution.layer_widths[layer], convolution.heads[layer], *common, name=name
+    )
+
+  def _activated(self, layer: int, out: jax.Array, nodes: jax.Array) -> jax.Array:
+    """LayerNorm, LeakyReLU and the residual of a full layer."""
+    convolution: FullConvolution = self.config.convolution
+    out = nn.LayerNorm(epsilon=1e-5, name=f"norm_{layer}")(out)
+    out = nn.leaky_relu(out, convolution.activation_slope)
+    if nodes.shape[1] != out.shape[1]:
+      nodes = nn.Dense(
+        out.shape[1],
+        kernel_init=_residual_init,
+        name=f"residual_{layer}",
+        dtype=self.config.compute_dtype,
+      )(nodes).astype(jnp.float32)
+    return out + nodes
+
   def _features(
     self,
-    text: jax.Array,
+    text: jax.Array | None,
     new_text: jax.Array | None,
     graph: jraph.GraphsTuple,
     where: jax.Array | None,
     part: Subgraph | None,
   ) -> jax.Array:
-    """[U + I + B, D] layer-0 vectors; [T, D] of a `part`. A new user has no trained row: its text
-    stands for it (`table`), and the mean row of the known users where there is no text part
-    (`ids`, `sum`). The id of a node without edges says nothing and counts 0: its text speaks
-    alone."""
+    """[U + I + B, D] vectors of layer 0; [T, D] of a `part`.
+
+    A new user has no trained row: a `table` has the user's text in its place, and `ids` have the
+    mean row of the known users. The id of a node without edges was never trained and counts 0, so
+    that its text alone describes it.
+    """
     config, parts = self.config, []
     kind, width = config.node_features, config.feature_width
+    if text is None and kind != "ids":
+      raise InputError(
+        "needs text vectors; without them use ids", field="node_features", value=kind
+      )
     if kind == "table":
       table = self.param("table", lambda _: jnp.asarray(text, jnp.float32))
       if part is not None:

@@ -246,7 +246,7 @@ def _sums_backward(logits: Logits, heads: int, kept: Any, gradient: Sums) -> tup
       of_keep,
     ), None
 
-  def zeros(array):
+  def zeros(array: Array) -> Array:
     return jnp.zeros(array.shape, jnp.float32)
 
   like = (values, source, target, params, where, keep)

@@ -98,14 +98,16 @@ def _by_devices(
     weighted = sums.weighted * jnp.repeat(scale, sums.weighted.shape[1] // local_heads, axis=1)
     whole = Sums(weighted, sums.total * scale, shift)
 
-    def rows(array):
+    def padded(array: Array) -> Array:
       return jnp.pad(array, ((0, pad), (0, 0)))
 
-    def scatter(array):
-      return jax.lax.psum_scatter(rows(array), "graph", tiled=True)
+    def scatter(array: Array) -> Array:
+      return jax.lax.psum_scatter(padded(array), "graph", tiled=True)
 
     size = (num_nodes + pad) // devices
-    mine = jax.lax.dynamic_slice_in_dim(rows(whole.shift), jax.lax.axis_index("graph") * size, size)
+    mine = jax.lax.dynamic_slice_in_dim(
+      padded(whole.shift), jax.lax.axis_index("graph") * size, size
+    )
     return Sums(scatter(whole.weighted), scatter(whole.total), mine)
 
   heads_last = PartitionSpec(None, across)

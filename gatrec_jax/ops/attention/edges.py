@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jraph
+import numpy as np
+
+from gatrec_jax.errors import InputError
 
 Array = jax.Array
 
@@ -30,6 +33,43 @@ class Edges(NamedTuple):
   features: Array
   where: Array | None = None
   layout: Any = None
+
+  @classmethod
+  def from_graph(cls, graph: jraph.GraphsTuple, *, where: Array | None = None) -> Edges:
+    """The edges of a graph, sorted by receiver.
+
+    Args:
+      graph: senders, receivers [E] int; edges [E, F] float, or None for edges without features.
+        Concrete arrays are sorted where they are not; traced ones must be sorted already.
+      where: [E] bool or float, in the order of the graph's edges; see the class.
+    Returns:
+      Edges without a layout. A padded graph (`jraph.pad_with_graphs`) needs no `where`: its padding
+      edges lead to padding nodes alone.
+
+    >>> import numpy as np
+    >>> graph = jraph.GraphsTuple(
+    ...   nodes=None, edges=np.float32([[5], [3], [4]]), globals=None,
+    ...   senders=np.array([0, 1, 2]), receivers=np.array([2, 2, 0]),
+    ...   n_node=np.array([3]), n_edge=np.array([3]))
+    >>> edges = Edges.from_graph(graph)
+    >>> edges.receivers.tolist(), edges.senders.tolist(), edges.features.tolist()
+    ([0, 2, 2], [2, 0, 1], [[4.0], [5.0], [3.0]])
+    """
+    senders, receivers, features = graph.senders, graph.receivers, graph.edges
+    if features is None:
+      features = jnp.zeros((receivers.shape[0], 0), jnp.float32)
+    if features.ndim != 2:
+      raise InputError(f"`graph.edges` must be [E, F], not {list(features.shape)}", field="graph")
+    if not isinstance(receivers, jax.core.Tracer) and (np.diff(receivers) < 0).any():
+      order = np.argsort(receivers, kind="stable")
+      senders, receivers, features = senders[order], receivers[order], features[order]
+      where = None if where is None else where[order]
+    return cls(
+      jnp.asarray(senders, jnp.int32),
+      jnp.asarray(receivers, jnp.int32),
+      jnp.asarray(features, jnp.float32),
+      where,
+    )
 
 
 class Sums(NamedTuple):
@@ -56,7 +96,7 @@ def merged(one: Sums, other: Sums) -> Sums:
   shift = jnp.maximum(one.shift, other.shift)
   of_one, of_other = jnp.exp(one.shift - shift), jnp.exp(other.shift - shift)
 
-  def across(scale):
+  def across(scale: Array) -> Array:
     return jnp.repeat(scale, one.weighted.shape[1] // scale.shape[1], axis=1)
 
   weighted = across(of_one) * one.weighted + across(of_other) * other.weighted
@@ -83,6 +123,10 @@ def segment_softmax(
     where: [E] bool, edges that count; the others get 0. Or float, each edge's multiplicity ≥ 0.
   Returns:
     [E, H] weights, each receiver's counted edges summing to 1.
+
+  >>> logits = jnp.log(jnp.array([[1.0], [3.0], [5.0]]))
+  >>> [f"{w:.2f}" for w in segment_softmax(logits, jnp.array([0, 0, 2]), 3)[:, 0]]
+  ['0.25', '0.75', '1.00']
   """
   if where is not None:
     there = where[:, None] > 0

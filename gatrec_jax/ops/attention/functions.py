@@ -46,6 +46,13 @@ def attention_v2(
   Returns:
     [N, H, D] weighted means of the senders' values (0 for a node without edges) and [E, H]
     attention weights, before dropout.
+
+  >>> edges = Edges(jnp.array([0, 1]), jnp.array([2, 2]), features=jnp.zeros((2, 1)))
+  >>> sources = jnp.array([[[1.0]], [[3.0]], [[0.0]]])  # N = 3, H = D = 1
+  >>> zeros = {"vector": jnp.zeros((1, 1)), "edge_kernel": jnp.zeros((1, 1, 1))}
+  >>> means, weights = attention_v2(sources, jnp.zeros((3, 1, 1)), edges, **zeros)
+  >>> means[:, 0, 0].tolist(), weights[:, 0].tolist()
+  ([0.0, 0.0, 2.0], [0.5, 0.5])
   """
 
   width = sources.shape[1] * sources.shape[2]
@@ -79,6 +86,13 @@ def attention_v1(
     slope, keep, chunk: as in `attention_v2`.
   Returns:
     As `attention_v2`.
+
+  >>> edges = Edges(jnp.array([0, 1]), jnp.array([2, 2]), features=jnp.zeros((2, 1)))
+  >>> sources = jnp.array([[[1.0]], [[3.0]], [[0.0]]])  # N = 3, H = D = 1
+  >>> zeros = {"source_vector": jnp.zeros((1, 1)), "target_vector": jnp.zeros((1, 1))}
+  >>> means, weights = attention_v1(sources, edges, **zeros, edge_vector=jnp.zeros((1, 1)))
+  >>> means[:, 0, 0].tolist(), weights[:, 0].tolist()
+  ([0.0, 0.0, 2.0], [0.5, 0.5])
   """
   from_source = jnp.sum(sources * source_vector, axis=-1)
   from_target = jnp.sum(sources * target_vector, axis=-1)
@@ -111,6 +125,14 @@ def attention_light(
     slope, keep, chunk: as in `attention_v2`.
   Returns:
     As `attention_v2`.
+
+  >>> features = jnp.log(jnp.array([[1.0], [3.0]]))
+  >>> edges = Edges(jnp.array([0, 1]), jnp.array([2, 2]), features)
+  >>> values = jnp.array([[[1.0]], [[3.0]], [[0.0]]])  # N = 3, H = D = 1
+  >>> zeros = {"source_vector": jnp.zeros((1, 1)), "target_vector": jnp.zeros((1, 1))}
+  >>> means, weights = attention_light(values, edges, **zeros, edge_vector=jnp.ones((1, 1)))
+  >>> f"{means[2, 0, 0]:.2f}", [f"{w:.2f}" for w in weights[:, 0]]  # (1 · 1 + 3 · 3) ÷ 4
+  ('2.50', ['0.25', '0.75'])
   """
   from_source = jnp.sum(values * source_vector, axis=-1)
   from_target = jnp.sum(values * target_vector, axis=-1)

@@ -185,10 +185,10 @@ def _sums_backward(
     _over_rows, operands=operands, heads=heads, width=width // heads, interpret=interpret
   )
 
-  def zeros(like):
+  def zeros(like: Array) -> Array:
     return jnp.zeros(like.shape, jnp.float32)
 
-  def per_edge(like):
+  def per_edge(like: Array) -> Array:
     return jnp.zeros((like.shape[0], heads), jnp.float32)
 
   by_receiver = launch(

@@ -159,10 +159,10 @@ def _sums(
   if bounds is None:
     return jax.lax.scan(lambda sums, chunk: (step(sums, chunk), None), begin, chunks)[0]
 
-  def numbered(number, sums):
+  def numbered(number: Array, sums: Sums) -> Sums:
     return step(sums, jax.tree.map(lambda array: array[number], chunks))
 
-  def block(b, sums):
+  def block(b: Array, sums: Sums) -> Sums:
     return merged(sums, jax.lax.fori_loop(bounds[b], bounds[b + 1], numbered, begin))
 
   return jax.lax.fori_loop(0, bounds.shape[0] - 1, block, begin)
@@ -220,7 +220,7 @@ def _sums_backward(logits: Logits, heads: int, kept: Any, gradient: Sums) -> tup
     )
     return found, per_edge
 
-  def zeros(array):
+  def zeros(array: Array) -> Array:
     return jnp.zeros(array.shape, jnp.float32)
 
   begin = jax.tree.map(zeros, (values, source, target, params))

@@ -1,4 +1,4 @@
-"""Choosing an implementation of attention for a graph and a device, and preparing the edges for it."""
+"""Chooses an implementation of attention for a graph and a device, and prepares its edges."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cost(NamedTuple):
   cell_number: float
 
 
-# By `launch.benchmark --suite=attention`, version 2; BUILD_NOTES.md, "Attention". For accelerators
+# By `launch.benchmark --suite=attention`, version 2; launch/benchmarks/RESULTS.md, section 6.3. For accelerators
 # derived from an H100's data sheet (bytes moved a number), until one is measured.
 COSTS = {
   "cpu": Cost(30e-9, 3.2e-9, 50e-9, 18e-9),

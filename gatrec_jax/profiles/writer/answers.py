@@ -1,4 +1,4 @@
-"""The form of written profiles: how long they may be, their JSON schema, answers to profiles."""
+"""Answers of a language model that writes profiles: length limits, JSON schema, parsing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from gatrec_jax.profiles.schema import Profile
 
 FORMS = ("unified", "summary")
 PROSE = ("overview", "description", "summary")
-# Enumerated where there are no more: a longer list would hardly bind a model.
+# Genres are enumerated in the schema up to this number.
 _GENRES_ENUMERATED = 64
-_MOST_TOKENS, _CONTEXT_SHARE = 1024, 0.3
-# Names of fields and marks of JSON; and between many short keywords, marks take more than in prose.
+_MAX_TOKENS, _CONTEXT_SHARE = 1024, 0.3
+# Characters for names of fields and JSON syntax; and the share of text, because the syntax between
+# many short keywords takes more than in prose.
 _FRAME_CHARACTERS = 130
 _TEXT_SHARE = 0.8
-_MOST_CHARACTERS_PER_TOKEN = 4.5
-_MOST_KEYWORDS = 64  # what a schema's maxItems may be
-# Where the tokens run out, an answer is closed as soon as may be; not before something is said.
-_LEAST_PROSE, _LEAST_KEYWORD = 20, 3
+_MAX_CHARACTERS_PER_TOKEN = 4.5
+_MAX_KEYWORDS = 64  # limit of maxItems in a schema
+# An answer that runs out of tokens is closed as early as possible; these are minimum lengths.
+_MIN_PROSE, _MIN_KEYWORD = 20, 3
 _NOT_IN_KEYWORDS = re.compile(r"[,;()\[\]{}*#•|]+")
 _MARKUP = re.compile(r"^[\s#>*•–-]+")
 _ENDS = ".!?…"
@@ -28,11 +29,11 @@ _ENDS = ".!?…"
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """How long an answer may be.
+  """Maximum lengths of an answer.
 
   Attributes:
-    tokens: of the whole answer, which ends well-formed whatever happens.
-    prose: field -> characters. keywords: field -> (entries, characters of an entry).
+    tokens: of the whole answer, which is always well-formed.
+    prose: field -> characters. keywords: field -> (entries, characters per entry).
   """
 
   tokens: int
@@ -41,14 +42,14 @@ class Limits:
 
 
 def answer_tokens(context: int) -> int:
-  """What of a context is the answer's."""
-  return min(_MOST_TOKENS, int(context * _CONTEXT_SHARE))
+  """Tokens of a context that are reserved for the answer."""
+  return min(_MAX_TOKENS, int(context * _CONTEXT_SHARE))
 
 
 def user_limits(tokens: int, characters_per_token: float) -> Limits:
-  """For a user; with 1024 tokens of English nearly all published profiles would fit.
+  """Limits for a user profile; nearly all published profiles fit into 1024 tokens.
 
-  Args: tokens: for the answer. characters_per_token: what the tokenizer makes of English.
+  Args: tokens: for the answer. characters_per_token: of the tokenizer, on English text.
   """
   size = _characters(tokens, characters_per_token)
   keyword = _scaled(size / 60, 16)
@@ -68,7 +69,7 @@ def user_limits(tokens: int, characters_per_token: float) -> Limits:
 
 
 def item_limits(tokens: int, characters_per_token: float) -> Limits:
-  """For an item, whose keywords are fewer."""
+  """Limits for an item profile, which has fewer keywords. Args: as in `user_limits`."""
   size = _characters(tokens, characters_per_token)
   keyword = _scaled(size / 80, 16)
   return Limits(
@@ -87,16 +88,18 @@ def answer_form(
 ) -> dict[str, Any]:
   """The JSON schema of an answer with these fields.
 
-  Args: genres: the genres that there are; free words where there are none, or too many to list.
+  Args:
+    fields: to write. limits: of their lengths.
+    genres: of the catalog; genres are free text if there are none or too many to enumerate.
   """
   known = sorted(set(genres))
   properties: dict[str, Any] = {}
   for field in fields:
     if field in PROSE:
-      properties[field] = _string(_LEAST_PROSE, limits.prose[field])
+      properties[field] = _string(_MIN_PROSE, limits.prose[field])
       continue
     most, length = limits.keywords[field]
-    entry = _string(_LEAST_KEYWORD, length)
+    entry = _string(_MIN_KEYWORD, length)
     if field == "genres" and 0 < len(known) <= _GENRES_ENUMERATED:
       entry = {"enum": known}
     properties[field] = {"type": "array", "items": entry, "minItems": 1, "maxItems": most}
@@ -106,12 +109,12 @@ def answer_form(
 def read_answer(
   answer: Mapping[str, Any], *, name: str | None = None, genres: Sequence[str] = ()
 ) -> Profile:
-  """The profile that an answer tells; `parse_profile` reads its rendering back as it is.
+  """Converts an answer to a profile that `parse_profile` recovers exactly from its rendering.
 
-  Prose becomes one line without marks of Markdown at its front; keywords lose commas, brackets and
-  repetitions. A summary is an overview alone.
+  Prose becomes one line without leading Markdown. Keywords lose commas, brackets and duplicates. A
+  summary becomes the overview.
 
-  Args: answer: of an `answer_form`. name, genres: what is known without the model.
+  Args: answer: in the form of `answer_form`. name, genres: known without the model.
   """
   return Profile(
     name=name,
@@ -128,7 +131,7 @@ def _string(least: int, most: int) -> dict[str, Any]:
 
 
 def _characters(tokens: int, characters_per_token: float) -> float:
-  written = tokens * min(characters_per_token, _MOST_CHARACTERS_PER_TOKEN)
+  written = tokens * min(characters_per_token, _MAX_CHARACTERS_PER_TOKEN)
   return max(0.0, written - _FRAME_CHARACTERS) * _TEXT_SHARE
 
 
@@ -137,11 +140,11 @@ def _scaled(value: float, least: int) -> int:
 
 
 def _count(value: float) -> int:
-  return min(_MOST_KEYWORDS, max(2, round(value)))
+  return min(_MAX_KEYWORDS, max(2, round(value)))
 
 
 def _prose(text: str) -> str:
-  """One line; a sentence that the length cut off goes where most of the text stands before it."""
+  """Prose in one line; a truncated last sentence is dropped if it is less than half the text."""
   text = _MARKUP.sub("", " ".join(text.split()))
   if text and text[-1] not in _ENDS:
     end = max(text.rfind(mark + " ") for mark in _ENDS)

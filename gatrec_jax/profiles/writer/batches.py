@@ -1,4 +1,4 @@
-"""Which interactions a written user profile is made of, and in which turns."""
+"""The batches of a user's history that a written profile is made from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 
 RECENT, BATCH = 10, 5
@@ -13,34 +14,32 @@ RECENT, BATCH = 10, 5
 
 @dataclasses.dataclass(frozen=True)
 class HistoryBatches:
-  """One user's films, a batch of item indices a turn; the liked ones come first."""
+  """A user's items in batches of indices.
+
+  Attributes: liked, disliked: batches, in the order in which the model reads them, liked first.
+  """
 
   liked: tuple[tuple[int, ...], ...] = ()
   disliked: tuple[tuple[int, ...], ...] = ()
 
 
 def batches_of_users(
-  train: Interactions,
-  *,
-  positive_threshold: float,
-  negative_threshold: float,
-  described: np.ndarray,
+  train: Interactions, *, feedback: Feedback, described: np.ndarray
 ) -> list[HistoryBatches]:
-  """The 10 latest liked and the 10 latest disliked items of each user in batches of 5.
+  """The 10 latest liked and the 10 latest disliked items of each user, in batches of 5.
 
-  Of equal times the higher item index is the later. In a turn, and from turn to turn, the oldest
-  comes first.
+  At equal times, the item with the higher index counts as later. The oldest comes first, within a
+  batch and from batch to batch.
 
   Args:
     train: training interactions; nothing else is read.
-    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at
-      or below it.
-    described: [I] bool, whether an item has a profile; the others have nothing to tell.
+    feedback: which ratings count as liked and as disliked.
+    described: [I] bool, whether an item has a profile; others are left out.
   Returns: [U].
   """
   known = described[train.item]
-  liked = _latest(train, known & (train.rating >= positive_threshold))
-  disliked = _latest(train, known & (train.rating <= negative_threshold))
+  liked = _latest(train, known & feedback.liked(train.rating))
+  disliked = _latest(train, known & feedback.disliked(train.rating))
   return [HistoryBatches(*pair) for pair in zip(liked, disliked, strict=True)]
 
 

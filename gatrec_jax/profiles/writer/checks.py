@@ -1,4 +1,4 @@
-"""What a written profile may not hold: empty sections, titles of the catalog, people's names."""
+"""Checks of written profiles: no empty sections, no titles of the catalog, no names of people."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from gatrec_jax.profiles.schema import Profile
 _WORD = re.compile(r"\w+")
 _LETTER = re.compile(r"[^\W\d_]")
 _OPENING, _CLOSING = "\"'“‘„«*_", "\"'”’“»*_"
-_TERM_OF_ITEMS = 2
+_MIN_ITEMS = 2  # with a keyword, for it not to be taken for a title
 
 
 class Names:
-  """Titles of the catalog and the people of its metadata, to be found in texts.
+  """Finds titles of the catalog and people of its metadata in texts.
 
-  Case and the borders of words count. One word alone ("Heat", "Cher") may well mean the word: a
-  title of one word counts in quotes or with its year, a person's name of one word never.
+  Matches are case-sensitive and on whole words. A single word ("Heat", "Cher") may be just a word,
+  so a one-word title counts only in quotes or with its year, and a one-word name never.
   """
 
   def __init__(
     self, item_fields: Iterable[Mapping[str, Any]], *, terms: Collection[str] = ()
   ) -> None:
-    """Args: item_fields: of all items, as in `Dataset.item_fields`. terms: are no titles."""
+    """Args:
+    item_fields: of all items, as in `Dataset.item_fields`.
+    terms: that are not to be taken for titles.
+    """
     self._long: dict[str, dict[str, str]] = {}
     self._short: dict[str, set[str]] = {}
     for fields in item_fields:
@@ -42,7 +45,7 @@ class Names:
             self._add(name, "person")
 
   def found(self, text: str) -> list[str]:
-    """What stands in `text`, such as `title "The Matrix"`, in its order, each once."""
+    """The distinct names in `text`, such as `title "The Matrix"`, in order of occurrence."""
     found: dict[str, None] = {}
     for match in _WORD.finditer(text):
       start, word = match.start(), match.group()
@@ -70,9 +73,10 @@ class Names:
 
 
 def title_forms(title: str) -> list[tuple[str, str]]:
-  """How a text may write a title, each with its year or "": "Matrix, The (1999)" gives two.
+  """The forms in which a text may write a title, each with its year or "".
 
-  Marks at the ends, and what stands in brackets behind, are left out of the forms.
+  "Matrix, The (1999)" has two forms. Punctuation at the ends and text in parentheses after the
+  title are left out.
   """
   year = builder.YEAR.search(title)
   forms = {builder.YEAR.sub("", title).strip(), builder.plain_title(title)}
@@ -82,7 +86,7 @@ def title_forms(title: str) -> list[tuple[str, str]]:
 
 
 def without_title(text: str, title: str) -> str:
-  """`text` with "the film" for its own title; for a title of one word where it stands in quotes."""
+  """`text` with "the film" in place of its own title; a one-word title only if it is in quotes."""
   forms = sorted((form for form, _ in title_forms(title)), key=len, reverse=True)
   quote, end = f"[{re.escape(_OPENING)}]", f"[{re.escape(_CLOSING)}]"
   for form in forms:
@@ -95,26 +99,29 @@ def without_title(text: str, title: str) -> str:
 
 
 def common_terms(profiles: Sequence[Profile | None]) -> frozenset[str]:
-  """Keywords of several items: no titles, even where a film is called so ("True Crime")."""
+  """Keywords of several items, which are not taken for titles even if one has that title."""
   items: dict[str, set[str]] = {}
   for profile in profiles:
     for term in () if profile is None else (*profile.genres, *profile.tags):
       if term != profile.name:
         items.setdefault(term, set()).add(profile.name or "")
-  return frozenset(term for term, names in items.items() if len(names) >= _TERM_OF_ITEMS)
+  return frozenset(term for term, names in items.items() if len(names) >= _MIN_ITEMS)
 
 
 def user_problems(profile: Profile, sections: Sequence[str], names: Names) -> list[str]:
-  """What speaks against a user's profile; nothing where it is good.
+  """The problems of a user's profile; [] if there are none.
 
-  Args: sections: fields that must not be empty.
+  Args: profile: to check. sections: fields that must not be empty. names: that must not occur.
   """
   texts = [profile.overview, *profile.genres, *profile.tags, profile.description, *profile.dislikes]
   return _empty(profile, sections) + _named(texts, names)
 
 
 def item_problems(profile: Profile, sections: Sequence[str], names: Names) -> list[str]:
-  """The same for an item, whose prose may name its film: users' profiles are made of keywords."""
+  """The problems of an item's profile, as in `user_problems`.
+
+  Its prose may contain names, because user profiles are made from keywords.
+  """
   return _empty(profile, sections) + _named([*profile.tags, *profile.dislikes], names)
 
 

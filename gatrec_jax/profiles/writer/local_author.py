@@ -1,4 +1,4 @@
-"""A local decoder as the author of profiles: prompts that fit, answers bound to a JSON schema."""
+"""A local decoder as the author of profiles, with answers constrained to a JSON schema."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gatrec_jax.lm.inference.sampling import Sampling
 from gatrec_jax.lm.tokens.chat import encode_prompt, has_template
 from gatrec_jax.lm.tokens.prompt_files import as_text
 from gatrec_jax.profiles.writer.answers import answer_tokens, item_limits, user_limits
-from gatrec_jax.profiles.writer.prompts import Room
+from gatrec_jax.profiles.writer.prompts import Budget
 
-# The likeliest answer first; what its checks refuse is drawn anew.
+# Greedy decoding first; answers that fail their checks are sampled again.
 FIRST, AGAIN = Sampling(), Sampling(temperature=0.7)
-# Five profiles and one more have room; more context only costs memory.
-_MOST_CONTEXT = 8192
+# Enough for six profiles; a longer context only costs memory.
+_MAX_CONTEXT = 8192
 _ENGLISH = (
   "The user enjoys thoughtful dramas and crime stories with complex characters, and avoids loud "
   "comedies; favourites explore family, friendship, justice and the price of ambition."
@@ -30,16 +30,20 @@ _ENGLISH = (
 
 
 class LocalAuthor:
-  """An `Author`; see there.
+  """An `Author` that queries a decoder.
 
-  Attributes: speed: tokens and seconds of all answers so far.
+  Attributes:
+    budget, item_limits, user_limits: as in `Author`.
+    speed: tokens and seconds of all answers so far.
   """
 
   def __init__(
     self, model: LanguageModel, *, lora: Lora | None = None, batch_size: int = 8
   ) -> None:
-    """Args: lora: low-rank additions to the weights. batch_size: prompts side by side.
-
+    """Args:
+      model: the decoder.
+      lora: low-rank additions to its weights.
+      batch_size: prompts per batch.
     Raises: InputError for a model without a tokenizer.
     """
     if model.tokenizer is None:
@@ -47,9 +51,9 @@ class LocalAuthor:
         "the folder has no tokenizer, which profiles need", field="llm", value=model.name
       )
     self._model, self._lora, self._batch_size = model, lora, batch_size
-    context = min(model.config.context, _MOST_CONTEXT)
+    context = min(model.config.context, _MAX_CONTEXT)
     tokens = answer_tokens(context)
-    self.room = Room(context - tokens, self._count, self._length, self._cut)
+    self.budget = Budget(context - tokens, self._count, self._length, self._truncate)
     written = len(_ENGLISH) / self._length(_ENGLISH)
     self.item_limits, self.user_limits = item_limits(tokens, written), user_limits(tokens, written)
     self._tokens = tokens
@@ -60,7 +64,7 @@ class LocalAuthor:
     self, prompts: Sequence[str], form: Mapping[str, Any], *, seed: int, again: bool
   ) -> list[dict[str, Any]]:
     """See `Author`."""
-    # Full batches have one shape, so that few programs are compiled: the first prompt fills up.
+    # Padded to full batches with the first prompt, so that few shapes are compiled.
     missing = -len(prompts) % self._batch_size
     found = generate(
       self._model,
@@ -82,9 +86,8 @@ class LocalAuthor:
       automaton = answer_schema(self._model, form)
       if (least := min_tokens(automaton)) > self._tokens:
         raise InputError(
-          f"a profile takes at least {least} tokens, of its context of "
-          f"{self._model.config.context} only {self._tokens} are for answers; take a model with a "
-          "longer context",
+          f"a profile needs at least {least} tokens, but only {self._tokens} of the context of "
+          f"{self._model.config.context} are for answers; use a model with a longer context",
           field="llm",
           value=self._model.name,
         )
@@ -104,8 +107,8 @@ class LocalAuthor:
   def _length(self, text: str) -> int:
     return len(self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-  def _cut(self, text: str, tokens: int) -> str:
-    """Whole words, with a mark where some are missing."""
+  def _truncate(self, text: str, tokens: int) -> str:
+    """The beginning of a text in whole words, with an ellipsis if some are left out."""
     if tokens <= 0:
       return ""
     spans = self._model.tokenizer(
@@ -113,7 +116,7 @@ class LocalAuthor:
     )["offset_mapping"]
     if len(spans) <= tokens:
       return text
-    # A character may be several tokens, which all have its span.
+    # A character may consist of several tokens, which all have its span.
     kept = text[: min(spans[tokens - 1][1], spans[tokens][0])]
     after = text[len(kept) : len(kept) + 1]
     words = kept if after.isspace() else kept.rpartition(" ")[0]

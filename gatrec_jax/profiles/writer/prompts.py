@@ -1,4 +1,4 @@
-"""What a language model is told when it writes profiles, with texts that are made to fit."""
+"""Prompts for writing profiles, with texts shortened to fit into the context."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatrec_jax.profiles import builder
 from gatrec_jax.profiles.schema import Profile
 from gatrec_jax.profiles.writer.checks import without_title
 
-# Raised with every change of the texts below, so that profiles of two versions are never mixed.
+# Incremented with every change of the texts below, so that two versions are never mixed.
 PROMPT_VERSION = 1
 
 _ITEM_HINTS = {
@@ -36,30 +36,32 @@ _NEXT = (
   "still holds: {fields}. {rule}"
 )
 _RULE = "Use only words of the films' profiles, no titles, no names of people."
-_SHORTEST = 4  # tokens of a film; fewer say nothing
+_MIN_TOKENS = 4  # per text
 
 
 @dataclasses.dataclass(frozen=True)
-class Room:
-  """What a prompt may take.
+class Budget:
+  """The token budget of a prompt.
 
   Attributes:
-    tokens: of the whole prompt.
-    count: tokens that a prompt takes, with all that is put around it.
-    length: tokens of a text within it.
-    cut: the beginning of a text, of at most so many tokens.
+    tokens: maximum for the whole prompt.
+    count: prompt -> its number of tokens, including the chat template around it.
+    length: text -> its number of tokens within a prompt.
+    truncate: (text, tokens) -> the beginning of the text with at most so many tokens.
   """
 
   tokens: int
   count: Callable[[str], int]
   length: Callable[[str], int]
-  cut: Callable[[str, int], str]
+  truncate: Callable[[str, int], str]
 
 
-def item_prompt(room: Room, fields: Mapping[str, Any], *, answer: Sequence[str]) -> str:
-  """Asks for the profile of an item. Its texts are shortened where they do not fit.
+def item_prompt(budget: Budget, fields: Mapping[str, Any], *, answer: Sequence[str]) -> str:
+  """Prompt for the profile of an item, with its texts shortened to fit.
 
-  Args: fields: what is known of it, as in `Dataset.item_fields`. answer: the fields to write.
+  Args:
+    budget: of the prompt. fields: of the item, as in `Dataset.item_fields`.
+    answer: the fields to write.
   """
   instruction = _ITEM.format(fields=_described(answer, _ITEM_HINTS))
   lines = [
@@ -75,22 +77,23 @@ def item_prompt(room: Room, fields: Mapping[str, Any], *, answer: Sequence[str])
   lines = [(label, text) for label, text in lines if text]
 
   def render(texts: Sequence[str]) -> str:
-    told = [f"{label}: {text}" for (label, _), text in zip(lines, texts, strict=True)]
-    return "\n".join([instruction, "", *told])
+    facts = [f"{label}: {text}" for (label, _), text in zip(lines, texts, strict=True)]
+    return "\n".join([instruction, "", *facts])
 
-  return fitted(room, render, [text for _, text in lines])
+  return fit_prompt(budget, render, [text for _, text in lines])
 
 
 def user_prompt(
-  room: Room, films: Sequence[str], *, liked: bool, present: str, answer: Sequence[str]
+  budget: Budget, films: Sequence[str], *, liked: bool, present: str, answer: Sequence[str]
 ) -> str:
-  """Asks for a user's profile, or for the refinement of the present one.
+  """Prompt for a user's profile, or for a refinement of the present one.
 
   Args:
-    films: profiles of items, from `film_text`; shortened where they do not fit.
+    budget: of the prompt.
+    films: profiles of items, from `film_text`; shortened to fit.
     liked: whether the user liked these films.
-    present: the profile so far, from `profile_text`; "" on the first turn. It gets as much room as
-      all films together.
+    present: the profile so far, from `profile_text`; "" for the first batch. It may take as many
+      tokens as all films together.
     answer: the fields to write.
   """
   template = _NEXT if present else _FIRST
@@ -99,22 +102,22 @@ def user_prompt(
   )
 
   def render(texts: Sequence[str]) -> str:
-    told = [f"{number}. {text}" for number, text in enumerate(texts[: len(films)], 1)]
+    listed = [f"{number}. {text}" for number, text in enumerate(texts[: len(films)], 1)]
     before = ["Profile:", texts[-1], ""] if present else []
-    return "\n".join([instruction, "", *before, "Films:", *told])
+    return "\n".join([instruction, "", *before, "Films:", *listed])
 
   texts = [*films, present] if present else list(films)
   weights = [1] * len(films) + [len(films)] * bool(present)
-  return fitted(room, render, texts, weights=weights)
+  return fit_prompt(budget, render, texts, weights=weights)
 
 
 def film_text(profile: Profile, title: str) -> str:
-  """What users' prompts tell of an item, in one line: without its name, keywords first."""
+  """An item's profile in one line for prompts about users, without its title, keywords first."""
   return without_title(" ".join(_parts(profile, lacks="Not in it")), title)
 
 
 def profile_text(profile: Profile) -> str:
-  """What a prompt tells of the profile so far."""
+  """A user's profile for the prompt that refines it."""
   return "\n".join(_parts(profile, lacks="Avoids"))
 
 
@@ -133,39 +136,42 @@ def _described(answer: Sequence[str], hints: Mapping[str, str]) -> str:
   return ", ".join(f"{field} ({hints[field]})" for field in answer)
 
 
-def fitted(
-  room: Room,
+def fit_prompt(
+  budget: Budget,
   render: Callable[[Sequence[str]], str],
   texts: Sequence[str],
   *,
   weights: Sequence[int] | None = None,
 ) -> str:
-  """The prompt with its texts cut until it fits; what is short leaves its share to the others.
+  """Truncates texts until their prompt fits; short texts leave their share to the others.
 
-  Args: render: texts to the prompt. weights: of the texts' shares; all alike by default.
-  Raises: InputError where not even the instructions leave room.
+  Args:
+    budget: of the prompt. render: texts -> prompt. texts: to truncate.
+    weights: relative shares of the texts; equal by default.
+  Raises: InputError if the instructions alone exceed the budget.
   """
   weights = list(weights or [1] * len(texts))
-  available = room.tokens - room.count(render([""] * len(texts)))
-  if available < _SHORTEST * sum(weights):
+  available = budget.tokens - budget.count(render([""] * len(texts)))
+  if available < _MIN_TOKENS * sum(weights):
     raise InputError(
-      f"its context leaves {room.tokens} tokens for a prompt, but the instructions of "
-      f"profiles take {room.tokens - available}; take a model with a longer context",
+      f"its context leaves {budget.tokens} tokens for a prompt, but the instructions take "
+      f"{budget.tokens - available}; use a model with a longer context",
       field="llm",
     )
-  lengths = [room.length(text) for text in texts]
-  while True:  # A text alone has a few tokens more or less than it has within the prompt.
-    shares = allotted(lengths, weights, max(0, available))
-    parts = [room.cut(text, share) for text, share in zip(texts, shares, strict=True)]
-    prompt = render(parts)
-    over = room.count(prompt) - room.tokens
+  lengths = [budget.length(text) for text in texts]
+  while True:  # the number of tokens of a text may differ slightly within the prompt
+    shares = allocate(lengths, weights, max(0, available))
+    truncated = [budget.truncate(text, share) for text, share in zip(texts, shares, strict=True)]
+    prompt = render(truncated)
+    over = budget.count(prompt) - budget.tokens
     if over <= 0:
       return prompt
     available -= over
 
 
-def allotted(lengths: Sequence[int], weights: Sequence[int], available: int) -> list[int]:
-  """How much each gets: at most its length, and no more than the same multiple of its weight."""
+def allocate(lengths: Sequence[int], weights: Sequence[int], available: int) -> list[int]:
+  """Divides `available` tokens: each text gets min(its length, level · its weight) for the largest
+  level that fits."""
   low, high = 0, max(lengths, default=0)
   while low < high:
     level = (low + high + 1) // 2

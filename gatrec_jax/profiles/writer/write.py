@@ -1,7 +1,7 @@
-"""Profiles by a language model: items from their texts, users in turns from items' profiles.
+"""Profiles by a language model: of items from their texts, of users from batches of item profiles.
 
-What fails its checks is written once more, with other draws, and then built without the model. The
-model is an `Author`; `writer_model.LocalAuthor` is the one that runs here.
+A profile that fails its checks is written once more with other random draws, and then built without
+the model. The model is an `Author`, such as `local_author.LocalAuthor`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gatrec_jax.profiles.writer.answers import Limits, answer_form, read_answer
 from gatrec_jax.profiles.writer.batches import HistoryBatches
 from gatrec_jax.profiles.writer.checks import Names, item_problems, user_problems
 from gatrec_jax.profiles.writer.prompts import (
-  Room,
+  Budget,
   film_text,
   item_prompt,
   profile_text,
@@ -28,31 +28,34 @@ _USER_FIELDS = ("overview", "genres", "tags", "description")
 
 
 class Author(Protocol):
-  """Who answers prompts.
+  """Answers prompts.
 
-  Attributes: room: for a prompt. item_limits, user_limits: of the answers.
+  Attributes: budget: of a prompt. item_limits, user_limits: of the answers.
   """
 
-  room: Room
+  budget: Budget
   item_limits: Limits
   user_limits: Limits
 
   def answers(
     self, prompts: Sequence[str], form: Mapping[str, Any], *, seed: int, again: bool
   ) -> list[dict[str, Any]]:
-    """One answer a prompt. Args: form: JSON schema. again: what came first was refused."""
+    """One answer per prompt.
+
+    Args: form: JSON schema. seed: of random draws. again: whether a first answer was refused.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-  """A profile and how it came about.
+  """A profile and its origin.
 
   Attributes:
-    text: of the profile, "" where there is none.
-    source: `llm`, `built` (without the model), `none`.
-    turns: of the model, in the attempt that counts.
-    attempts: 0 where the model was not asked, else 1 or 2.
-    problems: why a built profile is not the model's.
+    text: of the profile, "" if there is none.
+    source: `llm`, `built` (without the model) or `none`.
+    batches: queries to the model in the last attempt.
+    attempts: 0 if the model was not queried, else 1 or 2.
+    problems: why the model's profile was replaced by a built one.
   """
 
   text: str
@@ -64,12 +67,13 @@ class Written:
 
 @dataclasses.dataclass(frozen=True)
 class ItemTask:
-  """What items are written from.
+  """Writes item profiles.
 
   Attributes:
     fields: [I] as in `Dataset.item_fields`.
-    built: [I] profiles without the model: name and genres are theirs; None without any text.
-    names: what keywords may not be.
+    built: [I] profiles without the model, which provide name and genres; None for items without
+      any text.
+    names: that keywords must not contain.
   """
 
   fields: Sequence[Mapping[str, Any]]
@@ -77,19 +81,19 @@ class ItemTask:
   names: Names
 
   def write(self, author: Author, items: Sequence[int], *, seed: int) -> list[Written]:
-    """The profiles of some items, in their order. Args: seed: of the draws."""
+    """Writes the profiles of some items. Args: items: indices. seed: of random draws."""
     every = sorted({g for one in self.built if one is not None for g in one.genres})
 
     def attempt(rows: Sequence[int], again: bool) -> dict[int, Profile]:
       done = {}
-      # Those without genres are asked for them too, in a form of their own.
+      # Items without genres get a form of their own, which asks for them.
       for known in (True, False):
-        asked = [i for i in rows if bool(self.built[i].genres) == known]
+        chosen = [i for i in rows if bool(self.built[i].genres) == known]
         answer = [field for field in _ITEM_FIELDS if field != "genres" or not known]
-        prompts = [item_prompt(author.room, self.fields[i], answer=answer) for i in asked]
+        prompts = [item_prompt(author.budget, self.fields[i], answer=answer) for i in chosen]
         form = answer_form(answer, author.item_limits, genres=every)
         draws = _seed(seed, "item", items[0], known, again)
-        for i, found in zip(asked, _ask(author, prompts, form, draws, again), strict=True):
+        for i, found in zip(chosen, _query(author, prompts, form, draws, again), strict=True):
           own = self.built[i]
           done[i] = read_answer(found, name=own.name, genres=own.genres)
       return done
@@ -109,14 +113,14 @@ class ItemTask:
 
 @dataclasses.dataclass(frozen=True)
 class UserTask:
-  """What users are written from.
+  """Writes user profiles.
 
   Attributes:
-    turns: [U] which items each user liked and disliked, from training interactions alone.
-    films: [I] profiles of items; None where there is none, and then in nobody's turns.
-    titles: [I], "" where unknown.
-    built: [U] profiles without the model, None for users who liked nothing.
-    names: what a user's profile may not hold.
+    batches: [U] items that each user liked and disliked, from training interactions alone.
+    films: [I] profiles of items; None for items without one, which are in no batch.
+    titles: [I], "" if unknown.
+    built: [U] profiles without the model, None for users without liked items.
+    names: that a user's profile must not contain.
     form: `unified`, or `summary` for one paragraph.
   """
 
@@ -128,7 +132,7 @@ class UserTask:
   form: str = "unified"
 
   def write(self, author: Author, users: Sequence[int], *, seed: int) -> list[Written]:
-    """The profiles of some users, in their order. Args: seed: of the draws."""
+    """Writes the profiles of some users. Args: users: indices. seed: of random draws."""
     genres = sorted({g for film in self.films if film is not None for g in film.genres})
 
     def attempt(rows: Sequence[int], again: bool) -> dict[int, Profile]:
@@ -138,20 +142,20 @@ class UserTask:
         answer = self._fields(avoids=not liked)
         form = answer_form(answer, author.user_limits, genres=genres)
         for batch in range(max(map(len, batches.values()), default=0)):
-          asked = [u for u in rows if batch < len(batches[u])]
+          chosen = [u for u in rows if batch < len(batches[u])]
           prompts = [
             user_prompt(
-              author.room,
+              author.budget,
               self._films(batches[u][batch]),
               liked=liked,
               answer=answer,
               present=profile_text(done[u]) if u in done else "",
             )
-            for u in asked
+            for u in chosen
           ]
           draws = _seed(seed, "user", users[0], liked, batch, again)
-          found = _ask(author, prompts, form, draws, again)
-          done |= {u: read_answer(one) for u, one in zip(asked, found, strict=True)}
+          found = _query(author, prompts, form, draws, again)
+          done |= {u: read_answer(one) for u, one in zip(chosen, found, strict=True)}
       return done
 
     return _written(
@@ -165,7 +169,7 @@ class UserTask:
     )
 
   def _fields(self, *, avoids: bool) -> tuple[str, ...]:
-    """What is asked for. Dislikes wait for disliked films, or they would be made up."""
+    """The fields to write. Dislikes require disliked films, or they would be invented."""
     if self.form == "summary":
       return ("summary",)
     return (*_USER_FIELDS, "dislikes") if avoids else _USER_FIELDS
@@ -186,7 +190,7 @@ class UserTask:
 
 def _written(
   rows: Sequence[int],
-  asked: Sequence[int],
+  writable: Sequence[int],
   attempt: Callable[[Sequence[int], bool], Mapping[int, Profile]],
   *,
   problems: Callable[[int, Profile], list[str]],
@@ -194,11 +198,14 @@ def _written(
   built: Callable[[int], Profile | None],
   batches: Callable[[int], int],
 ) -> list[Written]:
-  """Twice at most by the model, then without it. Args: asked: rows that the model can write."""
+  """Tries the model at most twice, then uses the built profiles.
+
+  Args: rows: to write. writable: those that the model can write.
+  """
   written: dict[int, Written] = {}
-  found: dict[int, list[str]] = {row: [] for row in asked}
+  found: dict[int, list[str]] = {row: [] for row in writable}
   for number in (1, 2):
-    left = [row for row in asked if row not in written]
+    left = [row for row in writable if row not in written]
     if not left:
       break
     for row, profile in attempt(left, number == 2).items():
@@ -218,12 +225,12 @@ def _written(
   return [written[row] for row in rows]
 
 
-def _ask(
+def _query(
   author: Author, prompts: Sequence[str], form: Mapping[str, Any], seed: int, again: bool
 ) -> list[dict[str, Any]]:
   return author.answers(prompts, form, seed=seed, again=again) if prompts else []
 
 
 def _seed(*parts: Any) -> int:
-  """Draws of their own for every call, the same whenever a run goes on."""
+  """A seed for each call, which is the same when a run is resumed."""
   return int(runs.digest(*parts)[:7], 16)

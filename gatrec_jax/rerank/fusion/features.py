@@ -1,4 +1,4 @@
-"""What may be fused with the recommender's order beside a language model: simple facts of items."""
+"""Features that can be fused with the recommender's scores in addition to a language model's."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ FEATURES = ("popularity", "text", "recency")
 def extra_features(
   part: Candidates, names: Sequence[str], *, prepared: Prepared, text_vectors: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-  """By name, [m, K] float32 of the candidates; NaN where a list is shorter or nothing is known.
-
-  All of it is made of training ratings and texts.
+  """Features of candidates, from training ratings and texts alone.
 
   Args:
+    part: the candidates.
     names: of `FEATURES`. `popularity`: log(1 + training positives of the item). `text`: cosine of
       the text vectors of user and item. `recency`: time of the item's latest training rating.
+    prepared: ratings and which of them are positive.
     text_vectors: [U + I, D] float32, for `text`.
-  Raises: InputError for `text` without vectors.
+  Returns: by name, [m, K] float32; NaN for padding and unknown values.
+  Raises: InputError for an unknown name, or for `text` without vectors.
   """
   train = prepared.train
   items = np.where(part.valid, part.items, 0)
   found = {}
   for name in names:
     if name == "popularity":
-      liked = train.item[train.rating >= prepared.positive_threshold]
+      liked = train.item[prepared.feedback.liked(train.rating)]
       values = np.log1p(np.bincount(liked, minlength=train.num_items))[items]
     elif name == "recency":
       latest = np.full(train.num_items, np.nan)
@@ -46,6 +47,6 @@ def extra_features(
       users, catalog = unit[: train.num_users], unit[train.num_users :]
       values = np.einsum("md,mkd->mk", users[part.users], catalog[items])
     else:
-      raise InputError(f"there are {', '.join(FEATURES)}", field="features", value=name)
+      raise InputError(f"must be any of {', '.join(FEATURES)}", field="features", value=name)
     found[name] = np.where(part.valid, values, np.nan).astype(np.float32)
   return found

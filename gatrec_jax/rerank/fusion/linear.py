@@ -6,64 +6,68 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gatrec_jax.rerank.fusion.rules import Parts
+from gatrec_jax.rerank.fusion.rules import ScaledScores
 
 Array = jax.Array
 
 RIDGE_USERS = 20.0
-"""The pull toward the base alone, in users: as strong as what so many users show."""
+"""Strength of the regularization toward the base alone, as a number of users."""
 
-# A feature weighs at most so many times what the base weighs, also where the base is worthless.
-_HEAVIEST = 10.0
+# Maximum weight of a feature relative to the base, even if the base is uninformative.
+_MAX_WEIGHT = 10.0
 _NEWTON_STEPS = 10
 _STEP_LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.01, 0.0)
 
 
 def fit_linear(
-  parts: Parts, relevant: np.ndarray, *, valid: np.ndarray, rows: np.ndarray
+  scores: ScaledScores, relevant: np.ndarray, *, valid: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, float]:
-  """Weights of the features beside a base of weight 1.
+  """Learns weights of features relative to a base of weight 1, by a listwise softmax loss.
 
-  The scores are θ_0 · b + Σ θ_f · feature. First b is made to suit the base alone: the mixture of
-  its standardized scores and of its standardized −log rank, neither below 0 (so that b never leaves
-  the base's order), that minimizes mean_u CE_u. CE_u is the cross-entropy between the user's
-  relevant candidates, all alike, and the softmax of the scores over the user's list (ListNet's
-  top-one loss, Cao et al. 2007). Then θ minimizes mean_u CE_u + (RIDGE_USERS / 2n) · ‖θ − θ_b‖²
-  over n users, θ_b being (the base's own best θ_0, 0, …). Both problems are convex.
+  The fused scores are θ_0 · b + Σ θ_f · feature. First b is fitted to the base alone: it is the
+  mixture of the base's standardized scores and its standardized −log rank, with weights ≥ 0 (so
+  that b keeps the base's order), that minimizes mean_u CE_u. CE_u is the cross-entropy between the
+  uniform distribution over the user's relevant candidates and the softmax of the scores over the
+  user's list (ListNet's top-one loss, Cao et al. 2007). Then θ minimizes
+  mean_u CE_u + (RIDGE_USERS / 2n) · ‖θ − θ_b‖² over n users, where θ_b is (the best θ_0 of the base
+  alone, 0, …). Both problems are convex.
 
   Args:
-    parts: of the method linear: standardized base [m, K], its log_ranks [m, K] and features
-      [F, m, K].
+    scores: standardized base [m, K], its log_ranks [m, K] and features [F, m, K].
     relevant, valid: [m, K] bool.
-    rows: [m] bool, the users to learn from; those without a relevant candidate teach nothing.
-  Returns: θ_f ÷ θ_0, [F] float64, and the share of −log rank in b; 0 and 0 where nobody teaches.
+    rows: [m] bool, the users to learn from; those without a relevant candidate have no effect.
+  Returns: θ_f ÷ θ_0, [F] float64, and the share of −log rank in b. Both are 0 without any relevant
+    candidate.
   """
   target = relevant & valid
   teaches = rows & target.any(axis=1)
   if not teaches.any():
-    return np.zeros(len(parts.features)), 0.0
-  inputs = np.stack([parts.base, parts.log_ranks, *parts.features], axis=2).astype(np.float32)
-  # Padded to a power of two, so that parts of the users share a compiled program.
+    return np.zeros(len(scores.features)), 0.0
+  inputs = np.stack([scores.base, scores.log_ranks, *scores.features], axis=2).astype(np.float32)
+  # Padded to a power of two, so that subsets of the users share a compiled program.
   pad = (1 << (len(target) - 1).bit_length()) - len(target)
   padded = (
     np.pad(table, ((0, pad), *((0, 0),) * (table.ndim - 1)))
     for table in (inputs, target, valid, teaches)
   )
   theta, share = (np.asarray(found, np.float64) for found in _minimize(*padded))
-  heaviest = np.abs(theta[1:]).max(initial=0.0)
-  return theta[1:] / max(theta[0], heaviest / _HEAVIEST, 1e-6), float(share)
+  largest = np.abs(theta[1:]).max(initial=0.0)
+  return theta[1:] / max(theta[0], largest / _MAX_WEIGHT, 1e-6), float(share)
 
 
 @jax.jit
 def _minimize(inputs: Array, target: Array, valid: Array, teaches: Array) -> tuple[Array, Array]:
-  """θ [1 + F] and the share of −log rank, from inputs [m, K, 2 + F] and the masks."""
+  """θ [1 + F] and the share of −log rank [].
+
+  Args: inputs: [m, K, 2 + F] float32. target, valid: [m, K] bool. teaches: [m] bool.
+  """
   target = target / jnp.maximum(target.sum(axis=1, keepdims=True), 1)
 
-  def descend(inputs, anchor):
+  def descend(inputs: Array, anchor: Array) -> tuple[Array, Array]:
     return _newton(inputs, anchor, target, valid, teaches)
 
   both = descend(inputs[..., :2], jnp.zeros(2))[0]
-  # Where one of the two would turn the base around, the other stands alone.
+  # If the weight of one would be negative, which reverses the base, the other is used alone.
   single = [descend(inputs[..., n : n + 1], jnp.zeros(1)) for n in (0, 1)]
   by_rank = single[1][1] < single[0][1]
   alone = jnp.where(by_rank, single[1][0][0], single[0][0][0])
@@ -79,15 +83,15 @@ def _minimize(inputs: Array, target: Array, valid: Array, teaches: Array) -> tup
 def _newton(
   inputs: Array, anchor: Array, target: Array, valid: Array, teaches: Array
 ) -> tuple[Array, Array]:
-  """The minimum by Newton's method from the anchor on: θ [F] and its loss []."""
+  """Minimizes the loss by Newton's method, starting at the anchor: θ [F] and its loss []."""
   num_users = jnp.maximum(teaches.sum(), 1)
   counted = teaches.astype(inputs.dtype) / num_users
   wanted = jnp.einsum("u,uk,ukf->f", counted, target, inputs)
   ridge = RIDGE_USERS / num_users
-  # Rows of padding have no valid item; a finite floor keeps their softmax free of NaN.
+  # Rows of padding have no valid item; a finite floor avoids NaN in their softmax.
   floor = jnp.finfo(inputs.dtype).min
 
-  def scores(theta):
+  def scores(theta: Array) -> Array:
     return jnp.where(valid, inputs @ theta, floor)
 
   def loss(theta: Array) -> Array:

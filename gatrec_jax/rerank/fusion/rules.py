@@ -1,4 +1,4 @@
-"""How the scores of several rankers over the same candidates become one: pure functions."""
+"""Fuses scores of several rankers over the same candidates: pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 RANK_CONSTANT = 60
-"""c of 1 / (c + rank), as Cormack, Clarke and Büttcher (2009) have it."""
+"""c in 1 / (c + rank), as in Cormack, Clarke and Büttcher (2009)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """One way to fuse: base + Σ weight · feature, all brought to the method's scale.
+  """A weighted sum of scores: base + Σ weight · feature, all on the method's scale.
 
   Attributes:
-    method: "zscore" or "linear" (standardized scores; they differ in how weights are found), or
-      "reciprocal" (reciprocal ranks).
-    weights: by feature; the base's own weight is 1.
-    rank_share: how much of the base's standardized scores stands aside for its standardized −log
-      rank (method "linear"); 0 … 1.
+    method: "zscore" or "linear" (standardized scores; they differ in how the weights are learned),
+      or "reciprocal" (reciprocal ranks).
+    weights: by feature; the base has weight 1.
+    rank_share: share of the base's standardized −log rank in its scores, from 0 to 1; the rest are
+      its standardized scores (method "linear").
   """
 
   method: str
@@ -30,11 +30,11 @@ class Rule:
 
   @property
   def keeps_base(self) -> bool:
-    """Whether every weight is 0, so that the order is the base's."""
+    """Whether all weights are 0, so that the order is that of the base."""
     return not any(self.weights.values())
 
   def says(self) -> str:
-    """`zscore, llm × 0.2`."""
+    """One line such as "zscore, llm × 0.2"."""
     if self.keeps_base:
       return "the base's order"
     terms = (f"{name} × {weight:.3g}" for name, weight in self.weights.items() if weight)
@@ -42,13 +42,13 @@ class Rule:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-  """Base and features of one method's scale.
+class ScaledScores:
+  """Base and features on one method's scale.
 
   Attributes:
     base: [m, K] float64.
-    log_ranks: [m, K] float64, standardized −log rank of the base; 0 by the reciprocal method.
-    features: [F, m, K] float64, in the order of the names given.
+    log_ranks: [m, K] float64, standardized −log rank of the base; 0 for the reciprocal method.
+    features: [F, m, K] float64, in the order of the given names.
   """
 
   base: np.ndarray
@@ -57,26 +57,25 @@ class Parts:
 
 
 def z_scores(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-  """Each list's values minus their mean, ÷ their standard deviation.
+  """Standardizes each list: values minus their mean, divided by their standard deviation.
 
   Args: values: [m, K] float, NaN = absent. valid: [m, K] bool.
-  Returns: [m, K] float64; 0 (no evidence either way) for absent and invalid items, and all over a
-    list whose values are all equal.
+  Returns: [m, K] float64; 0 for absent and invalid items, and for lists with all values equal.
   """
   present = valid & ~np.isnan(values)
-  filled = np.where(present, values, 0.0).astype(np.float64)
+  known = np.where(present, values, 0.0).astype(np.float64)
   count = np.maximum(present.sum(axis=1, keepdims=True), 1)
-  centered = np.where(present, filled - filled.sum(axis=1, keepdims=True) / count, 0.0)
+  centered = np.where(present, known - known.sum(axis=1, keepdims=True) / count, 0.0)
   deviation = np.sqrt((centered**2).sum(axis=1, keepdims=True) / count)
-  # Compared by the values themselves: the mean of equal values may be off by rounding.
-  highest = np.where(present, filled, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-  lowest = np.where(present, filled, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+  # Equality is tested on the values, because the mean of equal values may be off by rounding.
+  highest = np.where(present, known, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+  lowest = np.where(present, known, np.inf).min(axis=1, keepdims=True, initial=np.inf)
   varied = (highest > lowest) & (deviation > 0)
   return np.where(varied, centered / np.where(varied, deviation, 1.0), 0.0)
 
 
 def reciprocal_ranks(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-  """1 / (c + rank) of each item by its value, best first; items of equal value share a mean rank.
+  """1 / (c + rank) of each item by descending value; items of equal value share a mean rank.
 
   Args: values: [m, K] float, NaN = absent. valid: [m, K] bool.
   Returns: [m, K] float64, 0 for absent and invalid items.
@@ -90,16 +89,21 @@ def reciprocal_ranks(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
   return np.where(present, 1.0 / (RANK_CONSTANT + ranks), 0.0)
 
 
-def parts_of(
+def scale_scores(
   method: str,
   base: np.ndarray,
   features: Mapping[str, np.ndarray],
   *,
   names: Sequence[str],
   valid: np.ndarray,
-) -> Parts:
-  """Brings base [m, K] and the named features [m, K] to the scale of the method."""
-  # Base items of equal score keep the order in which they are given, as in the base's own list.
+) -> ScaledScores:
+  """Scales base and features for a method.
+
+  Args:
+    method: as in `Rule`. base: [m, K] float. features: by name, [m, K] float.
+    names: of the features to take, in order. valid: [m, K] bool.
+  """
+  # Base items with equal scores keep their order, as in the base's own list.
   ranks = np.argsort(order_of(masked(base, valid)), axis=1) + 1.0
   if method == "reciprocal":
     scale = reciprocal_ranks
@@ -107,26 +111,34 @@ def parts_of(
   else:
     scale = z_scores
     scaled, log_ranks = scale(base, valid), scale(-np.log(ranks), valid)
-  return Parts(scaled, log_ranks, np.stack([scale(features[name], valid) for name in names]))
+  return ScaledScores(scaled, log_ranks, np.stack([scale(features[name], valid) for name in names]))
 
 
-def fused(parts: Parts, rule: Rule, *, names: Sequence[str], valid: np.ndarray) -> np.ndarray:
+def fuse_scores(
+  scores: ScaledScores, rule: Rule, *, names: Sequence[str], valid: np.ndarray
+) -> np.ndarray:
   """base + Σ weight · feature: [m, K] float64, −inf where not valid."""
-  return masked(summed(added(parts, rule, names=names)), valid)
+  return masked(summed(components_of(scores, rule, names=names)), valid)
 
 
-def added(parts: Parts, rule: Rule, *, names: Sequence[str]) -> dict[str, np.ndarray]:
-  """What the base and each feature add: by name, `base` first, [m, K] float64."""
-  base = parts.base
+def components_of(
+  scores: ScaledScores, rule: Rule, *, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """The weighted base and features, whose sum is the fused score.
+
+  Args: scores: base and features. rule: weights. names: of the features, in order.
+  Returns: by name, `base` first, [m, K] float64.
+  """
+  base = scores.base
   if rule.rank_share:
-    base = (1 - rule.rank_share) * base + rule.rank_share * parts.log_ranks
+    base = (1 - rule.rank_share) * base + rule.rank_share * scores.log_ranks
   return {"base": base} | {
-    name: rule.weights[name] * part for name, part in zip(names, parts.features, strict=True)
+    name: rule.weights[name] * values for name, values in zip(names, scores.features, strict=True)
   }
 
 
 def summed(terms: Mapping[str, np.ndarray]) -> np.ndarray:
-  """Their sum, in their order; unlike `sum` it does not begin with 0, which would change −0."""
+  """The sum of the terms in order. Unlike `sum` it does not start at 0, which would change −0."""
   return functools.reduce(np.add, terms.values())
 
 
@@ -136,5 +148,5 @@ def masked(scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def order_of(scores: np.ndarray) -> np.ndarray:
-  """Positions [m, K] int64 from the best score to the worst; equal scores stay as they are."""
+  """Positions [m, K] int64 by descending score; equal scores keep their order."""
   return np.argsort(-scores, axis=1, kind="stable")

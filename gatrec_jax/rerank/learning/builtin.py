@@ -1,9 +1,9 @@
-"""The built-in re-ranker: a small language model of one catalog, made where no model hub is.
+"""The built-in re-ranker: a small language model of one catalog, trained without any download.
 
-Its vocabulary has a token for the end of every line with a title, so a history of thirty films is
-sixty tokens. It first learns to continue histories, then to choose among out-of-fold candidates of
-the GAT (`examples.py`). It knows this catalog and nothing of the world: it re-ranks, it does not
-write profiles.
+Its vocabulary has a token for the end of each line with a title, so that a history of thirty titles
+takes sixty tokens. It first learns to continue histories, then to choose among out-of-fold
+candidates of the GAT (`examples.py`). It knows nothing beyond the catalog, so it can re-rank but
+not write profiles.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
 from gatrec_jax.rerank.learning.examples import ExampleSettings
 from gatrec_jax.rerank.learning.finetune import learn_to_rerank
 from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
-from gatrec_jax.rerank.learning.pretraining_texts import reading_texts
+from gatrec_jax.rerank.learning.pretraining_texts import pretraining_texts
 from gatrec_jax.rerank.prompting.prompts import (
   BEST,
   BEST_TITLE,
@@ -52,23 +52,25 @@ _PIECES = (PROFILE, HISTORY, CANDIDATES, BEST, BEST_TITLE, FITS, RANK_TITLES, RA
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-  """How a built-in model is made. What is here was chosen on validation ratings (BUILD_NOTES.md).
+class RerankerRecipe:
+  """How a built-in re-ranker is trained. The defaults were chosen on validation ratings.
 
   Attributes:
-    version: raised where the code that makes it changes its meaning.
-    width, layers, heads, kv_heads: of the decoder; its inner width is three times the width.
-    context: tokens.
-    words: tokens beside those of titles.
-    most_titles: with a token of their own, those with the most training ratings.
-    rounds: times that each user is told of in what it reads (`lessons.py`), at most.
-    most_texts: users told of, all rounds together.
-    reading_steps, reading_rows, reading_tokens, reading_rate: of reading: steps, rows of a step,
-      tokens of a row, learning rate.
-    folds, length: of the out-of-fold candidates. top: of them in a question.
-    epochs, most_steps, batch_size, rate: of learning to choose among them.
-    weight_decay: of both.
-    shares: of the tasks, see `ExampleSettings`.
+    version: incremented if a change of the code changes the model.
+    width, layers, heads, kv_heads: of the decoder, whose inner width is three times the width.
+    context: in tokens.
+    words: number of tokens other than those of titles.
+    most_titles: maximum number of titles with a token of their own; those with the most training
+      ratings get one.
+    rounds: maximum number of pretraining texts per user (`pretraining_texts.py`).
+    most_texts: maximum number of pretraining texts about users in total.
+    reading_steps, reading_rows, reading_tokens, reading_rate: of pretraining: steps, rows per step,
+      tokens per row, learning rate.
+    folds, length: number of folds and candidates per list of the out-of-fold lists.
+    top: candidates per example.
+    epochs, most_steps, batch_size, rate: of fine-tuning on these lists.
+    weight_decay: of fine-tuning.
+    shares: of the tasks, as in `ExampleSettings`.
   """
 
   version: int = 1
@@ -96,14 +98,14 @@ class Recipe:
   shares: tuple[tuple[str, float], ...] = (("label", 0.7), ("pairwise", 0.1), ("pointwise", 0.2))
 
 
-# For catalogs of fewer training ratings than this, and what is different then.
+# The recipe for catalogs with fewer training ratings than SMALL.
 SMALL = 50_000
-SMALL_RECIPE = Recipe(width=64, layers=2, reading_steps=600, epochs=4)
+SMALL_RECIPE = RerankerRecipe(width=64, layers=2, reading_steps=600, epochs=4)
 
 
-def recipe_for(prepared: Prepared) -> Recipe:
-  """The recipe for so many training ratings."""
-  return SMALL_RECIPE if len(prepared.train) < SMALL else Recipe()
+def recipe_for(prepared: Prepared) -> RerankerRecipe:
+  """The default recipe for the number of training ratings."""
+  return SMALL_RECIPE if len(prepared.train) < SMALL else RerankerRecipe()
 
 
 def open_builtin(
@@ -114,19 +116,20 @@ def open_builtin(
   user_profiles: Sequence[str | None],
   item_profiles: Sequence[str | None],
   log: Log,
-  recipe: Recipe | None = None,
+  recipe: RerankerRecipe | None = None,
 ) -> LanguageModel:
-  """The built-in model of this training data, made now if the user's cache has none.
+  """Loads the built-in re-ranker of this training data, and builds it first if it is not cached.
 
-  It is kept under the hash of all that it was made from: training ratings, titles, profiles, the
-  GAT's configuration, prompts and recipe. Validation and test ratings are never read.
+  It is cached under the hash of everything that it depends on: training ratings, titles, profiles,
+  the GAT's configuration, prompts and recipe. Validation and test ratings are never read.
 
   Args:
     config, workdir, prepared: of a run, for `out_of_fold_lists`.
-    user_profiles: [U] texts, made of training ratings. item_profiles: [I] texts.
-    log: where lines for the user go. recipe: None for `recipe_for`.
+    user_profiles: [U] texts from training ratings. item_profiles: [I] texts.
+    log: where messages and progress go.
+    recipe: None for `recipe_for`.
   Raises:
-    Interrupted: a signal came; the same call goes on.
+    Interrupted: on a signal; calling again resumes the work.
   """
   recipe = recipe or recipe_for(prepared)
   titles = unique_titles(prepared.item_fields, prepared.interactions.item_ids)
@@ -139,26 +142,24 @@ def open_builtin(
     list(item_profiles),
     [to_json(config)[stage] for stage in ("model", "train")],
     config.text.encoder,
-    prepared.positive_threshold,
-    prepared.negative_threshold,
+    *dataclasses.astuple(prepared.feedback),
     *(column.tobytes() for column in (train.user, train.item, train.rating, train.timestamp)),
   )
   home = runs.cache_dir() / "builtin" / key
   folder = home / "model"
   if not (home / "facts.json").exists():
     log.info(
-      "builtin: no model hub is needed: a small language model of this catalog is built and "
-      "trained now, once, on its training ratings"
+      "builtin: building a small language model of this catalog from its training ratings (once, "
+      "no download needed)"
     )
     home.mkdir(parents=True, exist_ok=True)
     with runs.locked(home):
-      texts = reading_texts(
+      texts = pretraining_texts(
         train,
         titles=titles,
         user_profiles=user_profiles,
         item_profiles=item_profiles,
-        positive_threshold=prepared.positive_threshold,
-        negative_threshold=prepared.negative_threshold,
+        feedback=prepared.feedback,
         seed=recipe.version,
         rounds=max(1, min(recipe.rounds, recipe.most_texts // max(1, train.num_users))),
       )
@@ -167,8 +168,7 @@ def open_builtin(
   model = dataclasses.replace(load_decoder(folder), name=NAME, folder=folder)
   log.info(
     f"builtin: {model.parameters / 1e6:.2f} M parameters, {model.config.vocabulary} tokens, "
-    "trained on this catalog's ratings alone; it re-ranks, it does not write profiles "
-    f"({folder})"
+    f"trained on this catalog's ratings alone; can re-rank but not write profiles ({folder})"
   )
   return model
 
@@ -181,16 +181,16 @@ def _build(
   titles: Sequence[str],
   *,
   home: pathlib.Path,
-  recipe: Recipe,
+  recipe: RerankerRecipe,
   log: Log,
 ) -> dict[str, object]:
-  """Writes `home`/model. Returns: facts worth keeping."""
+  """Builds the model and writes it to `home`/model. Returns: a record of how it was built."""
   lists = out_of_fold_lists(
     config, workdir, prepared, folds=recipe.folds, length=recipe.length, log=log
   )
-  with runs.signals("builtin: stopping after this step") as received:
+  with runs.signals("builtin: stopping after this step", log=log) as received:
 
-    def stop():
+    def stop() -> int:
       return received[0] if received else 0
 
     reader = _reader(texts, titles, prepared, home / "reader", recipe=recipe, stop=stop, log=log)
@@ -234,11 +234,11 @@ def _reader(
   prepared: Prepared,
   folder: pathlib.Path,
   *,
-  recipe: Recipe,
+  recipe: RerankerRecipe,
   stop: Callable[[], int],
   log: Log,
 ) -> LanguageModel:
-  """The model that has read the texts, from the folder where it is there already."""
+  """The model pretrained on the texts, loaded from the folder if it exists."""
   if folder.exists():
     return load_decoder(folder)
   common = _common(titles, prepared, recipe.most_titles)
@@ -273,7 +273,7 @@ def _common(titles: Sequence[str], prepared: Prepared, most: int) -> list[str]:
 
 
 def _words(texts: Sequence[str], rare: Sequence[str]) -> list[str]:
-  """What tokens are learned from: profiles, titles without a token of their own, and answers."""
+  """Texts to learn tokens from: profiles, titles without a token of their own, and answers."""
   profiles = [text.split("\n", 2)[1] for text in texts if text.startswith(PROFILE)]
   answers = "\n".join((LIKED, DISLIKED, CANDIDATE, *YES_NO, *map(str, range(101))))
   return [*profiles, *rare, *[answers] * (1 + len(profiles))]

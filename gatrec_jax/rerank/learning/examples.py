@@ -1,4 +1,4 @@
-"""Examples that teach a language model to re-rank: out-of-fold candidates, shuffled every epoch."""
+"""Training examples for re-ranking: out-of-fold candidates, drawn and shuffled anew every epoch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.finetune.packing import LabelExample
+from gatrec_jax.lm.finetune.examples import LabelExample
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.scoring import label_tokens
 from gatrec_jax.profiles.builder import YEAR
@@ -24,20 +25,20 @@ from gatrec_jax.rerank.prompting.prompts import (
   require_labels,
   title_tokens,
 )
-from gatrec_jax.rerank.prompting.truncation import Reader, fitted
+from gatrec_jax.rerank.prompting.truncation import PromptEncoder, fit_prompts
 
 TASKS = ("label", "pairwise", "pointwise")
 
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSettings:
-  """What examples look like.
+  """Settings of training examples.
 
   Attributes:
-    top: candidates of a `label` example, at most; all of them where titles are labels.
-    liked, disliked: titles of each kind in a history, at most.
-    shares: by task, the share of examples that ask it; `label` asks for the best of many,
-      `pairwise` for the better of two, `pointwise` whether one fits.
+    top: maximum number of candidates in a `label` example; ignored if titles are labels.
+    liked, disliked: maximum numbers of liked and disliked titles in a history.
+    shares: share of examples by task: `label` (the best of many), `pairwise` (the better of two),
+      `pointwise` (whether one fits).
     seed: of all draws.
   """
 
@@ -50,12 +51,12 @@ class ExampleSettings:
   def __post_init__(self) -> None:
     require_labels(self.top)
     if self.top < 2:
-      raise InputError(
-        "at least 2 are needed to learn from", field="top_candidates", value=self.top
-      )
+      raise InputError("must be at least 2 to learn from", field="top_candidates", value=self.top)
     unknown = set(self.shares) - set(TASKS)
     if unknown or min(self.shares.values(), default=0) < 0 or sum(self.shares.values()) <= 0:
-      raise InputError(f"shares of tasks {dict(self.shares)}: positive, of {', '.join(TASKS)}")
+      raise InputError(
+        f"shares of tasks {dict(self.shares)} must be positive and of {', '.join(TASKS)}"
+      )
 
 
 def ranking_examples(
@@ -64,28 +65,30 @@ def ranking_examples(
   epoch: int,
   *,
   titles: Sequence[str],
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback,
   settings: ExampleSettings,
 ) -> list[LabelExample]:
-  """One example for each list and epoch, for `lm.finetune`.
+  """One example per list for an epoch of `lm.finetune`.
 
-  Each epoch draws anew: the history (any of the ratings that the fold's GAT saw), the candidates
-  (a held-out positive and others from the GAT's list, positives among them graded alike) and their
-  order, which says nothing of the truth or of the GAT's order.
+  Each epoch draws new histories (from the ratings that the fold's GAT was trained on), candidates
+  (a held-out positive and others from the GAT's list; all positives are equally relevant) and
+  orders, which reveal neither the relevant items nor the GAT's order.
 
   Args:
-    model: whose tokens are used. lists: from `out_of_fold_lists`, `without_leaks`. epoch: 0, 1, ….
-    titles: [I], each another. positive_threshold, negative_threshold: of histories.
-    settings: the rest.
-  Raises: InputError where a letter or "yes" is not one token.
+    model: whose tokens are used.
+    lists: from `out_of_fold_lists`, after `without_leaks`.
+    epoch: 0, 1, ….
+    titles: [I], all different. feedback: which ratings of a history are
+      likes and dislikes.
+    settings: of the examples.
+  Raises: InputError if a letter or "yes" is not a single token.
   """
   draws = np.random.default_rng([settings.seed, epoch])
   answers = label_tokens(model, list(YES_NO)) if settings.shares.get("pointwise") else None
-  own = title_tokens(model, titles)  # titles are their own labels where each is one token
+  own = title_tokens(model, titles)  # titles are labels if each is a single token
   letters = label_tokens(model, list(LABELS[: settings.top])) if own is None else None
   shares = np.array([settings.shares.get(task, 0.0) for task in TASKS])
-  examples, read = [], Reader(model)
+  examples, encode = [], PromptEncoder(model)
   for part in lists:
     contexts = make_contexts(
       part.history,
@@ -93,43 +96,43 @@ def ranking_examples(
       titles=titles,
       profiles=part.profiles,
       draws=draws,
-      positive_threshold=positive_threshold,
-      negative_threshold=negative_threshold,
+      feedback=feedback,
       liked=settings.liked,
       disliked=settings.disliked,
     )
     tasks = draws.choice(len(TASKS), len(part.users), p=shares / shares.sum())
-    questions, targets = [], []
+    prompts, targets = [], []
     for items, relevant, task in zip(part.items, part.relevant, tasks, strict=True):
-      # Where titles are labels they are not listed, and the whole list costs nothing more.
+      # Titles that are labels are not listed, so the whole list costs nothing extra.
       free = TASKS[task] == "label" and own is not None
       places = _drawn(
         items >= 0, relevant, TASKS[task], len(items) if free else settings.top, draws
       )
       names, relevance = [titles[item] for item in items[places]], relevant[places].astype(float)
       if TASKS[task] == "pointwise":
-        questions.append(lambda context, name=names[0]: [pointwise_prompt(context, name)])
+        prompts.append(lambda context, name=names[0]: [pointwise_prompt(context, name)])
         targets.append((answers, np.array([relevance[0], 1.0 - relevance[0]])))
       elif free:
-        questions.append(lambda context: [next_prompt(context)])
+        prompts.append(lambda context: [next_prompt(context)])
         targets.append((own[items[places]], relevance))
       else:
-        questions.append(
+        prompts.append(
           lambda context, names=names: [choice_prompt(context, names, by_title=own is not None)]
         )
         targets.append((letters[: len(names)] if own is None else own[items[places]], relevance))
-    prompts, _ = fitted(read, contexts, questions, [0] * len(contexts))
+    encoded, _ = fit_prompts(encode, contexts, prompts, [0] * len(contexts))
     examples += [
       LabelExample(ids[0], labels.tolist(), relevance.tolist())
-      for ids, (labels, relevance) in zip(prompts, targets, strict=True)
+      for ids, (labels, relevance) in zip(encoded, targets, strict=True)
     ]
   return examples
 
 
 def without_leaks(part: TrainingLists, titles: Sequence[str]) -> TrainingLists:
-  """The lists with no profile where it names a held-out positive, be it by chance.
+  """The lists without profiles that name a held-out positive, even by coincidence.
 
-  Raises: InputError where a held-out positive is in a history: the folds overlap.
+  Args: part: lists of a fold. titles: [I].
+  Raises: InputError if a held-out positive is in a history, that is, if the folds overlap.
   """
   history = np.unique(
     part.history.user.astype(np.int64) * part.history.num_items + part.history.item
@@ -145,13 +148,13 @@ def without_leaks(part: TrainingLists, titles: Sequence[str]) -> TrainingLists:
   profiles = list(part.profiles)
   for user, items, relevant in zip(part.users, part.items, part.relevant, strict=True):
     text = profiles[user] or ""
-    if any(tells(text, titles[item]) for item in items[relevant]):
+    if any(names_title(text, titles[item]) for item in items[relevant]):
       profiles[user] = None
   return dataclasses.replace(part, profiles=profiles)
 
 
-def tells(text: str, title: str) -> bool:
-  """Whether a text names a title of two words or more; one word may be meant as a word."""
+def names_title(text: str, title: str) -> bool:
+  """Whether a text contains a title of at least two words; a single word may be just a word."""
   name = YEAR.sub("", title)
   if len(name.split()) < 2 or name not in text:
     return False
@@ -161,7 +164,7 @@ def tells(text: str, title: str) -> bool:
 def _drawn(
   valid: np.ndarray, relevant: np.ndarray, task: str, top: int, draws: np.random.Generator
 ) -> np.ndarray:
-  """Places of the candidates of an example, in random order."""
+  """Places of an example's candidates, in random order."""
   positive = draws.choice(np.flatnonzero(relevant & valid))
   others = draws.permutation(np.flatnonzero(valid & (np.arange(len(valid)) != positive)))
   negatives = others[~relevant[others]]

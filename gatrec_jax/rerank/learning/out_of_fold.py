@@ -1,9 +1,9 @@
-"""Out-of-fold candidates: what a GAT recommends that has not seen the ratings it is judged by.
+"""Out-of-fold candidates: recommendations of GATs that were not trained on the relevant ratings.
 
-A re-ranker that learns from the candidates of a model that was trained on the very ratings it
-shall recognize would learn to trust that model's memory. So the training rows are divided into
-folds; for each, a GAT is trained without it, from texts made without it, and its candidates are
-what the re-ranker learns from, the fold's positives being the truth.
+If a re-ranker learned from candidates of a model that was trained on the relevant ratings
+themselves, it would learn to trust that model's memorization. So the training ratings are divided
+into folds. For each fold a GAT is trained without it, on texts built without it, and the re-ranker
+learns from this GAT's candidates, with the positives of the fold as relevant items.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.data.splits import split_interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.experiment.train_and_evaluate import open_run, train_prepared
+from gatrec_jax.experiment.train_and_evaluate import open_run, train
 from gatrec_jax.runs.log import SILENT, Log
-from gatrec_jax.serve.run import Run, top_lists
+from gatrec_jax.serve.recommendations import top_lists
+from gatrec_jax.serve.run import Run
 from gatrec_jax.stages.data import OUTPUTS, load_prepared, write_prepared
 from gatrec_jax.stages.texts import read_texts
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingLists:
-  """Candidates with their truth, of one fold.
+  """Candidates of one fold with their relevance.
 
   Attributes:
-    users: [m] int32, those with a positive among their candidates.
-    items: [m, N] int32 candidates, best first, −1 where they run out.
+    users: [m] int32, the users with a positive among their candidates.
+    items: [m, N] int32 candidates, best first, padded with −1.
     relevant: [m, N] bool, held-out positives.
-    history: the rows that the fold's GAT saw; the held-out ones are not among them.
-    profiles: [U] texts made from `history` alone, None where there is none.
+    history: the ratings that the fold's GAT was trained on, without the held-out ones.
+    profiles: [U] texts built from `history` alone, None for users without one.
   """
 
   users: np.ndarray
@@ -50,21 +51,22 @@ class TrainingLists:
 def out_of_fold_lists(
   config: Config, workdir: pathlib.Path, prepared: Prepared, *, folds: int, length: int, log: Log
 ) -> list[TrainingLists]:
-  """Trains a GAT for each fold, or takes those in the run folder, and lists their candidates.
+  """Trains a GAT per fold, unless the run folder has it already, and returns their candidates.
 
-  Only training rows are read. User profiles are built anew without the fold: given ones would hold
-  its ratings. Where a run chooses its checkpoint on validation ratings, each GAT does on its fold.
+  Only training ratings are read. User profiles are rebuilt without the fold, because given profiles
+  would reflect its ratings. If the run chooses its checkpoint on validation ratings, each GAT
+  chooses its own on its fold.
 
   Args:
-    config: of the run. workdir: its folder, whose data stage is done. prepared: what that gave.
-    folds: at least 2. length: N, candidates of a user.
-    log: where lines for the user go.
+    config: of the run. workdir: its folder, with the data stage done. prepared: from that stage.
+    folds: at least 2. length: N, candidates per user.
+    log: where messages and progress go.
   Raises:
-    InputError: too few folds or rows.
-    Interrupted: a signal came; the same call goes on.
+    InputError: for too few folds or ratings.
+    Interrupted: on a signal; calling again resumes the work.
   """
   if folds < 2:
-    raise InputError("at least 2 folds are needed", field="out_of_fold", value=folds)
+    raise InputError("must be at least 2", field="out_of_fold", value=folds)
   lists = []
   for fold in range(folds):
     log.info(f"out of fold {fold + 1} of {folds}")
@@ -99,13 +101,13 @@ def _trained_without(
 
   runs.stage(folder / "data", name="data", inputs=inputs, make=make, log=SILENT, outputs=OUTPUTS)
   open_run(config, folder)
-  return train_prepared(config, folder, load_prepared(folder), log=log)[0]
+  return train(config, folder, load_prepared(folder), log=log)[0]
 
 
 def _lists_of(part: Run, *, length: int) -> TrainingLists:
   prepared: Prepared = part.prepared
   held_out = prepared.valid
-  liked = held_out.rating >= prepared.positive_threshold
+  liked = prepared.feedback.liked(held_out.rating)
   users = np.unique(held_out.user[liked]).astype(np.int32)
   items, _ = top_lists(
     dataclasses.replace(part, prepared=_without_held_out(prepared)), users, k=length
@@ -120,7 +122,7 @@ def _lists_of(part: Run, *, length: int) -> TrainingLists:
 
 
 def _without_held_out(prepared: Prepared) -> Prepared:
-  """So that the held-out rows are candidates, as test rows are."""
+  """Treats held-out ratings like test ratings, so that their items are candidates."""
   nothing = np.zeros(0, np.int64)
   held_out = Split(prepared.split.train, nothing, prepared.split.valid)
   return dataclasses.replace(prepared, split=held_out)

@@ -1,8 +1,8 @@
-"""What the built-in model reads before it learns to choose: histories, and answers to questions.
+"""Pretraining texts of the built-in re-ranker: histories, and prompts with answers.
 
-All of it is made of training ratings. A history is told in a random order, so that any title may
-follow any others. In an answer, titles that the user liked stand before others, and the history
-that goes before leaves them out.
+All of them are made from training ratings. Histories are in random order, so that any title may
+follow any other. In answers, liked titles come before others, and the history in the prompt leaves
+them out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.rerank.prompting.contexts import make_contexts
 from gatrec_jax.rerank.prompting.prompts import (
@@ -27,33 +28,33 @@ from gatrec_jax.rerank.prompting.prompts import (
   title_line,
 )
 
-PROFILE_SHARE = 0.2  # of the histories that are told with a profile
-ANSWER_SHARE = 0.3  # of the users in a round of whom an answer is read too
-HISTORY = (80, 20)  # liked and disliked titles of a told history, at most
-ANSWERED = 20, 5  # candidates of a long and of a short question
+PROFILE_SHARE = 0.2  # of the histories that come with a profile
+ANSWER_SHARE = 0.3  # of the users in a round who also get a prompt with an answer
+HISTORY = (80, 20)  # maximum numbers of liked and disliked titles in a history
+ANSWERED = 20, 5  # candidates in a long and in a short prompt
 _RATING = {True: 90, False: 20}
 
 
-def reading_texts(
+def pretraining_texts(
   train: Interactions,
   *,
   titles: Sequence[str],
   user_profiles: Sequence[str | None],
   item_profiles: Sequence[str | None],
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback,
   rounds: int,
   seed: int,
 ) -> list[str]:
-  """In each round every user's history, and an answer about some; each item's profile once.
+  """Item profiles, followed by rounds of every user's history and some prompts with answers.
 
   Args:
-    train: training rows. titles: [I], each another. user_profiles: [U] texts made of `train`.
-    item_profiles: [I] texts.
-    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at or
-      below it. rounds: how often. seed: of all draws.
+    train: training ratings.
+    titles: [I], all different.
+    user_profiles: [U] texts made from `train`. item_profiles: [I] texts.
+    feedback: which ratings count as liked and as disliked.
+    rounds: number of rounds. seed: of all draws.
   """
-  # As if somebody with the item's profile liked the item alone: its words get to know its title.
+  # As if a user with the item's profile liked only this item, which relates its words to its title.
   texts = [
     describe(Context(profile_line(body), ((title, True),)))
     for body, title in zip(item_profiles, titles, strict=True)
@@ -69,8 +70,7 @@ def reading_texts(
       titles=titles,
       profiles=user_profiles,
       draws=draws,
-      positive_threshold=positive_threshold,
-      negative_threshold=negative_threshold,
+      feedback=feedback,
       liked=HISTORY[0],
       disliked=HISTORY[1],
     )
@@ -79,42 +79,42 @@ def reading_texts(
     )
     for context, drawn in zip(contexts, popular, strict=True):
       order = draws.permutation(len(context.history))
-      told = tuple(context.history[place] for place in order)
+      history = tuple(context.history[place] for place in order)
       profile = context.profile if draws.random() < PROFILE_SHARE else ""
-      texts.append(describe(Context(profile, told)))
+      texts.append(describe(Context(profile, history)))
       if draws.random() >= ANSWER_SHARE:
         continue
       size, prompt, answer = FORMS[draws.integers(len(FORMS))]
       others = [titles[item] for item in drawn]
-      if asked := _question(context.profile, told, others, size, draws):
-        asks, names, truth = asked
-        texts.append(prompt(asks, names) + answer(names, truth, draws))
+      if example := _example(context.profile, history, others, size, draws):
+        shown, names, liked = example
+        texts.append(prompt(shown, names) + answer(names, liked, draws))
   return texts
 
 
-def _question(
+def _example(
   profile: str,
-  told: Sequence[tuple[str, bool]],
+  history: Sequence[tuple[str, bool]],
   others: Sequence[str],
   size: int,
   draws: np.random.Generator,
 ) -> tuple[Context, list[str], list[bool]] | None:
-  """A context, candidates in random order and whether each was liked; None for a short history."""
-  liked = [title for title, good in told if good]
+  """A context, candidates in random order, and whether each is liked; None for short histories."""
+  liked = [title for title, good in history if good]
   count = min(len(liked) // 3, size // 2)
   if not count:
     return None
-  rated = {title for title, _ in told}
+  rated = {title for title, _ in history}
   good = liked[:count]
   bad = list(dict.fromkeys(title for title in others if title not in rated))[: size - count]
-  context = Context(profile, tuple(entry for entry in told if entry[0] not in set(good))[:60])
+  context = Context(profile, tuple(entry for entry in history if entry[0] not in set(good))[:60])
   names, truth = [*good, *bad], [True] * len(good) + [False] * len(bad)
   order = draws.permutation(len(names))
   return context, [names[place] for place in order], [truth[place] for place in order]
 
 
 def _ranked(names: Sequence[str], truth: Sequence[bool], draws: np.random.Generator) -> list[int]:
-  """Places of the liked ones, then of the others, in random order each."""
+  """Places of the liked candidates, then of the others, each in random order."""
   noise = draws.random(len(names))
   return sorted(range(len(names)), key=lambda place: (not truth[place], noise[place]))
 
@@ -136,10 +136,14 @@ def _yes_or_no(_: Sequence[str], truth: Sequence[bool], __: np.random.Generator)
   return YES_NO[0 if truth[0] else 1]
 
 
-# Candidates of a question, the question, and its answer.
+def _first_pointwise(context: Context, names: Sequence[str]) -> str:
+  return pointwise_prompt(context, names[0])
+
+
+# Number of candidates, prompt, and answer.
 FORMS = (
   (ANSWERED[0], listwise_prompt, _ranked_titles),
   (ANSWERED[1], batchwise_prompt, _ranked_letters),
   (ANSWERED[1], relevancy_prompt, _ratings),
-  (ANSWERED[1], lambda context, names: pointwise_prompt(context, names[0]), _yes_or_no),
+  (ANSWERED[1], _first_pointwise, _yes_or_no),
 )

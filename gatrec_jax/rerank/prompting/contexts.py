@@ -1,4 +1,4 @@
-"""What prompts say of users, from training interactions alone."""
+"""Contexts: what prompts say about users, from training interactions alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.rerank.prompting.prompts import Context, profile_line
 
@@ -18,31 +19,30 @@ def make_contexts(
   *,
   titles: Sequence[str],
   profiles: Sequence[str | None],
-  positive_threshold: float,
-  negative_threshold: float,
+  feedback: Feedback,
   liked: int = LIKED,
   disliked: int = DISLIKED,
   draws: np.random.Generator | None = None,
 ) -> list[Context]:
-  """A Context for each user: profile, and the latest liked and disliked titles in order of time.
+  """A Context per user: the profile, and the latest liked and disliked titles in temporal order.
 
   Args:
     train: the only interactions that are read.
     users: [m] int32, indices.
-    titles: [I], each another. profiles: [U] texts, None or "" where there is none.
-    positive_threshold: liked is a rating at or above it. negative_threshold: disliked is one at or
-      below it; the ratings between are not told.
-    liked, disliked: at most so many of each, the latest; of equal times the higher item index.
-    draws: takes any of them instead of the latest, for training examples.
+    titles: [I], all different. profiles: [U] texts, None or "" for users without one.
+    feedback: which ratings count as liked and as disliked. Ratings in between are left out.
+    liked, disliked: maximum number of each. The latest are taken; at equal times, those with the
+      higher item index.
+    draws: draws at random instead of taking the latest, for training examples.
   """
-  rows = np.flatnonzero((train.rating >= positive_threshold) | (train.rating <= negative_threshold))
+  rows = np.flatnonzero(feedback.liked(train.rating) | feedback.disliked(train.rating))
   rows = rows[np.lexsort((train.item[rows], train.timestamp[rows], train.user[rows]))]
   first = np.searchsorted(train.user[rows], users, side="left")
   last = np.searchsorted(train.user[rows], users, side="right")
   contexts = []
   for user, start, end in zip(users, first, last, strict=True):
     own = rows[start:end]
-    good = train.rating[own] >= positive_threshold
+    good = feedback.liked(train.rating[own])
     kept = np.sort(
       np.concatenate(
         [_some(np.flatnonzero(good), liked, draws), _some(np.flatnonzero(~good), disliked, draws)]
@@ -57,7 +57,7 @@ def make_contexts(
 
 
 def _some(places: np.ndarray, most: int, draws: np.random.Generator | None) -> np.ndarray:
-  """At most `most` of them: the last, or drawn."""
+  """At most `most` of the places: the last ones, or random ones if `draws` is given."""
   if draws is None or len(places) <= most:
     return places[len(places) - most :] if most else places[:0]
   return draws.choice(places, most, replace=False)

@@ -1,8 +1,8 @@
-"""What a language model reads and is asked when it re-ranks: one text for each strategy.
+"""The prompts of re-ranking, one per strategy.
 
-All of them begin with the same description of the user, so that its keys and values are computed
-once for many questions. Lines end with a title, so that a small model may have each line's end as
-one token.
+All of them start with the same description of the user, so that its keys and values are computed
+once for many queries. Lines end with a title, so that a small model may encode the end of each line
+as one token.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.tokens.chat import encode_prompt, has_template, render_chat
 from gatrec_jax.profiles.schema import Profile, parse_profile
 
-# Raised with every change of the texts below: models are trained on them, scores kept under it.
+# Incremented with every change of the texts below, which models are trained on and whose scores are
+# cached.
 PROMPT_VERSION = 1
 LABELS = string.ascii_uppercase + string.ascii_lowercase
 YES_NO = ("yes", "no")
-UNKNOWN = "N/A"  # stands for everything in a prompt without content
+UNKNOWN = "N/A"  # every text of a content-free prompt
 
 PROFILE = "Profile\n"
 HISTORY = "History, oldest first\n"
@@ -30,7 +31,7 @@ LIKED, DISLIKED = "liked", "disliked"
 CANDIDATES = "Candidates\n"
 CANDIDATE = "candidate"
 BEST = "Which candidate fits this user best? Answer with its letter.\n"
-# For models that have the end of a line with a title as one token: the line is begun for them.
+# For models that encode the end of a line with a title as one token: the prompt starts the line.
 BEST_TITLE = "Which candidate fits this user best? Answer with its title.\nbest"
 FITS = "Does this candidate fit this user? Answer yes or no.\n"
 RANK_TITLES = (
@@ -51,10 +52,10 @@ _PROFILE_CHARACTERS = 600
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """What is said of a user, from training data alone.
+  """What a prompt says about a user, from training data alone.
 
   Attributes:
-    profile: one paragraph; "" where there is none.
+    profile: one paragraph; "" if there is none.
     history: (title, whether liked) of rated items, the most recent last.
   """
 
@@ -62,13 +63,13 @@ class Context:
   history: tuple[tuple[str, bool], ...] = ()
 
 
-# The form of a prompt with nothing in it, for what a model answers whatever it is asked (Zhao et
-# al. 2021, "Calibrate Before Use", §4). The same for all users, so it is evaluated once.
+# A content-free prompt, which shows a model's bias toward certain answers (Zhao et al. 2021,
+# "Calibrate Before Use", §4). It is the same for all users, so it is evaluated once.
 CONTENT_FREE = Context(profile=UNKNOWN, history=((UNKNOWN, True),))
 
 
 def describe(context: Context) -> str:
-  """The beginning of every prompt."""
+  """The description of a user that every prompt starts with."""
   lines = [PROFILE, f"{context.profile}\n"] if context.profile else []
   if context.history:
     lines.append(HISTORY)
@@ -82,73 +83,73 @@ def title_line(mark: str, title: str) -> str:
 
 
 def line_end(title: str) -> str:
-  """How every line with a title ends: what a small model may keep as one token."""
+  """The end of every line with a title, which a small model may encode as one token."""
   return f": {title}\n"
 
 
 def candidate_block(titles: Sequence[str]) -> str:
-  """The candidates, lettered in the given order. Raises InputError for more than `LABELS`."""
+  """The candidates with letters, in the given order. Raises: InputError for too many."""
   require_labels(len(titles))
   lines = [title_line(label, title) for label, title in zip(LABELS, titles, strict=False)]
   return CANDIDATES + "".join(lines)
 
 
 def require_labels(count: int, available: int = len(LABELS)) -> None:
-  """Raises InputError where there are more candidates than letters."""
+  """Raises InputError if there are more candidates than letters."""
   if count > available:
     raise InputError(
-      f"only {available} candidates can have a letter of one token; "
-      "lower it, or take `strategy=pointwise`, which has no limit",
+      f"only {available} letters are single tokens; lower it, or use `strategy=pointwise`, which "
+      "has no limit",
       field="top_candidates",
       value=count,
     )
 
 
 def choice_prompt(context: Context, titles: Sequence[str], *, by_title: bool = False) -> str:
-  """Asks for the best candidate: `label`, and with two candidates `pairwise`.
+  """Prompt for the best candidate, used by `label` and, with two candidates, by `pairwise`.
 
-  Args: by_title: the answer is `line_end` of its title instead of its letter, for models whose
-    labels are titles.
+  Args: by_title: whether the answer is the `line_end` of a title instead of a letter, for models
+    whose labels are titles.
   """
   return describe(context) + candidate_block(titles) + (BEST_TITLE if by_title else BEST)
 
 
 def next_prompt(context: Context) -> str:
-  """Begins the next line of the history; the answer is `line_end` of a title that is liked."""
+  """Prompt that starts the next line of the history; the answer is a liked title's `line_end`."""
   return describe(context) + ("" if context.history else HISTORY) + LIKED
 
 
 def title_tokens(model: LanguageModel, titles: Sequence[str]) -> np.ndarray | None:
-  """The tokens of the titles' `line_end`, [k] int32; None where one of them is several tokens.
+  """The tokens of the titles' `line_end`, [k] int32; None if one of them takes several tokens.
 
-  The built-in model has such tokens (`builtin.py`): titles are their own labels then.
+  The built-in model has such tokens (`learning/builtin.py`); its titles serve as labels.
   """
   found = [model.added_tokens.get(line_end(title)) for title in titles]
   return None if None in found or not found else np.array(found, np.int32)
 
 
 def pointwise_prompt(context: Context, title: str) -> str:
-  """Asks whether one candidate fits."""
+  """Prompt for whether one candidate fits."""
   return describe(context) + title_line(CANDIDATE, title) + FITS
 
 
 def listwise_prompt(context: Context, titles: Sequence[str]) -> str:
-  """Asks for an ordered list of titles (PAPER.md §1.5, prompt-level)."""
+  """Prompt for an ordered list of titles (Ebrat et al. 2025, prompt-level re-ranking)."""
   return describe(context) + candidate_block(titles) + RANK_TITLES
 
 
 def batchwise_prompt(context: Context, titles: Sequence[str]) -> str:
-  """Asks for the letters of a few candidates in order (§1.5, batchwise)."""
+  """Prompt for the letters of a few candidates in order (Ebrat et al. 2025, batchwise)."""
   return describe(context) + candidate_block(titles) + RANK_LABELS
 
 
 def relevancy_prompt(context: Context, titles: Sequence[str]) -> str:
-  """Asks for scores from 0 to 100 (§1.5, relevancy)."""
+  """Prompt for scores from 0 to 100 (Ebrat et al. 2025, relevancy)."""
   return describe(context) + candidate_block(titles) + RATE
 
 
 def prompt_ids(model: LanguageModel, text: str) -> list[int]:
-  """Token ids of a question, as a user's message where the model's folder has a chat template."""
+  """Token ids of a prompt, as a user message if the model's folder has a chat template."""
   if has_template(model.tokenizer):
     text = render_chat(model.tokenizer, [{"role": "user", "content": text}])
     return encode_prompt(model.tokenizer, text, bos=model.bos, special_tokens=False)
@@ -156,7 +157,7 @@ def prompt_ids(model: LanguageModel, text: str) -> list[int]:
 
 
 def profile_line(text: str) -> str:
-  """A user's profile in one line: the keywords of the schema, or the beginning of other text."""
+  """A user's profile in one line: keywords of the schema, or the beginning of any other text."""
   profile = parse_profile(text)
   if profile == Profile():
     words = " ".join(text.split())

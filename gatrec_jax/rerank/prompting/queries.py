@@ -1,7 +1,7 @@
-"""What strategies may ask a language model about users: the one place where they meet it.
+"""The queries that strategies may send to a language model about users.
 
-A strategy is an algorithm over the answers: letters by their logits, yes or no, orders, ratings.
-Every question is asked for many users at once, in batches on the device.
+A strategy is an algorithm over the answers: log-probabilities of letters, yes or no, orders and
+ratings. Each query is made for many users at once, in batches on the device.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from gatrec_jax.rerank.prompting.prompts import (
   require_labels,
   title_tokens,
 )
-from gatrec_jax.rerank.prompting.truncation import Reader, fitted
+from gatrec_jax.rerank.prompting.truncation import PromptEncoder, Prompts, fit_prompts
 
-MOST_RATING = 100
+MAX_RATING = 100
 
 
 @dataclasses.dataclass
 class Usage:
-  """What re-ranking took, added up over calls; pass one in to have it filled.
+  """Counts of what re-ranking used. A call adds its counts to the object that it is given.
 
   Attributes:
-    users: that were re-ranked. questions: prompts that a model was given.
-    prompt_tokens: that it read; what the questions of a user share counts once a batch.
-    new_tokens: that it wrote. shortened: users whose history was shortened to fit.
-    seconds: of the whole.
+    users: that were re-ranked. queries: prompts that the model was given.
+    prompt_tokens: of the prompts; a prefix that a user's prompts share counts once per batch.
+    new_tokens: that the model generated. shortened: users whose history was shortened to fit.
+    seconds: in total.
   """
 
   users: int = 0
-  questions: int = 0
+  queries: int = 0
   prompt_tokens: int = 0
   new_tokens: int = 0
   shortened: int = 0
@@ -63,55 +63,60 @@ class Usage:
 
   @property
   def forward_tokens(self) -> int:
-    """Tokens that went through the model."""
+    """Tokens that the model processed."""
     return self.prompt_tokens + self.new_tokens
 
 
-class Questions:
-  """The questions about some users; their contexts get shorter where a question does not fit."""
+class Queries:
+  """Queries about some users, whose contexts are shortened if a prompt does not fit."""
 
   def __init__(
     self,
-    read: Reader,
+    encode: PromptEncoder,
     contexts: Sequence[Context],
     *,
     batch_size: int = 8,
     lora: Lora | None = None,
     usage: Usage | None = None,
   ) -> None:
-    """Args: read: of the model that is asked. contexts: of the users. batch_size: users side by
-    side. lora: low-rank additions. usage: is filled."""
-    self.model, self.batch_size, self.lora = read.model, batch_size, lora
+    """Args:
+    encode: of the model that is queried.
+    contexts: of the users.
+    batch_size: users per batch.
+    lora: low-rank additions to the weights.
+    usage: counts to add to.
+    """
+    self.model, self.batch_size, self.lora = encode.model, batch_size, lora
     self.contexts = list(contexts)
     self.usage = usage if usage is not None else Usage()
-    self._read = read
+    self._encode = encode
     self._shortened: set[int] = set()
     self._spellings: dict[str, list[int]] = {}
 
   def choices(
     self, users: Sequence[int], lists: Sequence[Sequence[Sequence[str]]]
   ) -> list[np.ndarray]:
-    """Which of the candidates fits best, by the logits of their labels.
+    """Log-probabilities that each candidate fits best, from the logits of their labels.
 
-    The labels are letters; or the titles themselves, where the model has a token for each.
+    The labels are letters, or the titles themselves if the model has a token for each.
 
-    Args: users: numbers of N users. lists: for each of them C lists of k titles, in the order in
-      which they are lettered.
-    Returns: for each user [C, k] float32 log-probabilities of the labels among themselves.
-    Raises: InputError for more titles than there are letters of one token.
+    Args:
+      users: indices of N users. lists: for each, C lists of k titles in the order of the letters.
+    Returns: for each user [C, k] float32, normalized over the labels.
+    Raises: InputError for more titles than single-token letters.
     """
     own = self.own_labels(title for several in lists for titles in several for title in titles)
     longest = max((len(titles) for several in lists for titles in several), default=0)
     if own is None:
       self._require_letters(longest)
     labels = self._letters[:longest] if own is None else _padded(list(own.values()))
-    texts = [
+    prompts = [
       lambda context, several=several: [
         choice_prompt(context, titles, by_title=own is not None) for titles in several
       ]
       for several in lists
     ]
-    logits = self._logits(users, texts, labels)
+    logits = self._logits(users, prompts, labels)
     if own is not None:
       column = {title: place for place, title in enumerate(own)}
       logits = [
@@ -124,45 +129,46 @@ class Questions:
     ]
 
   def next_titles(self, users: Sequence[int], lists: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """How likely each title is the next that the user likes, for models with a token for each.
+    """Log-probabilities that each title is the next liked one, for models with a token per title.
 
-    One forward pass a user, however many titles; there is no list whose order could matter.
+    One forward pass per user, for any number of titles. The candidates are not listed, so their
+    order cannot matter.
 
-    Args: users: numbers of N users. lists: titles for each.
-    Returns: for each user [k] float32 log-probabilities of its titles among themselves.
+    Args: users: indices of N users. lists: titles for each.
+    Returns: for each user [k] float32, normalized over the titles.
     """
     own = self.own_labels(title for titles in lists for title in titles)
     column = {title: place for place, title in enumerate(own)}
-    texts = [lambda context: [next_prompt(context)]] * len(lists)
-    logits = self._logits(users, texts, _padded(list(own.values())))
+    prompts = [lambda context: [next_prompt(context)]] * len(lists)
+    logits = self._logits(users, prompts, _padded(list(own.values())))
     return [
       log_softmax(found[0, [column[title] for title in titles]])
       for found, titles in zip(logits, lists, strict=True)
     ]
 
   def own_labels(self, titles: Iterable[str]) -> dict[str, int] | None:
-    """The token of each title, each once; None where the model does not have one for all."""
+    """The token of each distinct title; None if the model does not have one for all."""
     distinct = list(dict.fromkeys(titles))
     tokens = title_tokens(self.model, distinct)
     return None if tokens is None else dict(zip(distinct, tokens.tolist(), strict=True))
 
   def empty_choice(self, count: int) -> np.ndarray:
-    """[k] float32 log-probabilities of `count` letters where nothing is known of anything."""
+    """[k] float32 log-probabilities of `count` letters for a content-free prompt."""
     self._require_letters(count)
 
-    def make(context):
+    def make(context: Context) -> list[str]:
       return [choice_prompt(context, [UNKNOWN] * count)]
 
-    (questions,), _ = fitted(self._read, [CONTENT_FREE], [make], [0])
-    return log_softmax(self._score([questions], self._letters[:count])[0][0])
+    (ids,), _ = fit_prompts(self._encode, [CONTENT_FREE], [make], [0])
+    return log_softmax(self._score([ids], self._letters[:count])[0][0])
 
   def fits(self, users: Sequence[int], lists: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """Whether each title fits: the logit of yes less that of no.
+    """Whether each title fits: the logit of yes minus that of no.
 
-    Args: users: numbers of N users. lists: titles for each.
+    Args: users: indices of N users. lists: titles for each.
     Returns: for each user [C] float32.
     """
-    texts = [
+    prompts = [
       lambda context, titles=titles: [pointwise_prompt(context, title) for title in titles]
       for titles in lists
     ]
@@ -170,21 +176,20 @@ class Questions:
       yes_no = label_tokens(self.model, YES_NO)
     except InputError:
       raise InputError(
-        f"{self.model.name} has no single token for yes and for no; take "
-        "another strategy, or another model",
+        f"{self.model.name} has no single tokens for yes and no; use another strategy or model",
         field="strategy",
         value="pointwise",
       ) from None
-    return [found[:, 0] - found[:, 1] for found in self._logits(users, texts, yes_no)]
+    return [found[:, 0] - found[:, 1] for found in self._logits(users, prompts, yes_no)]
 
   def orders_of_titles(
     self, users: Sequence[int], lists: Sequence[Sequence[str]]
   ) -> list[list[int]]:
-    """The model's ranking of titles, written out as numbered lines, each title once.
+    """The model's rankings of titles, generated as numbered lines with each title once.
 
-    Args: users: numbers of N users. lists: titles for each.
-    Returns: for each user places in its list, the best first.
-    Raises: InputError for more titles than there are letters.
+    Args: users: indices of N users. lists: titles for each.
+    Returns: for each user, places in the list, the best first.
+    Raises: InputError for more titles than letters.
     """
 
     def ordering(titles: Sequence[str]) -> Ordering:
@@ -197,13 +202,13 @@ class Questions:
   def orders_of_letters(
     self, users: Sequence[int], lists: Sequence[Sequence[Sequence[str]]]
   ) -> list[list[list[int]]]:
-    """The model's rankings of a few titles each, written as their letters, one a line.
+    """The model's rankings of a few titles each, generated as letters, one per line.
 
-    Args: users: numbers of N users. lists: for each of them several lists of titles.
-    Returns: for each user and list places in it, the best first.
+    Args: users: indices of N users. lists: for each, several lists of titles.
+    Returns: for each user and list, places in the list, the best first.
     """
 
-    def ordering(titles):
+    def ordering(titles: Sequence[str]) -> Ordering:
       return self._ordering(f"{label}\n" for label in LABELS[: len(titles)])
 
     return self._orders(users, lists, batchwise_prompt, ordering)
@@ -211,22 +216,24 @@ class Questions:
   def ratings(
     self, users: Sequence[int], lists: Sequence[Sequence[Sequence[str]]]
   ) -> list[list[list[int]]]:
-    """How well each title fits, as an integer from 0 to `MOST_RATING`.
+    """How well each title fits, as an integer from 0 to `MAX_RATING`.
 
-    Args: as in `orders_of_letters`. Returns: for each user and list [k] integers.
+    Args: as in `orders_of_letters`.
+    Returns: for each user and list, [k] integers.
     """
-    rating = {"type": "integer", "minimum": 0, "maximum": MOST_RATING}
-    schema = functools.cache(
-      lambda count: answer_schema(
+    rating = {"type": "integer", "minimum": 0, "maximum": MAX_RATING}
+
+    @functools.cache
+    def schema(count: int) -> Constraint:
+      return answer_schema(
         self.model, {"type": "object", "properties": dict.fromkeys(LABELS[:count], rating)}
       )
-    )
 
-    # A token writes one character at least.
-    def most(titles):
-      return len(json.dumps(dict.fromkeys(LABELS[: len(titles)], MOST_RATING)))
+    def most(titles: Sequence[str]) -> int:
+      # A token stands for at least one character.
+      return len(json.dumps(dict.fromkeys(LABELS[: len(titles)], MAX_RATING)))
 
-    def constraint(titles):
+    def constraint(titles: Sequence[str]) -> Constraint:
       return schema(len(titles))
 
     answers = self._answers(users, lists, relevancy_prompt, constraint, most)
@@ -241,7 +248,7 @@ class Questions:
     prompt: Callable[[Context, Sequence[str]], str],
     ordering: Callable[[Sequence[str]], Ordering],
   ) -> list[list[list[int]]]:
-    def most(titles):
+    def most(titles: Sequence[str]) -> int:
       return min_tokens(ordering(titles))
 
     answers = self._answers(users, lists, prompt, ordering, most)
@@ -255,25 +262,29 @@ class Questions:
     constraint: Callable[[Sequence[str]], Constraint],
     most: Callable[[Sequence[str]], int],
   ) -> list[list[tuple[Constraint, Generation]]]:
-    """Answers of at most `most` tokens to a prompt for each list of titles, with constraints."""
-    texts = [
+    """Generates an answer to a prompt for each list of titles.
+
+    Args: prompt, constraint: of a list. most: maximum number of tokens of its answer.
+    Returns: for each user and list, the constraint and the answer.
+    """
+    prompts = [
       lambda context, several=several: [prompt(context, titles) for titles in several]
       for several in lists
     ]
-    rooms = [max(map(most, several), default=0) for several in lists]
-    prompts = [ids for several in self._fitted(users, texts, rooms) for ids in several]
+    reserved = [max(map(most, several), default=0) for several in lists]
+    encoded = [ids for several in self._fitted(users, prompts, reserved) for ids in several]
     flat = [titles for several in lists for titles in several]
     constraints = list(map(constraint, flat))
     answers = generate(
       self.model,
-      prompts,
+      encoded,
       max_tokens=list(map(most, flat)),
       constraint=constraints,
       batch_size=self.batch_size,
       lora=self.lora,
     )
-    self.usage.questions += len(prompts)
-    self.usage.prompt_tokens += sum(map(len, prompts))
+    self.usage.queries += len(encoded)
+    self.usage.prompt_tokens += sum(map(len, encoded))
     self.usage.new_tokens += sum(len(answer.tokens) for answer in answers)
     pairs = iter(zip(constraints, answers, strict=True))
     return [[next(pairs) for _ in several] for several in lists]
@@ -287,14 +298,14 @@ class Questions:
     )
 
   def _spelled(self, text: str) -> list[int]:
-    """Tokens of a piece of an answer; titles come again and again."""
+    """Tokens of a piece of an answer, cached because titles recur."""
     if text not in self._spellings:
       self._spellings[text] = spell(self.model.spelling, text)
     return self._spellings[text]
 
   @functools.cached_property
   def _letters(self) -> np.ndarray:
-    """[L] int32, the tokens of as many of `LABELS` as are one token each."""
+    """[L] int32, the tokens of the first `LABELS` that are single tokens."""
     tokens: list[int] = []
     for letter in LABELS:
       spelled = spell(self.model.spelling, letter)
@@ -307,46 +318,43 @@ class Questions:
     require_labels(count, len(self._letters))
 
   def _logits(
-    self, users: Sequence[int], texts: Sequence[Callable[[Context], list[str]]], labels: np.ndarray
+    self, users: Sequence[int], prompts: Sequence[Prompts], labels: np.ndarray
   ) -> list[np.ndarray]:
-    return self._score(self._fitted(users, texts, [0] * len(users)), labels)
+    return self._score(self._fitted(users, prompts, [0] * len(users)), labels)
 
   def _score(
-    self, questions: Sequence[Sequence[Sequence[int]]], labels: np.ndarray
+    self, encoded: Sequence[Sequence[Sequence[int]]], labels: np.ndarray
   ) -> list[np.ndarray]:
     speed = Speed()
     found = score_labels_shared(
-      self.model, questions, labels, batch_size=self.batch_size, lora=self.lora, speed=speed
+      self.model, encoded, labels, batch_size=self.batch_size, lora=self.lora, speed=speed
     )
-    self.usage.questions += sum(map(len, questions))
+    self.usage.queries += sum(map(len, encoded))
     self.usage.prompt_tokens += speed.prompt_tokens
     return found
 
   def _fitted(
-    self,
-    users: Sequence[int],
-    texts: Sequence[Callable[[Context], list[str]]],
-    rooms: Sequence[int],
+    self, users: Sequence[int], prompts: Sequence[Prompts], reserved: Sequence[int]
   ) -> list[list[list[int]]]:
-    """The questions of these users as ids; their contexts are shortened for good."""
+    """The token ids of these users' prompts. Contexts stay shortened for later queries."""
     before = [self.contexts[user] for user in users]
-    questions, after = fitted(self._read, before, texts, rooms)
+    encoded, after = fit_prompts(self._encode, before, prompts, reserved)
     for user, old, new in zip(users, before, after, strict=True):
       self.contexts[user] = new
       if new is not old and user not in self._shortened:
         self._shortened.add(user)
         self.usage.shortened += 1
-    return questions
+    return encoded
 
 
 def _padded(tokens: Sequence[int]) -> np.ndarray:
-  """[L] int32, the last token repeated up to a power of two: few shapes, whoever is asked about."""
+  """[L] int32, the last token repeated up to a power of two, so that few shapes are compiled."""
   size = 1 << max(len(tokens) - 1, 0).bit_length()
   return np.pad(np.array(tokens, np.int32), (0, size - len(tokens)), mode="edge")
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-  """Over the last axis, [..., k] float."""
+  """Log-softmax over the last axis. Args: logits: [..., k] float."""
   if not logits.size:
     return logits
   shifted = logits - logits.max(axis=-1, keepdims=True)

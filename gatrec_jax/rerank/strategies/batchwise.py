@@ -1,7 +1,8 @@
-"""`batchwise`: overlapping batches of a few candidates are ranked, the rankings merged.
+"""`batchwise`: the model ranks overlapping batches of candidates, and the rankings are merged.
 
-As in the paper (PAPER.md §1.5): batches of 5, merged by Borda counts or TrueSkill. How far batches
-overlap is not told there; here each begins `stride` candidates behind the one before.
+As in Ebrat et al. 2025 (arXiv 2508.01514, batchwise re-ranking): batches of 5, merged by Borda
+counts or TrueSkill. The paper does not state the overlap of batches; here each batch starts
+`stride` candidates after the previous one.
 """
 
 from __future__ import annotations
@@ -10,23 +11,24 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gatrec_jax.rerank.prompting.queries import Questions
+from gatrec_jax.rerank.prompting.queries import Queries
 from gatrec_jax.rerank.strategies.rank_aggregation import overlapping
 
 
 def batchwise(
-  questions: Questions,
+  queries: Queries,
   candidates: Sequence[Sequence[str]],
   *,
   merge: Callable[[Sequence[Sequence[int]], int], np.ndarray],
   size: int = 5,
   stride: int = 3,
 ) -> list[np.ndarray]:
-  """Merged scores of the candidates.
+  """Scores candidates by merging rankings of batches.
 
   Args:
-    questions: about N users. candidates: for each at least one title.
-    merge: one of `merge.MERGES`. size, stride: as in `merge.overlapping`.
+    queries: about N users. candidates: at least one title for each.
+    merge: one of `rank_aggregation.MERGES`.
+    size, stride: as in `rank_aggregation.overlapping`.
   Returns: for each user [K] float32.
   """
   batches = [overlapping(len(titles), size, stride) for titles in candidates]
@@ -36,7 +38,7 @@ def batchwise(
   ]
   scores = []
   for titles, several, orders in zip(
-    candidates, batches, questions.orders_of_letters(range(len(lists)), lists), strict=True
+    candidates, batches, queries.orders_of_letters(range(len(lists)), lists), strict=True
   ):
     rankings = [
       [batch[place] for place in order] for batch, order in zip(several, orders, strict=True)

@@ -1,4 +1,4 @@
-"""Strategies that read a model's mind: labels of candidates, and yes or no, by their logits."""
+"""`label` and `pointwise`: strategies that score candidates by the logits of answers."""
 
 from __future__ import annotations
 
@@ -6,51 +6,54 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gatrec_jax.rerank.prompting.queries import Questions
+from gatrec_jax.rerank.prompting.queries import Queries
 
 
 def label(
-  questions: Questions, candidates: Sequence[Sequence[str]], *, permutations: int = 2
+  queries: Queries, candidates: Sequence[Sequence[str]], *, permutations: int = 2
 ) -> list[np.ndarray]:
-  """How probable each candidate's label is as the answer, from the logits of one forward pass.
+  """Scores candidates by the probability of their labels as the answer, in one forward pass.
 
-  Letters: "which fits best?", behind which the candidates stand in several orders. Letters have
-  probabilities of their own, whatever stands behind them: those that a prompt without content has
-  are taken off (Zhao et al. 2021, "Calibrate Before Use", §4, in log space), and the mean over
-  shifts, in which a candidate has other letters and other places, evens out the rest.
+  With letters as labels, the prompt lists the candidates and asks which fits best. Models prefer
+  some letters regardless of the candidates. This bias is removed in two ways: the log-probabilities
+  of a content-free prompt are subtracted (Zhao et al. 2021, "Calibrate Before Use", §4, in log
+  space), and scores are averaged over cyclic shifts, which give a candidate other letters and
+  positions.
 
-  Titles, where the model has a token for each: "what is liked next?". The candidates need not be
-  listed, so there is no order to average over and no letter's bias to take off.
+  With titles as labels, for models that have a token for each, the prompt asks for the next liked
+  title. The candidates are not listed, so there is no order and no bias of letters to remove.
 
   Args:
-    questions: about N users. candidates: for each at least one title.
-    permutations: P, cyclic shifts of the lettered candidates, spread evenly over the K of them; at
-      most K.
+    queries: about N users. candidates: at least one title for each.
+    permutations: P ≤ K, the number of cyclic shifts of the lettered candidates, spread evenly.
   Returns: for each user [K] float32, higher is better.
   """
-  if questions.own_labels(title for titles in candidates for title in titles) is not None:
-    return questions.next_titles(range(len(candidates)), candidates)
+  if queries.own_labels(title for titles in candidates for title in titles) is not None:
+    return queries.next_titles(range(len(candidates)), candidates)
   lists, shifts = [], []
   for titles in candidates:
     several = cyclic_shifts(len(titles), permutations)
     shifts.append(several)
     lists.append([[titles[place] for place in order] for order in several])
-  empty = {count: questions.empty_choice(count) for count in {len(one) for one in candidates}}
+  empty = {count: queries.empty_choice(count) for count in {len(one) for one in candidates}}
   scores = []
-  for orders, found in zip(shifts, questions.choices(range(len(lists)), lists), strict=True):
+  for orders, found in zip(shifts, queries.choices(range(len(lists)), lists), strict=True):
     by_candidate = np.empty_like(found)
     np.put_along_axis(by_candidate, orders, found - empty[found.shape[1]], axis=1)
     scores.append(by_candidate.mean(axis=0))
   return scores
 
 
-def pointwise(questions: Questions, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
-  """Asks of each candidate alone whether it fits: logit of yes less that of no, [K] a user."""
-  return questions.fits(range(len(candidates)), candidates)
+def pointwise(queries: Queries, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+  """Scores each candidate on its own, by the logit of yes minus that of no.
+
+  Returns: for each user [K] float32.
+  """
+  return queries.fits(range(len(candidates)), candidates)
 
 
 def cyclic_shifts(count: int, permutations: int) -> np.ndarray:
-  """[P, K] int: row p is 0 … K-1, begun at place ⌊p·K / P⌋. P is at most K."""
+  """[P, K] int, row p being 0 … K−1 rotated to start at ⌊p·K / P⌋; P is at most K."""
   permutations = min(permutations, count)
   starts = np.arange(permutations) * count // permutations
   return (np.arange(count) + starts[:, None]) % count

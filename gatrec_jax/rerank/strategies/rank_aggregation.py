@@ -1,4 +1,4 @@
-"""Rankings of some candidates each, merged into one score a candidate."""
+"""Aggregates rankings of subsets of the candidates into one score per candidate."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# TrueSkill's own: a skill is believed to be 25 ± 25/3, a game adds a noise of 25/6.
+# TrueSkill's defaults: the prior of a skill is 25 ± 25/3, and a game adds noise of 25/6.
 SKILL, DEVIATION, NOISE = 25.0, 25.0 / 3, 25.0 / 6
 
 
 def overlapping(count: int, size: int, stride: int) -> list[range]:
-  """Windows of `size` over 0 … count - 1, each `stride` behind the one before; the last ends there.
+  """Windows of `size` over 0 … count − 1 at distances of `stride`; the last one ends at the end.
 
-  Args: stride: below `size`, so that neighbors have candidates in common.
+  Args: stride: below `size`, so that neighboring windows share candidates.
   """
   if count <= size:
     return [range(count)]
@@ -23,10 +23,10 @@ def overlapping(count: int, size: int, stride: int) -> list[range]:
 
 
 def borda(rankings: Sequence[Sequence[int]], count: int) -> np.ndarray:
-  """Borda points: the share of its opponents that a candidate is above, averaged over rankings.
+  """Borda scores: the share of opponents that a candidate outranks, averaged over rankings.
 
   Args: rankings: places of candidates, the best first. count: K.
-  Returns: [K] float32; 0 for a candidate in no ranking, ½ for one that is alone in its own.
+  Returns: [K] float32; 0 for a candidate in no ranking, ½ for one that is alone in its ranking.
   """
   points, times = np.zeros(count), np.zeros(count)
   for ranking in rankings:
@@ -38,13 +38,13 @@ def borda(rankings: Sequence[Sequence[int]], count: int) -> np.ndarray:
 
 
 def true_skill(rankings: Sequence[Sequence[int]], count: int) -> np.ndarray:
-  """Means of Gaussian skills after all games that the rankings stand for.
+  """Mean TrueSkill ratings after all games that the rankings stand for.
 
-  Each pair of a ranking is a game that the one above has won, ranking after ranking, the upper
-  pairs first. A game moves both means and narrows both deviations by TrueSkill's update for two
-  players without draws (Herbrich, Minka & Graepel 2006, "TrueSkill: A Bayesian Skill Rating
-  System", §3 and table 1; dynamics τ = 0). The exact posterior of a ranking of many players would
-  need message passing; pairs are an approximation of it.
+  Each pair of a ranking is a game won by the higher one; games are played ranking by ranking, upper
+  pairs first. Each game updates both players by TrueSkill's rule for two players without draws
+  (Herbrich, Minka & Graepel 2006, "TrueSkill: A Bayesian Skill Rating System", §3 and table 1;
+  dynamics τ = 0). This approximates the exact posterior of a ranking, which would need message
+  passing.
 
   Args: rankings: places of candidates, the best first. count: K.
   Returns: [K] float32; `SKILL` for a candidate in no game.
@@ -64,7 +64,7 @@ def true_skill(rankings: Sequence[Sequence[int]], count: int) -> np.ndarray:
 
 
 def _truncated_mean(surprise: float) -> float:
-  """V(t) = φ(t) / Φ(t); about -t far below 0, where both vanish."""
+  """V(t) = φ(t) / Φ(t); about −t far below 0, where both underflow."""
   below = math.erfc(-surprise / math.sqrt(2)) / 2
   if below < 1e-300:
     return -surprise

@@ -1,8 +1,8 @@
 """Re-ranking strategies behind one interface: contexts and candidates in, scores out.
 
-No strategy sees the order in which the candidates came: it is put into another one first, that
-depends on nothing but their titles. So what a strategy finds is evidence of its own, which fusion
-may weigh against the recommender's order, and no truth can hide in the order of the candidates.
+No strategy sees the recommender's order: candidates are first put into an order that depends only
+on their titles. So the scores are independent evidence, which fusion weighs against the
+recommender's order, and no label can leak through the order of the candidates.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.rerank.prompting.prompts import Context
-from gatrec_jax.rerank.prompting.queries import Questions, Usage
-from gatrec_jax.rerank.prompting.truncation import Reader
+from gatrec_jax.rerank.prompting.queries import Queries, Usage
+from gatrec_jax.rerank.prompting.truncation import PromptEncoder
 from gatrec_jax.rerank.strategies.batchwise import batchwise
 from gatrec_jax.rerank.strategies.label import label, pointwise
 from gatrec_jax.rerank.strategies.listwise import listwise
@@ -28,21 +28,22 @@ from gatrec_jax.rerank.strategies.pairwise import all_pairs, insertion_tree
 from gatrec_jax.rerank.strategies.rank_aggregation import MERGES
 from gatrec_jax.rerank.strategies.relevancy import relevancy
 
-Rank = Callable[[Questions, Sequence[Sequence[str]]], list[np.ndarray]]
+Rank = Callable[[Queries, Sequence[Sequence[str]]], list[np.ndarray]]
+"""(queries, candidates by user) -> for each user [K] float32 scores."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How strategies work.
+  """Settings of strategies.
 
   Attributes:
-    permutations: orders of the lettered candidates that `label` averages over; where titles are
-      their own labels there is no order.
-    form: `bst` or `all`: `pairwise` compares as a search tree needs it, or all pairs.
-    both_orders: `pairwise` asks for each pair as A, B and as B, A.
-    merge: `borda` or `trueskill`, of the rankings of `batchwise`.
-    batch, stride: of `batchwise` and `relevancy`: candidates in a batch, and how many of them are
-      behind the beginning of the one before.
+    permutations: of `label`: orders of the lettered candidates to average over. Not used for models
+      whose labels are titles.
+    form: of `pairwise`: `bst` for the comparisons of a search tree, `all` for all pairs.
+    both_orders: of `pairwise`: whether each pair is compared as A, B and as B, A.
+    merge: of `batchwise`: `borda` or `trueskill`.
+    batch, stride: of `batchwise` and `relevancy`: candidates per batch, and the distance between
+      the starts of neighboring batches.
   """
 
   permutations: int = 2
@@ -68,7 +69,7 @@ class Options:
 
 
 FORMS = {"bst": insertion_tree, "all": all_pairs}
-# name -> the strategy with these options.
+# name -> a function from options to the strategy. New strategies are added here.
 STRATEGIES: dict[str, Callable[[Options], Rank]] = {
   "label": lambda options: functools.partial(label, permutations=options.permutations),
   "pointwise": lambda _: pointwise,
@@ -83,7 +84,7 @@ STRATEGIES: dict[str, Callable[[Options], Rank]] = {
     relevancy, size=options.batch, stride=options.stride
   ),
 }
-# name -> those options that its scores depend on.
+# name -> the options that its scores depend on.
 OPTIONS_OF: dict[str, tuple[str, ...]] = {
   "label": ("permutations",),
   "pairwise": ("form", "both_orders"),
@@ -94,11 +95,11 @@ OPTIONS_OF: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-  """A strategy with its model, ready to be called.
+  """A strategy with its model: (contexts, candidates) -> scores.
 
   Attributes:
-    name: in `STRATEGIES`. model: the decoder that is asked. options: how.
-    batch_size: users side by side. lora: low-rank additions to the model.
+    name: in `STRATEGIES`. model: the decoder that is queried. options: of the strategy.
+    batch_size: users per batch. lora: low-rank additions to the model.
   """
 
   name: str
@@ -108,9 +109,9 @@ class Strategy:
   lora: Lora | None
 
   @functools.cached_property
-  def _read(self) -> Reader:
-    """Kept from call to call: most lines of a prompt come again and again."""
-    return Reader(self.model)
+  def _encode(self) -> PromptEncoder:
+    """Kept between calls, because most lines of a prompt recur."""
+    return PromptEncoder(self.model)
 
   def __call__(
     self,
@@ -119,14 +120,15 @@ class Strategy:
     *,
     usage: Usage | None = None,
   ) -> list[np.ndarray]:
-    """Scores the candidates of users; the higher, the better.
+    """Scores the candidates of users; higher is better.
 
-    Args: contexts: what is said of each of N users. candidates: titles for each, none twice, in
-      any order. usage: is filled.
-    Returns: for each user [K] float32, in the order of its candidates. No model is asked about
-      fewer than two of them.
-    Raises: InputError for repeated titles, more of them than there are letters where letters are
-      needed, or candidates that do not fit into the model's context.
+    Args:
+      contexts: of N users. candidates: distinct titles for each, in any order.
+      usage: counts to add to.
+    Returns: for each user [K] float32, in the order of the candidates; 0 for a single candidate,
+      for which the model is not queried.
+    Raises: InputError for repeated titles, for more titles than letters if letters are needed, or
+      for candidates that do not fit into the model's context.
     """
     if len(contexts) != len(candidates):
       raise InputError(f"{len(contexts)} contexts for {len(candidates)} lists of candidates")
@@ -137,19 +139,19 @@ class Strategy:
     scores = [np.zeros(len(titles), np.float32) for titles in candidates]
     users = [user for user, titles in enumerate(candidates) if len(titles) > 1]
     orders = [unrelated_order(candidates[user]) for user in users]
-    questions = Questions(
-      self._read,
+    queries = Queries(
+      self._encode,
       [contexts[user] for user in users],
       batch_size=self.batch_size,
       lora=self.lora,
       usage=usage,
     )
     rank = STRATEGIES[self.name](self.options)
-    asked = [
+    reordered = [
       [candidates[user][place] for place in order]
       for user, order in zip(users, orders, strict=True)
     ]
-    for user, order, found in zip(users, orders, rank(questions, asked), strict=True):
+    for user, order, found in zip(users, orders, rank(queries, reordered), strict=True):
       scores[user][order] = found
     usage.users += len(candidates)
     usage.seconds += time.perf_counter() - begun
@@ -164,7 +166,13 @@ def make_strategy(
   batch_size: int = 8,
   lora: Lora | None = None,
 ) -> Strategy:
-  """The strategy of that name. Raises: InputError where there is none."""
+  """Builds a strategy by name.
+
+  Args:
+    name: in `STRATEGIES`. model: the decoder that is queried. options: of the strategy.
+    batch_size: users per batch. lora: low-rank additions to the model.
+  Raises: InputError for an unknown name.
+  """
   if name not in STRATEGIES:
     raise InputError(f"not one of {', '.join(STRATEGIES)}", field="strategy", value=name)
   if batch_size < 1:
@@ -173,10 +181,9 @@ def make_strategy(
 
 
 def unrelated_order(titles: Sequence[str]) -> np.ndarray:
-  """An order of distinct titles, [K] int, that depends on the titles alone.
+  """An order of distinct titles, [K] int64, that depends on the set of titles alone.
 
-  The same titles in another order come out in the same sequence; other titles beside them change
-  it, so that none is always the first.
+  The order is pseudorandom in the set, so that no title always comes first.
   """
   texts = [title.encode() for title in titles]
   seed = sum(map(zlib.crc32, texts)) % 2**32
@@ -190,5 +197,5 @@ def _require_distinct(titles: Sequence[str]) -> None:
   seen: set[str] = set()
   for title in titles:
     if title in seen:
-      raise InputError(f"candidate {title!r} is given twice for one user")
+      raise InputError(f"candidate {title!r} occurs twice for one user")
     seen.add(title)

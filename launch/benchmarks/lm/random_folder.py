@@ -12,7 +12,7 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import decoder_config
 from gatrec_jax.lm.decoder.weights import weight_rules
-from gatrec_jax.lm.folders.files import read_json
+from gatrec_jax.lm.folders.source import read_json
 
 _QWEN = {
   "architectures": ["Qwen2ForCausalLM"],

@@ -61,8 +61,7 @@ class Settings:
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:
   """The settings in the flags of launch.benchmark. Raises InputError."""
-  from gatrec_jax.lm.folders.load import DTYPES
-  from gatrec_jax.lm.folders.open import EXAMPLE
+  from gatrec_jax.lm.folders.load import DTYPES, EXAMPLE
   from gatrec_jax.lm.folders.source import resolve_folder
 
   if flags["dtype"] not in DTYPES:

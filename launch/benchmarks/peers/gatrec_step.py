@@ -8,6 +8,7 @@ Each line of JSON on standard input is a job, answered by one line of JSON:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -19,8 +20,8 @@ def _prepared(ratings: int) -> tuple[Any, Any, Any]:
 
   from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.config.presets import get_preset
+  from gatrec_jax.models.base import make_inputs
   from gatrec_jax.models.registry import make_recommender
-  from gatrec_jax.train.state import training_inputs
   from launch.benchmarks.graphs import random_ratings
   from launch.benchmarks.scale import BATCH, LAYERS, WIDTH
 
@@ -38,9 +39,7 @@ def _prepared(ratings: int) -> tuple[Any, Any, Any]:
   )
   recommender = make_recommender(config.model, num_users=train.num_users, num_items=train.num_items)
   text = np.zeros((train.num_users + train.num_items, 1), np.float32)
-  inputs = training_inputs(
-    recommender, train, text=text, config=config.train, positive_threshold=4, negative_threshold=2
-  )
+  inputs = make_inputs(recommender, train, text=text)
   return recommender, inputs, config.train
 
 
@@ -50,16 +49,16 @@ def step(ratings: int, repeats: int) -> dict[str, Any]:
   import jax.numpy as jnp
 
   from gatrec_jax import runs
-  from gatrec_jax.train import state as training
+  from gatrec_jax import train as training
   from launch.benchmarks.measure import measure
   from launch.benchmarks.scale import BATCH
 
   jax.block_until_ready(jnp.zeros(()))
   idle = runs.peak_memory_mb()
   recommender, inputs, config = _prepared(ratings)
-  inputs = inputs._replace(user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH])
+  inputs = dataclasses.replace(inputs, user=inputs.user[: 2 * BATCH], item=inputs.item[: 2 * BATCH])
   steps = training.steps_per_epoch(config, len(inputs.user))
-  held = [training.init_state(inputs, recommender=recommender, config=config)]
+  held = [training.start_training(inputs, recommender=recommender, config=config)]
 
   def run() -> Any:
     held[0], losses = training.train_epochs(
@@ -82,7 +81,8 @@ def memory(ratings: int, devices: int) -> dict[str, Any]:
   import jax
 
   from gatrec_jax.sharding.mesh import make_mesh
-  from gatrec_jax.train import state as training
+  from gatrec_jax.train import epochs
+  from gatrec_jax.train.hyperparameters import split_dynamic
   from gatrec_jax.train.sharded import OnMesh, place_inputs
 
   recommender, inputs, config = _prepared(ratings)
@@ -90,9 +90,9 @@ def memory(ratings: int, devices: int) -> dict[str, Any]:
   placed = OnMesh.of(recommender)
   on_devices = place_inputs(inputs, mesh)
   with jax.set_mesh(mesh):
-    state = training.init_state(on_devices, recommender=placed, config=config)
-    dynamic, static, settings = training.split_dynamic(placed, config)
-    program = training._train_epochs.lower(
+    state = epochs.start_training(on_devices, recommender=placed, config=config)
+    dynamic, static, settings = split_dynamic(placed, config)
+    program = epochs._run_epochs.lower(
       state, on_devices, dynamic, recommender=static, config=settings, num_epochs=1
     ).compile()
   found = program.memory_analysis()

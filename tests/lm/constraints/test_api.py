@@ -1,18 +1,19 @@
-"""Texts to examples and constraints; lone texts are not read letter by letter."""
+"""The functions of `gatrec_jax.lm` that take texts; bare strings are not read letter by letter."""
 
 import dataclasses
 import json
 
 import pytest
 from helpers.constraints import byte_level, sentence_piece
-from helpers.tiny_decoder import tiny_model
+from helpers.tiny_decoder import tiny_config, tiny_model
 
 from gatrec_jax import lm
 from gatrec_jax.errors import InputError
 
 
 def with_tokenizer(tokenizer, eos):
-  model = tiny_model(vocabulary=len(tokenizer), context=96, bos=0, eos=(eos,))
+  fields = {"vocabulary": len(tokenizer), "context": 96, "bos": 0, "eos": (eos,)}
+  model = tiny_model(layers=tiny_config().layers[:1], **fields)
   return dataclasses.replace(model, tokenizer=tokenizer)
 
 
@@ -31,7 +32,7 @@ def test_a_completion_follows_its_prompt_and_ends(tokenizer, eos):
   assert b"".join(table[token] for token in example.completion[:-1]) == b" Alien."
 
 
-def test_labels_are_tokens(model):
+def test_labels_become_tokens(model):
   example = lm.label_example(model, "Best: ", ["a", "b"], [0, 2.0])
   assert list(example.labels) == model.tokenizer.convert_tokens_to_ids(["a", "b"])
   assert example.relevance == [0, 2.0]
@@ -39,7 +40,7 @@ def test_labels_are_tokens(model):
     lm.label_example(model, "Best: ", ["a", "qqqq"], [0, 1])
 
 
-def test_answers_are_bound(model):
+def test_answers_are_constrained(model):
   hot = lm.Sampling(temperature=5.0)
   bound = lm.answer_choices(model, [" yes", " no"])
   answers = lm.generate(model, [[5]] * 8, max_tokens=16, sampling=hot, constraint=bound)
@@ -66,10 +67,10 @@ def test_answers_are_bound(model):
     (lambda m: lm.text_example(dataclasses.replace(m, tokenizer=None), "a", "b"), "tokenizer"),
   ],
 )
-def test_misuse_is_told(model, call, said):
+def test_misuse_is_reported(model, call, said):
   with pytest.raises(InputError, match=said):
     call(model)
 
 
-def test_a_model_is_shown_in_one_line(model):
+def test_the_repr_of_a_model_is_one_line(model):
   assert len(repr(model)) < 120 and "llama" in repr(model)

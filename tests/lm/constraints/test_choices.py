@@ -1,4 +1,4 @@
-"""Token tries and unions on the device: hand-solved masks, frequencies, budgets."""
+"""Token tries and unions on the device: masks solved by hand, frequencies, budgets."""
 
 import collections
 
@@ -30,7 +30,7 @@ from gatrec_jax.lm.constraints.choices import (
 from gatrec_jax.lm.tokens.token_bytes import token_bytes, write
 
 EOS = 9
-# One is the beginning of two others; one branch is long.
+# One is a prefix of two others; one branch is long.
 SEQUENCES = ((1, 2), (1, 2, 3), (1, 2, 4), (1, 5), (6,), (7, 8, 1, 1))
 masks = jax.jit(allowed_tokens)
 move = jax.jit(advance)
@@ -106,7 +106,7 @@ def test_tokens_that_are_not_allowed_end_the_row(token):
   ),
   wide=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_masks_equal_the_definition(sequences, wide):
   if wide:
     sequences = sequences | {(token, 5) for token in range(0, 60)}
@@ -151,7 +151,7 @@ def test_sampled_frequencies_are_those_of_the_renormalized_softmax():
   logits = np.random.default_rng(3).normal(size=(10, 10))
   expected = probabilities(SEQUENCES, logits, EOS)
   assert sum(expected.values()) == pytest.approx(1.0)
-  count = 20_000
+  count = 10_000
   rows, state = helpers.runs(
     automaton, START, np.full(count, 9), logits=jnp.asarray(logits, jnp.float32), seed=1
   )
@@ -160,12 +160,12 @@ def test_sampled_frequencies_are_those_of_the_renormalized_softmax():
   assert set(seen) == set(SEQUENCES)
   statistic = sum((seen[row] - count * p) ** 2 / (count * p) for row, p in expected.items())
   assert statistic < chi2.ppf(0.999, len(expected) - 1)
-  # The test can tell: equal chances are far off.
+  # Equal frequencies would be far off, so the test is meaningful.
   even = count / len(expected)
-  assert sum((seen[row] - even) ** 2 / even for row in expected) > 1_000
+  assert sum((seen[row] - even) ** 2 / even for row in expected) > 500
 
 
-def test_every_budget_ends_well_formed_and_every_leaf_is_reached():
+def test_every_budget_ends_with_a_complete_text_and_every_leaf_is_reached():
   rng = np.random.default_rng(0)
   sequences = {tuple(rng.integers(0, 40, rng.integers(2, 8)).tolist()) for _ in range(200)}
   automaton = trie(sorted(sequences), vocabulary=42, eos=[41])
@@ -196,12 +196,11 @@ def test_vmap_over_single_rows_is_the_batch():
   def one(node, used, left):
     return allowed_tokens(both, State(node[None], used[None]), left[None])[0]
 
-  np.testing.assert_array_equal(
-    jax.vmap(one)(*state, remaining), allowed_tokens(both, state, remaining)
-  )
+  rows = jax.jit(jax.vmap(one))(*state, remaining)
+  np.testing.assert_array_equal(rows, masks(both, state, remaining))
 
 
-def test_union_gives_each_row_its_own():
+def test_union_gives_each_row_its_own_automaton():
   parts = [
     trie([(token, 1) for token in range(2, 60)], vocabulary=61, eos=[60]),
     trie([(1, 2), (1,)], vocabulary=61, eos=[60]),
@@ -231,7 +230,7 @@ def test_one_automaton_for_all_rows_is_not_copied():
   assert both is automaton and starts.tolist() == [START] * 3
 
 
-def test_union_of_other_vocabularies_is_refused():
+def test_union_of_different_vocabularies_is_rejected():
   with pytest.raises(InputError, match=r"V=10 eos=\[9\] and V=11 eos=\[9\]"):
     union([trie(), trie(vocabulary=11)])
   with pytest.raises(InputError, match=r"eos=\[8\]"):
@@ -240,7 +239,7 @@ def test_union_of_other_vocabularies_is_refused():
     union([])
 
 
-def test_automata_of_like_size_share_a_program():
+def test_automata_of_similar_size_share_a_program():
   compiled = jax.jit(lambda *arguments: allowed_tokens(*arguments))
   for size in (3, 5, 20):
     automaton = trie([(token, 1) for token in range(size)], vocabulary=32, eos=[31])
@@ -270,17 +269,17 @@ def test_ten_thousand_titles_stay_small():
     ([(1, 2), (3,), (1, 2)], {}, r"token sequences 0 and 2 are the same: \[1, 2\]"),
     ([(1, 10)], {}, r"token sequence 0: token 10 is not in 0\.\.9"),
     ([(-1,)], {}, r"token -1 is not in"),
-    ([(1, EOS)], {}, "token sequence 0 holds the eos token 9; leave it out"),
-    ([(1,)], {"eos": [10]}, r"eos token 10 is not in 0\.\.9"),
-    ([(1,), (1, 2)], {"eos": []}, "to tell them apart an eos token is needed"),
+    ([(1, EOS)], {}, "token sequence 0 contains the EOS token 9; leave it out"),
+    ([(1,)], {"eos": [10]}, r"EOS token 10 is not in 0\.\.9"),
+    ([(1,), (1, 2)], {"eos": []}, "an EOS token is needed to tell them apart"),
   ],
 )
-def test_bad_tries_are_named(sequences, options, message):
+def test_invalid_tries_are_reported(sequences, options, message):
   with pytest.raises(InputError, match=message):
     trie(sequences, **options)
 
 
-def test_too_many_states_are_refused(monkeypatch):
+def test_too_many_states_are_rejected(monkeypatch):
   monkeypatch.setattr("gatrec_jax.lm.constraints.automaton.MAX_STATES", 8)
   with pytest.raises(InputError, match="needs more than 8 states"):
     trie([tuple(range(9))], vocabulary=20, eos=[])
@@ -303,17 +302,17 @@ def test_choices_are_written_exactly(make, eos):
 @pytest.mark.parametrize(
   ("strings", "message"),
   [
-    ([], "no choices are given"),
+    ([], "no choices given"),
     (["a", ""], "choice 2 is empty"),
     (["a", "b", "a"], "choices 1 and 3 have the same tokens: 'a'"),
   ],
 )
-def test_bad_choices_are_named(strings, message):
+def test_invalid_choices_are_reported(strings, message):
   with pytest.raises(InputError, match=message):
     choices(helpers.byte_level(), strings, vocabulary=500, eos=[1])
 
 
-def test_choices_beyond_the_models_vocabulary_are_refused():
+def test_choices_outside_the_vocabulary_of_the_model_are_rejected():
   with pytest.raises(InputError, match="'drama': the vocabulary .* cannot write it beyond byte 0"):
     choices(helpers.byte_level(), ["drama"], vocabulary=20, eos=[1])
 
@@ -330,7 +329,7 @@ def test_tokens_needed_solved_by_hand():
   assert (needed[:, 2:] == far).all()
 
 
-def test_equal_states_are_one():
+def test_equal_states_are_merged():
   builder = Builder(vocabulary=10, eos=[EOS])
   start = builder.trie([((1, 3, 4), 1), ((2, 3, 4), 1)])
   assert builder.edges[start][1] == builder.edges[start][2]

@@ -1,4 +1,4 @@
-"""Ten thousand constrained answers of a model with random weights, through `generate` itself."""
+"""Thousands of constrained answers of a model with random weights, through `generate`."""
 
 import collections
 import dataclasses
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.constraints import byte_level
-from helpers.tiny_decoder import tiny_model
+from helpers.tiny_decoder import tiny_config, tiny_model
 from scipy import stats
 
 from gatrec_jax.lm.constraints.choices import choices, token_trie
@@ -51,7 +51,8 @@ SCHEMA = {
 @pytest.fixture(scope="module")
 def model():
   tokenizer = byte_level()
-  drawn = tiny_model(vocabulary=len(tokenizer) + 4, context=96, bos=0, eos=(1,))
+  fields = {"vocabulary": len(tokenizer) + 4, "context": 96, "bos": 0, "eos": (1,)}
+  drawn = tiny_model(layers=tiny_config().layers[:1], **fields)
   return dataclasses.replace(drawn, tokenizer=tokenizer)
 
 
@@ -66,21 +67,21 @@ def answers(model, constraint, count, *, max_tokens, sampling=DRAW):
   )
 
 
-def test_four_thousand_titles_are_all_in_the_list_and_every_title_comes(model):
+def test_all_answers_are_in_the_list_and_every_title_occurs(model):
   bound = {"vocabulary": model.config.vocabulary, "eos": model.eos}
   automaton = choices(model.tokenizer, TITLES, **bound)
   # Hot enough that the rarest title is drawn too.
-  found = answers(model, automaton, 4096, max_tokens=32, sampling=Sampling(temperature=8.0))
+  found = answers(model, automaton, 2048, max_tokens=32, sampling=Sampling(temperature=8.0))
   counts = collections.Counter(answer.text for answer in found)
   assert set(counts) == set(TITLES)
   assert {answer.finish for answer in found} == {"complete"}
 
 
-def test_four_thousand_records_all_fit_the_schema(model):
+def test_all_records_fit_the_schema(model):
   bound = {"vocabulary": model.config.vocabulary, "eos": model.eos}
   automaton = json_schema(model.tokenizer, SCHEMA, **bound)
   scores, genres, tags = set(), set(), set()
-  for answer in answers(model, automaton, 4096, max_tokens=80, sampling=Sampling(temperature=4.0)):
+  for answer in answers(model, automaton, 1024, max_tokens=80, sampling=Sampling(temperature=4.0)):
     record = json.loads(answer.text)
     assert list(record) == list(SCHEMA["properties"]), answer.text
     assert record["genre"] in SCHEMA["properties"]["genre"]["enum"]
@@ -91,10 +92,10 @@ def test_four_thousand_records_all_fit_the_schema(model):
     scores.add(record["score"])
     genres.add(record["genre"])
     tags.add(len(record["tags"]))
-  assert len(genres) == 3 and tags == {0, 1, 2} and {0, 100} <= scores and len(scores) > 90
+  assert len(genres) == 3 and tags == {0, 1, 2} and {0, 100} <= scores and len(scores) > 75
 
 
-def test_frequencies_on_a_small_trie_are_the_model_s_own_probabilities(model):
+def test_frequencies_on_a_small_trie_are_the_probabilities_of_the_model(model):
   leaves = [(9,), (9, 30), (9, 31, 32), (9, 31, 33), (40, 41), (40, 42), (43,)]
   eos = model.eos[0]
   automaton = token_trie(leaves, vocabulary=model.config.vocabulary, eos=model.eos)
@@ -110,7 +111,7 @@ def test_frequencies_on_a_small_trie_are_the_model_s_own_probabilities(model):
 
 
 def probability(model, leaf, leaves, eos):
-  """Of a leaf: each step's softmax over what may follow, the end token among it at a prefix."""
+  """Probability of a leaf: the product of softmaxes over the allowed tokens, EOS included."""
   total, prompt = 1.0, [0, 5, 7]
   padded = jnp.zeros((1, 8), jnp.int32).at[0, : len(prompt) + len(leaf)].set([*prompt, *leaf])
   logits = np.asarray(forward(model.params, padded, config=model.config)[0], np.float64)
@@ -127,7 +128,7 @@ def probability(model, leaf, leaves, eos):
   return float(total)
 
 
-def test_constraints_may_differ_from_prompt_to_prompt(model):
+def test_each_prompt_can_have_its_own_constraint(model):
   bound = {"vocabulary": model.config.vocabulary, "eos": model.eos}
   each = [choices(model.tokenizer, [title, title + "!"], **bound) for title in TITLES]
   found = generate(

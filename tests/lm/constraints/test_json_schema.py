@@ -1,4 +1,4 @@
-"""Schemas: random runs are read and checked, limits are exact, what is unsupported is named."""
+"""Answers constrained to a JSON schema: random runs are valid, limits are exact."""
 
 import functools
 import json
@@ -28,7 +28,7 @@ from gatrec_jax.lm.constraints.choices import (
   start_state,
   union,
 )
-from gatrec_jax.lm.constraints.json_schema import json_schema, read_schema
+from gatrec_jax.lm.constraints.json_schema import json_schema
 from gatrec_jax.lm.tokens.token_bytes import make_spelling, spell, token_bytes, write
 
 STORIES = SHARED / "models" / "stories260K"
@@ -100,12 +100,12 @@ def spelling(kind):
 
 
 def byte_by_byte(kind, text):
-  """Single-byte tokens; what writes a whole text in pieces."""
+  """Tokenizes a text into single bytes."""
   return [spelling(kind).ids[bytes([byte])] for byte in text.encode()]
 
 
 def check(value, schema):
-  """An independent reader of the subset: raises AssertionError where a value is not of it."""
+  """Independent validation of a value: raises AssertionError if it does not fit the schema."""
   if "enum" in schema or "const" in schema:
     assert value in schema.get("enum", [schema.get("const")])
   elif schema["type"] == "string":
@@ -130,11 +130,16 @@ def check(value, schema):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_thousand_random_runs_are_valid_whatever_their_budget(kind):
+def test_random_runs_are_valid_whatever_their_budget(kind):
   automaton = made(kind, PROFILE)
-  budget = min_tokens(automaton) + np.arange(1_000) % 50
+  # Also runs with the least budget, and rows that could take fewer tokens but must not take more.
+  budget = min_tokens(automaton) + np.arange(500) % 50
   rows, state = helpers.runs(automaton, START, budget, seed=2)
   assert accepting(automaton, state).all()
+  least = min_tokens(automaton)
+  assert {len(row) for row, limit in zip(rows, budget, strict=True) if limit == least} == {least}
+  start = start_state(jnp.full(500, START))
+  assert not masks(automaton, start, jnp.full(500, least - 1)).any()
   table = token_bytes(KINDS[kind][0])
   values = []
   for row, limit in zip(rows, budget, strict=True):
@@ -154,16 +159,6 @@ def test_a_thousand_random_runs_are_valid_whatever_their_budget(kind):
   assert max(value["score"] for value in values) > 10**8
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_least_budget_is_exact(kind):
-  automaton = made(kind, PROFILE)
-  least = min_tokens(automaton)
-  rows, _ = helpers.runs(automaton, START, np.full(50, least), seed=3)
-  assert {len(row) for row in rows} == {least}
-  state = start_state(jnp.array([START]))
-  assert not masks(automaton, state, jnp.array([least - 1])).any()
-
-
 def test_the_least_budget_solved_by_hand():
   ids = spelling("bytes").ids
   assert {b'"', b'{"', b'":'} <= ids.keys()
@@ -177,7 +172,7 @@ def test_the_least_budget_solved_by_hand():
   assert min_tokens(exact) == 4
 
 
-def test_the_layout_and_the_segmentation_are_the_usual_ones():
+def test_layout_and_segmentation_are_the_usual_ones():
   text = '{"genres": ["drama"], "score": 12, "likes": "slow films", "name": "x"}'
   schema = {
     "type": "object",
@@ -205,14 +200,14 @@ def test_lengths_are_counted_in_characters(kind, letter):
   assert not accepts(automaton, quote + byte_by_byte(kind, "éé")[:-1] + quote)
 
 
-def test_the_device_counts_as_the_host_does():
+def test_the_device_counts_like_the_host():
   automaton = made("bytes", {"type": "string", "minLength": 2, "maxLength": 4})
   texts = [letter * count for letter in ("a", "é", "😀") for count in range(7)]
   rows = [byte_by_byte("bytes", f'"{text}"') for text in texts]
   tokens = np.array([row + [row[-1]] * (26 - len(row)) for row in rows])
   state = start_state(jnp.full(len(rows), START))
   for place in range(tokens.shape[1]):
-    # What advance refuses and what the mask forbids is the same, if there is budget enough.
+    # With enough budget, `advance` rejects exactly what the mask forbids.
     allowed = masks(automaton, state, jnp.full(len(rows), 99))
     allowed = allowed[jnp.arange(len(rows)), tokens[:, place]]
     going = ~finished(automaton, state)
@@ -223,7 +218,7 @@ def test_the_device_counts_as_the_host_does():
 
 
 @pytest.mark.parametrize("text", ['a"b', "a\\n", "a\nb", "\x00", "\x1f"])
-def test_free_text_has_no_escapes(text):
+def test_free_text_contains_no_escapes(text):
   automaton = made("bytes", {"type": "string", "maxLength": 9})
   assert not accepts(automaton, byte_by_byte("bytes", f'"{text}"'))
   assert accepts(automaton, byte_by_byte("bytes", '"a\x7fb"'))
@@ -239,7 +234,7 @@ def test_broken_utf8_is_never_accepted():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sampled_text_splits_characters_and_stays_whole(kind):
+def test_sampled_text_splits_characters_but_stays_valid(kind):
   automaton = made(kind, {"type": "string", "minLength": 2, "maxLength": 5})
   table = token_bytes(KINDS[kind][0])
   # Half of the logits favor bytes within characters.
@@ -251,7 +246,7 @@ def test_sampled_text_splits_characters_and_stays_whole(kind):
   assert accepting(automaton, state).all()
   split = 0
   for row in rows:
-    text = b"".join(table[token] for token in row).decode()  # Strict.
+    text = b"".join(table[token] for token in row).decode()  # strict: whole characters
     assert 2 <= len(json.loads(text)) <= 5
     split += any(0x80 <= table[token][0] < 0xC0 for token in row)
   assert split > 100
@@ -282,7 +277,7 @@ def test_exactly_the_integers_of_a_range(enumerated, minimum, size):
 
 @given(minimum=st.integers(-(2**63), 2**63), maximum=st.integers(-(2**63), 2**63), data=st.data())
 @example(0, 10**9, None)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_wide_ranges(minimum, maximum, data):
   assume(maximum - minimum > 1_000)
   automaton = numbers("pieces", minimum, maximum)
@@ -309,7 +304,7 @@ def test_arrays_solved_by_hand():
 
   ab = {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2}
 
-  # Fixed text has one segmentation, that of `spell`.
+  # Fixed text has only the segmentation of `spell`.
   def spelled(schema, text):
     return accepts(made("bytes", schema), spell(spelling("bytes"), text))
 
@@ -368,9 +363,9 @@ def test_union_of_a_schema_and_a_trie():
   ]
   assert parts[1].next_dense.shape[0] >= 1
   both, starts = union(parts)
-  used = (np.asarray(both.next_dense) >= 0).any(axis=1)  # the others only fill up
+  used = (np.asarray(both.next_dense) >= 0).any(axis=1)  # the others are padding
   assert used.sum() == 8 + parts[1].next_dense.shape[0]
-  rows, state = helpers.runs(both, starts[np.arange(600) % 3], np.full(600, 60))
+  rows, state = helpers.runs(both, starts[np.arange(300) % 3], np.full(300, 60))
   assert accepting(both, state).all()
   table = token_bytes(tokenizer)
   for at, row in enumerate(rows):
@@ -380,80 +375,6 @@ def test_union_of_a_schema_and_a_trie():
       assert text in titles
     else:
       check(json.loads(text), (short, None, longer)[at % 3])
-
-
-def test_lengths_unless_given():
-  read = read_schema({"type": "string"}, max_string=7)
-  assert (read.minimum, read.maximum) == (1, 7)
-  assert read_schema({"type": "string"}).maximum == 200
-  assert read_schema({"type": "string", "maxLength": 500}).maximum == 500
-
-
-OBJECT = {"type": "object", "properties": {}}
-ITEMS = {"type": "array", "items": {"enum": ["a"]}, "maxItems": 2}
-
-
-@pytest.mark.parametrize(
-  ("schema", "message"),
-  [
-    ([], r"^schema: a schema is an object, not \[\]$"),
-    ({}, "^schema: type None is not one of object, string, integer, boolean, array$"),
-    ({"type": "number"}, "^schema: type 'number' is not one of"),
-    ({"type": ["string", "null"]}, r"type \['string', 'null'\] is not one of"),
-    ({"type": "object"}, "^schema: object needs properties$"),
-    (OBJECT | {"additionalProperties": True}, "additionalProperties can only be false"),
-    (OBJECT | {"required": ["a"]}, "required names 'a', which is not among the properties"),
-    (OBJECT | {"required": "a"}, "required is a list of property names, not 'a'"),
-    (OBJECT | {"patternProperties": {}}, "patternProperties is not supported for object; known"),
-    ({"type": "string", "pattern": "a"}, "^schema: pattern is not supported for string; known are"),
-    ({"type": "boolean", "enum": [True]}, "enum is not supported for boolean; known are no keyw"),
-    ({"type": "string", "maxLength": -1}, r"^schema: maxLength is a whole number in 0\.\.10000"),
-    ({"type": "string", "maxLength": True}, "maxLength is a whole number"),
-    ({"type": "string", "minLength": 1.5}, "minLength is a whole number"),
-    ({"type": "string", "minLength": 5, "maxLength": 4}, "minLength 5 is more than maxLength 4"),
-    ({"enum": ["a"], "maxLength": 3}, "enum and const stand alone"),
-    ({"enum": ["a"], "const": "a"}, "enum and const stand alone"),
-    ({"enum": []}, "enum is a list of at least one string"),
-    ({"enum": "ab"}, "enum is a list of at least one string, not 'ab'"),
-    ({"enum": ["a", 1]}, "enum and const take strings, not 1"),
-    ({"const": None}, "enum and const take strings, not None"),
-    ({"enum": ["a", "b", "a"]}, "enum has 'a' twice"),
-    ({"type": "integer", "minimum": 1}, "^schema: integer needs minimum and maximum$"),
-    ({"type": "integer", "minimum": 1, "maximum": 2.5}, "maximum is an integer of at most 64 bits"),
-    ({"type": "integer", "minimum": 0, "maximum": 10**30}, "maximum is an integer of at most"),
-    ({"type": "integer", "minimum": 3, "maximum": 2}, "minimum 3 is more than maximum 2"),
-    ({"type": "integer", "multipleOf": 3}, "multipleOf is not supported for integer"),
-    ({"type": "array", "items": {}}, "^schema: array needs items and maxItems$"),
-    (ITEMS | {"items": {}}, "^schema.items: type None is not one of"),
-    (ITEMS | {"maxItems": 65}, r"maxItems is a whole number in 0\.\.64, not 65"),
-    (ITEMS | {"minItems": 3}, "minItems 3 is more than maxItems 2"),
-    (ITEMS | {"uniqueItems": 1}, "uniqueItems is true or false, not 1"),
-    (ITEMS | {"uniqueItems": True, "items": {"type": "string"}}, "only for items with enum"),
-    (ITEMS | {"uniqueItems": True, "minItems": 2}, "2 unique items, but only 1 values exist"),
-    (
-      ITEMS
-      | {"uniqueItems": True, "items": {"enum": list("abcdefghijklmnopqrst")}, "maxItems": 20},
-      "uniqueItems over 20 values with maxItems 20 needs 1048575 states, more than 2048",
-    ),
-  ],
-)
-def test_what_is_not_supported_is_named(schema, message):
-  with pytest.raises(InputError, match=message):
-    read_schema(schema)
-
-
-def test_errors_name_the_path():
-  deep = {
-    "type": "object",
-    "properties": {
-      "films": ITEMS | {"items": {"type": "object", "properties": {"score": {"type": "integer"}}}}
-    },
-  }
-  path = r"^schema\.properties\.films\.items\.properties\.score: integer needs minimum and maximum$"
-  with pytest.raises(InputError, match=path):
-    read_schema(deep)
-  with pytest.raises(InputError, match=r"^max_string is a whole number in 0\.\.10000, not -1$"):
-    read_schema({"type": "string"}, max_string=-1)
 
 
 def test_a_vocabulary_that_cannot_write_the_text():

@@ -1,15 +1,15 @@
-"""Sentences with marks: what the constraint lets pass, whatever the model's weights are."""
+"""Sentences with placeholders: what the constraint allows, whatever the weights are."""
 
 import dataclasses
 import re
 
 import pytest
-from helpers.tiny_decoder import tiny_model
+from helpers.tiny_decoder import tiny_config, tiny_model
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.constraints.choices import accepts, min_tokens
 from gatrec_jax.lm.constraints.placeholders import MOST_MARKS, mark, marked_sentences
-from gatrec_jax.lm.finetune.from_scratch import _wrapped, train_tokenizer
+from gatrec_jax.lm.finetune.from_scratch import train_tokenizer, wrap_tokenizer
 from gatrec_jax.lm.inference.generate import generate
 from gatrec_jax.lm.inference.sampling import Sampling
 from gatrec_jax.lm.tokens.token_bytes import spell
@@ -22,8 +22,15 @@ def model():
   tokenizer = train_tokenizer(
     ["You liked [a], and [b] is here again. 12"] * 9, vocabulary=300, extra_tokens=["[a]"]
   )
-  tiny = tiny_model(vocabulary=tokenizer.get_vocab_size(), bos=0, eos=(1,), pad=2, context=64)
-  return dataclasses.replace(tiny, tokenizer=_wrapped(tokenizer, 64, chat=False))
+  fields = {
+    "vocabulary": tokenizer.get_vocab_size(),
+    "bos": 0,
+    "eos": (1,),
+    "pad": 2,
+    "context": 64,
+  }
+  tiny = tiny_model(layers=tiny_config().layers[:1], **fields)
+  return dataclasses.replace(tiny, tokenizer=wrap_tokenizer(tokenizer, 64, chat=False))
 
 
 @pytest.mark.parametrize(
@@ -41,11 +48,11 @@ def model():
     ("One.\nTwo.", False),
   ],
 )
-def test_what_fits(model, text, fits):
+def test_allowed_sentences(model, text, fits):
   assert accepts(marked_sentences(model, 2), spell(model.spelling, text)) == fits
 
 
-def test_random_weights_keep_to_the_form(model):
+def test_answers_of_random_weights_have_the_form(model):
   constraint = marked_sentences(model, 2)
   assert min_tokens(constraint) == 1 and accepts(constraint, spell(model.spelling, "."))
   found = generate(
@@ -62,7 +69,7 @@ def test_random_weights_keep_to_the_form(model):
   assert any("[a]" in text for text in texts) and any("[b]" in text for text in texts)
 
 
-def test_refusals(model):
-  with pytest.raises(InputError, match="27 marks: there are letters for 0 to 26"):
+def test_too_many_placeholders_are_rejected(model):
+  with pytest.raises(InputError, match="27 placeholders: must be 0 to 26"):
     marked_sentences(model, MOST_MARKS + 1)
   assert mark(25) == "[z]"

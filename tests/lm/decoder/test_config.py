@@ -1,4 +1,4 @@
-"""config.json of decoders: both spellings, defaults as transformers has them, clear refusals."""
+"""config.json of decoders: both forms, the defaults of transformers, clear error messages."""
 
 import json
 import shutil
@@ -7,13 +7,8 @@ import pytest
 from helpers.paths import DECODER_GOLDENS as GOLDENS
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.decoder.config import (
-  FAMILIES,
-  Layer,
-  decoder_config,
-  is_decoder,
-  read_decoder_config,
-)
+from gatrec_jax.lm.decoder.config import Layer, decoder_config, is_decoder, read_decoder_config
+from gatrec_jax.lm.decoder.families import FAMILIES
 from gatrec_jax.lm.decoder.rope import Rope
 
 FOLDERS = sorted(path.name for path in GOLDENS.iterdir() if path.is_dir())
@@ -48,7 +43,7 @@ def ropes(config):
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_both_spellings_mean_the_same(name, tmp_path):
+def test_both_forms_mean_the_same(name, tmp_path):
   (other,) = (GOLDENS / name).glob("config_*.json")
   shutil.copy(other, tmp_path / "config.json")
   first, second = (json.loads(path.read_text()) for path in (GOLDENS / name / "config.json", other))
@@ -68,7 +63,7 @@ def test_layers_of_the_golden_folders():
     "llama3_rope": (Layer(None, llama3),) * 2,
     "llama_linear": (Layer(None, Rope("linear", factor=3.0)),) * 2,
     "mistral": (Layer(8, plain),) * 2,
-    "qwen2": (Layer(None, plain),) * 2,  # sliding_window 8 stands there, and is not used
+    "qwen2": (Layer(None, plain),) * 2,  # sliding_window 8 is set but not used
     "qwen2_window": (Layer(None, plain), Layer(8, plain), Layer(8, plain)),
     "smollm3": (Layer(None, smol), Layer(8, None)) * 2,
     "gemma2": (Layer(8, plain), Layer(None, plain)),
@@ -88,7 +83,7 @@ def test_yarn_of_the_golden_folders():
   assert (long.beta_fast, long.beta_slow, long.truncate) == (2.0, 0.25, False)
 
 
-def test_multimodal_folder_is_read_as_its_text_half():
+def test_a_multimodal_folder_is_read_as_its_text_model():
   config = read_decoder_config(GOLDENS / "gemma3_multimodal")
   assert (config.family, config.heads, config.kv_heads, config.head_size) == (
     ("gemma3_text", 8, 4, 8)  # the heads are those of the family, not named in the file
@@ -98,7 +93,7 @@ def test_multimodal_folder_is_read_as_its_text_half():
   assert (config.embedding_scale, config.query_scale) == (32**0.5, 0.5)
 
 
-# What a family reads beside the sizes: pattern of layers, biases, ids, and what it ignores.
+# What a family reads besides the sizes: pattern of layers, biases, ids, and what it ignores.
 SETTINGS = {
   "llama": [{}, {"attention_bias": True, "mlp_bias": True, "sliding_window": 8}],
   "mistral": [
@@ -137,7 +132,7 @@ CASES = [(family, extra) for family, settings in SETTINGS.items() for extra in s
 
 @pytest.mark.parametrize(("family", "extra"), CASES)
 def test_defaults_are_those_of_transformers(family, extra):
-  """A file with little in it means the same to transformers' own configuration classes."""
+  """A file with few fields means the same as in transformers' own configuration classes."""
   from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
   fields = SIZES | {"num_key_value_heads": 4} | extra
@@ -190,13 +185,13 @@ def test_biases_that_the_families_have(family, given, biases):
 
 
 def test_gemma_3_has_no_cap_on_scores():
-  # The field is in its files; the model does not act upon it.
+  # The field is in its files, but the model does not use it.
   fields = SIZES | {"model_type": "gemma3_text", "attn_logit_softcapping": 50.0}
   assert decoder_config(fields).attention_softcap is None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_null_key_heads_are_as_many_as_heads(family):
+def test_null_key_heads_default_to_the_number_of_heads(family):
   if family.startswith("gemma"):
     pytest.skip("null is not allowed there")
   fields = SIZES | {"model_type": family, "num_attention_heads": 2, "num_key_value_heads": None}
@@ -210,12 +205,12 @@ def test_both_names_of_the_rope_type(key):
     assert ropes(decoder_config(LLAMA | fields))[0] == Rope("linear", 10_000.0, 2.0)
 
 
-def test_yarn_without_its_numbers():
+def test_defaults_of_yarn():
   yarn = {"rope_type": "yarn", "factor": 4.0}
   config = decoder_config(LLAMA | {"rope_scaling": yarn, "max_position_embeddings": 256})
   rope = ropes(config)[0]
   assert (rope.original_context, rope.beta_fast, rope.beta_slow) == (256, 32.0, 1.0)
-  # The context's ratio stands in for a missing factor.
+  # A missing factor is derived from the contexts.
   yarn = {"rope_type": "yarn", "original_max_position_embeddings": 64}
   config = decoder_config(LLAMA | {"rope_scaling": yarn, "max_position_embeddings": 256})
   assert ropes(config)[0].factor == 4.0
@@ -227,7 +222,7 @@ def test_yarn_without_its_numbers():
   assert scaled == pytest.approx(1.1217504, abs=1e-6)
 
 
-def test_layer_types_of_the_file_win():
+def test_layer_types_of_the_file_take_precedence():
   kinds = ["full_attention", "sliding_attention"] + ["full_attention"] * 5
   for family in ("qwen3", "gemma2", "gemma3_text", "smollm3"):
     fields = SIZES | {"model_type": family, "num_key_value_heads": 4, "layer_types": kinds}
@@ -235,7 +230,7 @@ def test_layer_types_of_the_file_win():
     assert windows(config) == [None, 8] + [None] * 5, family
 
 
-def test_ends_of_the_generation_config_are_added(tmp_path):
+def test_eos_tokens_of_the_generation_config_are_added(tmp_path):
   write(tmp_path, LLAMA | {"eos_token_id": [5, 6]})
   assert read_decoder_config(tmp_path).eos == (5, 6)
   write(tmp_path, {"eos_token_id": [6, 9]}, "generation_config.json")
@@ -249,7 +244,7 @@ def test_configurations_are_hashable_and_compare_by_value():
   assert first is not second and hash(first) == hash(second) and first == second
 
 
-def test_encoders_are_no_decoders():
+def test_encoders_are_not_decoders():
   assert is_decoder({"model_type": "gemma3"}) and is_decoder(LLAMA)
   assert not is_decoder({"model_type": "bert"}) and not is_decoder({})
 
@@ -308,7 +303,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_refusals_name_the_file_and_the_fault(fault, tmp_path):
+def test_errors_name_the_file_and_the_fault(fault, tmp_path):
   changes, parts = REFUSED[fault]
   write(tmp_path, LLAMA | changes)
   with pytest.raises(InputError) as error:
@@ -319,7 +314,7 @@ def test_refusals_name_the_file_and_the_fault(fault, tmp_path):
     assert part in message
 
 
-def test_broken_files_are_refused(tmp_path):
+def test_broken_files_are_rejected(tmp_path):
   with pytest.raises(InputError, match=r"config\.json: not found"):
     read_decoder_config(tmp_path)
   write(tmp_path, [1, 2])

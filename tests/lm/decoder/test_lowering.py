@@ -1,4 +1,4 @@
-"""Every device program lowers for GPU and TPU on a machine that has neither."""
+"""All device programs lower for GPU and TPU, on a machine that has neither."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Weights in 8 bits: how far they are off, in numbers, in logits and on real stories."""
+"""8-bit weights: errors of weights, of logits, and on the real stories model."""
 
 import functools
 
@@ -18,7 +18,7 @@ from gatrec_jax.lm.folders.load import load_decoder, weight_bytes
 from gatrec_jax.lm.inference.generate import generate
 from gatrec_jax.lm.inference.sampling import Sampling
 
-# One tied, one with a head and biases.
+# One with tied embeddings, one with an output head and biases.
 NAMES = ("gemma2", "llama_linear")
 
 
@@ -27,7 +27,7 @@ def load(name, quantize="none", dtype="float32"):
   return load_decoder(GOLDENS / name, quantize=quantize, dtype=dtype)
 
 
-# Entries as of weights; below them a scale would lose bits.
+# Magnitudes of real weights; scales of smaller ones would lose bits.
 ENTRIES = st.floats(-1e6, 1e6, width=32).map(lambda x: 0.0 if abs(x) < 1e-30 else x)
 
 
@@ -36,14 +36,14 @@ ENTRIES = st.floats(-1e6, 1e6, width=32).map(lambda x: 0.0 if abs(x) < 1e-30 els
     np.float32, arrays_of.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=ENTRIES
   )
 )
-@settings(max_examples=200, deadline=None)
-def test_every_entry_is_off_by_half_a_scale_at_most(matrix):
+@settings(max_examples=100, deadline=None)
+def test_every_entry_is_within_half_a_scale(matrix):
   values, scales = quantize_array(matrix)
   assert values.dtype == np.int8 and scales.dtype == np.float32
   assert values.shape == matrix.shape and scales.shape == matrix.shape[:1]
   np.testing.assert_array_equal(scales, np.abs(matrix).max(axis=1) / np.float32(127))
   back = values.astype(np.float64) * scales[:, None]
-  # Half a scale, and the rounding of the scale itself.
+  # Half a scale plus the rounding of the scale itself.
   assert (np.abs(back - matrix) <= scales[:, None] * (0.5 + 1e-4)).all()
   largest = np.abs(values.astype(int)).max(axis=1)
   assert (largest[scales > 0] == 127).all()
@@ -57,7 +57,7 @@ def test_rows_of_zeros_and_halves():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loading_quantizes_as_afterwards(name):
+def test_loading_quantizes_like_quantize_params(name):
   plain, small = load(name), load(name, "int8")
   expected = leaves_by_path(quantize_params(plain.params))
   found = leaves_by_path(small.params)
@@ -68,7 +68,7 @@ def test_loading_quantizes_as_afterwards(name):
   quantized = {path for path in found if path.endswith("kernel_int8")}
   assert len(quantized) == len(quantized_paths(plain.config))
   assert all(found[path].dtype == np.int8 for path in quantized)
-  # What is left in float32 are norms, biases, the embedding and the head.
+  # Norms, biases, embedding and head remain in float32.
   left = {path for path in found.keys() - quantized if not path.startswith(("embed/", "head/"))}
   assert {path.rsplit("/", 1)[1] for path in left} <= {"kernel_scale", "scale", "bias"}
   assert small.parameters == plain.parameters
@@ -78,7 +78,7 @@ def test_loading_quantizes_as_afterwards(name):
 
 
 def mean_divergence(exact, other):
-  """Mean KL divergence in nats of rows of logits, and the share of equal first places."""
+  """Mean KL divergence in nats between rows of logits, and top-1 agreement."""
   exact, other = (np.asarray(jax.nn.log_softmax(rows, axis=-1)) for rows in (exact, other))
   divergence = (np.exp(exact) * (exact - other)).sum(axis=-1).mean()
   return float(divergence), float((exact.argmax(axis=-1) == other.argmax(axis=-1)).mean())
@@ -91,7 +91,7 @@ def rows_of_logits(model, tokens, lengths):
 
 @pytest.mark.parametrize("dtype", ("float32", "bfloat16"))
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_are_near(name, dtype):
+def test_logits_are_close(name, dtype):
   with np.load(GOLDENS / name / "golden.npz", allow_pickle=False) as golden:
     tokens, lengths, exact = golden["tokens"], golden["lengths"], golden["logits"]
   exact = np.concatenate([row[:n] for row, n in zip(exact, lengths, strict=True)])
@@ -102,9 +102,8 @@ def test_logits_are_near(name, dtype):
   assert 1e-4 < error < (0.03 if dtype == "float32" else 0.06)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_generation_works(name):
-  small = load(name, "int8")
+def test_generation_equals_full_passes():
+  small = load("llama_linear", "int8")
   (answer,) = generate(small, [[1, 5, 9]], max_tokens=8)
   row = np.array([[1, 5, 9, *answer.tokens]], np.int32)
   best = np.asarray(forward(small.params, row, config=small.config)).argmax(axis=-1)[0]
@@ -115,13 +114,12 @@ def test_stories_stay_nearly_the_same():
   if not STORIES.is_dir():
     pytest.skip(f"{STORIES} is not here")
   model, small = load_decoder(STORIES), load_decoder(STORIES, quantize="int8")
-  prompts = ["", "Tom had a dog", "Sara and Ben liked to", "It was late. The moon"]
+  prompts = ["", "Tom had a dog", "Sara and Ben liked to", "It was late. The moon"] * 2
+  answers = generate(model, prompts, max_tokens=400, sampling=Sampling(temperature=0.8), seed=1)
   rows = []
-  for settings_, seed in ((Sampling(), 0), (Sampling(temperature=0.8), 1)):
-    answers = generate(model, prompts, max_tokens=400, sampling=settings_, seed=seed)
-    for prompt, answer in zip(prompts, answers, strict=True):
-      ids = model.tokenizer.encode(prompt) if prompt else [model.bos]
-      rows.append([*ids, *answer.tokens])
+  for prompt, answer in zip(prompts, answers, strict=True):
+    ids = model.tokenizer.encode(prompt) if prompt else [model.bos]
+    rows.append([*ids, *answer.tokens])
   lengths = np.array(list(map(len, rows)), np.int32)
   tokens = np.zeros((len(rows), lengths.max()), np.int32)
   for place, row in enumerate(rows):

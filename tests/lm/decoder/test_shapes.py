@@ -1,4 +1,4 @@
-"""Parameters of published models, counted from their configurations without allocating them."""
+"""Parameter counts of published models, from their configurations, without allocating them."""
 
 import pytest
 
@@ -18,7 +18,7 @@ GEMMA3 = {
   "sliding_window": 1024,
   "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
 }
-# config.json of each on the hub, and the sum of the tensors in its files (Gemma: the text part).
+# config.json on the hub, and the number of elements in the files (for Gemma, the text model).
 MODELS = {
   "Llama-3-8B": (
     {
@@ -61,8 +61,8 @@ def test_parameters_of_published_models(name):
   fields, count = MODELS[name]
   config = decoder_config(fields)
   assert parameter_count(config) == count
-  # The name table of the files has the same tensors.
+  # The name table has the same tensors.
   assert weight_bytes(config, dtype="bfloat16") == 2 * count
-  # A byte a weight and a few scales; embedding and head keep two bytes.
+  # One byte per weight and a few scales; embedding and head keep two bytes.
   least = count + (1 if config.tied else 2) * config.vocabulary * config.width
   assert least < weight_bytes(config, dtype="bfloat16", quantize="int8") < 1.001 * least

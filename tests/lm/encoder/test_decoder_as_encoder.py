@@ -1,4 +1,4 @@
-"""A decoder folder as the sentence encoder: last token, instruction, L2 (Qwen3-Embedding)."""
+"""Decoders as sentence encoders: last token, instruction, L2 norm (Qwen3-Embedding)."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ TEXTS = ["A quiet film about the sea.", "space", "Two brothers, one car and no m
 
 @pytest.fixture
 def embedding_folder(tmp_path):
-  """Qwen3-Embedding's form: bare names, no head, modules, an end token from the tokenizer."""
+  """A folder like Qwen3-Embedding's: bare names, no head, modules, EOS added by the tokenizer."""
   folder = tmp_path / "embedding"
   shutil.copytree(QWEN2, folder)
   tensors = load_file(folder / "model.safetensors")
@@ -62,7 +62,7 @@ def embedding_folder(tmp_path):
 
 
 def last_hidden(folder, ids):
-  """The L2-normed last hidden state of one row, by the decoder alone."""
+  """The L2-normalized last hidden state of one row, from the decoder alone."""
   model = load_decoder(folder)
   tokens = jnp.array([ids + [0] * (64 - len(ids))], jnp.int32)
   run = jax.jit(hidden_states, static_argnames=("config",))
@@ -72,7 +72,7 @@ def last_hidden(folder, ids):
   return vector / np.linalg.norm(vector)
 
 
-def test_the_vector_is_that_of_the_end_token(embedding_folder):
+def test_the_vector_is_that_of_the_eos_token(embedding_folder):
   folder, end = embedding_folder
   model = load_encoder(folder)
   vectors, stats = encode(model, TEXTS)
@@ -82,7 +82,7 @@ def test_the_vector_is_that_of_the_end_token(embedding_folder):
     np.testing.assert_allclose(vector, last_hidden(QWEN2, ids), atol=1e-5)
 
 
-def test_an_instruction_goes_before_every_text(embedding_folder):
+def test_an_instruction_is_put_before_every_text(embedding_folder):
   folder, _ = embedding_folder
   plain = encode(load_encoder(folder), ["Instruct: find\nQuery:" + text for text in TEXTS])[0]
   prompted = encode(load_encoder(folder, prompt="Instruct: find\nQuery:"), TEXTS)[0]
@@ -90,14 +90,14 @@ def test_an_instruction_goes_before_every_text(embedding_folder):
   assert np.abs(prompted - encode(load_encoder(folder), TEXTS)[0]).max() > 1e-3
 
 
-def test_a_plain_decoder_folder_takes_its_last_token():
+def test_a_plain_decoder_folder_uses_the_last_token():
   vectors, _ = encode(load_encoder(QWEN2), TEXTS)
   for text, vector in zip(TEXTS, vectors, strict=True):
     ids = load_decoder(QWEN2).tokenizer.encode(text)
     np.testing.assert_allclose(vector, last_hidden(QWEN2, ids), atol=1e-5)
 
 
-def test_the_hash_follows_the_weights(embedding_folder):
+def test_the_hash_depends_on_the_weights(embedding_folder):
   folder, _ = embedding_folder
   before = content_hash(folder)
   assert before == content_hash(folder)

@@ -1,4 +1,4 @@
-"""The sentence encoder: parity with torch, batching, truncation, sharding, bad folders."""
+"""The sentence encoder: parity with torch, batching, truncation, sharding, invalid folders."""
 
 import importlib.util
 import itertools
@@ -21,6 +21,9 @@ from gatrec_jax.lm.encoder import encode as encoder
 
 LAYOUTS = ("bert", "mpnet", "xlm_roberta")
 LIMIT = 180
+# Texts in the goldens: all, or an empty, a short, a medium and a truncated one. Each length of a
+# batch is another program.
+ALL, SOME = slice(None), [1, 2, 3, 6]
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +55,17 @@ def test_token_vectors_equal_torch(models, layout):
   assert golden["tokens"].std() > 0.5
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_pooled_vectors_equal_torch(models, layout):
+@pytest.mark.parametrize(
+  ("layout", "chosen"), (("bert", SOME), ("mpnet", ALL), ("xlm_roberta", SOME))
+)
+def test_pooled_vectors_equal_torch(models, layout, chosen):
   texts, golden = read_golden(GOLDENS / layout / "golden.npz")
+  texts = np.array(texts, object)[chosen].tolist()
   vectors, stats = encoder.encode(models[layout], texts, max_tokens=LIMIT)
-  np.testing.assert_allclose(vectors, golden["pooled"], atol=1e-5)
+  np.testing.assert_allclose(vectors, golden["pooled"][chosen], atol=1e-5)
   assert vectors.dtype == np.float32
   assert stats.texts == len(texts)
-  assert stats.tokens == golden["lengths"].sum()
+  assert stats.tokens == golden["lengths"][chosen].sum()
 
 
 @pytest.mark.skipif(
@@ -92,11 +98,12 @@ def test_vectors_do_not_depend_on_the_batch(models):
   together, _ = encoder.encode(model, texts, max_tokens=LIMIT)
   alone = [encoder.encode(model, [text], max_tokens=LIMIT)[0][0] for text in texts]
   np.testing.assert_allclose(together, alone, atol=1e-6)
-  small, _ = encoder.encode(model, texts[::-1], max_tokens=LIMIT, batch_tokens=200)
-  np.testing.assert_allclose(small[::-1], together, atol=1e-6)
+  few = [texts[place] for place in (0, 2, 3)]
+  small, _ = encoder.encode(model, few, max_tokens=LIMIT, batch_tokens=200)
+  np.testing.assert_allclose(small, together[[0, 2, 3]], atol=1e-6)
 
 
-def test_a_text_runs_in_the_same_shape_whatever_is_beside_it(models):
+def test_a_text_runs_in_the_same_shape_whatever_the_other_texts(models):
   model = models["mpnet"]
   texts, _ = read_golden(GOLDENS / "mpnet" / "golden.npz")
   encoder.encode(model, texts, max_tokens=LIMIT)
@@ -119,15 +126,17 @@ def test_bfloat16_is_close(models):
   texts, golden = read_golden(GOLDENS / "bert" / "golden.npz")
   model = encoder.load_encoder(GOLDENS / "bert", dtype="bfloat16")
   assert {str(x.dtype) for x in jax.tree.leaves(model.params)} == {"bfloat16"}
-  vectors, _ = encoder.encode(model, texts, max_tokens=LIMIT)
+  short = [place for place, length in enumerate(golden["lengths"]) if length < 32]
+  assert len(short) == 5
+  vectors, _ = encoder.encode(model, [texts[place] for place in short], max_tokens=LIMIT)
   assert vectors.dtype == np.float32
-  assert (vectors * golden["pooled"]).sum(axis=1).min() > 0.998
+  assert (vectors * golden["pooled"][short]).sum(axis=1).min() > 0.998
 
 
 def test_truncation_is_counted_and_clamped(models):
   model = models["xlm_roberta"]
   assert model.max_tokens == 198
-  texts = ["film " * 400, "film", ""]
+  texts = ["film " * 400, "film"]
   with pytest.warns(UserWarning, match="198 positions"):
     vectors, stats = encoder.encode(model, texts, max_tokens=512)
   assert stats.truncated == 1
@@ -149,16 +158,16 @@ def test_progress_counts_every_text_once(models):
 
 
 def test_eight_devices_equal_one(models, tmp_path):
-  """In a process of its own, because the number of devices is fixed when jax starts."""
+  """Runs in a separate process, because the number of devices is fixed when jax starts."""
   program = (
     "import sys, numpy as np, jax, json\n"
-    "from gatrec_jax.lm import encoder\n"
+    "from gatrec_jax.lm.encoder import encode as encoder\n"
     "assert len(jax.devices()) == 8\n"
     "model = encoder.load_encoder(sys.argv[1])\n"
     "texts = json.loads(str(np.load(sys.argv[1] + '/golden.npz')['texts'])) * 2\n"
-    "np.save(sys.argv[2], encoder.encode(model, texts, max_tokens=64)[0])\n"
+    "np.save(sys.argv[2], encoder.encode(model, texts, max_tokens=16)[0])\n"
   )
-  flags = "xla_force_host_platform_device_count=8"
+  flags = "--xla_force_host_platform_device_count=8"
   environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
   output = tmp_path / "vectors.npy"
   command = [sys.executable, "-c", program, str(GOLDENS / "bert"), str(output)]
@@ -166,7 +175,7 @@ def test_eight_devices_equal_one(models, tmp_path):
   sharded = np.load(output, allow_pickle=False)
   texts, _ = read_golden(GOLDENS / "bert" / "golden.npz")
   single, _ = encoder.encode(
-    models["bert"], texts * 2, max_tokens=64, devices=jax.local_devices()[:1]
+    models["bert"], texts * 2, max_tokens=16, devices=jax.local_devices()[:1]
   )
   np.testing.assert_allclose(sharded, single, atol=1e-6)
 
@@ -203,7 +212,7 @@ def test_pooling_modes():
   assert both.shape == (2, 8)
 
 
-def test_plain_folder_is_mean_and_l2(bert_copy, models):
+def test_a_plain_folder_means_mean_pooling_and_l2(bert_copy, models):
   (bert_copy / "modules.json").unlink()
   plain, _ = encoder.encode(encoder.load_encoder(bert_copy), ["a film"], max_tokens=16)
   full, _ = encoder.encode(models["bert"], ["a film"], max_tokens=16)
@@ -224,14 +233,14 @@ def test_default_prompt_is_put_before_texts(bert_copy, models):
     ("config.json", {"model_type": "t5"}, "model_type 't5' is not one of bert"),
     ("config.json", {"hidden_act": "swiglu"}, "hidden_act 'swiglu'"),
     ("config.json", {"position_embedding_type": "relative_key"}, "'relative_key' is not absolute"),
-    ("config.json", {"num_attention_heads": 5}, "no multiple of 5 heads"),
+    ("config.json", {"num_attention_heads": 5}, "not a multiple of 5 heads"),
     ("config.json", {"hidden_size": None}, "config.json: a size is not a number"),
     ("config.json", {"vocab_size": 10}, "they belong to different models"),
     ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "pooling none"),
     ("1_Pooling/config.json", {"pooling_mode_weightedmean_tokens": True}, "pooling weightedmean"),
   ],
 )
-def test_bad_config_is_named(bert_copy, file, change, message):
+def test_an_invalid_config_is_reported(bert_copy, file, change, message):
   path = bert_copy / file
   path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
   with pytest.raises(InputError, match=message) as error:
@@ -240,7 +249,7 @@ def test_bad_config_is_named(bert_copy, file, change, message):
   assert "\n" not in str(error.value)
 
 
-def test_unknown_module_is_named(bert_copy):
+def test_an_unknown_module_is_reported(bert_copy):
   modules = json.loads((bert_copy / "modules.json").read_text())
   modules[2]["type"] = "sentence_transformers.models.CNN"
   (bert_copy / "modules.json").write_text(json.dumps(modules))
@@ -249,7 +258,7 @@ def test_unknown_module_is_named(bert_copy):
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_missing_file_is_named(bert_copy, name):
+def test_a_missing_file_is_reported(bert_copy, name):
   (bert_copy / name).unlink()
   with pytest.raises(InputError, match=name) as error:
     encoder.load_encoder(bert_copy)

@@ -1,15 +1,14 @@
-"""Small decoders from texts: a complete folder, the same each time, stopped and resumed."""
+"""Small decoders trained from scratch: complete folders, reproducible, resumable."""
 
 import json
 import signal
 
 import numpy as np
 import pytest
-from helpers.tiny_decoder import leaves_by_path
+from helpers.tiny_decoder import leaves_by_path, mean_target_loss
 
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.lm.decoder.model import forward
-from gatrec_jax.lm.finetune import losses as lm_losses
 from gatrec_jax.lm.finetune.from_scratch import build_small, text_examples, train_tokenizer
 from gatrec_jax.lm.finetune.packing import one_per_row
 from gatrec_jax.lm.folders.load import load_decoder
@@ -46,7 +45,7 @@ def built(tmp_path_factory):
   return build_small(TEXTS, folder, **QUICK), folder
 
 
-def test_the_folder_is_an_ordinary_one(built):
+def test_the_folder_is_an_ordinary_model_folder(built):
   model, folder = built
   assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]
   fields = json.loads((folder / "config.json").read_text())
@@ -60,7 +59,7 @@ def test_the_folder_is_an_ordinary_one(built):
   assert (again.bos, again.eos, again.config.pad) == (0, (1,), 2)
 
 
-def test_the_tokenizer_takes_any_text(built):
+def test_the_tokenizer_encodes_any_text(built):
   model, _ = built
   for text in (*TEXTS[:3], "日本 🎬\n\ttabs  and  spaces", "A Apple<|no|>"):
     ids = model.tokenizer.encode(text)
@@ -73,7 +72,7 @@ def test_the_tokenizer_takes_any_text(built):
   assert model.tokenizer.encode("moon<|yes|>ship").count(yes) == 1
 
 
-def test_the_chat_template_begins_with_the_first_token(built):
+def test_the_chat_template_begins_with_the_bos_token(built):
   model, _ = built
   messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
   rendered = render_chat(model.tokenizer, messages)
@@ -88,7 +87,7 @@ def test_the_model_has_learned(built):
   examples = text_examples(model.tokenizer.backend_tokenizer, TEXTS, context=32)
   rows, _ = one_per_row(examples, row_tokens=32, pad=model.config.pad)
   logits = forward(model.params, rows.tokens, config=model.config)
-  loss = lm_losses.next_token_loss(logits, rows.tokens, where=rows.where).mean()
+  loss = mean_target_loss(logits, rows.tokens, rows.where).mean()
   assert loss < 0.7 * np.log(model.config.vocabulary)
 
 
@@ -110,7 +109,7 @@ def test_stopped_and_resumed_gives_the_same_folder(built, tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
 
-def test_long_texts_are_cut_into_pieces():
+def test_long_texts_are_split():
   tokenizer = train_tokenizer(["ab"] * 8, vocabulary=259)
   first, second = text_examples(tokenizer, ["abcde"], context=4)
   ids = tokenizer.encode("abcde", add_special_tokens=False).ids
@@ -121,23 +120,23 @@ def test_long_texts_are_cut_into_pieces():
 @pytest.mark.parametrize(
   ("texts", "fields", "message"),
   [
-    ([], {}, "0 texts that are not empty; at least 8"),
-    (["one", " "] * 7, {}, "7 texts that are not empty; at least 8"),
-    (TEXTS, {"vocabulary": 261}, "vocabulary=261: at least 262 are needed"),
+    ([], {}, "got 0 texts that are not empty; at least 8"),
+    (["one", " "] * 7, {}, "got 7 texts that are not empty; at least 8"),
+    (TEXTS, {"vocabulary": 261}, "vocabulary=261: must be at least 262"),
     (TEXTS, {"heads": 3}, "heads=3 .*width must be a multiple of 2·heads"),
     (TEXTS, {"kv_heads": 0}, "kv_heads=0"),
-    (TEXTS, {"extra_tokens": ("<|x|>", "<|x|>")}, "extra token '<|x|>': cannot be a token"),
-    (TEXTS, {"extra_tokens": ("",)}, "extra token '': cannot be a token"),
-    (TEXTS, {"extra_tokens": ("<|eos|>",)}, "extra token '<|eos|>': cannot be a token"),
+    (TEXTS, {"extra_tokens": ("<|x|>", "<|x|>")}, "extra token '<|x|>': cannot be a single token"),
+    (TEXTS, {"extra_tokens": ("",)}, "extra token '': cannot be a single token"),
+    (TEXTS, {"extra_tokens": ("<|eos|>",)}, "extra token '<|eos|>': cannot be a single token"),
   ],
 )
-def test_bad_input_is_named(tmp_path, texts, fields, message):
+def test_invalid_input_is_reported(tmp_path, texts, fields, message):
   with pytest.raises(InputError, match=message.replace("|", r"\|")):
     build_small(texts, tmp_path / "model", **(QUICK | fields))
   assert not any(tmp_path.iterdir())
 
 
-def test_a_folder_with_something_else_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_not_touched(tmp_path):
   (tmp_path / "notes.txt").write_text("mine")
   with pytest.raises(InputError, match="not empty and not an earlier export"):
     build_small(TEXTS, tmp_path, **QUICK)

@@ -1,4 +1,4 @@
-"""Adapters: start as nothing, merge to the same function, come back from PEFT's files."""
+"""Adapters: no effect at first, merging, files in the format of PEFT."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_merged_equals_unmerged(model):
   )
 
 
-def test_merging_leaves_the_rest_and_the_dtype_alone():
+def test_merging_keeps_other_weights_and_the_dtype():
   model = tiny_model(dtype="bfloat16")
   before = leaves_by_path(model.params)
   merged = leaves_by_path(merge_lora(model.params, random_lora(model.config, targets=("q",))))
@@ -114,17 +114,17 @@ def test_gradient_reaches_only_b_at_first(model):
   ("settings", "message"),
   [
     ({"targets": ("q", "wq")}, "lora_targets=q,wq: wq is not one of q, k, v"),
-    ({"targets": ()}, "none is not one of q, k, v"),
+    ({"targets": ()}, "lora_targets=: none is not one of q, k, v"),
     ({"rank": 0}, "lora_rank=0"),
     ({"dropout": 1.0}, "lora_dropout=1.0"),
   ],
 )
-def test_bad_settings_are_named(settings, message):
+def test_invalid_settings_are_reported(settings, message):
   with pytest.raises(InputError, match=message):
     init_lora(jax.random.key(0), tiny_config(), **settings)
 
 
-def test_int8_and_foreign_kernels_are_refused(model):
+def test_int8_and_mismatched_kernels_are_rejected(model):
   lora = random_lora(model.config, targets=("k",))
   attention = dict(model.params["layer_1"]["attention"])
   attention["k"] = {"kernel_int8": jnp.zeros((8, 16), jnp.int8), "kernel_scale": jnp.ones(8)}
@@ -135,7 +135,7 @@ def test_int8_and_foreign_kernels_are_refused(model):
   with pytest.raises(InputError, match=r"layer_0/attention/k/kernel is \[8, 16\], .*\[8, 32\]"):
     merge_lora(model.params, random_lora(wide, targets=("k",)))
   deep = tiny_config(layers=tiny_config().layers * 2)
-  with pytest.raises(InputError, match="layer_2: the adapters have it, the model does not"):
+  with pytest.raises(InputError, match="layer_2: the adapters have it, but the model does not"):
     merge_lora(model.params, random_lora(deep))
 
 
@@ -166,7 +166,7 @@ def test_files_are_those_of_peft(model, tmp_path):
   assert all(np.array_equal(ours[path], theirs[path]) for path in ours)
 
 
-def test_adapters_of_some_layers_and_with_a_name_are_read(model, tmp_path):
+def test_named_adapters_of_some_layers_are_loaded(model, tmp_path):
   save_lora(random_lora(model.config), model.config, tmp_path)
   path = tmp_path / "adapter_model.safetensors"
   tensors = {n: x for n, x in load_file(path).items() if ".layers.1." in n and "q_proj" in n}
@@ -181,16 +181,16 @@ def test_adapters_of_some_layers_and_with_a_name_are_read(model, tmp_path):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"use_dora": True}, "use_dora=True is not supported, only False"),
+    ({"use_dora": True}, "use_dora=True is not supported; it must be False"),
     ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
     ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
     ({"peft_type": "IA3"}, "peft_type must be LORA"),
-    ({"r": "many"}, "r, lora_alpha or lora_dropout is no number"),
+    ({"r": "many"}, "r, lora_alpha or lora_dropout is not a number"),
     ({"r": 0}, "r=0 must be at least 1"),
-    ({"r": 4}, r"8 tensors: .*q_proj.lora_A.weight is \[3, 16\], not \[4, 16\]"),
+    ({"r": 4}, r"8 tensors: .*q_proj.lora_A.weight is \[3, 16\], expected \[4, 16\]"),
   ],
 )
-def test_settings_that_mean_something_else_are_refused(model, tmp_path, change, message):
+def test_unsupported_settings_are_rejected(model, tmp_path, change, message):
   save_lora(random_lora(model.config, targets=("q", "k")), model.config, tmp_path)
   path = tmp_path / "adapter_config.json"
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -198,7 +198,7 @@ def test_settings_that_mean_something_else_are_refused(model, tmp_path, change, 
     load_lora(tmp_path, model.config)
 
 
-def test_missing_damaged_and_foreign_files_are_named(model, tmp_path):
+def test_missing_damaged_and_mismatched_files_are_reported(model, tmp_path):
   with pytest.raises(InputError, match="adapter_config.json: not found"):
     load_lora(tmp_path, model.config)
   save_lora(random_lora(model.config), model.config, tmp_path)
@@ -207,13 +207,13 @@ def test_missing_damaged_and_foreign_files_are_named(model, tmp_path):
   with pytest.raises(InputError, match=r"14 tensors: unexpected .*layers\.1\.mlp\.down_proj"):
     load_lora(tmp_path, shallow)
   path.write_bytes(path.read_bytes()[:-4])
-  with pytest.raises(InputError, match="adapter_model.safetensors: damaged or cut off"):
+  with pytest.raises(InputError, match="adapter_model.safetensors: damaged or truncated"):
     load_lora(tmp_path, model.config)
   path.unlink()
   with pytest.raises(InputError, match="adapter_model.safetensors: not found"):
     load_lora(tmp_path, model.config)
 
 
-def test_nothing_to_save_is_refused(model, tmp_path):
-  with pytest.raises(InputError, match="adapters of one rank"):
+def test_saving_no_adapters_is_rejected(model, tmp_path):
+  with pytest.raises(InputError, match="must have the same rank"):
     save_lora(Lora({}, 1.0), model.config, tmp_path)

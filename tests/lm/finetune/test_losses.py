@@ -1,4 +1,4 @@
-"""Objectives of fine-tuning: hand-solved values, masks, extremes, vmap, gradients."""
+"""Losses of fine-tuning: hand-solved values, masks, extreme inputs, vmap, gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +6,28 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from gatrec_jax.lm.finetune import losses as lm_losses
+from gatrec_jax.lm.finetune import losses, objectives
+from gatrec_jax.lm.finetune.packing import TokenRows
 
-LISTWISE = (lm_losses.softmax_loss, lm_losses.listnet_loss, lm_losses.ranknet_loss)
+# Compiled as wholes: operation by operation, each would be a program of its own.
+LABEL_LOSS = jax.jit(losses.label_loss)
+SOFTMAX, LISTNET, RANKNET = LISTWISE = tuple(
+  map(jax.jit, (losses.listwise_softmax_loss, losses.listnet_loss, losses.ranknet_loss))
+)
+NAMES = ("softmax", "listnet", "ranknet")
 
 
 def logits_of(probabilities):
-  return jnp.log(jnp.array(probabilities, jnp.float32))
+  return np.log(np.array(probabilities, np.float32))
 
 
-def test_next_token_loss_by_hand():
+@jax.jit
+def next_token(logits, tokens, where):
+  """`objectives.next_token` of a head that returns its input: losses, and which of them count."""
+  return objectives.next_token(logits, lambda hidden: hidden, TokenRows(tokens, None, None, where))
+
+
+def test_next_token_by_hand():
   # Row 0: p(1 | 0) = .5 and p(2 | 0 1) = .25; row 1: only its last token is a target, p = .1.
   logits = logits_of(
     [
@@ -23,144 +35,135 @@ def test_next_token_loss_by_hand():
       [[0.3, 0.3, 0.4], [0.1, 0.2, 0.7], [0.9, 0.05, 0.05]],
     ]
   )
-  tokens = jnp.array([[0, 1, 2], [2, 1, 0]])
-  where = jnp.array([[False, True, True], [False, False, True]])
-  losses = lm_losses.next_token_loss(logits, tokens, where=where)
-  np.testing.assert_allclose(losses, [-np.log(0.5 * 0.25) / 2, -np.log(0.1)], rtol=1e-6)
-  each = lm_losses.target_losses(logits[0, :2], tokens[0, 1:])
-  np.testing.assert_allclose(each, [-np.log(0.5), -np.log(0.25)], rtol=1e-6)
-
-
-def test_the_first_token_and_masked_rows_do_not_count():
-  logits = logits_of(np.full((2, 3, 4), 0.25))
-  tokens = jnp.zeros((2, 3), jnp.int32)
-  where = jnp.array([[True, True, False], [True, False, False]])
-  losses = lm_losses.next_token_loss(logits, tokens, where=where)
-  np.testing.assert_allclose(losses, [np.log(4), 0.0], rtol=1e-6)
+  tokens = np.array([[0, 1, 2], [2, 1, 0]])
+  # The first token is no target, whatever the mask says.
+  values, where = next_token(logits, tokens, np.array([[True, True, True], [False, False, True]]))
+  assert where.tolist() == [[False, True, True], [False, False, True]]
+  np.testing.assert_allclose(values[where], [-np.log(0.5), -np.log(0.25), -np.log(0.1)], rtol=1e-6)
+  _, where = next_token(logits, tokens, np.array([[True, False, False], [False, False, False]]))
+  assert not where.any()
 
 
 def test_label_loss_is_over_allowed_labels():
-  logits = logits_of([[0.1, 0.3, 0.6], [0.1, 0.3, 0.6], [0.1, 0.3, 0.6]])
-  where = jnp.array([[True, True, True], [True, True, False], [True, True, False]])
-  losses = lm_losses.label_loss(logits, jnp.array([1, 1, 2]), where=where)
-  np.testing.assert_allclose(losses, [-np.log(0.3), -np.log(0.75), 0.0], rtol=1e-5)
+  logits = logits_of([[0.1, 0.3, 0.6]] * 3)
+  where = np.array([[True, True, True], [True, True, False], [True, True, False]])
+  values = LABEL_LOSS(logits, np.array([1, 1, 2]), where=where)
+  np.testing.assert_allclose(values, [-np.log(0.3), -np.log(0.75), 0.0], rtol=1e-5)
 
 
-def test_softmax_loss_by_hand():
-  logits = logits_of([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
-  relevance = jnp.array([[1.0, 3.0, 0.0], [0.0, 7.0, 9.0]])
-  where = jnp.array([[True, True, True], [True, True, False]])
-  losses = lm_losses.softmax_loss(logits, relevance, where=where)
-  np.testing.assert_allclose(
-    losses, [-0.25 * np.log(0.2) - 0.75 * np.log(0.3), -np.log(0.3 / 0.5)], rtol=1e-5
-  )
-
-
-def test_softmax_loss_of_one_relevant_is_label_loss():
-  logits = jax.random.normal(jax.random.key(0), (5, 4))
-  label = jnp.array([0, 1, 2, 3, 0])
-  where = jnp.ones((5, 4), bool)
-  np.testing.assert_allclose(
-    lm_losses.softmax_loss(logits, jax.nn.one_hot(label, 4), where=where),
-    lm_losses.label_loss(logits, label, where=where),
-    rtol=1e-6,
-  )
+def test_listwise_softmax_loss_by_hand():
+  logits = logits_of([[0.2, 0.3, 0.5]] * 3)
+  relevance = np.array([[1.0, 3.0, 0.0], [0.0, 7.0, 9.0], [0.0, 0.0, 1.0]])
+  where = np.array([[True, True, True], [True, True, False], [True, True, True]])
+  expected = [-0.25 * np.log(0.2) - 0.75 * np.log(0.3), -np.log(0.3 / 0.5), -np.log(0.5)]
+  np.testing.assert_allclose(SOFTMAX(logits, relevance, where=where), expected, rtol=1e-5)
+  # With one relevant label it is the loss of that label.
+  label = LABEL_LOSS(logits, np.array([0, 1, 2]), where=where)
+  np.testing.assert_allclose(SOFTMAX(logits, np.eye(3), where=where), label, rtol=1e-6)
 
 
 def test_listnet_loss_by_hand():
   # softmax(log 1, log 3) = (1/4, 3/4).
-  relevance = jnp.log(jnp.array([[1.0, 3.0, 99.0]]))
-  where = jnp.array([[True, True, False]])
-  loss = lm_losses.listnet_loss(logits_of([[0.2, 0.2, 0.6]]), relevance, where=where)
-  np.testing.assert_allclose(loss, [np.log(2)], rtol=1e-6)
-  loss = lm_losses.listnet_loss(logits_of([[0.1, 0.4, 0.5]]), relevance, where=where)
-  np.testing.assert_allclose(loss, [-0.25 * np.log(0.2) - 0.75 * np.log(0.8)], rtol=1e-5)
+  relevance = np.log(np.array([[1.0, 3.0, 99.0]] * 3))
+  where = np.array([[True, True, False]] * 3)
+  logits = logits_of([[0.2, 0.2, 0.6], [0.1, 0.4, 0.5], [0.2, 0.2, 0.6]])
+  values = LISTNET(logits, relevance, where=where)
+  expected = [np.log(2), -0.25 * np.log(0.2) - 0.75 * np.log(0.8), np.log(2)]
+  np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
 def test_listnet_is_least_where_scores_equal_relevance():
-  relevance = jnp.array([[2.0, 0.0, 1.0]])
-  where = jnp.ones((1, 3), bool)
-  gradient = jax.grad(lambda s: lm_losses.listnet_loss(s, relevance, where=where).sum())
-  np.testing.assert_allclose(gradient(relevance + 5), np.zeros((1, 3)), atol=1e-6)
-  assert gradient(jnp.zeros((1, 3)))[0, 0] < -0.1
+  relevance = np.array([[2.0, 0.0, 1.0]] * 3, np.float32)
+  where = np.ones((3, 3), bool)
+  _, gradient = with_gradient(LISTNET)(relevance + 5, relevance, where)
+  np.testing.assert_allclose(gradient, np.zeros((3, 3)), atol=1e-6)
+  _, gradient = with_gradient(LISTNET)(np.zeros((3, 3), np.float32), relevance, where)
+  assert gradient[0, 0] < -0.1
 
 
 def test_ranknet_loss_by_hand():
-  # Pairs: (0 over 1), (0 over 2), (2 over 1); the masked fourth label forms none.
-  scores = jnp.array([[2.0, 0.0, 1.0, 9.0]])
-  relevance = jnp.array([[3.0, 0.0, 1.0, 2.0]])
-  where = jnp.array([[True, True, True, False]])
-  loss = lm_losses.ranknet_loss(scores, relevance, where=where)
+  # Pairs: (0 over 1), (0 over 2), (2 over 1); the masked fourth label forms none. Ties form none.
+  scores = np.array([[2.0, 0.0, 1.0, 9.0]] * 2)
+  relevance = np.array([[3.0, 0.0, 1.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
+  values = RANKNET(scores, relevance, where=np.array([[True, True, True, False]] * 2))
   expected = np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(-1)), np.log1p(np.exp(-1))])
-  np.testing.assert_allclose(loss, [expected], rtol=1e-6)
-  tied = lm_losses.ranknet_loss(scores, jnp.ones((1, 4)), where=where)
-  assert tied.tolist() == [0.0]
+  np.testing.assert_allclose(values, [expected, 0.0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", LISTWISE)
+def with_gradient(loss):
+  """Row by row: value and gradient of a listwise loss, [B] and [B, L]."""
+
+  def one(scores, relevance, where):
+    return loss(scores[None], relevance[None], where=where[None])[0]
+
+  return jax.jit(jax.vmap(jax.value_and_grad(one)))
+
+
+@pytest.mark.parametrize("loss", LISTWISE, ids=NAMES)
 def test_extreme_scores_and_empty_rows_have_finite_values_and_gradients(loss):
-  scores = jnp.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0], [3.0, 1.0, 2.0]])
-  relevance = jnp.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-  where = jnp.array([[True, True, True], [True, True, True], [False, False, False]])
-  value, gradient = jax.vmap(
-    jax.value_and_grad(lambda s, r, w: loss(s[None], r[None], where=w[None])[0])
-  )(scores, relevance, where)
+  scores = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0], [3.0, 1.0, 2.0]], np.float32)
+  relevance = np.array([[1.0, 0.0, 0.0]] * 3, np.float32)
+  where = np.array([[True, True, True], [True, True, True], [False, False, False]])
+  value, gradient = map(np.asarray, with_gradient(loss)(scores, relevance, where))
   assert np.isfinite(value).all() and np.isfinite(gradient).all()
   assert value[2] == 0 and not np.any(gradient[2])
   assert value[1] > 5000 and gradient[1, 0] < -0.1
   assert value[0] < value[1]
-  np.testing.assert_array_equal(value, loss(scores, relevance, where=where))
+  np.testing.assert_array_equal(value, loss(scores, relevance, where=where))  # vmap is the batch
+  # Garbage at masked labels changes nothing.
+  scores = np.array([[1.0, 2.0, 7.0], [1.0, 2.0, np.inf], [1.0, 2.0, np.nan]], np.float32)
+  relevance = np.array([[0.0, 1.0, 3.0], [0.0, 1.0, np.inf], [0.0, 1.0, np.nan]], np.float32)
+  value, gradient = with_gradient(loss)(scores, relevance, np.array([[True, True, False]] * 3))
+  assert np.isfinite(value).all() and np.isfinite(gradient).all()
+  np.testing.assert_allclose(value, np.full(3, np.log1p(np.exp(-1)) + LEFT_OUT[loss]), rtol=1e-6)
 
 
-def test_masked_garbage_changes_nothing():
-  scores = jnp.array([[1.0, 2.0, jnp.inf], [1.0, 2.0, jnp.nan]])
-  relevance = jnp.array([[0.0, 1.0, jnp.inf], [0.0, 1.0, jnp.nan]])
-  where = jnp.array([[True, True, False]] * 2)
-  for loss in LISTWISE:
-    value, gradient = jax.value_and_grad(
-      lambda s, loss=loss: loss(s, relevance, where=where).sum()
-    )(scores)
-    assert np.isfinite(value) and np.isfinite(gradient).all()
-    clean = loss(scores[:, :2], relevance[:, :2], where=where[:, :2]).sum()
-    np.testing.assert_allclose(value, clean, rtol=1e-6)
+# What ListNet adds: its target is softmax(0, 1), not (0, 1).
+LEFT_OUT = {SOFTMAX: 0.0, RANKNET: 0.0, LISTNET: 1 / (1 + np.e)}
 
 
 def test_extreme_logits_of_tokens():
-  logits = jnp.array([[[1e4, -1e4], [-1e4, 1e4], [0.0, 0.0]]])
-  tokens = jnp.array([[0, 0, 0]])
-  where = jnp.ones((1, 3), bool)
+  logits = np.array([[[1e4, -1e4], [-1e4, 1e4], [0.0, 0.0]]], np.float32)
+  tokens, where = np.array([[0, 0, 0]]), np.ones((1, 3), bool)
 
-  def loss(logits):
-    return lm_losses.next_token_loss(logits, tokens, where=where)[0]
+  def total(logits):
+    values, counted = next_token(logits, tokens, where)
+    return jnp.where(counted, values, 0.0).sum()
 
-  value, gradient = jax.value_and_grad(loss)(logits)
-  assert value == 1e4
-  assert np.isfinite(gradient).all() and gradient[0, 1, 0] == -0.5
-  labels = lm_losses.label_loss(logits[0], jnp.array([0, 0, 0]), where=jnp.ones((3, 2), bool))
+  value, gradient = jax.jit(jax.value_and_grad(total))(logits)
+  assert value == 2e4
+  assert np.isfinite(gradient).all() and gradient[0, 1, 0] == -1.0
+  labels = LABEL_LOSS(logits[0], np.array([0, 0, 0]), where=np.ones((3, 2), bool))
   np.testing.assert_allclose(labels, [0, 2e4, np.log(2)], rtol=1e-6)
 
 
 def test_label_loss_of_fully_masked_rows_has_zero_gradient():
-  where = jnp.zeros((2, 3), bool)
-  value, gradient = jax.value_and_grad(
-    lambda s: lm_losses.label_loss(s, jnp.array([0, 2]), where=where).sum()
-  )(jnp.array([[1e4, 0.0, 1.0], [0.0, 0.0, 0.0]]))
+  scores = np.array([[1e4, 0.0, 1.0], [0.0, 0.0, 0.0]], np.float32)
+
+  def total(scores):
+    return LABEL_LOSS(scores, np.array([0, 2]), where=np.zeros((2, 3), bool)).sum()
+
+  value, gradient = jax.jit(jax.value_and_grad(total))(scores)
   assert value == 0 and not np.any(gradient)
 
 
 def test_bfloat16_logits_give_float32_losses():
-  logits = jax.random.normal(jax.random.key(1), (2, 3, 8), jnp.bfloat16)
-  tokens = jnp.ones((2, 3), jnp.int32)
-  losses = lm_losses.next_token_loss(logits, tokens, where=tokens > 0)
-  assert losses.dtype == jnp.float32
-  exact = lm_losses.next_token_loss(logits.astype(jnp.float32), tokens, where=tokens > 0)
-  np.testing.assert_array_equal(losses, exact)
+  logits = np.random.default_rng(1).normal(size=(2, 3, 8)).astype(jnp.bfloat16)
+  tokens, where = np.ones((2, 3), np.int32), np.ones((2, 3), bool)
+  values, _ = next_token(logits, tokens, where)
+  assert values.dtype == jnp.float32
+  exact, _ = next_token(logits.astype(np.float32), tokens, where)
+  np.testing.assert_array_equal(values, exact)
 
 
-@pytest.mark.parametrize("loss", LISTWISE)
+@pytest.mark.parametrize("loss", LISTWISE, ids=NAMES)
 def test_gradients_equal_finite_differences(loss):
-  key = jax.random.key(2)
-  scores = jax.random.normal(key, (3, 4))
-  relevance = jnp.array([[0.0, 1.0, 2.0, 0.0]] * 3)
-  where = jnp.array([[True, True, True, False], [True] * 4, [False, True, True, False]])
-  check_grads(lambda s: loss(s, relevance, where=where), (scores,), order=1, modes=["rev"])
+  scores = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
+  relevance = np.array([[0.0, 1.0, 2.0, 0.0]] * 3)
+  where = np.array([[True, True, True, False], [True] * 4, [False, True, True, False]])
+
+  @jax.jit
+  def value(scores):
+    return loss(scores, relevance, where=where)
+
+  check_grads(value, (scores,), order=1, modes=["rev"])

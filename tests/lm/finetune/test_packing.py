@@ -1,4 +1,4 @@
-"""Packed rows: every token once, no example split, masks and positions right, lengths counted."""
+"""Packed rows: every token once, no example split, correct masks, positions and counts."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.finetune import packing
-from gatrec_jax.lm.finetune.packing import CompletionExample, LabelExample
+from gatrec_jax.lm.finetune.examples import CompletionExample, LabelExample
 
 EXAMPLES = st.lists(
   st.tuples(st.integers(0, 9), st.integers(1, 9)).filter(lambda pair: sum(pair) > 1),
@@ -17,7 +17,7 @@ EXAMPLES = st.lists(
 
 
 def numbered(shapes):
-  """Examples of the given (prompt, completion) lengths in which no token occurs twice."""
+  """Examples with the given (prompt, completion) lengths in which all tokens differ."""
   out, start = [], 1
   for prompt, completion in shapes:
     ids = list(range(start, start + prompt + completion))
@@ -28,7 +28,7 @@ def numbered(shapes):
 
 @given(shapes=EXAMPLES)
 @settings(max_examples=60, deadline=None)
-def test_every_token_lies_once_in_one_piece(shapes):
+def test_every_token_occurs_once_and_examples_stay_whole(shapes):
   examples = numbered(shapes)
   rows, truncated = packing.pack(examples, row_tokens=20, pad=0)
   assert truncated == 0
@@ -82,9 +82,9 @@ def test_one_per_row_keeps_the_order():
   ]
 
 
-def test_truncation_takes_the_left_of_the_prompt_and_is_counted():
+def test_truncation_shortens_prompts_on_the_left_and_is_counted():
   examples = numbered([(6, 2), (2, 2), (5, 1)])
-  with pytest.raises(InputError, match="example 0: 8 tokens, more than max_tokens=5"):
+  with pytest.raises(InputError, match="example 0: 8 tokens, more than `max_tokens=5`"):
     packing.pack(examples, row_tokens=5, pad=0)
   rows, truncated = packing.one_per_row(examples, row_tokens=5, pad=0, too_long="truncate")
   assert truncated == 2
@@ -102,13 +102,13 @@ def test_truncation_takes_the_left_of_the_prompt_and_is_counted():
     (CompletionExample([], [1]), "nothing to learn"),
   ],
 )
-def test_hopeless_examples_are_named(example, message):
+def test_examples_without_targets_or_room_are_reported(example, message):
   with pytest.raises(InputError, match=f"example 1: .*{message}"):
     packing.pack([CompletionExample([1], [2]), example], row_tokens=5, pad=0, too_long="truncate")
 
 
-def test_unknown_treatment_is_named():
-  with pytest.raises(InputError, match="too_long='drop': must be one of error, truncate"):
+def test_an_unknown_treatment_of_long_examples_is_reported():
+  with pytest.raises(InputError, match="too_long=drop: must be one of error, truncate"):
     packing.pack(numbered([(1, 1)]), row_tokens=5, pad=0, too_long="drop")
 
 
@@ -128,14 +128,14 @@ def test_label_rows_by_hand():
 @pytest.mark.parametrize(
   ("example", "message"),
   [
-    (LabelExample([1], [1, 2], [1.0]), "2 labels and 1 grades"),
+    (LabelExample([1], [1, 2], [1.0]), "2 labels and 1 relevance values"),
     (LabelExample([1], [1], [1.0]), "needs two labels"),
     (LabelExample([1], [2, 2], [1.0, 0.0]), "must be distinct"),
-    (LabelExample([1], [1, 2], [1.0, np.nan]), "grades finite"),
+    (LabelExample([1], [1, 2], [1.0, np.nan]), "relevance finite"),
     (LabelExample([], [1, 2], [1.0, 0.0]), "the prompt is empty"),
-    (LabelExample([1] * 9, [1, 2], [1.0, 0.0]), "9 tokens, more than max_tokens=4"),
+    (LabelExample([1] * 9, [1, 2], [1.0, 0.0]), "9 tokens, more than `max_tokens=4`"),
   ],
 )
-def test_bad_label_examples_are_named(example, message):
+def test_invalid_label_examples_are_reported(example, message):
   with pytest.raises(InputError, match=f"example 0: .*{message}"):
     packing.label_rows([example], row_tokens=4, pad=0)

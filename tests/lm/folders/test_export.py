@@ -1,4 +1,4 @@
-"""Exported folders: the same logits, nothing of the source lost, nothing foreign overwritten."""
+"""Exported folders: same logits, files of the source kept, other folders never overwritten."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def same_leaves(left, right):
   )
 
 
-def test_a_model_in_memory_comes_back(model, tmp_path):
+def test_a_model_in_memory_is_exported_and_loaded(model, tmp_path):
   folder = export_folder(model, tmp_path / "out")
   again = load_decoder(folder)
   assert again.config == model.config
@@ -50,7 +50,7 @@ def test_a_model_in_memory_comes_back(model, tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
-def test_shards_with_an_index_hold_the_same(model, tmp_path):
+def test_shards_with_an_index_have_the_same_weights(model, tmp_path):
   export_folder(model, tmp_path / "one")
   folder = export_folder(model, tmp_path / "many", max_shard_bytes=4000)
   index = json.loads((folder / "model.safetensors.index.json").read_text())
@@ -66,7 +66,7 @@ def test_shards_with_an_index_hold_the_same(model, tmp_path):
   assert same_leaves(load_decoder(folder).params, model.params)
 
 
-def test_the_source_folder_is_kept_but_for_the_dtype(model, tmp_path):
+def test_files_of_the_source_folder_are_kept_except_for_the_dtype(model, tmp_path):
   source = export_folder(model, tmp_path / "source")
   (source / MARK_NAME).unlink()
   fields = json.loads((source / "config.json").read_text())
@@ -95,7 +95,7 @@ def test_the_dtype_of_the_parameters_is_the_default(tmp_path):
   assert load_file(folder / "model.safetensors")["model.norm.weight"].dtype == jnp.bfloat16
 
 
-def test_the_text_half_of_a_multimodal_folder_stands_alone(tmp_path):
+def test_the_text_model_of_a_multimodal_folder_is_exported(tmp_path):
   text = {
     "model_type": "gemma3_text",
     "vocab_size": 24,
@@ -140,7 +140,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(model, tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine", "out"]
 
 
-def test_a_failure_leaves_the_earlier_export(model, tmp_path, monkeypatch):
+def test_a_failure_keeps_the_earlier_export(model, tmp_path, monkeypatch):
   folder = export_folder(model, tmp_path / "out")
   before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -154,7 +154,7 @@ def test_a_failure_leaves_the_earlier_export(model, tmp_path, monkeypatch):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
-def test_a_full_disk_is_named_first(model, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_first(model, tmp_path, monkeypatch):
   usage = shutil.disk_usage(tmp_path)._replace(free=10)
   monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
   with pytest.raises(InputError, match="out: the disk is full"):
@@ -162,7 +162,7 @@ def test_a_full_disk_is_named_first(model, tmp_path, monkeypatch):
   assert not any(tmp_path.iterdir())
 
 
-def test_int8_other_families_and_dtypes_are_refused(model, tmp_path):
+def test_int8_other_families_and_dtypes_are_rejected(model, tmp_path):
   embed = {"kernel_int8": jnp.zeros((24, 16), jnp.int8), "kernel_scale": jnp.ones(24)}
   small = dataclasses.replace(model, params=model.params | {"embed": embed})
   with pytest.raises(InputError, match="tiny: its weights are int8"):

@@ -1,4 +1,4 @@
-"""Decoder folders that are not as they should be, memory, dtypes and places of weights."""
+"""Loading decoders: invalid folders, memory, dtypes and placement of weights."""
 
 import json
 import shutil
@@ -78,13 +78,13 @@ def test_an_unknown_architecture(folder):
 
 def test_missing_weights(folder):
   (folder / "model.safetensors").unlink()
-  assert error_of(folder).startswith(f"{folder}: no weights; model.safetensors")
+  assert error_of(folder).startswith(f"{folder}: no weights; needs model.safetensors")
 
 
-def test_weights_of_torch_only(folder):
+def test_only_torch_weights(folder):
   (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
   message = error_of(folder)
-  assert f"{folder}: only pytorch_model.bin here; convert it to safetensors once" in message
+  assert f"{folder}: has only pytorch_model.bin; convert it to safetensors once" in message
   assert f"AutoModelForCausalLM.from_pretrained('{folder}').save_pretrained('{folder}')" in message
 
 
@@ -96,16 +96,16 @@ def test_a_missing_shard(tmp_path):
   assert "shards named by model.safetensors.index.json are missing: model-00002-of-00003" in message
 
 
-def test_all_tensors_that_do_not_fit_are_listed(folder):
+def test_all_mismatched_tensors_are_listed(folder):
   tensors = load_file(folder / "model.safetensors")
   tensors["model.layers.0.mlp.up_proj.weight"] = np.zeros((3, 4), np.float32)
   del tensors["model.norm.weight"]
   tensors["model.layers.7.mlp.up_proj.weight"] = np.zeros((2, 2), np.float32)
   save_file(tensors, folder / "model.safetensors")
   message = error_of(folder)
-  assert message.startswith(f"{folder}: the weights do not fit config.json, 3 tensors: ")
+  assert message.startswith(f"{folder}: the weights do not match config.json, 3 tensors: ")
   assert "missing model.norm.weight [32]" in message
-  assert "model.layers.0.mlp.up_proj.weight is [3, 4], not [24, 32]" in message
+  assert "model.layers.0.mlp.up_proj.weight is [3, 4], expected [24, 32]" in message
   assert "unexpected model.layers.7.mlp.up_proj.weight" in message
 
 
@@ -131,7 +131,7 @@ def test_a_folder_without_tokenizer(folder):
 def test_damaged_weights(folder):
   path = folder / "model.safetensors"
   path.write_bytes(path.read_bytes()[:-100])
-  assert error_of(folder).startswith(f"{path}: damaged or cut off (")
+  assert error_of(folder).startswith(f"{path}: damaged or truncated (")
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ def test_damaged_weights(folder):
     ({"attention": "cudnn"}, "attention=cudnn: it needs a GPU; use `attention=xla`"),
   ),
 )
-def test_names_of_options(folder, options, expected):
+def test_invalid_options_are_reported(folder, options, expected):
   assert error_of(folder, **options) == expected
 
 
 @pytest.mark.parametrize("quantize", ("none", "int8"))
-def test_too_little_memory_is_told_before_loading(folder, monkeypatch, quantize):
+def test_too_little_memory_is_reported_before_loading(folder, monkeypatch, quantize):
   config = load_decoder(folder).config
   needed = weight_bytes(config, dtype="float32", quantize=quantize)
   needed += cache_bytes(config, rows=1, slots=config.context, dtype="float32")
@@ -162,15 +162,15 @@ def test_too_little_memory_is_told_before_loading(folder, monkeypatch, quantize)
   message = error_of(folder, quantize=quantize)
   assert not loaded
   assert message.startswith(f"{folder}: weights (float32{', int8' * (quantize == 'int8')}) and a ")
-  assert "GiB are free; take `dtype=bfloat16`, `quantize=int8`, a smaller model" in message
+  assert "GiB are free; use `dtype=bfloat16`, `quantize=int8`, a smaller model" in message
   monkeypatch.setattr(memory, "available_bytes", lambda devices=None: free + 2)
   load_decoder(folder, quantize=quantize)
   assert loaded
-  monkeypatch.setattr(memory, "available_bytes", lambda devices=None: None)  # nobody says
+  monkeypatch.setattr(memory, "available_bytes", lambda devices=None: None)  # unknown
   load_decoder(folder, quantize=quantize)
 
 
-def test_figures_of_memory(monkeypatch):
+def test_memory_is_reported_in_gibibytes(monkeypatch):
   monkeypatch.setattr(memory, "available_bytes", lambda devices=None: 3 * 2**30)
   with pytest.raises(InputError, match=r"^it need about 2.9 GiB, 3.0 GiB are free; wait$"):
     memory.require_memory(int(2.9 * 2**30), what="it", remedy="wait")
@@ -201,7 +201,7 @@ def test_weights_are_placed_on_a_mesh(folder, quantize):
     np.testing.assert_array_equal(leaf, leaves_by_path(plain.params)[path])
 
 
-def test_end_tokens_of_all_files(folder):
+def test_eos_tokens_come_from_all_files(folder):
   (folder / "generation_config.json").write_text('{"eos_token_id": [0, 2]}', encoding="utf-8")
   model = load_decoder(folder)
   assert model.config.eos == (2, 0) and model.eos == (2, 0)

@@ -1,4 +1,4 @@
-"""Safetensors to parameters: all mismatches at once, shards, casts, damaged files."""
+"""Loading safetensors through a name table: mismatches, shards, casts, damaged files."""
 
 import json
 
@@ -27,7 +27,7 @@ def tensors(dtype=np.float32):
   return {name: random.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
 
 
-def test_joined_transposed_and_stacked(tmp_path):
+def test_tensors_are_concatenated_transposed_and_stacked(tmp_path):
   given = tensors()
   save_file(given, tmp_path / "model.safetensors")
   params = load_params(tmp_path, RULES)
@@ -61,7 +61,7 @@ def test_shards_with_an_index(tmp_path):
     load_params(tmp_path, RULES)
 
 
-def test_every_mismatch_is_named_at_once(tmp_path):
+def test_all_mismatches_are_reported_at_once(tmp_path):
   given = tensors()
   del given["h.1.q"]
   given["h.0.k"] = np.zeros((4, 9), np.float32)
@@ -73,12 +73,12 @@ def test_every_mismatch_is_named_at_once(tmp_path):
   message = str(error.value)
   assert "3 tensors" in message
   assert "missing h.1.q [2, 3]" in message
-  assert "h.0.k is [4, 9], not [4, 3]" in message
+  assert "h.0.k is [4, 9], expected [4, 3]" in message
   assert "unexpected stranger" in message
   assert "head" not in message and "\n" not in message
 
 
-def test_place_decides_where_each_parameter_lives(tmp_path):
+def test_place_puts_each_parameter_on_its_device(tmp_path):
   save_file(tensors(), tmp_path / "model.safetensors")
   seen = {}
   load_params(tmp_path, RULES, place=lambda path, array: seen.setdefault(path, array))
@@ -88,23 +88,23 @@ def test_place_decides_where_each_parameter_lives(tmp_path):
   }
 
 
-def test_cut_off_file_is_named(tmp_path):
+def test_damaged_files_are_reported(tmp_path):
   path = tmp_path / "model.safetensors"
   save_file(tensors(), path)
   path.write_bytes(path.read_bytes()[:-10])
-  with pytest.raises(InputError, match=r"model.safetensors: damaged or cut off"):
+  with pytest.raises(InputError, match=r"model.safetensors: damaged or truncated"):
     load_params(tmp_path, RULES)
   path.write_bytes(b"not weights at all")
-  with pytest.raises(InputError, match=r"model.safetensors: damaged or cut off"):
+  with pytest.raises(InputError, match=r"model.safetensors: damaged or truncated"):
     load_params(tmp_path, RULES)
 
 
-def test_pickled_weights_are_refused_with_the_way_out(tmp_path):
+def test_pickled_weights_are_rejected_with_advice(tmp_path):
   (tmp_path / "pytorch_model.bin").write_bytes(b"")
   with pytest.raises(InputError, match="pytorch_model.bin.*save_pretrained"):
     load_params(tmp_path, RULES)
   (tmp_path / "pytorch_model.bin").unlink()
-  with pytest.raises(InputError, match="no weights; model.safetensors"):
+  with pytest.raises(InputError, match="no weights; needs model.safetensors"):
     load_params(tmp_path, RULES)
 
 
@@ -118,10 +118,10 @@ def test_encoder_folder_with_several_faults(bert_copy):
     load_encoder(bert_copy)
   assert "2 tensors" in str(error.value)
   assert "encoder.layer.1.attention.self.key.bias" in str(error.value)
-  assert "embeddings.LayerNorm.weight is [7], not [32]" in str(error.value)
+  assert "embeddings.LayerNorm.weight is [7], expected [32]" in str(error.value)
 
 
-def test_names_of_wrapped_and_old_files(bert_copy):
+def test_names_in_wrapped_and_old_files(bert_copy):
   path = bert_copy / "model.safetensors"
   renamed = {
     "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma"): array

@@ -1,4 +1,4 @@
-"""Scores of labels and continuations against plain full passes."""
+"""Scores of labels and continuations against full forward passes."""
 
 import dataclasses
 import functools
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from helpers.constraints import byte_level, sentence_piece
 from helpers.paths import DECODER_GOLDENS as GOLDENS
-from helpers.tiny_decoder import random_params, tiny_config, tiny_model
+from helpers.tiny_decoder import tiny_config, tiny_model
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.model import forward
-from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
+from gatrec_jax.lm.folders.load import load_decoder
 from gatrec_jax.lm.inference import scoring
 from gatrec_jax.lm.inference.scoring import (
   label_tokens,
@@ -26,28 +26,37 @@ def load(name):
   return load_decoder(GOLDENS / name)
 
 
+ONE_LAYER = tiny_config().layers[:1]
+
+
+@functools.cache
+def tiny():
+  """A random model of 24 tokens without a tokenizer."""
+  return tiny_model(layers=ONE_LAYER)
+
+
 @functools.cache
 def speaking(kind):
   """A random model with a tokenizer."""
   tokenizer = {"bytes": byte_level, "pieces": sentence_piece}[kind]()
-  config = tiny_config(vocabulary=len(tokenizer), bos=0, eos=(1,), context=64)
-  return LanguageModel("speaking", None, config, random_params(config), tokenizer)
+  fields = {"vocabulary": len(tokenizer), "bos": 0, "eos": (1,), "context": 64}
+  return dataclasses.replace(tiny_model(layers=ONE_LAYER, **fields), tokenizer=tokenizer)
 
 
 def last_logits(model, ids):
-  """[V] float32 behind the row."""
+  """[V] float32 logits after the ids."""
   return full_logits(model, ids)[len(ids) - 1]
 
 
 def full_logits(model, ids):
-  row = np.zeros((3, 36), np.int32)  # the goldens' shape, compiled by other tests too
+  row = np.zeros((3, 36), np.int32)  # the same shape for all rows
   row[0, : len(ids)] = ids
   lengths = np.array([len(ids), 1, 1], np.int32)
   return np.asarray(forward(model.params, row, config=model.config, lengths=lengths))[0]
 
 
 def naive(model, prefix, continuation):
-  """The log-likelihood of a continuation from one full pass over both."""
+  """The log-likelihood of a continuation, from one full pass over prompt and continuation."""
   logits = full_logits(model, [*prefix, *continuation]).astype(np.float64)
   logits -= np.log(np.exp(logits - logits.max()).sum(axis=-1, keepdims=True)) + logits.max()
   places = np.arange(len(prefix) - 1, len(prefix) + len(continuation) - 1)
@@ -66,7 +75,7 @@ def test_labels_have_the_logits_of_a_full_pass():
   assert scores.dtype == np.float32
   expected = [last_logits(model, prompt)[labels] for prompt in prompts]
   np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
-  # Neither the order of the prompts nor the batch they are in makes a difference.
+  # The order of the prompts and the batch they are in make no difference.
   again = score_labels(model, prompts[::-1], labels[::-1], batch_size=8)[::-1, ::-1]
   np.testing.assert_array_equal(again, scores)
 
@@ -88,16 +97,18 @@ def test_labels_must_be_one_token_each():
   with pytest.raises(InputError) as error:
     label_tokens(model, ["a", "b", "a", "zzz", "f"], leading_space=True)
   text = str(error.value)
-  assert text.startswith("labels must be one token each with a leading space: 'b' is 2 tokens; ")
+  assert text.startswith(
+    "labels must be a single token each with a leading space: 'b' is 2 tokens; "
+  )
   assert "'a' is the same token as 'a'; 'zzz' is " in text and "'f'" not in text
-  with pytest.raises(InputError, match="one token each without a leading space: '東京' is"):
+  with pytest.raises(InputError, match="a single token each without a leading space: '東京' is"):
     label_tokens(model, ["東京"])
   with pytest.raises(InputError, match="'' is 0 tokens"):
     label_tokens(model, ["a", ""])
-  with pytest.raises(InputError, match="no labels are given"):
+  with pytest.raises(InputError, match="no labels given"):
     label_tokens(model, [])
-  with pytest.raises(InputError, match="need a tokenizer; the model folder has none"):
-    label_tokens(tiny_model(), ["a"])
+  with pytest.raises(InputError, match="texts need a tokenizer"):
+    label_tokens(tiny(), ["a"])
 
 
 def test_the_form_with_more_single_tokens_is_taken():
@@ -106,15 +117,15 @@ def test_the_form_with_more_single_tokens_is_taken():
   assert single_token_labels(model, ["the", "and", "a", "f", "b"])[1] is True
   assert single_token_labels(model, ["the", "and", "a", "f", "b"])[0] == ["the", "and", "a", "f"]
   assert single_token_labels(model, ["zzz"]) == ([], False)
-  # A SentencePiece letter without a space before it is a token of its own too.
+  # In SentencePiece vocabularies, too, a letter without a leading space is a token.
   labels, space = single_token_labels(speaking("pieces"), ["A", "H", "c"])
   assert labels == ["A", "H", "c"] and not space
 
 
 def test_label_prompts_fit_into_the_context():
-  model = tiny_model()
+  model = tiny()
   labels, prompt = np.array([3, 4]), [1, *rows((39,), 24)[0]]
-  with pytest.raises(InputError, match="a prompt has 40 tokens, the model's context is 32"):
+  with pytest.raises(InputError, match="a prompt has 40 tokens, but the model's context is 32"):
     score_labels(model, [prompt], labels)
   cut = score_labels(model, [prompt], labels, truncate_left=True)
   np.testing.assert_array_equal(cut, score_labels(model, [[1, *prompt[-31:]]], labels))
@@ -127,11 +138,11 @@ def test_label_prompts_fit_into_the_context():
       score_continuations(model, [[1]], [[[3], bad]])
 
 
-# Windows with soft-caps, windows of some layers and two ropes, layers without rope, yarn.
-@pytest.mark.parametrize("name", ("gemma2", "gemma3_text", "mistral", "smollm3", "qwen3_yarn"))
+# Windows with soft-caps; windows in some layers and two ropes; layers without rope; yarn.
+@pytest.mark.parametrize("name", ("gemma2", "gemma3_text", "smollm3", "qwen3_yarn"))
 def test_continuations_have_the_likelihood_of_full_passes(name):
   model = load(name)
-  # Windows of 8: they end in the prefix, at its border, and within a continuation.
+  # Windows of 8 end within the prompt, at its end, and within a continuation.
   prompts = rows((14, 6), model.config.vocabulary)
   continuations = [rows((1, 12, 5), 96, seed=1), rows((7, 3, 9, 16), 96, seed=2)]
   scores = score_continuations(model, prompts, continuations)
@@ -143,7 +154,7 @@ def test_continuations_have_the_likelihood_of_full_passes(name):
 
 
 def test_many_continuations_go_in_parts(monkeypatch):
-  model = tiny_model()
+  model = tiny()
   (prompt,), several = rows((5,), 24), rows((3, 9, 1, 16, 4, 2, 8), 24, seed=3)
   (together,) = score_continuations(model, [prompt], [several])
   two_rows = 40 * 4 * model.config.vocabulary  # of 16 tokens each
@@ -156,7 +167,7 @@ def test_many_continuations_go_in_parts(monkeypatch):
 
 
 def test_neighbors_and_padding_do_not_matter():
-  model = tiny_model()
+  model = tiny()
   (prompt,), several = rows((5,), 24), rows((3, 9, 1, 16), 24, seed=3)
   (first,) = score_continuations(model, [prompt], [several])
   (second,) = score_continuations(model, [prompt], [several[::-1]])
@@ -169,7 +180,7 @@ def test_neighbors_and_padding_do_not_matter():
 
 
 def test_likelihoods_of_all_tokens_sum_to_one():
-  model = tiny_model()
+  model = tiny()
   (scores,) = score_continuations(model, [[1, 5, 9]], [[[token] for token in range(24)]])
   np.testing.assert_allclose(np.exp(scores[:, 0]).sum(), 1.0, atol=1e-5)
 
@@ -186,12 +197,12 @@ def test_texts_continue_their_prompt():
 
 
 def test_bad_continuations():
-  model = tiny_model()
-  with pytest.raises(InputError, match="1 lists of continuations for 2 prompts"):
+  model = tiny()
+  with pytest.raises(InputError, match="got 1 lists of continuations for 2 prompts"):
     score_continuations(model, [[1], [2]], [[[3]]])
   with pytest.raises(InputError, match="prompt 2: a continuation is empty"):
     score_continuations(model, [[1], [2]], [[[3]], [[4], []]])
-  with pytest.raises(InputError, match="prompt 1: with its longest continuation it has 33 tokens"):
+  with pytest.raises(InputError, match="prompt 1: has 33 tokens with its longest continuation"):
     score_continuations(model, [[1] * 30], [[[3], [4] * 3]])
   (full,) = score_continuations(model, [[1] * 30], [[[3], [4] * 2]])
   assert np.isfinite(full).all()

@@ -1,4 +1,4 @@
-"""From tokens to text: stop strings, streaming, characters of several bytes, real stories."""
+"""From tokens to text: stop strings, streaming, multi-byte characters, real stories."""
 
 import functools
 
@@ -16,7 +16,7 @@ from gatrec_jax.lm.inference.generate import generate, warm_up
 from gatrec_jax.lm.tokens.detokenize import TextTail, answer_text, cut_at_stop
 from gatrec_jax.lm.tokens.token_bytes import make_spelling
 
-TEXT = "movi: café東😀!"  # no byte comes twice
+TEXT = "movi: café東😀!"  # no byte occurs twice
 EOS = 1
 
 
@@ -28,7 +28,7 @@ def spelling_of(kind):
 
 @functools.cache
 def byte_model():
-  """Writes `TEXT` behind "?", byte by byte, then the end token; behind "0" "0" for ever."""
+  """A model that writes `TEXT` after "?", byte by byte, then EOS; after "0", zeros without end."""
   tokenizer = byte_level(258)
   ids = make_spelling(tokenizer, vocabulary=258, eos=(EOS,)).ids
   script = [ids[bytes([byte])] for byte in f"?{TEXT}".encode()]
@@ -36,7 +36,7 @@ def byte_model():
 
 
 def pieces_of(**options):
-  """The answer to "?" beside one to "0", and its text as it came."""
+  """The answer to "?", in a batch with one to "0", and its pieces as they were streamed."""
   pieces = {0: [], 1: []}
   answer, other = generate(
     byte_model(),
@@ -55,7 +55,7 @@ def test_streamed_pieces_are_the_answer():
   answer, pieces = pieces_of()
   assert answer.text == TEXT and answer.finish == "eos" and EOS not in answer.tokens
   assert len(answer.tokens) == len(TEXT.encode())
-  # The first look is at one token, the next at 17, in the middle of the last characters.
+  # The text is checked after 1 token, then after 17, which is within one of the last characters.
   assert len(pieces) == 3 and "".join(pieces) == TEXT
 
 
@@ -63,10 +63,10 @@ def test_streamed_pieces_are_the_answer():
   ("stop", "text"),
   (
     (["café"], "movi: "),
-    (["mov"], ""),  # over the border of the first look
+    (["mov"], ""),  # across the first check
     (["東", "é", "v"], "mo"),
     (["é東"], "movi: caf"),
-    (["東😀!"], "movi: café"),  # over that of the second
+    (["東😀!"], "movi: café"),  # across the second check
   ),
 )
 def test_answers_end_before_the_first_stop_string(stop, text):
@@ -75,14 +75,14 @@ def test_answers_end_before_the_first_stop_string(stop, text):
   assert len(answer.tokens) == len(text.encode())
 
 
-def test_a_stop_string_that_does_not_come_takes_nothing_away():
+def test_a_stop_string_that_does_not_occur_changes_nothing():
   answer, pieces = pieces_of(stop=["mow", "!!", "東\N{FACE WITH TEARS OF JOY}"])
   assert answer.text == TEXT == "".join(pieces) and answer.finish == "eos"
   with pytest.raises(InputError, match="a stop string is empty"):
     generate(byte_model(), ["?"], stop=["a", ""])
 
 
-def test_an_answer_cut_within_a_character():
+def test_an_answer_that_ends_within_a_character():
   cut = TEXT.encode().index("😀".encode()) + 2
   (answer,) = generate(byte_model(), ["?"], max_tokens=cut, special_tokens=False)
   assert answer.text == "movi: café東�" and answer.finish == "length"
@@ -95,7 +95,7 @@ def test_after_warming_up_streaming_compiles_nothing():
   assert (prefill._cache_size(), decode._cache_size()) == before
 
 
-def test_bytes_beside_those_of_the_prompt():
+def test_byte_tokens_after_byte_tokens_of_the_prompt():
   spelling = spelling_of("pieces")
   tokenizer = spelling.tokenizer
   prompt = tokenizer.encode("日本語の", add_special_tokens=False)
@@ -124,8 +124,8 @@ def test_tokens_of_a_stop_string_are_dropped_whole():
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
-def test_pieces_make_the_text_for_all_tokens_and_stop_strings(data):
+@settings(max_examples=100, deadline=None)
+def test_pieces_add_up_to_the_text_for_all_tokens_and_stop_strings(data):
   spelling = spelling_of(data.draw(st.sampled_from(("bytes", "pieces"))))
   table = spelling.table
   text = st.lists(st.sampled_from(["é東😀", "drama", " a", "京", "ab"]), max_size=6).map("".join)
@@ -144,7 +144,7 @@ def test_pieces_make_the_text_for_all_tokens_and_stop_strings(data):
   assert "".join(pieces) + tail.rest(text) == text
   assert not any(one in text for one in stop)
   whole = b"".join(table[token] or b"" for token in tokens[:seen]).decode(errors="replace")
-  # At the beginning of a text one space may be the tokenizer's.
+  # At the beginning of a text, one space may be the tokenizer's dummy space.
   assert any(one.startswith(text) if found else one == text for one in (whole, whole[1:]))
 
 
@@ -171,7 +171,7 @@ def test_a_story_in_a_batch_of_others(stories):
   assert answers[0].text.startswith(golden)
   assert len({answer.prompt_tokens for answer in answers}) >= 6
   assert len({answer.text for answer in answers}) == 8
-  # Going on with a story where its words are the model's own tokens gives the same story.
+  # A prompt that is tokenized like the story itself continues with the same story.
   for prompt, answer in zip(begun, answers[1:5], strict=True):
     own = model.tokenizer.encode(prompt)
     if list(answers[0].tokens[: len(own) - 1]) == own[1:]:

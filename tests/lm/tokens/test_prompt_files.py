@@ -1,4 +1,4 @@
-"""Files of prompts, and which prompts are a chat."""
+"""Files of prompts, and which prompts are rendered as a chat."""
 
 import pytest
 
@@ -11,11 +11,11 @@ def written(tmp_path, name, text):
   return tmp_path / name
 
 
-def test_every_line_of_a_text_is_a_prompt(tmp_path):
+def test_every_line_of_a_text_file_is_a_prompt(tmp_path):
   assert read_prompts(written(tmp_path, "p.txt", b"one\n\ntwo\n")) == ["one", "", "two"]
 
 
-def test_records_hold_a_prompt_or_messages(tmp_path):
+def test_records_have_a_prompt_or_messages(tmp_path):
   lines = b'{"prompt": "one"}\n\n{"messages": [{"role": "user", "content": "two"}]}\n'
   expected = ["one", [{"role": "user", "content": "two"}]]
   assert read_prompts(written(tmp_path, "p.jsonl", lines)) == expected
@@ -31,7 +31,7 @@ def test_records_hold_a_prompt_or_messages(tmp_path):
     ("p.txt", b"\xff\xfe", "UTF-8"),
   ],
 )
-def test_bad_files_are_named(tmp_path, name, text, said):
+def test_invalid_files_are_reported(tmp_path, name, text, said):
   with pytest.raises(InputError, match=said) as error:
     read_prompts(written(tmp_path, name, text))
   assert name in str(error.value)

@@ -52,9 +52,7 @@ def prepare(settings, liked, text=None):
   if text is None:
     text = np.zeros((liked.shape[1], 1), np.float32)
   text = np.concatenate([np.ones((len(liked), text.shape[1])), text])  # users' must not be read
-  return recommender, make_inputs(
-    recommender, rows, text=text, sampler=None, positive_threshold=4, negative_threshold=2
-  )
+  return recommender, make_inputs(recommender, rows, text=text)
 
 
 def fitted(settings, liked, text=None):

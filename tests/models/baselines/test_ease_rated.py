@@ -38,9 +38,7 @@ def fitted(config, table):
   )
   recommender = make_recommender(config, num_users=table.shape[0], num_items=table.shape[1])
   text = np.zeros((sum(table.shape), 1), np.float32)
-  inputs = make_inputs(
-    recommender, rows, text=text, sampler=None, positive_threshold=4, negative_threshold=2
-  )
+  inputs = make_inputs(recommender, rows, text=text)
   return recommender, inputs, jax.jit(recommender.fit)(inputs, KEY)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.dense_als import dense_half_step
 
 from gatrec_jax.config.models import IalsConfig
 from gatrec_jax.data.interactions import Interactions
@@ -46,14 +47,7 @@ def matrix():
 
 def setup(matrix, settings=SETTINGS):
   recommender = IalsRecommender(settings, *matrix.shape)
-  inputs = make_inputs(
-    recommender,
-    interactions(matrix),
-    text=np.zeros((1, 1)),
-    sampler=None,
-    positive_threshold=4,
-    negative_threshold=2,
-  )
+  inputs = make_inputs(recommender, interactions(matrix), text=np.zeros((1, 1)))
   return recommender, inputs
 
 
@@ -63,18 +57,6 @@ def initial_users(recommender, matrix, key):
   )
   scaled = drawn * recommender.settings.init_stddev / np.sqrt(recommender.settings.width)
   return scaled * (matrix.sum(axis=1) > 0)[:, None]
-
-
-def dense_half_step(matrix, others, settings):
-  """One side by the weighted normal equations over all pairs, row by row, in float64."""
-  alpha, solved = settings.unobserved_weight, np.zeros((len(matrix), settings.width))
-  for row, likes in enumerate(matrix):
-    if likes.any():
-      weight = likes + alpha
-      scale = settings.l2 * (likes.sum() + alpha * len(others)) ** settings.l2_power
-      normal = (others * weight[:, None]).T @ others + scale * np.eye(settings.width)
-      solved[row] = np.linalg.solve(normal, others.T @ likes)
-  return solved
 
 
 def dense_fit(matrix, user, settings, passes):
@@ -201,14 +183,7 @@ def test_order_of_rows_has_no_effect_and_seeds_do(matrix):
   train = interactions(matrix)
 
   def inputs(rows):
-    return make_inputs(
-      recommender,
-      rows,
-      text=np.zeros((1, 1)),
-      sampler=None,
-      positive_threshold=4,
-      negative_threshold=2,
-    )
+    return make_inputs(recommender, rows, text=np.zeros((1, 1)))
 
   results = [
     recommender.fit(inputs(rows), jax.random.key(seed))["user"]

@@ -9,16 +9,15 @@ import optax
 import pytest
 
 from gatrec_jax.config.models import MultiVaeConfig
-from gatrec_jax.config.schema import TrainConfig
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines.multi_vae import MultiVaeRecommender, kl_weight_at
-from gatrec_jax.models.inputs import NewUsers
+from gatrec_jax.models.inputs import Batch, NewUsers
 
 TINY = MultiVaeConfig(
   hidden_widths=(), latent_width=1, input_dropout=0.0, kl_weight=1.0, anneal_steps=0
 )
-TRAIN = TrainConfig()
 
 
 def setup(matrix, settings):
@@ -33,21 +32,18 @@ def setup(matrix, settings):
   )
   recommender = MultiVaeRecommender(settings, *matrix.shape)
   return recommender, make_inputs(
-    recommender,
-    train,
-    text=np.zeros((1, 1)),
-    sampler=None,
-    positive_threshold=1,
-    negative_threshold=0,
+    recommender, train, text=np.zeros((1, 1)), feedback=Feedback(1.0, 0.0)
   )
 
 
-def loss_of(recommender, params, inputs, rows, *, where=None, step=0, key=0):
+def traced_loss(recommender, params, inputs, rows, *, where=None, step=0, key=0):
   rows = jnp.asarray(rows, jnp.int32)
   where = jnp.ones(rows.shape, bool) if where is None else jnp.asarray(where)
-  return recommender.loss(
-    params, inputs, rows, jax.random.key(key), step=jnp.int32(step), train=TRAIN, where=where
-  )
+  batch = Batch(rows, where, jnp.int32(step))
+  return recommender.loss(params, batch, jax.random.key(key), inputs=inputs)
+
+
+loss_of = jax.jit(traced_loss, static_argnums=0)
 
 
 def zero_params(items, *, mean=0.0, log_variance=0.0):
@@ -65,10 +61,10 @@ def test_loss_by_hand():
   recommender, inputs = setup(MATRIX, TINY)
   # The standard normal code costs nothing; each of a user's items has the likelihood ¼.
   for key in (0, 1):
-    got = loss_of(recommender, zero_params(4), inputs, [0, 1], key=key)
+    got = loss_of(recommender, zero_params(4), inputs, jnp.array([0, 1]), key=key)
     np.testing.assert_allclose(got, (2 + 1) * np.log(4) / 2, rtol=1e-6)
   # KL of N(2, e) is ½ (e + 4 − 1 − 1), once for each of the two users.
-  got = loss_of(recommender, zero_params(4, mean=2.0, log_variance=1.0), inputs, [0, 1])
+  got = loss_of(recommender, zero_params(4, mean=2.0, log_variance=1.0), inputs, jnp.array([0, 1]))
   np.testing.assert_allclose(got, 1.5 * np.log(4) + 0.5 * (np.e + 2), rtol=1e-6)
 
 
@@ -78,7 +74,7 @@ def test_loss_with_a_decoder_that_prefers_items():
   params["decoder"]["0"]["bias"] = jnp.array([1.0, 0.0, -1.0, 2.0])
   share = np.exp([1.0, 0.0, -1.0, 2.0]) / np.exp([1.0, 0.0, -1.0, 2.0]).sum()
   np.testing.assert_allclose(
-    loss_of(recommender, params, inputs, [0]), -np.log(share[:2]).sum(), rtol=1e-6
+    loss_of(recommender, params, inputs, jnp.array([0])), -np.log(share[:2]).sum(), rtol=1e-6
   )
 
 
@@ -107,7 +103,9 @@ def test_rows_that_do_not_count_and_empty_users():
   params = jax.jit(recommender.init)(inputs, jax.random.key(0))
   value_and_grad = jax.jit(
     jax.value_and_grad(
-      lambda params, inputs, rows, where: loss_of(recommender, params, inputs, rows, where=where)
+      lambda params, inputs, rows, where: traced_loss(
+        recommender, params, inputs, rows, where=where
+      )
     )
   )
 
@@ -139,7 +137,7 @@ def test_annealing(step, anneal_steps, expected):
   np.testing.assert_allclose(got, expected, rtol=1e-6)
   settings = dataclasses.replace(TINY, kl_weight=0.4, anneal_steps=anneal_steps)
   recommender, inputs = setup(MATRIX, settings)
-  loss = loss_of(recommender, zero_params(4, mean=2.0), inputs, [1], step=step)
+  loss = loss_of(recommender, zero_params(4, mean=2.0), inputs, jnp.array([1]), step=step)
   np.testing.assert_allclose(loss, np.log(4) + expected * 2, rtol=1e-6)
 
 
@@ -151,7 +149,7 @@ def test_dropout_rate_may_be_traced_and_hides_items():
     recommender = MultiVaeRecommender(
       dataclasses.replace(settings, input_dropout=rate, kl_weight=kl_weight), *MATRIX.shape
     )
-    return loss_of(recommender, params, inputs, [0, 1])
+    return traced_loss(recommender, params, inputs, jnp.array([0, 1]))
 
   params = jax.jit(MultiVaeRecommender(settings, *MATRIX.shape).init)(inputs, jax.random.key(1))
   alone = [jax.jit(loss, static_argnums=0)(rate, 0.3, params) for rate in (0.0, 0.8)]
@@ -195,14 +193,10 @@ def test_learns_planted_groups():
 
     def one_step(carry, step):
       params, state = carry
+      key = jax.random.fold_in(jax.random.key(0), step)
+      batch = Batch(jnp.arange(users), jnp.ones(users, bool), step)
       value, gradient = jax.value_and_grad(recommender.loss)(
-        params,
-        inputs,
-        jnp.arange(users),
-        jax.random.fold_in(jax.random.key(0), step),
-        step=step,
-        train=TRAIN,
-        where=jnp.ones(users, bool),
+        params, batch, key, inputs=inputs
       )
       updates, state = optimizer.update(gradient, state)
       return (optax.apply_updates(params, updates), state), value

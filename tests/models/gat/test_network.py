@@ -1,4 +1,4 @@
-"""The layer against PyTorch Geometric, and the recommender's features, shapes and dropouts."""
+"""Convolutions against PyTorch Geometric; the network's features, shapes and dropouts."""
 
 import functools
 import pathlib
@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.graph import add_users, bipartite_graph
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
 from gatrec_jax.models.gat.network import GatNetwork, GraphAttention
 from gatrec_jax.ops.attention import Edges
 from gatrec_jax.ops.numeric import unit
@@ -95,16 +97,35 @@ def test_layer_equals_pytorch_geometric(prefix):
   np.testing.assert_allclose(gradient, GOLDEN[f"{prefix}/gradient"], atol=5e-5)
 
 
-def build(graph=None, **fields):
-  settings = dict(layer_widths=(4, 3), heads=(2, 1), feature_width=6, self_loops=True) | fields
-  config = ModelConfig(**settings)
-  interactions = small_interactions()
-  graph = graph or bipartite_graph(interactions, self_loops=config.self_loops)
-  graph = jax.tree.map(jnp.asarray, graph)
-  text = jnp.asarray(np.random.default_rng(0).normal(size=(9, 5)), jnp.float32)
-  model = GatNetwork(config, 4, 5)
-  variables = jax.jit(model.init)(jax.random.key(1), text, graph)
-  return model, variables, text, graph
+SMALL = dict(layer_widths=(4, 3), heads=(2, 1), feature_width=6, self_loops=True)
+TEXT = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+RELEVANCE = np.float32([1.0, 0.05, 0.8, 0.25, 1.0])
+
+
+def make(**fields):
+  return GatNetwork(replaced(ModelConfig(), fields), 4, 5)
+
+
+@functools.cache
+def build(**fields):
+  """A network, its parameters, texts and the graph; tests with the same fields share them.
+
+  Full layers have random parameters, since compiling their initialization takes seconds.
+  """
+  model = make(**fields)
+  convolution = model.config.convolution
+  graph = bipartite_graph(
+    small_interactions(),
+    self_loops=convolution.self_loops,
+    edge_features=convolution.edge_features,
+    relevance=RELEVANCE,
+  )
+  graph, text = jax.tree.map(jnp.asarray, (graph, TEXT))
+  if convolution.word == "light":
+    return model, jax.jit(model.init)(jax.random.key(1), text, graph), text, graph
+  shapes, rng = jax.eval_shape(model.init, jax.random.key(1), text, graph), np.random.default_rng(1)
+  params = jax.tree.map(lambda leaf: jnp.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
+  return model, params, text, graph
 
 
 @functools.partial(jax.jit, static_argnames=("model", "deterministic", "return_attention"))
@@ -115,55 +136,67 @@ def apply(model, variables, *given, rngs=None, **settings):
 
 @pytest.mark.parametrize("node_features", ["table", "projected", "ids", "sum"])
 def test_features_and_shapes(node_features):
-  model, variables, text, graph = build(node_features=node_features)
+  model, variables, text, graph = build(node_features=node_features, **SMALL)
   out, attention = apply(model, variables, text, graph, return_attention=True)
   assert out.shape == (9, 3)
   assert [a.shape for a in attention] == [(19, 2), (19, 1)]  # 10 directed edges and 9 self-loops
   sums = jax.ops.segment_sum(attention[0], graph.receivers, 9)
   np.testing.assert_allclose(sums, 1, atol=1e-6)
-  moved = apply(model, variables, text + 1.0, graph)
+  moved, _ = apply(model, variables, text + 1.0, graph, return_attention=True)
   reads_text = not np.allclose(moved, out)
   # A table starts as the text and is trained from there; afterwards the text is not read.
   assert reads_text == (node_features in ("projected", "sum"))
 
 
-def test_table_starts_as_the_text():
-  _, variables, text, _ = build(node_features="table")
+def test_a_table_starts_as_the_text():
+  _, _, text, graph = build(convolution="none", feature_width=6)
+  variables = make(convolution="none").init(jax.random.key(0), text, graph)
   np.testing.assert_array_equal(variables["params"]["table"], text)
 
 
-def test_no_layers_scores_the_features_alone():
-  model, variables, text, graph = build(node_features="projected", layer_widths=(), heads=())
-  kernel = variables["params"]["projection"]["kernel"]
-  np.testing.assert_allclose(apply(model, variables, text, graph), text @ kernel, atol=1e-5)
-
-
-def test_cosine_scores_are_unit_vectors():
-  model, variables, text, graph = build(score="cosine")
-  lengths = jnp.linalg.norm(apply(model, variables, text, graph), axis=1)
-  np.testing.assert_allclose(lengths, 1, atol=1e-5)
-
-
-@pytest.mark.parametrize("dropout", ["feature_dropout", "attention_dropout", "edge_dropout"])
-def test_dropouts_act_in_training_only_and_follow_the_key(dropout):
-  model, variables, text, graph = build(**{dropout: 0.5})
-  plain, _, _, _ = build()
+def test_ids_need_no_text_and_other_features_say_that_they_do():
+  model, variables, text, graph = build(node_features="ids", **SMALL)
+  without = jax.eval_shape(model.init, jax.random.key(0), None, graph)
+  assert jax.tree.map(jnp.shape, variables) == jax.tree.map(lambda leaf: leaf.shape, without)
   np.testing.assert_array_equal(
-    apply(model, variables, text, graph), apply(plain, variables, text, graph)
+    apply(model, variables, None, graph), apply(model, variables, text, graph)
   )
+  with pytest.raises(InputError, match="node_features=sum: needs text vectors"):
+    jax.eval_shape(make(node_features="sum").init, jax.random.key(0), None, graph)
 
-  def noisy(seed):
-    return apply(
-      model, variables, text, graph, deterministic=False, rngs={"dropout": jax.random.key(seed)}
+
+def test_without_a_convolution_the_features_are_scored_and_cosine_makes_them_unit_vectors():
+  fields = dict(node_features="projected", feature_width=6, convolution="none")
+  model, variables, text, graph = build(**fields)
+  projection = variables["params"]["projection"]
+  features = text @ projection["kernel"] + projection["bias"]
+  np.testing.assert_allclose(apply(model, variables, text, graph), features, atol=1e-5)
+  got = apply(make(score="cosine", **fields), variables, text, graph)
+  np.testing.assert_allclose(got, unit(features), atol=1e-5)
+
+
+def test_dropouts_act_in_training_only_and_follow_the_key():
+  plain, variables, text, graph = build(**SMALL)
+  want, _ = apply(plain, variables, text, graph, return_attention=True)
+  dropouts = ["feature_dropout", "attention_dropout", "edge_dropout"]
+  every = make(**SMALL, **dict.fromkeys(dropouts, 0.5))
+  got, _ = apply(every, variables, text, graph, return_attention=True)
+  np.testing.assert_array_equal(got, want)
+  for dropout in dropouts:
+    model = make(**SMALL, **{dropout: 0.5})
+    first, again, other = (
+      apply(
+        model, variables, text, graph, deterministic=False, rngs={"dropout": jax.random.key(seed)}
+      )
+      for seed in (0, 0, 1)
     )
-
-  np.testing.assert_array_equal(noisy(0), noisy(0))
-  assert not np.allclose(noisy(0), noisy(1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other) and not np.allclose(first, want)
 
 
 def test_padding_changes_no_real_node():
-  model, variables, text, graph = build(node_features="table")
-  want = apply(model, variables, text, graph)
+  model, variables, text, graph = build(node_features="table", **SMALL)
+  want, _ = apply(model, variables, text, graph, return_attention=True)
   padded = bipartite_graph(small_interactions(), self_loops=True, pad_to=(12, 40))
   more = jnp.zeros((3, text.shape[1]))
   got = apply(model, variables, text, jax.tree.map(jnp.asarray, padded), new_text=more)
@@ -172,8 +205,8 @@ def test_padding_changes_no_real_node():
 
 @pytest.mark.parametrize("node_features", ["table", "projected", "ids", "sum"])
 def test_new_users_leave_the_others_alone_and_depend_on_their_items(node_features):
-  model, variables, text, graph = build(node_features=node_features)
-  want = apply(model, variables, text, graph)
+  model, variables, text, graph = build(node_features=node_features, **SMALL)
+  want, _ = apply(model, variables, text, graph, return_attention=True)
   base = bipartite_graph(small_interactions(), self_loops=True)
   rated = np.float32([[5.0], [5.0]])
   got = []
@@ -190,23 +223,16 @@ def test_new_users_leave_the_others_alone_and_depend_on_their_items(node_feature
 LIGHT = dict(
   convolution="light",
   combine="mean",
-  layer_widths=(6, 6),
-  heads=(1, 1),
-  self_loops=False,
+  layers=2,
+  feature_width=6,
   node_features="ids",
   edge_features=("relevance",),
 )
 
 
-def light(attention):
-  relevance = np.float32([1.0, 0.05, 0.8, 0.25, 1.0])
-  graph = bipartite_graph(small_interactions(), edge_features=("relevance",), relevance=relevance)
-  return build(graph, attention=attention, **LIGHT)
-
-
 @pytest.mark.parametrize("attention", ["v1", "none"])
-def test_light_layers_begin_as_means_by_grade_and_the_result_is_the_mean_of_layers(attention):
-  model, variables, text, graph = light(attention)
+def test_light_layers_start_as_weighted_means_and_the_result_is_the_mean_of_layers(attention):
+  model, variables, text, graph = build(attention=attention, **LIGHT)
   assert ("attention_0" in variables["params"]) == (attention == "v1")
   weights = np.zeros((9, 9))
   for user, item, relevance in zip([0, 0, 1, 2, 2], [0, 2, 1, 0, 3], [1, 0.05, 0.8, 0.25, 1]):
@@ -216,11 +242,11 @@ def test_light_layers_begin_as_means_by_grade_and_the_result_is_the_mean_of_laye
   assert not ids[3].any() and not ids[8].any() and ids[0].any()
   weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
   want = (ids + weights @ ids + weights @ weights @ ids) / 3
-  np.testing.assert_allclose(model.apply(variables, text, graph), want, atol=1e-6)
+  np.testing.assert_allclose(apply(model, variables, text, graph), want, atol=1e-6)
 
 
-def test_light_attention_learns_whom_to_listen_to():
-  model, variables, text, graph = light("v1")
+def test_every_vector_of_light_attention_has_a_gradient():
+  model, variables, text, graph = build(attention="v1", **LIGHT)
 
   def total(params):
     return jnp.sum(jnp.sin(model.apply({"params": params}, text, graph)))
@@ -228,22 +254,21 @@ def test_light_attention_learns_whom_to_listen_to():
   gradient = jax.jit(jax.grad(total))(variables["params"])
   for name in ("source_vector", "target_vector", "edge_vector"):
     leaf = np.asarray(gradient["attention_0"][name])
-    # Where all neighbors weigh alike, the target's share cancels in the softmax, but the LeakyReLU
-    # has its corner at 0, where the two sides differ.
+    # Where all neighbors have the same weight, the target's term cancels in the softmax, but the
+    # LeakyReLU has its corner at 0, where the two sides differ.
     assert np.isfinite(leaf).all()
     assert leaf.any() or name == "target_vector"
 
 
 def test_full_layers_without_attention_take_the_mean_of_their_neighbors():
-  graph = bipartite_graph(small_interactions())
-  model, variables, text, graph = build(graph, attention="none", layer_widths=(3,), heads=(2,))
-  _, (weights,) = model.apply(variables, text, graph, return_attention=True)
+  model, variables, text, graph = build(attention="none", layer_widths=(3,), heads=(2,))
+  _, (weights,) = apply(model, variables, text, graph, return_attention=True)
   degree = np.bincount(graph.receivers, minlength=9)
   np.testing.assert_allclose(weights, 1 / degree[graph.receivers][:, None] * [[1, 1]], atol=1e-6)
   assert set(variables["params"]["attention_0"]) == {"source", "bias"}
 
 
 def test_unit_is_safe_at_zero():
-  value, gradient = jax.value_and_grad(lambda v: unit(v).sum())(jnp.zeros(3))
+  value, gradient = jax.jit(jax.value_and_grad(lambda v: unit(v).sum()))(jnp.zeros(3))
   assert value == 0 and not np.asarray(gradient).any()
   np.testing.assert_allclose(unit(jnp.array([3.0, 4.0])), [0.6, 0.8], atol=1e-6)

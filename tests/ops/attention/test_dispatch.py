@@ -1,6 +1,6 @@
 """Implementations of attention against a plain reference and each other; which one is chosen.
 
-The row kernels are compared with `segment` in test_attention_rows.py.
+The row kernels are compared with `segment` in test_pallas.py; training is in test_training.py.
 """
 
 import functools
@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 from helpers.programs import toy_ratings
 
-from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.ops.attention import (
   Edges,
   attention_light,
@@ -26,11 +24,11 @@ from gatrec_jax.ops.attention import (
 from gatrec_jax.ops.attention import selection as choice
 from gatrec_jax.ops.attention.dense import DenseLayout, count_tiles, make_dense_layout
 from gatrec_jax.ops.attention.pallas import RowsLayout
-from gatrec_jax.train import state as training
 
 AS_USERS_DO = True
 NODES, EDGES, HEADS, WIDTH, FEATURES = 21, 150, 2, 3, 2
 TILE = (8, 4)  # several tiles, the last of which are cut by the number of nodes
+NUM_TILES = 100
 
 
 def random_edges(rng):
@@ -136,9 +134,20 @@ def make_case(version, make_edges, where, with_keep):
   return parts, edges, keep
 
 
-def with_tiles(edges, tile=TILE):
-  host = make_dense_layout(*map(np.asarray, edges[:3]), tile=tile)
-  return edges._replace(layout=DenseLayout(*map(jnp.asarray, host)))
+def with_tiles(edges):
+  """Edges with their tiles, and empty ones behind them, so that all cases share programs."""
+  host = make_dense_layout(*map(np.asarray, edges[:3]), tile=TILE)
+  more = NUM_TILES - len(host.receivers)
+  assert more >= 0
+  empty = DenseLayout(
+    receivers=np.full(more, NODES // TILE[0], np.int32),
+    senders=np.zeros(more, np.int32),
+    cells=np.full((more, *host.cells.shape[1:]), -1, host.cells.dtype),
+    features=np.zeros((more, *host.features.shape[1:]), host.features.dtype),
+  )
+  return edges._replace(
+    layout=jax.tree.map(lambda some, rest: jnp.concatenate([some, rest]), host, empty)
+  )
 
 
 def assert_close(found, wanted, tolerance=1e-5):
@@ -205,7 +214,9 @@ def test_tiles_by_hand():
 
 def test_without_edges_dense_tiles_give_zeros():
   parts, edges, _ = make_case("v2", random_edges, None, False)
-  none = with_tiles(jax.tree.map(lambda of_edge: of_edge[:0], edges))
+  none = jax.tree.map(lambda of_edge: of_edge[:0], edges)
+  host = make_dense_layout(*map(np.asarray, none[:3]), tile=TILE)
+  none = none._replace(layout=jax.tree.map(jnp.asarray, host))
   found, (of_parts, *_) = means_and_gradients(attend, "v2", parts, none, None)
   assert not np.asarray(found).any()
   assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(of_parts))
@@ -294,67 +305,3 @@ def test_dense_that_is_asked_for_is_made_within_the_bound_and_refused_beyond(mon
   monkeypatch.setattr(choice, "DENSE_BYTES", 100)
   with pytest.raises(InputError, match="attention_impl=dense: the tiles .* use auto or segment"):
     asked()
-
-
-@functools.cache
-def toy_start():
-  """Ratings, texts and one start for all: parameters do not depend on how attention is computed."""
-  rows = toy_ratings()
-  text = np.random.default_rng(1).normal(size=(21, 5)).astype(np.float32)
-  recommender, inputs, config = toy_inputs(rows, text, attention_impl="segment")
-  return rows, text, training.init_state(inputs, recommender=recommender, config=config)
-
-
-def toy_inputs(rows, text, **fields):
-  config = TrainConfig(schedule="constant", epochs=2, learning_rate=1e-2)
-  settings = ModelConfig(
-    node_features="projected",
-    feature_width=8,
-    layer_widths=(6,),
-    heads=(2,),
-    loss="softmax",
-    attention_dropout=0.2,
-    feature_dropout=0.1,
-    **fields,
-  )
-  recommender = GatRecommender(settings, rows.num_users, rows.num_items)
-  inputs = training.training_inputs(
-    recommender, rows, text=text, config=config, positive_threshold=4, negative_threshold=2
-  )
-  return recommender, inputs, config
-
-
-@functools.cache
-def trained(**fields):
-  """Which implementation, the losses of two epochs with dropout, and the state behind them."""
-  rows, text, start = toy_start()
-  recommender, inputs, config = toy_inputs(rows, text, **fields)
-  state, losses = training.train_epochs(
-    jax.tree.map(jnp.copy, start), inputs, recommender=recommender, config=config, num_epochs=2
-  )
-  return choice.name_of(inputs.own.layout), np.asarray(losses), state
-
-
-def test_both_train_the_same():
-  (name, losses, state), (other, same, other_state) = (
-    trained(attention_impl=name) for name in ("segment", "dense")
-  )
-  assert (name, other) == ("segment", "dense")
-  assert losses.size == 2 and losses[0] != losses[1]
-  np.testing.assert_allclose(same, losses, rtol=1e-5)
-  # Adam's first step divides a gradient by its size, so that one of nearly 0 may turn its sign.
-  near = [
-    np.isclose(a, b, atol=1e-5).mean()
-    for a, b in zip(*map(jax.tree.leaves, (state.params, other_state.params)), strict=True)
-  ]
-  assert np.mean(near) > 0.9
-
-
-def test_bfloat16_is_near_and_parameters_stay_float32():
-  _, losses, _ = trained(attention_impl="segment")
-  _, found, state = trained(attention_impl="segment", compute_dtype="bfloat16")
-  np.testing.assert_allclose(found, losses, rtol=0.02)
-  assert not np.array_equal(found, losses)  # something was computed in bfloat16
-  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(state.params))
-  moments = [leaf for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim]
-  assert moments and all(leaf.dtype == np.float32 for leaf in moments)

@@ -108,7 +108,7 @@ def assert_same(found, wanted, tolerance):
     (logits_v2, "random", dict(heads=2, width=3, features=1)),
     (logits_v1, "random", dict(heads=1, width=8, features=0, where="float")),
     (logits_light, "random", dict(heads=4, width=5, features=2, where="bool", keep=True)),
-    (logits_v2, "skewed", dict(heads=4, width=5, features=2, where="float", keep=True)),
+    (logits_v2, "skewed", dict(heads=2, width=3, features=1, where="float", keep=True)),
     (logits_v2, "random", dict(heads=1, width=300, features=0, keep=True)),
     (logits_v1, "duplicates", dict(heads=4, width=1, features=1, where="float", keep=True)),
     (logits_v2, "none", dict(heads=2, width=3, features=1, where="float", keep=True)),

@@ -1,4 +1,4 @@
-"""The form of answers: profiles of every kind fit it, and what fits it becomes a sound profile."""
+"""Answers: profiles of every kind fit the schema, and what fits it becomes a valid profile."""
 
 import json
 
@@ -43,12 +43,12 @@ answers = st.fixed_dictionaries(
     "dislikes": ["*", "## Overview"],
   }
 )
-def test_whatever_is_answered_parses_back(answer):
+def test_any_answer_is_recovered_from_its_rendering(answer):
   profile = read_answer(answer)
   assert parse_profile(render_profile(profile)) == profile
 
 
-def test_answers_are_tidied():
+def test_answers_are_cleaned():
   profile = read_answer(
     {
       "overview": " ## Two\n lines. ",
@@ -80,7 +80,7 @@ def test_limits_grow_with_the_context_and_the_tokens():
     assert all(count >= 2 and length >= 16 for count, length in limits.keywords.values())
 
 
-def test_the_form_lists_genres_where_they_are_few():
+def test_the_schema_enumerates_genres_if_they_are_few():
   limits = item_limits(1024, 4.5)
   form = answer_form(("overview", "genres"), limits, genres=("War", "Crime", "War"))
   assert form["properties"]["genres"]["items"] == {"enum": ["Crime", "War"]}
@@ -105,7 +105,7 @@ def fits(profile, limits):
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/data")
-def test_published_profiles_fit_what_a_model_of_today_may_write():
+def test_published_profiles_fit_the_limits_of_a_current_model():
   def texts(name, field="profile"):
     lines = (PUBLISHED / name).read_text("utf-8").splitlines()
     return [json.loads(line)[field] for line in lines]

@@ -1,4 +1,4 @@
-"""What may not stand in a written profile is found, and nothing else."""
+"""Checks of written profiles find names and empty sections, and nothing else."""
 
 import json
 
@@ -36,7 +36,7 @@ GOOD = Profile(
 )
 
 
-def test_titles_are_written_in_several_ways():
+def test_titles_have_several_forms():
   assert title_forms("Matrix, The (1999)") == [("Matrix, The", "1999"), ("The Matrix", "1999")]
   assert dict(title_forms("Il Postino (1994)")) == {"Il Postino": "1994"}
   assert ("Shanghai Triad", "1995") in title_forms(FIELDS[4]["title"])
@@ -67,7 +67,7 @@ def test_names_are_found_by_whole_words_and_case(text, found):
   assert Names(FIELDS).found(text) == found
 
 
-def test_common_keywords_are_no_titles():
+def test_common_keywords_are_not_taken_for_titles():
   profiles = [
     Profile(name="Chinatown", tags=("True Crime",)),
     Profile(name="Zodiac", tags=("True Crime",)),
@@ -80,7 +80,7 @@ def test_common_keywords_are_no_titles():
   assert names.found("True Crime, The Matrix") == ['title "The Matrix"']
 
 
-def test_a_film_in_its_own_text_becomes_the_film():
+def test_a_film_becomes_the_film_in_its_own_text():
   text = 'In "The Matrix" a hacker… The Matrix is fast; the matrix stays.'
   assert without_title(text, "Matrix, The (1999)") == (
     "In the film a hacker… the film is fast; the matrix stays."
@@ -115,7 +115,7 @@ def test_empty_sections_and_names_are_problems():
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/data")
-def test_published_profiles_are_seldom_accused_wrongly():
+def test_published_profiles_have_few_false_alarms():
   metadata = SHARED / "data" / "metadata_ml100k.jsonl"
   fields = [json.loads(line) for line in metadata.read_text().splitlines()]
   items, users, summaries = (
@@ -129,7 +129,7 @@ def test_published_profiles_are_seldom_accused_wrongly():
   films = [parse_profile(line["profile"]) for line in items]
   names = Names(fields, terms=common_terms(films))
   found = [user_problems(parse_profile(line["profile"]), (), names) for line in users]
-  # Published profiles do hold titles and people (read by hand: nearly all of these are true).
+  # Published profiles do contain titles and people; by hand, nearly all of these findings are true.
   assert 0.10 < sum(map(bool, found)) / len(found) < 0.16
   wrong = {'has title "True Crime"', 'has title "Love Affair"', 'has title "Dead Man"'}
   assert sum(bool(wrong & set(one)) for one in found) / len(found) < 0.002

@@ -1,4 +1,4 @@
-"""A local decoder as author: prompts that fit its context, answers that fit their form."""
+"""A local decoder as author: prompts fit its context, answers fit their schema."""
 
 import hypothesis
 import pytest
@@ -7,8 +7,7 @@ from helpers.writers import write_model
 from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.folders.load import load_decoder
-from gatrec_jax.lm.folders.open import open_decoder
+from gatrec_jax.lm.folders.load import load_decoder, open_decoder
 from gatrec_jax.profiles.writer.answers import answer_form
 from gatrec_jax.profiles.writer.local_author import LocalAuthor
 from gatrec_jax.profiles.writer.prompts import item_prompt, user_prompt
@@ -28,28 +27,28 @@ texts = st.text(st.sampled_from("ab é東😀\n.,"), max_size=400)
 
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(st.lists(texts, min_size=1, max_size=5), texts)
-def test_prompts_leave_the_answer_its_room(author, films, present):
-  prompt = user_prompt(author.room, films, liked=False, present=present, answer=FIELDS)
-  assert author.room.count(prompt) <= author.room.tokens
+def test_prompts_leave_tokens_for_the_answer(author, films, present):
+  prompt = user_prompt(author.budget, films, liked=False, present=present, answer=FIELDS)
+  assert author.budget.count(prompt) <= author.budget.tokens
   assert "no names of people." in prompt
-  prompt = item_prompt(author.room, {"title": present, "overview": films[0] * 9}, answer=FIELDS)
-  assert author.room.count(prompt) <= author.room.tokens
+  prompt = item_prompt(author.budget, {"title": present, "overview": films[0] * 9}, answer=FIELDS)
+  assert author.budget.count(prompt) <= author.budget.tokens
 
 
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(st.lists(words, max_size=30), st.integers(0, 40))
-def test_texts_are_cut_behind_whole_words(author, words, tokens):
+def test_texts_are_truncated_after_whole_words(author, words, tokens):
   text = " ".join(words)
-  cut = author.room.cut(text, tokens)
-  if author.room.length(text) <= tokens:
+  cut = author.budget.truncate(text, tokens)
+  if author.budget.length(text) <= tokens:
     assert cut == text
   else:
     kept = cut.removesuffix(" …").split()
     assert kept == words[: len(kept)] and (not cut or cut.endswith(" …"))
-    assert author.room.length(" ".join(kept)) <= tokens
+    assert author.budget.length(" ".join(kept)) <= tokens
 
 
-def test_answers_fit_their_form_and_do_not_depend_on_who_stands_beside(author):
+def test_answers_fit_their_schema_and_depend_on_the_seed(author):
   form = answer_form(FIELDS, author.user_limits, genres=("Crime", "War"))
   prompts = ["The rain.", "A storm.", "The harbor."]
   again = author.answers(prompts, form, seed=3, again=True)
@@ -65,25 +64,25 @@ def test_answers_fit_their_form_and_do_not_depend_on_who_stands_beside(author):
   assert author.speed.prompt_tokens > 0 and author.speed.new_tokens > 0
 
 
-def test_a_chat_template_is_filled(tmp_path):
+def test_a_chat_template_frames_the_prompt(tmp_path):
   plain = LocalAuthor(load_decoder(write_model(tmp_path / "plain")))
   chat = LocalAuthor(load_decoder(write_model(tmp_path / "chat", template=TEMPLATE)))
 
   def ids(author, text):
-    return author.room.count(text)
+    return author.budget.count(text)
 
-  assert ids(chat, "x") == chat.room.length("<user>x<assistant>")
-  assert ids(plain, "x") == 1 + plain.room.length("x\n\nJSON:\n")
+  assert ids(chat, "x") == chat.budget.length("<user>x<assistant>")
+  assert ids(plain, "x") == 1 + plain.budget.length("x\n\nJSON:\n")
 
 
 def test_models_that_cannot_write_are_refused(tmp_path):
   short = open_decoder(str(ROOT / "tests" / "lm" / "goldens" / "decoders" / "qwen2"))
   with pytest.raises(InputError, match="longer context"):
-    item_prompt(LocalAuthor(short).room, {"title": "Heat"}, answer=FIELDS)
+    item_prompt(LocalAuthor(short).budget, {"title": "Heat"}, answer=FIELDS)
   folder = write_model(tmp_path / "m", context=200)
   author = LocalAuthor(load_decoder(folder))
   form = answer_form(FIELDS, author.user_limits, genres=("A very long genre " * 5,))
-  with pytest.raises(InputError, match="a profile takes at least .* longer context"):
+  with pytest.raises(InputError, match="a profile needs at least .* longer context"):
     author.answers(["x"], form, seed=0, again=False)
   (folder / "tokenizer.json").unlink()
   with pytest.raises(InputError, match="no tokenizer, which profiles need"):

@@ -1,4 +1,4 @@
-"""Profiles in turns by an author whose answers are known: what is asked, when, and what of it."""
+"""Profiles by an author with known answers: prompts, their order, and what becomes of answers."""
 
 import json
 
@@ -6,9 +6,10 @@ import hypothesis
 import numpy as np
 import pytest
 from helpers.paths import SHARED
-from helpers.writers import Script, words_room
+from helpers.writers import Script, words_budget
 from hypothesis import strategies as st
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.profiles.builder import build_item_profiles
@@ -16,8 +17,8 @@ from gatrec_jax.profiles.schema import Profile, parse_profile
 from gatrec_jax.profiles.writer.batches import HistoryBatches, batches_of_users
 from gatrec_jax.profiles.writer.checks import Names
 from gatrec_jax.profiles.writer.prompts import (
-  Room,
-  allotted,
+  Budget,
+  allocate,
   film_text,
   item_prompt,
   profile_text,
@@ -59,18 +60,15 @@ def interactions(*rows, users=2, items=30):
   )
 
 
-def test_turns_are_the_ten_latest_of_each_kind_the_oldest_first():
+def test_batches_are_the_ten_latest_of_each_kind_the_oldest_first():
   rows = [(0, i, 5, 100 - i) for i in range(12)]  # item 11 is the oldest
-  rows += [(0, 15, 5, 300), (0, 15, 1, 301)]  # nothing is known of it
+  rows += [(0, 15, 5, 300), (0, 15, 1, 301)]  # an item without a profile
   rows += [(0, 12, 3, 200), (0, 13, 2, 50), (0, 14, 1, 40), (1, 3, 2, 7)]
-  # Of equal times the higher item index is the later.
+  # At equal times, the higher item index counts as later.
   rows += [(0, i, 2, 60) for i in (20, 19, 18, 17)]
   for order in (rows, rows[::-1]):
     first, second = batches_of_users(
-      interactions(*order),
-      positive_threshold=4,
-      negative_threshold=2,
-      described=np.arange(30) != 15,
+      interactions(*order), feedback=Feedback(), described=np.arange(30) != 15
     )
     assert first == HistoryBatches(
       ((9, 8, 7, 6, 5), (4, 3, 2, 1, 0)), ((14, 13, 17, 18, 19), (20,))
@@ -78,7 +76,7 @@ def test_turns_are_the_ten_latest_of_each_kind_the_oldest_first():
     assert second == HistoryBatches((), ((3,),))
 
 
-def test_a_user_is_written_in_turns_and_each_is_told_the_profile_so_far():
+def test_each_batch_refines_the_profile_so_far():
   author = Script()
   batches = HistoryBatches(((0, 1, 2, 3, 4), (5,)), ((6, 7),))
   (found,) = user_task(batches).write(author, [0], seed=0)
@@ -98,7 +96,7 @@ def test_a_user_is_written_in_turns_and_each_is_told_the_profile_so_far():
   assert len(set(author.seeds)) == 3
 
 
-def test_users_of_a_batch_are_asked_side_by_side():
+def test_several_users_share_a_call():
   author = Script()
   both = user_task(
     HistoryBatches(((0,), (1,))),
@@ -110,13 +108,13 @@ def test_users_of_a_batch_are_asked_side_by_side():
   assert [len(prompts) for prompts in author.asked] == [2, 1, 2]
   assert [one.batches for one in found] == [2, 2, 0, 1]
   assert "A user disliked these films." in author.asked[2][1]
-  # Nobody asked the model about the third: there is what was built, or nothing at all.
+  # The model is not queried about the third user, who gets the built profile, or none.
   assert (found[2].source, found[2].attempts) == ("built", 0)
   none = user_task(HistoryBatches(), built=[None]).write(Script(), [0], seed=0)
   assert (none[0].source, none[0].text) == ("none", "")
 
 
-def test_what_fails_is_written_once_more_and_then_built():
+def test_a_failed_profile_is_written_once_more_and_then_built():
   def answer(prompt, again):
     if "theme 0" in prompt and not again:
       return {"description": "Like Film 7."}
@@ -135,7 +133,7 @@ def test_what_fails_is_written_once_more_and_then_built():
   assert parse_profile(found[1].text) == BUILT
 
 
-def test_the_summary_is_one_paragraph():
+def test_a_summary_is_one_paragraph():
   author = Script(lambda prompt, again: {"summary": "Like Film 3."} if "theme 9" in prompt else {})
   found = user_task(
     HistoryBatches(((0,), (1,)), ((2,),)), HistoryBatches(((9,),)), form="summary"
@@ -145,7 +143,7 @@ def test_the_summary_is_one_paragraph():
   assert found[1].text == "Built. Built text." and found[1].source == "built"
 
 
-def test_items_keep_title_and_genres_and_tell_what_is_known():
+def test_items_keep_their_title_and_genres():
   fields = [
     {"title": "Heat (1995)", "genres": ["Crime"], "overview": "Two men.", "director": "M. Mann"},
     {"title": "Matrix, The (1999)", "overview": "A hacker."},
@@ -172,42 +170,42 @@ def test_items_keep_title_and_genres_and_tell_what_is_known():
 def test_prompts_fit_and_keep_their_instructions(lengths, present, tokens):
   films = [" ".join(f"f{n}" for _ in range(length)) for n, length in enumerate(lengths)]
   prompt = user_prompt(
-    words_room(tokens), films, liked=False, present="p " * present, answer=("summary",)
+    words_budget(tokens), films, liked=False, present="p " * present, answer=("summary",)
   )
   assert len(prompt.split()) <= tokens
   assert "no titles, no names of people." in prompt
   whole = user_prompt(
-    words_room(10_000), films, liked=False, present="p " * present, answer=("summary",)
+    words_budget(10_000), films, liked=False, present="p " * present, answer=("summary",)
   )
   if len(whole.split()) <= tokens:
     assert prompt == whole
   elif sum(lengths):
-    assert len(prompt.split()) > tokens - len(films) - 2 * max(1, len(films))  # and fill the room
+    assert len(prompt.split()) > tokens - len(films) - 2 * max(1, len(films))  # and use the budget
 
 
-def test_shares_are_fair():
-  assert allotted([10, 2, 10], [1, 1, 1], 12) == [5, 2, 5]
-  assert allotted([10, 10], [1, 3], 8) == [2, 6]
-  assert allotted([3, 4], [1, 1], 100) == [3, 4]
-  assert allotted([3, 4], [1, 1], 0) == [0, 0] and allotted([], [], 5) == []
+def test_tokens_are_allocated_in_proportion_to_weights():
+  assert allocate([10, 2, 10], [1, 1, 1], 12) == [5, 2, 5]
+  assert allocate([10, 10], [1, 3], 8) == [2, 6]
+  assert allocate([3, 4], [1, 1], 100) == [3, 4]
+  assert allocate([3, 4], [1, 1], 0) == [0, 0] and allocate([], [], 5) == []
 
 
-def test_a_context_without_room_is_said():
+def test_a_context_too_short_for_the_instructions_is_refused():
   with pytest.raises(InputError, match="llm: its context leaves 20 tokens"):
-    item_prompt(words_room(20), {"title": "Heat"}, answer=("overview", "tags", "dislikes"))
+    item_prompt(words_budget(20), {"title": "Heat"}, answer=("overview", "tags", "dislikes"))
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/data")
-def test_prompts_of_published_profiles_are_whole_within_four_thousand_tokens():
+def test_published_profiles_fit_untruncated_into_four_thousand_tokens():
   def read(name):
     lines = [json.loads(line) for line in (PUBLISHED / name).read_text("utf-8").splitlines()]
     return [parse_profile(line["profile"]) for line in lines]
 
   films = [film_text(one, one.name or "") for one in read("profiles_ml100k_items.jsonl")]
   users = [profile_text(one) for one in read("profiles_ml100k_users.jsonl")]
-  # Four characters a token, as tokenizers of today have it; 1024 of 4096 are for the answer.
-  room = Room(3072, *[lambda text: -(-len(text) // 4)] * 2, lambda text, n: text[: 4 * n])
+  # Four characters per token, as for current tokenizers; 1024 of 4096 are for the answer.
+  budget = Budget(3072, *[lambda text: -(-len(text) // 4)] * 2, lambda text, n: text[: 4 * n])
   for n, present in enumerate(users):
     chosen = films[n : n + 5]
-    prompt = user_prompt(room, chosen, liked=True, present=present, answer=("summary",))
+    prompt = user_prompt(budget, chosen, liked=True, present=present, answer=("summary",))
     assert present in prompt and all(film in prompt for film in chosen)

@@ -1,4 +1,4 @@
-"""What may be fused beside a language model."""
+"""Features to fuse in addition to a language model's scores."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ PART = judged(
   np.array([[1, 3, 0], [2, 1, -1]], np.int32),
   np.array([[3, 2, 1], [2, 1, -np.inf]], np.float32),
   DATA.test,
-  4.0,
+  DATA.feedback,
   top=3,
 )
 
@@ -46,5 +46,5 @@ def test_text_is_a_cosine():
 
 
 def test_unknown_features_are_refused():
-  with pytest.raises(InputError, match="features=taste: there are popularity, text, recency"):
+  with pytest.raises(InputError, match="features=taste: must be any of popularity, text, recency"):
     feature("taste")

@@ -1,4 +1,4 @@
-"""Examples that teach re-ranking: what is drawn, and that the truth leaks nowhere."""
+"""Training examples for re-ranking: what is drawn, and that no label leaks."""
 
 import dataclasses
 
@@ -7,11 +7,12 @@ import pytest
 from helpers.rerank_rows import TITLES, rows
 from helpers.tiny_reranker import tiny_reranker
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
 from gatrec_jax.rerank.learning.examples import (
   ExampleSettings,
+  names_title,
   ranking_examples,
-  tells,
   without_leaks,
 )
 from gatrec_jax.rerank.learning.finetune import split_lists
@@ -39,14 +40,13 @@ def examples(model, epoch=0, lists=(LISTS,), **settings):
     lists,
     epoch,
     titles=TITLES,
-    positive_threshold=4,
-    negative_threshold=2,
+    feedback=Feedback(),
     settings=ExampleSettings(**{"top": 4, **settings}),
   )
 
 
 def read(model, example):
-  """The titles of an example's candidates and whether each is graded."""
+  """The titles of an example's candidates and whether each is relevant."""
   text = model.tokenizer.decode(example.prompt)
   block = text.partition("Candidates\n")[2].splitlines()[: len(example.labels)]
   return [line.partition(": ")[2] for line in block], [
@@ -54,7 +54,7 @@ def read(model, example):
   ]
 
 
-def test_candidates_are_those_of_the_list_with_their_grades(model):
+def test_candidates_are_those_of_the_list_with_their_relevance(model):
   for epoch in range(5):
     for row, example in enumerate(examples(model, epoch)):
       titles, relevance = read(model, example)
@@ -77,7 +77,7 @@ def test_short_lists_keep_a_positive_and_vary(model):
   assert len(seen) == 5  # both positives, or one of two with one of two negatives
 
 
-def test_the_place_of_a_positive_says_nothing(model):
+def test_the_position_of_a_positive_is_uniform(model):
   places = np.zeros(3)
   for epoch in range(600):
     _, relevance = read(model, examples(model, epoch)[1])
@@ -85,13 +85,13 @@ def test_the_place_of_a_positive_says_nothing(model):
   assert abs(places / 600 - 1 / 3).max() < 0.08  # four standard deviations
 
 
-def test_every_epoch_draws_anew_and_the_same_again(model):
+def test_draws_differ_between_epochs_and_are_reproducible(model):
   assert examples(model, 3) == examples(model, 3)
   assert examples(model, 3) != examples(model, 4)
   assert examples(model, 3) != examples(model, 3, seed=1)
 
 
-def test_tasks_have_their_own_form(model):
+def test_each_task_has_its_labels(model):
   yes, no = model.tokenizer("yes\nno", add_special_tokens=False)["input_ids"][::2]
   answers = set()
   for epoch in range(20):
@@ -115,25 +115,25 @@ def test_a_history_longer_than_the_context_is_shortened(model):
   assert len(read(short, example)[0]) == 3
 
 
-def test_truth_in_the_history_is_refused():
+def test_a_held_out_positive_in_the_history_is_refused():
   leaking = dataclasses.replace(LISTS, history=rows((0, 3, 5, 1)))
   with pytest.raises(InputError, match=r"user u0: 'Title D \(1993\)' is both in the history"):
     without_leaks(leaking, TITLES)
 
 
-def test_a_profile_that_tells_the_truth_is_left_out():
+def test_a_profile_that_names_a_held_out_positive_is_left_out():
   profiles = ["Adored Title F above all.", "Adored Title F, too.", None]
   kept = without_leaks(dataclasses.replace(LISTS, profiles=profiles), TITLES).profiles
-  assert kept == [None, "Adored Title F, too.", None]  # F is the truth of the first user alone
+  assert kept == [None, "Adored Title F, too.", None]  # only the first user has F as a positive
 
 
-def test_one_word_is_no_title():
-  assert not tells("The heat of summer. Heat.", "Heat (1995)")
-  assert tells("Loves Star Wars.", "Star Wars (1977)")
-  assert not tells("Loves Star Warships.", "Star Wars (1977)")
+def test_a_single_word_is_not_taken_for_a_title():
+  assert not names_title("The heat of summer. Heat.", "Heat (1995)")
+  assert names_title("Loves Star Wars.", "Star Wars (1977)")
+  assert not names_title("Loves Star Warships.", "Star Wars (1977)")
 
 
-def test_users_that_choose_are_not_learned_from():
+def test_validation_users_are_not_trained_on():
   many = dataclasses.replace(
     LISTS,
     users=np.arange(100, dtype=np.int32),
@@ -141,13 +141,13 @@ def test_users_that_choose_are_not_learned_from():
     relevant=np.ones((100, 2), bool),
     history=rows((0, 0, 5, 1), num_users=100),
   )
-  learning, choosing = split_lists([many, many], share=0.05, seed=0)
-  assert [len(part.users) for part in learning + choosing] == [95, 95, 5, 5]
-  assert not set(learning[0].users) & set(choosing[1].users)
-  assert set(choosing[0].users) == set(choosing[1].users)
+  training, validation = split_lists([many, many], share=0.05, seed=0)
+  assert [len(part.users) for part in training + validation] == [95, 95, 5, 5]
+  assert not set(training[0].users) & set(validation[1].users)
+  assert set(validation[0].users) == set(validation[1].users)
 
 
-def test_settings_that_cannot_be_are_refused():
+def test_invalid_settings_are_refused():
   with pytest.raises(InputError, match="top_candidates=1"):
     ExampleSettings(top=1)
   with pytest.raises(InputError, match="top_candidates=53"):
@@ -156,10 +156,10 @@ def test_settings_that_cannot_be_are_refused():
     ExampleSettings(shares={"listwise": 1.0})
 
 
-def test_the_prompt_is_the_one_that_is_asked_later(model):
+def test_the_prompt_equals_the_one_at_inference(model):
   example = examples(model)[1]
   titles, _ = read(model, example)
   from gatrec_jax.rerank.prompting.prompts import Context
 
-  asked = choice_prompt(Context(history=((TITLES[2], True),)), titles)
-  assert model.tokenizer.decode(example.prompt, skip_special_tokens=True) == asked
+  expected = choice_prompt(Context(history=((TITLES[2], True),)), titles)
+  assert model.tokenizer.decode(example.prompt, skip_special_tokens=True) == expected

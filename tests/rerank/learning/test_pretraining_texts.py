@@ -1,11 +1,12 @@
-"""What the built-in model reads: training ratings alone, and answers that are true."""
+"""Pretraining texts of the built-in re-ranker: from training ratings alone, with true answers."""
 
 import json
 
 import numpy as np
 from helpers.rerank_rows import rows
 
-from gatrec_jax.rerank.learning.pretraining_texts import reading_texts
+from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.rerank.learning.pretraining_texts import pretraining_texts
 from gatrec_jax.rerank.prompting.prompts import LABELS, RANK_LABELS, RANK_TITLES, RATE, YES_NO
 
 TITLES = tuple(f"Title {n} (1999)" for n in range(30))
@@ -21,20 +22,19 @@ TRAIN = rows(
 
 
 def texts(rounds=60, train=TRAIN):
-  return reading_texts(
+  return pretraining_texts(
     train,
     titles=TITLES,
     user_profiles=["calm", None, ""],
     item_profiles=["a drama"] + [None] * 29,
-    positive_threshold=4,
-    negative_threshold=2,
+    feedback=Feedback(),
     rounds=rounds,
     seed=0,
   )
 
 
-def told(text):
-  """Numbers of the titles in a history."""
+def history_of(text):
+  """Indices of the titles in a history."""
   return [
     TITLES.index(line.partition(": ")[2])
     for line in text.splitlines()
@@ -42,79 +42,79 @@ def told(text):
   ]
 
 
-def questions(mark):
-  """(text, letters to titles, answer) of the answers to one question."""
+def answered(mark):
+  """(prompt, letters to titles, answer) of the texts with one kind of prompt."""
   for text in texts():
     if mark in text:
-      question, _, answer = text.partition(mark)
-      block = question.partition("Candidates\n")[2].splitlines()
+      prompt, _, answer = text.partition(mark)
+      block = prompt.partition("Candidates\n")[2].splitlines()
       letters = dict(line.split(": ", 1) for line in block)
-      yield question, {letter: TITLES.index(title) for letter, title in letters.items()}, answer
+      yield prompt, {letter: TITLES.index(title) for letter, title in letters.items()}, answer
 
 
-def liked_of(question):
-  return LIKED[0] if "disliked" in question or set(told(question)) & LIKED[0] else LIKED[1]
+def liked_of(prompt):
+  return LIKED[0] if "disliked" in prompt or set(history_of(prompt)) & LIKED[0] else LIKED[1]
 
 
-def test_each_history_is_a_permutation_and_every_round_another():
+def test_each_history_is_a_permutation_that_differs_between_rounds():
   histories = [text for text in texts() if "Candidates" not in text and "candidate" not in text]
-  first = [tuple(told(text)) for text in histories if len(told(text)) == 14]
+  first = [tuple(history_of(text)) for text in histories if len(history_of(text)) == 14]
   assert len(first) == 60 and len(set(first)) == 60
   assert {frozenset(order) for order in first} == {frozenset(LIKED[0] | {14, 15})}
   assert histories[0] == "Profile\na drama\nHistory, oldest first\nliked: Title 0 (1999)\n"
-  shares = np.mean(["Profile\ncalm" in text for text in histories if len(told(text)) == 14])
+  shares = np.mean(["Profile\ncalm" in text for text in histories if len(history_of(text)) == 14])
   assert 0.02 < shares < 0.45  # a fifth of sixty, give or take four standard deviations
 
 
-def test_neutral_ratings_are_not_told():
-  histories = [set(told(text)) for text in texts()]
+def test_neutral_ratings_are_left_out():
+  histories = [set(history_of(text)) for text in texts()]
   assert any(history & LIKED[1] for history in histories)
   assert all(history <= LIKED[1] for history in histories if history & LIKED[1])
 
 
-def test_what_is_asked_about_is_not_in_the_history():
+def test_candidates_are_not_in_the_history():
   found = 0
   for mark in (RANK_TITLES, RANK_LABELS, RATE):
-    for question, letters, _ in questions(mark):
-      assert not set(letters.values()) & set(told(question))
+    for prompt, letters, _ in answered(mark):
+      assert not set(letters.values()) & set(history_of(prompt))
       found += 1
   assert found > 10
 
 
-def test_liked_titles_are_answered_first():
-  for question, letters, answer in questions(RANK_TITLES):
+def test_answers_list_liked_titles_first():
+  for prompt, letters, answer in answered(RANK_TITLES):
     order = [TITLES.index(line.partition(": ")[2]) for line in answer.splitlines()]
     assert [line.partition(": ")[0] for line in answer.splitlines()] == [
       str(n) for n in range(1, len(order) + 1)
     ]
     assert sorted(order) == sorted(letters.values())
-    good = [item in liked_of(question) for item in order]
+    good = [item in liked_of(prompt) for item in order]
     assert any(good) and good == sorted(good, reverse=True)
-  for question, letters, answer in questions(RANK_LABELS):
-    good = [letters[letter] in liked_of(question) for letter in answer.split()]
+  for prompt, letters, answer in answered(RANK_LABELS):
+    good = [letters[letter] in liked_of(prompt) for letter in answer.split()]
     assert sorted(answer.split()) == list(LABELS[: len(letters)])
     assert any(good) and good == sorted(good, reverse=True)
 
 
-def test_ratings_tell_liked_from_others():
-  for question, letters, answer in questions(RATE):
+def test_ratings_separate_liked_titles_from_others():
+  for prompt, letters, answer in answered(RATE):
     for letter, rating in json.loads(answer).items():
-      assert (rating > 50) == (letters[letter] in liked_of(question))
+      assert (rating > 50) == (letters[letter] in liked_of(prompt))
 
 
-def test_yes_stands_behind_what_was_liked():
+def test_the_answer_is_yes_for_liked_titles():
   answers = set()
   for text in texts(200):
     if "candidate: " in text:
-      question, _, rest = text.partition("candidate: ")
+      prompt, _, rest = text.partition("candidate: ")
       item, answer = TITLES.index(rest.splitlines()[0]), rest.splitlines()[-1]
-      assert answer in YES_NO and (answer == "yes") == (item in liked_of(question))
-      assert item not in told(question)
+      assert answer in YES_NO and (answer == "yes") == (item in liked_of(prompt))
+      assert item not in history_of(prompt)
       answers.add(answer)
   assert answers == set(YES_NO)
 
 
-def test_a_user_with_one_rating_is_asked_nothing():
+def test_a_user_with_one_rating_gets_no_prompt():
   only = rows((2, 25, 5, 1), num_items=30)
   assert all("andidate" not in text for text in texts(40, only))
 

@@ -1,4 +1,4 @@
-"""What prompts say of users."""
+"""Contexts: what prompts say about users."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ from helpers.rerank_rows import TITLES, prepared, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.rerank.prompting.contexts import make_contexts
 from gatrec_jax.rerank.prompting.prompts import choice_prompt
 
@@ -27,17 +28,11 @@ PROFILES = [
 
 def contexts(train=TRAIN, users=(0, 1, 2), **settings):
   return make_contexts(
-    train,
-    np.array(users),
-    titles=TITLES,
-    profiles=PROFILES,
-    positive_threshold=4,
-    negative_threshold=2,
-    **settings,
+    train, np.array(users), titles=TITLES, profiles=PROFILES, feedback=Feedback(), **settings
   )
 
 
-def test_histories_are_in_order_of_time_without_neutral_ratings():
+def test_histories_are_in_temporal_order_without_neutral_ratings():
   first, second, third = contexts()
   assert first.history == (
     (TITLES[0], False),
@@ -51,13 +46,13 @@ def test_histories_are_in_order_of_time_without_neutral_ratings():
   assert third.history == ((TITLES[6], True),) and third.profile == "Likes calm films."
 
 
-def test_only_the_latest_of_each_kind_are_told():
+def test_only_the_latest_of_each_kind_are_kept():
   first, _, _ = contexts(liked=2, disliked=1)
   assert first.history == ((TITLES[5], True), (TITLES[2], False), (TITLES[3], True))
   assert contexts(liked=0, disliked=0)[0].history == ()
 
 
-def test_drawn_histories_are_parts_of_the_whole_in_order():
+def test_drawn_histories_are_subsequences_of_the_history():
   whole = contexts()[0].history
   seen = set()
   for seed in range(30):

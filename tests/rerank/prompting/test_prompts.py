@@ -1,4 +1,4 @@
-"""The texts that models read, line by line."""
+"""The texts of prompts, line by line."""
 
 import pytest
 
@@ -16,8 +16,8 @@ ALL = (
 )
 
 
-def test_a_question_in_full():
-  # Models are trained on these very texts: whoever changes them raises PROMPT_VERSION.
+def test_complete_prompts():
+  # Models are trained on exactly these texts: a change must increment PROMPT_VERSION.
   assert prompts.PROMPT_VERSION == 1
   assert prompts.choice_prompt(CONTEXT, ["Heat", "Alien"]) == (
     "Profile\nGenres: Drama.\n"
@@ -31,22 +31,22 @@ def test_a_question_in_full():
 
 
 @pytest.mark.parametrize("make", ALL)
-def test_all_begin_with_the_same_description(make):
+def test_all_prompts_start_with_the_same_description(make):
   assert make(CONTEXT).startswith(prompts.describe(CONTEXT))
   assert make(CONTEXT)[len(prompts.describe(CONTEXT)) :] == make(Context())
   assert make(Context()).endswith("\n")
   assert prompts.describe(Context()) == ""
 
 
-def test_every_line_with_a_title_ends_alike():
+def test_every_line_with_a_title_ends_the_same_way():
   lines = prompts.choice_prompt(CONTEXT, ["Heat", "Alien"]).splitlines(keepends=True)
   for title in ("Heat", "Alien", "Up (2009)", "M (1931)"):
     assert sum(line.endswith(prompts.line_end(title)) for line in lines) == 1
 
 
-def test_letters_run_out():
+def test_more_candidates_than_letters_are_refused():
   assert len(prompts.LABELS) == len(set(prompts.LABELS)) == 52
   many = [f"{n}" for n in range(52)]
   assert prompts.candidate_block(many).splitlines()[-1] == "z: 51"
-  with pytest.raises(InputError, match="top_candidates=53: only 52 candidates"):
+  with pytest.raises(InputError, match="top_candidates=53: only 52 letters"):
     prompts.candidate_block([*many, "52"])

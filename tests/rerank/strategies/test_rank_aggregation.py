@@ -1,4 +1,4 @@
-"""Overlapping batches, Borda counts and TrueSkill by hand."""
+"""Overlapping batches, Borda counts and TrueSkill, checked by hand."""
 
 import math
 
@@ -51,16 +51,16 @@ def test_one_game_of_true_skill_by_the_formulas():
   expected = SKILL + DEVIATION**2 / spread * shift
   means = true_skill([[1, 0]], 3)
   np.testing.assert_allclose(means, [2 * SKILL - expected, expected, SKILL], rtol=1e-6)
-  # What the paper's own players get: 29.2 and 20.8 after one game.
+  # The values in the TrueSkill paper: 29.2 and 20.8 after one game.
   np.testing.assert_allclose(means[:2], [20.795, 29.205], atol=2e-3)
 
 
-def test_a_second_game_goes_on_from_the_first():
+def test_a_second_game_starts_from_the_result_of_the_first():
   spread = math.sqrt(2 * NOISE**2 + 2 * DEVIATION**2)
   gain = DEVIATION**2 / spread * stats.norm.pdf(0) / stats.norm.cdf(0)
   won = SKILL + gain
   narrow = DEVIATION**2 * (1 - DEVIATION**2 / spread**2 * (2 / math.pi))
-  # Candidate 1, who has beaten 0, now loses against 2, of whom nothing is known.
+  # Candidate 1, the winner against 0, loses against 2, which has not played before.
   spread = math.sqrt(2 * NOISE**2 + narrow + DEVIATION**2)
   surprise = (SKILL - won) / spread
   shift = stats.norm.pdf(surprise) / stats.norm.cdf(surprise)
@@ -70,15 +70,15 @@ def test_a_second_game_goes_on_from_the_first():
 
 @pytest.mark.parametrize("merge", (borda, true_skill))
 @given(st.permutations(range(12)))
-def test_rankings_that_agree_give_their_order_within_each_batch(merge, truth):
+def test_consistent_rankings_are_merged_into_their_order(merge, truth):
   rank = np.argsort(truth)
   rankings = [sorted(batch, key=lambda place: rank[place]) for batch in overlapping(12, 5, 3)]
   scores = merge(rankings, 12)
   assert np.isfinite(scores).all() and scores.shape == (12,)
-  # All 12 in one ranking: exactly the order.
+  # A single ranking of all 12 is returned exactly.
   assert np.argsort(-merge([list(truth)], 12)).tolist() == list(truth)
 
 
-def test_a_thousand_defeats_stay_numbers():
+def test_scores_stay_finite_after_a_thousand_defeats():
   means = true_skill([[1, 0]] * 1000 + [[0, 1]], 2)
   assert np.isfinite(means).all() and means[1] > means[0]

@@ -1,4 +1,4 @@
-"""Strategies as algorithms: over an oracle whose answers are known."""
+"""Strategies as algorithms, over an oracle with known answers."""
 
 import math
 
@@ -9,34 +9,34 @@ from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.rerank.prompting.queries import log_softmax
-from gatrec_jax.rerank.strategies import listwise as by_list
-from gatrec_jax.rerank.strategies import relevancy as by_rating
 from gatrec_jax.rerank.strategies.batchwise import batchwise
 from gatrec_jax.rerank.strategies.label import cyclic_shifts, label, pointwise
+from gatrec_jax.rerank.strategies.listwise import listwise
 from gatrec_jax.rerank.strategies.pairwise import all_pairs, insertion_tree
 from gatrec_jax.rerank.strategies.rank_aggregation import borda, true_skill
 from gatrec_jax.rerank.strategies.registry import Options, make_strategy, unrelated_order
+from gatrec_jax.rerank.strategies.relevancy import relevancy
 
 TITLES = [f"Film {letter}" for letter in "abcdefghijklmnopqrst"]
 
 
 class Oracle:
-  """Knows what each title is worth to each user; letters have a bias of their own.
+  """Answers queries from the known worth of each title to each user.
 
-  Args: worth: for each user {title: number}. bias: [K], what is added to the logit of each letter.
+  Args: worth: for each user {title: number}. bias: [K], added to the logit of each letter.
   """
 
   def __init__(self, worth, bias=()):
     self.worth, self.bias = worth, np.zeros(60)
     self.bias[: len(bias)] = bias
-    self.asked = []  # (user, titles) of all choices
+    self.queried = []  # (user, titles) of all choices
     self.rounds = 0
 
   def choices(self, users, lists):
     self.rounds += 1
     found = []
     for user, several in zip(users, lists, strict=True):
-      self.asked += [(user, tuple(titles)) for titles in several]
+      self.queried += [(user, tuple(titles)) for titles in several]
       logits = [[self.worth[user][title] for title in titles] for titles in several]
       logits = np.array(logits, np.float32).reshape(len(several), -1)
       found.append(log_softmax(logits + self.bias[: logits.shape[1]].astype(np.float32)))
@@ -102,20 +102,20 @@ def test_label_by_hand():
   x = (log(3) - empty[0] + log(1) - empty[1]) / 2
   y = (log(-3) - empty[1] + log(-1) - empty[0]) / 2
   np.testing.assert_allclose(scores, [x, y], atol=1e-6)
-  assert oracle.asked == [(0, ("x", "y")), (0, ("y", "x"))]
+  assert oracle.queried == [(0, ("x", "y")), (0, ("y", "x"))]
 
 
-def test_the_bias_of_letters_is_taken_off():
+def test_the_bias_of_letters_is_removed():
   worth, candidates = two_users()
   bias = np.random.default_rng(1).normal(size=20) * 5
   plain = label(Oracle(worth), candidates, permutations=1)
   biased = label(Oracle(worth, bias), candidates, permutations=1)
   for one, other in zip(plain, biased, strict=True):
-    # The same up to a constant, the logarithm of the sum over letters.
+    # Equal up to a constant, the logarithm of the sum over letters.
     np.testing.assert_allclose(one - one.mean(), other - other.mean(), atol=1e-4)
 
 
-def test_with_all_shifts_the_place_to_begin_does_not_matter():
+def test_with_all_shifts_the_starting_position_does_not_matter():
   worth, candidates = two_users()
   bias = np.random.default_rng(1).normal(size=20)
   first = label(Oracle(worth, bias), candidates, permutations=20)
@@ -128,16 +128,16 @@ def test_with_all_shifts_the_place_to_begin_does_not_matter():
   "rank",
   (
     pointwise,
-    by_list.listwise,
+    listwise,
     insertion_tree,
     all_pairs,
-    by_rating.relevancy,
+    relevancy,
     lambda oracle, candidates: label(oracle, candidates, permutations=3),
     lambda oracle, candidates: batchwise(oracle, candidates, merge=borda, size=20, stride=3),
     lambda oracle, candidates: batchwise(oracle, candidates, merge=true_skill, size=20, stride=3),
   ),
 )
-def test_what_an_oracle_knows_comes_out_in_order(rank):
+def test_scores_follow_the_order_of_the_oracle(rank):
   worth, candidates = two_users()
   scores = rank(Oracle(worth), candidates)
   for one, user, titles in zip(scores, worth, candidates, strict=True):
@@ -147,28 +147,28 @@ def test_what_an_oracle_knows_comes_out_in_order(rank):
 
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(range(20)), st.booleans())
-def test_a_search_tree_sorts_and_never_asks_twice(values, both_orders):
+def test_a_search_tree_sorts_and_compares_no_pair_twice(values, both_orders):
   worth = dict(zip(TITLES, map(float, values), strict=True))
   oracle = Oracle([worth], bias=[0.4] if both_orders else [])
   (scores,) = insertion_tree(oracle, [TITLES], both_orders=both_orders)
   assert order_of(scores) == true_order(worth, TITLES)
   np.testing.assert_allclose(sorted(scores), 1 / np.arange(20, 0, -1), rtol=1e-6)
-  asked = [frozenset(titles) for _, titles in oracle.asked]
+  compared = [frozenset(titles) for _, titles in oracle.queried]
   each = 2 if both_orders else 1
-  assert all(asked.count(pair) == each for pair in set(asked))
-  # The comparisons are those of inserting one after the other.
-  tree, compared = [], set()
+  assert all(compared.count(pair) == each for pair in set(compared))
+  # The comparisons are those of sequential insertion.
+  tree, expected = [], set()
   for title in TITLES:
-    compared |= {frozenset((title, root)) for root in path(tree, title, worth)}
+    expected |= {frozenset((title, root)) for root in path(tree, title, worth)}
     tree.append(title)
-  assert set(asked) == compared
+  assert set(compared) == expected
 
 
 def path(inserted, title, worth):
-  """The titles that `title` meets on its way down a tree of `inserted`, by the definition."""
+  """The titles that `title` passes on its way down a tree of `inserted`, by definition."""
   met, low, high = [], -math.inf, math.inf
   for root in inserted:
-    if low < worth[root] < high:  # a root on the way: nothing between it and the title yet
+    if low < worth[root] < high:  # a root on the way: nothing inserted lies between them yet
       met.append(root)
       if worth[title] < worth[root]:
         high = worth[root]
@@ -177,26 +177,26 @@ def path(inserted, title, worth):
   return met
 
 
-def test_comparisons_are_of_the_order_of_n_log_n_and_few_rounds():
+def test_a_search_tree_takes_n_log_n_comparisons_in_few_rounds():
   counts, rounds = [], []
   for seed in range(30):
     oracle = Oracle([dict(zip(TITLES, np.random.default_rng(seed).permutation(20), strict=True))])
     insertion_tree(oracle, [TITLES], both_orders=False)
-    counts.append(len(oracle.asked))
+    counts.append(len(oracle.queried))
     rounds.append(oracle.rounds)
   # Expected comparisons of a tree of 20: 2·21·H(20) - 80 = 71.1 (Knuth, vol. 3, §6.2.2).
   assert np.mean(counts) == pytest.approx(71.1, abs=4) and max(rounds) <= 14
-  # All users' trees grow in the same rounds.
+  # The trees of all users grow in the same rounds.
   both = Oracle([dict(zip(TITLES, sign * np.arange(20), strict=True)) for sign in (1, -1)])
   insertion_tree(both, [TITLES, TITLES], both_orders=False)
-  assert both.rounds == 19 and len(both.asked) == 2 * 190
+  assert both.rounds == 19 and len(both.queried) == 2 * 190
 
 
-def test_ties_keep_the_order_of_insertion_and_both_orders_cancel_the_place():
+def test_ties_keep_the_order_of_insertion_and_both_orders_cancel_the_bias():
   equal = [dict.fromkeys(TITLES[:5], 1.0)]
   (scores,) = insertion_tree(Oracle(equal, bias=[3.0]), [TITLES[:5]])
   assert order_of(scores) == [0, 1, 2, 3, 4]
-  # Asked in one order only, letter A always wins: later ones are put first.
+  # With one order only, letter A always wins, which puts later candidates first.
   (scores,) = insertion_tree(Oracle(equal, bias=[3.0]), [TITLES[:5]], both_orders=False)
   assert order_of(scores) != [0, 1, 2, 3, 4]
 
@@ -206,7 +206,7 @@ def test_all_pairs_by_hand():
   oracle = Oracle([{"x": 2.0, "y": 0.0, "z": 5.0}], bias=[0.7])
   (scores,) = all_pairs(oracle, [["x", "y", "z"]])
   np.testing.assert_allclose(scores, [-1, -7, 8], atol=1e-5)
-  assert len(oracle.asked) == 6 and oracle.rounds == 1
+  assert len(oracle.queried) == 6 and oracle.rounds == 1
   (scores,) = all_pairs(oracle, [["x", "y", "z"]], both_orders=False)
   np.testing.assert_allclose(scores, [-1 + 1.4, -7, 8 - 1.4], atol=1e-5)
 
@@ -221,19 +221,11 @@ def test_batchwise_by_hand():
 def test_relevancy_is_a_mean():
   oracle = Oracle([{}])
   oracle.ratings = lambda users, lists: [[[10, 20, 30], [50, 70, 90]]]
-  (scores,) = by_rating.relevancy(oracle, [list("abcd")], size=3, stride=1)
+  (scores,) = relevancy(oracle, [list("abcd")], size=3, stride=1)
   np.testing.assert_allclose(scores, [10, 35, 50, 90])
 
 
-def test_published_fusions_by_hand():
-  llm, old = np.array([1, 5, 6, 10, 11]), np.array([2, 1, 4, 30, 3])
-  expected = [0.9 + 0.2, 4.5 + 0.1, 4.2 + 1.2, 7 + 9, 5.5 + 1.5]
-  np.testing.assert_allclose(by_list.published_fusion(llm, old), -np.array(expected))
-  fused = by_rating.published_fusion(np.array([50, 100]), np.array([1, 2]))
-  np.testing.assert_allclose(fused, [0.8 * 0.5 + 0.2, 0.8 + 0.2 * 0.5])
-
-
-def test_the_order_depends_on_titles_alone():
+def test_the_order_depends_only_on_the_titles():
   shuffled = np.random.default_rng(0).permutation(20)
   first = [TITLES[place] for place in unrelated_order(TITLES)]
   other = [TITLES[place] for place in shuffled]

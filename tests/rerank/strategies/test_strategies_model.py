@@ -1,4 +1,4 @@
-"""Strategies with a real, tiny model: what they ask, how they fit, what they take."""
+"""Strategies with a tiny decoder: their queries, truncation and cost."""
 
 import dataclasses
 import functools
@@ -12,8 +12,8 @@ from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.scoring import label_tokens, score_labels
 from gatrec_jax.rerank.prompting import prompts
 from gatrec_jax.rerank.prompting.prompts import Context, choice_prompt, pointwise_prompt, prompt_ids
-from gatrec_jax.rerank.prompting.queries import Questions, Usage, log_softmax
-from gatrec_jax.rerank.prompting.truncation import Reader, fitted
+from gatrec_jax.rerank.prompting.queries import Queries, Usage, log_softmax
+from gatrec_jax.rerank.prompting.truncation import PromptEncoder, fit_prompts
 from gatrec_jax.rerank.strategies.registry import (
   STRATEGIES,
   Options,
@@ -29,7 +29,7 @@ CONTEXT = Context("Genres: Drama.", (("Old film 1 (1911)", True), ("Old film 2 (
 
 @functools.cache
 def model(context=96, own=True):
-  """Random weights. Args: own: whether the ends of lines with a title are tokens."""
+  """Random weights. Args: own: whether the ends of lines with a title are single tokens."""
   from transformers import PreTrainedTokenizerFast
 
   from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, train_tokenizer
@@ -38,58 +38,65 @@ def model(context=96, own=True):
   texts = [*WORDS, prompts.HISTORY, prompts.CANDIDATES, prompts.PROFILE, CONTEXT.profile] * 4
   backend = train_tokenizer(texts, vocabulary=560, extra_tokens=["yes", "no", *lines * own])
   tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=BOS, eos_token=EOS)
-  config = tiny_config(vocabulary=len(tokenizer), bos=0, eos=(1,), pad=2, context=context)
+  config = tiny_config(
+    vocabulary=len(tokenizer),
+    bos=0,
+    eos=(1,),
+    pad=2,
+    context=context,
+    layers=tiny_config().layers[:1],
+  )
   return LanguageModel("tiny", None, config, random_params(config), tokenizer)
 
 
 def users():
-  """Four users, one of them with nothing to rank, one with one candidate."""
+  """Four users, one of them without candidates and one with a single candidate."""
   return (
     [CONTEXT, Context(), dataclasses.replace(CONTEXT, history=()), CONTEXT],
     [TITLES, [], TITLES[:1], TITLES[3::-1]],
   )
 
 
-def test_label_is_what_separate_passes_say():
+def test_label_equals_separate_forward_passes():
   decoder = model(512, own=False)
   (scores,) = make_strategy("label", decoder, options=Options(permutations=3))([CONTEXT], [TITLES])
   order = unrelated_order(TITLES)
   letters = label_tokens(decoder, list("ABCDEF"))
 
-  def ask(context, titles):
+  def query(context, titles):
     return log_softmax(
       score_labels(decoder, [prompt_ids(decoder, choice_prompt(context, titles))], letters)[0]
     )
 
-  empty = ask(prompts.CONTENT_FREE, [prompts.UNKNOWN] * 6)
+  empty = query(prompts.CONTENT_FREE, [prompts.UNKNOWN] * 6)
   total = np.zeros(6)
   for start in (0, 2, 4):
     turned = np.roll(order, -start)
-    total[turned] += ask(CONTEXT, [TITLES[place] for place in turned]) - empty
+    total[turned] += query(CONTEXT, [TITLES[place] for place in turned]) - empty
   np.testing.assert_allclose(scores, total / 3, rtol=0, atol=1e-4)
   assert scores.std() > 0.01
 
 
-def test_titles_that_are_tokens_are_their_own_labels():
+def test_titles_that_are_single_tokens_serve_as_labels():
   contexts = [CONTEXT, dataclasses.replace(CONTEXT, history=())]
   found = make_strategy("label", model())(contexts, [TITLES, TITLES[:3]])
   for context, titles, scores in zip(contexts, (TITLES, TITLES[:3]), found, strict=True):
-    asked = prompts.describe(context) + ("" if context.history else prompts.HISTORY) + "liked"
+    prompt = prompts.describe(context) + ("" if context.history else prompts.HISTORY) + "liked"
     own = prompts.title_tokens(model(), titles)
-    expected = log_softmax(score_labels(model(), [prompt_ids(model(), asked)], own)[0])
+    expected = log_softmax(score_labels(model(), [prompt_ids(model(), prompt)], own)[0])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
     assert scores.std() > 0.01
 
 
-def test_pointwise_is_what_separate_passes_say():
+def test_pointwise_equals_separate_forward_passes():
   (scores,) = make_strategy("pointwise", model())([CONTEXT], [TITLES])
-  asked = [prompt_ids(model(), pointwise_prompt(CONTEXT, title)) for title in TITLES]
-  logits = score_labels(model(), asked, ["yes", "no"])
+  ids = [prompt_ids(model(), pointwise_prompt(CONTEXT, title)) for title in TITLES]
+  logits = score_labels(model(), ids, ["yes", "no"])
   np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_neither_the_given_order_nor_the_batch_matters(name):
+def test_scores_depend_neither_on_the_given_order_nor_on_the_batch(name):
   contexts, candidates = users()
   usage = Usage()
   scores = make_strategy(name, model(256), batch_size=4)(contexts, candidates, usage=usage)
@@ -99,7 +106,7 @@ def test_neither_the_given_order_nor_the_batch_matters(name):
   assert usage.prompt_tokens > 50
   assert (usage.new_tokens > 0) == (name in ("listwise", "batchwise", "relevancy"))
   assert usage.forward_tokens == usage.prompt_tokens + usage.new_tokens
-  # One after the other where the answer is read, and where it is written; that is much to compile.
+  # Batches of one user, for one strategy by logits and one by generation: each is compiled.
   batch_size = 1 if name in ("label", "listwise") else 4
   turned = make_strategy(name, model(256), batch_size=batch_size)(
     contexts[::-1], [titles[::-1] for titles in candidates[::-1]]
@@ -108,24 +115,24 @@ def test_neither_the_given_order_nor_the_batch_matters(name):
     np.testing.assert_allclose(one, other[::-1], rtol=0, atol=1e-4)
 
 
-def test_nothing_to_rank_asks_nothing():
+def test_lists_without_a_choice_are_not_queried():
   usage = Usage()
   for name in STRATEGIES:
     scores = make_strategy(name, model())([CONTEXT, CONTEXT], [[], TITLES[:1]], usage=usage)
     assert [len(one) for one in scores] == [0, 1]
-  assert usage.questions == usage.forward_tokens == 0
+  assert usage.queries == usage.forward_tokens == 0
   assert make_strategy("label", model())([], []) == []
 
 
-def test_bad_candidates():
+def test_invalid_candidates_are_refused():
   strategy = make_strategy("label", model())
-  with pytest.raises(InputError, match=r"candidate 'Heat \(1995\)' is given twice"):
+  with pytest.raises(InputError, match=r"candidate 'Heat \(1995\)' occurs twice"):
     strategy([CONTEXT], [["Heat (1995)", "Up (2009)", "Heat (1995)"]])
   with pytest.raises(InputError, match="1 contexts for 2 lists"):
     strategy([CONTEXT], [[], []])
   many = [f"{n}" for n in range(53)]
   for name in ("label", "listwise"):
-    with pytest.raises(InputError, match="top_candidates=53: only 52 candidates"):
+    with pytest.raises(InputError, match="top_candidates=53: only 52 letters"):
       make_strategy(name, model(8192))([CONTEXT], [many])
 
 
@@ -134,32 +141,32 @@ def test_a_long_history_loses_its_oldest_lines():
   usage = Usage()
   (scores,) = make_strategy("pointwise", model())([long], [TITLES[:3]], usage=usage)
   assert usage.shortened == 1
-  # The longest history with which every prompt fits, by hand.
+  # The longest history for which every prompt fits, by brute force.
   for first in range(len(OLD)):
     short = Context(long.profile, long.history[first:])
-    asked = [prompt_ids(model(), pointwise_prompt(short, title)) for title in TITLES[:3]]
-    if max(map(len, asked)) <= model().config.context:
+    ids = [prompt_ids(model(), pointwise_prompt(short, title)) for title in TITLES[:3]]
+    if max(map(len, ids)) <= model().config.context:
       break
   assert 0 < first < len(OLD)
-  logits = score_labels(model(), asked, ["yes", "no"])
+  logits = score_labels(model(), ids, ["yes", "no"])
   np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)
 
 
-def test_the_profile_goes_last_and_then_nothing_fits():
+def test_the_profile_is_dropped_last_and_then_the_prompt_is_refused():
   wordy = Context("Genres: Drama. " * 40, (("Old film 1 (1911)", True),))
 
   def make(context):
     return [choice_prompt(context, TITLES)]
 
-  (((ids,),), (kept,)) = fitted(Reader(model()), [wordy], [make], [4])
+  (((ids,),), (kept,)) = fit_prompts(PromptEncoder(model()), [wordy], [make], [4])
   assert kept == Context() and ids == prompt_ids(model(), choice_prompt(kept, TITLES))
-  with pytest.raises(InputError, match="has room for 12 tokens of a question.*`top_candidates`"):
-    fitted(Reader(model()), [CONTEXT], [make], [84])
-  unchanged = fitted(Reader(model()), [CONTEXT], [make], [0])[1]
+  with pytest.raises(InputError, match="a prompt may have 12 tokens.*`top_candidates`"):
+    fit_prompts(PromptEncoder(model()), [CONTEXT], [make], [84])
+  unchanged = fit_prompts(PromptEncoder(model()), [CONTEXT], [make], [0])[1]
   assert unchanged[0] is CONTEXT
 
 
-def test_ids_read_in_two_pieces_are_those_of_the_whole():
+def test_prompts_encoded_in_pieces_have_the_ids_of_the_whole():
   several = [
     [pointwise_prompt(CONTEXT, title) for title in (*TITLES, *OLD)],
     [choice_prompt(CONTEXT, [one, other]) for one in TITLES for other in TITLES if one != other],
@@ -168,21 +175,21 @@ def test_ids_read_in_two_pieces_are_those_of_the_whole():
     [],
   ]
   for texts in several:
-    assert Reader(model())(texts) == [prompt_ids(model(), text) for text in texts]
+    assert PromptEncoder(model())(texts) == [prompt_ids(model(), text) for text in texts]
 
 
 def test_orders_of_the_model_are_permutations():
-  questions = Questions(Reader(model(256)), [CONTEXT] * 2)
-  for order in questions.orders_of_titles([0, 1], [TITLES, TITLES[:3]]):
+  queries = Queries(PromptEncoder(model(256)), [CONTEXT] * 2)
+  for order in queries.orders_of_titles([0, 1], [TITLES, TITLES[:3]]):
     assert sorted(order) == list(range(len(order)))
-  orders = questions.orders_of_letters([1], [[TITLES[:5], TITLES[2:]]])
+  orders = queries.orders_of_letters([1], [[TITLES[:5], TITLES[2:]]])
   assert [sorted(order) for order in orders[0]] == [[0, 1, 2, 3, 4], [0, 1, 2, 3]]
-  (ratings,) = questions.ratings([0], [[TITLES[:2], TITLES[:4]]])
+  (ratings,) = queries.ratings([0], [[TITLES[:2], TITLES[:4]]])
   assert [len(one) for one in ratings] == [2, 4]
   assert all(0 <= rating <= 100 for one in ratings for rating in one)
 
 
-def test_a_chat_template_frames_the_question():
+def test_a_chat_template_frames_the_prompt():
   tokenizer = model().tokenizer
   framed = type(tokenizer)(
     tokenizer_object=tokenizer.backend_tokenizer,

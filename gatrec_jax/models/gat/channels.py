@@ -1,0 +1,190 @@
+"""What the GAT's scores consist of beside the network: a linear channel, popularity, unrated items.
+
+A user's scores are combined in this order (`combined_scores`): the scores of the network and of a
+linear item–item model, each in standard deviations; popularity, for users who came after training;
+and for items that nobody rated, predictions from their texts and attributes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gatrec_jax.config.models import EaseRatedConfig
+from gatrec_jax.config.schema import ModelConfig
+from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender, ServingState
+from gatrec_jax.models.baselines.item_item import exact_matmul, inverse
+from gatrec_jax.ops.numeric import unit
+from gatrec_jax.ops.scores import Pair, dot_product_scores, mean_and_spread, standardize
+
+Array = jax.Array
+
+_ATTRIBUTE_SCALE = 0.6  # of an attribute column, beside a text vector of length 1
+
+
+class Unrated(NamedTuple):
+  """A ridge regression from items' texts and attributes, for any scores.
+
+  Attributes:
+    rated: [I] bool, items with a training rating.
+    features: [I, F] float32, text and attributes minus their mean over the rated items; 0 where
+      nothing is known of an item.
+    solve: [F, F] float32, (CᵀC + l2)⁻¹ of the rated items' features C.
+    shift: [I] float32, in standard deviations of a user's scores.
+  """
+
+  rated: Array
+  features: Array
+  solve: Array
+  shift: Array
+
+
+class Channels(NamedTuple):
+  """The serving state of a GAT whose scores are more than dot products.
+
+  Attributes:
+    vectors: final vectors of the network, ([U, D], [I, D]) float32.
+    linear: serving state of the linear channel; None without one. weight: [] of that channel.
+    rated: [I] bool, items with a training rating.
+    known: [U] bool, users with ratings.
+    likes: [I] float32, training positives of each item.
+    prior: [U] float32, the weight of popularity in each user's scores.
+    unrated: replaces the scores of unrated items; None keeps those of the network.
+  """
+
+  vectors: Pair
+  linear: ServingState | None
+  weight: Array
+  rated: Array
+  known: Array
+  likes: Array
+  prior: Array
+  unrated: Unrated | None
+
+
+def has_channels(settings: ModelConfig) -> bool:
+  """Whether scores are more than dot products of the network's vectors."""
+  return bool(settings.linear_weight or settings.unrated_l2 or settings.prior_weight)
+
+
+def channel_scores(serving_state: Channels, users: Array) -> Array:
+  """[B, I] float32 scores for `users` [B] int32; popularity for users without training ratings."""
+  linear = None if serving_state.linear is None else linear_scores(serving_state, users)
+  graph = dot_product_scores(serving_state.vectors, users)
+  return combined_scores(
+    serving_state, graph, linear, serving_state.known[users], serving_state.prior[users]
+  )
+
+
+def combined_scores(
+  serving_state: Channels, graph: Array, linear: Array | None, known: Array, prior: Array
+) -> Array:
+  """[B, I] from the channels' scores [B, I]. Args: known, prior: [B], as in `Channels`."""
+  scores = graph
+  if linear is not None:
+    scores = add_channels(graph, linear, weight=serving_state.weight, rated=serving_state.rated)
+  scores += prior_scores(serving_state, scores, prior)
+  scores = jnp.where(known[:, None], scores, serving_state.likes)
+  return scores if serving_state.unrated is None else fill_unrated(scores, serving_state.unrated)
+
+
+# The linear channel
+
+
+def linear_channel(
+  settings: ModelConfig, *, num_users: int, num_items: int
+) -> EaseRatedRecommender | None:
+  """The model of the linear channel, or None without one."""
+  if not settings.linear_weight:
+    return None
+  linear = EaseRatedConfig(
+    l2=settings.linear_l2, rated_l2=settings.linear_rated_l2, relevance=settings.objective.relevance
+  )
+  return EaseRatedRecommender(linear, num_users, num_items)
+
+
+def linear_scores(serving_state: Channels, users: Array) -> Array:
+  """[B, I] float32 scores of the linear channel alone."""
+  return EaseRatedRecommender.score(serving_state.linear, users)
+
+
+def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:
+  """graph ÷ its standard deviation + weight · linear ÷ its own, [B, I], user by user.
+
+  Means and deviations are those over the `rated` items, [I] bool. A channel whose scores are all
+  equal (a user without ratings) adds 0 to every item.
+  """
+  return standardize(graph, rated) + weight * standardize(linear, rated)
+
+
+# Popularity
+
+
+def prior_weights(settings: ModelConfig, ratings: Array) -> Array:
+  """[B] weights of popularity for users with `ratings` [B] ratings who came after training."""
+  left = jnp.maximum(1 - ratings / settings.prior_ratings, 0.0)
+  return settings.prior_weight * left**2
+
+
+def prior_scores(serving_state: Channels, scores: Array, prior: Array) -> Array:
+  """[B, I]: the term that popularity adds to scores [B, I].
+
+  It is the logarithm of the items' likes in standard deviations, times the spread of the user's
+  scores, times `prior` [B]. Little is known of a user with few ratings and without a trained row,
+  and most users like what is popular.
+  """
+  _, spread = mean_and_spread(scores, serving_state.rated)
+  return (
+    prior[:, None] * spread * standardize(jnp.log1p(serving_state.likes)[None], serving_state.rated)
+  )
+
+
+# Items that nobody rated
+
+
+def make_unrated(
+  text: Array, attributes: Array, rated: Array, *, l2: float, shift: Array | float = 0.0
+) -> Unrated:
+  """Prepares the ridge regression behind `fill_unrated`; traceable.
+
+  Args:
+    text: [I, D] float32, 0 for an item without text.
+    attributes: [I, A] float32, 0 for an item without any.
+    rated: [I] bool.
+    l2: penalty.
+    shift: [I] or a number, added to the predictions, in standard deviations.
+  """
+  parts = _centered(unit(text), rated), _centered(_ATTRIBUTE_SCALE * attributes, rated)
+  features = jnp.concatenate(parts, axis=1)
+  known = rated[:, None] * features
+  gram = exact_matmul(known.T, known) + l2 * jnp.eye(features.shape[1])
+  shift = jnp.broadcast_to(jnp.asarray(shift, jnp.float32), rated.shape)
+  return Unrated(rated, features, inverse(gram), shift)
+
+
+def _centered(values: Array, rated: Array) -> Array:
+  """[I, F] minus the mean of the rated items that have any values; 0 for items without values."""
+  has_values = jnp.any(values != 0, axis=1)
+  count = (rated & has_values)[:, None].astype(jnp.float32)
+  mean = jnp.sum(count * values, axis=0) / jnp.maximum(count.sum(), 1)
+  return jnp.where(has_values[:, None], values - mean, 0.0)
+
+
+def fill_unrated(scores: Array, unrated: Unrated) -> Array:
+  """[B, I] float32: the unrated items' scores replaced by predictions, user by user; traceable.
+
+  A user's scores of the rated items are regressed on the items' features (ridge; a map from
+  attributes to the output of a collaborative model as in Gantner et al. 2010, with scores in the
+  place of factors). A regression shrinks, so predictions are scaled to the spread of the user's
+  scores of the rated items, and moved by `shift`. An item of which nothing is known gets the mean.
+  """
+  mean, spread = mean_and_spread(scores, unrated.rated)
+  centered = jnp.where(unrated.rated, scores - mean, 0.0)
+  coefficients = exact_matmul(exact_matmul(centered, unrated.features), unrated.solve)
+  predicted = exact_matmul(coefficients, unrated.features.T)
+  _, shrunk = mean_and_spread(predicted, unrated.rated)
+  # Rounding errors are not to be scaled up.
+  stretched = jnp.where(shrunk > 1e-5 * spread, predicted / jnp.maximum(shrunk, 1e-30), 0.0)
+  return jnp.where(unrated.rated, scores, mean + spread * (stretched + unrated.shift))
