@@ -30,7 +30,6 @@ from gatrec_jax.experiment.successive_halving import (
   successive_halving,
 )
 from gatrec_jax.experiment.train_and_evaluate import make_validator
-from gatrec_jax.models.registry import recommender_class
 from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 from gatrec_jax.serve.run import recommender_and_inputs
 from gatrec_jax.stages.config_file import FORMAT, require_format
@@ -114,7 +113,7 @@ def search(
       return json.dumps({stage: tree[stage] for stage in ("model", "train")})
 
     train = within.train
-    rungs = rungs_of(train.epochs, train.evaluate_every) if _learned(within) else (1,)
+    rungs = rungs_of(train.epochs, train.evaluate_every) if within.model.learned else (1,)
     ledger = Ledger(
       folder / "trials.parquet", describe=describe, rungs=len(rungs), metric=train.select_metric
     )
@@ -178,13 +177,9 @@ def _value_of(ended: Sequence[Row], trial: int) -> str:
 def _with_validation(config: Config) -> Config:
   """`config` with a validation part, on which trials are compared."""
   fields: dict[str, Any] = {"valid_share": config.data.valid_share or HELD_OUT}
-  if _learned(config):
+  if config.model.learned:
     fields["select_on"] = "valid"
   return with_fields(config, fields)
-
-
-def _learned(config: Config) -> bool:
-  return recommender_class(config.model.kind).learned
 
 
 def _trial_folder(folder: pathlib.Path, trial: int) -> pathlib.Path:
