@@ -43,7 +43,7 @@ def gatrec() -> None:
 def run_program(name: str, flags: list[str]) -> None:
   """Runs a program by its name or its former name.
 
-  Args: name: one of `PROGRAMS` or `RENAMED`. flags: the command line behind it.
+  Args: name: one of `PROGRAMS` or `RENAMED`. flags: the rest of the command line.
   """
   if name in RENAMED:
     print(f"{name} is now called {RENAMED[name]}", file=sys.stderr)

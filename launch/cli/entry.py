@@ -75,7 +75,7 @@ def fail(message: str, code: int) -> None:
 
 
 def _flag_of(name: str) -> str | None:
-  """The flag that sets an argument of the library (of --folds, `fold`), or None if there is none."""
+  """The flag for an argument of the library (for `fold` also --folds), or None if there is none."""
   from gatrec_jax.config.overrides import is_field
 
   for flag in (name, f"{name}s"):
@@ -106,7 +106,7 @@ def _help(doc: str) -> str:
 
 
 def _shown_default(text: str, default: Any) -> str:
-  """ " (default)" unless there is none, or the help text says it."""
+  """The default in parentheses, or "" if there is none or the help text ends with it."""
   if default is None or default == []:
     return ""
   if isinstance(default, list):
@@ -116,7 +116,7 @@ def _shown_default(text: str, default: Any) -> str:
 
 
 def _discard_output() -> None:
-  """Sends what is still to be flushed nowhere, since the reader has gone."""
+  """Discards output that is still buffered, since the reader has closed the pipe."""
   os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,7 +1,7 @@
 """Every flag of every program, by topic: its kind, name, help and default.
 
 A program defines the flags that it needs with `launch.cli.define`; a flag means the same wherever
-it is defined. A default of None stands for "as the preset says", and help texts give the usual
+it is defined. A default of None means that the preset decides; help texts then give the usual
 value in parentheses.
 """
 

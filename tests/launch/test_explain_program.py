@@ -26,7 +26,6 @@ def place(tmp_path_factory):
     "--set=epochs=4",
     "--set=evaluate_every=4",
     "--set=feature_width=16",
-    "--set=layer_widths=16,16",
     "--bootstrap=0",
     "--workdir=run",
     cwd=folder,

@@ -122,7 +122,8 @@ def test_a_file_of_lists_needs_no_trained_run(place):
 
 def test_a_fine_tuned_model_has_an_adapter_and_its_own_folder(place):
   # The folds of a fitted model take no training; those of a GAT are in test_builtin.py.
-  call("train", "--model=ease", *DATA, "--workdir=fitted", cwd=place, check=0)
+  data = (*DATA, "--valid_share=0.1")
+  call("train", "--model=ease", *data, "--workdir=fitted", cwd=place, check=0)
   done = call(
     "finetune",
     "--workdir=fitted",
@@ -169,8 +170,8 @@ def test_a_killed_job_resumes_to_the_same_bytes(place, label_scores):
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    (["--strategy=taste"], "--strategy=taste: not one of label, pointwise"),
-    (["--llm=none"], "--llm=none: nothing to ask"),
+    (["--strategy=taste"], "--strategy=taste: must be one of label, pointwise"),
+    (["--llm=none"], "--llm=none: re-ranking needs a model"),
     (["--llm=nowhere/at-all-x"], "nowhere/at-all-x"),
     (["--top_candidates=0"], "--top_candidates=0: must be at least 1"),
     (["--users=nobody"], "--users=nobody: not in the catalog"),
@@ -181,7 +182,7 @@ def test_a_killed_job_resumes_to_the_same_bytes(place, label_scores):
     (["--top_n=0"], "--top_n=0"),
     (["--users="], "--users: give user ids, or all"),
     (["--attention=nothing"], "nothing"),
-    (["--lora=run"], "--lora=run: holds no adapter_config.json"),
+    (["--lora=run"], "--lora=run: has no adapter_config.json"),
     (["--permutations=0"], "--permutations=0"),
     (["--batch_size=0"], "--batch_size=0"),
     (["--dataset=ml-1m"], "--dataset=ml-1m: the run was made with"),
@@ -218,10 +219,10 @@ def test_a_run_without_validation_part_is_refused(place):
 
 def test_invalid_settings_of_fine_tuning_are_one_line(place):
   for flags, message in (
-    (["--tune=speed=3"], "--tune=speed=3: no such field; there are mode, learning_rate"),
+    (["--tune=speed=3"], "--tune=speed=3: no such field; the fields are mode, learning_rate"),
     (["--tune=steps=many"], "--tune=steps=many: must be int"),
-    (["--strategy=listwise"], "--strategy=listwise: can be taught are label, pairwise, pointwise"),
-    (["--llm=builtin", "--tune=steps=3"], "--tune: the builtin model has a recipe of its own"),
+    (["--strategy=listwise"], "--strategy=listwise: must be one of label, pairwise, pointwise"),
+    (["--llm=builtin", "--tune=steps=3"], "--tune: the builtin model has its own recipe"),
     (["--out_of_fold=1"], "--out_of_fold=1: must be at least 2"),
   ):
     done = call("finetune", "--workdir=run", "--llm=model", *flags, cwd=place, check=1)

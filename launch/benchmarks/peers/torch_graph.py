@@ -11,9 +11,9 @@ standard input is a job, answered by one line of JSON:
   {"job": "attention", "num_heads", "width", "repeats", "path"}  -> STEPS
   {"job": "author_negatives", "repeats", "way"}                  -> seconds, way
 
-STEPS are {"seconds": one a step, "loss": the last, "peak_memory_mb", "peak_device_memory_mb"}: one
-step warms up and is not told, then come `repeats`. Memory is in MiB: the process's largest
-resident set during the job, and what torch held on a CUDA device (null elsewhere).
+STEPS are {"seconds": of each step, "loss": the last, "peak_memory_mb", "peak_device_memory_mb"}:
+`repeats` steps after a warm-up step, which is not reported. Memory is in MiB: the peak resident
+memory of the process during the job, and torch's peak on a CUDA device (null elsewhere).
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class Peer:
   ) -> dict[str, Any]:
     """The paper's step: BPR + 1 · (1 − cosine), AdamW; negatives are drawn before timing.
 
-    Args: widths: units per head; features: `table` begins as the texts' vectors, `ids` as random
-      ones of `feature_width`; batch: positives a step, 0 for all.
+    Args: widths: units per head. features: `table` is initialized with the text vectors, `ids` at
+      random with `feature_width`. batch: positives per step, 0 for all.
     """
     torch.manual_seed(0)
     tables = {
@@ -177,7 +177,7 @@ class Peer:
   ) -> dict[str, Any]:
     """GATv2Conv over the graph's 2R edges, forward and backward.
 
-    From [N, H * D] random nodes, which get a gradient too, as they do inside a network.
+    Its input is [N, H * D] random nodes, which also receive gradients, as inside a network.
 
     Args: path: an .npz to load first, onto the same device.
     """
@@ -200,9 +200,9 @@ class Peer:
   def author_negatives(self, repeats: int, way: str = "released") -> dict[str, Any]:
     """Draws one negative per positive in a Python loop, from a pool built for each; no warm-up.
 
-    Args: way: `released` works as the paper's released code does: a set of the array of all items,
-      less the user's liked and disliked ones, a list of it, `np.random.choice` without replacement;
-      `lean` is the same pool from a set of int made once, and `random.choice`.
+    Args: way: `released` does what the paper's released code does: the set of the array of all
+      items minus the user's liked and disliked ones, converted to a list, and `np.random.choice`
+      without replacement; `lean` uses a set of int built once, and `random.choice`.
     """
     as_type, draw = {
       "released": (lambda ids: ids.astype(np.int64), _released_negatives),

@@ -5,8 +5,8 @@ on standard input is a job, answered by one line of JSON:
 
   {"job": "hello"}                                          -> versions, threads
   {"job": "load", "folder", "dtype", "device"}              -> seconds
-  {"job": "generate", "prompts", "max_tokens"}              -> both ways to generate, timed
-  {"job": "continuations", "prefix", "continuations"}       -> both ways to score, timed
+  {"job": "generate", "prompts", "max_tokens"}              -> two ways to generate, timed
+  {"job": "continuations", "prefix", "continuations"}       -> two ways to score, timed
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Peer:
       folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", local_files_only=True
     )
     self.model = self.model.to(device).eval()
-    # The folder's own may ask for sampling, penalties and end tokens.
+    # The folder's own configuration may enable sampling, penalties and end tokens.
     self.model.generation_config = transformers.GenerationConfig()
     return {"seconds": time.perf_counter() - begun}
 
@@ -103,7 +103,7 @@ class Peer:
     ended = self._now()
     new = out[:, tokens.shape[1] :]
     if new.shape[1] != max_tokens:
-      raise RuntimeError(f"generate gave {new.shape[1]} tokens instead of {max_tokens}")
+      raise RuntimeError(f"generate returned {new.shape[1]} tokens instead of {max_tokens}")
     return _timed(begun, watch.time, ended, new)
 
   def _loop(self, tokens: torch.Tensor, max_tokens: int) -> dict[str, Any]:
