@@ -1,4 +1,4 @@
-"""Published archives: found in a folder or a zip on this machine, else downloaded and verified."""
+"""Finds published archives in a folder or zip on this machine, or downloads and verifies them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PROBE_SECONDS = 8.0
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-  """An unpacked folder or a zip, whose members are named without the folder they are in."""
+  """An unpacked folder or a zip; members are named relative to the archive's own folder."""
 
   path: Path
 
@@ -59,14 +59,14 @@ class Archive:
       return stream.read()
 
   def where(self, member: str) -> str:
-    """How messages name `member`."""
+    """The path of `member` for messages."""
     return f"{self.path}/{member}"
 
   def _find(self, archive: zipfile.ZipFile, member: str) -> str:
     found = []
     for name in archive.namelist():
       path = PurePosixPath(name.replace("\\", "/"))
-      # Nothing is unpacked here, but such a zip was made to harm and is not to be trusted.
+      # Nothing is unpacked here, but such a zip is malicious.
       if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
         raise InputError(f"{self.path}: the entry {name!r} points outside; this zip is refused")
       if path.name == member and "__MACOSX" not in path.parts:
@@ -77,10 +77,10 @@ class Archive:
 
 
 def given_bases(data_dir: str) -> list[Path]:
-  """Folders that the user named: `data_dir`, then $GATREC_DATA.
+  """The folders given by the user: `data_dir`, then $GATREC_DATA.
 
   Raises:
-    InputError: `data_dir` is given and is no folder.
+    InputError: `data_dir` is given and is not a folder.
   """
   if data_dir and not Path(data_dir).expanduser().is_dir():
     raise InputError("is not a folder", field="data_dir", value=data_dir)
@@ -89,7 +89,7 @@ def given_bases(data_dir: str) -> list[Path]:
 
 
 def cache_folder(remedy: str) -> Path:
-  """The cache of this library (`runs.cache_dir`), which downloads go to.
+  """The cache folder for downloads (`runs.cache_dir`).
 
   Raises:
     InputError: pooch is not installed; the message ends with `remedy`.
@@ -108,15 +108,15 @@ def find_archive(
   bases: Sequence[Path],
   md5: str,
 ) -> Archive | None:
-  """Looks for an unpacked folder or a zip in each of `bases`, in their order.
+  """The archive as an unpacked folder or a zip in the first of `bases` that has it, or None.
 
   Args:
     name: of the zip without its suffix, e.g. "ml-10m".
     folder: that the zip unpacks to, e.g. "ml-10M100K".
     key_members: files by which a base is recognized as the unpacked folder itself.
     foreign_folders: names of other archives' folders, which may hold files of the same names.
-    bases: folders to look in; those that do not exist are passed over.
-    md5: of the published zip, "" where it changes; another one is used with a warning.
+    bases: folders to look in; those that do not exist are skipped.
+    md5: of the published zip, "" if it changes; a zip with another md5 is used with a warning.
   """
   for base in bases:
     for candidate in (base / folder, base / name):
@@ -134,7 +134,7 @@ def find_archive(
 
 @functools.cache
 def _check_md5(path: Path, md5: str) -> None:
-  """Warns, once per file and process, about a zip that is not known to be the published one."""
+  """Warns, once per file and process, about a zip that differs from the published one."""
   try:
     with open(path, "rb") as stream:
       found = hashlib.file_digest(stream, "md5").hexdigest()
@@ -149,7 +149,7 @@ def download_archive(name: str, *, url: str, md5: str, cache: Path, remedy: str)
   """Downloads `url` into `cache` as NAME.zip with a progress bar, verified by its md5.
 
   Args:
-    md5: published checksum; where "", the one published beside the zip as URL.md5.
+    md5: published checksum; if "", the one published beside the zip as URL.md5.
     remedy: what the user can do without a network, for the error message.
 
   Raises:
@@ -187,9 +187,9 @@ def download_archive(name: str, *, url: str, md5: str, cache: Path, remedy: str)
 
 
 def _probe(url: str) -> str | Exception:
-  """The text at `url`, or why there is none, after `_PROBE_SECONDS` at most.
+  """The text at `url`, or the exception, after at most `_PROBE_SECONDS`.
 
-  In a thread of its own, because no time-out of requests covers a name server's silence.
+  Runs in a thread, because the time-outs of requests do not cover a name server that is silent.
   """
   answers: queue.Queue[str | Exception] = queue.Queue()
 
@@ -210,7 +210,7 @@ def _probe(url: str) -> str | Exception:
 
 
 class _ProgressBar:
-  """What pooch asks of a progress bar, shown by rich on stderr."""
+  """The interface that pooch expects of a progress bar, implemented with rich on stderr."""
 
   def __init__(self, name: str) -> None:
     from rich import console, progress

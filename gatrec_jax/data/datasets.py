@@ -1,4 +1,4 @@
-"""One call for every `--dataset`: the demo, a MovieLens version, or the user's own table."""
+"""Loads a data set by name or path: the demo, a MovieLens version, or the user's own table."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def load_dataset(
 ) -> Dataset:
   """Loads a data set, and adds the fields of `item_metadata` to its items.
 
-  Where both know a field, the metadata's value counts. Items that only the metadata knows are
-  added to the catalog of the user's own table (cold items can be recommended); a published
-  catalog stays as it is, and they are counted in the notes.
+  Fields of the metadata take precedence. Items that only the metadata contains are added to the
+  catalog of the user's own table (cold items can be recommended). A published catalog does not
+  change, and they are counted in the notes.
 
   Args:
     dataset: "demo", one of the MovieLens versions, or a path to a table of interactions.
@@ -42,7 +42,7 @@ def load_dataset(
     seed: of the demo.
 
   Raises:
-    InputError: unknown name, a fold of another data set, or any fault of the files.
+    InputError: an unknown name, a fold of another data set, or a problem with the files.
   """
   metadata: Mapping[str, Mapping[str, Any]] = {}
   notes: dict[str, int] = {}
@@ -65,7 +65,7 @@ def load_dataset(
       dataset, columns=columns, item_ids=metadata, max_bad_share=max_bad_share
     )
     found = Dataset(dataset, interactions, [{}] * interactions.num_items, notes=table_notes)
-  # The same count may come from both files.
+  # Both files may contribute to a count.
   notes = {f"{note} (item metadata)": count for note, count in notes.items()}
   unknown = len(metadata.keys() - set(found.interactions.item_ids))
   if unknown:

@@ -1,4 +1,4 @@
-"""Interactions from a DataFrame of any library that speaks the Arrow interchange protocol."""
+"""Interactions from a DataFrame of any library that supports the Arrow interchange protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def interactions_from_frame(
   *,
   columns: Columns = Columns(),  # noqa: B008 - frozen
 ) -> Interactions:
-  """Interactions from a frame in memory; of several rows with one pair the latest is kept.
+  """Interactions from a DataFrame; of several rows with the same pair, the latest is kept.
 
   Args:
     frame: an object with `__arrow_c_stream__` or `__dataframe__`, such as a DataFrame of pandas or
@@ -60,15 +60,15 @@ def _as_table(frame: Any) -> pa.Table:
   except (pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
     raise InputError(f"the frame cannot be read as an Arrow table ({error})") from error
   raise InputError(
-    "must be a frame that speaks the Arrow interchange protocol (pandas, polars, pyarrow, …); for "
-    "arrays there is Interactions.from_arrays",
+    "must support the Arrow interchange protocol (as frames of pandas, polars, pyarrow and others "
+    "do); Interactions.from_arrays takes arrays",
     field="frame",
     value=type(frame).__name__,
   )
 
 
 def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
-  """Text in the one form of text that `build_interactions` knows."""
+  """Converts string views, which `build_interactions` does not accept, to strings."""
   import pyarrow as pa
 
   return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
@@ -84,7 +84,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _seconds(column: pa.ChunkedArray) -> np.ndarray:
-  """[R] seconds since 1970, whole where the column holds dates."""
+  """[R] seconds since 1970; dates and timestamps are rounded down."""
   import pyarrow as pa
 
   if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):

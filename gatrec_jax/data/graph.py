@@ -1,4 +1,4 @@
-"""Ratings as a bipartite jraph graph: users first, then items, an edge in each direction."""
+"""The bipartite user-item graph as a jraph.GraphsTuple: users first, edges in both directions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def bipartite_graph(
 ) -> jraph.GraphsTuple:
   """The user-item graph of the given (training) interactions.
 
-  Node n is user n for n < U and item n - U from there on. The order of rows does not matter.
+  Node n is user n for n < U, and item n − U otherwise. The order of rows does not matter.
 
   Args:
     interactions: the rows that become edges; R of them.
     edge_features: columns of the edge features, F of them: `rating` as given, `time` scaled to
-      [0, 1] over these rows (0 where times are unknown), `relevance` the logarithm of `relevance`.
+      [0, 1] over these rows (0 if times are unknown), `relevance` the logarithm of `relevance`.
     self_loops: add an edge from each node to itself, with the mean features of its incoming edges
       (0 for an isolated node).
     relevance: [R] float32 in (0, 1] (gatrec_jax/data/feedback.py).
@@ -96,16 +96,16 @@ def add_users(
   features: Sequence[np.ndarray],
   self_loops: bool,
 ) -> jraph.GraphsTuple:
-  """Appends users that were not there in training, with edges from their items to them only.
+  """Appends users who were not in training, with edges from their items to them.
 
-  The new nodes come last and send nothing, so no other node's vector changes.
+  The new nodes come last and send no messages, so that other nodes do not change.
 
   Args:
     graph: of `bipartite_graph`, unpadded, N nodes.
-    num_users: U of the graph, which item indices are shifted by.
+    num_users: U of the graph, the offset of items.
     items: B arrays [n_b] int of item indices.
     features: B arrays [n_b, F] float32 of edge features.
-    self_loops: as the graph was built.
+    self_loops: as in `bipartite_graph`.
   Returns:
     The graph with N + B nodes.
 

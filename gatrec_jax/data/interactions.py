@@ -1,4 +1,4 @@
-"""Interactions: who rated what, how, and when, with vocabularies from raw ids to dense indices."""
+"""Interactions: user, item, rating and time columns, with vocabularies of raw ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
   Column = np.ndarray | pa.Array | pa.ChunkedArray | Sequence[Any]
 
-# "007" and "7" are different ids, so only the canonical spelling counts as a number.
+# "007" and "7" are different ids, so only the canonical spelling is a number.
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,30}")
 # The years 1 and 9999 in seconds; milliseconds of any date after 1978 lie outside.
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
@@ -24,14 +24,14 @@ FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 @dataclasses.dataclass(frozen=True)
 class Interactions:
-  """Ratings as columns; row r says that user[r] gave item[r] the value rating[r] at timestamp[r].
+  """Ratings as columns: user[r] rated item[r] with rating[r] at timestamp[r].
 
   Attributes:
     user: [R] int32, index into `user_ids`.
     item: [R] int32, index into `item_ids`.
     rating: [R] float32, finite; 1.0 everywhere for implicit feedback.
-    timestamp: [R] int64, seconds since 1970; 0 everywhere where times are unknown.
-    user_ids: [U] raw user ids as strings, numeric order where all are integers, else sorted.
+    timestamp: [R] int64, seconds since 1970; 0 if times are unknown.
+    user_ids: [U] raw user ids as strings, in numeric order if all are integers, else sorted.
     item_ids: [I] raw item ids as strings, likewise.
   """
 
@@ -64,13 +64,13 @@ class Interactions:
     user_ids: Iterable[int | str] | None = None,
     item_ids: Iterable[int | str] | None = None,
   ) -> Interactions:
-    """Interactions from columns of raw ids; of several rows with one pair the latest is kept.
+    """Interactions from columns of raw ids; of several rows with the same pair, the latest is kept.
 
     Args:
       user, item: [R] raw ids, all whole numbers or all text.
       rating: [R] finite numbers; None for implicit feedback, 1.0 everywhere.
-      timestamp: [R] seconds since 1970; None where times are unknown.
-      user_ids, item_ids: raw ids that belong to the vocabulary even where no row has them.
+      timestamp: [R] seconds since 1970; None if unknown.
+      user_ids, item_ids: raw ids that belong to the vocabularies even without rows.
     Raises:
       InputError: as `build_interactions`.
 
@@ -145,9 +145,9 @@ class Dataset:
     name: as given by `--dataset`.
     interactions: all rows, in an order that does not depend on any split.
     item_fields: [I] one mapping per item: "title" (str), "genres" (list of str), "overview" (str)
-      and any other text field; an empty mapping where nothing is known.
-    test_rows: [R] bool, the shipped fold's test rows; None where no shipped fold was asked for.
-    notes: counts that the user should see, e.g. {"duplicate rows dropped": 3}.
+      and any other text field; an empty mapping if nothing is known.
+    test_rows: [R] bool, the shipped fold's test rows; None without a shipped fold.
+    notes: counts to report to the user, e.g. {"duplicate rows dropped": 3}.
   """
 
   name: str
@@ -167,26 +167,25 @@ def build_interactions(
   item_ids: Iterable[int | str] | None = None,
   source: str = "",
 ) -> tuple[Interactions, dict[str, int]]:
-  """Turns raw columns into vocabularies and dense indices.
+  """Converts raw columns to vocabularies and dense indices.
 
-  Of several rows with the same user and item the latest is kept (by time, then by row); the
+  Of several rows with the same user and item, the latest is kept (by time, then by row), and the
   others are counted. The order of the remaining rows does not change.
 
   Args:
     user: [R] raw ids, all whole numbers or all text, without missing values.
     item: [R] raw ids, likewise.
     rating: [R] finite numbers.
-    timestamp: [R] seconds since 1970; fractions are cut off.
-    user_ids: raw ids that belong to the vocabulary even where no row has them.
-    item_ids: likewise.
-    source: file that error messages name.
+    timestamp: [R] seconds since 1970, rounded down.
+    user_ids, item_ids: raw ids that belong to the vocabularies even without rows.
+    source: name of the file for error messages.
 
   Returns:
-    The interactions, and notes: {"duplicate ratings dropped": n} where there were any.
+    The interactions, and notes: {"duplicate ratings dropped": n} if there were any.
 
   Raises:
-    InputError: no rows, columns of unequal length, ids that are missing or of mixed types,
-      ratings that are no finite numbers, timestamps outside the years 1 to 9999.
+    InputError: no rows, columns of unequal length, missing ids or ids of mixed types, ratings that
+      are not finite numbers, timestamps outside the years 1 to 9999.
   """
   prefix = f"{source}: " if source else ""
   lengths = {"user": len(user), "item": len(item), "rating": len(rating), "time": len(timestamp)}
@@ -211,13 +210,13 @@ def build_interactions(
 
 
 def no_interactions() -> Interactions:
-  """No rows, of nobody."""
+  """Interactions without rows, users or items."""
   empty = np.zeros(0, np.int32)
   return Interactions(empty, empty, empty.astype(np.float32), empty.astype(np.int64), (), ())
 
 
 def catalog_order(ids: Iterable[int | str]) -> tuple[str, ...]:
-  """Distinct `ids` as strings: numeric order where all are integers, else sorted as text."""
+  """Distinct `ids` as strings, in numeric order if all are integers, else sorted as text."""
   distinct = {str(raw_id) for raw_id in ids}
   if all(_INTEGER.fullmatch(raw_id) for raw_id in distinct):
     return tuple(sorted(distinct, key=int))
@@ -236,7 +235,7 @@ def _index_ids(
   encoded = _encode_ids(column, what)
   codes = encoded.indices.to_numpy(zero_copy_only=False)
   distinct = [str(value) for value in encoded.dictionary.to_pylist()]
-  # A dictionary from a file may list values that no row has.
+  # A dictionary from a file may contain values without rows.
   occurs = np.bincount(codes, minlength=len(distinct)) > 0
   occurring = [raw_id for raw_id, seen in zip(distinct, occurs, strict=True) if seen]
   if any(not raw_id.strip() for raw_id in occurring):
@@ -264,7 +263,7 @@ def _encode_ids(column: Column, what: str) -> pa.DictionaryArray:
   if pa.types.is_dictionary(value_type):
     value_type = value_type.value_type
   elif pa.types.is_floating(value_type):
-    # Other tools turn whole numbers into floats as soon as one row of a table has none.
+    # Other tools convert integers to floats if a row has none.
     try:
       chunked = chunked.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -331,17 +330,17 @@ def _check_timestamps(column: Column, prefix: str) -> np.ndarray:
 
 
 def _latest_rows(interactions: Interactions) -> np.ndarray | None:
-  """[n] int64 ascending, the latest row of each (user, item); None where all are distinct."""
+  """[n] int64 ascending, the latest row of each (user, item); None if all pairs are distinct."""
   keys = pair_keys(interactions)
   ordered = np.sort(keys)
   if not np.any(ordered[1:] == ordered[:-1]):
     return None
-  # Few pairs occur twice: only their rows are worth sorting by time.
+  # Few pairs occur twice; only their rows are sorted by time.
   repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
   place = np.minimum(np.searchsorted(repeated, keys), len(repeated) - 1)
   is_repeated = repeated[place] == keys
   rows = np.flatnonzero(is_repeated)
-  # lexsort is stable, so equal times stay in the order of their rows.
+  # lexsort is stable: rows with equal times keep their order.
   rows = rows[np.lexsort((interactions.timestamp[rows], keys[rows]))]
   is_last = np.append(keys[rows][1:] != keys[rows][:-1], True)
   kept = ~is_repeated

@@ -1,4 +1,4 @@
-"""Every published MovieLens version, from an unpacked folder or a zip, else from GroupLens."""
+"""Loads every published MovieLens version from a folder or zip, or downloads it from GroupLens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 FOLDS = ("u1", "u2", "u3", "u4", "u5", "ua", "ub")
 _BASE_URL = "https://files.grouplens.org/datasets/movielens"
 _NO_GENRES = "(no genres listed)"
-# Read in large blocks: a zip's stream is Python's, and each block costs a turn of its lock.
+# Read in large blocks: a zip's stream is in Python, and each block takes the interpreter lock.
 _BLOCK_BYTES = 1 << 24
 
 Ratings = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -33,10 +33,10 @@ class Version:
   """How one version is published.
 
   Attributes:
-    layout: "100k" (u.data), "dat" (ratings.dat, fields parted by ::) or "csv" (ratings.csv).
-    ratings: rows of the published file; 0 where it changes.
-    md5: of the zip; "" where it changes (GroupLens then publishes it beside the zip).
-    folder: that the zip unpacks to; "" where it is the version's name.
+    layout: "100k" (u.data), "dat" (ratings.dat, separated by ::) or "csv" (ratings.csv).
+    ratings: rows of the published file; 0 if it changes.
+    md5: of the zip; "" if it changes (GroupLens then publishes it beside the zip).
+    folder: that the zip unpacks to; "" for the version's name.
     encoding: of the text files.
     has_users: whether users.dat lists the users.
   """
@@ -71,14 +71,14 @@ _KEY_MEMBERS = {
 def load_movielens(name: str, *, data_dir: str = "", fold: str = "") -> Dataset:
   """Loads a MovieLens version: ratings, titles (with the year, as shipped) and genres.
 
-  The vocabularies come from the lists of users and movies where there are any, so that they do
-  not depend on the ratings. tags.csv is left out: tags are users' own words with times, and
-  would tell a model about interactions that a split holds back.
+  The vocabularies come from the lists of users and movies if there are any, so that they do not
+  depend on the ratings. tags.csv is not read: tags are users' own words with times, and would leak
+  interactions that a split holds out.
 
   Args:
     name: one of `VERSIONS`.
-    data_dir: folder that holds the zip or the unpacked folder, or is that folder; looked in
-      first, then $GATREC_DATA, then the user's cache, into which a missing zip is downloaded.
+    data_dir: folder that holds the zip or the unpacked folder, or is that folder; searched first,
+      before $GATREC_DATA and the user's cache, into which a missing zip is downloaded.
     fold: one of `FOLDS`, for ml-100k: the rows are those of its .base file, then of its .test
       file, and `test_rows` marks the latter.
 
@@ -110,7 +110,7 @@ def _locate(name: str, version: Version, data_dir: str) -> Archive:
   )
   bases = archives.given_bases(data_dir)
   served_by = f"{name}.zip or the unpacked folder {folder}"
-  # The given folders come first and alone: they serve a machine without pooch, too.
+  # The given folders come first, so that they work without pooch.
   found = look(bases=bases)
   if found is None:
     cache = archives.cache_folder(f"{name}: put {served_by} into `data_dir`")
@@ -153,7 +153,7 @@ def _load_dat_or_csv(name: str, version: Version, archive: Archive) -> Dataset:
     if version.has_users:
       user_ids = _first_fields(archive, "users.dat", version.encoding, "::")
     fields = _read_movies_dat(archive, version.encoding)
-    # pyarrow takes one character: with ":" each "::" holds an empty field.
+    # pyarrow takes one character: with ":", each "::" contains an empty field.
     ratings = _read_ratings(archive, member, delimiter=":", step=2)
   else:
     member = "ratings.csv"
@@ -205,14 +205,14 @@ def _one_line(error: Exception) -> str:
 
 
 def _warn_if_short(archive: Archive, members: Iterable[str], rows: int, version: Version) -> None:
-  """A file that was cut at the end of a line cannot be told from a complete one otherwise."""
+  """Warns about a file with too few rows, which may have been truncated at the end of a line."""
   if version.ratings and rows != version.ratings:
     where = archive.where("+".join(members))
     logger.warning("%s: %d ratings, where %d are published", where, rows, version.ratings)
 
 
 def _lines(archive: Archive, member: str, encoding: str) -> list[tuple[int, str]]:
-  """Numbered lines that are not empty. Titles may hold characters that str.splitlines cuts at."""
+  """Numbered nonempty lines. Titles may contain characters that str.splitlines splits at."""
   try:
     text = archive.read(member).decode(encoding)
   except UnicodeDecodeError as error:
@@ -250,7 +250,7 @@ def _read_movies_dat(archive: Archive, encoding: str) -> dict[str, dict[str, Any
       raise InputError(
         f"{archive.where('movies.dat')}: line {number} is not MovieID::Title::Genres"
       )
-    # A title may itself hold "::".
+    # A title may itself contain "::".
     fields[parts[0]] = _movie("::".join(parts[1:-1]), parts[-1])
   return fields
 

@@ -1,4 +1,4 @@
-"""Published evaluation protocols by name: which rows count, and how they are divided."""
+"""Published evaluation protocols by name: which rows they keep and how they split them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gatrec_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """What a published table was measured on; nothing of it is left to the user but the seed.
+  """The protocol of a published table; only the seed is the user's choice.
 
-  Every row that is left is a positive. Each user's rows are divided at random, and so is what is
-  known at test time: models learn from the training rows alone, choose on the validation rows
-  with the training rows masked, and are tested with both masked.
+  Every remaining row is a positive. Each user's rows are divided at random. Models learn from the
+  training rows alone, are selected on the validation rows with the training rows masked, and are
+  tested with both masked.
 
   Attributes:
     name: value of `--split`.
-    lowest_rating: ratings below it do not exist: neither edges, negatives, texts nor features.
-    core: users and items with fewer rows leave, again and again until none has; 0 = all stay.
+    lowest_rating: ratings below it are removed before anything else.
+    core: users and items with fewer rows are removed repeatedly until none has; 0 keeps all.
     valid_share, test_share: of each user's rows, rounded down.
-    select_metric: what validation chooses by.
+    select_metric: the metric of model selection.
   """
 
   name: str
@@ -39,7 +39,7 @@ class Protocol:
 
   @property
   def feedback(self) -> Feedback:
-    """Every rating that is left is a like, and none is a dislike."""
+    """Every remaining rating is a like."""
     return Feedback(self.lowest_rating, self.lowest_rating - 1)
 
 
@@ -62,9 +62,9 @@ with 2 to 9 rows it tests one, and of those with 3 to 9 it validates one. That c
 
 
 def apply_protocol(dataset: Dataset, protocol: Protocol) -> Dataset:
-  """`dataset` as if nothing but the protocol's rows, users and items had ever been there.
+  """`dataset` restricted to the rows, users and items of the protocol.
 
-  Shipped folds are left out, since a protocol divides the rows itself.
+  Shipped folds are dropped, since a protocol splits the rows itself.
 
   Raises:
     InputError: see `filtered`.
@@ -83,14 +83,14 @@ def apply_protocol(dataset: Dataset, protocol: Protocol) -> Dataset:
 def filtered(
   interactions: Interactions, protocol: Protocol
 ) -> tuple[Interactions, np.ndarray, dict[str, int]]:
-  """Leaves out low ratings, then what lies outside the k-core (Seidman 1983), then their ids.
+  """Removes low ratings, rows outside the k-core (Seidman 1983), and ids without rows.
 
   Returns:
-    The interactions with vocabularies of the users and items that still have rows, in the order
-    they had; [n] int64 ascending, the rows they are of the given ones; and counts for the user.
+    The interactions, with the vocabularies of the users and items that still have rows, in their
+    former order; [n] int64 ascending, their rows among the given ones; and counts for the user.
 
   Raises:
-    InputError: all ratings are the same (implicit feedback), or no row is left.
+    InputError: all ratings are equal (implicit feedback), or no row is left.
   """
   rating = interactions.rating
   if len(rating) and rating.min() == rating.max():
@@ -133,12 +133,12 @@ def filtered(
 def protocol_split(interactions: Interactions, protocol: Protocol, split_seed: int) -> Split:
   """Divides each user's rows at random; ⌊share · n⌋ of n for validation and as many for the test.
 
-  The choice depends on the (user, item) pairs and the seed; never on the order of the rows.
+  The split depends on the (user, item) pairs and the seed, not on the order of the rows.
 
   Args:
-    interactions: what `filtered` has left.
+    interactions: as returned by `filtered`.
     protocol: the shares.
-    split_seed: of the choice; ≥ 0.
+    split_seed: ≥ 0.
 
   Raises:
     InputError: a negative seed, or no user has enough rows for one test row.
@@ -169,7 +169,7 @@ def protocol_split(interactions: Interactions, protocol: Protocol, split_seed: i
 
 
 def _is_in_core(interactions: Interactions, core: int) -> np.ndarray:
-  """[R] bool: the largest set of rows in which each user and each item has `core` of them."""
+  """[R] bool: the largest set of rows in which each user and each item has at least `core`."""
   user, item = interactions.user, interactions.item
   kept = np.ones(len(interactions), dtype=bool)
   while True:

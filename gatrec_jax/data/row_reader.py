@@ -1,4 +1,4 @@
-"""The user's tables row by row, with line numbers: slower than pyarrow, but it can say where."""
+"""Reads the user's tables row by row, with line numbers: slower than pyarrow, but finds errors."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class BadRows:
   def add(self, row: int, reason: str, *, lines: int = 1) -> None:
     """Counts the row at line `row` (of a Parquet file: row `row`, both from 1).
 
-    `lines` is how many lines it took: an open quotation mark may have swallowed many good ones.
+    `lines` is the number of lines it spans: an unclosed quotation mark may span many good ones.
     """
     if len(self._first) < _SHOWN:
       self._first.append(f"{row} ({reason})")
     self._count += lines
 
   def settle(self, good: int) -> dict[str, int]:
-    """Warns about the rows that were skipped, and returns their count as a note.
+    """Warns about the skipped rows, and returns their number as a note.
 
     Raises:
       InputError: their share is above the limit, or no good row is left.
@@ -70,10 +70,10 @@ def check_file(path: Path, max_bad_share: float) -> None:
 
 
 def column_names(path: Path) -> list[str]:
-  """The names of a file's columns; of JSON lines, the keys that any row has.
+  """The column names of a file; for JSON lines, the keys of any row.
 
   Raises:
-    InputError: there are none, one is given twice, or the file cannot be read.
+    InputError: there are none, one appears twice, or the file cannot be read.
   """
   bad = BadRows(path, 1.0)
   with readable(path):
@@ -97,7 +97,7 @@ def column_names(path: Path) -> list[str]:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-  """Turns errors of the disk and of pyarrow into an InputError that names `path`."""
+  """Converts errors of the disk and of pyarrow to an InputError that names `path`."""
   import pyarrow as pa
 
   try:
@@ -108,9 +108,9 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def read_rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
-  """Yields (line number from 1, fields) of each row that has the form of the file's format.
+  """Yields (line number from 1, fields) of each well-formed row.
 
-  The others go to `bad`. Values are text in CSV and TSV, and have their types elsewhere.
+  The others go to `bad`. Values are text in CSV and TSV, and typed in other formats.
   """
   with readable(path):
     if path.suffix == ".parquet":
@@ -178,7 +178,7 @@ def is_clean_id(text: str) -> bool:
 
 
 class IdParser:
-  """Reads ids, all of one type: the id 1 and the id "1" would otherwise quietly become one."""
+  """Reads ids of one type: the ids 1 and "1" would otherwise silently become one."""
 
   def __init__(self, path: Path, name: str) -> None:
     self._path = path
@@ -190,7 +190,7 @@ class IdParser:
 
     Raises:
       ValueError: there is none, or it is neither text nor a whole number.
-      InputError: it is of another type than the first one of the file.
+      InputError: its type differs from that of the first id in the file.
     """
     value = row.get(self._name)
     if isinstance(value, float) and value.is_integer():
@@ -216,17 +216,17 @@ def parse_rating(value: Any) -> float:
     rating = float(value)
   except (TypeError, ValueError):
     raise ValueError(f"rating {value!r} is no number") from None
-  # float32's range is what the columns hold.
+  # The columns are float32.
   if not math.isfinite(rating) or abs(rating) > 3e38:
     raise ValueError(f"rating {value!r} is not finite")
   return rating
 
 
 def parse_time(value: Any) -> int:
-  """Seconds since 1970 of a number, a date or ISO-8601 text (UTC where no zone is given).
+  """Seconds since 1970 from a number, a date or ISO-8601 text (UTC if no zone is given).
 
   Raises:
-    ValueError: it is none of these, or outside the years 1 to 9999.
+    ValueError: another kind of value, or outside the years 1 to 9999.
   """
   seconds = _seconds(value)
   if not FIRST_SECOND <= seconds <= LAST_SECOND:

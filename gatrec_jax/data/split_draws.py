@@ -1,4 +1,4 @@
-"""A division of rows into parts, and the random draws behind it that belong to pairs, not rows."""
+"""Splits of rows into parts, and random draws that depend on (user, item) pairs, not on rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatrec_jax.data.interactions import Interactions
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """Row indices into the Interactions, [n] int64 ascending, disjoint and together all rows."""
+  """Row indices of the parts, [n] int64 ascending; disjoint, and together all rows."""
 
   train: np.ndarray
   valid: np.ndarray
@@ -19,7 +19,7 @@ class Split:
 
 
 def seeded_generator(seed: int, *, purpose: int) -> np.random.Generator:
-  """Of one seed, an independent stream of random numbers for each `purpose` (≥ 0)."""
+  """A stream of random numbers for a seed, independent for each `purpose` (≥ 0)."""
   sequence = np.random.SeedSequence(seed, spawn_key=(purpose,))
   return np.random.Generator(np.random.PCG64(sequence))
 
@@ -34,8 +34,8 @@ def _text_rank(ids: tuple[str, ...]) -> np.ndarray:
 def _pair_order(interactions: Interactions) -> np.ndarray:
   """[R] int64, the rows by (user id, item id).
 
-  Sorted as text even where all ids are numbers: the order of a catalog changes when its only
-  id that is no number goes away, and that one may be a test row's.
+  Ids are sorted as text even if all are numbers: the order of a catalog changes when its only
+  non-numeric id disappears, and that id may belong to a test row.
   """
   users = _text_rank(interactions.user_ids)[interactions.user]
   items = _text_rank(interactions.item_ids)[interactions.item]
@@ -43,7 +43,7 @@ def _pair_order(interactions: Interactions) -> np.ndarray:
 
 
 def pair_draws(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
-  """[R] int64, distinct random numbers that belong to pairs, not to rows of the file."""
+  """[R] int64, distinct random numbers that depend on the pairs, not on the order of rows."""
   draws = np.empty(len(interactions), dtype=np.int64)
   draws[_pair_order(interactions)] = generator.permutation(len(interactions))
   return draws

@@ -1,4 +1,4 @@
-"""Splits: which rows train, which validate, which test. Seeded, and blind to the order of rows."""
+"""Splits rows into training, validation and test; seeded, and independent of their order."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def split_interactions(
 ) -> Split:
   """Divides the rows into training, validation and test.
 
-  The choice depends on the (user, item) pairs, the times where the kind needs them, and the
-  seeds; never on the order of the rows. The validation part depends on the training pairs and
-  `valid_seed` alone.
+  The split depends on the (user, item) pairs, the times if the kind needs them, and the seeds, not
+  on the order of the rows. The validation part depends only on the training pairs and
+  `valid_seed`.
 
   Args:
     interactions: R rows, each (user, item) at most once.
@@ -49,10 +49,10 @@ def split_interactions(
       user, who keeps at least one. `kfold`: part `fold` of round(1 / test_share) equal parts.
       `temporal`: the latest rows of all. `leave_last`: the latest row of each user who has two.
       `cold_users`, `cold_items`: all rows of some users or items.
-    test_share: share of the rows (`cold_*`: of the users or items with rows) to test on.
-    split_seed: of the choice of test rows; ≥ 0.
+    test_share: share of the rows (`cold_*`: of the users or items with rows) held out for testing.
+    split_seed: for the choice of test rows; ≥ 0.
     valid_share: share of the training rows that become validation rows; 0 for none.
-    valid_seed: of the choice of validation rows; ≥ 0.
+    valid_seed: for the choice of validation rows; ≥ 0.
     fold: "1" … "n", for `kfold`.
     test_rows: [R] bool, for `shipped`.
 
@@ -189,7 +189,7 @@ def _require_times(interactions: Interactions, kind: str) -> None:
 
 
 def _temporal(interactions: Interactions, test_share: float) -> np.ndarray:
-  """Rows of the same second stay together: the test part is as near to the share as that allows."""
+  """The latest rows. Rows of the same second stay together, so the share is approximate."""
   _require_times(interactions, "temporal")
   times = interactions.timestamp
   count = round(test_share * len(times))
@@ -206,7 +206,7 @@ def _temporal(interactions: Interactions, test_share: float) -> np.ndarray:
 
 
 def _leave_last(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
-  """Of a user's latest rows with equal times, a random one: by id, the newest items would win."""
+  """The latest row of each user; of several with equal times, a random one (ids grow with time)."""
   _require_times(interactions, "leave_last")
   user = interactions.user
   order = np.lexsort((pair_draws(interactions, generator), interactions.timestamp, user))
@@ -216,7 +216,7 @@ def _leave_last(interactions: Interactions, generator: np.random.Generator) -> n
 
 
 def _cold(index: np.ndarray, test_share: float, generator: np.random.Generator) -> np.ndarray:
-  """Holds out whole users or items; those without any row are not drawn from."""
+  """Rows of users or items that are held out as a whole; only those with rows are drawn."""
   present = np.unique(index)
   held_out = generator.permutation(present)[: round(test_share * len(present))]
   return np.isin(index, held_out)

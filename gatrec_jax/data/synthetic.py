@@ -1,8 +1,8 @@
-"""`demo`: a synthetic catalog with planted tastes, the same for everyone who has the seed.
+"""`demo`: a synthetic catalog with planted tastes, determined by its seed.
 
-What a user likes is a sum of two planted parts. One stands in the texts: genres and themes, of
-which the overviews speak. The other does not: a hidden style that only shows in who rates what.
-So text and graph both carry signal that the other lacks. Some users and items are nearly without
+A user's utility of an item is the sum of two planted components. One shows in the texts: genres and
+themes, which the overviews mention. The other is a hidden style that shows only in who rates what.
+Text and graph thus each carry signal that the other lacks. Some users and items have almost no
 ratings, and popularity is skewed, as in real catalogs.
 """
 
@@ -19,7 +19,7 @@ _STYLES = 8
 _RATINGS_PER_USER = 68
 _COLD_USER_SHARE, _COLD_ITEM_SHARE = 0.1, 0.1
 
-# Each genre with its themes; each theme with the words that overviews use for it.
+# The themes of each genre, and the words that overviews use for each theme.
 _THEMES: dict[str, dict[str, tuple[str, ...]]] = {
   "Adventure": {
     "voyage": ("ship", "island", "map", "storm", "captain", "harbor"),
@@ -118,10 +118,10 @@ _NOUNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-  """The demo catalog with the truth behind it.
+  """The demo catalog with its true utilities.
 
   Attributes:
-    dataset: what a user of the library sees.
+    dataset: the catalog and its ratings.
     utility: [U, I] float32, how much each user would like each item; higher is better.
   """
 

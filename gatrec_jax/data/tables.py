@@ -1,4 +1,4 @@
-"""The user's own data: interactions and item metadata as CSV, TSV, Parquet or JSON lines."""
+"""Loads the user's own interactions and item metadata from CSV, TSV, Parquet or JSON lines."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Columns:
   """Names of a table's columns.
 
-  The last two may be missing from the table under their default name, or "": without ratings
-  the feedback is implicit (1.0 everywhere), without times all are 0.
+  `rating` and `time` may be "", or absent from the table if they keep their default names. Without
+  ratings, feedback is implicit (1.0 everywhere); without times, all are 0.
   """
 
   user: str = "user_id"
@@ -39,19 +39,19 @@ def load_interactions(
   item_ids: Iterable[int | str] | None = None,
   max_bad_share: float = 0.01,
 ) -> tuple[Interactions, dict[str, int]]:
-  """Loads a table of interactions, one a row.
+  """Loads a table of interactions, one per row.
 
   CSV and TSV have a header; they are UTF-8, with or without a byte-order mark. Times are
-  seconds since 1970 or ISO-8601 dates, UTC where they name no zone.
+  seconds since 1970 or ISO-8601 dates (UTC unless they name a zone).
 
   Args:
     path: a file ending in .csv, .tsv, .parquet or .jsonl.
     columns: their names.
-    item_ids: raw ids that belong to the catalog even where no row has them.
+    item_ids: raw ids that belong to the catalog even without rows.
     max_bad_share: share of rows that may be unreadable; they are skipped with a warning.
 
   Returns:
-    The interactions, and notes: counts of duplicates and of unreadable rows, where there are any.
+    The interactions, and notes: counts of duplicates and of unreadable rows, if there are any.
 
   Raises:
     InputError: no such file or column, no rows, ids of mixed types, too many unreadable rows.
@@ -68,18 +68,18 @@ def load_interactions(
 def load_item_metadata(
   path: str | Path, *, max_bad_share: float = 0.01
 ) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
-  """Loads what is known of items: a column `item_id`, and any others.
+  """Loads item metadata: a column `item_id` and any others.
 
-  Fields become text: numbers are written out, lists joined by commas, empty ones left out.
-  "genres" becomes a list of text; it may be given as one, or as text with "|" between.
+  Fields are converted to text: numbers are formatted, lists joined by commas, empty fields omitted.
+  "genres" becomes a list of text; it may be a list, or text separated by "|".
 
   Args:
     path: a file ending in .csv, .tsv, .parquet or .jsonl.
     max_bad_share: share of rows that may be unreadable; they are skipped with a warning.
 
   Returns:
-    Fields by raw item id, and notes: counts of unreadable rows and of items given twice (of
-    which the last row counts), where there are any.
+    Fields by raw item id, and notes: counts of unreadable rows and of repeated items (the last row
+    counts), if there are any.
 
   Raises:
     InputError: no such file or column, no rows, ids of mixed types, too many unreadable rows.
@@ -124,7 +124,7 @@ def _field(name: str, value: Any) -> str | list[str]:
 
 
 def present_columns(source: str | Path, columns: Columns, names: Sequence[str]) -> Columns:
-  """`columns` with "" for those that may be missing and are; InputError for others missing."""
+  """`columns` with "" for absent optional ones. Raises InputError for other absent columns."""
   kept = {}
   for field in dataclasses.fields(Columns):
     name = getattr(columns, field.name)
@@ -138,14 +138,14 @@ def present_columns(source: str | Path, columns: Columns, names: Sequence[str]) 
 
 
 class _Unclean(Exception):
-  """Some value needs the slow way."""
+  """A value that only the slow reader can handle."""
 
 
 def _read_fast(path: Path, columns: Columns) -> tuple[Any, Any, np.ndarray, np.ndarray] | None:
-  """The four columns by pyarrow, or None where anything is not as it should be."""
+  """The four columns, read by pyarrow; None if anything is irregular."""
   import pyarrow as pa
 
-  # JSON lines name their columns in every row, so that pyarrow has to read them first.
+  # JSON lines name their columns in every row, so they must be read first.
   if path.suffix != ".jsonl":
     columns = present_columns(path, columns, rows.column_names(path))
   try:
@@ -159,7 +159,7 @@ def _read_fast(path: Path, columns: Columns) -> tuple[Any, Any, np.ndarray, np.n
     time = np.zeros(len(table), dtype=np.int64)
     if columns.time:
       time = _clean_times(table[columns.time])
-  # What pyarrow cannot read, or reads otherwise than it is meant, the slow way reads or locates.
+  # The slow reader reads or locates what pyarrow cannot read or would misread.
   except (pa.ArrowException, _Unclean):
     return None
   except OSError as error:
@@ -249,21 +249,21 @@ def _clean_times(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def seconds_of_dates(column: pa.ChunkedArray) -> np.ndarray:
-  """[R] int64 seconds since 1970 of timestamps or dates; fractions are cut off."""
+  """[R] int64 seconds since 1970 of timestamps or dates, rounded down."""
   import pyarrow as pa
 
-  # Through microseconds and a floor: a cast to seconds would refuse fractions.
+  # Microseconds and a floor, because a cast to seconds would refuse fractions.
   return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy() // 1_000_000
 
 
 def _read_slowly(
   path: Path, columns: Columns, max_bad_share: float
 ) -> tuple[tuple[Any, Any, np.ndarray, np.ndarray], dict[str, int]]:
-  """The four columns row by row, without the rows that cannot be read, and their count."""
+  """The four columns, read row by row without unreadable rows, and the number of these."""
   columns = present_columns(path, columns, rows.column_names(path))
   bad = rows.BadRows(path, max_bad_share)
   parsers = rows.IdParser(path, columns.user), rows.IdParser(path, columns.item)
-  # Codes and machine numbers instead of Python objects: a large table fits in memory.
+  # Codes and machine numbers instead of Python objects, so that a large table fits in memory.
   known: tuple[dict[str, int], dict[str, int]] = ({}, {})
   codes = array("i"), array("i")
   ratings, times = array("d"), array("q")

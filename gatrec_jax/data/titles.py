@@ -1,4 +1,4 @@
-"""Titles as they are shown: one of its own for every item."""
+"""Unique titles of items for display."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 def unique_titles(
   item_fields: Sequence[Mapping[str, Any]], item_ids: Sequence[str]
 ) -> tuple[str, ...]:
-  """A title of its own for every item, in one line: its title, with its id where others share it.
+  """A unique one-line title for each item: its title, with its id if others share it.
 
-  Args: item_fields: [I], with "title" or not. item_ids: [I].
+  Args: item_fields: [I], "title" may be missing. item_ids: [I].
   """
   titles = [" ".join(str(fields.get("title", "")).split()) for fields in item_fields]
   times: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Many systems compared: users are the unit, their folds and seeds averaged first."""
+"""Compares systems: users are the unit, and their folds and seeds are averaged first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Comparison:
 
   Attributes:
     protocol: "full" or "judged".
-    reference: whom the others are compared with.
+    reference: the system that the others are compared with.
     metrics: names, such as "ndcg@10".
     estimates: by system and metric, means over users with intervals.
     against: by system and metric; the reference is absent.
@@ -68,7 +68,7 @@ def values_by_protocol(
 
   Args:
     values: of all runs and protocols. protocol: `full`, `judged`, `both`, or None for `full`.
-    below: numbers of training ratings. log: told about a number below which there are no users.
+    below: numbers of training ratings. log: gets a line for a number without users.
   Raises: InputError for a run that was not evaluated under a chosen protocol.
   """
   chosen = ("full", "judged") if protocol == "both" else (protocol or "full",)
@@ -97,9 +97,9 @@ def average_over_runs(runs: Sequence[UserValues], metric: str, users: Sequence[s
   """[n] float64: a metric of each user, averaged over seeds within a part, then over parts.
 
   Args: runs: of one system. metric: its name. users: [n] raw ids.
-  Returns: NaN for users whom no run counts; a run that does not count a user is left out of her
+  Returns: NaN for users whom no run counts; runs that do not count a user are left out of the
     average.
-  Raises: InputError where a run lacks the metric.
+  Raises: InputError if a run lacks the metric.
   """
   place = {user: row for row, user in enumerate(users)}
   by_part: dict[str, list[np.ndarray]] = {}
@@ -124,9 +124,9 @@ def compare_systems(
   seed: int = 0,
   level: float = 0.95,
 ) -> Comparison:
-  """Every system's means, and its differences to the reference.
+  """The means of every system, and their differences from the reference.
 
-  A system without a seed of its own (a closed form) may have fewer runs of a part than others.
+  Systems that do not depend on a seed (closed forms) may have fewer runs of a part than others.
 
   Args:
     runs: by system, all of one protocol.

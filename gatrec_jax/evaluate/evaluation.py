@@ -1,4 +1,4 @@
-"""What an evaluation gives: values per user, means with bootstrap intervals, means per bucket."""
+"""Results of an evaluation: values per user, means with bootstrap intervals, means per bucket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 TRAINING_COUNT_BUCKETS = (0, 1, 5, 10, 20, 50, 100)
 """Lower ends of the user buckets by number of training interactions."""
 
-# Users drawn at a time while resampling: bounds the memory at about 100 MB whatever U is.
+# Users drawn at a time while resampling: bounds the memory at about 100 MB for any U.
 _DRAWS_PER_CHUNK = 4_000_000
 
 
@@ -26,15 +26,15 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Metrics of one set of recommendation lists.
+  """The metrics of a set of recommendation lists.
 
   Attributes:
     protocol: "full", "judged", "new_items" or "given_5".
     users: [n] int32, the evaluated users, ascending.
     training_counts: [n] int, how many interactions of each were known.
-    per_user: by metric name ("ndcg@10"), [n] float32; NaN where the metric does not count a user.
-    summary: by metric name, means over the counted users, and the metrics of all lists together
-      ("coverage@10", "gini@10"), which have no interval.
+    per_user: by metric name ("ndcg@10"), [n] float32; NaN for users whom the metric does not count.
+    summary: by metric name, means over the counted users; metrics of all lists together
+      ("coverage@10", "gini@10") have no interval.
     buckets: by bucket of the user's training count ("5-9"), by metric name, means without
       intervals; empty buckets are absent.
   """
@@ -68,13 +68,13 @@ def summarize(
   num_bootstrap: int,
   seed: int,
 ) -> Evaluation:
-  """Puts an `Evaluation` together.
+  """Builds an `Evaluation` from per-user values.
 
   Args:
-    users: [n] int32. per_user: by metric, [n] float32, NaN where a user does not count.
+    users: [n] int32. per_user: by metric, [n] float32, NaN for users who do not count.
     together: metrics of all lists together, by name.
     training_counts: [n] int, training interactions of each evaluated user.
-    num_bootstrap: resamples of the users; 0 gives no intervals. seed: of those resamples.
+    num_bootstrap: resamples of the users; 0 gives no intervals. seed: for these resamples.
   """
   names = list(per_user)
   values = np.stack([per_user[name] for name in names], axis=1).astype(np.float64)
@@ -101,7 +101,7 @@ def bootstrap_intervals(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Percentile bootstrap intervals of column means (Efron 1979), users resampled with replacement.
 
-  One draw of users serves all columns, so differences between columns keep their correlation.
+  All columns share the drawn users, so that differences between columns keep their correlation.
 
   Args: values: [n, M] float64, NaN = not counted. num_resamples: 0 gives NaN. seed: of the draws.
   Returns: lower and upper ends, [M] float64 each; NaN where no value counts.

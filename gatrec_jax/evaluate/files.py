@@ -1,4 +1,4 @@
-"""Files of recommendation lists: user_id, item_id, rank, by this or any other tool."""
+"""Files of recommendation lists (user_id, item_id, rank), written by this or any other tool."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def write_recommendations(
   Ids are written as integers where every id of the vocabulary is one, else as strings.
 
   Args: users: [m] int32. items: [m, L] int32, −1 = none. scores: [m, L] float32.
-    more: other columns by name, [m, L] float.
+    more: further columns by name, [m, L] float.
 
   >>> import tempfile
   >>> path = f"{tempfile.mkdtemp()}/lists.parquet"
@@ -123,7 +123,7 @@ def _read_table(path: pathlib.Path) -> dict:
       table = pc.read_csv(
         path,
         parse_options=pc.ParseOptions(delimiter=delimiter),
-        # As strings, so that an id like 007 or 1e3 stays what it is and a bad rank is found here.
+        # As strings, so that ids such as 007 and 1e3 are kept and bad ranks are found here.
         convert_options=pc.ConvertOptions(
           column_types={name: pa.string() for name in _COLUMNS},
           strings_can_be_null=True,
@@ -151,7 +151,7 @@ def _indices(
 
   texts = column
   if pa.types.is_floating(column.type):
-    # pandas turns integer ids into floats as soon as one is missing.
+    # pandas converts integer ids to floats if one is missing.
     rounded = pc.floor(column)
     texts = pc.if_else(pc.equal(rounded, column), rounded.cast(pa.int64(), safe=False), None)
   if not pa.types.is_large_string(texts.type):
@@ -204,7 +204,7 @@ def _refuse_repeats(
   if repeated.any():
     row = order[1:][repeated].min()
     raise InputError(
-      f"{path}: row {row + 1}: {name(values[row])} stands twice for user {user_ids[users[row]]}"
+      f"{path}: row {row + 1}: {name(values[row])} appears twice for user {user_ids[users[row]]}"
     )
 
 

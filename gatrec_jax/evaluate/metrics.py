@@ -1,4 +1,4 @@
-"""Ranking metrics: pure functions of hits in rank order, one value per user; nothing is averaged.
+"""Ranking metrics: pure functions of hits in rank order that return one value per user.
 
 Each per-user function takes `hits` ([B, L] bool, True where the item at that rank is relevant;
 L may be below k, the missing ranks count as misses) and returns [B] float32, 0 where `where`
@@ -23,14 +23,14 @@ DEFINITIONS: Mapping[str, str] = MappingProxyType(
     "map": "sum of the precision at each hit in the top K ÷ min(relevant, K)",
     "mrr": "1 ÷ rank of the first hit in the top K, else 0",
     "hit": "1 where the top K holds a relevant item, else 0",
-    "coverage": "share of the catalog that stands in somebody's top K",
+    "coverage": "share of the catalog that is in any user's top K",
     "novelty": "mean −log2(share of training users who rated the item) over the top K",
     "popularity": "mean popularity percentile of the top K (1 = most rated in training)",
     "gini": "Gini index of how often each catalog item is recommended (0 = evenly)",
     "diversity": "1 − mean pairwise cosine of the item vectors in the top K",
   }
 )
-"""What each metric means under full ranking over all items not rated in training."""
+"""Definitions of the metrics under full ranking over all items not rated in training."""
 
 JUDGED_DEFINITIONS: Mapping[str, str] = MappingProxyType(
   {
@@ -45,7 +45,7 @@ JUDGED_DEFINITIONS: Mapping[str, str] = MappingProxyType(
     "novelty": "mean test-set rating count of the condensed list (lower = more novel)",
   }
 )
-"""The same under the judged-only protocol: only items that the user rated in the test set."""
+"""Definitions under the judged-only protocol, over items that the user rated in the test set."""
 
 
 def _masked(values: Array, where: Array | None) -> Array:
@@ -64,7 +64,7 @@ def _discounts(length: int) -> Array:
 
 
 def precision(hits: Array, *, k: int, where: Array | None = None) -> Array:
-  """Relevant items among the first k ÷ k, also where the list is shorter than k.
+  """Relevant items among the first k ÷ k, even if the list is shorter than k.
 
   Args: hits: [B, L] bool in rank order. where: [B] bool.
   Returns: [B] float32.
@@ -77,7 +77,7 @@ def precision(hits: Array, *, k: int, where: Array | None = None) -> Array:
 
 
 def condensed_precision(hits: Array, lengths: Array, *, where: Array | None = None) -> Array:
-  """Hits ÷ length of the condensed list (PAPER.md §2, judged-only protocol).
+  """Hits ÷ length of the condensed list (the judged-only protocol of Ebrat et al. 2025).
 
   Args: hits: [B, L] bool by position in the condensed list. lengths: [B] int32.
   Returns: [B] float32, 0 for an empty list.
@@ -120,7 +120,7 @@ def ndcg(hits: Array, num_relevant: Array, *, k: int, where: Array | None = None
 
 
 def precision_sum(hits: Array, *, k: int, where: Array | None = None) -> Array:
-  """Σ over the hits among the first k of the precision at that rank; average precision × its norm.
+  """Sum of the precision at each hit among the first k: the unnormalized average precision.
 
   Args: hits: [B, L] bool in rank order. where: [B] bool.
   Returns: [B] float32.
@@ -247,8 +247,8 @@ def popularity_percentile(counts: Array) -> Array:
 def coverage(item_counts: Array, *, denominator: int | None = None) -> Array:
   """Share of items that are recommended at least once.
 
-  Args: item_counts: [I] int32, how many users have the item in their top K. denominator: items
-    that could be (default I).
+  Args: item_counts: [I] int32, how many users have the item in their top K. denominator: number
+    of items that could be recommended (I by default).
   Returns: [] float32.
 
   >>> coverage(jnp.array([3, 0, 1, 0])).item()

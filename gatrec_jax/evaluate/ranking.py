@@ -17,7 +17,7 @@ from gatrec_jax.evaluate.evaluation import Evaluation, summarize
 
 Array = jax.Array
 
-# Lists whose item vectors are gathered at a time for the diversity: [B, K, D] must stay small.
+# Lists whose item vectors are gathered at a time for the diversity, so that [B, K, D] stays small.
 _DIVERSITY_BATCH = 512
 
 
@@ -33,17 +33,17 @@ def full_ranking(
   num_bootstrap: int = 1000,
   seed: int = 0,
 ) -> Evaluation:
-  """Metrics over every item that the user has not rated in training.
+  """Metrics of full ranking: over every item that the user has not rated in training.
 
-  The evaluated users are all those with at least one relevant test item; one who is missing
-  among `users` gets an empty list and scores 0. A list shorter than K is read as misses.
-  Novelty, popularity and diversity have no value for an empty list (diversity: below 2 items),
-  so their n is smaller. Definitions: `metrics.DEFINITIONS`.
+  All users with at least one relevant test item are evaluated; those missing from `users` have an
+  empty list and score 0. Ranks that a short list lacks are misses. Novelty, popularity and
+  diversity are undefined for an empty list (diversity: below 2 items), so their n is smaller.
+  Definitions: `metrics.DEFINITIONS`.
 
   Args:
     recommended: [m, L] int32 item indices, best first, −1 = none.
-    users: [m] int32, whose list each row is, each at most once.
-    train: the interactions that were left out of the lists; also gives popularity and buckets.
+    users: [m] int32, the user of each list, each at most once.
+    train: the interactions excluded from the lists; popularity and buckets come from it, too.
     test: the truth; same vocabularies as `train`.
     ks: cut-offs K.
     feedback: which test ratings are relevant: the likes.
@@ -124,12 +124,12 @@ def judged_ranking(
   num_bootstrap: int = 1000,
   seed: int = 0,
 ) -> Evaluation:
-  """The paper's protocol: only recommendations that the user rated in the test set are kept.
+  """Metrics under the paper's protocol: only recommendations that the user rated in the test set.
 
   From each list the items of rank ≤ K with a test rating (any) make a condensed list, whose
-  positions 1, 2, … replace the ranks. Each metric counts its own users
-  (`metrics.JUDGED_DEFINITIONS`; PAPER.md §2), all out of those with a test rating. Numbers of
-  this protocol are far above full ranking and comparable only with each other.
+  positions 1, 2, … replace the ranks. Which users count depends on the metric
+  (`metrics.JUDGED_DEFINITIONS`; Ebrat et al. 2025), all among those with a test rating. The values
+  are far above those of full ranking and not comparable with them.
 
   Args, raised: as in `full_ranking`.
 
@@ -287,7 +287,7 @@ def _is_member(
 def _lists_of(
   evaluated: np.ndarray, recommended: np.ndarray, users: np.ndarray, *, width: int
 ) -> np.ndarray:
-  """[n, width] int32: the evaluated users' lists cut or filled with −1; all −1 where missing."""
+  """[n, width] int32: the evaluated users' lists, truncated or padded with −1."""
   lists = np.full((len(evaluated), width), -1, np.int32)
   _, into, source = np.intersect1d(evaluated, users, assume_unique=True, return_indices=True)
   shared = min(width, recommended.shape[1])
@@ -313,7 +313,7 @@ def _check_lists(recommended: np.ndarray, users: np.ndarray, train: Interactions
   repeated = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
   if repeated.any():
     user = train.user_ids[users[np.flatnonzero(repeated)[0]]]
-    raise InputError(f"an item stands twice among the recommendations of user {user}")
+    raise InputError(f"an item appears twice among the recommendations of user {user}")
   known = _is_member(recommended, users, _pair_keys(train), train.num_items)
   if known.any():
     row, rank = np.argwhere(known)[0]

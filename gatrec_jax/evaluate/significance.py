@@ -1,4 +1,4 @@
-"""Whether one system is better than another: paired comparisons over the same users."""
+"""Paired comparisons of two systems over the same users: intervals, p-values, Holm's correction."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Difference:
 
   Attributes:
     mean: 0 where no user counts.
-    lo, hi: ends of the paired bootstrap interval; None below two users, where nothing is known of
-      the spread.
+    lo, hi: ends of the paired bootstrap interval; None below two users, for which the spread is
+      unknown.
     n: users that count.
-    p_value: of the two-sided sign-flip test of "a and b do equally well"; 1 where no user differs.
-    relative: mean ÷ mean of b; None where b has mean 0.
+    p_value: of the two-sided sign-flip test of equality; 1 if no user differs.
+    relative: mean ÷ mean of b; None if b has mean 0.
     level: of the interval.
     effect: standardized mean difference: mean ÷ standard deviation of a − b over users (Cohen's
-      d_z, 1988); None below two users, or where all differ by the same.
+      d_z, 1988); None below two users, or if all differ by the same amount.
   """
 
   mean: float
@@ -49,7 +49,7 @@ class Difference:
     return "not separated"
 
   def says(self, digits: int = 4) -> str:
-    """`+0.0123 [+0.0031, +0.0214]`, for tables and sentences."""
+    """The difference as text: `+0.0123 [+0.0031, +0.0214]`."""
     if self.lo is None or self.hi is None:
       return f"{self.mean:+.{digits}f}"
     return f"{self.mean:+.{digits}f} [{self.lo:+.{digits}f}, {self.hi:+.{digits}f}]"
@@ -58,14 +58,13 @@ class Difference:
 def paired_difference(
   a: np.ndarray, b: np.ndarray, *, num_resamples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Difference:
-  """Compares two systems by their values per user, with nothing assumed of the distribution.
+  """Compares two systems by their values per user, without assumptions about the distribution.
 
   Args:
-    a, b: [n] float, the same users in the same order; NaN where a system does not count a user,
-      who is then left out for both.
+    a, b: [n] float, the same users in the same order; users with NaN in either are left out.
     num_resamples: of the users for the interval (expanded percentile bootstrap, see
       `_expanded_level`) and of the signs for the p-value; ≥ 1.
-    seed: of both.
+    seed: for both.
     level: of the interval, in (0, 1).
   Raises: InputError for other shapes, an infinite value, or settings out of range.
 
@@ -130,21 +129,21 @@ def _expanded_level(level: float, size: int) -> float:
 
 
 def sign_flip_p_value(difference: np.ndarray, *, num_resamples: int, seed: int) -> float:
-  """Two-sided randomization test (Fisher 1935): were a and b the same, any sign would do.
+  """p-value of a two-sided randomization test over the signs of the differences (Fisher 1935).
 
-  The p-value is the share of sign choices whose sum is as far from 0 as the one observed. All
-  2^n of them are counted where these are no more than `num_resamples`; else that many are drawn,
-  and the observed one is counted with them, so that the test holds its level.
+  The p-value is the share of sign vectors whose sum is at least as far from 0 as the observed sum.
+  All 2^n are enumerated if they are at most `num_resamples`; otherwise that many are drawn, and the
+  observed one is counted with them, so that the test keeps its level.
 
   Args: difference: [n] float, a − b per user. seed: of the draws.
   Returns: in (0, 1]; 1 where no user differs.
   """
-  # A user without a difference adds 0 whatever the sign.
+  # Users without a difference add 0 under either sign.
   difference = difference[difference != 0]
   size = len(difference)
   if not size:
     return 1.0
-  # Sums of the same terms with other signs may differ by rounding alone.
+  # Sums of the same terms may differ by rounding alone.
   observed = abs(difference.sum()) - 1e-12 * np.abs(difference).sum()
   if size < 63 and 2**size <= num_resamples:
     bits = (np.arange(2**size)[:, None] >> np.arange(size)) & 1
@@ -160,10 +159,9 @@ def sign_flip_p_value(difference: np.ndarray, *, num_resamples: int, seed: int) 
 
 
 def non_inferior(difference: Difference, margin: float) -> bool:
-  """Whether a is worse than b by less than `margin` ≥ 0, with the interval's confidence.
+  """Whether a is non-inferior to b: the lower end of the interval lies above −margin.
 
-  That is, the interval's lower end lies above −margin (Piaggio et al. 2012). False where there is
-  no interval: too few users show nothing.
+  See Piaggio et al. 2012. False without an interval (below two users).
 
   >>> found = paired_difference(np.array([0.5, 0.5]), np.array([0.5, 0.5]))
   >>> non_inferior(found, margin=0.01)
@@ -177,8 +175,8 @@ def non_inferior(difference: Difference, margin: float) -> bool:
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
   """Holm's step-down correction (1979) for several comparisons made at once.
 
-  Rejecting where the corrected value is ≤ α keeps the chance of any false rejection ≤ α, however
-  the comparisons depend on each other.
+  Rejecting if the corrected value is ≤ α keeps the probability of any false rejection ≤ α under any
+  dependence between the comparisons.
 
   Args: p_values: [M] float in [0, 1].
   Returns: [M] float64 in the same order, each ≥ its own p-value and ≤ 1.

@@ -1,4 +1,4 @@
-"""Every metric of every user of a run, as a file: what comparisons are made of."""
+"""Files with every metric of every user of a run, from which runs are compared."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ class UserValues:
     part: the fold or split. seed: of the training.
     protocol: "full", "judged", …; of some users "full_below_5".
     user_ids: [n] raw ids.
-    training_ratings: [n] int64, how many ratings of each were known; None in files that were made
-      before these were kept.
-    values: by metric name ("ndcg@10"), [n] float64; NaN where the metric does not count a user.
-    truth: hash of what was known and what was to be found.
+    training_ratings: [n] int64, number of known ratings of each; None in files that lack it.
+    values: by metric name ("ndcg@10"), [n] float64; NaN for users whom the metric does not count.
+    truth: hash of the training and the test part.
   """
 
   system: str
@@ -40,9 +39,9 @@ class UserValues:
   truth: str
 
   def below(self, count: int) -> UserValues:
-    """Those of the users with fewer than `count` training ratings.
+    """The values of the users with fewer than `count` training ratings.
 
-    Raises: InputError where the file does not say.
+    Raises: InputError if the file lacks these numbers.
     """
     if self.training_ratings is None:
       raise InputError(
@@ -91,7 +90,7 @@ def write_user_values(
       "user_id": pa.array(ids, pa.string()),
       _COUNT: pa.array(np.asarray(evaluation.training_counts, np.int64)),
     }
-    # NaN, not null, is a user who does not count.
+    # NaN, not null, marks users who do not count.
     columns |= {
       name: pa.array(np.asarray(values, np.float32), from_pandas=False)
       for name, values in evaluation.per_user.items()
@@ -103,10 +102,10 @@ def write_user_values(
 
 
 def read_user_values(path: pathlib.Path, *, system: str, part: str, seed: int) -> list[UserValues]:
-  """What `write_user_values` wrote, one for each protocol.
+  """Reads a file of `write_user_values`; one result for each protocol.
 
   Args: system, part, seed: of the run, for comparisons.
-  Raises: InputError where the file is missing, damaged or something else.
+  Raises: InputError if the file is missing, damaged or of another kind.
 
   >>> import pathlib, tempfile
   >>> train = Interactions.from_indices([0], [0], [5], num_users=1, num_items=2)

@@ -1,9 +1,9 @@
 """Draws negative items on device, without rejection, so that no forbidden item is ever drawn.
 
 Every item has an integer weight. A draw picks a point in the total weight of the user's allowed
-items. Two binary searches find the item at that point: one over the user's forbidden items (how much
-forbidden weight precedes the point) and one over the catalog. Integers make this exact; uniform
-sampling is the case in which all weights are 1.
+items. Two binary searches find the item at that point: one over the user's forbidden items (how
+much forbidden weight precedes the point) and one over the catalog. Integers make this exact;
+uniform sampling is the case in which all weights are 1.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class Subgraph:
   """The sampled neighborhood of some seeds: they are level 0, and level l + 1 sends to level l.
 
   Attributes:
-    nodes: [T] int32, of the whole graph; the seeds come first. Empty places hold node 0. T = M + min(M S_1, N) + min(min(M S_1, N) S_2, N) + …
+    nodes: [T] int32, of the whole graph; the seeds come first. Empty places hold node 0.
+      T = M + min(M S_1, N) + min(min(M S_1, N) S_2, N) + …
     has_edges: [T] bool, whether the whole graph has an edge to that node; False for such a place.
     graph: T nodes; senders, receivers [E'] int32 are indices into `nodes`, receivers ascending;
       edges [E', F]; S_(l+1) edges to each place of level l < L.

@@ -102,7 +102,7 @@ def make_edges(
 
 
 def propagate(graph: Graph, vectors: Pair) -> Pair:
-  """One hop: the sum of each node's neighbors, each ÷ √(degree of the node · degree of the neighbor).
+  """One hop: the sum of each node's neighbors, each divided by √(product of the two degrees).
 
   Args: vectors: ([U, D], [I, D]) float32. Returns: the same shapes; 0 for isolated nodes.
 

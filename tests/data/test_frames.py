@@ -80,7 +80,7 @@ def with_column(name, values):
 @pytest.mark.parametrize(
   ("frame", "message"),
   [
-    ([[1, 2]], "frame=list: must be a frame"),
+    ([[1, 2]], "frame=list: must support the Arrow"),
     (TABLE.drop(["item_id"]), "has no column 'item_id' .`item_column`.; it has user_id"),
     (with_column("user_id", ["a", None, "b", "c"]), "user id: missing in row 1"),
     (with_column("item_id", [1.5, 2, 3, 4]), "item id: not all are whole numbers"),

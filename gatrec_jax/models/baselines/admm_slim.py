@@ -1,4 +1,4 @@
-"""SLIM for many users, by the alternating direction method of multipliers."""
+"""SLIM by the alternating direction method of multipliers (ADMM)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class AdmmSlimRecommender(ItemItemRecommender):
-  """Steck et al. 2020 without centering.
+  """ADMM-SLIM (Steck et al. 2020), without centering.
 
-  min ½ ‖X − X W‖² + ½ Σ_i l2_i ‖w_i·‖² + l1 ‖W‖₁ with diag(W) = 0 and, if asked for, W ≥ 0;
+  min ½ ‖X − X W‖² + ½ Σ_i l2_i ‖w_i·‖² + l1 ‖W‖₁ with diag(W) = 0 and W ≥ 0 if
+  `nonnegative`;
   l2_i = l2 · (share of users who like i)^item_power.
   """
 
@@ -49,16 +50,16 @@ def admm(
   iterations: int,
   nonnegative: bool,
 ) -> Array:
-  """Algorithm 1 of Steck et al. 2020; the multipliers are kept divided by rho.
+  """The weights by algorithm 1 of Steck et al. 2020; its multipliers are stored divided by rho.
 
   Args:
     together: G [I, I] float32. l1, rho: may be traced. l2: [I] float32, of each row of weights.
-    iterations: all are done. nonnegative: static.
-  Returns: [I, I] float32, the sparse one of the two copies of the weights.
+    iterations: number of iterations. nonnegative: static.
+  Returns: [I, I] float32, the sparse copy of the weights.
   """
   ridge = l2 + rho
   solve = inverse(together + jnp.diag(ridge))
-  # (G + ridge)⁻¹ G; off the diagonal nothing cancels.
+  # (G + ridge)⁻¹ G, without cancellation off the diagonal.
   unpenalized = jnp.eye(together.shape[0], dtype=together.dtype) - solve * ridge
 
   def advance(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class BprMfRecommender:
-  """A vector for each user and each item; rows are positives."""
+  """A trainable vector for each user and each item. Rows of a batch are positives."""
 
   settings: BprMfConfig
   num_users: int
@@ -33,7 +33,7 @@ class BprMfRecommender:
   score = staticmethod(dot_product_scores)
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
-    """Nothing more than all models get."""
+    """None."""
 
   def num_rows(self, inputs: Inputs) -> int:
     """P, the positives."""

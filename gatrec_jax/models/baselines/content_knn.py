@@ -1,4 +1,4 @@
-"""Text alone: items whose texts are near those of the items that a user liked."""
+"""Recommends items whose texts are similar to those of the items that a user liked."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class ContentKnnRecommender(ItemItemRecommender):
-  """Similarity max(cosine of the text vectors, 0)^power. No rating has a part in it, so items
-  that nobody has rated are served like all others. An item without text is similar to none."""
+  """Similarity max(cosine of the text vectors, 0)^power.
+
+  Ratings do not affect it, so items without ratings are recommended like all others. An item
+  without text is similar to none.
+  """
 
   settings: ContentKnnConfig
 

@@ -71,7 +71,7 @@ class EaseRecommender(ItemItemRecommender):
 
 
 def ease_weights(together: Array, l2: Array | float) -> Array:
-  """W = I − P ÷ diag(P) by columns with P = (G + l2 I)⁻¹, eq. 8 of Steck 2019.
+  """The weights of EASE: W = I − P ÷ diag(P) by columns, P = (G + l2 I)⁻¹ (Steck 2019, eq. 8).
 
   Args: together: G [I, I] float32. l2: > 0, may be traced.
   Returns: [I, I] float32, diagonal 0.
@@ -81,7 +81,7 @@ def ease_weights(together: Array, l2: Array | float) -> Array:
 
 
 def _rows(inputs: Inputs, users: Array, *, num_items: int) -> Array:
-  """[B, I] float32, rows of X."""
+  """[B, I] float32: the rows of X."""
   if inputs.own is None:
     return history_rows(inputs, users, num_items=num_items)
   return valued_rows(inputs.own.all, inputs.own.relevance, users, num_items=num_items)

@@ -1,4 +1,4 @@
-"""EASE with a second relation: what a user has rated at all speaks beside what she likes."""
+"""EASE with a second relation: everything that a user has rated, besides what they like."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ ServingState = tuple[dict[str, Array], Rated]
 
 @dataclasses.dataclass(frozen=True)
 class EaseRatedRecommender:
-  """Steck 2019 with two kinds of history, the likes X and all ratings A (likes included):
+  """EASE (Steck 2019) with two histories, the likes X and all ratings A (likes included):
 
   min ‖X − X W − A V‖² + l2 ‖W‖² + rated_l2 ‖V‖² with diag(W) = diag(V) = 0, in closed form.
 
-  X is 1 for a positive, or the grade of every rating (`settings.grades`). Params are {"liked": W,
-  "rated": V}, [I, I] float32 each. Where every rating is a like of grade 1 it is EASE with the
-  penalty l2 · rated_l2 ÷ (l2 + rated_l2).
+  X is 1 for a positive, or the relevance of every rating (`settings.relevance`). Params are
+  {"liked": W, "rated": V}, [I, I] float32 each. If every rating is a like of relevance 1, this is
+  EASE with the penalty l2 · rated_l2 ÷ (l2 + rated_l2).
   """
 
   settings: EaseRatedConfig
@@ -56,7 +56,7 @@ class EaseRatedRecommender:
   explainable: ClassVar[bool] = False
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Rated:
-    """All training ratings and what they count."""
+    """All training ratings, with the relevance that X has."""
     relevance = judged.relevance if self.settings.relevance == "graded" else judged.liked
     return rated_histories(train, relevance)
 
@@ -65,24 +65,24 @@ class EaseRatedRecommender:
     return self.fit_rated(inputs.own)
 
   def fit_rated(self, rated: Rated) -> dict[str, Array]:
-    """The same from what it needs alone; traceable."""
+    """`fit` from the ratings alone; traceable."""
     together = _grams(rated, num_items=self.num_items)
     weights = two_relation_weights(together, self.settings.l2, self.settings.rated_l2)
     return dict(zip(("liked", "rated"), weights, strict=True))
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> ServingState:
-    """The weights and what makes the histories."""
+    """The weights and the ratings."""
     return params, inputs.own
 
   @staticmethod
   def score(serving_state: ServingState, users: Array) -> Array:
-    """[B, I] float32 for `users` [B] int32; who has rated nothing scores 0 everywhere."""
+    """[B, I] float32 for `users` [B] int32; a user without ratings scores 0 everywhere."""
     params, rated = serving_state
     return _scores(params, *_relations(rated, users, num_items=params["liked"].shape[0]))
 
   @staticmethod
   def score_with_part(serving_state: ServingState, user: Array, part: Array) -> Array:
-    """[B, I] float32 for a `user` [] int32 of whose ratings those in `part` [B, I] count."""
+    """[B, I] float32 for a `user` [] int32 as if they had rated only the items in `part` [B, I]."""
     params, rated = serving_state
     relevance, all_rated = _relations(rated, user[None], num_items=params["liked"].shape[0])
     return _scores(params, relevance * part, all_rated * part)
@@ -90,7 +90,7 @@ class EaseRatedRecommender:
   def score_new(
     self, params: dict[str, Array], inputs: Inputs, serving_state: ServingState, users: NewUsers
   ) -> Array:
-    """[B, I] float32: the same model; the new users' likes and dislikes are what they rated."""
+    """[B, I] float32: the same model, applied to the new users' likes and dislikes."""
     liked = liked_rows(users, num_items=self.num_items)
     relevance = new_relevance_rows(users, num_items=self.num_items)
     graded = self.settings.relevance == "graded"
@@ -100,7 +100,7 @@ class EaseRatedRecommender:
 def two_relation_weights(
   together: Array, l2: Array | float, rated_l2: Array | float
 ) -> tuple[Array, Array]:
-  """W and V of the class above.
+  """The weights W and V of `EaseRatedRecommender`.
 
   With Z = [X A], P = (Zᵀ Z + diag(l2 …, rated_l2 …))⁻¹ and the multipliers of the two forbidden
   weights of item j, column j is e_j − c_j P_j − d_j P_(I + j), where c_j and d_j solve
@@ -122,7 +122,7 @@ def two_relation_weights(
 
 
 def _relations(rated: Rated, users: Array, *, num_items: int) -> tuple[Array, Array]:
-  """X and A of the class above, [B, I] float32 each."""
+  """The rows of X and of A, [B, I] float32 each."""
   return (
     valued_rows(rated.all, rated.relevance, users, num_items=num_items),
     history_rows(rated.all, users, num_items=num_items),
@@ -130,7 +130,7 @@ def _relations(rated: Rated, users: Array, *, num_items: int) -> tuple[Array, Ar
 
 
 def _grams(rated: Rated, *, num_items: int) -> Array:
-  """Zᵀ Z, [2 I, 2 I] float32: in how many histories two items stand together, for both kinds."""
+  """Zᵀ Z, [2 I, 2 I] float32: co-occurrences of items in both histories."""
 
   def add(total: Array, users: Array) -> tuple[Array, None]:
     both = jnp.concatenate(_relations(rated, users, num_items=num_items), axis=1)

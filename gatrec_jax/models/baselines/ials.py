@@ -31,18 +31,18 @@ from gatrec_jax.ops.scores import dot_product_scores
 Array = jax.Array
 _EXACT = jax.lax.Precision.HIGHEST
 
-# What a chunk may gather, in floats: 64 MB. Smaller ones mean more loops to compile and to turn.
+# Floats that a chunk may gather: 64 MB. Smaller chunks mean more loops to compile and to run.
 _CHUNK_FLOATS = 16_000_000
 _SHORTEST = 16
 
 
 class Bucket(NamedTuple):
-  """Rows of one side with histories of about one length, in C chunks of B rows.
+  """Rows of one side with histories of similar length, in C chunks of B rows.
 
   Attributes:
-    rows: [C, B] int32, which rows; the number of rows for padding.
+    rows: [C, B] int32, the rows; the number of rows for padding.
     lists: [C, B, L] int32, their pairs on the other side; its number of rows for padding.
-    weights: [C, B, L] float32, c of these pairs, 0 for padding; None where all are 1.
+    weights: [C, B, L] float32, c of these pairs, 0 for padding; None if all are 1.
   """
 
   rows: Array
@@ -51,7 +51,7 @@ class Bucket(NamedTuple):
 
 
 class Sides(NamedTuple):
-  """The observed pairs twice: by user and by item. Rows without any are in no bucket."""
+  """The observed pairs by user and by item. Rows without pairs are in no bucket."""
 
   users: tuple[Bucket, ...]
   items: tuple[Bucket, ...]
@@ -59,11 +59,10 @@ class Sides(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class IalsRecommender:
-  """Implicit ALS. Who has no positives gets the factor 0.
+  """Implicit ALS. Users and items without observed pairs have the factor 0.
 
-  Attributes: settings; num_users, num_items: U and I. Parameters: {"user": [U, D] float32,
-  "item": [I, D] float32}, the users solved last, so that a new user with the same likes as one of
-  them gets her factor.
+  Params are {"user": [U, D] float32, "item": [I, D] float32}. Users are solved last, so that a new
+  user with the same ratings as a trained one gets the same factor.
   """
 
   settings: IalsConfig
@@ -91,7 +90,7 @@ class IalsRecommender:
     user = jax.random.normal(key, (self.num_users, width)) * (
       self.settings.init_stddev / np.sqrt(width)
     )
-    # Users without an observed pair are never solved, and must not weigh on the items either.
+    # Users without observed pairs are never solved, and must not affect the items either.
     observed = jnp.zeros(self.num_users, bool)
     for bucket in inputs.own.users:
       observed = observed.at[bucket.rows].set(True, mode="drop")
@@ -112,7 +111,7 @@ class IalsRecommender:
   def score_new(
     self, params: dict[str, Array], inputs: Inputs, serving_state: Any, users: NewUsers
   ) -> Array:
-    """[B, I] float32: their factors are solved once for the items as they are."""
+    """[B, I] float32: the new users' factors are solved for the fixed items."""
     count = len(users.liked)
     graded = self.settings.relevance == "graded"
     relevance = (new_relevance_rows if graded else liked_rows)(users, num_items=self.num_items)
@@ -133,7 +132,7 @@ class IalsRecommender:
     num_rows: int,
     num_others: int,
   ) -> tuple[Bucket, ...]:
-    """Rows by the next power of two of their number of pairs; of the longest, by its own.
+    """Groups rows by their number of pairs, rounded up to a power of two (at most the longest).
 
     Args:
       row, other: [P] int, the observed pairs, each once. weight: [P] float32, None for 1 each.
@@ -172,7 +171,7 @@ class IalsRecommender:
     return tuple(buckets)
 
   def _solve(self, buckets: tuple[Bucket, ...], others: Array, *, num_rows: int) -> Array:
-    """[num_rows, D] float32: one side where the loss is least for the other, [N, D], as it is."""
+    """[num_rows, D] float32: the optimum of one side for the other side [N, D], held fixed."""
     settings = self.settings
     num_others, width = others.shape
     of_all = settings.unobserved_weight * jnp.matmul(others.T, others, precision=_EXACT)
@@ -190,8 +189,8 @@ class IalsRecommender:
       right = weighted.sum(axis=1)[..., None]
       return jax.scipy.linalg.cho_solve((lower, True), right)[..., 0]
 
-    # Buckets stand in a chain, each reading the table that the one before it has written to: two
-    # batched LAPACK calls that XLA runs side by side on a CPU can wait for each other for ever.
+    # Buckets form a chain, each reading the array that the one before it wrote: two batched LAPACK
+    # calls that XLA runs in parallel on a CPU can deadlock.
     table = jnp.concatenate([others, jnp.zeros((num_rows + 1, width))])
     for rows, lists, weights in buckets:
       solved = jax.lax.map(functools.partial(solve_chunk, table), (lists, weights))

@@ -1,5 +1,4 @@
-"""Models that are one matrix of item-item weights: a user's score of an item is the sum of its
-weights from the items in her history. What they share beside the fit."""
+"""Base of item-item models: an item's score is the sum of its weights from a user's history."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows
 
 Array = jax.Array
 
-# Values of the dense histories of users that are alive at a time: 128 MiB.
+# Values of the dense histories in memory at a time: 128 MiB.
 _CHUNK_VALUES = 2**25
 
 
@@ -25,7 +24,7 @@ _CHUNK_VALUES = 2**25
 class ItemItemRecommender:
   """Base: params are {"weights": [I, I] float32}, scores are histories @ weights.
 
-  Column j of the weights holds what speaks for item j.
+  Column j holds the weights of all items for item j.
   """
 
   settings: Any
@@ -39,10 +38,10 @@ class ItemItemRecommender:
   explainable: ClassVar[bool] = False
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
-    """Nothing beside the histories."""
+    """None."""
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Inputs]:
-    """The weights and what makes the histories."""
+    """The weights and the inputs, which hold the histories."""
     return params["weights"], inputs
 
   @staticmethod
@@ -63,13 +62,15 @@ class ItemItemRecommender:
 
 
 def exact_matmul(left: Array, right: Array) -> Array:
-  """left @ right in full float32, also where the device would round its inputs."""
+  """left @ right in full float32 on every device."""
   return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 def user_chunks(num_users: int, num_items: int) -> Array:
-  """[N, B] int32: 0 … num_users − 1, then indices that are no user, in chunks of equal size such
-  that B dense histories fit in memory."""
+  """Indices of all users in chunks of equal size, such that B dense histories fit in memory.
+
+  Returns: [N, B] int32: 0 … num_users − 1, then larger indices as padding.
+  """
   fitting = max(1, _CHUNK_VALUES // num_items)
   num_chunks = math.ceil(num_users / fitting)
   size = math.ceil(num_users / num_chunks)
@@ -77,7 +78,7 @@ def user_chunks(num_users: int, num_items: int) -> Array:
 
 
 def gram(inputs: Inputs, *, num_items: int, rows: Callable[..., Array] = history_rows) -> Array:
-  """Xᵀ X [I, I] float32 of the users' histories X; of positives, how often two items co-occur.
+  """Xᵀ X [I, I] float32 of the users' histories X; for positives, their co-occurrences.
 
   Counts below 2^24 are exact.
 
@@ -93,13 +94,13 @@ def gram(inputs: Inputs, *, num_items: int, rows: Callable[..., Array] = history
 
 
 def inverse(matrix: Array) -> Array:
-  """The inverse of a symmetric positive definite [I, I] by Cholesky; NaN where it is not."""
+  """The inverse of a symmetric positive definite [I, I] by Cholesky; NaN if it is not."""
   factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
   return jax.scipy.linalg.cho_solve(factor, jnp.eye(matrix.shape[0], dtype=matrix.dtype))
 
 
 def without_diagonal(matrix: Array) -> Array:
-  """[I, I] with 0 on the diagonal: no item speaks for itself."""
+  """[I, I] with 0 on the diagonal."""
   return jnp.where(jnp.eye(matrix.shape[0], dtype=bool), 0.0, matrix)
 
 
@@ -113,7 +114,7 @@ def nearest(similarity: Array, neighbors: int) -> Array:
   num_items = similarity.shape[0]
   if neighbors >= num_items - 1:
     return similarity
-  # Rows equal columns in a symmetric matrix, and top_k works on rows.
+  # top_k works on rows, which equal the columns of a symmetric matrix.
   values, rows = jax.lax.top_k(similarity, neighbors)
   columns = jnp.broadcast_to(jnp.arange(num_items)[:, None], rows.shape)
   return jnp.zeros_like(similarity).at[rows, columns].set(values)

@@ -1,4 +1,4 @@
-"""Item-based nearest neighbors: items that the same users like."""
+"""Item-based nearest neighbors by co-occurrence in the users' likes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class ItemKnnRecommender(ItemItemRecommender):
-  """Sarwar et al. 2001, similarity as in Aiolli 2013 with shrinkage.
+  """ItemKNN (Sarwar et al. 2001), with the similarity of Aiolli 2013 and shrinkage.
 
-  Two items that n_i and n_j users like, n of them both, are n ÷ (√(n_i n_j) + shrinkage) similar.
-  Each target item keeps its most similar ones; its score is the sum of their similarities.
+  The similarity of items that n_i and n_j users like, and n users both, is n ÷ (√(n_i n_j) +
+  shrinkage). Each target item keeps its most similar items; its score is the sum of the
+  similarities to those in the user's history.
   """
 
   settings: ItemKnnConfig

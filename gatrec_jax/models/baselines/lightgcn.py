@@ -1,4 +1,4 @@
-"""LightGCN (He et al. 2020): propagation without parameters over trainable vectors of ids."""
+"""LightGCN (He et al. 2020): parameter-free propagation of trainable vectors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Own(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LightGcnRecommender:
-  """The mean of the vectors after 0 … L hops; rows are positives, or users under a softmax."""
+  """The mean of the vectors after 0 … L hops. Rows of a batch are positives, or users (softmax)."""
 
   settings: LightGcnConfig
   num_users: int
@@ -54,7 +54,7 @@ class LightGcnRecommender:
     return isinstance(self.settings.objective, SoftmaxObjective)
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
-    """The graph of the positives, and what the softmax should give."""
+    """The graph of the positives, and the targets of the softmax."""
     settings = self.settings
     graph = make_propagation(
       train.user[judged.liked],
@@ -72,7 +72,7 @@ class LightGcnRecommender:
 
   @property
   def serves_new_users(self) -> bool:
-    """Not without layers, where nothing is propagated to a new user."""
+    """Whether there are layers, without which nothing is propagated to a new user."""
     return self.settings.layers > 0
 
   def num_rows(self, inputs: Inputs) -> int:
@@ -117,10 +117,10 @@ class LightGcnRecommender:
   def score_new(
     self, params: dict[str, Array], inputs: Inputs, serving_state: Pair, users: NewUsers
   ) -> Array:
-    """[B, I] scores from what the propagation brings to new users, with 0 as their own vector.
+    """[B, I] scores of new users from the vectors that propagation gives them (see `fold_in`).
 
-    A trained user with the same likes has her own vector and its echo from the items beside it;
-    this is the rest (see `fold_in`). A user without likes scores 0 everywhere.
+    A trained user with the same likes also has their own vector and what the items return of it. A
+    user without likes scores 0 everywhere.
     """
     layers = layer_vectors(
       inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers

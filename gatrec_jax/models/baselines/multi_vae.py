@@ -26,11 +26,11 @@ _BIAS_STDDEV = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class MultiVaeRecommender:
-  """Encodes a user's positives, decodes scores of all items. Rows are users.
+  """Encodes a user's positives and decodes scores of all items. Rows of a batch are users.
 
   Attributes: settings; num_users, num_items: U and I. Parameters: {"encoder": layers, "decoder":
-  layers}, layers being {"0": {"kernel": [N, M], "bias": [M]}, "1": …} float32; the encoder's last
-  gives the mean and the log variance of the code, side by side.
+  layers}, where layers are {"0": {"kernel": [N, M], "bias": [M]}, "1": …} float32. The last layer
+  of the encoder returns the mean and the log variance of the code, concatenated.
   """
 
   settings: MultiVaeConfig
@@ -95,7 +95,7 @@ class MultiVaeRecommender:
 
 
 def kl_weight_at(step: Array, *, kl_weight: Any, anneal_steps: int) -> Array:
-  """[] float32, β after `step` steps: linear up to `kl_weight` at `anneal_steps`; 0 = at once."""
+  """[] float32, β after `step` steps: linear up to `kl_weight` at `anneal_steps` (0 = constant)."""
   if is_off(anneal_steps):
     return jnp.asarray(kl_weight, jnp.float32)
   return kl_weight * jnp.minimum(1.0, step / anneal_steps)
@@ -122,7 +122,7 @@ def _apply(layers: Layers, values: Array) -> Array:
 
 
 def _unit(history: Array) -> Array:
-  """[B, I], rows of length 1; empty ones stay 0, without a root of 0 that has no gradient."""
+  """[B, I], rows of length 1. Empty rows stay 0 and have a finite gradient."""
   count = history.sum(axis=-1, keepdims=True)
   return history / jnp.sqrt(jnp.maximum(count, 1.0))
 

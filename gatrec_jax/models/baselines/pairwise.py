@@ -37,7 +37,7 @@ def pairwise_loss(
   *,
   objective: PairwiseObjective,
 ) -> Array:
-  """BPR over drawn negatives and a cosine term, plus L2 on vectors that may be other ones.
+  """BPR over drawn negatives and a cosine term, plus L2, possibly of other vectors.
 
   The L2 term is l2_weight · ½ (‖user‖² + ‖positive‖² + mean ‖negative‖²).
 

@@ -1,4 +1,4 @@
-"""The same list for everyone: items by their number of positives. The floor of any comparison."""
+"""Recommends items by their number of positives, the same to everyone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PopularityRecommender:
   explainable: ClassVar[bool] = False
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
-    """Nothing beside the positives."""
+    """None."""
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     del key

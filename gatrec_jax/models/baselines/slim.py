@@ -20,13 +20,13 @@ from gatrec_jax.models.inputs import Inputs
 Array = jax.Array
 
 _POWER_ITERATIONS = 30
-# Power iteration comes from below; a step above 1 ÷ the largest eigenvalue loses the guarantee.
+# Power iteration approaches from below, and steps above 1 ÷ the largest eigenvalue may diverge.
 _CURVATURE_MARGIN = 1.01
 
 
 @dataclasses.dataclass(frozen=True)
 class SlimRecommender(ItemItemRecommender):
-  """Ning and Karypis 2011, with the penalties of an elastic net per training user (`SlimConfig`).
+  """SLIM (Ning and Karypis 2011) as an elastic net with penalties per training user (`SlimConfig`).
 
   Column j minimizes ‖x_j − X w‖² ÷ (2 U) + alpha · l1_ratio · ‖w‖₁ +
   ½ · alpha · (1 − l1_ratio) · ‖w‖² over w ≥ 0 with w_j = 0.
@@ -48,8 +48,8 @@ class SlimRecommender(ItemItemRecommender):
 
 
 class _State(NamedTuple):
-  """weights: W; ahead: where the next gradient is taken; momentum: [I], t of each column;
-  change: largest of any weight in the last iteration; step: iterations done."""
+  """weights: W; ahead: the point of the next gradient; momentum: [I], t of each column;
+  change: the largest change of a weight in the last iteration; step: iterations done."""
 
   weights: Array
   ahead: Array
@@ -66,14 +66,14 @@ def nonnegative_elastic_net(
   iterations: int,
   tolerance: Array | float,
 ) -> Array:
-  """min ½ tr(WᵀGW) − tr(GW) + l1 ‖W‖₁ + ½ l2 ‖W‖² over W ≥ 0 with diag(W) = 0.
+  """Minimizes ½ tr(WᵀGW) − tr(GW) + l1 ‖W‖₁ + ½ l2 ‖W‖² over W ≥ 0 with diag(W) = 0.
 
   Accelerated proximal gradient (Beck and Teboulle 2009) for all columns at once; the momentum of
-  a column starts again where it points uphill (O'Donoghue and Candès 2015).
+  a column restarts when it points uphill (O'Donoghue and Candès 2015).
 
   Args:
     together: G [I, I] float32. l1, l2, tolerance: ≥ 0, may be traced.
-    iterations: at most. tolerance: change of any weight at which it ends.
+    iterations: at most. tolerance: stops when no weight changes by more.
   Returns: [I, I] float32.
   """
   num_items = together.shape[0]
@@ -103,7 +103,7 @@ def nonnegative_elastic_net(
 
 
 def _largest_eigenvalue(together: Array) -> Array:
-  """[] float32. No entry is negative, so a vector of ones has a part in the leading direction."""
+  """[] float32, by power iteration from a vector of ones (no entry is negative)."""
 
   def advance(_: int, vector: Array) -> Array:
     vector = exact_matmul(together, vector)

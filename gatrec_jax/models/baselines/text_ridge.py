@@ -1,4 +1,4 @@
-"""Text alone: the factors that a collaborative model gives an item, predicted from its text."""
+"""Predicts the item factors of a collaborative model from the items' texts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class TextRidgeRecommender:
-  """Ridge regression, learned from the items with training positives, used for all items: it
-  serves items that nobody has rated (the attribute-to-factor map of Gantner et al. 2010).
+  """Ridge regression from text to item factors (Gantner et al. 2010), which also serves new items.
+
+  It is fitted to the items with training positives and applied to all items.
 
   `ease`: an item's factor is its column of EASE's weights; params are {"coefficients": [D, I],
   "intercept": [I]}. `ials`: its factor of iALS, of width W; params are {"coefficients": [D, W],
@@ -41,7 +42,7 @@ class TextRidgeRecommender:
 
   @property
   def seeded(self) -> bool:
-    """iALS begins with random factors, EASE has one solution."""
+    """Whether it depends on the seed: iALS starts from random factors; EASE has one solution."""
     return self.settings.factors == "ials"
 
   @property
@@ -56,7 +57,7 @@ class TextRidgeRecommender:
     return IalsRecommender(settings, self.num_users, self.num_items)
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Any:
-    """What iALS needs; nothing for EASE."""
+    """The inputs of iALS; None for EASE."""
     return self._ials.own_inputs(train, judged) if self.settings.factors == "ials" else None
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
@@ -67,19 +68,19 @@ class TextRidgeRecommender:
     return self._regression(inputs, weights.T)
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
-    """[U, D + 1] and [I, D + 1] float32: what each user wants of a text, and the texts.
+    """[U, D + 1] and [I, D + 1] float32: the users' coefficients of a text, and the texts.
 
-    ⟨user factor, predicted item factor⟩ with the regression on the user's side, so that EASE's
-    predicted weights, [I, I], are never made.
+    The regression is applied on the user's side of ⟨user factor, predicted item factor⟩, so that
+    EASE's predicted weights [I, I] are never computed.
     """
     items = _with_constant(inputs.text[self.num_users :])
     if self.settings.factors == "ials":
-      return _wants(params, params["user"]), items
+      return _coefficients_of(params, params["user"]), items
 
-    def wants_of(users: Array) -> Array:
-      return _wants(params, history_rows(inputs, users, num_items=self.num_items))
+    def coefficients_of(users: Array) -> Array:
+      return _coefficients_of(params, history_rows(inputs, users, num_items=self.num_items))
 
-    users = jax.lax.map(wants_of, user_chunks(self.num_users, self.num_items))
+    users = jax.lax.map(coefficients_of, user_chunks(self.num_users, self.num_items))
     return users.reshape(-1, items.shape[1])[: self.num_users], items
 
   score = staticmethod(dot_product_scores)
@@ -94,19 +95,19 @@ class TextRidgeRecommender:
     """[B, I] float32."""
     _, items = serving_state
     if self.settings.factors == "ials":
-      # The prediction is linear in what it predicts: the new users' scores of the items by iALS,
-      # predicted from text, are their factors times the predicted factors.
+      # The regression is linear in its targets: predicting the new users' iALS scores from text
+      # gives their factors times the predicted item factors.
       collaborative = {name: params[name] for name in ("user", "item")}
       pair = collaborative["user"], collaborative["item"]
       scores = self._ials.score_new(collaborative, inputs, pair, users)
       params = self._regression(inputs, scores.T)
-      wants = jnp.column_stack([params["coefficients"].T, params["intercept"]])
+      coefficients = jnp.column_stack([params["coefficients"].T, params["intercept"]])
     else:
-      wants = _wants(params, liked_rows(users, num_items=self.num_items))
-    return exact_matmul(wants, items.T)
+      coefficients = _coefficients_of(params, liked_rows(users, num_items=self.num_items))
+    return exact_matmul(coefficients, items.T)
 
   def _regression(self, inputs: Inputs, targets: Array) -> dict[str, Array]:
-    """Least squares of `targets` [I, F] by the items' text, penalty text_l2, free intercept."""
+    """Ridge regression of `targets` [I, F] on the items' text, with an unpenalized intercept."""
     text = inputs.text[self.num_users :]
     warm = (item_counts(inputs, num_items=self.num_items) > 0).astype(jnp.float32)[:, None]
     text_mean, target_mean = (
@@ -114,8 +115,7 @@ class TextRidgeRecommender:
     )
     centered = warm * (text - text_mean)
     ridge = self.settings.text_l2 * jnp.eye(text.shape[1])
-    # Only once the targets are there: two independent solves in one program hang XLA on a CPU
-    # (jax 0.10.2).
+    # Wait for the targets: two independent solves in one program hang XLA on a CPU (jax 0.10.2).
     normal, targets = jax.lax.optimization_barrier((exact_matmul(centered.T, centered), targets))
     solve = inverse(normal + ridge)
     coefficients = exact_matmul(solve, exact_matmul(centered.T, targets - target_mean))
@@ -130,7 +130,7 @@ def _with_constant(text: Array) -> Array:
   return jnp.concatenate([text, jnp.ones((len(text), 1), text.dtype)], axis=1)
 
 
-def _wants(params: dict[str, Array], factors: Array) -> Array:
+def _coefficients_of(params: dict[str, Array], factors: Array) -> Array:
   """[B, D + 1]: user factors or histories [B, F] times the regression."""
   regression = jnp.concatenate([params["coefficients"], params["intercept"][None]])
   return exact_matmul(factors, regression.T)

@@ -1,4 +1,4 @@
-"""XSimGCL (Yu et al. 2023): LightGCN, noise in every hop, and a contrast between two of its layers.
+"""XSimGCL (Yu et al. 2023): LightGCN with noise in every hop and a contrast of two layers.
 
 "XSimGCL: Towards Extremely Simple Graph Contrastive Learning for Recommendation".
 """
@@ -29,13 +29,13 @@ from gatrec_jax.ops.scores import Pair, dot_product_scores
 
 Array = jax.Array
 
-# Users, and items, that a step contrasts: the field's batch size, and a bound on the square matrix.
+# Most users, or items, that a step contrasts: the usual batch size; bounds the square matrix.
 _CONTRASTED = 2048
 
 
 @dataclasses.dataclass(frozen=True)
 class XSimGclRecommender:
-  """The mean of the vectors after 1 … L hops; rows are positives.
+  """The mean of the vectors after 1 … L hops. Rows of a batch are positives.
 
   Raises: InputError: a contrast_layer above layers.
   """
@@ -85,9 +85,9 @@ class XSimGclRecommender:
   def loss(self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """`pairwise_loss` + contrast_weight · `contrast_loss` (of users + of items).
 
-    L2 counts the vectors before any hop, as LightGCN's. Contrasted are the users and positive items
-    of the batch, each once however often it occurs (so none is its own negative); where they are
-    more than 2,048, a random 2,048 of them.
+    L2 is on the vectors before any hop, as in LightGCN. The distinct users and the distinct
+    positive items of the batch are contrasted (so that none is its own negative); of more than
+    2,048, a random 2,048.
     """
     settings, start = self.settings, (params["user"], params["item"])
     noise_key, negative_key, *contrast_keys = jax.random.split(key, 4)
@@ -120,9 +120,9 @@ class XSimGclRecommender:
   def score_new(
     self, params: dict[str, Array], inputs: Inputs, serving_state: Pair, users: NewUsers
   ) -> Array:
-    """[B, I] scores from what the propagation brings to new users, with 0 as their own vector.
+    """[B, I] scores of new users from the vectors that propagation gives them, as in LightGCN.
 
-    As LightGCN's; a user without likes scores 0 everywhere.
+    A user without likes scores 0 everywhere.
     """
     layers = layer_vectors(
       inputs.own, (params["user"], params["item"]), layers=self.settings.layers
@@ -132,10 +132,10 @@ class XSimGclRecommender:
 
 
 def distinct(key: Array, ids: Array, where: Array, *, num: int, most: int) -> tuple[Array, Array]:
-  """The different ids among those that count, in random order, at most `most` of them.
+  """Up to `most` distinct ids among those that count, in random order.
 
   Args: ids: [B] int32 in 0 … num − 1. where: [B] bool. key: consumed.
-  Returns: [N] int32, and [N] bool: False where there was no other left. N = min(most, num, B).
+  Returns: [N] int32, and [N] bool, False for unused places. N = min(most, num, B).
   """
   present = jnp.zeros(num, bool).at[ids].max(where)
   draw = jnp.where(present, jax.random.uniform(key, (num,)), -1.0)
@@ -144,14 +144,14 @@ def distinct(key: Array, ids: Array, where: Array, *, num: int, most: int) -> tu
 
 
 def contrast_loss(left: Array, right: Array, *, temperature: Any, where: Array) -> Array:
-  """InfoNCE (van den Oord et al. 2018): each left vector is to find its own among all right ones.
+  """InfoNCE (van den Oord et al. 2018): matches each left vector to its own among the right ones.
 
   Mean of −log(exp(cos(l_n, r_n) ÷ τ) ÷ Σ_m exp(cos(l_n, r_m) ÷ τ)); m runs over all, n included.
 
   Args:
-    left, right: [N, D] float32, two views of the same N different things.
+    left, right: [N, D] float32, two views of the same N nodes.
     temperature: τ, may be traced.
-    where: [N] bool, which count, as n and as m.
+    where: [N] bool, the nodes that count, as n and as m.
   Returns:
     [] float32; 0 where none counts.
   """

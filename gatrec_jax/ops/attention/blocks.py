@@ -2,8 +2,8 @@
 
 Edges sorted by receiver read the senders' rows from all over one array and add gradients all over
 another. Once these arrays exceed the processor's cache, each edge waits for memory. In this order,
-the edges of a block of senders are adjacent and sorted by receiver, so that the block's rows stay in
-the cache. The sums of the blocks are merged.
+the edges of a block of senders are adjacent and sorted by receiver, so that the block's rows stay
+in the cache. The sums of the blocks are merged.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Bytes of a block's rows; their gradients take as many again, and a chunk has temporaries. With fewer
-# edges than this per node and block, merging costs more than the order saves.
+# Bytes of a block's rows; their gradients take as many again, and a chunk has temporaries. With
+# fewer edges than this per node and block, merging costs more than the order saves.
 BLOCK_BYTES, _EDGES_A_NODE = 2 << 20, 4
 
 

@@ -1,9 +1,9 @@
-"""Attention over dense tiles of the adjacency matrix: for small or well-filled graphs, and TPUs.
+"""Attention over dense tiles of the adjacency matrix: for small or dense graphs, and for TPUs.
 
-Only tiles that hold an edge are kept, so that of a bipartite graph's matrix the two empty quarters
-cost nothing. A tile is masked attention of R receivers over S senders with an online softmax, as in
-FlashAttention (Dao et al. 2022); the backward pass computes its logits anew. No node's row is
-scattered, and the weighted sums are matrix products, in bfloat16 where the values are.
+Only tiles with an edge are kept, so that the two empty quarters of a bipartite graph's matrix cost
+nothing. A tile is masked attention of R receivers over S senders with an online softmax, as in
+FlashAttention (Dao et al. 2022); the backward pass recomputes its logits. Nothing is scattered, and
+the weighted sums are matrix products, in bfloat16 if the values are.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ Array = jax.Array
 
 
 class DenseLayout(NamedTuple):
-  """The tiles, by receivers, then by senders; of several edges between the same two nodes each lies
-  in a tile of its own.
+  """The tiles, sorted by receivers, then by senders. Repeated edges lie in separate tiles.
 
   Attributes:
-    receivers, senders: [T] int32, which block of R receivers and of S senders a tile is.
-    cells: [T, R, S] int32, the edge in each cell; −1 where there is none.
-    features: [T, R, S, F] float32, of these edges; 0 where there is none.
+    receivers, senders: [T] int32, the block of R receivers and the block of S senders of each tile.
+    cells: [T, R, S] int32, the edge in each cell; −1 for none.
+    features: [T, R, S, F] float32, of these edges; 0 for none.
   """
 
   receivers: Array
@@ -49,13 +48,15 @@ def make_dense_layout(
   *,
   tile: tuple[int, int] | None = None,
 ) -> DenseLayout:
-  """Args: senders, receivers: [E] int. features: [E, F]. tile: R and S; None = `default_tile`.
-  Returns: numpy arrays."""
+  """The dense tiles of the edges; numpy arrays.
+
+  Args: senders, receivers: [E] int. features: [E, F]. tile: R and S; None = `default_tile`.
+  """
   rows, columns = tile or default_tile()
   num_edges = len(senders)
   order = np.lexsort((senders, receivers))
   sent, received = senders[order].astype(np.int64), receivers[order].astype(np.int64)
-  # Which of several edges between the same two nodes it is.
+  # The number of each edge among those between the same two nodes.
   fresh = np.ones(num_edges, bool)
   fresh[1:] = (sent[1:] != sent[:-1]) | (received[1:] != received[:-1])
   place = np.arange(num_edges)

@@ -1,9 +1,8 @@
-"""Which implementation makes the sums of attention.
+"""Dispatches the sums of attention to an implementation.
 
-What the edges carry decides: a layout of `dense` or `rows`, made once on the host; else it is
-`segment`, in the order of `blocks` or, without a layout, as the edges come. Under a mesh whose
-`graph` axis has several devices (`jax.set_mesh`), edges are cut along it and each device sums up
-its own.
+The layout of the edges decides: `dense` or `rows`, prepared once on the host; otherwise `segment`,
+in the order of `blocks` or, without a layout, in the given order. On a mesh whose `graph` axis has
+several devices, edges are sharded along it and each device adds up its own.
 """
 
 from __future__ import annotations
@@ -56,12 +55,12 @@ def _by_devices(
   chunk: int,
   mesh: jax.sharding.AbstractMesh,
 ) -> Sums:
-  """`segment_sums` of each device's edges, put together: rows of the result lie over `graph`, and
-  heads over `model` where they divide.
+  """`segment_sums` of each device's edges, merged. Rows of the result are sharded over `graph`, and
+  heads over `model` if it divides their number.
 
   Each device has a contiguous part of the receiver-sorted edges, so receivers fall into ranges; a
-  receiver on a border has edges on both sides, which the common shift takes care of. Devices hold
-  the table of all values, but edges, their temporaries and the results are cut.
+  receiver on a border has edges on both sides, which the common shift accounts for. Every device
+  holds the values of all nodes; edges, their temporaries and the results are sharded.
   """
   num_nodes, devices = values.shape[0], mesh.shape["graph"]
   model = mesh.shape.get("model", 1)
@@ -112,7 +111,7 @@ def _by_devices(
 
   heads_last = PartitionSpec(None, across)
   per_edge = PartitionSpec("graph")
-  # Of a kind's parameters, the last axis is that of heads.
+  # The last axis of a kind's parameters is that of the heads.
   of_params = jax.tree.map(
     lambda array: PartitionSpec(*[None] * (array.ndim - 1), across), terms.params
   )

@@ -1,13 +1,13 @@
 """Attention by one GPU program per node and head, each over the edges of its own row.
 
-Pallas kernels for Triton. Nothing of the size of the edges times a width is ever written, and no
-two programs write to one place: sums are the same on every run. The forward pass and the
-derivatives by what a receiver or an edge owns go over the rows of receivers; those by what a sender
-owns over the rows of the transposed edges, with the logits computed anew.
+Pallas kernels for Triton. No array of the size of the edges times a width is written, and no two
+programs write to the same place, so the sums are the same in every run. The forward pass and the
+derivatives with respect to receivers and edges go over the rows of receivers. Derivatives with
+respect to senders go over the rows of the transposed edges and recompute the logits.
 
-Degrees of a recommender's nodes differ by orders of magnitude. Rows are launched by degree class,
-so that short ones do not pay for wide blocks and long ones do not crawl; rows wider than a block
-loop over several with an online softmax.
+The degrees of users and items differ by orders of magnitude. Rows are launched by degree class, so
+that short rows do not occupy wide blocks. Rows longer than a block loop over several blocks with an
+online softmax.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from gatrec_jax.ops.attention.pallas_kernels import (
 Array = jax.Array
 
 _BOUNDS = (16, 64, 256, None)  # the largest degree of each class
-# Numbers of a block [B, D] and of a warp's share: with the four or so blocks alive in a backward
-# step this is what registers hold. What an edge has besides takes the room of some columns.
+# Numbers in a block [B, D] and in a warp's share of it: about four blocks are alive in a backward
+# step, and this is what fits in registers. The scalars of an edge take the space of some columns.
 _BLOCK_NUMBERS, _WARP_NUMBERS, _EDGE_NUMBERS = 4096, 1024, 16
 _MAX_BLOCK, _MAX_WIDTH = 256, 512
 
@@ -48,11 +48,11 @@ class RowsLayout(NamedTuple):
   """Receiver-sorted edges as rows, by receiver and by sender.
 
   Attributes:
-    start: [N + 1] int32, receiver i has the edges start[i] to start[i + 1].
+    start: [N + 1] int32; the edges of receiver i are start[i] to start[i + 1] − 1.
     rows: nodes with incoming edges by class of in-degree, at most 16, 64, 256, and more; each
-      [nodes of the class] int32, highest degree first, so that no long row starts last.
+      [nodes of the class] int32, highest degree first, so that long rows do not start last.
     edge_by_sender: [E] int32, a permutation: the edges sorted by sender.
-    sender_start: [N + 1] int32, sender i has those from sender_start[i] to sender_start[i + 1].
+    sender_start: [N + 1] int32, likewise for senders, in the order of `edge_by_sender`.
     sender_rows: nodes with outgoing edges by class of out-degree, as `rows`.
   """
 
@@ -64,10 +64,10 @@ class RowsLayout(NamedTuple):
 
 
 def supports(platform: str, width: int) -> str:
-  """Why the kernels cannot run there, or "".
+  """The reason why the kernels cannot run on a platform; "" if they can.
 
   Args:
-    platform: as `jax.default_backend()` says it.
+    platform: as returned by `jax.default_backend()`.
     width: D, columns of a head.
   """
   if platform not in ("gpu", "cuda", "rocm"):
@@ -78,7 +78,7 @@ def supports(platform: str, width: int) -> str:
 
 
 def make_rows_layout(senders: np.ndarray, receivers: np.ndarray, num_nodes: int) -> RowsLayout:
-  """The layout of edges, on the host.
+  """The layout of edges; numpy arrays.
 
   Args:
     senders, receivers: [E] int in [0, num_nodes); `receivers` ascending.

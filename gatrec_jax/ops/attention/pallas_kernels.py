@@ -1,11 +1,11 @@
-"""What one GPU program does for attention: kernels over a node's row of edges, for `rows`.
+"""Pallas kernels of attention: each program handles one node's row of edges and one head.
 
 Inside a kernel every array has two axes, edges and columns of one head, either of which may be 1:
-[B, D], [B, 1], [1, D] or [1, 1]. Triton wants powers of two, so D is filled up with zeros.
+[B, D], [B, 1], [1, D] or [1, 1]. Triton needs powers of two, so D is padded with zeros.
 
 A kernel has the arguments (logits, heads, side, operands, _, found, *, block, loop). `side`,
-`operands` and `found` are pytrees of references; `_` is found as it was, the same memory. `block`
-is B, and `loop` whether a row may be longer. Program (r, h) works for the r-th row and head h.
+`operands` and `found` are pytrees of references; `_` aliases the outputs `found`. `block` is B,
+and `loop` says whether a row may be longer than B. Program (r, h) handles row r and head h.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OPERATIONS = Operations(
 
 
 class Tables(NamedTuple):
-  """What is differentiated. Last axes are H · m, one m per table.
+  """The arrays that are differentiated. Their last axes are H · m, with one m per array.
 
   Attributes:
     values: [N, H · D]. source: [N, M] or None. target: [N, M].
@@ -141,7 +141,7 @@ def receiver_kernel(
   block: int,
   loop: bool,
 ) -> None:
-  """The derivatives by what a receiver and its edges own, and its part of those by parameters."""
+  """Derivatives with respect to a receiver and its edges, and its share of those of parameters."""
   tables, slope, gradient = operands
   node = side.rows[pl.program_id(0)]
   part = _Part(pl.program_id(1), heads)
@@ -187,7 +187,7 @@ def sender_kernel(
   block: int,
   loop: bool,
 ) -> None:
-  """The derivatives by what a sender owns."""
+  """Derivatives with respect to a sender."""
   tables, slope, gradient = operands
   node = side.rows[pl.program_id(0)]
   part = _Part(pl.program_id(1), heads)
@@ -222,9 +222,9 @@ class _Part(NamedTuple):
   heads: int
 
   def load(self, table: Any, index: Any, where: Array | None = None) -> Array:
-    """[B or 1, m] float32, m filled up to a power of two; index: [B, 1] or scalar, where: [B, 1].
+    """[B or 1, m] float32, m padded to a power of two; index: [B, 1] or scalar, where: [B, 1].
 
-    Zero in filled-up columns and where `where` is False.
+    Zero in padding columns and where `where` is False.
     """
     columns, inside = self._columns(table)
     if where is not None:
@@ -255,7 +255,7 @@ class _Part(NamedTuple):
 
 
 class _Seen(NamedTuple):
-  """What a block of edges itself carries.
+  """The scalars of a block of edges.
 
   Attributes:
     counted: [B, 1] bool. features: F times [B, 1]. multiplicity, keep: [B, 1], or 1.0 without.

@@ -34,8 +34,8 @@ class Cost(NamedTuple):
   cell_number: float
 
 
-# By `launch.benchmark --suite=attention`, version 2; launch/benchmarks/RESULTS.md, section 6.3. For accelerators
-# derived from an H100's data sheet (bytes moved a number), until one is measured.
+# From `launch.benchmark --suite=attention`, version 2 (launch/benchmarks/RESULTS.md, section 6.3).
+# Those of accelerators are derived from the data sheet of an H100 (bytes moved per number).
 COSTS = {
   "cpu": Cost(30e-9, 3.2e-9, 50e-9, 18e-9),
   "gpu": Cost(10e-9, 10e-12, 0.1e-9, 0.5e-12),
