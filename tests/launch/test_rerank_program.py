@@ -169,8 +169,8 @@ def test_a_killed_job_resumes_to_the_same_bytes(place, label_scores):
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    (["--strategy=taste"], "--strategy=taste: not one of label, pointwise"),
-    (["--llm=none"], "--llm=none: nothing to ask"),
+    (["--strategy=taste"], "--strategy=taste: must be one of label, pointwise"),
+    (["--llm=none"], "--llm=none: re-ranking needs a model"),
     (["--llm=nowhere/at-all-x"], "nowhere/at-all-x"),
     (["--top_candidates=0"], "--top_candidates=0: must be at least 1"),
     (["--users=nobody"], "--users=nobody: not in the catalog"),
@@ -181,7 +181,7 @@ def test_a_killed_job_resumes_to_the_same_bytes(place, label_scores):
     (["--top_n=0"], "--top_n=0"),
     (["--users="], "--users: give user ids, or all"),
     (["--attention=nothing"], "nothing"),
-    (["--lora=run"], "--lora=run: holds no adapter_config.json"),
+    (["--lora=run"], "--lora=run: has no adapter_config.json"),
     (["--permutations=0"], "--permutations=0"),
     (["--batch_size=0"], "--batch_size=0"),
     (["--dataset=ml-1m"], "--dataset=ml-1m: the run was made with"),

@@ -131,10 +131,10 @@ def test_another_model_is_refused_and_the_same_one_elsewhere_is_kept(place):
 @pytest.mark.parametrize(
   ("changed", "said"),
   [
-    (("--llm=builtin",), "--llm=builtin: the built-in model re-ranks and does not write profiles"),
+    (("--llm=builtin",), "--llm=builtin: the built-in model re-ranks and cannot write profiles"),
     (("--llm=",), "--llm: name the folder"),
     (("--llm=missing/model",), "--llm=missing/model"),
-    (("--write=films",), "--write=films: 'films' is not one of items, users"),
+    (("--write=films",), "--write=films: must be one of items, users"),
     ((f"--llm={QWEN}",), "longer context"),
   ],
 )
