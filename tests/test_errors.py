@@ -1,16 +1,16 @@
 """Errors that users read: names of arguments in messages, and lists that must be lists."""
 
+import types
+
 import numpy as np
 import pytest
 from helpers import evaluation as support
 
-from gatrec_jax import evaluate, models, serve
+from gatrec_jax import evaluate, models
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.explain import explain_items
 from gatrec_jax.rerank.sources import _rows
-from gatrec_jax.serve.run import recommend, recommend_to_new_user, score
-
-assert serve  # the namespace that recommend and score belong to
+from gatrec_jax.serve import recommend, recommend_to_new_user, score
 
 
 @pytest.mark.parametrize("values", ["12", b"12", 12, 1.5, None])
@@ -30,16 +30,17 @@ def test_arrays_are_lists():
 
 
 TRAIN = support.interactions([(0, 0, 5), (0, 1, 4), (1, 1, 5)], 2, 3)
+RUN = types.SimpleNamespace(prepared=types.SimpleNamespace(interactions=TRAIN))
 RANKING = {"train": TRAIN, "test": support.interactions([(0, 2, 5)], 2, 3)}
 
 
 @pytest.mark.parametrize(
   ("field", "call"),
   [
-    ("users", lambda: recommend(None, "12")),
-    ("users", lambda: score(None, "12")),
-    ("liked", lambda: recommend_to_new_user(None, "50")),
-    ("disliked", lambda: recommend_to_new_user(None, ["50"], disliked="51")),
+    ("users", lambda: recommend(RUN, "u0")),
+    ("users", lambda: score(RUN, "u0")),
+    ("liked", lambda: recommend_to_new_user(RUN, "i0")),
+    ("disliked", lambda: recommend_to_new_user(RUN, ["i0"], disliked="i1")),
     ("items", lambda: explain_items(None, 0, 3)),
     ("users", lambda: _rows("12", ("1", "2"))),
     ("users", lambda: models.fit("popularity", TRAIN).score(1)),

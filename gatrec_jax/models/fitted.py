@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.config.fields import check_values, entries, replaced
 from gatrec_jax.config.models import MODELS, ModelSettings
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
@@ -82,8 +83,8 @@ def fit(
     seed: of models that start from random factors.
     **settings: the model's settings by name; the others keep their defaults.
   Raises:
-    InputError: an unknown model or setting, one that learns by gradient steps, no positive rating,
-      or a model that reads text without it.
+    InputError: an unknown model or setting, a value out of range, a model that learns by gradient
+      steps or that reads text without it, or no positive rating.
 
   >>> train = Interactions.from_indices([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], num_users=3, num_items=3)
   >>> model = fit("ease", train, l2=1.0, feedback=Feedback(1.0, 0.0))
@@ -112,11 +113,13 @@ def _settings(model: str | ModelSettings, changed: dict[str, Any]) -> ModelSetti
     if model not in MODELS:
       raise InputError(f"unknown; there are {', '.join(MODELS)}", field="model", value=model)
     model = MODELS[model]()
-  names = [field.name for field in dataclasses.fields(model)]
+  names = entries(model)
   if unknown := [name for name in changed if name not in names]:
     has = ", ".join(names) or "no settings"
     raise InputError(f"{model.kind} has no such setting; it has {has}", field=unknown[0])
-  return dataclasses.replace(model, **changed)
+  chosen = replaced(model, changed)
+  check_values(chosen)
+  return chosen
 
 
 @partial(jax.jit, static_argnames="recommender")

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gatrec_jax.data.feedback import DISLIKE
+from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.ops.negatives import NegativeSampler
 
 Array = jax.Array
@@ -126,3 +128,32 @@ def liked_rows(users: NewUsers, *, num_items: int) -> Array:
 def item_counts(inputs: Inputs, *, num_items: int) -> Array:
   """[I] float32, training positives of each item."""
   return jnp.zeros(num_items, jnp.float32).at[inputs.item].add(1.0)
+
+
+class Rated(NamedTuple):
+  """Training ratings by user.
+
+  Attributes:
+    all: every training rating.
+    relevance: [R] float32, of each rating.
+  """
+
+  all: Histories
+  relevance: Array
+
+
+def rated_histories(train: Interactions, relevance: np.ndarray) -> Rated:
+  """Every training rating with its relevance; numpy arrays.
+
+  Args: train: rows sorted by user. relevance: [R] float or bool.
+  """
+  return Rated(
+    histories(train.user, train.item, num_users=train.num_users), relevance.astype(np.float32)
+  )
+
+
+def new_relevance_rows(users: NewUsers, *, num_items: int) -> Array:
+  """[B, I] float32: 1 for what a new user likes, `DISLIKE` for what they dislike, else 0."""
+  liked = liked_rows(users, num_items=num_items)
+  disliked = liked_rows(users._replace(liked=users.disliked), num_items=num_items)
+  return jnp.maximum(liked, DISLIKE * disliked)

@@ -94,7 +94,7 @@ def hybrid_loss_of_scores(
   negative_where: jax.Array | None = None,
   where: jax.Array | None = None,
 ) -> jax.Array:
-  """`hybrid_loss` from dot products and squared lengths, which many pairs can share.
+  """`hybrid_loss` from dot products and squared lengths, so that many pairs can share them.
 
   Args:
     positive: [B] float, user · positive. negative: [B, M] float, user · negative.

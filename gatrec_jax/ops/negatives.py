@@ -1,9 +1,9 @@
-"""Negative items, drawn exactly and on device: no rejection, so never a forbidden item.
+"""Draws negative items on device, without rejection, so that no forbidden item is ever drawn.
 
-Every item has a whole-number weight. A draw picks a point in the mass of the items that the user
-has neither liked nor disliked, and two binary searches find the item that it falls on: one over the
-user's forbidden items (how much forbidden mass lies before the point), one over the catalog.
-Whole numbers make this exact; uniform sampling is the case of all weights 1.
+Every item has an integer weight. A draw picks a point in the total weight of the user's allowed
+items. Two binary searches find the item at that point: one over the user's forbidden items (how much
+forbidden weight precedes the point) and one over the catalog. Integers make this exact; uniform
+sampling is the case in which all weights are 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MASS = 1 << 30  # total weight of the catalog, below the int32 limit
 
 
 class NegativeSampler(NamedTuple):
-  """What drawing needs, as arrays on device.
+  """The arrays that `draw_negatives` reads.
 
   Attributes:
     mass_before: [I + 1] int32, weights of items 0…i−1 summed.
@@ -57,7 +57,7 @@ def make_sampler(
   popularity_power: float = 0.75,
   explicit_share: float = 0.25,
 ) -> NegativeSampler:
-  """Prepares "robust negative sampling" (Ebrat et al. 2025) over the training interactions.
+  """Builds the sampler of negatives (Ebrat et al. 2025) from the training interactions.
 
   Args:
     train: training rows only.
@@ -152,10 +152,10 @@ def draw_negatives(
 
 
 def below(bits: jax.Array, limit: jax.Array) -> jax.Array:
-  """⌊bits · limit / 2³²⌋, an even draw from 0…limit − 1 out of uint32 random bits.
+  """A uniform integer in 0…limit − 1 from uint32 random bits: ⌊bits · limit / 2³²⌋.
 
   `jax.random.randint` takes a remainder instead, which for limits near 2³⁰ makes low numbers 20 %
-  likelier than high ones.
+  more likely than high ones.
   """
   limit = limit.astype(jnp.uint32)
   high, low = bits >> 16, bits & 0xFFFF

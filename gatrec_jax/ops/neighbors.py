@@ -1,9 +1,10 @@
 """Layer-wise neighbor sampling (GraphSAGE, Hamilton et al. 2017, algorithm 2), drawn on device.
 
-A step then costs what its seeds and fan-outs say, and never much more than the nodes of the graph
-times the fan-outs. A tree grows around the seeds, in which a node that several others hear stands
-once for each of them, with draws of its own; a level that would hold as many places as the graph
-has nodes holds each of these once instead. So all shapes are known before anything is drawn.
+The cost of a step then depends on the number of seeds and on the fan-outs, and is bounded by the
+number of nodes times the fan-outs. The sample is a tree around the seeds: a node that sends to
+several others appears once for each of them, with independent draws. A level that would have at
+least as many places as the graph has nodes holds every node once instead. All shapes are therefore
+known before anything is drawn.
 """
 
 from __future__ import annotations
@@ -22,16 +23,14 @@ Array = jax.Array
 
 @flax.struct.dataclass
 class Subgraph:
-  """What some nodes hear of within a few hops, level by level: the seeds are level 0, and level
-  l + 1 sends to level l.
+  """The sampled neighborhood of some seeds: they are level 0, and level l + 1 sends to level l.
 
   Attributes:
-    nodes: [T] int32, of the whole graph; the seeds come first. Node 0 fills places where there is
-      nothing. T = M + min(M S_1, N) + min(min(M S_1, N) S_2, N) + …
+    nodes: [T] int32, of the whole graph; the seeds come first. Empty places hold node 0. T = M + min(M S_1, N) + min(min(M S_1, N) S_2, N) + …
     has_edges: [T] bool, whether the whole graph has an edge to that node; False for such a place.
     graph: T nodes; senders, receivers [E'] int32 are indices into `nodes`, receivers ascending;
       edges [E', F]; S_(l+1) edges to each place of level l < L.
-    where: [E'] bool, edges that are there.
+    where: [E'] bool, False for empty places.
     nodes_to: static; the nodes up to level 0, …, L.
     edges_to: static; the edges to nodes up to level 0, …, L − 1.
   """
@@ -49,13 +48,13 @@ def draw_subgraph(
 ) -> Subgraph:
   """Draws up to `fanouts[l]` incoming edges of each node of level l, without replacement.
 
-  With fan-outs of at least the largest number of incoming edges nothing is left out.
+  Fan-outs of at least the largest in-degree keep every edge.
 
   Args:
     key: PRNG key, consumed.
     graph: receiver-sorted, of N nodes and at least one edge, fewer than 2³⁰ to any node.
     start: [N + 1] int32, where each node's incoming edges begin.
-    seeds: [M] int32 nodes, in any order; one may be there twice.
+    seeds: [M] int32 nodes, in any order, repetitions allowed.
     fanouts: S_1, …, S_L, static, each at least 1.
 
   >>> train = Interactions.from_indices([0, 1], [0, 0], num_users=2, num_items=1)
@@ -107,19 +106,20 @@ def draw_subgraph(
 
 
 def draw_places(key: Array, degrees: Array, *, num: int) -> tuple[Array, Array]:
-  """Up to S different places in 0 … degree − 1 for each row; each is drawn with probability
-  min(1, S ÷ degree), exactly.
+  """Draws up to S distinct places in 0 … degree − 1 for each row, each with probability
+  min(1, S ÷ degree).
 
-  Laid in a circle and cut, from a random place on, into S arcs that differ by one place at most,
-  the places of a row give one of each arc: no rejection, no sorting. Whole numbers throughout.
+  The places of a row form a circle, which is divided from a random place on into S arcs whose
+  lengths differ by at most one; one place is drawn from each arc. This needs neither rejection nor
+  sorting, and integers make it exact.
 
   Args:
     key: PRNG key, consumed.
     degrees: [R] int32 in 0 … 2³⁰ − 1.
     num: S, static.
   Returns:
-    [R, S] int32 places, and [R, S] bool: False behind the last place of a row with fewer than S,
-    which gives all of its own, in order.
+    [R, S] int32 places, and [R, S] bool, False for unused columns: a row with fewer than S places
+    yields all of them in order.
   """
   turn_key, arc_key = jax.random.split(key)
   degrees, arc = degrees[:, None], jnp.arange(num, dtype=jnp.int32)

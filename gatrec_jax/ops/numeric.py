@@ -23,12 +23,12 @@ def unit(vectors: jax.Array) -> jax.Array:
 
 
 def is_off(value: Any) -> bool:
-  """Whether a setting is 0 for sure; a traced one may be anything."""
+  """Whether a setting is known to be 0; False for traced values."""
   return isinstance(value, int | float) and value == 0
 
 
 def drop(key: Array, values: Array, rate: Any) -> Array:
-  """Dropout: each value is 0 with probability `rate` (may be traced), else ÷ (1 − rate).
+  """Dropout: each value becomes 0 with probability `rate` (may be traced), else value ÷ (1 − rate).
 
   `key` is consumed.
 

@@ -1,4 +1,4 @@
-"""One hop over the graph of users and the items they like: D^−½ A D^−½, without parameters."""
+"""Normalized propagation over the graph of users and liked items: D^−½ A D^−½, no parameters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gatrec_jax.ops.scores import Pair
 
 Array = jax.Array
 
-# Bound on the dense matrix.
+# Largest size of the dense matrix.
 DENSE_BYTES = 1 << 30
-# On a CPU the dense products are quicker above this share of filled cells (measured on two cores,
-# D = 64, with the gradient: 6.7 ns a cell, 0.6 µs an edge).
+# On a CPU, dense products are faster above this share of nonzero cells (measured on two cores,
+# D = 64, with the gradient: 6.7 ns per cell, 0.6 µs per edge).
 _DENSE_SHARE = 0.01
 
 
@@ -30,7 +30,7 @@ class DenseEdges(NamedTuple):
 
 
 class SparseEdges(NamedTuple):
-  """The edges twice, each time sorted by where they lead.
+  """The edges in two orders, by user and by item.
 
   Attributes:
     user, item: [P] int32 by user. user_by_item, item_by_item: the same, by item.
@@ -56,7 +56,7 @@ class Graph(NamedTuple):
 def make_propagation(
   user: np.ndarray, item: np.ndarray, num_users: int, num_items: int, kind: str
 ) -> Graph:
-  """The graph of the likes. Args, raised: as in `make_edges`.
+  """The graph of the likes, for `propagate`. Args, raised: as in `make_edges`.
 
   >>> graph = make_propagation(np.arange(4), np.zeros(4, int), 4, 1, "dense")  # they like item 0
   >>> graph.user_scale.tolist(), graph.item_scale.tolist()
@@ -75,12 +75,12 @@ def make_edges(
   *,
   weight: np.ndarray | None = None,
 ) -> DenseEdges | SparseEdges:
-  """Pairs in the form that suits the machine; numpy arrays.
+  """The pairs as a dense matrix or as sorted lists; numpy arrays.
 
   Args:
     user, item: [P] pairs, each once, in any order.
-    kind: `dense`, `sparse`, or `auto`: dense where its matrix takes at most `DENSE_BYTES` and, on a
-      CPU, where enough of it is filled to be quicker.
+    kind: `dense`, `sparse`, or `auto`: dense if the matrix takes at most `DENSE_BYTES` and, on a
+      CPU, if enough of its cells are nonzero for it to be faster.
     weight: [P] float32 of the pairs; None for 1 each.
   Raises:
     InputError: an unknown kind.
@@ -102,7 +102,7 @@ def make_edges(
 
 
 def propagate(graph: Graph, vectors: Pair) -> Pair:
-  """One hop: each node gets its neighbors' vectors ÷ √(its degree · theirs), summed.
+  """One hop: the sum of each node's neighbors, each ÷ √(degree of the node · degree of the neighbor).
 
   Args: vectors: ([U, D], [I, D]) float32. Returns: the same shapes; 0 for isolated nodes.
 
@@ -120,12 +120,15 @@ def propagate(graph: Graph, vectors: Pair) -> Pair:
 def sum_over_items(
   edges: DenseEdges | SparseEdges, values: Array, *, num_users: int, users: Array | None = None
 ) -> Array:
-  """[U, D]: the rows of `values` ([I, D] float32) of each user's items, weighted, summed; of
-  `users` [B] int32 alone, [B, D]."""
+  """The weighted sum over each user's items of the rows of `values`.
+
+  Args: values: [I, D] float32. users: [B] int32; None for all.
+  Returns: [B, D] float32, or [U, D].
+  """
   if users is not None and len(users) < num_users and isinstance(edges, DenseEdges):
     few = edges.adjacency[users]
     return jnp.matmul(few, values, precision=jax.lax.Precision.HIGHEST)
-  # On a mesh a matrix may be filled up with rows that are nobody's.
+  # On a mesh, the matrix may be padded with rows without a user.
   rows = edges.adjacency.shape[0] if isinstance(edges, DenseEdges) else num_users
   nothing = jnp.zeros((rows, values.shape[1]), values.dtype)
   sums = _sums(edges, (nothing, values))[0][:num_users]
@@ -139,8 +142,8 @@ def layer_vectors(
 
   Args:
     vectors: ([U, D], [I, D]) float32.
-    noise: ε; after each hop a vector moves by sign(v) ⊙ a random unit vector ≥ 0, times ε (Yu et
-      al. 2022, "Are graph augmentations necessary?"); later hops start from there.
+    noise: ε; each hop adds ε · sign(v) ⊙ a nonnegative random unit vector to each vector v (Yu et
+      al. 2022, "Are graph augmentations necessary?"); later hops include it.
     key: of the noise, consumed.
   Returns:
     layers + 1 pairs.
@@ -176,11 +179,11 @@ def mean_of_layers(layers: Sequence[Pair]) -> Pair:
 
 
 def fold_in(graph: Graph, layers: Sequence[Pair], liked: Array) -> Array:
-  """What new users get by propagation from the items they like, summed over all hops.
+  """Vectors of new users, propagated from the items they like and summed over all hops.
 
   Σ_l Σ_{i liked} v_i^(l) ÷ √(n · degree of i) over hops l = 0 … L − 1, n being the number of
-  likes: what the propagation would bring to them in layers 1 … L, if only the degrees and vectors
-  of the items stayed as they are.
+  likes: the sum of the users' vectors in layers 1 … L if the items' degrees and vectors did not
+  change.
 
   Args:
     layers: hops 0 … L. liked: [B, I] float32, 1 where liked.
@@ -234,8 +237,8 @@ def _sparse_forward(edges: SparseEdges, vectors: Pair) -> tuple[Pair, SparseEdge
 
 
 def _sparse_backward(edges: SparseEdges, gradient: Pair) -> tuple[None, Pair]:
-  # The map is its own transpose: gradients travel along the same sorted edges, without the
-  # unsorted scatter that the transpose of a gather would be.
+  # The map is its own transpose: the gradient uses the same sorted edges and avoids the unsorted
+  # scatter that transposing a gather would cause.
   return None, _sparse_sums(edges, gradient)
 
 

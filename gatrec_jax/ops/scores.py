@@ -1,4 +1,4 @@
-"""Scores of many pairs of a user and an item."""
+"""Scores of users and items: dot products, of all items or of pairs, and standardized sums."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import jax.numpy as jnp
 Array = jax.Array
 Pair = tuple[Array, Array]  # ([U, D] of users, [I, D] of items)
 
-# Pairs are looked up in the matrix of all scores where it has at most so many cells a pair
-# (measured on two cores, D = 64: equal at 70–80), and takes at most so many bytes.
+# Pairs are looked up in the matrix of all scores if it has at most this many cells per pair
+# (measured on two cores, D = 64: equal at 70–80) and takes at most this many bytes.
 _CELLS_PER_PAIR = 64
 _MATRIX_BYTES = 1 << 28
 
 
 def pair_scores(vectors: Pair, users: Array, items: Array) -> Array:
-  """[B, K] float32 dot products of user b with items b, 1 … K.
+  """Dot products of each user with K items of their own.
 
-  Many pairs are looked up in the matrix of all scores: the gradient then is two matrix products
-  over a scatter of numbers, instead of a scatter of vectors.
+  Many pairs are looked up in the matrix of all scores: the gradient is then two matrix products
+  and a scatter of numbers instead of a scatter of vectors.
 
   Args: vectors: ([U, D], [I, D]) float32. users: [B] int32. items: [B, K] int32.
+  Returns: [B, K] float32.
 
   >>> users, items = jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
   >>> pair_scores((users, items), jnp.array([0, 1]), jnp.array([[1], [1]])).tolist()
@@ -37,7 +38,7 @@ def pair_scores(vectors: Pair, users: Array, items: Array) -> Array:
 
 
 def dot_product_scores(vectors: tuple[Array, Array], users: Array) -> Array:
-  """Scores of all items as dot products, in full float32 also where the device prefers less.
+  """Scores of all items as dot products, in full float32 on every device.
 
   Args: vectors: ([U, D], [I, D] float32) user and item vectors. users: [B] int32.
   Returns: [B, I] float32.

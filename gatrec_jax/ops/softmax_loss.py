@@ -1,4 +1,4 @@
-"""The softmax over all items as an objective: what it should give, and its loss."""
+"""Softmax cross-entropy over all items: the targets of the users, and the loss."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gatrec_jax.ops.scores import Pair
 
 Array = jax.Array
 
-# Scores that are held at a time; larger blocks are no quicker.
+# Scores held in memory at a time; larger blocks are no faster.
 _BLOCK = 1 << 22
 
 
 class Targets(NamedTuple):
-  """What a softmax over items should give each user, up to a factor.
+  """The users' target distributions over items, unnormalized.
 
   Attributes:
-    edges: the pairs that count, with their weights.
+    edges: the pairs with a weight above 0, and their weights.
     total: [U] float32, the sum of each user's weights.
   """
 
@@ -73,19 +73,20 @@ def softmax_loss(
   """Cross-entropy of the users' targets under a softmax over all items.
 
   Weighted mean over the targets (u, i) of the counted users of log Σ_j exp(s_uj) − s_ui + l2_weight
-  · ½ (‖user‖² + ‖item‖²), s = score ÷ temperature. A target weighs what it weighs in `targets`,
-  times (its user's total)^−user_power. (With weights of 1 and power 0 the objective of MultiVAE,
-  Liang et al. 2018.)
+  · ½ (‖user‖² + ‖item‖²), s = score ÷ temperature. The weight of a target is its weight in
+  `targets` times (its user's total)^−user_power. (Weights of 1 and a power of 0 give the objective
+  of Mult-VAE, Liang et al. 2018.)
 
   Args:
-    vectors: of these users and of all items, whose dot products are the scores, ([B, D], [I, D])
-      float32.
-    regularized: whose squares count, ([B, D], [I, D]) float32.
+    vectors: of these users and of all items, ([B, D], [I, D]) float32; their dot products are the
+      scores.
+    regularized: the vectors in the L2 term, ([B, D], [I, D]) float32.
     targets: of all users.
-    users, where: [B], which users, and which of them count.
-    temperature, l2_weight, user_power: numbers, may be traced.
-    candidates: [I] bool, the items that the softmax is over; None for all.
-    block: scores held at a time; more are computed in parts, and again for the gradient.
+    users: [B] int32. where: [B] bool, which of them count.
+    temperature, l2_weight, user_power: may be traced.
+    candidates: [I] bool, items that the softmax includes; None for all.
+    block: scores held at a time; beyond that they are computed in parts, and again for the
+      gradient.
   Returns:
     [] float32; 0 where no target counts.
 
@@ -100,7 +101,7 @@ def softmax_loss(
   user, item = vectors[0] / temperature, vectors[1]
   num_users = targets.total.shape[0]
   total = jnp.where(where, targets.total[users], 0.0)
-  # The scores of the targets need no scores of pairs: Σ_i w_i u · v_i = u · Σ_i w_i v_i.
+  # Σ_i w_i u · v_i = u · Σ_i w_i v_i, so the targets need no scores of single pairs.
   wanted = sum_over_items(targets.edges, item, num_users=num_users, users=users)
   losses = total * _log_normalizer(user, item, candidates, block=block)
   losses -= jnp.sum(user * wanted, axis=1)

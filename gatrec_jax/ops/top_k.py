@@ -18,7 +18,7 @@ from gatrec_jax.sharding.mesh import local_mesh
 Array = jax.Array
 ScoreBatch = Callable[[Any, Array], Array]
 
-# Live copies of the [B, I] scores while one batch runs: scores, masked scores, work of top_k.
+# Copies of the [B, I] scores that are alive in a batch: scores, masked scores, workspace of top_k.
 _SCORE_COPIES = 4
 
 

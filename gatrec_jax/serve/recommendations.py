@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.models.inputs import NewUsers
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.serve.run import Run
@@ -41,6 +41,7 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
   Raises:
     InputError: an unknown user id, or a lone string instead of a list of ids.
   """
+  users = require_list(users, field="users")
   index = indices_of(users, run.prepared.interactions.user_ids, "user")
   return np.asarray(run.recommender.score(run.serving_state, jnp.asarray(index)), np.float32)
 
@@ -55,6 +56,7 @@ def recommend(
     InputError: an unknown user id, a lone string instead of a list of ids, or `top_n` below 1.
   """
   _require_positive(top_n)
+  users = None if users is None else require_list(users, field="users")
   user_ids = run.prepared.interactions.user_ids
   index = np.arange(len(user_ids)) if users is None else indices_of(users, user_ids, "user")
   items, scores = top_lists(run, index.astype(np.int32), k=top_n, exclude_seen=exclude_seen)
@@ -79,9 +81,10 @@ def recommend_to_new_user(
       ids, `top_n` below 1, or a model that serves only the users it was trained on.
   """
   _require_positive(top_n)
+  liked = require_list(liked, field="liked")
+  disliked = require_list(disliked, field="disliked")
   item_ids = run.prepared.interactions.item_ids
-  good = indices_of(liked, item_ids, "item", field="liked")
-  bad = indices_of(disliked, item_ids, "item", field="disliked")
+  good, bad = indices_of(liked, item_ids, "item"), indices_of(disliked, item_ids, "item")
   if not len(good):
     raise InputError("give at least one item id", field="liked")
   both = np.concatenate([good, bad])
@@ -177,18 +180,12 @@ def _named(
   )
 
 
-def indices_of(
-  ids: Sequence[str | int], vocabulary: Sequence[str], kind: str, *, field: str | None = None
-) -> np.ndarray:
+def indices_of(ids: Sequence[str | int], vocabulary: Sequence[str], kind: str) -> np.ndarray:
   """[n] int64 positions of raw ids in a vocabulary.
 
-  Args: kind: `user` or `item`, for the message. field: the argument that the ids were given for;
-    None for `kind` + "s".
-  Raises: InputError for ids that are not there, or for a lone string instead of a list.
+  Args: kind: `user` or `item`, for the message.
+  Raises: InputError for ids that are not there.
   """
-  field = field or f"{kind}s"
-  if isinstance(ids, str):
-    raise InputError(f'a list of {kind} ids is needed, such as ["{ids}"]', field=field, value=ids)
   positions = {raw: i for i, raw in enumerate(vocabulary)}
   missing = [str(i) for i in ids if str(i) not in positions]
   if missing:

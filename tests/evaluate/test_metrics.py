@@ -1,5 +1,6 @@
 """Metrics against slow Python, hand-solved values and edge cases."""
 
+import functools
 import math
 
 import hypothesis
@@ -33,6 +34,7 @@ def naive(name, hits, num_relevant, k):
   return float(any(hits))
 
 
+@functools.partial(jax.jit, static_argnames=("name", "k"))
 def ours(name, hits, num_relevant, k, where=None):
   if name in ("precision", "mrr", "hit"):
     function = {"precision": metrics.precision, "mrr": metrics.reciprocal_rank, "hit": metrics.hit}[

@@ -54,7 +54,6 @@ def run(folder):
       "epochs": 8,
       "bootstrap": 0,
       "feature_width": 16,
-      "layer_widths": "16,16",
       "evaluate_every": 8,
       "select_on": "last",
       "valid_share": 0,

@@ -67,8 +67,8 @@ def rows(users=20, items=12):
 
 def rescorer(train=None, params=None, **fields):
   train = train or rows()
-  fields = fields if "layer_widths" in fields else BEST | fields
-  recommender = GatRecommender(replaced(ModelConfig(), fields), train.num_users, train.num_items)
+  settings = replaced(ModelConfig(), fields if "layer_widths" in fields else BEST | fields)
+  recommender = GatRecommender(settings, train.num_users, train.num_items)
   text = np.random.default_rng(1).normal(size=(train.num_users + train.num_items, 5))
   inputs = make_inputs(
     recommender, train, text=text, later=np.isin(np.arange(train.num_users), [2, 5])
@@ -95,7 +95,7 @@ def sets_of(train, user):
   [
     {},
     {"attention": "none", "combine": "last"},
-    {"layer_widths": (6,), "heads": (1,), "graph": "liked", "edge_features": ()},
+    {"layers": 1, "graph": "liked", "edge_features": ()},
     {"node_features": "ids", "linear_weight": 0.0, "score": "dot", "unrated_l2": 0.0},
   ],
 )

@@ -8,12 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.fields import replaced
-from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.inputs import Batch, NewUsers
-from gatrec_jax.ops.negatives import make_sampler
 
 KEY = jax.random.key(0)
 # User 0 likes items 0 and 1, user 1 item 1; nobody likes item 2.
@@ -33,17 +31,11 @@ def interactions(pairs, num_users, num_items):
 
 
 def prepared(cls, config, pairs, num_users, num_items):
-  """A method with its inputs and fresh parameters."""
+  """A recommender with its inputs and fresh parameters."""
   recommender = cls(config, num_users, num_items)
   train = interactions(pairs, num_users, num_items)
-  inputs = make_inputs(
-    recommender,
-    train,
-    text=np.zeros((num_users + num_items, 1)),
-    feedback=Feedback(1.0, 0.0),
-    sampler=make_sampler(train, feedback=Feedback(1.0, 0.0)),
-  )
-  # Not compiled as a whole, once a method: the draws of one shape are one program for all.
+  inputs = make_inputs(recommender, train, feedback=Feedback(1.0, 0.0))
+  # Not compiled as a whole for each recommender: the draws of one shape are one program for all.
   return recommender, inputs, recommender.init(inputs, KEY)
 
 
@@ -66,7 +58,7 @@ def of_all(recommender, params, inputs, *, key=KEY, where=None, **fields):
 @functools.partial(jax.jit, static_argnames="recommender")
 def loss_of(recommender, params, inputs, rows, key, where):
   batch = Batch(rows, where, jnp.int32(0))
-  return recommender.loss(params, batch, key, inputs=inputs, train=TrainConfig())
+  return recommender.loss(params, batch, key, inputs=inputs)
 
 
 def new_users(*liked):
@@ -96,7 +88,7 @@ def assert_settings_may_be_traced(cls, config, fields):
     recommender = cls(replaced(config, changed), 8, 6)
     rows = jnp.arange(recommender.num_rows(inputs))
     batch = Batch(rows, rows >= 0, jnp.int32(0))
-    return recommender.loss(params, batch, KEY, inputs=inputs, train=TrainConfig())
+    return recommender.loss(params, batch, KEY, inputs=inputs)
 
   first = np.array([0.2, 0.3, 0.4])[: len(fields)]
   each = np.stack([first, *(first + 0.1 * np.eye(len(fields)))])

@@ -122,7 +122,8 @@ def test_a_file_of_lists_needs_no_trained_run(place):
 
 def test_a_fine_tuned_model_has_an_adapter_and_its_own_folder(place):
   # The folds of a fitted model take no training; those of a GAT are in test_builtin.py.
-  call("train", "--model=ease", *DATA, "--workdir=fitted", cwd=place, check=0)
+  data = (*DATA, "--valid_share=0.1")
+  call("train", "--model=ease", *data, "--workdir=fitted", cwd=place, check=0)
   done = call(
     "finetune",
     "--workdir=fitted",
@@ -218,10 +219,10 @@ def test_a_run_without_validation_part_is_refused(place):
 
 def test_invalid_settings_of_fine_tuning_are_one_line(place):
   for flags, message in (
-    (["--tune=speed=3"], "--tune=speed=3: no such field; there are mode, learning_rate"),
+    (["--tune=speed=3"], "--tune=speed=3: no such field; the fields are mode, learning_rate"),
     (["--tune=steps=many"], "--tune=steps=many: must be int"),
-    (["--strategy=listwise"], "--strategy=listwise: can be taught are label, pairwise, pointwise"),
-    (["--llm=builtin", "--tune=steps=3"], "--tune: the builtin model has a recipe of its own"),
+    (["--strategy=listwise"], "--strategy=listwise: must be one of label, pairwise, pointwise"),
+    (["--llm=builtin", "--tune=steps=3"], "--tune: the builtin model has its own recipe"),
     (["--out_of_fold=1"], "--out_of_fold=1: must be at least 2"),
   ):
     done = call("finetune", "--workdir=run", "--llm=model", *flags, cwd=place, check=1)

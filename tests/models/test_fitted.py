@@ -61,6 +61,8 @@ def test_text_is_read_by_the_models_that_need_it():
     ("ease", {"alpha": 1.0}, "alpha: ease has no such setting; it has l2, relevance"),
     ("popularity", {"l2": 1.0}, "l2: popularity has no such setting; it has no settings"),
     (ItemKnnConfig(), {"l2": 1.0}, "l2: item_knn has no such setting; it has neighbors"),
+    ("ease", {"l2": -1.0}, "l2=-1.0: must lie in"),
+    ("ease", {"relevance": "some"}, "relevance=some: must be one of binary, graded"),
     ("bpr_mf", {}, "model: bpr_mf learns by gradient steps"),
     ("ease", {"feedback": Feedback(6.0)}, "positive_threshold=6: no training rating reaches"),
   ],

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gatrec_jax.ops.losses import bpr_loss, cosine_distance, hybrid_loss
+from gatrec_jax.ops import losses
+
+# One program a call; operation by operation, compiling takes longer.
+bpr_loss, cosine_distance = jax.jit(losses.bpr_loss), jax.jit(losses.cosine_distance)
+hybrid_loss = jax.jit(losses.hybrid_loss)
 
 
 def test_bpr_by_hand():

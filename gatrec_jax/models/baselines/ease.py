@@ -17,8 +17,16 @@ from gatrec_jax.models.baselines.item_item import (
   inverse,
   without_diagonal,
 )
-from gatrec_jax.models.baselines.rated import Rated, new_relevance_rows, rated_histories
-from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows, valued_rows
+from gatrec_jax.models.inputs import (
+  Inputs,
+  NewUsers,
+  Rated,
+  history_rows,
+  liked_rows,
+  new_relevance_rows,
+  rated_histories,
+  valued_rows,
+)
 
 Array = jax.Array
 

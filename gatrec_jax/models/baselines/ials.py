@@ -25,8 +25,7 @@ import numpy as np
 from gatrec_jax.config.models import IalsConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.baselines.rated import new_relevance_rows
-from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows
+from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows, new_relevance_rows
 from gatrec_jax.ops.scores import dot_product_scores
 
 Array = jax.Array

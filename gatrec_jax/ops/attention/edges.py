@@ -1,4 +1,4 @@
-"""Directed edges, the softmax over those of a receiver, and what the implementations share."""
+"""Directed edges, softmax over each receiver's edges, and helpers of the implementations."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Edges(NamedTuple):
     senders, receivers: [E] int32 in [0, N); `receivers` ascending.
     features: [E, F] float32.
     where: [E] bool, False for padding and dropped edges; or float, each edge's multiplicity ≥ 0;
-      None = all count once.
-    layout: how an implementation reads these edges (`blocks.BlocksLayout`, `dense.DenseLayout`,
-      `rows.RowsLayout`); None: `segment` reads them as they come.
+      None if every edge counts once.
+    layout: the edges in the order of an implementation (`blocks.BlocksLayout`,
+      `dense.DenseLayout`, `pallas.RowsLayout`); None: `segment` reads them in this order.
   """
 
   senders: Array
@@ -73,10 +73,10 @@ class Edges(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """What attention sums up for each receiver, relative to a shift of its logits.
+  """The sums of attention for each receiver, relative to a shift of its logits.
 
-  Sums over disjoint parts of the edges can be put together, whoever made them (`merged`); the
-  weighted mean is weighted ÷ total.
+  Sums over disjoint parts of the edges can be merged, whichever implementation made them
+  (`merged`). The weighted mean is weighted ÷ total.
 
   Attributes:
     weighted: [N, H · D] float32, Σ_e m_e keep_e exp(logit_e − shift) · value of e's sender, m being
@@ -143,7 +143,7 @@ def segment_softmax(
 
 
 def not_zero(total: Array) -> Array:
-  """Replaces 0, the sum of a node without edges, by 1."""
+  """Replaces 0, the sum of a node without edges, with 1."""
   return jnp.where(total > 0, total, 1.0)
 
 

@@ -1,7 +1,7 @@
 """Multi-head graph attention over receiver-sorted edges, versions 1 and 2, with edge features.
 
-How the sums are made is the implementation's matter; the softmax over a receiver's edges is applied
-late everywhere, so that sums of unnormalized weights are divided once per node.
+The implementations compute sums of unnormalized weights, which are divided once per node: the
+softmax over a receiver's edges is applied last.
 """
 
 from __future__ import annotations
@@ -161,8 +161,7 @@ def _attend(
 def _weights(
   logits: Logits, values: jax.Array, terms: Terms, edges: Edges, heads: int
 ) -> jax.Array:
-  """[E, H] attention weights. Whoever does not use them does not pay for them: they are computed
-  apart from the sums, and jit drops what is not used."""
+  """[E, H] attention weights, computed apart from the sums: jit drops them if they are unused."""
   scores = logits(
     values[edges.senders],
     None if terms.source is None else terms.source[edges.senders],

@@ -1,10 +1,10 @@
-"""The logits of the kinds of attention, written once for every implementation.
+"""The logits of each kind of attention, shared by all implementations.
 
-A kind is a function of what an edge sees: its sender's value, its sender's and its receiver's own
-terms, its features. Arrays may have any leading axes that broadcast; heads are flattened into the
-last axis, [..., H · D]. How the two operations that touch the head axis are done is the
-implementation's choice (`Operations`): XLA's CPU backend is many times quicker with matrix
-products than with reductions over short axes.
+A kind is a function of an edge: the value and terms of its sender, the terms of its receiver, and
+its features. Arrays may have any leading axes that broadcast; heads are flattened into the last
+axis, [..., H · D]. Each implementation chooses how the two operations on the head axis are done
+(`Operations`): XLA's CPU backend computes matrix products many times faster than reductions over
+short axes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Operations(NamedTuple):
 
 
 class Terms(NamedTuple):
-  """What a kind of attention reads besides the values.
+  """The arguments of a kind of attention besides the values.
 
   Attributes:
     source, target: [N, M] float32, gathered by senders and by receivers; source may be None.

@@ -1,10 +1,10 @@
-"""Attention by scattering chunks of receiver-sorted edges: for CPUs, and for any graph anywhere.
+"""Attention by scattering chunks of receiver-sorted edges: for CPUs, and for any graph.
 
-One pass over the edges does it all: since they are sorted, only the first receiver of a chunk can
-have edges in former chunks, so that an online softmax rescales one row a chunk. The backward pass
-is one more pass, which computes logits anew from what it gathers: beside the tables of the nodes
-nothing is held but one chunk, for any number of edges. With a layout of `blocks` the forward pass
-sums up block by block; the backward pass takes chunks in any order.
+One pass over the edges suffices: since they are sorted, only the first receiver of a chunk can have
+edges in earlier chunks, so that the online softmax rescales one row per chunk. The backward pass
+reads the edges once more and recomputes the logits. Besides the arrays of the nodes, only one chunk
+is in memory, for any number of edges. With a layout of `blocks`, the forward pass adds up block by
+block; the backward pass takes the chunks in any order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gatrec_jax.ops.attention.logits import (
 
 Array = jax.Array
 
-# Numbers of a chunk's rows [chunk, H · D]: half a processor's own cache, or what fills a device.
+# Numbers in a chunk's rows [chunk, H · D]: half a core's cache, or enough to occupy a device.
 _CPU_CHUNK, _DEVICE_CHUNK = 1 << 18, 1 << 26
 _SORTED = {"indices_are_sorted": True, "mode": "promise_in_bounds"}
 
@@ -43,7 +43,7 @@ class _Chunks(NamedTuple):
 
 
 def default_chunk(width: int) -> int:
-  """Edges at once for the default device. Args: width: H · D."""
+  """Edges per chunk for the default device. Args: width: H · D."""
   numbers = _CPU_CHUNK if jax.default_backend() == "cpu" else _DEVICE_CHUNK
   return max(numbers // max(width, 1), 256)
 
@@ -62,7 +62,7 @@ def segment_sums(
 
   Args:
     logits: the kind of attention.
-    values: [N, H · D] float. terms: what the logits read besides.
+    values: [N, H · D] float. terms: the other arguments of the logits.
     edges: receiver-sorted. heads: H.
     keep: [E, H] float, dropout multipliers of the weights, or None.
     chunk: edges handled at once; 0 = `default_chunk`.
@@ -79,7 +79,7 @@ def segment_sums(
 
 
 def _consecutive(edges: Edges, keep: Array | None, size: int, num_nodes: int) -> _Chunks:
-  """Chunks of so many edges as they come."""
+  """Chunks of `size` consecutive edges."""
   pad = -edges.senders.shape[0] % size
   where = edges.where
   if where is None and pad:
@@ -254,7 +254,7 @@ def _columns(features: Array) -> list[Array]:
 
 
 def _chunked(array: Array, size: int, *, fill: int = 0) -> Array:
-  """[E, …] -> [chunks, size, …], the last chunk filled up."""
+  """[E, …] -> [chunks, size, …], the last chunk padded with `fill`."""
   pad = -array.shape[0] % size
   if pad:
     widths = [(0, pad)] + [(0, 0)] * (array.ndim - 1)

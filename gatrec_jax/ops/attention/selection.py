@@ -16,15 +16,16 @@ from gatrec_jax.ops.attention.segment import default_chunk
 
 _log = logging.getLogger(__name__)
 
-# Bound on the cells of the dense tiles, with their features.
+# Largest size of the dense tiles with their features.
 DENSE_BYTES = 1 << 30
 
 
 class Cost(NamedTuple):
-  """Seconds of forward and backward together; a number is one of an edge's or a cell's H · D.
+  """Seconds of the forward and the backward pass together.
 
   Attributes:
-    edge, edge_number: of an edge by `segment`. cell, cell_number: of a cell by `dense`.
+    edge, edge_number: by `segment`, per edge and per each of its H · D numbers.
+    cell, cell_number: by `dense`, per cell and per each of its H · D numbers.
   """
 
   edge: float
@@ -45,16 +46,16 @@ COSTS = {
 def make_layout(
   asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str, chunk: int = 0
 ) -> BlocksLayout | DenseLayout | RowsLayout | None:
-  """What edges have to carry (`Edges.layout`) for an implementation; numpy arrays.
+  """The layout (`Edges.layout`) that an implementation needs; numpy arrays.
 
   Args:
     asked: `auto`, `segment`, `dense` or `pallas`.
     graph: receiver-sorted, numpy arrays. heads, width: H and D of the widest layer.
     platform: cpu, gpu, tpu. chunk: edges that `segment` handles at once; 0 = its default.
   Returns:
-    None for `segment` with the edges as they come.
+    None for `segment` with edges in the order of the graph.
   Raises:
-    InputError: `dense` is asked for and its tiles would take more than `DENSE_BYTES`.
+    InputError: `asked` is `dense` and its tiles would take more than `DENSE_BYTES`.
   """
   senders, receivers = graph.senders, graph.receivers
   num_nodes = int(graph.n_node.sum())
@@ -78,7 +79,7 @@ def make_layout(
 
 
 def choose(asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str) -> str:
-  """`segment`, `dense` or `pallas`. Args: as in `make_layout`."""
+  """The implementation to use: `segment`, `dense` or `pallas`. Args: as in `make_layout`."""
   if asked == "pallas" and (reason := supports(platform, width)):
     _log.warning("attention_impl=pallas: %s; segment is used", reason)
     return "segment"
@@ -91,7 +92,7 @@ def choose(asked: str, graph: jraph.GraphsTuple, *, heads: int, width: int, plat
 def estimated_seconds(
   graph: jraph.GraphsTuple, *, heads: int, width: int, platform: str
 ) -> tuple[float, float]:
-  """Of one layer, forwards and backwards, by `segment` and by `dense`."""
+  """Estimated seconds of one layer, forward and backward: by `segment`, and by `dense`."""
   cost = COSTS["gpu" if platform in ("cuda", "rocm") else platform]
   numbers = heads * width
   return (

@@ -116,9 +116,10 @@ def _lists_of(part: Run, *, length: int) -> TrainingLists:
   relevant = np.isin(users[:, None].astype(np.int64) * held_out.num_items + items, pairs)
   relevant &= items >= 0
   kept = relevant.any(axis=1)
-  return TrainingLists(
-    users[kept], items[kept], relevant[kept], prepared.train, read_texts(part.workdir, "users")
-  )
+  profiles: list[str | None] = [None] * held_out.num_users
+  if part.config.model.reads_text:
+    profiles = read_texts(part.workdir, "users")
+  return TrainingLists(users[kept], items[kept], relevant[kept], prepared.train, profiles)
 
 
 def _without_held_out(prepared: Prepared) -> Prepared:

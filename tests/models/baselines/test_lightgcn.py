@@ -130,7 +130,7 @@ def test_softmax_of_graded_relevance_by_hand(kind):
   train = dataclasses.replace(interactions(pairs, 3, 4), rating=np.float32([5, 4, 3, 1, 5, 2]))
   fields = {"temperature": 0.5, "relevance": "graded", "user_power": 0.5, "propagation": kind}
   recommender = LightGcnRecommender(replaced(SOFTMAX, fields), 3, 4)
-  inputs = make_inputs(recommender, train, text=np.zeros((7, 1)), sampler=None)
+  inputs = make_inputs(recommender, train)
   params = jax.jit(recommender.init)(inputs, KEY)
   user, item = map(np.asarray, recommender.serving_state(params, inputs))
   scores = user @ item.T / 0.5

@@ -195,9 +195,7 @@ def test_learns_planted_groups():
       params, state = carry
       key = jax.random.fold_in(jax.random.key(0), step)
       batch = Batch(jnp.arange(users), jnp.ones(users, bool), step)
-      value, gradient = jax.value_and_grad(recommender.loss)(
-        params, batch, key, inputs=inputs
-      )
+      value, gradient = jax.value_and_grad(recommender.loss)(params, batch, key, inputs=inputs)
       updates, state = optimizer.update(gradient, state)
       return (optax.apply_updates(params, updates), state), value
 

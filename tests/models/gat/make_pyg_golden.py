@@ -1,7 +1,7 @@
 """Writes goldens/gatv2conv.npz: weights, inputs, outputs and gradients of PyTorch Geometric's
 GATv2Conv and GATConv with edge features. Needs torch and torch_geometric, which the tests do not:
 
-  pip install torch==2.13.0 torch_geometric && python tests/models/make_pyg_golden.py
+  pip install torch==2.13.0 torch_geometric && python tests/models/gat/make_pyg_golden.py
 """
 
 import pathlib

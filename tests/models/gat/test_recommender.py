@@ -10,13 +10,13 @@ import pytest
 
 from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.models import EaseRatedConfig
-from gatrec_jax.config.schema import ModelConfig, TrainConfig
+from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender
 from gatrec_jax.models.gat.channels import add_channels
 from gatrec_jax.models.gat.recommender import GatRecommender
-from gatrec_jax.models.inputs import NewUsers
+from gatrec_jax.models.inputs import Batch, NewUsers
 from gatrec_jax.ops.scores import dot_product_scores
 
 KEY = jax.random.key(0)
@@ -88,13 +88,7 @@ def scores_of(recommender, params, inputs, users=USERS):
 def value_and_gradient(recommender, params, inputs):
   """Of the loss over all users."""
   return jax.value_and_grad(recommender.loss)(
-    params,
-    inputs,
-    jnp.arange(20),
-    KEY,
-    step=jnp.int32(0),
-    train=TrainConfig(),
-    where=jnp.ones(20, bool),
+    params, Batch(jnp.arange(20), jnp.ones(20, bool), jnp.int32(0)), KEY, inputs=inputs
   )
 
 
