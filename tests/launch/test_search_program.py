@@ -70,11 +70,7 @@ def test_a_terminated_search_resumes(tmp_path):
   [
     (["--search=0.5"], ["--search=0.5", "too small for one trial", "at least 1"]),
     (["--search=4", "--search_space=l2=5:1"], ["--search_space=l2=5:1", "empty"]),
-<<<<<<< HEAD
-    (["--search_space=l2=1:5"], ["--search_space", "need --search=N"]),
-=======
     (["--search_space=l2=1:5"], ["need --search=N"]),
->>>>>>> w-launch
   ],
 )
 def test_bad_searches_are_refused_in_one_line(tmp_path, flags, words):
