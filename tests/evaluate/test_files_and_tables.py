@@ -73,7 +73,10 @@ def test_written_lists_are_read_back(tmp_path):
     ("user_id,item_id,rank\n1,10,1\n1,20,first\n", "row 2: rank 'first'"),
     ("user_id,item_id,rank\n1,10,1\n1,20,nan\n", "row 2: rank"),
     ("user_id,item_id,rank\n1,10,1\n1,20,\n", "row 2: rank None"),
-    ("user_id,item_id,rank\n1,10,1\n2,10,1\n1,10,2\n", "row 3: item_id 10 appears twice for user 1"),
+    (
+      "user_id,item_id,rank\n1,10,1\n2,10,1\n1,10,2\n",
+      "row 3: item_id 10 appears twice for user 1",
+    ),
     ("user_id,item_id,rank\n1,10,1\n1,20,1\n", "row 2: rank 1 appears twice for user 1"),
   ],
 )
