@@ -106,4 +106,5 @@ def test_a_marked_command_runs_and_its_failure_fails(tmp_path):
 def test_the_research_scripts_are_short():
   page = (ROOT / "gatrec_jax/models/README.md").read_text()
   scripts = [block.code for block in readmes.blocks(page) if block.language == "python"]
-  assert len(scripts) == 3 and all(len(code.splitlines()) <= 40 for code in scripts)
+  lines = [sum(bool(line) for line in code.splitlines()) for code in scripts]
+  assert len(scripts) == 3 and max(lines) <= 40  # blank ones are not counted
