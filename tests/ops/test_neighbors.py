@@ -15,6 +15,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.synthetic import make_demo
 from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.gat.recommender import GatRecommender
+from gatrec_jax.models.inputs import Batch
 from gatrec_jax.ops.neighbors import draw_places, draw_subgraph
 from gatrec_jax.train import epochs, start_training, train_epochs, training_inputs
 
@@ -177,7 +178,7 @@ def test_whole_neighborhoods_give_vectors_loss_and_gradient_of_the_whole_graph(u
       part = draw_subgraph(KEY, own.graph, own.start, seeds, fanouts=neighbors)
     vectors = recommender.module.apply({"params": params}, inputs.text, own.graph, part=part)
     return vectors if part else vectors[seeds], *jax.value_and_grad(recommender.loss)(
-      params, inputs, rows, KEY, step=jnp.int32(0), where=where, train=train
+      params, Batch(rows, where, jnp.int32(0)), KEY, inputs=inputs, train=train
     )
 
   run = jax.jit(run, static_argnums=1)

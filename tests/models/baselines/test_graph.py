@@ -356,10 +356,9 @@ def test_xsimgcl_without_noise_and_contrast_is_lightgcn_without_layer_0():
     mean,
     start,
     inputs,
-    rows,
+    Batch(rows, jnp.ones(len(rows), bool), jnp.int32(0)),
     jax.random.split(KEY, 4)[1],
     train=TrainConfig(l2_weight=0.1),
-    where=jnp.ones(len(rows), bool),
   )
   np.testing.assert_allclose(of_all(recommender, params, inputs, l2_weight=0.1), want, rtol=1e-5)
   np.testing.assert_allclose(recommender.serving_state(params, inputs)[1], mean[1], rtol=1e-5)

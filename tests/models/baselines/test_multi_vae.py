@@ -190,14 +190,10 @@ def test_learns_planted_groups():
 
     def one_step(carry, step):
       params, state = carry
+      batch = Batch(jnp.arange(users), jnp.ones(users, bool), step)
+      key = jax.random.fold_in(jax.random.key(0), step)
       value, gradient = jax.value_and_grad(recommender.loss)(
-        params,
-        inputs,
-        jnp.arange(users),
-        jax.random.fold_in(jax.random.key(0), step),
-        step=step,
-        train=TRAIN,
-        where=jnp.ones(users, bool),
+        params, batch, key, inputs=inputs, train=TRAIN
       )
       updates, state = optimizer.update(gradient, state)
       return (optax.apply_updates(params, updates), state), value

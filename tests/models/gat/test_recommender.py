@@ -66,15 +66,9 @@ def test_the_softmax_by_hand():
   log_share = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
   relevance = np.array([0, 0.05, 0.05, 0.25, 0.8, 1.0])[table]
   weight = relevance * np.maximum(relevance.sum(axis=1, keepdims=True), 1e-9) ** -0.25
-  got = jax.jit(recommender.loss, static_argnames="train")(
-    params,
-    inputs,
-    jnp.arange(20),
-    KEY,
-    step=jnp.int32(0),
-    train=TrainConfig(),
-    where=jnp.ones(20, bool),
-  )
+  batch = Batch(jnp.arange(20), jnp.ones(20, bool), jnp.int32(0))
+  loss = jax.jit(recommender.loss, static_argnames="train")
+  got = loss(params, batch, KEY, inputs=inputs, train=TrainConfig())
   np.testing.assert_allclose(got, -(weight * log_share).sum() / weight.sum(), rtol=1e-5)
   assert recommender.num_rows(inputs) == 20
 
