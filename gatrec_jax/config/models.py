@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from gatrec_jax.config.convolutions import NoConvolution
 from gatrec_jax.config.fields import Choice, LogUniform, Range, Uniform, one_of, setting
 from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
 
@@ -21,12 +22,16 @@ class ModelSettings:
     kind: the model's name in files.
     learned: whether it learns by gradient steps; if not, it is fitted as a whole and has none of
       the settings of training but the seed.
+    objective: chosen by `loss`; None for models without one.
+    convolution: chosen by `convolution`; without layers for models that have none.
     searched: ranges that a search draws settings of training and of the objective from, for this
       model; settings that its objective does not have are left out.
   """
 
   kind: ClassVar[str]
   learned: ClassVar[bool] = False
+  objective: ClassVar[Any] = None
+  convolution: ClassVar[Any] = NoConvolution()
   searched: ClassVar[Mapping[str, Range]] = {}
 
   @property

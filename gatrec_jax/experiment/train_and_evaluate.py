@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gatrec_jax import runs
-from gatrec_jax.config.convolutions import NoConvolution
 from gatrec_jax.config.models import ModelSettings
 from gatrec_jax.config.overrides import differences, to_json
 from gatrec_jax.config.schema import Config
@@ -182,7 +181,7 @@ def _where(inputs: Inputs, model: ModelSettings, mesh: Mesh | None) -> str:
   if mesh is not None:
     sizes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
     parts.append(f"{mesh.size} devices ({sizes})")
-  convolution = getattr(model, "convolution", NoConvolution())
+  convolution = model.convolution
   if fanouts := convolution.fanouts:
     parts.append(f"up to {', '.join(map(str, fanouts))} sampled neighbors a layer")
   elif convolution.num_layers:

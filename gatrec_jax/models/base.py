@@ -86,6 +86,10 @@ class LearnedRecommender(Recommender, Protocol):
     With `inputs` bound it is a loss for `train.train_step`.
     """
 
+  @staticmethod
+  def on_mesh(own: Any) -> Any:
+    """The part of `Inputs.own` that a step on a mesh of devices reads."""
+
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
   ) -> Any:
@@ -156,7 +160,7 @@ def _sampler(
   recommender: Recommender, train: Interactions, feedback: Feedback
 ) -> NegativeSampler | None:
   """The negatives that the recommender's objective draws; None if it draws none."""
-  objective = getattr(recommender.settings, "objective", None)
+  objective = recommender.settings.objective
   if not isinstance(objective, PairwiseObjective):
     return None
   return make_sampler(

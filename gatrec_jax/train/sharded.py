@@ -84,7 +84,7 @@ class OnMesh:
     return dataclasses.replace(inputs, text=inputs.text[: self.num_users + self.num_items])
 
 
-def place_inputs(inputs: Inputs, mesh: Mesh) -> Inputs:
+def place_inputs(inputs: Inputs, mesh: Mesh, *, recommender: LearnedRecommender) -> Inputs:
   """The inputs of a step, placed on the mesh.
 
   Edges are divided over `graph` (padded with edges that count 0), tables of texts by rows;
@@ -92,13 +92,10 @@ def place_inputs(inputs: Inputs, mesh: Mesh) -> Inputs:
   """
   everywhere = NamedSharding(mesh, PartitionSpec())
   host = jax.tree.map(np.asarray, inputs)
-  own = host.own
-  if getattr(own, "linear", None) is not None:
-    own = own._replace(linear=None)
-  if getattr(own, "layout", None) is not None:  # the mesh has an implementation of its own
-    own = own._replace(layout=None)
   placed = jax.tree.map(
-    lambda part: _place_edges(part, mesh), own, is_leaf=lambda part: isinstance(part, _DIVIDED)
+    lambda part: _place_edges(part, mesh),
+    recommender.on_mesh(host.own),
+    is_leaf=lambda part: isinstance(part, _DIVIDED),
   )
   rest = dataclasses.replace(host, text=None, own=None)
   rest = jax.tree.map(lambda array: put(array, everywhere), rest)
@@ -119,7 +116,7 @@ class Place:
     # `eval_shape` of the recommender itself gives the shapes without padding.
     self._alone = functools.partial(start_training, inputs, recommender=recommender, config=config)
     self.recommender = recommender if mesh is None else OnMesh.of(recommender)
-    self.inputs = inputs if mesh is None else place_inputs(inputs, mesh)
+    self.inputs = inputs if mesh is None else place_inputs(inputs, mesh, recommender=recommender)
 
   def entered(self) -> contextlib.AbstractContextManager:
     """The context in which programs are compiled for the mesh."""

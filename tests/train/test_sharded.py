@@ -141,7 +141,7 @@ def read_again(folder, mesh):
   shapes = {"restored": shapes_of_shards(state)}
   if on is not None:
     shapes["first"] = shapes_of_shards(place.init())
-    placed = place_inputs(inputs, on)
+    placed = place_inputs(inputs, on, recommender=recommender)
     shapes["inputs"] = shapes_of_shards((placed.text, placed.own.graph))
   return [np.asarray(leaf) for leaf in jax.tree.leaves(place.saved(state))], shapes
 
@@ -157,7 +157,10 @@ def softmax_step(mesh):
   like = jax.eval_shape(recommender.init, inputs, jax.random.key(0))
   params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), like)
   if on is not None:
-    recommender, inputs = OnMesh.of(recommender), place_inputs(inputs, on)
+    recommender, inputs = (
+      OnMesh.of(recommender),
+      place_inputs(inputs, on, recommender=recommender),
+    )
     params = placement.put_tables(params, on)
 
   def loss(params, inputs):

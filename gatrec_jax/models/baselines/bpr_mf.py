@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 
@@ -34,6 +34,11 @@ class BprMfRecommender:
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> None:
     """None."""
+
+  @staticmethod
+  def on_mesh(own: Any) -> Any:
+    """All of them."""
+    return own
 
   def num_rows(self, inputs: Inputs) -> int:
     """P, the positives."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,11 @@ class LightGcnRecommender:
   def serves_new_users(self) -> bool:
     """Whether there are layers, without which nothing is propagated to a new user."""
     return self.settings.layers > 0
+
+  @staticmethod
+  def on_mesh(own: Any) -> Any:
+    """All of them."""
+    return own
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""

@@ -68,6 +68,11 @@ class XSimGclRecommender:
       self.settings.propagation,
     )
 
+  @staticmethod
+  def on_mesh(own: Any) -> Any:
+    """All of them."""
+    return own
+
   def num_rows(self, inputs: Inputs) -> int:
     """P, the positives."""
     return inputs.user.shape[0]

@@ -127,6 +127,11 @@ class GatRecommender:
       chunk=convolution.edge_chunk,
     )
 
+  @staticmethod
+  def on_mesh(own: Own) -> Own:
+    """Without the layout, which the mesh makes for itself, and what only serving reads."""
+    return own._replace(layout=None, linear=None)
+
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users under a softmax."""
     is_softmax = isinstance(self.settings.objective, SoftmaxObjective)

@@ -88,7 +88,7 @@ def memory(ratings: int, devices: int) -> dict[str, Any]:
   recommender, inputs, config = _prepared(ratings)
   mesh = make_mesh(graph=devices)
   placed = OnMesh.of(recommender)
-  on_devices = place_inputs(inputs, mesh)
+  on_devices = place_inputs(inputs, mesh, recommender=recommender)
   with jax.set_mesh(mesh):
     state = epochs.start_training(on_devices, recommender=placed, config=config)
     dynamic, static, settings = split_dynamic(placed, config)
