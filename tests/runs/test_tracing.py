@@ -99,7 +99,7 @@ def test_a_part_that_fails_ends_its_trace(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(InputError, match=r"--trace=.*file: cannot be written to \(File exists\)"):
+  with pytest.raises(InputError, match=r"trace=.*file: cannot be written to \(File exists\)"):
     with profiling.recording(tmp_path / "file"):
       pass
   done = call("train", "--preset=tiny", "--trace=file/in", "--workdir=w", cwd=tmp_path, check=1)
