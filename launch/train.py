@@ -4,7 +4,7 @@
   python -m launch.train --model=ease --dataset=ml-1m
   python -m launch.train --dataset=plays.csv --user_column=listener --item_column=track
 
-Whatever is missing is made on the way: data, profiles, vectors. If a run is stopped, the same
+Missing data, profiles and vectors are created along the way. If a run is stopped, the same
 command continues from its last checkpoint. Results are written to WORKDIR/results.json.
 
 --refit trains twice: without the validation ratings to choose the number of epochs (in

@@ -30,7 +30,6 @@ LONGEST = (
   "explain/test_rescoring.py",
   "train/test_sharded.py",
   "train/test_sweep.py",
-  "train/test_state.py",
   "serve/test_new_ratings.py",
   "stages/test_written_profiles.py",
 )

@@ -1,4 +1,4 @@
-"""Many models on many parts with many seeds: each in its own run folder, trained alike."""
+"""Many models on many parts with many seeds: each in its own run folder, trained the same way."""
 
 from __future__ import annotations
 

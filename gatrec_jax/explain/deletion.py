@@ -110,6 +110,7 @@ def can_delete(settings: ModelConfig) -> bool:
   convolution = settings.convolution
   return (
     isinstance(convolution, LightConvolution)
+    and convolution.attention in ("v1", "none")
     and convolution.layers <= 2
     and not convolution.self_loops
   )

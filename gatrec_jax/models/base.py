@@ -2,8 +2,8 @@
 
 A recommender is a frozen dataclass of settings and sizes, so that it can be a static argument of
 jitted functions. Inside a traced function a setting may be a traced number instead of a Python one
-(that is how a sweep runs many settings in one program), so recommenders branch on `is_off(value)`
-and never on the truth value of a setting that a search may draw.
+(that is how a sweep runs many settings in one program), so recommenders compare float settings with
+`is_off(value)` alone, unless a setting is declared with `dynamic=False`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Recommender(Protocol):
 
 
 class FittedRecommender(Recommender, Protocol):
-  """A recommender that is fitted in one go, without epochs."""
+  """A recommender that is fitted in a single step, without epochs."""
 
   def fit(self, inputs: Inputs, key: Array) -> Any:
     """The parameters. Traceable as a whole; `key` is consumed."""

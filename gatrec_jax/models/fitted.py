@@ -1,4 +1,4 @@
-"""Baselines as functions: interactions in, a model that scores out; no configuration, no folder."""
+"""Fits a baseline directly: takes interactions and returns a model that scores; no configuration, no folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recommenders that are fitted in one go, without epochs."""
+"""Recommenders that are fitted in a single step, without epochs."""
 
 from __future__ import annotations
 

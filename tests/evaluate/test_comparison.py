@@ -25,7 +25,7 @@ def test_seeds_are_averaged_within_a_part_before_parts():
     run("x", [0.5, NAN], seed=1),
     run("x", [0.75, 0.5], part="u2", users=("a", "c")),
   ]
-  # a: (mean(0, .5) + .75) / 2; b: her only counted value; c: of u2 alone; d: nowhere.
+  # a: (mean(0, .5) + .75) / 2; b: its only counted value; c: of u2 alone; d: nowhere.
   np.testing.assert_allclose(average_over_runs(runs, "m@1", "abcd"), [0.5, 1.0, 0.5, NAN])
 
 

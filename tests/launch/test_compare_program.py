@@ -107,7 +107,10 @@ def test_a_baseline_is_evaluated_and_recommends_like_the_gat(place, done):
   ("flags", "message"),
   [
     (["--models=eaze"], "--models=eaze: unknown; did you mean ease"),
-    (["--models=ease:lambda=3"], "lambda: no such setting; ease has l2, relevance, seed, select_metric"),
+    (
+      ["--models=ease:lambda=3"],
+      "lambda: no such setting; ease has l2, relevance, seed, select_metric",
+    ),
     (["--models=ease:l2"], "write it as field=value"),
     (["--models=ease,ease"], "the label 'ease' is already taken"),
     (["--models=ease", "--seeds=0,x"], "--seeds=0,x"),

@@ -87,7 +87,7 @@ class GraphAttention(nn.Module):
         edge_vector=self._of_edges("edge_vector", _kernel_init, (num_features, self.heads)),
         **common,
       )
-    else:
+    elif self.version == "none":  # the mean of the neighbors
       alike = jnp.zeros(shape)
       out, weights = attention_v1(
         sources,

@@ -103,7 +103,7 @@ def leaky(x: Array, slope: Array) -> Array:
 
 
 def matrix_operations(heads: int) -> Operations:
-  """Operations as matrix products, forwards and backwards."""
+  """Operations as matrix products, forward and backward."""
   return Operations(functools.partial(_per_head, heads), _outer)
 
 

@@ -1,7 +1,7 @@
 """Writes goldens/slim.npz: a small table of positives and the weights that scikit-learn's
 ElasticNet gives item by item. Needs scikit-learn, which the tests do not:
 
-  pip install scikit-learn==1.9.1 && python tests/models/make_slim_golden.py
+  pip install scikit-learn==1.9.1 && python tests/models/baselines/make_slim_golden.py
 """
 
 import pathlib

@@ -38,7 +38,7 @@ def table(users=40, items=12, seed=0):
 
 
 def prepare(settings, liked, text=None):
-  """The method and its inputs; every user also rated something that she did not like."""
+  """The recommender and its inputs; every user also rated something that they did not like."""
   user, item = np.nonzero(np.ones_like(liked))
   rows = Interactions(
     user=user.astype(np.int32),

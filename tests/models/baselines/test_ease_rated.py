@@ -1,4 +1,4 @@
-"""EASE with two relations: against the quadratic programme in numpy, its limits, new users."""
+"""EASE with two relations: against the quadratic program in numpy, its limits, new users."""
 
 import jax
 import jax.numpy as jnp
