@@ -1,4 +1,4 @@
-"""Rules that several settings must obey together; each setting's own range is declared on its field."""
+"""Rules over several settings; each setting's own range is declared on its field."""
 
 from __future__ import annotations
 

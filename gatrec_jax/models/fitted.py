@@ -1,4 +1,4 @@
-"""Fits a baseline directly: takes interactions and returns a model that scores; no configuration, no folder."""
+"""Fits a baseline directly: takes interactions and returns a model that scores."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ KS = (2, 5)
 
 
 def naive_judged(lists, test, k):
-  """The definition of the published evaluator, word by word: {metric: mean}, and the set of items in condensed lists."""
+  """The published evaluator, word by word: {metric: mean}, and the items in condensed lists."""
   values = {name: [] for name in ("precision", "recall", "ndcg", "map", "novelty")}
   covered = set()
   for user in sorted(set(test.user.tolist())):
