@@ -1,4 +1,4 @@
-"""Trains several models under the same conditions and reports which is ahead, with intervals.
+"""Trains several models the same way and reports which is ahead, with intervals.
 
   python -m launch.compare --dataset=ml-100k --folds=u1,u2,u3,u4,u5 --models=ease,ials,best
   python -m launch.compare --dataset=ml-1m --split=recbole_a --models=ease:l2=1000,admm_slim
