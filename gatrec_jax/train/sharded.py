@@ -182,14 +182,14 @@ def _place_edges(part: Any, mesh: Mesh) -> Any:
   if isinstance(part, jraph.GraphsTuple):
     size, more = len(part.senders), -len(part.senders) % devices
     last = int(part.n_node.sum()) - 1
-    cut = {
+    edges = {
       "senders": np.pad(part.senders, (0, more)),
       "receivers": np.pad(part.receivers, (0, more), constant_values=last),
       "edges": np.pad(part.edges, ((0, more), (0, 0))),
     }
     counts = {"n_node": np.append(part.n_node, 0), "n_edge": np.append(part.n_edge, more)}
     return part._replace(
-      **put_edges(cut, mesh, size=size + more),
+      **put_edges(edges, mesh, size=size + more),
       **{name: put(count.astype(np.int32), everywhere) for name, count in counts.items()},
     )
   if isinstance(part, Targets) and isinstance(part.edges, DenseEdges):

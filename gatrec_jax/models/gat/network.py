@@ -97,6 +97,8 @@ class GraphAttention(nn.Module):
         edge_vector=jnp.zeros((num_features, self.heads)),
         **common,
       )
+    else:
+      raise ValueError(f"version={self.version}: must be v1, v2 or none")
     out = out.reshape(out.shape[0], -1).astype(jnp.float32)
     return out + self.param("bias", nn.initializers.zeros, (out.shape[1],)), weights
 
