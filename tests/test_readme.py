@@ -1,5 +1,7 @@
 """Every code block of every README: Python is executed, commands are checked or executed."""
 
+import re
+
 import pytest
 from helpers import readmes
 from helpers.paths import ROOT
@@ -108,3 +110,11 @@ def test_the_research_scripts_are_short():
   scripts = [block.code for block in readmes.blocks(page) if block.language == "python"]
   lines = [sum(bool(line) for line in code.splitlines()) for code in scripts]
   assert len(scripts) == 3 and max(lines) <= 40  # blank ones are not counted
+
+
+def test_no_page_holds_a_placeholder():
+  pages = [*PAGES, ROOT / "BUILD_NOTES.md", ROOT / "launch/benchmarks/RESULTS.md"]
+  left = {
+    page.name: re.findall(r"^<!-- (?!run |skip: ).*-->", page.read_text(), re.M) for page in pages
+  }
+  assert not any(left.values()), left

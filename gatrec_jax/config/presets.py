@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from gatrec_jax.config import models
 from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
@@ -106,6 +107,11 @@ def _fitted(name: str, model: models.ModelSettings) -> Config:
   )
 
 
+def _constant_rate(**settings: Any) -> TrainConfig:
+  """How the learned baselines train: at one learning rate, without weight decay."""
+  return TrainConfig(schedule="constant", weight_decay=0.0, **settings)
+
+
 def popularity() -> Config:
   """The most popular items, the same for every user.
 
@@ -192,14 +198,8 @@ def bpr_mf() -> Config:
   return Config(
     preset="bpr_mf",
     model=models.BprMfConfig(objective=_bpr(1e-2)),
-    train=TrainConfig(
-      batch_size=0,
-      epochs=600,
-      learning_rate=1e-2,
-      weight_decay=0.0,
-      schedule="constant",
-      evaluate_every=20,
-      patience=100,
+    train=_constant_rate(
+      batch_size=0, epochs=600, learning_rate=1e-2, evaluate_every=20, patience=100
     ),
   )
 
@@ -213,14 +213,8 @@ def lightgcn() -> Config:
   return Config(
     preset="lightgcn",
     model=models.LightGcnConfig(objective=_bpr(1e-4)),
-    train=TrainConfig(
-      batch_size=0,
-      epochs=600,
-      learning_rate=1e-2,
-      weight_decay=0.0,
-      schedule="constant",
-      evaluate_every=20,
-      patience=100,
+    train=_constant_rate(
+      batch_size=0, epochs=600, learning_rate=1e-2, evaluate_every=20, patience=100
     ),
   )
 
@@ -236,14 +230,8 @@ def lightgcn_softmax() -> Config:
     model=models.LightGcnConfig(
       objective=SoftmaxObjective(temperature=0.25, relevance="graded", user_power=0.25)
     ),
-    train=TrainConfig(
-      batch_size=0,
-      epochs=400,
-      learning_rate=2e-2,
-      weight_decay=0.0,
-      schedule="constant",
-      evaluate_every=20,
-      patience=160,
+    train=_constant_rate(
+      batch_size=0, epochs=400, learning_rate=2e-2, evaluate_every=20, patience=160
     ),
   )
 
@@ -257,14 +245,8 @@ def xsimgcl() -> Config:
   return Config(
     preset="xsimgcl",
     model=models.XSimGclConfig(objective=_bpr(1e-5)),
-    train=TrainConfig(
-      batch_size=0,
-      epochs=300,
-      learning_rate=5e-2,
-      weight_decay=0.0,
-      schedule="constant",
-      evaluate_every=10,
-      patience=60,
+    train=_constant_rate(
+      batch_size=0, epochs=300, learning_rate=5e-2, evaluate_every=10, patience=60
     ),
   )
 
@@ -278,14 +260,8 @@ def multi_vae() -> Config:
   return Config(
     preset="multi_vae",
     model=models.MultiVaeConfig(),
-    train=TrainConfig(
-      batch_size=128,
-      epochs=200,
-      learning_rate=5e-4,
-      weight_decay=0.0,
-      schedule="constant",
-      evaluate_every=5,
-      patience=30,
+    train=_constant_rate(
+      batch_size=128, epochs=200, learning_rate=5e-4, evaluate_every=5, patience=30
     ),
   )
 

@@ -272,3 +272,9 @@ def test_unit_is_safe_at_zero():
   value, gradient = jax.jit(jax.value_and_grad(lambda v: unit(v).sum()))(jnp.zeros(3))
   assert value == 0 and not np.asarray(gradient).any()
   np.testing.assert_allclose(unit(jnp.array([3.0, 4.0])), [0.6, 0.8], atol=1e-6)
+
+
+def test_an_unknown_kind_of_attention_is_not_taken_for_the_mean():
+  _, _, text, graph = build(**SMALL)
+  with pytest.raises(ValueError, match="version=v3: must be v1, v2 or none"):
+    jax.eval_shape(make(**SMALL, attention="v3").init, jax.random.key(1), text, graph)
