@@ -1,5 +1,6 @@
 """Paths, environment and order of all tests."""
 
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -15,6 +16,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Most of the time is compilation, which takes two thirds with little optimization.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# XLA's newer fusion compiles half as fast. Other versions of XLA end the process at a flag that
+# they do not know. `XLA_FLAGS= bash launch/test.sh` tests with what users have.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+  os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # With as many threads as cores in each process, they would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -47,7 +52,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs(request):
-  """Compiles with full optimization in modules with `AS_USERS_DO = True`.
+  """Compiles with full optimization in modules with `AS_USERS_DO = True` (`XLA_FLAGS` stay).
 
   Compiled programs are dropped after each module, since thousands of them in one process would
   exhaust its memory mappings.
