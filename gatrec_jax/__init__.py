@@ -11,11 +11,11 @@ from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.datasets import load_dataset
 from gatrec_jax.data.feedback import Feedback
-from gatrec_jax.data.frames import interactions_from_frame
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.splits import split_interactions
-from gatrec_jax.data.tables import load_interactions
+from gatrec_jax.data.tables.frames import interactions_from_frame
+from gatrec_jax.data.tables.interaction_tables import load_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.evaluation import evaluate_run
 from gatrec_jax.experiment.train_and_evaluate import sweep_settings, train_and_evaluate

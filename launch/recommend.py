@@ -123,7 +123,9 @@ def with_new_data(opened: Run) -> Run:
   """The run with the ratings of --new_ratings (in the columns of the run's own table) and the
   items of --new_items."""
   from gatrec_jax.data.interactions import no_interactions
-  from gatrec_jax.data.tables import Columns, load_interactions, load_item_metadata
+  from gatrec_jax.data.tables.columns import Columns
+  from gatrec_jax.data.tables.interaction_tables import load_interactions
+  from gatrec_jax.data.tables.metadata import load_item_metadata
   from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.serve.new_ratings import with_new_ratings
 

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gatrec_jax.data import movielens, tables
-from gatrec_jax.data import row_reader as rows
+from gatrec_jax.data import movielens
 from gatrec_jax.data.interactions import Dataset
+from gatrec_jax.data.tables import row_reader as rows
+from gatrec_jax.data.tables.columns import Columns
+from gatrec_jax.data.tables.interaction_tables import load_interactions
+from gatrec_jax.data.tables.metadata import load_item_metadata
 from gatrec_jax.errors import InputError
 
 DATASETS = ("demo", *movielens.VERSIONS)
@@ -21,7 +24,7 @@ def load_dataset(
   *,
   data_dir: str = "",
   fold: str = "",
-  columns: tables.Columns = tables.Columns(),  # noqa: B008 - frozen
+  columns: Columns = Columns(),  # noqa: B008 - frozen
   item_metadata: str = "",
   max_bad_share: float = 0.01,
   seed: int = 0,
@@ -53,7 +56,7 @@ def load_dataset(
       f"{dataset} has no shipped folds; leave the flag out", field="fold", value=fold
     )
   if item_metadata:
-    metadata, notes = tables.load_item_metadata(item_metadata, max_bad_share=max_bad_share)
+    metadata, notes = load_item_metadata(item_metadata, max_bad_share=max_bad_share)
   if dataset == "demo":
     from gatrec_jax.data import synthetic
 
@@ -61,7 +64,7 @@ def load_dataset(
   elif dataset in movielens.VERSIONS:
     found = movielens.load_movielens(dataset, data_dir=data_dir, fold=fold)
   else:
-    interactions, table_notes = tables.load_interactions(
+    interactions, table_notes = load_interactions(
       dataset, columns=columns, item_ids=metadata, max_bad_share=max_bad_share
     )
     found = Dataset(dataset, interactions, [{}] * interactions.num_items, notes=table_notes)

@@ -18,7 +18,7 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.data.splits import split_interactions
-from gatrec_jax.data.tables import Columns
+from gatrec_jax.data.tables.columns import Columns
 from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 

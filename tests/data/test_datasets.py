@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gatrec_jax.data.datasets import load_dataset
-from gatrec_jax.data.tables import Columns
+from gatrec_jax.data.tables.columns import Columns
 from gatrec_jax.errors import InputError
 
 

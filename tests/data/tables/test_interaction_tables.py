@@ -12,8 +12,10 @@ from helpers.paths import DATA as SHARED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gatrec_jax.data import tables
-from gatrec_jax.data.tables import Columns, load_interactions, load_item_metadata
+from gatrec_jax.data.tables import interaction_tables
+from gatrec_jax.data.tables.columns import Columns
+from gatrec_jax.data.tables.interaction_tables import load_interactions
+from gatrec_jax.data.tables.metadata import load_item_metadata
 from gatrec_jax.errors import InputError
 
 ROWS = [("007", "a", 4.5, 100), ("7", 'b "x", y', 1.0, 200), ("7", "a\nb", 3.0, 300)]
@@ -51,7 +53,7 @@ def read(path, **settings):
 def way(request, monkeypatch):
   """Both ways of reading must agree wherever the fast one applies."""
   if request.param == "slow":
-    monkeypatch.setattr(tables, "_read_fast", lambda *_: None)
+    monkeypatch.setattr(interaction_tables, "_read_fast", lambda *_: None)
   return request.param
 
 
@@ -70,7 +72,7 @@ def test_byte_order_mark_and_windows_lines(tmp_path, suffix, way):
 
 
 def test_a_table_without_faults_takes_the_fast_way(tmp_path, monkeypatch):
-  monkeypatch.setattr(tables, "_read_slowly", None)
+  monkeypatch.setattr(interaction_tables, "_read_slowly", None)
   for suffix in FORMATS:
     assert read(write_rows(tmp_path / f"x.{suffix}")) == (ROWS, {})
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatrec_jax.data.interactions import Interactions, build_interactions
-from gatrec_jax.data.tables import Columns, present_columns, seconds_of_dates
+from gatrec_jax.data.tables.columns import Columns, present_columns
+from gatrec_jax.data.tables.interaction_tables import seconds_of_dates
 from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:

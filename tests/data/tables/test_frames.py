@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gatrec_jax.data.frames import interactions_from_frame
-from gatrec_jax.data.tables import Columns
+from gatrec_jax.data.tables.columns import Columns
+from gatrec_jax.data.tables.frames import interactions_from_frame
 from gatrec_jax.errors import InputError
 
 TABLE = pa.table(
