@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gatrec_jax.data.tables import row_reader as rows
+from gatrec_jax.data.tables.source import open_source
 from gatrec_jax.errors import InputError
 
 
@@ -28,15 +29,15 @@ def load_item_metadata(
   Raises:
     InputError: no such file or column, no rows, ids of mixed types, too many unreadable rows.
   """
-  path = Path(path).expanduser()
-  rows.check_file(path, max_bad_share)
-  names = rows.column_names(path)
+  source = open_source(Path(path).expanduser())
+  path = source.path
+  names = rows.column_names(source)
   if "item_id" not in names:
     raise InputError(f"{path}: has no column 'item_id'; it has {', '.join(names)}")
   bad, ids = rows.BadRows(path, max_bad_share), rows.IdParser(path, "item_id")
   metadata: dict[str, dict[str, Any]] = {}
   repeated = 0
-  for line, row in rows.read_rows(path, bad):
+  for line, row in rows.read_rows(source, bad):
     try:
       item_id = ids.parse(line, row)
       fields = {name: _field(name, value) for name, value in row.items() if name != "item_id"}
