@@ -33,7 +33,7 @@ class DataConfig:
       `dataset` is then the training part.
     user_column, item_column, rating_column, time_column, event_column: column names of your own
       table ("" = no such column; of events, "" = found by its name).
-    columns: names of the columns of a table that does not begin with them.
+    columns: names of the columns of a table that does not begin with them, comma-separated.
     separator, encoding, time_format: of your own table ("" = found out; `time_format` as of
       `strptime`).
     item_metadata: file of items with any text fields ("" = none).
@@ -43,7 +43,7 @@ class DataConfig:
     zero_means: `unrated` or `rating`, a 0 beside other values.
     duplicates: which value several rows of a user and an item give together; `auto` = the latest
       star rating, the sum of counts, the strongest event.
-    event_weights: `name:weight` of each event; () = those of well-known names.
+    event_weights: `view:1,cart:3`, the weight of each event ("" = those of well-known names).
     fold: `u1`…`u5`, `ua`, `ub` (ml-100k), or the 1-based part of `split=kfold`.
     split: how test rows are chosen when no shipped fold is given; `recbole_a` and `recbole_b` are
       complete protocols, which also fix the shares, the thresholds and `select_metric`.
@@ -62,7 +62,7 @@ class DataConfig:
   rating_column: str = "rating"
   time_column: str = "timestamp"
   event_column: str = ""
-  columns: tuple[str, ...] = ()
+  columns: str = ""
   separator: str = ""
   encoding: str = ""
   time_format: str = ""
@@ -73,7 +73,7 @@ class DataConfig:
   duplicates: str = setting(
     "auto", choices=("auto", "last", "first", "max", "sum", "count", "mean")
   )
-  event_weights: tuple[str, ...] = ()
+  event_weights: str = ""
   fold: str = ""
   split: str = "random"
   test_share: float = setting(0.2, low=0, high=0.95)

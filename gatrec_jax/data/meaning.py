@@ -146,7 +146,7 @@ def meaning_of_events(
       f"one, such as {example} (0 leaves an event out, below 0 is a dislike)",
       field="event_weights",
     )
-  weight = np.array([weights[event.strip().casefold()] for event in events], np.float64)
+  weight = np.array([weights.get(event.strip().casefold(), 0.0) for event in events], np.float64)
   listed = ", ".join(
     f"{counts[i]:,} {events[i]} (weight {weight[i]:g})"
     for i in np.argsort(weight, kind="stable")

@@ -105,15 +105,19 @@ def columns_of(data: DataConfig) -> Columns:
   )
 
 
+def _listed(text: str) -> list[str]:
+  return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def options_of(data: DataConfig) -> TableOptions:
   """Separator, encoding and names of the user's table."""
-  return TableOptions(data.separator, data.encoding, data.columns)
+  return TableOptions(data.separator, data.encoding, tuple(_listed(data.columns)))
 
 
 def reading_of(data: DataConfig) -> Reading:
   """What the user says about the values of the table. Raises InputError: unreadable weights."""
   weights = []
-  for part in data.event_weights:
+  for part in _listed(data.event_weights):
     name, colon, number = part.rpartition(":")
     try:
       weights.append((name.strip(), float(number)))
@@ -121,7 +125,7 @@ def reading_of(data: DataConfig) -> Reading:
       colon = ""
     if not colon or not name.strip():
       raise InputError(
-        "write view:1,cart:3,purchase:5", field="event_weights", value=",".join(data.event_weights)
+        "write view:1,cart:3,purchase:5", field="event_weights", value=data.event_weights
       )
   return Reading(
     kind=data.feedback,

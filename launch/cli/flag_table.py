@@ -67,7 +67,9 @@ DATA = (
   text("rating_column", "column of ratings or counts; if absent, feedback is implicit (rating)"),
   text("time_column", "time column: numbers since 1970, or dates in many styles (timestamp)"),
   text("event_column", "column of events such as view and purchase (event, action, behavior, …)"),
-  listed("columns", "names of the columns of a table that does not begin with them", None),
+  text(
+    "columns", "names of the columns, comma-separated, of a table that does not begin with them"
+  ),
   text("separator", "between fields, such as ';' or tab (found out)"),
   text("encoding", "of files that are not UTF-8, such as latin-1 or utf-16"),
   text("time_format", "of dates, such as %d/%m/%Y (found out)"),
@@ -78,7 +80,7 @@ DATA = (
     "the value of several rows of one user and item: auto, last, first, max, sum, count or mean "
     "(auto: the last of ratings, the sum of counts, the strongest of events)",
   ),
-  listed("event_weights", "view:1,cart:3,purchase:5 for the events of --event_column", None),
+  text("event_weights", "view:1,cart:3,purchase:5 for the events of --event_column"),
   number("max_bad_share", "largest tolerated share of unreadable rows (0.01)"),
   text("item_metadata", "CSV, Parquet or JSONL table with item_id and any text fields"),
 )

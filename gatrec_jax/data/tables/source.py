@@ -101,6 +101,7 @@ class _Scan:
   has_odd_ends: bool = False
   has_nul: bool = False
   is_utf16: bool = False
+  is_mostly_nul: bool = False
 
 
 def has_known_suffix(path: Path) -> bool:
@@ -222,6 +223,7 @@ def _scan(stream: IO[bytes]) -> _Scan:
     for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
       if not last:
         found.is_utf16 = chunk.startswith(_UTF16_MARKS)
+        found.is_mostly_nul = chunk.count(b"\0") > len(chunk) / 5
       found.has_quotes = found.has_quotes or b'"' in chunk
       found.has_nul = found.has_nul or b"\0" in chunk
       if b"\r" in chunk or last == b"\r":
@@ -250,6 +252,10 @@ def _recoded(path: Path, scan: _Scan, encoding: str) -> bytes | None:
   """The file in UTF-8, None where it is that already. Raises InputError."""
   if scan.is_utf16:
     encoding = encoding or "utf-16"
+  elif scan.is_mostly_nul and not encoding:
+    raise InputError(
+      f"{path}: looks like UTF-16; give `encoding=utf-16-le` or `encoding=utf-16-be`"
+    )
   elif not scan.bad_line and not (scan.has_nul and encoding):
     return None
   if not encoding:

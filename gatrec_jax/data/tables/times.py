@@ -18,6 +18,7 @@ from gatrec_jax.errors import InputError
 _UNITS = ((1e17, 10**9, "nanoseconds"), (1e14, 10**6, "microseconds"), (1e11, 1000, "milliseconds"))
 _FIRST_DATE, _LAST_DATE = 1900_01_01, 2100_12_31
 _STYLES = (
+  "%Y-%m-%d",
   "%Y/%m/%d",
   "%d.%m.%Y",
   "%d/%m/%Y",

@@ -175,19 +175,11 @@ BAD_LINES = [
   ("x.csv", f"1,2,3,{'9' * 4301}", "line 3 (time '999"),
   ("x.jsonl", '{"user_id": "1", ', "line 3 (not JSON: "),
   ("x.jsonl", "[1]", "line 3 (not a JSON object)"),
-  (
-    "x.jsonl",
-    '{"user_id": "1", "rating": 3, "timestamp": 4}',
-    "line 3 (item_id None is not",
-  ),
+  ("x.jsonl", '{"user_id": "1", "rating": 3, "timestamp": 4}', "line 3 (item_id None is not"),
   ("x.jsonl", '{"user_id": "1", "item_id": [2], "rating": 3, "timestamp": 4}', "(item_id [2] is"),
   ("x.jsonl", '{"user_id": true, "item_id": "2", "rating": 3, "timestamp": 4}', "(user_id True"),
   ("x.jsonl", '{"user_id": "1", "item_id": "2", "rating": NaN, "timestamp": 4}', "rating nan is"),
-  (
-    "x.jsonl",
-    '{"user_id": "1", "item_id": "2", "timestamp": 4}',
-    "line 3 (rating None is",
-  ),
+  ("x.jsonl", '{"user_id": "1", "item_id": "2", "timestamp": 4}', "line 3 (rating None is"),
 ]
 
 
@@ -287,7 +279,9 @@ _id = st.text(st.characters(codec="utf-8", exclude_characters="\x00\ufffd"), min
   max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-  ids=st.lists(_id.filter(lambda text: text and text == text.strip()), min_size=1, max_size=8, unique=True),
+  ids=st.lists(
+    _id.filter(lambda text: text and text == text.strip()), min_size=1, max_size=8, unique=True
+  ),
   suffix=st.sampled_from(FORMATS),
 )
 def test_any_text_can_be_an_id(tmp_path, ids, suffix):
