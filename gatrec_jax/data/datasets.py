@@ -114,7 +114,7 @@ def _own_table(dataset: str, *, valid_file: str, test_file: str, **settings: Any
     test_rows=table.part == len(more) if test_file else None,
     valid_rows=table.part == 1 if valid_file else None,
     feedback=table.feedback,
-    sentences=(table.sentence, *table.remarks),
+    sentences=tuple(filter(None, (table.sentence, ", ".join(table.remarks)))),
     notes=table.notes,
   )
 

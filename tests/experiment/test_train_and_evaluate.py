@@ -256,11 +256,11 @@ def test_implicit_feedback_has_no_dislikes_and_ids_need_no_texts(tmp_path):
   lines = []
   run, results = pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
   assert results["encoder"] == "none"
-  assert run.prepared.feedback == Feedback(1.0, 0.0)
+  assert run.prepared.feedback == Feedback(1.0, 0.0, "implicit")
   assert any("implicit feedback" in line for line in lines)
 
 
-def test_a_scale_that_the_thresholds_do_not_fit_is_reported(tmp_path):
+def test_an_unusual_scale_is_asked_about(tmp_path):
   csv = tmp_path / "hundred.csv"
   csv.write_text(
     "user_id,item_id,rating\n"
@@ -268,13 +268,11 @@ def test_a_scale_that_the_thresholds_do_not_fit_is_reported(tmp_path):
   )
   config = with_fields(get_preset("popularity"), {"dataset": str(csv)})
   lines = []
-  stages.prepare(config.data, tmp_path / "run", log=Recorder(lines))
-  (line,) = [line for line in lines if "warning" in line]
-  assert "100.0% of the ratings (10 to 45) reach positive_threshold 4" in line
-  lines.clear()
+  with pytest.raises(InputError, match="10 to 45.*`feedback=stars`.*`feedback=counts`"):
+    stages.prepare(config.data, tmp_path / "run", log=Recorder(lines))
   config = with_fields(config, {"positive_threshold": 40.0, "negative_threshold": 20.0})
   stages.prepare(config.data, tmp_path / "fitting", log=Recorder(lines))
-  assert lines and not [line for line in lines if "warning" in line]
+  assert "ratings of column 'rating' (10 to 45): 12 likes (≥ 40), 24 dislikes (≤ 20)" in lines[0]
 
 
 def test_non_finite_loss_names_the_step_and_keeps_the_good_checkpoint(tmp_path):
