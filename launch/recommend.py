@@ -132,11 +132,15 @@ def with_new_data(opened: Run) -> Run:
   data, notes = opened.config.data, {}
   fields, added = {}, no_interactions()
   if FLAGS.new_items:
-    fields, notes = load_item_metadata(FLAGS.new_items, max_bad_share=data.max_bad_share)
+    found = load_item_metadata(
+      FLAGS.new_items, item_column=data.item_column, max_bad_share=data.max_bad_share
+    )
+    CONSOLE.info(found.sentence)
+    fields, notes = found.fields, found.notes
   if FLAGS.new_ratings:
     columns = Columns(data.user_column, data.item_column, data.rating_column, data.time_column)
     added, more = load_interactions(FLAGS.new_ratings, columns=columns)
-    notes = notes | more
+    notes = {**notes, **more}
   grown = with_new_ratings(opened, added, fields)
   former, now = opened.prepared.interactions, grown.prepared.interactions
   counts = {

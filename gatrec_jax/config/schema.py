@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from gatrec_jax.config.convolutions import (
   Convolution,
@@ -30,7 +30,8 @@ class DataConfig:
     dataset: `demo`, a MovieLens name, or a path to your own table.
     data_dir: folder with archives or unpacked folders ("" = $GATREC_DATA, then the user's cache).
     user_column, item_column, rating_column, time_column: column names of your own table.
-    item_metadata: file with `item_id` and any text fields ("" = none).
+    item_metadata: file with ids of items and any text fields ("" = none).
+    item_noun: what an item is called, such as `book` ("" = as names of columns and files say).
     max_bad_share: largest tolerated share of unreadable rows in your own files.
     fold: `u1`…`u5`, `ua`, `ub` (ml-100k), or the 1-based part of `split=kfold`.
     split: how test rows are chosen when no shipped fold is given; `recbole_a` and `recbole_b` are
@@ -48,6 +49,7 @@ class DataConfig:
   rating_column: str = "rating"
   time_column: str = "timestamp"
   item_metadata: str = ""
+  item_noun: str = ""
   max_bad_share: float = setting(0.01, low=0, high=1)
   fold: str = ""
   split: str = "random"
@@ -92,7 +94,8 @@ class ModelConfig(ModelSettings):
 
   Attributes:
     node_features: `table` (trainable, initialized from text), `projected` (text through a linear
-      map), `ids` (trainable, initialized at random), or `sum` (projected + ids).
+      map), `ids` (trainable, initialized at random), or `sum` (projected + ids). Without any text
+      they are ids.
     feature_width: width of `projected`, `ids` and `sum` features.
     graph: its edges: everything `rated` in training, or only what is `liked`.
     convolution: `full` (the paper's layers), `light` (attention alone, without weight matrices), or
@@ -145,6 +148,9 @@ class ModelConfig(ModelSettings):
   @property
   def reads_text(self) -> bool:
     return self.node_features != "ids"
+
+  def without_text(self) -> Self:
+    return dataclasses.replace(self, node_features="ids")
 
   @property
   def reads_attributes(self) -> bool:

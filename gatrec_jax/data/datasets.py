@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gatrec_jax.data import movielens
 from gatrec_jax.data.interactions import Dataset
+from gatrec_jax.data.nouns import FILM, noun_of_table
 from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.columns import Columns
 from gatrec_jax.data.tables.interaction_tables import load_interactions
-from gatrec_jax.data.tables.metadata import load_item_metadata
+from gatrec_jax.data.tables.joining import join_items, with_trimmed_ids
+from gatrec_jax.data.tables.metadata import ItemMetadata, load_item_metadata
 from gatrec_jax.errors import InputError
 
 DATASETS = ("demo", *movielens.VERSIONS)
@@ -26,14 +26,15 @@ def load_dataset(
   fold: str = "",
   columns: Columns = Columns(),  # noqa: B008 - frozen
   item_metadata: str = "",
+  item_noun: str = "",
   max_bad_share: float = 0.01,
   seed: int = 0,
 ) -> Dataset:
   """Loads a data set, and adds the fields of `item_metadata` to its items.
 
   Fields of the metadata take precedence. Items that only the metadata contains are added to the
-  catalog of the user's own table (cold items can be recommended). A published catalog does not
-  change, and they are counted in the notes.
+  catalog of the user's own table (cold items can be recommended), unless no item joins. A published
+  catalog does not change, and they are counted in the notes.
 
   Args:
     dataset: "demo", one of the MovieLens versions, or a path to a table of interactions.
@@ -41,43 +42,38 @@ def load_dataset(
     fold: of ml-100k; sets `test_rows`.
     columns: of the user's table.
     item_metadata: path to a table of items; "" for none.
+    item_noun: what an item is called; "" = as the names of columns and files say.
     max_bad_share: share of rows of the user's tables that may be unreadable.
     seed: of the demo.
 
   Raises:
     InputError: an unknown name, a fold of another data set, or a problem with the files.
   """
-  metadata: Mapping[str, Mapping[str, Any]] = {}
-  notes: dict[str, int] = {}
   if dataset not in DATASETS and not _is_path(dataset):
     raise InputError(_unknown(dataset), field="dataset", value=dataset)
   if fold and dataset not in movielens.VERSIONS:
     raise InputError(
       f"{dataset} has no shipped folds; leave the flag out", field="fold", value=fold
     )
+  metadata = ItemMetadata()
   if item_metadata:
-    metadata, notes = load_item_metadata(item_metadata, max_bad_share=max_bad_share)
+    metadata = load_item_metadata(
+      item_metadata, item_column=columns.item, max_bad_share=max_bad_share
+    )
+  own = dataset not in DATASETS
   if dataset == "demo":
     from gatrec_jax.data import synthetic
 
     found = synthetic.make_demo(seed=seed)
-  elif dataset in movielens.VERSIONS:
+  elif not own:
     found = movielens.load_movielens(dataset, data_dir=data_dir, fold=fold)
   else:
-    interactions, table_notes = load_interactions(
-      dataset, columns=columns, item_ids=metadata, max_bad_share=max_bad_share
-    )
-    found = Dataset(dataset, interactions, [{}] * interactions.num_items, notes=table_notes)
-  # Both files may contribute to a count.
-  notes = {f"{note} (item metadata)": count for note, count in notes.items()}
-  unknown = len(metadata.keys() - set(found.interactions.item_ids))
-  if unknown:
-    notes["metadata items not in the catalog"] = unknown
-  item_fields = [
-    {**known, **metadata.get(item_id, {})}
-    for item_id, known in zip(found.interactions.item_ids, found.item_fields, strict=True)
-  ]
-  return dataclasses.replace(found, item_fields=item_fields, notes={**found.notes, **notes})
+    interactions, notes = load_interactions(dataset, columns=columns, max_bad_share=max_bad_share)
+    interactions, more = with_trimmed_ids(interactions)
+    found = Dataset(dataset, interactions, [{}] * interactions.num_items, notes={**notes, **more})
+  found = join_items(found, metadata, grows=own)
+  noun = item_noun or (noun_of_table(dataset, columns, metadata) if own else FILM)
+  return dataclasses.replace(found, item_noun=noun)
 
 
 def _is_path(dataset: str) -> bool:

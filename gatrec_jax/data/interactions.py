@@ -148,6 +148,8 @@ class Dataset:
       and any other text field; an empty mapping if nothing is known.
     test_rows: [R] bool, the shipped fold's test rows; None without a shipped fold.
     notes: counts to report to the user, e.g. {"duplicate rows dropped": 3}.
+    messages: lines for the user.
+    item_noun: what an item is called, such as "film"; "item" where nothing says it.
   """
 
   name: str
@@ -155,6 +157,8 @@ class Dataset:
   item_fields: Sequence[Mapping[str, Any]]
   test_rows: np.ndarray | None = None
   notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  messages: tuple[str, ...] = ()
+  item_noun: str = "item"
 
 
 def build_interactions(

@@ -23,7 +23,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
-_FORMAT = 1  # raised when the stage's files change their form, so that old ones are made again
+_FORMAT = 2  # raised when the stage's files change their form, so that old ones are made again
 
 
 def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
@@ -49,7 +49,9 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
     make=lambda: write_prepared(folder, prepared_in_memory(data)),
   )
   prepared = load_prepared(workdir)
-  log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items()))
+  log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items() if k != "messages"))
+  for line in prepared.facts.get("messages", ()):
+    log.info(line)
   if data.split not in PROTOCOLS and (line := _meaning_of_ratings(prepared)):
     log.info(line)
   return prepared
@@ -79,6 +81,7 @@ def prepared_in_memory(data: DataConfig) -> Prepared:
     fold="" if kind == "kfold" else data.fold,
     columns=Columns(data.user_column, data.item_column, data.rating_column, data.time_column),
     item_metadata=data.item_metadata,
+    item_noun=data.item_noun,
     max_bad_share=data.max_bad_share,
   )
   if kind in PROTOCOLS:
@@ -94,7 +97,7 @@ def prepared_in_memory(data: DataConfig) -> Prepared:
     test_rows=dataset.test_rows,
   )
   feedback = _feedback(data, dataset.interactions)
-  return Prepared(dataset.interactions, split, dataset.item_fields, feedback, dict(dataset.notes))
+  return _prepared(dataset, split, feedback)
 
 
 def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
@@ -102,8 +105,13 @@ def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
   protocol = PROTOCOLS[name]
   dataset = apply_protocol(dataset, protocol)
   split = protocol_split(dataset.interactions, protocol, split_seed)
+  return _prepared(dataset, split, protocol.feedback)
+
+
+def _prepared(dataset: Dataset, split: Split, feedback: Feedback) -> Prepared:
+  facts = {**dataset.notes, "messages": list(dataset.messages)}
   return Prepared(
-    dataset.interactions, split, dataset.item_fields, protocol.feedback, dict(dataset.notes)
+    dataset.interactions, split, dataset.item_fields, feedback, facts, dataset.item_noun
   )
 
 
@@ -130,6 +138,7 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
     item_fields=items,
     feedback=Feedback(facts["positive_threshold"], facts["negative_threshold"]),
     facts=facts,
+    item_noun=facts["item_noun"],
   )
 
 
@@ -172,5 +181,6 @@ def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
     "users without training ratings": rows.num_users - len(np.unique(rows.user[split.train])),
     "items without training ratings": rows.num_items - len(np.unique(rows.item[split.train])),
     **dataclasses.asdict(prepared.feedback),
+    "item_noun": prepared.item_noun,
     **{k: v for k, v in prepared.facts.items() if v},
   }
