@@ -129,7 +129,8 @@ class ItemColumn:
     name: as in the file. field: its name in the result. form: as in `Kind`, or `other`.
     known: whether its name says what it is.
     blanks: whether blanks separate its terms (RecBole's `token_seq`).
-    commas: whether commas separate its terms even where nothing else shows that they do.
+    commas: whether commas separate its terms even where nothing else shows that they do; names of
+      categories may contain some.
   """
 
   name: str
@@ -174,7 +175,7 @@ def columns_of(names: Iterable[str], *, id_column: str) -> list[ItemColumn]:
         kind.form,
         known=True,
         blanks=kind.form == "terms" and name.strip().endswith(":token_seq"),
-        commas="categor" not in name.casefold(),
+        commas="cat" not in plain_name(name),
       )
   fields = {column.field for column in found.values()}
   for name in others:
