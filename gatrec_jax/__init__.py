@@ -18,7 +18,10 @@ from gatrec_jax.data.tables.frames import interactions_from_frame
 from gatrec_jax.data.tables.interaction_tables import load_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.evaluation import evaluate_run
+from gatrec_jax.experiment.fit import fit, save
 from gatrec_jax.experiment.train_and_evaluate import sweep_settings, train_and_evaluate
+from gatrec_jax.explain import explain
+from gatrec_jax.runs.log import CONSOLE, SILENT
 from gatrec_jax.serve import (
   Recommendations,
   Run,
@@ -32,6 +35,11 @@ from gatrec_jax.serve import (
 from gatrec_jax.version import VERSION as __version__
 
 __all__ = [
+  "CONSOLE",
+  "SILENT",
+  "explain",
+  "fit",
+  "save",
   "Config",
   "Dataset",
   "Feedback",

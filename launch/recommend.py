@@ -123,11 +123,11 @@ def with_new_data(opened: Run) -> Run:
   """The run with the ratings of --new_ratings (in the columns of the run's own table) and the
   items of --new_items."""
   from gatrec_jax.data.interactions import no_interactions
-  from gatrec_jax.data.tables.columns import Columns
   from gatrec_jax.data.tables.interaction_tables import load_interactions
   from gatrec_jax.data.tables.metadata import load_item_metadata
   from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.serve.new_ratings import with_new_ratings
+  from gatrec_jax.stages.data import columns_of, options_of, reading_of_more
 
   data, notes = opened.config.data, {}
   fields, added = {}, no_interactions()
@@ -138,9 +138,15 @@ def with_new_data(opened: Run) -> Run:
     CONSOLE.info(found.sentence)
     fields, notes = found.fields, found.notes
   if FLAGS.new_ratings:
-    columns = Columns(data.user_column, data.item_column, data.rating_column, data.time_column)
-    added, more = load_interactions(FLAGS.new_ratings, columns=columns)
-    notes = {**notes, **more}
+    table = load_interactions(
+      FLAGS.new_ratings,
+      columns=columns_of(data),
+      reading=reading_of_more(data, opened.prepared.feedback),
+      options=options_of(data),
+      time_format=data.time_format,
+      max_bad_share=data.max_bad_share,
+    )
+    added, notes = table.interactions, {**notes, **table.notes}
   grown = with_new_ratings(opened, added, fields)
   former, now = opened.prepared.interactions, grown.prepared.interactions
   counts = {

@@ -68,7 +68,14 @@ def _check_data(data: DataConfig, train: TrainConfig) -> None:
     raise InputError(
       "must be a noun in the singular, such as book", field="item_noun", value=data.item_noun
     )
-  if data.negative_threshold >= data.positive_threshold:
+  if data.test_file and (data.fold or data.split != "random"):
+    raise InputError(
+      "files that are split already leave nothing to `split` and `fold`",
+      field="test_file",
+      value=data.test_file,
+    )
+  low, high = data.negative_threshold, data.positive_threshold
+  if low is not None and high is not None and low >= high:
     raise InputError(
       f"must lie below `positive_threshold={data.positive_threshold}`",
       field="negative_threshold",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -211,7 +212,11 @@ def differences(a: Config, b: Config, *, stages: tuple[str, ...] = STAGES) -> li
 
 
 def _parse(name: str, value: Any, kind: Any) -> Any:
-  """`value` as `kind`; text is read, lists become tuples."""
+  """`value` as `kind`; text is read, lists become tuples, "auto" is None where that is allowed."""
+  if isinstance(kind, types.UnionType):
+    if value in (None, "", "auto"):
+      return None
+    (kind,) = (one for one in typing.get_args(kind) if one is not types.NoneType)
   if typing.get_origin(kind) is tuple:
     (item, _) = typing.get_args(kind)
     parts = value.split(",") if isinstance(value, str) else value

@@ -29,36 +29,61 @@ class DataConfig:
   Attributes:
     dataset: `demo`, a MovieLens name, or a path to your own table.
     data_dir: folder with archives or unpacked folders ("" = $GATREC_DATA, then the user's cache).
-    user_column, item_column, rating_column, time_column: column names of your own table.
-    item_metadata: file with ids of items and any text fields ("" = none).
+    valid_file, test_file: further files of your own table, where its split is published as files;
+      `dataset` is then the training part.
+    user_column, item_column, rating_column, time_column, event_column: column names of your own
+      table ("" = no such column; of events, "" = found by its name).
+    columns: names of the columns of a table that does not begin with them, comma-separated.
+    separator, encoding, time_format: of your own table ("" = found out; `time_format` as of
+      `strptime`).
+    item_metadata: file of items with any text fields ("" = none).
     item_noun: what an item is called, such as `book` ("" = as names of columns and files say).
     max_bad_share: largest tolerated share of unreadable rows in your own files.
+    feedback: what the values of your own table are: `stars`, `implicit`, `counts`, `events`, or
+      `auto` = found out (data/meaning.py).
+    zero_means: `unrated` or `rating`, a 0 beside other values.
+    duplicates: which value several rows of a user and an item give together; `auto` = the latest
+      star rating, the sum of counts, the strongest event.
+    event_weights: `view:1,cart:3`, the weight of each event ("" = those of well-known names).
     fold: `u1`…`u5`, `ua`, `ub` (ml-100k), or the 1-based part of `split=kfold`.
     split: how test rows are chosen when no shipped fold is given; `recbole_a` and `recbole_b` are
       complete protocols, which also fix the shares, the thresholds and `select_metric`.
     test_share, split_seed: share of rows (or users, items) held out, and the seed that draws them.
     valid_share, valid_seed: share of the *training* rows set aside for validation, and its seed.
-    positive_threshold: ratings at or above it are positives.
-    negative_threshold: ratings at or below it are explicit negatives.
+    positive_threshold: ratings at or above it are positives; None = four fifths of the scale.
+    negative_threshold: ratings at or below it are explicit negatives; None = two fifths.
   """
 
   dataset: str = "demo"
   data_dir: str = ""
+  valid_file: str = ""
+  test_file: str = ""
   user_column: str = "user_id"
   item_column: str = "item_id"
   rating_column: str = "rating"
   time_column: str = "timestamp"
+  event_column: str = ""
+  columns: str = ""
+  separator: str = ""
+  encoding: str = ""
+  time_format: str = ""
   item_metadata: str = ""
   item_noun: str = ""
   max_bad_share: float = setting(0.01, low=0, high=1)
+  feedback: str = setting("auto", choices=("auto", "stars", "implicit", "counts", "events"))
+  zero_means: str = setting("unrated", choices=("unrated", "rating"))
+  duplicates: str = setting(
+    "auto", choices=("auto", "last", "first", "max", "sum", "count", "mean")
+  )
+  event_weights: str = ""
   fold: str = ""
   split: str = "random"
   test_share: float = setting(0.2, low=0, high=0.95)
   split_seed: int = setting(0, low=0, high=_SEED)
   valid_share: float = setting(0.1, low=0, high=0.95)
   valid_seed: int = setting(0, low=0, high=_SEED)
-  positive_threshold: float = 4.0
-  negative_threshold: float = 2.0
+  positive_threshold: float | None = None
+  negative_threshold: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

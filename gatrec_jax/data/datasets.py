@@ -8,12 +8,13 @@ from pathlib import Path
 
 from gatrec_jax.data import movielens
 from gatrec_jax.data.interactions import Dataset
+from gatrec_jax.data.meaning import Reading
 from gatrec_jax.data.nouns import FILM, noun_of_table
-from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.columns import Columns
-from gatrec_jax.data.tables.interaction_tables import load_interactions
-from gatrec_jax.data.tables.joining import join_items, with_trimmed_ids
+from gatrec_jax.data.tables.interaction_tables import InteractionTable, load_interactions
+from gatrec_jax.data.tables.joining import join_items
 from gatrec_jax.data.tables.metadata import ItemMetadata, load_item_metadata
+from gatrec_jax.data.tables.source import SUFFIXES, TableOptions, has_known_suffix
 from gatrec_jax.errors import InputError
 
 DATASETS = ("demo", *movielens.VERSIONS)
@@ -25,6 +26,11 @@ def load_dataset(
   data_dir: str = "",
   fold: str = "",
   columns: Columns = Columns(),  # noqa: B008 - frozen
+  reading: Reading = Reading(),  # noqa: B008
+  options: TableOptions = TableOptions(),  # noqa: B008
+  time_format: str = "",
+  valid_file: str = "",
+  test_file: str = "",
   item_metadata: str = "",
   item_noun: str = "",
   max_bad_share: float = 0.01,
@@ -40,7 +46,8 @@ def load_dataset(
     dataset: "demo", one of the MovieLens versions, or a path to a table of interactions.
     data_dir: folder of the MovieLens archives.
     fold: of ml-100k; sets `test_rows`.
-    columns: of the user's table.
+    columns, reading, options, time_format: of the user's table, see `load_interactions`.
+    valid_file, test_file: further parts of the user's table, which set `valid_rows`, `test_rows`.
     item_metadata: path to a table of items; "" for none.
     item_noun: what an item is called; "" = as the names of columns and files say.
     max_bad_share: share of rows of the user's tables that may be unreadable.
@@ -51,16 +58,19 @@ def load_dataset(
   """
   if dataset not in DATASETS and not _is_path(dataset):
     raise InputError(_unknown(dataset), field="dataset", value=dataset)
+  if (valid_file or test_file) and not _is_path(dataset):
+    raise InputError(
+      f"{dataset} is not a file of yours; give the training part as `train_file`",
+      field="test_file" if test_file else "valid_file",
+      value=test_file or valid_file,
+    )
+  if valid_file and not test_file:
+    raise InputError("needs `test_file` beside it", field="valid_file", value=valid_file)
   if fold and dataset not in movielens.VERSIONS:
     raise InputError(
       f"{dataset} has no shipped folds; leave the flag out", field="fold", value=fold
     )
-  metadata = ItemMetadata()
-  if item_metadata:
-    metadata = load_item_metadata(
-      item_metadata, item_column=columns.item, max_bad_share=max_bad_share
-    )
-  own = dataset not in DATASETS
+  own, item_column = dataset not in DATASETS, columns.item
   if dataset == "demo":
     from gatrec_jax.data import synthetic
 
@@ -68,17 +78,46 @@ def load_dataset(
   elif not own:
     found = movielens.load_movielens(dataset, data_dir=data_dir, fold=fold)
   else:
-    interactions, notes = load_interactions(dataset, columns=columns, max_bad_share=max_bad_share)
-    interactions, more = with_trimmed_ids(interactions)
-    found = Dataset(dataset, interactions, [{}] * interactions.num_items, notes={**notes, **more})
+    more = [file for file in (valid_file, test_file) if file]
+    table = load_interactions(
+      dataset,
+      more=more,
+      columns=columns,
+      reading=reading,
+      options=options,
+      time_format=time_format,
+      max_bad_share=max_bad_share,
+    )
+    item_column = table.item_column
+    found = _data_set(dataset, table, valid_file=valid_file, test_file=test_file)
+  metadata = ItemMetadata()
+  if item_metadata:
+    metadata = load_item_metadata(
+      item_metadata, item_column=item_column, encoding=options.encoding, max_bad_share=max_bad_share
+    )
   found = join_items(found, metadata, grows=own)
-  noun = item_noun or (noun_of_table(dataset, columns, metadata) if own else FILM)
+  noun = item_noun or (noun_of_table(dataset, item_column, metadata) if own else FILM)
   return dataclasses.replace(found, item_noun=noun)
+
+
+def _data_set(dataset: str, table: InteractionTable, *, valid_file: str, test_file: str) -> Dataset:
+  """The user's own table, of one file or several."""
+  rows = table.interactions
+  return Dataset(
+    dataset,
+    rows,
+    [{}] * rows.num_items,
+    test_rows=table.part == bool(valid_file) + 1 if test_file else None,
+    valid_rows=table.part == 1 if valid_file else None,
+    feedback=table.feedback,
+    sentences=(table.sentence, *table.remarks),
+    notes=table.notes,
+  )
 
 
 def _is_path(dataset: str) -> bool:
   path = Path(dataset).expanduser()
-  return path.suffix in rows.SUFFIXES or len(path.parts) > 1 or path.is_file()
+  return has_known_suffix(path) or len(path.parts) > 1 or path.is_file()
 
 
 def _unknown(dataset: str) -> str:
@@ -86,5 +125,5 @@ def _unknown(dataset: str) -> str:
   hint = f" Did you mean {near[0]}?" if near else ""
   return (
     f"unknown.{hint} It is one of {', '.join(DATASETS)}, or a path to a"
-    f" table ending in {', '.join(rows.SUFFIXES)}"
+    f" table ending in {', '.join(SUFFIXES)}"
   )

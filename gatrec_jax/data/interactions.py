@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatrec_jax.data.duplicates import merge_duplicates
+from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class Interactions:
   Attributes:
     user: [R] int32, index into `user_ids`.
     item: [R] int32, index into `item_ids`.
-    rating: [R] float32, finite; 1.0 everywhere for implicit feedback.
+    rating: [R] float32, finite: ratings, counts or weights of events; 1.0 everywhere for implicit
+      feedback.
     timestamp: [R] int64, seconds since 1970; 0 if times are unknown.
     user_ids: [U] raw user ids as strings, in numeric order if all are integers, else sorted.
     item_ids: [I] raw item ids as strings, likewise.
@@ -146,9 +149,11 @@ class Dataset:
     interactions: all rows, in an order that does not depend on any split.
     item_fields: [I] one mapping per item: "title" (str), "genres" (list of str), "overview" (str)
       and any other text field; an empty mapping if nothing is known.
-    test_rows: [R] bool, the shipped fold's test rows; None without a shipped fold.
+    test_rows: [R] bool, the shipped test rows; None where no split is shipped.
+    valid_rows: [R] bool, the shipped validation rows; None where none are shipped.
+    feedback: what the ratings mean.
+    sentences: what was understood of tables of the user's, a line each.
     notes: counts to report to the user, e.g. {"duplicate rows dropped": 3}.
-    messages: lines for the user.
     item_noun: what an item is called, such as "film"; "item" where nothing says it.
   """
 
@@ -156,8 +161,10 @@ class Dataset:
   interactions: Interactions
   item_fields: Sequence[Mapping[str, Any]]
   test_rows: np.ndarray | None = None
+  valid_rows: np.ndarray | None = None
+  feedback: Feedback = Feedback()
+  sentences: tuple[str, ...] = ()
   notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  messages: tuple[str, ...] = ()
   item_noun: str = "item"
 
 
@@ -176,6 +183,35 @@ def build_interactions(
   Of several rows with the same user and item, the latest is kept (by time, then by row), and the
   others are counted. The order of the remaining rows does not change.
 
+  Args: as `index_interactions`.
+
+  Returns:
+    The interactions, and notes: {"duplicate ratings dropped": n} if there were any.
+
+  Raises:
+    InputError: as `index_interactions`.
+  """
+  indexed = index_interactions(
+    user, item, rating, timestamp, user_ids=user_ids, item_ids=item_ids, source=source
+  )
+  kept, _ = merge_duplicates(pair_keys(indexed), indexed.timestamp, indexed.rating, rule="last")
+  if kept is None:
+    return indexed, {}
+  return indexed.take(kept), {"duplicate ratings dropped": len(indexed) - len(kept)}
+
+
+def index_interactions(
+  user: Column,
+  item: Column,
+  rating: Column,
+  timestamp: Column,
+  *,
+  user_ids: Iterable[int | str] | None = None,
+  item_ids: Iterable[int | str] | None = None,
+  source: str = "",
+) -> Interactions:
+  """Interactions of all rows, those of the same user and item too.
+
   Args:
     user: [R] raw ids, all whole numbers or all text, without missing values.
     item: [R] raw ids, likewise.
@@ -183,9 +219,6 @@ def build_interactions(
     timestamp: [R] seconds since 1970, rounded down.
     user_ids, item_ids: raw ids that belong to the vocabularies even without rows.
     source: name of the file for error messages.
-
-  Returns:
-    The interactions, and notes: {"duplicate ratings dropped": n} if there were any.
 
   Raises:
     InputError: no rows, columns of unequal length, missing ids or ids of mixed types, ratings that
@@ -199,7 +232,7 @@ def build_interactions(
     raise InputError(f"{prefix}there are no interactions; at least one row is needed")
   user_index, user_vocabulary = _index_ids(user, user_ids, f"{prefix}user id")
   item_index, item_vocabulary = _index_ids(item, item_ids, f"{prefix}item id")
-  interactions = Interactions(
+  return Interactions(
     user=user_index,
     item=item_index,
     rating=_check_ratings(rating, prefix),
@@ -207,10 +240,6 @@ def build_interactions(
     user_ids=user_vocabulary,
     item_ids=item_vocabulary,
   )
-  kept = _latest_rows(interactions)
-  if kept is None:
-    return interactions, {}
-  return interactions.take(kept), {"duplicate ratings dropped": len(interactions) - len(kept)}
 
 
 def no_interactions() -> Interactions:
@@ -331,22 +360,3 @@ def _check_timestamps(column: Column, prefix: str) -> np.ndarray:
       " seconds since 1970 are needed (not milliseconds)"
     )
   return seconds.astype(np.int64)
-
-
-def _latest_rows(interactions: Interactions) -> np.ndarray | None:
-  """[n] int64 ascending, the latest row of each (user, item); None if all pairs are distinct."""
-  keys = pair_keys(interactions)
-  ordered = np.sort(keys)
-  if not np.any(ordered[1:] == ordered[:-1]):
-    return None
-  # Few pairs occur twice; only their rows are sorted by time.
-  repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-  place = np.minimum(np.searchsorted(repeated, keys), len(repeated) - 1)
-  is_repeated = repeated[place] == keys
-  rows = np.flatnonzero(is_repeated)
-  # lexsort is stable: rows with equal times keep their order.
-  rows = rows[np.lexsort((interactions.timestamp[rows], keys[rows]))]
-  is_last = np.append(keys[rows][1:] != keys[rows][:-1], True)
-  kept = ~is_repeated
-  kept[rows[is_last]] = True
-  return np.flatnonzero(kept)

@@ -143,7 +143,7 @@ def _load_100k(name: str, version: Version, archive: Archive, fold: str) -> Data
       )
     test_rows = np.arange(len(interactions)) >= len(parts[0][0])
   item_fields = [fields.get(item_id, {}) for item_id in interactions.item_ids]
-  return Dataset(name, interactions, item_fields, test_rows, notes)
+  return Dataset(name, interactions, item_fields, test_rows, notes=notes)
 
 
 def _load_dat_or_csv(name: str, version: Version, archive: Archive) -> Dataset:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from gatrec_jax.data.tables.columns import Columns
 from gatrec_jax.data.tables.item_columns import plain_name
 from gatrec_jax.data.tables.metadata import ItemMetadata
 
@@ -50,18 +49,20 @@ _STORIES = frozenset(
 _SAME_IN_PLURAL = ("anime", "manga", "series", "news", "software", "music")
 
 
-def noun_of_table(dataset: str, columns: Columns, metadata: ItemMetadata) -> str:
+def noun_of_table(dataset: str, item_column: str, metadata: ItemMetadata) -> str:
   """What names of columns and files say that an item is; "item" if they do not.
 
-  The item columns come first, then the other columns, then the names of the files and their
-  folders.
+  The item columns come first, then the columns of the metadata, then the names of the files and
+  their folders.
 
-  Args: dataset: path of the interactions. columns: of it. metadata: of the items, maybe of none.
+  Args:
+    dataset: path of the interactions. item_column: of it.
+    metadata: of the items, maybe of none.
   """
-  files = [Path(path) for path in (dataset, metadata.path) if path]
+  files = [Path(dataset), *([metadata.source.path] if metadata.source else [])]
   for names in (
-    (columns.item, metadata.id_column),
-    (*metadata.columns, columns.rating),
+    (item_column, metadata.id_column),
+    metadata.columns,
     [path.stem for path in files],
     [path.parent.name for path in files],
   ):

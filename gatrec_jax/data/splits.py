@@ -36,6 +36,7 @@ def split_interactions(
   valid_seed: int = 0,
   fold: str = "",
   test_rows: np.ndarray | None = None,
+  valid_rows: np.ndarray | None = None,
 ) -> Split:
   """Divides the rows into training, validation and test.
 
@@ -55,6 +56,7 @@ def split_interactions(
     valid_seed: for the choice of validation rows; ≥ 0.
     fold: "1" … "n", for `kfold`.
     test_rows: [R] bool, for `shipped`.
+    valid_rows: [R] bool, for `shipped`; None = drawn from the training rows as elsewhere.
 
   Raises:
     InputError: unknown kind or fold, a share outside [0, 1), a negative seed, no times where the
@@ -90,6 +92,11 @@ def split_interactions(
   if is_test.all() or not is_test.any():
     part = "training" if is_test.all() else "test"
     raise InputError(f"empty split: no {part} rows are left of {len(is_test)} with {flags}")
+  if kind == "shipped" and valid_rows is not None:
+    is_train = ~is_test & ~valid_rows
+    if not is_train.any():
+      raise InputError("empty split: no training rows are left beside the shipped parts")
+    return Split(np.flatnonzero(is_train), np.flatnonzero(valid_rows), np.flatnonzero(is_test))
   train, valid = carve_validation(
     interactions, np.flatnonzero(~is_test), valid_share=valid_share, valid_seed=valid_seed
   )
@@ -132,7 +139,9 @@ def _no_such_kind(kind: str) -> InputError:
 def _shipped(interactions: Interactions, test_rows: np.ndarray | None) -> np.ndarray:
   if test_rows is None:
     raise InputError(
-      "needs a data set with shipped folds, and `fold`", field="split", value="shipped"
+      "needs a data set with shipped folds and `fold`, or `test_file`",
+      field="split",
+      value="shipped",
     )
   if len(test_rows) != len(interactions):
     raise InputError(

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from gatrec_jax import runs
-from gatrec_jax.explain.authors import MAX_FACTS, facts_prompt, placeholders_of
+from gatrec_jax.explain.language_model_author import MAX_FACTS, facts_prompt, placeholders_of
 from gatrec_jax.explain.phrases import PHRASES, complete
 from gatrec_jax.lm.constraints.placeholders import mark
 from gatrec_jax.lm.finetune.from_scratch import build_small

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
 
 from gatrec_jax.data.titles import unique_titles
 from gatrec_jax.errors import InputError, require_list
@@ -28,6 +28,9 @@ from gatrec_jax.explain.traits import Catalog, avoided_genres, catalog_traits, s
 from gatrec_jax.profiles.schema import parse_profile
 from gatrec_jax.serve.run import Run
 from gatrec_jax.stages.texts import read_texts
+
+if TYPE_CHECKING:
+  import scipy.sparse
 
 MAX_CITED = 3
 _SHARE_OF_LARGEST = 0.3  # of the largest drop, for a rating to be cited beside it
@@ -67,6 +70,8 @@ def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
     prefilter: as in `Explainer`; saves time for networks that must be rerun as a whole.
   Raises: InputError if the run's model is not a GAT, or for a negative prefilter.
   """
+  import scipy.sparse
+
   if prefilter < 0:
     raise InputError("must be at least 0", field="prefilter", value=prefilter)
   recommender, prepared = run.recommender, run.prepared

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax import runs
-from gatrec_jax.errors import InputError, Interrupted
+from gatrec_jax.errors import InputError, Interrupted, require_list
 from gatrec_jax.evaluate.files import read_recommendations
-from gatrec_jax.explain.authors import Author
+from gatrec_jax.explain.authors import Author, TemplateAuthor
 from gatrec_jax.explain.evidence import Evidence
-from gatrec_jax.explain.explainer import Explainer, explain_items
+from gatrec_jax.explain.explainer import Explainer, explain_items, make_explainer
 from gatrec_jax.explain.reasons import Reason, unsupported
-from gatrec_jax.runs.log import Log
-from gatrec_jax.serve.recommendations import top_lists
+from gatrec_jax.runs.log import SILENT, Log
+from gatrec_jax.serve.recommendations import indices_of, top_lists
 from gatrec_jax.serve.run import Run
 
 
@@ -93,6 +94,50 @@ def _components_of_file(path: str) -> dict[tuple[str, str], dict[str, float]]:
     for row in rows
     if not any(row[name] is None or np.isnan(row[name]) for name in names)
   }
+
+
+def explain(
+  run: Run,
+  users: Sequence[str | int],
+  *,
+  items: Sequence[str | int] | None = None,
+  top_n: int = 5,
+  style: str = "short",
+  author: Author | None = None,
+  path: str | os.PathLike[str] | None = None,
+) -> dict[str, list[tuple[Evidence, Reason]]]:
+  """The evidence and the reason for each recommendation of the given users.
+
+  Args:
+    users: ids. items: ids to explain; None = each user's first `top_n`.
+    style: one of `STYLES`. author: puts evidence into words; None = templates.
+    path: also write a JSON line per item to this file, after those of an earlier call.
+  Returns: by user id, in the order of the list.
+  Raises:
+    InputError: an unknown id, a user without training ratings, an item that the user has rated, or
+      a model that cannot be explained.
+  """
+  author = author or TemplateAuthor()
+  ids = run.prepared.interactions
+  rows = indices_of(require_list(users, field="users"), ids.user_ids, "user")
+  if items is None:
+    lists = lists_of_run(run, rows, top_n=top_n)
+  else:
+    own = indices_of(require_list(items, field="items"), ids.item_ids, "item").tolist()
+    lists = {int(user): List(own) for user in rows}
+  explainer = make_explainer(run)
+  found = {
+    ids.user_ids[user]: [
+      (evidence, reason)
+      for evidence, reason, _ in reasons_for(explainer, author, user, one, style=style, top_n=top_n)
+    ]
+    for user, one in lists.items()
+  }
+  if path is not None:
+    write_reasons(
+      pathlib.Path(path), explainer, author, lists, style=style, top_n=top_n, log=SILENT
+    )
+  return found
 
 
 def reasons_for(

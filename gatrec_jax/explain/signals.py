@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-import scipy.sparse
 
 from gatrec_jax.models.gat.channels import Channels, linear_scores, prior_scores
 from gatrec_jax.ops.scores import standardize
 from gatrec_jax.serve.run import Run
+
+if TYPE_CHECKING:
+  import scipy.sparse
 
 
 class ItemAttention(NamedTuple):
@@ -48,6 +50,8 @@ def score_components(run: Run, user: int, items: Sequence[int]) -> dict[str, np.
 
 def item_attention(run: Run) -> ItemAttention | None:
   """The attention of a run's items to users; None for networks with fewer than two layers."""
+  import scipy.sparse
+
   recommender, graph = run.recommender, run.inputs.own.graph
   if recommender.settings.convolution.num_layers < 2:
     return None

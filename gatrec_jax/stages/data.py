@@ -14,15 +14,18 @@ from gatrec_jax.config.schema import DataConfig
 from gatrec_jax.data.datasets import load_dataset
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, Interactions
+from gatrec_jax.data.meaning import Reading
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.data.splits import split_interactions
 from gatrec_jax.data.tables.columns import Columns
+from gatrec_jax.data.tables.source import TableOptions
 from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
+_UNSAID = ("understood",)  # facts that have a line of their own
 _FORMAT = 2  # raised when the stage's files change their form, so that old ones are made again
 
 
@@ -32,7 +35,7 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
   Raises:
     InputError: files missing or unreadable, wrong fold, empty part.
   """
-  paths = [data.item_metadata]
+  paths = [data.item_metadata, data.valid_file, data.test_file]
   if pathlib.Path(data.dataset).expanduser().is_file():
     paths.append(data.dataset)
   settings = {k: v for k, v in dataclasses.asdict(data).items() if k != "data_dir"}
@@ -49,37 +52,26 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
     make=lambda: write_prepared(folder, prepared_in_memory(data)),
   )
   prepared = load_prepared(workdir)
-  log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items() if k != "messages"))
-  for line in prepared.facts.get("messages", ()):
-    log.info(line)
-  if data.split not in PROTOCOLS and (line := _meaning_of_ratings(prepared)):
-    log.info(line)
+  for line in prepared.sentences:
+    log.info(f"data: {line}")
+  log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items() if k not in _UNSAID))
   return prepared
-
-
-def _meaning_of_ratings(prepared: Prepared) -> str:
-  """A line for the user where nearly all ratings count as likes; "" elsewhere."""
-  rating = prepared.interactions.rating
-  if (rating == 1.0).all():
-    return "data: every rating is 1, or there is no rating column: implicit feedback, all are likes"
-  share = float(prepared.feedback.liked(rating).mean())
-  if share < 0.95:
-    return ""
-  return (
-    f"warning: {share:.1%} of the ratings ({rating.min():g} to {rating.max():g}) reach "
-    f"positive_threshold {prepared.feedback.positive_threshold:g}; on another scale set "
-    "`positive_threshold` and `negative_threshold`"
-  )
 
 
 def prepared_in_memory(data: DataConfig) -> Prepared:
   """The split data, without a run folder; for evaluating other tools' lists."""
-  kind = "shipped" if data.fold and data.split != "kfold" else data.split
+  is_shipped = data.test_file or (data.fold and data.split != "kfold")
+  kind = "shipped" if is_shipped else data.split
   dataset = load_dataset(
     data.dataset,
     data_dir=data.data_dir,
     fold="" if kind == "kfold" else data.fold,
-    columns=Columns(data.user_column, data.item_column, data.rating_column, data.time_column),
+    columns=columns_of(data),
+    reading=reading_of(data),
+    options=options_of(data),
+    time_format=data.time_format,
+    valid_file=data.valid_file,
+    test_file=data.test_file,
     item_metadata=data.item_metadata,
     item_noun=data.item_noun,
     max_bad_share=data.max_bad_share,
@@ -95,9 +87,58 @@ def prepared_in_memory(data: DataConfig) -> Prepared:
     valid_seed=data.valid_seed,
     fold=data.fold,
     test_rows=dataset.test_rows,
+    valid_rows=dataset.valid_rows,
   )
-  feedback = _feedback(data, dataset.interactions)
-  return _prepared(dataset, split, feedback)
+  return _prepared(dataset, split, _feedback(data, dataset))
+
+
+def columns_of(data: DataConfig) -> Columns:
+  """The names of the columns of the user's table."""
+  return Columns(
+    data.user_column, data.item_column, data.rating_column, data.time_column, data.event_column
+  )
+
+
+def _listed(text: str) -> list[str]:
+  return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def options_of(data: DataConfig) -> TableOptions:
+  """Separator, encoding and names of the user's table."""
+  return TableOptions(data.separator, data.encoding, tuple(_listed(data.columns)))
+
+
+def reading_of(data: DataConfig) -> Reading:
+  """What the user says about the values of the table. Raises InputError: unreadable weights."""
+  weights = []
+  for part in _listed(data.event_weights):
+    name, colon, number = part.rpartition(":")
+    try:
+      weights.append((name.strip(), float(number)))
+    except ValueError:
+      colon = ""
+    if not colon or not name.strip():
+      raise InputError(
+        "write view:1,cart:3,purchase:5", field="event_weights", value=data.event_weights
+      )
+  return Reading(
+    kind=data.feedback,
+    positive_threshold=data.positive_threshold,
+    negative_threshold=data.negative_threshold,
+    zeros_are_ratings=data.zero_means == "rating",
+    duplicates=data.duplicates,
+    event_weights=tuple(weights),
+  )
+
+
+def reading_of_more(data: DataConfig, feedback: Feedback) -> Reading:
+  """How further rows of a run's data are read: as the first ones were, however few they are."""
+  return dataclasses.replace(
+    reading_of(data),
+    kind=feedback.kind,
+    positive_threshold=feedback.positive_threshold if feedback.kind == "stars" else None,
+    negative_threshold=feedback.negative_threshold if feedback.kind == "stars" else None,
+  )
 
 
 def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
@@ -109,9 +150,14 @@ def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
 
 
 def _prepared(dataset: Dataset, split: Split, feedback: Feedback) -> Prepared:
-  facts = {**dataset.notes, "messages": list(dataset.messages)}
   return Prepared(
-    dataset.interactions, split, dataset.item_fields, feedback, facts, dataset.item_noun
+    dataset.interactions,
+    split,
+    dataset.item_fields,
+    feedback,
+    dict(dataset.notes),
+    dataset.sentences,
+    dataset.item_noun,
   )
 
 
@@ -136,17 +182,24 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
     interactions=Interactions(user_ids=user_ids, item_ids=item_ids, **column),
     split=Split(*(np.flatnonzero(part == p) for p in (0, 1, 2))),
     item_fields=items,
-    feedback=Feedback(facts["positive_threshold"], facts["negative_threshold"]),
+    feedback=Feedback(facts["positive_threshold"], facts["negative_threshold"], facts["feedback"]),
     facts=facts,
+    sentences=tuple(facts["understood"]),
     item_noun=facts["item_noun"],
   )
 
 
-def _feedback(data: DataConfig, interactions: Interactions) -> Feedback:
-  """Implicit feedback (every rating 1) has no dislikes, and each interaction is a positive."""
-  if len(interactions) and (interactions.rating == 1.0).all():
-    return Feedback(1.0, 0.0)
-  return Feedback(data.positive_threshold, data.negative_threshold)
+def _feedback(data: DataConfig, dataset: Dataset) -> Feedback:
+  """What the ratings mean; of a published data set, with the thresholds that the user gave."""
+  known, given = dataset.feedback, (data.positive_threshold, data.negative_threshold)
+  if known.kind != "stars" or given == (None, None):
+    return known
+  high, low = given
+  return dataclasses.replace(
+    known,
+    positive_threshold=known.positive_threshold if high is None else high,
+    negative_threshold=known.negative_threshold if low is None else low,
+  )
 
 
 def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
@@ -180,7 +233,10 @@ def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
     "test": len(split.test),
     "users without training ratings": rows.num_users - len(np.unique(rows.user[split.train])),
     "items without training ratings": rows.num_items - len(np.unique(rows.item[split.train])),
-    **dataclasses.asdict(prepared.feedback),
+    "positive_threshold": prepared.feedback.positive_threshold,
+    "negative_threshold": prepared.feedback.negative_threshold,
+    "feedback": prepared.feedback.kind,
+    "understood": list(prepared.sentences),
     "item_noun": prepared.item_noun,
     **{k: v for k, v in prepared.facts.items() if v},
   }

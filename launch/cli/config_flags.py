@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from launch.cli.flags import DATA, EVALUATE, FLAGS, TEXT
 
 if TYPE_CHECKING:
-  from gatrec_jax.config.schema import Config
+  from gatrec_jax.config.schema import Config, DataConfig
 
 # The flags that are fields of the configuration. Others share a field's name but belong to language
 # models (`--attention`, `--batch_size`).
@@ -36,8 +36,19 @@ def preset_from_flags() -> Config:
 
 
 def given_fields() -> dict[str, Any]:
-  """The configuration fields among the flags that were given, with their values."""
-  return {name: FLAGS[name].value for name in _FIELDS if name in FLAGS and FLAGS[name].present}
+  """The configuration fields among the flags that were given, with their values.
+
+  Raises: InputError: `dataset` and `train_file` together, which are the same.
+  """
+  from gatrec_jax.errors import InputError
+
+  given = {name: FLAGS[name].value for name in _FIELDS if name in FLAGS and FLAGS[name].present}
+  train_file = given.pop("train_file", "")
+  if not train_file:
+    return given
+  if "dataset" in given:
+    raise InputError("and `dataset` exclude each other", field="train_file", value=train_file)
+  return given | {"dataset": train_file}
 
 
 def require_agreement(config: Config) -> None:
@@ -68,15 +79,28 @@ def workdir_from_flags(config: Config) -> pathlib.Path:
     return pathlib.Path(FLAGS.workdir)
   data = config.data
   part = data.fold or (data.split if data.split != "random" else "")
-  name = pathlib.Path(data.dataset).stem + (f"-{part}" if part else "")
+  name = _data_name(data) + (f"-{part}" if part else "")
   return pathlib.Path("runs") / f"{name}-{config.preset}-{config.train.seed}"
+
+
+def _data_name(data: DataConfig) -> str:
+  """The data set's name, or that of its file without suffixes; of several files, their folder's."""
+  path = pathlib.Path(data.dataset)
+  if data.test_file and path.absolute().parent.name:
+    return path.absolute().parent.name
+  return path.name.removesuffix("".join(path.suffixes)) or path.name
 
 
 def data_label(config: Config) -> str:
   """The data of a run for titles, such as "ml-100k u1" or "mine.csv kfold 2"."""
   data = config.data
   kind = data.split if data.split != "random" and (not data.fold or data.split == "kfold") else ""
-  return " ".join(filter(None, (pathlib.Path(data.dataset).name, kind, data.fold)))
+  return " ".join(
+    filter(
+      None,
+      (_data_name(data) if data.test_file else pathlib.Path(data.dataset).name, kind, data.fold),
+    )
+  )
 
 
 def _assignments() -> dict[str, str]:

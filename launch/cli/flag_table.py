@@ -56,13 +56,31 @@ DATA = (
   text(
     "dataset",
     "demo, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, ml-latest-small, ml-latest, or the path "
-    "of your own CSV, TSV, Parquet or JSONL table (demo)",
+    "of your own table: CSV, TSV, Parquet, JSONL, RecBole's .inter, also compressed (demo)",
   ),
+  text("train_file", "instead of --dataset: the training part of a table that is split into files"),
+  text("valid_file", "its validation part, if there is one"),
+  text("test_file", "its test part; a line may also be a user and all their items, as LightGCN's"),
   text("data_dir", "folder with MovieLens archives ($GATREC_DATA, then the user's cache)"),
   text("user_column", "user id column of your own table (user_id)"),
   text("item_column", "item id column of your own table (item_id)"),
-  text("rating_column", "rating column; if absent, feedback is implicit (rating)"),
-  text("time_column", "time column: epoch seconds or ISO dates (timestamp)"),
+  text("rating_column", "column of ratings or counts; if absent, feedback is implicit (rating)"),
+  text("time_column", "time column: numbers since 1970, or dates in many styles (timestamp)"),
+  text("event_column", "column of events such as view and purchase (event, action, behavior, …)"),
+  text(
+    "columns", "names of the columns, comma-separated, of a table that does not begin with them"
+  ),
+  text("separator", "between fields, such as ';' or tab (found out)"),
+  text("encoding", "of files that are not UTF-8, such as latin-1 or utf-16"),
+  text("time_format", "of dates, such as %d/%m/%Y (found out)"),
+  text("feedback", "what values are: auto, stars, implicit, counts or events (auto)"),
+  text("zero_means", "a 0 beside other ratings: unrated or rating (unrated)"),
+  text(
+    "duplicates",
+    "the value of several rows of one user and item: auto, last, first, max, sum, count or mean "
+    "(auto: the last of ratings, the sum of counts, the strongest of events)",
+  ),
+  text("event_weights", "view:1,cart:3,purchase:5 for the events of --event_column"),
   number("max_bad_share", "largest tolerated share of unreadable rows (0.01)"),
   text("item_metadata", "CSV, Parquet or JSONL table with ids of items and any text fields"),
   text("item_noun", "what an item is called in texts: film, book, product, … (from the data)"),
@@ -82,8 +100,8 @@ SPLIT = (
     "preset paper, models without epochs)",
   ),
   whole("valid_seed", "seed of the validation part (0)"),
-  number("positive_threshold", "ratings at or above this are positives (4)"),
-  number("negative_threshold", "ratings at or below this are explicit negatives (2)"),
+  number("positive_threshold", "ratings at or above this are positives (4 of 5, 8 of 10)"),
+  number("negative_threshold", "ratings at or below this are explicit negatives (2 of 5, 4 of 10)"),
 )
 TEXT = (
   text("item_profiles", "JSONL with item_id and profile (built without an LLM)"),

@@ -50,8 +50,9 @@ def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
 
 def open_author() -> Author:
   """The author of reasons: templates for --llm=none, otherwise a decoder. Raises InputError."""
-  from gatrec_jax.explain.authors import LanguageModelAuthor, TemplateAuthor
+  from gatrec_jax.explain.authors import TemplateAuthor
   from gatrec_jax.explain.builtin_author import NAME, open_builtin_author
+  from gatrec_jax.explain.language_model_author import LanguageModelAuthor
 
   if FLAGS.llm in ("none", NAME):
     _refuse_adapter()

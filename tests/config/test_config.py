@@ -194,7 +194,10 @@ def test_text_is_read_as_the_type_of_the_setting():
     ({"layer_widths": "", "heads": ""}, "at least one layer; `convolution=none`"),
     ({"edge_features": "mood"}, "edge_features=mood: there are only rating"),
     ({"ks": "0"}, "cut-offs"),
-    ({"negative_threshold": "4"}, "must lie below `positive_threshold=4.0`"),
+    (
+      {"negative_threshold": "4", "positive_threshold": "4"},
+      "must lie below `positive_threshold=4.0`",
+    ),
     ({"valid_share": "0"}, "`valid_share` above 0"),
     ({"bpr_weight": "0", "cosine_weight": "0"}, "nothing to learn"),
     ({"test_share": "1.5"}, "0.95"),

@@ -4,7 +4,6 @@ import pytest
 
 from gatrec_jax.data.datasets import load_dataset
 from gatrec_jax.data.nouns import kind_of, noun_of_table, plural
-from gatrec_jax.data.tables.columns import Columns
 from gatrec_jax.data.tables.metadata import ItemMetadata
 
 
@@ -27,7 +26,7 @@ from gatrec_jax.data.tables.metadata import ItemMetadata
 )
 def test_nouns_of_tables(dataset, item, columns, noun):
   metadata = ItemMetadata(columns=columns)
-  assert noun_of_table(dataset, Columns(item=item), metadata) == noun
+  assert noun_of_table(dataset, item, metadata) == noun
 
 
 def test_named_data_sets_have_films_and_a_given_noun_counts(tmp_path):

@@ -122,7 +122,7 @@ def test_one_low_rating_takes_a_whole_chain_out_of_the_core():
     users, items, ratings, range(8), user_ids=["0"], item_ids=["new"]
   )
   fields = [{"title": item_id} for item_id in interactions.item_ids]
-  dataset = Dataset("own", interactions, fields, np.ones(8, bool), {"rows without id": 2})
+  dataset = Dataset("own", interactions, fields, np.ones(8, bool), notes={"rows without id": 2})
   left = apply_protocol(dataset, dataclasses.replace(A, core=2))
   assert left.interactions.user_ids == ("c", "d")
   assert left.interactions.item_ids == ("w", "z")

@@ -10,7 +10,8 @@ import pytest
 from helpers.programs import call, error_line, launch
 from helpers.rerank_table import write_table
 
-from gatrec_jax.explain import STYLES, AuthorRecipe, authors, builtin_author
+from gatrec_jax.explain import STYLES, builtin_author, language_model_author
+from gatrec_jax.explain.builtin_author import AuthorRecipe
 
 USERS, ITEMS = 30, 32
 
@@ -152,7 +153,7 @@ def test_sentences_of_a_language_model_are_checked(place, monkeypatch):
     AuthorRecipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64
   )
   monkeypatch.setattr(builtin_author, "AuthorRecipe", recipe)
-  monkeypatch.setattr(authors, "_MAX_TOKENS", 16)
+  monkeypatch.setattr(language_model_author, "_MAX_TOKENS", 16)
   flags = ("--users=3", "--top_n=2", "--out=written.jsonl")
   done = explain(place, *flags, "--llm=builtin")
   assert "building a small language model that rephrases facts" in done.stdout + done.stderr

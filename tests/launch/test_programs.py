@@ -175,7 +175,7 @@ def test_new_ratings_are_used_without_training(place):
   assert "new items 1, known items left unchanged 1" in done.stdout
   done = call("recommend", *flags[:-1], "--users=1", "--new_items=no.jsonl", cwd=place, check=1)
   assert "no.jsonl" in error_line(done)
-  (place / "new.csv").write_text("user,item_id,rating\n1,3,5\n")
+  (place / "new.csv").write_text("person,item_id,rating\n1,3,5\n")
   done = call("recommend", *flags, cwd=place, check=1)
   assert "new.csv" in error_line(done) and "user_id" in error_line(done)
 

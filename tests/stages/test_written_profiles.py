@@ -187,7 +187,7 @@ def test_profiles_of_two_origins_are_never_mixed(table, tmp_path, monkeypatch):
     ({}, {"batch_size": 4}, "batch_size: 3 → 4"),
     ({}, {"form": "summary"}, "form: unified → summary"),
     ({"valid_share": 0.2}, {}, "valid_share: 0.1 → 0.2"),
-    ({"positive_threshold": 5}, {}, "positive_threshold: 4.0 → 5.0"),
+    ({"positive_threshold": 5}, {}, "positive_threshold: None → 5.0"),
   ):
     with pytest.raises(InputError, match=said):
       write(config_of(table, **config), tmp_path, **request)

@@ -1,207 +1,321 @@
-"""Loads the user's own interactions from CSV, TSV, Parquet or JSON lines."""
+"""Loads the user's own interactions from tables of any format, and finds out what they mean."""
 
 from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND, Interactions, build_interactions
+from gatrec_jax.data.duplicates import merge_duplicates
+from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.data.interactions import Interactions, index_interactions, pair_keys
+from gatrec_jax.data.meaning import Meaning, Reading, find_meaning, meaning_of_events, sentence
 from gatrec_jax.data.tables import row_reader as rows
-from gatrec_jax.data.tables.columns import Columns, present_columns
+from gatrec_jax.data.tables.columns import COUNTS, Columns, bare, find_columns
+from gatrec_jax.data.tables.fast_reader import Unclean, numeric_columns, read_columns, read_table
+from gatrec_jax.data.tables.raw_columns import RawColumns, joined
+from gatrec_jax.data.tables.source import Source, TableOptions, open_source
+from gatrec_jax.data.tables.times import TimeStyle, style_of
 from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:
   import pyarrow as pa
+
+_SAMPLE = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class InteractionTable:
+  """Interactions, and how they were understood.
+
+  Attributes:
+    interactions: a row for each (user, item).
+    feedback: what their ratings mean.
+    sentence: what was understood, in one line.
+    remarks: assumptions, such as columns that were found under other names.
+    notes: counts of merged and of unreadable rows, if there are any.
+    part: [R] int8, the number of the file that each row is from.
+    item_column: the column that the items are from; "" for frames.
+  """
+
+  interactions: Interactions
+  feedback: Feedback
+  sentence: str
+  remarks: tuple[str, ...]
+  notes: Mapping[str, int]
+  part: np.ndarray
+  item_column: str = ""
 
 
 def load_interactions(
   path: str | Path,
   *,
   columns: Columns = Columns(),  # noqa: B008 - frozen
+  reading: Reading = Reading(),  # noqa: B008
+  options: TableOptions = TableOptions(),  # noqa: B008
+  time_format: str = "",
   item_ids: Iterable[int | str] | None = None,
   max_bad_share: float = 0.01,
-) -> tuple[Interactions, dict[str, int]]:
-  """Loads a table of interactions, one per row.
-
-  CSV and TSV have a header; they are UTF-8, with or without a byte-order mark. Times are
-  seconds since 1970 or ISO-8601 dates (UTC unless they name a zone).
+  more: Sequence[str | Path] = (),
+) -> InteractionTable:
+  """Loads a table of interactions, one per row, or one user and their items per line.
 
   Args:
-    path: a file ending in .csv, .tsv, .parquet or .jsonl.
+    path: a file ending in .csv, .tsv, .txt, .dat, .inter, .parquet or .jsonl, and possibly in .gz,
+      .bz2 or .zst after that. Text is UTF-8, with or without a byte-order mark.
     columns: their names.
+    reading: what the values mean, where that is to be said.
+    options: separator, encoding, names of columns.
+    time_format: of `strptime`, for times that are neither numbers nor ISO-8601; "" = found out.
     item_ids: raw ids that belong to the catalog even without rows.
     max_bad_share: share of rows that may be unreadable; they are skipped with a warning.
-
-  Returns:
-    The interactions, and notes: counts of duplicates and of unreadable rows, if there are any.
+    more: further files of the same kind, such as a validation and a test part. A pair that an
+      earlier file holds is left out of the later ones.
 
   Raises:
-    InputError: no such file or column, no rows, ids of mixed types, too many unreadable rows.
+    InputError: no such file or column, no rows, ids of mixed types, too many unreadable rows, or
+      values that can be understood in two ways.
   """
-  path = Path(path).expanduser()
-  rows.check_file(path, max_bad_share)
-  raw, notes = _read_fast(path, columns), {}
-  if raw is None:
-    raw, notes = _read_slowly(path, columns, max_bad_share)
-  interactions, more_notes = build_interactions(*raw, item_ids=item_ids, source=str(path))
-  return interactions, {**notes, **more_notes}
-
-
-class _Unclean(Exception):
-  """A value that only the slow reader can handle."""
-
-
-def _read_fast(path: Path, columns: Columns) -> tuple[Any, Any, np.ndarray, np.ndarray] | None:
-  """The four columns, read by pyarrow; None if anything is irregular."""
-  import pyarrow as pa
-
-  # JSON lines name their columns in every row, so they must be read first.
-  if path.suffix != ".jsonl":
-    columns = present_columns(path, columns, rows.column_names(path))
-  try:
-    table = _arrow_table(path, columns)
-    if path.suffix == ".jsonl":
-      columns = present_columns(path, columns, table.column_names)
-    ids = [_clean_ids(table[name]) for name in (columns.user, columns.item)]
-    rating = np.ones(len(table), dtype=np.float32)
-    if columns.rating:
-      rating = _clean_ratings(table[columns.rating])
-    time = np.zeros(len(table), dtype=np.int64)
-    if columns.time:
-      time = _clean_times(table[columns.time])
-  # The slow reader reads or locates what pyarrow cannot read or would misread.
-  except (pa.ArrowException, _Unclean):
-    return None
-  except OSError as error:
-    raise InputError(f"{path}: cannot be read ({error})") from error
-  return ids[0], ids[1], rating, time
-
-
-def _arrow_table(path: Path, columns: Columns) -> pa.Table:
-  import pyarrow as pa
-
-  wanted = list(dict.fromkeys(name for name in dataclasses.astuple(columns) if name))
-  if path.suffix == ".parquet":
-    import pyarrow.parquet as parquet
-
-    return parquet.read_table(path, columns=wanted)
-  if path.suffix == ".jsonl":
-    import pyarrow.json as arrow_json
-
-    return arrow_json.read_json(path)
-  import pyarrow.csv as arrow_csv
-
-  # Ids stay text: "007" is not 7.
-  text = pa.dictionary(pa.int32(), pa.string())
-  types = {columns.rating: pa.float64(), columns.user: text, columns.item: text}
-  return arrow_csv.read_csv(
-    path,
-    parse_options=arrow_csv.ParseOptions(
-      delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
-    ),
-    convert_options=arrow_csv.ConvertOptions(
-      column_types=types, include_columns=wanted, null_values=[]
-    ),
+  found, remarks, notes = [], [], {}
+  for file in (path, *more):
+    bad = rows.BadRows(Path(file), max_bad_share)
+    source = open_source(Path(file).expanduser(), options)
+    raw = _read_fast(source, columns, reading, time_format)
+    if raw is None:
+      raw = _read_slowly(source, columns, reading, time_format, bad)
+    for note, count in bad.settle(len(raw)).items():
+      notes[note] = notes.get(note, 0) + count
+    if not len(raw):
+      raise InputError(f"{source.path}: there are no interactions; at least one row is needed")
+    remarks += [remark for remark in raw.remarks if remark not in remarks]
+    found.append(raw)
+  part = np.repeat(np.arange(len(found), dtype=np.int8), [len(raw) for raw in found])
+  table = understand(joined(found), part, reading=reading, item_ids=item_ids, source=str(path))
+  return dataclasses.replace(
+    table, remarks=tuple(remarks), notes={**notes, **table.notes}, item_column=found[0].item_name
   )
 
 
-def _clean_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
-  """[R] dictionary of text or whole numbers, without missing or empty ones."""
-  import pyarrow as pa
+def understand(
+  raw: RawColumns,
+  part: np.ndarray,
+  *,
+  reading: Reading,
+  item_ids: Iterable[int | str] | None = None,
+  source: str,
+) -> InteractionTable:
+  """The interactions of raw columns, by what their values mean.
 
-  if column.null_count:
-    raise _Unclean
-  encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-  encoded = encoded.unify_dictionaries()
-  kind = encoded.type.value_type
-  if pa.types.is_integer(kind):
-    return encoded
-  if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-    raise _Unclean
-  distinct = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
-  if not all(map(rows.is_clean_id, distinct)):
-    raise _Unclean
-  return encoded
-
-
-def _clean_ratings(column: pa.ChunkedArray) -> np.ndarray:
-  """[R] float32, finite."""
-  import pyarrow as pa
-
-  if column.null_count or not (
-    pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-  ):
-    raise _Unclean
-  with np.errstate(over="ignore"):
-    rating = column.to_numpy().astype(np.float32)
-  if not np.isfinite(rating).all():
-    raise _Unclean
-  return rating
-
-
-def _clean_times(column: pa.ChunkedArray) -> np.ndarray:
-  """[R] int64, seconds since 1970."""
-  import pyarrow as pa
-
-  if column.null_count:
-    raise _Unclean
-  if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-    time = seconds_of_dates(column)
-  elif pa.types.is_floating(column.type):
-    time = np.floor(column.to_numpy())
-  elif pa.types.is_integer(column.type):
-    time = column.to_numpy()
-  else:
-    raise _Unclean
-  if not ((time >= FIRST_SECOND) & (time <= LAST_SECOND)).all():
-    raise _Unclean
-  return time
+  Args:
+    raw: R rows.
+    part: [R] int8, the number of the file that each row is from.
+    reading, item_ids: as in `load_interactions`. source: for messages.
+  Raises: InputError: as `load_interactions`.
+  """
+  indexed = _indexed(raw, item_ids, source)
+  meaning = _meaning(raw, indexed, reading, source)
+  if not meaning.kept.any():
+    raise InputError(f"{source}: every row says 'not rated'; at least one rating is needed")
+  rating = meaning.rating
+  if not meaning.kept.all():
+    rating, part = rating[meaning.kept], part[meaning.kept]
+    # Users and items without any rating are not in the catalog.
+    indexed = _indexed(raw.take(meaning.kept), item_ids, source)
+  num_parts = int(part.max()) + 1
+  keys = pair_keys(indexed)
+  kept, rating = merge_duplicates(
+    keys * num_parts + part, indexed.timestamp, rating.astype(np.float32), rule=meaning.duplicates
+  )
+  interactions = dataclasses.replace(indexed, rating=rating)
+  notes = {}
+  if kept is not None:
+    note = (
+      "duplicate ratings dropped"
+      if meaning.duplicates in ("last", "first")
+      else "repeated rows merged"
+    )
+    notes[note] = len(interactions) - len(kept)
+    interactions, part = interactions.take(kept), part[kept]
+  merged = sum(notes.values())
+  if num_parts > 1:
+    new = _not_in_earlier_parts(pair_keys(interactions), part, num_parts)
+    if not new.all():
+      notes["pairs of an earlier file left out"] = int((~new).sum())
+      interactions, part = interactions.take(np.flatnonzero(new)), part[new]
+  line = sentence(meaning, interactions.rating, merged)
+  return InteractionTable(interactions, meaning.feedback, line, (), notes, part)
 
 
-def seconds_of_dates(column: pa.ChunkedArray) -> np.ndarray:
-  """[R] int64 seconds since 1970 of timestamps or dates, rounded down."""
-  import pyarrow as pa
+def _indexed(raw: RawColumns, item_ids: Iterable[int | str] | None, source: str) -> Interactions:
+  time = np.zeros(len(raw), np.int64) if raw.time is None else raw.time
+  ones = np.ones(len(raw), np.float32)
+  return index_interactions(raw.user, raw.item, ones, time, item_ids=item_ids, source=source)
 
-  # Microseconds and a floor, because a cast to seconds would refuse fractions.
-  return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy() // 1_000_000
+
+def _meaning(raw: RawColumns, indexed: Interactions, reading: Reading, source: str) -> Meaning:
+  try:
+    if raw.event is not None:
+      event = raw.event.combine_chunks()
+      codes = event.indices.to_numpy(zero_copy_only=False)
+      events = [str(value) for value in event.dictionary.to_pylist()]
+      return meaning_of_events(codes, events, name=raw.event_name, reading=reading)
+    if raw.is_true_or_false:
+      reading = dataclasses.replace(reading, zeros_are_ratings=True)
+    keys = np.sort(pair_keys(indexed)) if raw.value is None else None
+    return find_meaning(
+      raw.value,
+      num_rows=len(raw),
+      has_repeats=keys is not None and bool((keys[1:] == keys[:-1]).any()),
+      name=raw.value_name,
+      is_count_name=bare(raw.value_name) in COUNTS,
+      reading=reading,
+    )
+  except InputError as error:
+    raise InputError(f"{source}: {error.message}", field=error.field, value=error.value) from None
+
+
+def _not_in_earlier_parts(keys: np.ndarray, part: np.ndarray, num_parts: int) -> np.ndarray:
+  """[R] bool, rows whose pair is in no part with a smaller number."""
+  new = np.ones(len(keys), bool)
+  for number in range(1, num_parts):
+    own = part == number
+    new[own] = ~np.isin(keys[own], keys[part < number])
+  return new
+
+
+def _read_fast(
+  source: Source, columns: Columns, reading: Reading, time_format: str
+) -> RawColumns | None:
+  """The columns, read by pyarrow; None if anything is irregular."""
+  if time_format:
+    return None
+  found, remarks = None, []
+  if source.format != "jsonl":
+    found, remarks = _find_columns(source, columns, reading, source.names)
+  table = read_table(source, found)
+  if table is None:
+    return None
+  if found is None:
+    numeric = numeric_columns(table)
+    found, remarks = _named(source, columns, reading, table.column_names, numeric)
+  try:
+    raw = read_columns(table, found)
+  except Unclean:
+    return None
+  return dataclasses.replace(raw, remarks=(*remarks, *raw.remarks), item_name=found.item)
+
+
+def _find_columns(
+  source: Source, columns: Columns, reading: Reading, names: Sequence[str]
+) -> tuple[Columns, list[str]]:
+  sample = rows.first_rows(source, _SAMPLE)
+  return _named(source, columns, reading, names, _numeric_in(sample, names))
+
+
+def _named(
+  source: Source,
+  columns: Columns,
+  reading: Reading,
+  names: Sequence[str],
+  numeric: Mapping[str, str],
+) -> tuple[Columns, list[str]]:
+  return find_columns(str(source.path), columns, names, numeric=numeric, kind=reading.kind)
+
+
+def _numeric_in(sample: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
+  """The columns that hold a number in every row of a sample, each with its range."""
+  found = {}
+  for name in names:
+    try:
+      values = [rows.parse_rating(row.get(name)) for row in sample]
+    except ValueError:
+      continue
+    if values:
+      found[name] = f"{min(values):g} to {max(values):g}"
+  return found
 
 
 def _read_slowly(
-  path: Path, columns: Columns, max_bad_share: float
-) -> tuple[tuple[Any, Any, np.ndarray, np.ndarray], dict[str, int]]:
-  """The four columns, read row by row without unreadable rows, and the number of these."""
-  columns = present_columns(path, columns, rows.column_names(path))
-  bad = rows.BadRows(path, max_bad_share)
-  parsers = rows.IdParser(path, columns.user), rows.IdParser(path, columns.item)
+  source: Source, columns: Columns, reading: Reading, time_format: str, bad: rows.BadRows
+) -> RawColumns:
+  """The columns, read row by row without unreadable rows."""
+  columns, remarks = _find_columns(source, columns, reading, rows.column_names(source))
+  style = _style(source, columns.time, time_format)
+  if style.remark:
+    remarks.append(style.remark)
+  parsers = [rows.IdParser(source.path, name) for name in (columns.user, columns.item)]
   # Codes and machine numbers instead of Python objects, so that a large table fits in memory.
-  known: tuple[dict[str, int], dict[str, int]] = ({}, {})
-  codes = array("i"), array("i")
-  ratings, times = array("d"), array("q")
-  for line, row in rows.read_rows(path, bad):
+  known: tuple[dict[str, int], ...] = ({}, {}, {})
+  codes = array("i"), array("i"), array("i")
+  values, times = array("d"), array("q")
+  truths = 0
+  for line, row in rows.read_rows(source, bad):
     try:
-      pair = [parser.parse(line, row) for parser in parsers]
-      rating = rows.parse_rating(row.get(columns.rating)) if columns.rating else 1.0
-      time = rows.parse_time(row.get(columns.time)) if columns.time else 0
+      texts = [parser.parse(line, row) for parser in parsers]
+      if columns.event:
+        texts.append(_event(columns.event, row))
+      value = rows.parse_rating(row.get(columns.rating)) if columns.rating else 1.0
+      time = style.seconds(row.get(columns.time)) if columns.time else 0
     except ValueError as error:
       bad.add(line, str(error))
       continue
-    ratings.append(rating)
+    values.append(value)
     times.append(time)
-    for raw_id, ids, column in zip(pair, known, codes, strict=True):
-      column.append(ids.setdefault(raw_id, len(ids)))
-  notes = bad.settle(len(times))
-  user, item = (_dictionary(column, ids) for column, ids in zip(codes, known, strict=True))
-  return (user, item, np.array(ratings), np.array(times)), notes
+    truths += _is_truth(row.get(columns.rating))
+    for text, ids, column in zip(texts, known, codes, strict=False):
+      column.append(ids.setdefault(text, len(ids)))
+  user, item, event = (_dictionary(column, ids) for column, ids in zip(codes, known, strict=True))
+  return RawColumns(
+    user,
+    item,
+    np.array(values) if columns.rating else None,
+    event if columns.event else None,
+    np.array(times) if columns.time else None,
+    columns.rating,
+    columns.event,
+    bool(columns.rating) and truths == len(values) > 0,
+    tuple(remarks),
+    columns.item,
+  )
 
 
-def _dictionary(codes: array, ids: dict[str, int]) -> pa.DictionaryArray:
+def _is_truth(value: Any) -> bool:
+  return value is True or value is False or str(value).strip().lower() in ("true", "false")
+
+
+def _event(name: str, row: Mapping[str, Any]) -> str:
+  value = row.get(name)
+  if not isinstance(value, str) or not value.strip():
+    raise ValueError(f"{name} {value!r} is not the name of an event")
+  return value.strip()
+
+
+def _style(source: Source, column: str, time_format: str) -> TimeStyle:
+  """How a column writes times, by its first rows, or by all where these leave a doubt."""
+  if not column:
+    return TimeStyle()
+  sample = (row.get(column) for row in rows.first_rows(source, _SAMPLE))
+  try:
+    return style_of(sample, column=column, time_format=time_format)
+  except InputError:
+    every = (row.get(column) for _, row in rows.read_rows(source, rows.BadRows(source.path, 1.0)))
+    try:
+      return style_of(every, column=column)
+    except InputError as error:
+      raise InputError(f"{source.path}: {error.message}", field=error.field) from None
+
+
+def _dictionary(codes: array, ids: dict[str, int]) -> pa.ChunkedArray:
   import pyarrow as pa
 
-  return pa.DictionaryArray.from_arrays(
-    pa.array(np.array(codes, dtype=np.int32)), pa.array(list(ids), type=pa.string())
+  return pa.chunked_array(
+    [
+      pa.DictionaryArray.from_arrays(
+        pa.array(np.array(codes, dtype=np.int32)), pa.array(list(ids), type=pa.string())
+      )
+    ]
   )

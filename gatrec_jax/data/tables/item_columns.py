@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-_RECBOLE = re.compile(r":(token|token_seq|float|float_seq)$")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _THINGS = (
   *("item", "product", "movie", "film", "book", "track", "song", "album", "game", "anime", "app"),
@@ -128,7 +127,6 @@ class ItemColumn:
   Attributes:
     name: as in the file. field: its name in the result. form: as in `Kind`, or `other`.
     known: whether its name says what it is.
-    blanks: whether blanks separate its terms (RecBole's `token_seq`).
     commas: whether commas separate its terms even where nothing else shows that they do; names of
       categories may contain some.
   """
@@ -137,17 +135,16 @@ class ItemColumn:
   field: str
   form: str
   known: bool
-  blanks: bool = False
   commas: bool = False
 
 
 def plain_name(name: str) -> str:
-  """A column's name in lower case, with underscores, without RecBole's type.
+  """A column's name in lower case, with underscores.
 
-  >>> [plain_name(name) for name in ("Book-Title", "movieId", "genre:token_seq", "ISBN")]
-  ['book_title', 'movie_id', 'genre', 'isbn']
+  >>> [plain_name(name) for name in ("Book-Title", "movieId", "ISBN")]
+  ['book_title', 'movie_id', 'isbn']
   """
-  words = _HUMP.sub("_", _RECBOLE.sub("", name.strip())).casefold()
+  words = _HUMP.sub("_", name).casefold()
   return re.sub(r"[\W_]+", "_", words).strip("_")
 
 
@@ -170,12 +167,7 @@ def columns_of(names: Iterable[str], *, id_column: str) -> list[ItemColumn]:
     left.sort(key=lambda name, order=spellings: order.index(plain_name(name)))
     for name in left if kind.form == "terms" else left[:1]:
       found[name] = ItemColumn(
-        name,
-        kind.field,
-        kind.form,
-        known=True,
-        blanks=kind.form == "terms" and name.strip().endswith(":token_seq"),
-        commas="cat" not in plain_name(name),
+        name, kind.field, kind.form, known=True, commas="cat" not in plain_name(name)
       )
   fields = {column.field for column in found.values()}
   for name in others:

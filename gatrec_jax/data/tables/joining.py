@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gatrec_jax.data.interactions import Dataset, Interactions, build_interactions, catalog_order
+from gatrec_jax.data.interactions import Dataset, Interactions, catalog_order
 from gatrec_jax.data.tables.metadata import ItemMetadata, matches_by_column
 
 # Below this share of the smaller side, ids are probably spelled differently.
@@ -21,8 +21,8 @@ def join_items(dataset: Dataset, metadata: ItemMetadata, *, grows: bool) -> Data
   """The data set with the fields of `metadata`, which take precedence.
 
   Args:
-    dataset: its messages and notes are kept.
-    metadata: whose ids may have been read as other text than those of the catalog; then a message
+    dataset: its sentences and notes are kept.
+    metadata: whose ids may have been read as other text than those of the catalog; then a sentence
       shows both spellings.
     grows: whether items that only the metadata contains are added to the catalog. They are not
       where no item joins, since the catalog would hold every item twice.
@@ -33,9 +33,9 @@ def join_items(dataset: Dataset, metadata: ItemMetadata, *, grows: bool) -> Data
   joined = len(metadata.fields.keys() & set(catalog))
   # Counts of both files may have the same name.
   notes = {f"{note} (item metadata)": count for note, count in metadata.notes.items()}
-  messages = [metadata.sentence]
+  sentences = [metadata.sentence]
   if joined < max(1, _FEW * min(len(metadata.fields), len(catalog))):
-    messages.append(_warning(metadata, catalog, joined))
+    sentences.append(_warning(metadata, catalog, joined))
   interactions = dataset.interactions
   fields: Mapping[str, Mapping[str, Any]] = dict(zip(catalog, dataset.item_fields, strict=True))
   if grows and joined:
@@ -50,7 +50,7 @@ def join_items(dataset: Dataset, metadata: ItemMetadata, *, grows: bool) -> Data
       for item_id in interactions.item_ids
     ],
     notes={**dataset.notes, **notes},
-    messages=(*dataset.messages, *messages),
+    sentences=(*dataset.sentences, *sentences),
   )
 
 
@@ -60,22 +60,6 @@ def with_items(interactions: Interactions, item_ids: Iterable[str]) -> Interacti
   place = {item_id: index for index, item_id in enumerate(catalog)}
   moved = np.array([place[item_id] for item_id in interactions.item_ids], np.int32)
   return dataclasses.replace(interactions, item=moved[interactions.item], item_ids=catalog)
-
-
-def with_trimmed_ids(interactions: Interactions) -> tuple[Interactions, dict[str, int]]:
-  """The same rows with ids without surrounding blanks, and notes as of `build_interactions`."""
-  ids = (interactions.user_ids, interactions.item_ids)
-  if all(raw_id == raw_id.strip() for own in ids for raw_id in own):
-    return interactions, {}
-  user, item = (np.array([raw_id.strip() for raw_id in own], object) for own in ids)
-  return build_interactions(
-    user[interactions.user],
-    item[interactions.item],
-    interactions.rating,
-    interactions.timestamp,
-    user_ids=user.tolist(),
-    item_ids=item.tolist(),
-  )
 
 
 def _warning(metadata: ItemMetadata, catalog: Collection[str], joined: int) -> str:
@@ -107,7 +91,7 @@ def _advice(
       twin = next((ours, own) for ours, own in pairs if ours != own)
   if found:
     return found, twin
-  matches = matches_by_column(metadata, set(catalog)) if metadata.path else {}
+  matches = matches_by_column(metadata, set(catalog)) if metadata.source else {}
   matches.pop(metadata.id_column, None)
   name = max(matches, key=lambda name: matches[name], default="")
   if name and matches[name] > joined:

@@ -7,13 +7,14 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gatrec_jax.data.tables import item_columns
 from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.item_columns import ItemColumn, columns_of, is_related, plain_name
+from gatrec_jax.data.tables.source import Source, TableOptions, open_source
 from gatrec_jax.errors import InputError
 
 _LINK = re.compile(r"(?:https?://|//|www\.|data:)\S+", re.I)
@@ -28,7 +29,7 @@ class ItemMetadata:
   """A table of items.
 
   Attributes:
-    path: of its file, "" for none.
+    source: its file; None where there is none.
     id_column: the column that holds the ids.
     fields: by raw item id: title (text), genres, tags, keywords, brand, manufacturer and publisher
       (lists of text), and any other field as text; without empty ones.
@@ -37,7 +38,7 @@ class ItemMetadata:
     columns: names of all columns, as `plain_name` gives them.
   """
 
-  path: str = ""
+  source: Source | None = None
   id_column: str = ""
   fields: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
   notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -46,36 +47,37 @@ class ItemMetadata:
 
 
 def load_item_metadata(
-  path: str | Path, *, item_column: str = "item_id", max_bad_share: float = 0.01
+  path: str | Path, *, item_column: str = "item_id", encoding: str = "", max_bad_share: float = 0.01
 ) -> ItemMetadata:
   """Loads item metadata: a column of ids and any others.
 
-  Columns are recognized by their names in any case, with hyphens, spaces or RecBole's types
+  Columns are recognized by their names in any case, with hyphens or spaces
   (`tables/item_columns.py`). A list may be one or be written as text, with bars, semicolons or
   commas. Objects, bytes, links and ids of other items are left out.
 
   Args:
-    path: a file ending in .csv, .tsv, .parquet or .jsonl.
+    path: a file of any format that `open_source` reads.
     item_column: the item column of the interactions, which holds the ids if it is there; otherwise
       another column whose name or values say that it does.
+    encoding: of text that is not UTF-8.
     max_bad_share: share of rows that may be unreadable; they are skipped with a warning.
 
   Raises:
     InputError: no such file, no rows, no or several possible columns of ids, ids of mixed types, or
       too many unreadable rows.
   """
-  path = Path(path).expanduser()
-  rows.check_file(path, max_bad_share)
-  names = rows.column_names(path)
-  id_column = _id_column(path, names, item_column)
+  source = open_source(Path(path).expanduser(), TableOptions(encoding=encoding))
+  names = rows.column_names(source)
+  id_column = _id_column(source, names, item_column)
   columns = columns_of(names, id_column=id_column)
   uses = {column.name: _Use(column) for column in columns}
-  bad, ids = rows.BadRows(path, max_bad_share), rows.IdParser(path, id_column)
+  bad = rows.BadRows(source.path, max_bad_share)
+  ids = rows.IdParser(source.path, id_column)
   raw: dict[str, dict[str, Any]] = {}
   repeated = 0
-  for line, row in rows.read_rows(path, bad):
+  for line, row in rows.read_rows(source, bad):
     try:
-      item_id = ids.parse(line, row).strip()
+      item_id = ids.parse(line, row)
     except ValueError as error:
       bad.add(line, str(error))
       continue
@@ -84,9 +86,9 @@ def load_item_metadata(
     raw[item_id] = {name: value for name, value in values.items() if value}
   notes = bad.settle(len(raw) + repeated)
   if not raw:
-    raise InputError(f"{path}: there are no items; at least one row is needed")
+    raise InputError(f"{source.path}: there are no items; at least one row is needed")
   return ItemMetadata(
-    path=str(path),
+    source=source,
     id_column=id_column,
     fields=_fields(raw, columns),
     notes={**notes, **({"metadata rows replaced": repeated} if repeated else {})},
@@ -97,28 +99,33 @@ def load_item_metadata(
 
 def matches_by_column(metadata: ItemMetadata, ids: Collection[str]) -> dict[str, int]:
   """How many of `ids` each column of the file holds; columns without any are left out."""
-  path = Path(metadata.path)
   found: dict[str, set[str]] = collections.defaultdict(set)
-  for _, row in rows.read_rows(path, rows.BadRows(path, 1.0)):
+  for row in _every_row(metadata.source):
     for name, value in row.items():
       if isinstance(value, str | int | float) and (text := _text_of(value)) in ids:
         found[name].add(text)
   return {name: len(values) for name, values in found.items()}
 
 
-def _id_column(path: Path, names: Sequence[str], item_column: str) -> str:
+def _every_row(source: Source) -> Iterator[Mapping[str, Any]]:
+  """The rows of a file that was read before; unreadable ones are left out."""
+  return (row for _, row in rows.read_rows(source, rows.BadRows(source.path, 1.0)))
+
+
+def _id_column(source: Source, names: Sequence[str], item_column: str) -> str:
   """The column of ids, by its name, else by its values. Raises InputError if it is unclear."""
   if named := item_columns.named_id_column(names, item_column=item_column):
     return named
   values: dict[str, list[Any]] = {name: [] for name in names if item_columns.may_be_ids(name)}
-  for _, row in rows.read_rows(path, rows.BadRows(path, 1.0)):
+  for row in _every_row(source):
     for name, own in values.items():
       own.append(row.get(name))
   possible = [name for name, own in values.items() if own and _are_ids(own)]
   if len(possible) == 1:
     return possible[0]
   raise InputError(
-    f"{path}: which column holds the item ids? Name it {item_column!r}; it has {', '.join(names)}",
+    f"{source.path}: which column holds the item ids? Name it {item_column!r}; it has "
+    f"{', '.join(names)}",
     field="item_metadata",
   )
 
@@ -239,8 +246,6 @@ def _fields(
 
 def _separator(column: ItemColumn, values: Iterable[Sequence[str]]) -> re.Pattern[str] | None:
   """What separates the terms in a column's texts; None if each is one term."""
-  if column.blanks:
-    return re.compile(r"\s+")
   values = list(values)
   for sign in "|;":
     if any(sign in text for texts in values for text in texts):

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import csv
-import datetime
+import io
 import json
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND
+from gatrec_jax.data.tables.source import Source, readable, split_line
 from gatrec_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 _SHOWN = 5
+# Three digits after a comma are more likely thousands.
+_DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d{1,2}\s*")
 
 
 class BadRows:
   """Counts rows that cannot be read, and decides whether there are too many."""
 
   def __init__(self, path: Path, max_share: float) -> None:
+    if not 0 <= max_share <= 1:
+      raise InputError("must be from 0 to 1", field="max_bad_share", value=max_share)
     self._path = path
     self._max_share = max_share
     self._first: list[str] = []
@@ -36,7 +40,7 @@ class BadRows:
     `lines` is the number of lines it spans: an unclosed quotation mark may span many good ones.
     """
     if len(self._first) < _SHOWN:
-      self._first.append(f"{row} ({reason})")
+      self._first.append(f"{row} ({reason[:120]})")
     self._count += lines
 
   def settle(self, good: int) -> dict[str, int]:
@@ -59,77 +63,54 @@ class BadRows:
     return {"unreadable rows skipped": self._count}
 
 
-def check_file(path: Path, max_bad_share: float) -> None:
-  """Raises InputError for a missing file, an unknown suffix, or a share outside [0, 1]."""
-  if not 0 <= max_bad_share <= 1:
-    raise InputError("must be from 0 to 1", field="max_bad_share", value=max_bad_share)
-  if path.suffix not in SUFFIXES:
-    raise InputError(f"{path}: format unknown; the name must end in {', '.join(SUFFIXES)}")
-  if not path.is_file():
-    raise InputError(f"{path}: there is no such file")
-
-
-def column_names(path: Path) -> list[str]:
-  """The column names of a file; for JSON lines, the keys of any row.
+def column_names(source: Source) -> tuple[str, ...]:
+  """The column names of a table; of JSON lines, the keys of all rows.
 
   Raises:
-    InputError: there are none, one appears twice, or the file cannot be read.
+    InputError: there are none, or the file cannot be read.
   """
-  bad = BadRows(path, 1.0)
-  with readable(path):
-    if path.suffix == ".parquet":
-      import pyarrow.parquet as parquet
-
-      names = list(parquet.read_schema(path).names)
-    elif path.suffix == ".jsonl":
-      names = list(dict.fromkeys(name for _, row in _json_rows(path, bad) for name in row))
-    else:
-      with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
-        names = next(_csv_reader(path, stream), [])
+  if source.format != "jsonl":
+    return source.names
+  bad = BadRows(source.path, 1.0)
+  names = tuple(dict.fromkeys(name for _, row in read_rows(source, bad) for name in row))
   if not names:
     bad.settle(0)
-    raise InputError(f"{path}: is empty; names of columns and rows are needed")
-  repeated = sorted({name for name in names if names.count(name) > 1})
-  if repeated:
-    raise InputError(f"{path}: column {repeated[0]!r} is there twice")
+    raise InputError(f"{source.path}: is empty; names of columns and rows are needed")
   return names
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-  """Converts errors of the disk and of pyarrow to an InputError that names `path`."""
-  import pyarrow as pa
-
-  try:
-    yield
-  except (OSError, pa.ArrowException, csv.Error) as error:
-    reason = " ".join(str(error).split())[:200]
-    raise InputError(f"{path}: cannot be read ({reason})") from error
+def first_rows(source: Source, most: int) -> list[Mapping[str, Any]]:
+  """The first readable rows, at most `most`."""
+  bad = BadRows(source.path, 1.0)
+  return [row for _, row in islice(read_rows(source, bad), most)]
 
 
-def read_rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def read_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
   """Yields (line number from 1, fields) of each well-formed row.
 
-  The others go to `bad`. Values are text in CSV and TSV, and typed in other formats.
+  The others go to `bad`. Values are text in tables of text, and typed in other formats; columns in
+  `source.lists` hold lists of text.
   """
-  with readable(path):
-    if path.suffix == ".parquet":
-      yield from _parquet_rows(path)
-    elif path.suffix == ".jsonl":
-      yield from _json_rows(path, bad)
-    else:
-      yield from _csv_rows(path, bad)
+  read = {
+    "parquet": _parquet_rows,
+    "jsonl": _json_rows,
+    "lists": _list_rows,
+    "table": _csv_rows if source.quoted else _plain_rows,
+  }[source.format]
+  with readable(source.path):
+    for line, row in read(source, bad):
+      if source.lists:
+        row = {k: v.split() if k in source.lists else v for k, v in row.items()}
+      yield line, row
 
 
-def _csv_reader(path: Path, stream: Any) -> Any:
-  return csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
-
-
-def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
-  names = column_names(path)
-  with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
-    reader = _csv_reader(path, stream)
-    next(reader)
+def _csv_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+  with source.text() as stream:
+    # Strict: a quotation mark that never closes, or closes within a field, is an error.
+    reader = csv.reader(stream, delimiter=source.separator, strict=True)
+    if source.has_header:
+      while not next(reader, ["end"]):
+        pass
     while True:
       line = reader.line_num + 1
       try:
@@ -137,44 +118,88 @@ def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]
       except StopIteration:
         return
       except csv.Error as error:
-        bad.add(line, str(error), lines=reader.line_num - line + 1)
+        bad.add(line, _of_csv(error), lines=reader.line_num - line + 1)
         continue
-      if len(row) == len(names):
-        yield line, dict(zip(names, row, strict=True))
-      elif row:
-        reason = f"{len(row)} fields, not {len(names)}"
-        bad.add(line, reason, lines=reader.line_num - line + 1)
+      yield from _named(source, bad, line, row, lines=reader.line_num - line + 1)
 
 
-def _json_rows(path: Path, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
-  with open(path, encoding="utf-8-sig", errors="replace") as stream:
+def _of_csv(error: csv.Error) -> str:
+  if "unexpected end" in str(error):
+    return "a quotation mark that never closes"
+  return str(error)
+
+
+def _plain_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+  """Rows of a table in which quotation marks are plain text."""
+  is_header = source.has_header
+  with io.TextIOWrapper(source.open(), encoding="utf-8-sig", newline=None) as stream:
+    for line, text in enumerate(stream, start=1):
+      text = text.rstrip("\n")
+      if not text.strip():
+        continue
+      if is_header:
+        is_header = False
+        continue
+      yield from _named(source, bad, line, split_line(text, source.separator))
+
+
+def _named(
+  source: Source, bad: BadRows, line: int, row: list[str], *, lines: int = 1
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+  """The row as a mapping, if it has as many fields as there are names and is not blank."""
+  if len(row) == len(source.names):
+    yield line, dict(zip(source.names, row, strict=True))
+  elif row and any(row):
+    bad.add(line, f"{len(row)} fields, not {len(source.names)}", lines=lines)
+
+
+def _list_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+  """A row for each item of a line `user item item …`."""
+  with source.text() as stream:
+    for line, text in enumerate(stream, start=1):
+      tokens = text.split()
+      for token in tokens:
+        if not token.isdecimal():
+          bad.add(line, f"{token!r} is not a whole number")
+          break
+      else:
+        for item in tokens[1:]:
+          yield line, {"user_id": tokens[0], "item_id": item}
+
+
+def _json_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+  # Lines end at \n alone: other characters that Unicode takes for line ends may be in texts.
+  with io.TextIOWrapper(source.open(), encoding="utf-8-sig", newline="\n") as stream:
     for line, text in enumerate(stream, start=1):
       if not text.strip():
         continue
       try:
         row = json.loads(text)
+      except RecursionError:
+        bad.add(line, "nests too deeply")
+        continue
       except ValueError as error:
-        bad.add(line, f"no JSON: {error}")
+        bad.add(line, f"not JSON: {error}")
         continue
       if isinstance(row, dict):
         yield line, row
       else:
-        bad.add(line, "no JSON object")
+        bad.add(line, "not a JSON object")
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _parquet_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
   import pyarrow.parquet as parquet
 
   start = 1
-  with parquet.ParquetFile(path) as file:
+  with source.open() as stream, parquet.ParquetFile(io.BytesIO(stream.read())) as file:
     for batch in file.iter_batches():
       yield from enumerate(batch.to_pylist(), start=start)
       start += batch.num_rows
 
 
 def is_clean_id(text: str) -> bool:
-  """Whether `text` has a visible character, and none that stands for undecodable bytes."""
-  return bool(text.strip()) and "\ufffd" not in text
+  """Whether `text` has a visible character, no NUL, and none for bytes that are no text."""
+  return bool(text.strip()) and "\ufffd" not in text and "\0" not in text
 
 
 class IdParser:
@@ -186,7 +211,7 @@ class IdParser:
     self._first: tuple[int, Any] | None = None
 
   def parse(self, line: int, row: Mapping[str, Any]) -> str:
-    """The id in `row`.
+    """The id in `row`, without blanks around it.
 
     Raises:
       ValueError: there is none, or it is neither text nor a whole number.
@@ -196,9 +221,9 @@ class IdParser:
     if isinstance(value, float) and value.is_integer():
       value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-      raise ValueError(f"{self._name} {value!r} is no id")
+      raise ValueError(f"{self._name} {value!r} is not an id")
     if isinstance(value, str) and not is_clean_id(value):
-      raise ValueError(f"{self._name} {value!r} is empty or not UTF-8 text")
+      raise ValueError(f"{self._name} {value!r} is empty or not text")
     if self._first is None:
       self._first = (line, value)
     first_line, first = self._first
@@ -207,49 +232,21 @@ class IdParser:
         f"{self._path}: {self._name} is of mixed types, {first!r} in line {first_line} and"
         f" {value!r} in line {line}; write all ids the same way"
       )
-    return str(value)
+    return str(value).strip()
 
 
 def parse_rating(value: Any) -> float:
-  """A finite number, or ValueError."""
+  """A finite number, or ValueError; true and false are 1 and 0, and "3,5" is 3.5."""
+  text = value
+  if isinstance(value, str):
+    text = {"true": "1", "false": "0"}.get(value.strip().lower(), value)
+    if _DECIMAL_COMMA.fullmatch(text):
+      text = text.replace(",", ".")
   try:
-    rating = float(value)
-  except (TypeError, ValueError):
-    raise ValueError(f"rating {value!r} is no number") from None
+    rating = float(text)
+  except (TypeError, ValueError, OverflowError):
+    raise ValueError(f"rating {value!r} is not a number") from None
   # The columns are float32.
   if not math.isfinite(rating) or abs(rating) > 3e38:
     raise ValueError(f"rating {value!r} is not finite")
   return rating
-
-
-def parse_time(value: Any) -> int:
-  """Seconds since 1970 from a number, a date or ISO-8601 text (UTC if no zone is given).
-
-  Raises:
-    ValueError: another kind of value, or outside the years 1 to 9999.
-  """
-  seconds = _seconds(value)
-  if not FIRST_SECOND <= seconds <= LAST_SECOND:
-    raise ValueError(f"time {value!r} is outside the years 1 to 9999; seconds are needed")
-  return math.floor(seconds)
-
-
-def _seconds(value: Any) -> float:
-  moment = value
-  if isinstance(value, str):
-    try:
-      return float(value)
-    except ValueError:
-      pass
-    try:
-      moment = datetime.datetime.fromisoformat(value.strip())
-    except ValueError:
-      raise ValueError(f"time {value!r} is neither seconds nor ISO-8601") from None
-  if isinstance(moment, datetime.datetime):
-    zoned = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-    return zoned.timestamp()
-  if isinstance(moment, datetime.date):
-    return (moment - datetime.date(1970, 1, 1)).days * 86_400
-  if isinstance(moment, bool) or not isinstance(moment, (int, float)):
-    raise ValueError(f"time {value!r} is neither seconds nor ISO-8601")
-  return moment

@@ -43,7 +43,7 @@ class Exchange:
 
 @pytest.mark.parametrize("wrap", [lambda table: table, Stream, Exchange])
 def test_every_protocol_gives_the_same(wrap):
-  rows = interactions_from_frame(wrap(TABLE))
+  rows = interactions_from_frame(wrap(TABLE)).interactions
   assert rows.user_ids == ("a", "b") and rows.item_ids == ("7", "30")
   assert rows.user.tolist() == [1, 1, 0] and rows.item.tolist() == [1, 0, 0]
   assert rows.rating.tolist() == [4.0, 5.0, 3.0]  # of the pair that is there twice the latest
@@ -53,8 +53,9 @@ def test_every_protocol_gives_the_same(wrap):
 
 def test_ratings_and_times_may_be_missing_and_columns_have_any_name():
   frame = TABLE.select(["user_id", "item_id"]).rename_columns(["who", "what"])
-  rows = interactions_from_frame(frame, columns=Columns(user="who", item="what"))
-  assert rows.rating.tolist() == [1.0] * 3 and rows.timestamp.tolist() == [0] * 3
+  rows = interactions_from_frame(frame, columns=Columns(user="who", item="what")).interactions
+  # The second pair is there twice.
+  assert rows.rating.tolist() == [1.0, 1.0, 2.0] and rows.timestamp.tolist() == [0] * 3
 
 
 def test_dates_categories_views_and_decimals():
@@ -67,7 +68,7 @@ def test_dates_categories_views_and_decimals():
       "timestamp": pa.array([when, when]),
     }
   )
-  rows = interactions_from_frame(frame)
+  rows = interactions_from_frame(frame).interactions
   assert rows.user_ids == ("x", "y") and rows.item_ids == ("p", "q")
   assert rows.rating.tolist() == [4.0, 3.0]
   assert rows.timestamp.tolist() == [int(when.timestamp())] * 2

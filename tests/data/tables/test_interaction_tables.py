@@ -34,13 +34,17 @@ def write_rows(path, rows=ROWS, names=NAMES, newline="\n", prefix=""):
     lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
   else:
     separator = "\t" if path.suffix == ".tsv" else ","
-    quoted = [['"' + str(value).replace('"', '""') + '"' for value in row] for row in rows]
-    lines = [separator.join(line) for line in [names, *quoted]]
+    # Names in quotes say that a table between tabs has quotes at all.
+    quoted = [
+      ['"' + str(value).replace('"', '""') + '"' for value in row] for row in (names, *rows)
+    ]
+    lines = [separator.join(line) for line in quoted]
   return write(path, prefix + newline.join(lines) + newline)
 
 
 def read(path, **settings):
-  found, notes = load_interactions(path, **settings)
+  table = load_interactions(path, **settings)
+  found, notes = table.interactions, table.notes
   columns = zip(found.user, found.item, found.rating, found.timestamp, strict=True)
   rows = [(found.user_ids[u], found.item_ids[i], float(r), int(t)) for u, i, r, t in columns]
   return rows, notes
@@ -71,7 +75,9 @@ def test_byte_order_mark_and_windows_lines(tmp_path, suffix, way):
 def test_a_table_without_faults_takes_the_fast_way(tmp_path, monkeypatch):
   monkeypatch.setattr(interaction_tables, "_read_slowly", None)
   for suffix in FORMATS:
-    assert read(write_rows(tmp_path / f"x.{suffix}")) == (ROWS, {})
+    # Line breaks within quotes are left to the slow way, which sees whether the quotes close.
+    rows = [row for row in ROWS if "\n" not in row[1]]
+    assert read(write_rows(tmp_path / f"x.{suffix}", rows)) == (rows, {})
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -157,19 +163,20 @@ BAD_LINES = [
   ("x.csv", "1,2,nan,4", "line 3 (rating 'nan' is not finite)"),
   ("x.csv", "1,2,-inf,4", "line 3 (rating '-inf' is not finite)"),
   ("x.csv", "1,2,1e39,4", "line 3 (rating '1e39' is not finite)"),
-  ("x.csv", "1,2,,4", "line 3 (rating '' is no number)"),
-  ("x.csv", "1,2,good,4", "line 3 (rating 'good' is no number)"),
+  ("x.csv", "1,2,,4", "line 3 (rating '' is not a number)"),
+  ("x.csv", "1,2,good,4", "line 3 (rating 'good' is not a number)"),
   ("x.csv", "1,2,3,soon", "line 3 (time 'soon' is neither"),
   ("x.csv", "1,2,3,", "line 3 (time '' is neither"),
   ("x.csv", "1,2,3,9e99", "line 3 (time '9e99' is outside the years 1 to 9999"),
-  ("x.csv", b"1,\xff,3,4", "line 3 (item_id '\ufffd' is empty or not UTF-8"),
-  ("x.jsonl", '{"user_id": "1", ', "line 3 (no JSON: "),
-  ("x.jsonl", "[1]", "line 3 (no JSON object)"),
-  ("x.jsonl", '{"user_id": "1", "rating": 3, "timestamp": 4}', "line 3 (item_id None is no id)"),
+  ("x.csv", "1,a\0b,3,4", "line 3 (item_id 'a\\x00b' is empty or not text"),
+  ("x.csv", f"1,2,3,{'9' * 4301}", "line 3 (time '999"),
+  ("x.jsonl", '{"user_id": "1", ', "line 3 (not JSON: "),
+  ("x.jsonl", "[1]", "line 3 (not a JSON object)"),
+  ("x.jsonl", '{"user_id": "1", "rating": 3, "timestamp": 4}', "line 3 (item_id None is not"),
   ("x.jsonl", '{"user_id": "1", "item_id": [2], "rating": 3, "timestamp": 4}', "(item_id [2] is"),
   ("x.jsonl", '{"user_id": true, "item_id": "2", "rating": 3, "timestamp": 4}', "(user_id True"),
   ("x.jsonl", '{"user_id": "1", "item_id": "2", "rating": NaN, "timestamp": 4}', "rating nan is"),
-  ("x.jsonl", '{"user_id": "1", "item_id": "2", "timestamp": 4}', "line 3 (rating None is no num"),
+  ("x.jsonl", '{"user_id": "1", "item_id": "2", "timestamp": 4}', "line 3 (rating None is"),
 ]
 
 
@@ -220,7 +227,7 @@ def test_unreadable_rows_of_parquet(tmp_path, caplog):
   rows, notes = read(tmp_path / "x.parquet", max_bad_share=0.75)
   assert rows == [("1", "1", 1.0, 0)]
   assert notes == {"unreadable rows skipped": 3}
-  assert "row 2 (user_id None is no id), 3 (rating nan is not finite), 4 (item" in caplog.text
+  assert "row 2 (user_id None is not an id), 3 (rating nan is not finite), 4 (item" in caplog.text
 
 
 def test_ids_of_mixed_types(tmp_path):
@@ -239,8 +246,8 @@ def test_ids_of_mixed_types(tmp_path):
     ("x.jsonl", "", "x.jsonl: is empty"),
     ("x.jsonl", "{\n", "x.jsonl: 1 of 1 rows cannot be read: line 1"),
     ("x.parquet", "PAR1", "x.parquet: cannot be read"),
-    ("x.xlsx", "", "x.xlsx: format unknown; the name must end in .csv, .tsv, .parquet, .jsonl"),
-    ("x.csv", "user_id,item_id,timestamp\n1,2,1600000000000\n", "line 2 .time .* outside the y"),
+    ("x.xlsx", "", "x.xlsx: format unknown; the name must end in .csv, .tsv, .txt"),
+    ("x.csv", "user_id,item_id,timestamp\n1,2,9e99\n", "line 2 .time .* outside the y"),
   ],
 )
 def test_bad_files_are_named(tmp_path, name, text, message):
@@ -269,7 +276,9 @@ _id = st.text(st.characters(codec="utf-8", exclude_characters="\x00\ufffd"), min
   max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-  ids=st.lists(_id.filter(str.strip), min_size=1, max_size=8, unique=True),
+  ids=st.lists(
+    _id.filter(lambda text: text and text == text.strip()), min_size=1, max_size=8, unique=True
+  ),
   suffix=st.sampled_from(FORMATS),
 )
 def test_any_text_can_be_an_id(tmp_path, ids, suffix):

@@ -5,7 +5,7 @@ import pytest
 
 from gatrec_jax.data.datasets import load_dataset
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.data.tables.joining import with_items, with_trimmed_ids
+from gatrec_jax.data.tables.joining import with_items
 
 ITEMS = 40
 
@@ -33,7 +33,7 @@ def load(tmp_path, rated, described, *, column="item_id", more=lambda n: ""):
 )
 def test_ids_that_do_not_join_are_shown_and_left_out(tmp_path, rated, described, words):
   found = load(tmp_path, rated, described)
-  warning = found.messages[1]
+  warning = found.sentences[-1]
   assert warning.startswith("warning: none of the 40 items of the metadata is rated: ids look like")
   assert all(word in warning for word in words), warning
   assert found.interactions.num_items == ITEMS and not any(found.item_fields)
@@ -42,30 +42,21 @@ def test_ids_that_do_not_join_are_shown_and_left_out(tmp_path, rated, described,
 
 def test_blanks_around_ids_do_not_matter(tmp_path):
   found = load(tmp_path, lambda n: f" {n}", lambda n: f"{n} ")
-  assert len(found.messages) == 1 and found.notes == {}
+  assert len(found.sentences) == 2 and found.notes == {}
   assert [fields["title"] for fields in found.item_fields] == [f"T{n}" for n in range(1, ITEMS + 1)]
 
 
 def test_another_column_that_joins_is_named(tmp_path):
   found = load(tmp_path, str, lambda n: f"k{n}", more=lambda n: n if n < 31 else "")
-  assert "its column 'extra' has 30 of the 40 rated items" in found.messages[1]
+  assert "its column 'extra' has 30 of the 40 rated items" in found.sentences[-1]
 
 
 def test_few_that_join_are_counted_and_the_others_are_cold_items(tmp_path):
   found = load(tmp_path, str, lambda n: n if n < 3 else f"{n:04}")
-  assert "only 2 of the 40 items of the metadata are rated" in found.messages[1]
-  assert "leading zeros" in found.messages[1] and "left out" not in found.messages[1]
+  assert "only 2 of the 40 items of the metadata are rated" in found.sentences[-1]
+  assert "leading zeros" in found.sentences[-1] and "left out" not in found.sentences[-1]
   assert found.interactions.num_items == 78
-  assert len(load(tmp_path, str, lambda n: n if n < 5 else f"new{n}").messages) == 1
-
-
-def test_trimmed_ids_that_become_equal_are_one_item():
-  rows = Interactions.from_arrays(["a", "a", "b "], ["1", " 1", "2"], [1, 2, 3], [10, 20, 30])
-  found, notes = with_trimmed_ids(rows)
-  assert found.user_ids == ("a", "b") and found.item_ids == ("1", "2")
-  assert found.rating.tolist() == [2, 3] and notes == {"duplicate ratings dropped": 1}
-  same = Interactions.from_arrays(["a"], ["1"])
-  assert with_trimmed_ids(same)[0] is same
+  assert len(load(tmp_path, str, lambda n: n if n < 5 else f"new{n}").sentences) == 2
 
 
 def test_added_items_take_their_place_in_the_order():

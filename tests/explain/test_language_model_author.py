@@ -6,18 +6,18 @@ import types
 
 from helpers.evidence import cited, evidence
 
-from gatrec_jax.explain import authors
-from gatrec_jax.explain.authors import (
+from gatrec_jax.explain import language_model_author
+from gatrec_jax.explain.authors import TemplateAuthor
+from gatrec_jax.explain.builtin_author import NAME, training_texts
+from gatrec_jax.explain.language_model_author import (
   FACTS,
   MAX_FACTS,
   LanguageModelAuthor,
-  TemplateAuthor,
   facts_prompt,
   placeholders_of,
   supported_sentences,
   values_of,
 )
-from gatrec_jax.explain.builtin_author import NAME, training_texts
 from gatrec_jax.explain.phrases import PHRASES, slots_of
 from gatrec_jax.explain.reasons import STYLES, Point, points_of, titles_of, unsupported
 
@@ -155,5 +155,5 @@ def test_prompts_of_instructed_models_explain_the_placeholders():
   author = LanguageModelAuthor(MODEL)
   facts = points_of(evidence(), style="short")
   prompt = author._prompt(facts)
-  assert prompt.startswith(authors._INSTRUCTION) and "[b] = Al Pacino\n" in prompt
+  assert prompt.startswith(language_model_author._INSTRUCTION) and "[b] = Al Pacino\n" in prompt
   assert prompt.endswith(facts_prompt([point.kind for point in facts])) and FACTS in prompt

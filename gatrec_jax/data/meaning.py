@@ -1,0 +1,289 @@
+"""What the values of a table of interactions mean, found out from the values and said in a line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from gatrec_jax.data.feedback import Feedback
+from gatrec_jax.errors import InputError
+
+KINDS = ("auto", "stars", "implicit", "counts", "events")
+EVENT_WEIGHTS: Mapping[str, float] = MappingProxyType(
+  {
+    **dict.fromkeys(("view", "views", "viewed", "click", "clicks", "impression", "play"), 1.0),
+    **dict.fromkeys(("wishlist", "favorite", "fav", "bookmark", "like", "share"), 2.0),
+    **dict.fromkeys(("cart", "addtocart", "add_to_cart", "add-to-cart", "basket"), 3.0),
+    **dict.fromkeys(("purchase", "buy", "bought", "order", "transaction", "checkout"), 5.0),
+    **dict.fromkeys(("remove", "removefromcart", "remove_from_cart"), 0.0),
+    **dict.fromkeys(("dislike", "return", "refund"), -1.0),
+  }
+)
+"""Weights of events whose names leave no doubt; 0 leaves an event out, below 0 is a dislike."""
+
+_TOPS = (1.0, 2.0, 5.0, 10.0, 20.0, 100.0)  # of the scales in use
+_RARE_TOPS = (3.0, 4.0, 6.0, 7.0)  # of others, if so many ratings show no higher one
+_ENOUGH = 200
+_LIKED, _DISLIKED = 0.8, 0.4  # of the top: 4 and 2 of five stars
+_DEFAULT_RULES = {"stars": "last", "implicit": "last", "counts": "sum", "events": "max"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """What the user says about the values; everything else is found out.
+
+  Attributes:
+    kind: one of `KINDS`.
+    positive_threshold, negative_threshold: None = suggested by the scale.
+    zeros_are_ratings: a 0 beside other values is a rating, not "not rated".
+    duplicates: a rule of `data.duplicates`; "auto" = the one that suits the kind.
+    event_weights: (event, weight) pairs; () = `EVENT_WEIGHTS`.
+  """
+
+  kind: str = "auto"
+  positive_threshold: float | None = None
+  negative_threshold: float | None = None
+  zeros_are_ratings: bool = False
+  duplicates: str = "auto"
+  event_weights: tuple[tuple[str, float], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Meaning:
+  """What R rows mean.
+
+  Attributes:
+    rating: [R] float64 ratings, counts or weights of events.
+    kept: [R] bool, rows that are interactions; the others say "not rated".
+    feedback: which ratings are likes and dislikes.
+    duplicates: the rule for several rows of one pair.
+    source: what the values are, for the sentence, such as "stars of column 'rating' (1 to 5)".
+    unrated: number of zeros taken as "not rated".
+  """
+
+  rating: np.ndarray
+  kept: np.ndarray
+  feedback: Feedback
+  duplicates: str
+  source: str
+  unrated: int = 0
+
+
+def find_meaning(
+  values: np.ndarray | None,
+  *,
+  num_rows: int,
+  has_repeats: bool,
+  name: str = "",
+  is_count_name: bool = False,
+  reading: Reading = Reading(),  # noqa: B008 - frozen
+) -> Meaning:
+  """The meaning of ratings or counts, or of rows without any.
+
+  Args:
+    values: [R] float64; None without such a column.
+    num_rows: R.
+    has_repeats: whether a user has several rows with one item.
+    name: of the column. is_count_name: it is the name of a count, such as `plays`.
+    reading: what the user says.
+  Raises:
+    InputError: values that may be ratings as well as counts, negative counts, or thresholds that do
+      not suit the scale.
+  """
+  if values is None or reading.kind == "implicit":
+    return _without_values(values, num_rows, has_repeats, name, reading)
+  known = values[values != 0] if not reading.zeros_are_ratings else values
+  kind = reading.kind
+  if kind == "auto":
+    kind = _kind_of(known, name, is_count_name, reading)
+  if kind == "implicit":
+    return _without_values(values, num_rows, has_repeats, name, reading)
+  if kind == "counts":
+    if (values < 0).any():
+      raise InputError(
+        f"column {name!r} holds negative numbers (lowest {values.min():g}), which are not counts; "
+        "use `feedback=stars`",
+        field="feedback",
+        value=reading.kind,
+      )
+    rule = _rule(reading, "counts")
+    source = f"counts of column {name!r} ({_range(known)})"
+    unrated = int((values == 0).sum())
+    return Meaning(values, values > 0, Feedback(1.0, 0.0, "counts"), rule, source, unrated)
+  kept = np.ones(num_rows, bool) if reading.zeros_are_ratings else values != 0
+  feedback = _stars(known, name, reading)
+  source = f"ratings of column {name!r} ({_range(known)})"
+  return Meaning(values, kept, feedback, _rule(reading, "stars"), source, int((~kept).sum()))
+
+
+def meaning_of_events(
+  codes: np.ndarray,
+  events: list[str],
+  *,
+  name: str,
+  reading: Reading = Reading(),  # noqa: B008
+) -> Meaning:
+  """The meaning of rows of events.
+
+  Args: codes: [R] int, positions in `events`. name: of the column. reading: what the user says.
+  Raises: InputError: an event without a weight.
+  """
+  given = {event.strip().casefold(): weight for event, weight in reading.event_weights}
+  weights = given or EVENT_WEIGHTS
+  counts = np.bincount(codes, minlength=len(events))
+  unknown = [
+    f"{event} ({counts[i]:,})"
+    for i, event in enumerate(events)
+    if counts[i] and event.strip().casefold() not in weights
+  ]
+  if unknown:
+    example = ",".join(f"{event}:{i + 1}" for i, event in enumerate(events[:4]))
+    raise InputError(
+      f"column {name!r} holds events without a weight: {', '.join(unknown[:10])}; give every event "
+      f"one, such as {example} (0 leaves an event out, below 0 is a dislike)",
+      field="event_weights",
+    )
+  weight = np.array([weights.get(event.strip().casefold(), 0.0) for event in events], np.float64)
+  listed = ", ".join(
+    f"{counts[i]:,} {events[i]} (weight {weight[i]:g})"
+    for i in np.argsort(weight, kind="stable")
+    if counts[i]
+  )
+  rating = weight[codes]
+  source = f"events of column {name!r}: {listed}"
+  rule = _rule(reading, "events")
+  return Meaning(rating, rating != 0, Feedback(1.0, 0.0, "events"), rule, source)
+
+
+def sentence(meaning: Meaning, rating: np.ndarray, merged: int) -> str:
+  """One line about what was understood.
+
+  Args: rating: [n] of the rows that remain. merged: rows that went into others of the same pair.
+  """
+  feedback = meaning.feedback
+  likes, dislikes = feedback.liked(rating), feedback.disliked(rating)
+  parts = [f"{likes.sum():,} likes"]
+  if feedback.kind == "stars":
+    others = len(rating) - likes.sum() - dislikes.sum()
+    parts = [
+      f"{likes.sum():,} likes (≥ {feedback.positive_threshold:g})",
+      f"{dislikes.sum():,} dislikes (≤ {feedback.negative_threshold:g})",
+      f"{others:,} neutral",
+    ]
+  elif dislikes.any():
+    parts.append(f"{dislikes.sum():,} dislikes")
+  elif feedback.kind == "counts":
+    parts.append("none disliked, more relevance for higher counts (logarithmic)")
+  if meaning.unrated:
+    parts.append(f"{meaning.unrated:,} zeros taken as 'not rated' (otherwise zero_means=rating)")
+  if merged:
+    parts.append(f"{merged:,} repeated rows merged (duplicates={meaning.duplicates})")
+  return f"{meaning.source}: {', '.join(parts)}"
+
+
+def _without_values(
+  values: np.ndarray | None, num_rows: int, has_repeats: bool, name: str, reading: Reading
+) -> Meaning:
+  """Every row is a like; where pairs repeat, how often they do is a count."""
+  ones = np.ones(num_rows)
+  if values is None:
+    kept, source = ones > 0, "implicit feedback, since there is no rating column"
+  else:
+    kept = ones > 0 if reading.zeros_are_ratings else values != 0
+    source = f"implicit feedback (column {name!r} is not read)"
+    if reading.kind != "implicit":
+      source = f"implicit feedback, since column {name!r} is always {values.max():g}"
+  unrated = int((~kept).sum())
+  counted = reading.kind == "counts" or (
+    has_repeats and reading.kind == "auto" and reading.duplicates in ("auto", "count", "sum")
+  )
+  if counted:
+    rule = "count" if reading.duplicates == "auto" else reading.duplicates
+    source += "; repeated rows are counted"
+    return Meaning(ones, kept, Feedback(1.0, 0.0, "counts"), rule, source, unrated)
+  rule = _rule(reading, "implicit")
+  return Meaning(ones, kept, Feedback(1.0, 0.0, "implicit"), rule, source, unrated)
+
+
+def _rule(reading: Reading, kind: str) -> str:
+  return _DEFAULT_RULES[kind] if reading.duplicates == "auto" else reading.duplicates
+
+
+def _range(values: np.ndarray) -> str:
+  return f"{values.min():g} to {values.max():g}" if len(values) else "all 0"
+
+
+def _kind_of(values: np.ndarray, name: str, is_count_name: bool, reading: Reading) -> str:
+  """Stars, implicit or counts. Raises InputError where it may be either."""
+  if not len(values) or (values == 1).all():
+    return "implicit"
+  if reading.positive_threshold is not None or reading.negative_threshold is not None:
+    return "stars"
+  if (values < 0).any():
+    return "stars"
+  if is_count_name:
+    return "counts"
+  top, bottom = values.max(), values.min()
+  share_of_ones = (values == 1).mean()
+  whole = bool((values == np.floor(values)).all())
+  # Counts pile up at their low end; nobody's stars do.
+  piled = np.median(values) <= bottom + 0.15 * (top - bottom)
+  if top <= 10:
+    falls = share_of_ones >= 0.5 and share_of_ones >= (values == 2).mean() >= (values == 3).mean()
+    if not (whole and falls and top > 2):
+      return "stars"
+  elif piled and (top > 100 or not whole):
+    return "counts"
+  elif not piled and top in (20.0, 100.0):
+    return "stars"
+  raise InputError(
+    f"column {name!r} ({_range(values)}, median {np.median(values):g}, {share_of_ones:.0%} are 1) "
+    "may hold ratings or counts; say `feedback=stars` (with `positive_threshold` and "
+    "`negative_threshold` if likes do not begin at four fifths of the scale) or `feedback=counts`",
+    field="feedback",
+    value="auto",
+  )
+
+
+def _stars(values: np.ndarray, name: str, reading: Reading) -> Feedback:
+  """Thresholds as given, else four and two fifths of the scale."""
+  suggested = suggested_thresholds(values)
+  high, low = reading.positive_threshold, reading.negative_threshold
+  if high is not None and len(values):
+    liked = float((values >= high).mean())
+    top = values.max()
+    if liked == 0 or (liked > 0.95 and high < top / 6 and values.min() != top):
+      what = "none" if liked == 0 else f"{liked:.0%}"
+      raise InputError(
+        f"{what} of the ratings of column {name!r} ({_range(values)}) reach it; on this scale "
+        f"likes would begin at {suggested[0]:g} and dislikes end at {suggested[1]:g}",
+        field="positive_threshold",
+        value=f"{high:g}",
+      )
+  return Feedback(
+    suggested[0] if high is None else high, suggested[1] if low is None else low, "stars"
+  )
+
+
+def suggested_thresholds(values: np.ndarray) -> tuple[float, float]:
+  """Where likes begin and dislikes end: four and two fifths of the scale of `values` [R].
+
+  A scale ends at the first of 1, 2, 5, 10, 20, 100 that no value exceeds, or at 3, 4, 6 or 7 if
+  that is the highest of many values; it begins at 0, or below it at the lowest value.
+
+  >>> suggested_thresholds(np.array([1.0, 3.0, 5.0])), suggested_thresholds(np.array([7.5, 10.0]))
+  ((4.0, 2.0), (8.0, 4.0))
+  """
+  if not len(values):
+    return 4.0, 2.0
+  highest, lowest = float(values.max()), min(float(values.min()), 0.0)
+  top = next((top for top in _TOPS if highest <= top), highest)
+  if highest in _RARE_TOPS and len(values) >= _ENOUGH and (values != highest).any():
+    top = highest
+  if lowest < 0:
+    top = max(highest, 0.0)
+  span = top - lowest
+  return round(lowest + _LIKED * span, 6), round(lowest + _DISLIKED * span, 6)

@@ -1,0 +1,374 @@
+"""A table's file: its format, compression, encoding, separator and names, before it is read."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import dataclasses
+import functools
+import gzip
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+from gatrec_jax.errors import InputError
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".inter", ".item", ".user")
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".zst")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet", *JSON_SUFFIXES)
+
+Format = Literal["table", "lists", "jsonl", "parquet"]
+_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
+_NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " "}
+_SAMPLED_LINES = 50
+_CHUNK = 1 << 24
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# RecBole's atomic files name a type behind each column.
+_TYPED = re.compile(r"(.+):(token|float|token_seq|float_seq)")
+# A native parser of JSON recurses, and ends the process where lines nest deeper than its stack.
+_MOST_BRACKETS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions:
+  """What the user says about a table of text; everything else is found out.
+
+  Attributes:
+    separator: between fields, also as `tab`, `comma`, `semicolon` or `space`; "" = found out.
+    encoding: of files that are not UTF-8, as Python names it.
+    names: of the columns, where the file does not begin with them.
+  """
+
+  separator: str = ""
+  encoding: str = ""
+  names: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A table's file and how to read it.
+
+  Attributes:
+    path: of the file.
+    format: `table` (fields between separators), `lists` (a user and their items on each line),
+      `jsonl` (an object on each line) or `parquet`.
+    names: of the columns; of `jsonl`, () before it is read.
+    separator: of a `table`.
+    quoted: whether quotation marks of a `table` enclose fields; elsewhere they are plain text.
+    has_header: whether the first line holds names.
+    lists: columns whose texts are lists of words separated by blanks (RecBole's `token_seq`).
+    lines: number of lines of text.
+    is_plain: whether a fast parser reads the text as we do: no quotation marks, no line ends other
+      than LF or CRLF, no NUL, no line of JSON that is anything but a small object.
+    has_quotes: whether there are quotation marks.
+    recoded: the whole file in UTF-8 where its own encoding is another one.
+  """
+
+  path: Path
+  format: Format
+  names: tuple[str, ...] = ()
+  separator: str = ","
+  quoted: bool = True
+  has_header: bool = True
+  lists: frozenset[str] = frozenset()
+  lines: int = 0
+  is_plain: bool = True
+  has_quotes: bool = False
+  recoded: bytes | None = None
+
+  def open(self) -> IO[bytes]:
+    """The file's bytes, decompressed and in UTF-8."""
+    return _open(self.path) if self.recoded is None else io.BytesIO(self.recoded)
+
+  def text(self) -> IO[str]:
+    """The file's text; line ends stay as they are."""
+    return io.TextIOWrapper(self.open(), encoding="utf-8-sig", newline="")
+
+
+@dataclasses.dataclass
+class _Scan:
+  """What one pass over a file's bytes says; `bad_line` is the first that is not UTF-8, or 0."""
+
+  lines: int = 0
+  bad_line: int = 0
+  bad_byte: int = 0
+  has_quotes: bool = False
+  has_odd_ends: bool = False
+  has_nul: bool = False
+  is_utf16: bool = False
+  is_mostly_nul: bool = False
+
+
+def has_known_suffix(path: Path) -> bool:
+  """Whether the name ends in one of `SUFFIXES`, with or without that of a compression."""
+  return _plain_suffix(path) in SUFFIXES
+
+
+def open_source(path: Path, options: TableOptions = TableOptions()) -> Source:  # noqa: B008
+  """Finds out how the file is to be read; raises InputError where it cannot be."""
+  suffix = _plain_suffix(path)
+  if suffix not in SUFFIXES:
+    raise InputError(
+      f"{path}: format unknown; the name must end in {', '.join(SUFFIXES)}, and may then end in "
+      f"{', '.join(COMPRESSED_SUFFIXES)}"
+    )
+  if not path.is_file():
+    raise InputError(f"{path}: there is no such file")
+  with readable(path):
+    if suffix == ".parquet":
+      return Source(path, "parquet", _parquet_names(path), is_plain=True)
+    is_json = suffix in JSON_SUFFIXES
+    scan = _scan(_open(path))
+    recoded = _recoded(path, scan, options.encoding)
+    if recoded is not None:
+      scan = _scan(io.BytesIO(recoded))
+    plain = not (scan.has_odd_ends or scan.has_nul)
+    source = Source(
+      path,
+      "jsonl" if is_json else "table",
+      lines=scan.lines,
+      is_plain=plain,
+      has_quotes=scan.has_quotes,
+      recoded=recoded,
+    )
+    if is_json:
+      return dataclasses.replace(source, is_plain=plain and _is_small_objects(source))
+    return _with_dialect(source, suffix, options)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+  """Converts errors of the disk, of decompression and of pyarrow to an InputError with `path`."""
+  import pyarrow as pa
+
+  try:
+    yield
+  except (OSError, EOFError, pa.ArrowException, csv.Error) as error:
+    reason = " ".join(str(error).split())[:200]
+    raise InputError(f"{path}: cannot be read ({reason})") from error
+
+
+def split_line(line: str, separator: str) -> list[str]:
+  """The fields of a line of plain text, for separators that a CSV reader does not know."""
+  return line.split() if separator == " " else line.split(separator)
+
+
+def _plain_suffix(path: Path) -> str:
+  suffixes = [suffix.lower() for suffix in path.suffixes]
+  if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
+    suffixes.pop()
+  return suffixes[-1] if suffixes else ""
+
+
+def _open(path: Path) -> IO[bytes]:
+  suffix = path.suffix.lower()
+  if suffix == ".gz":
+    return gzip.open(path)
+  if suffix == ".bz2":
+    return bz2.open(path)
+  if suffix == ".zst":
+    import pyarrow as pa
+
+    return io.BufferedReader(_Readable(pa.input_stream(str(path), compression="zstd")))
+  return open(path, "rb")
+
+
+class _Readable(io.RawIOBase):
+  """A stream of pyarrow as one of Python's."""
+
+  def __init__(self, stream: IO[bytes]) -> None:
+    self._stream = stream
+
+  def readable(self) -> bool:
+    return True
+
+  def readinto(self, buffer: memoryview) -> int:
+    data = self._stream.read(len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
+
+  def close(self) -> None:
+    self._stream.close()
+    super().close()
+
+
+def _parquet_names(path: Path) -> tuple[str, ...]:
+  import pyarrow.parquet as parquet
+
+  with _open(path) as stream:
+    names = tuple(parquet.read_schema(io.BytesIO(stream.read())).names)
+  return _distinct(path, names)
+
+
+def _distinct(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+  if not any(names):
+    raise InputError(f"{path}: is empty; names of columns and rows are needed")
+  repeated = sorted({name for name in names if names.count(name) > 1})
+  if repeated:
+    raise InputError(f"{path}: column {repeated[0]!r} is there twice")
+  return tuple(names)
+
+
+def _scan(stream: IO[bytes]) -> _Scan:
+  """One pass over the bytes of a text."""
+  found = _Scan()
+  decoder = codecs.getincrementaldecoder("utf-8")()
+  last, is_open = b"", False
+  with stream:
+    for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
+      if not last:
+        found.is_utf16 = chunk.startswith(_UTF16_MARKS)
+        found.is_mostly_nul = chunk.count(b"\0") > len(chunk) / 5
+      found.has_quotes = found.has_quotes or b'"' in chunk
+      found.has_nul = found.has_nul or b"\0" in chunk
+      if b"\r" in chunk or last == b"\r":
+        # A CR at the end of a chunk belongs to the next one.
+        joined = (last if last == b"\r" else b"") + chunk
+        body = joined[:-1] if joined.endswith(b"\r") else joined
+        found.has_odd_ends |= body.count(b"\r") != body.count(b"\r\n")
+      if not found.bad_line and (is_open or not chunk.isascii()):
+        try:
+          decoder.decode(chunk)
+          is_open = bool(decoder.getstate()[0])
+        except UnicodeDecodeError as error:
+          found.bad_line = found.lines + error.object[: error.start].count(b"\n") + 1
+          found.bad_byte = error.object[error.start]
+      found.lines += chunk.count(b"\n")
+      last = chunk[-1:]
+  if last == b"\r":
+    found.has_odd_ends = True
+  if is_open and not found.bad_line:
+    found.bad_line, found.bad_byte = found.lines + 1, decoder.getstate()[0][0]
+  found.lines += last not in (b"", b"\n")
+  return found
+
+
+def _recoded(path: Path, scan: _Scan, encoding: str) -> bytes | None:
+  """The file in UTF-8, None where it is that already. Raises InputError."""
+  if scan.is_utf16:
+    encoding = encoding or "utf-16"
+  elif scan.is_mostly_nul and not encoding:
+    raise InputError(
+      f"{path}: looks like UTF-16; give `encoding=utf-16-le` or `encoding=utf-16-be`"
+    )
+  elif not scan.bad_line and not (scan.has_nul and encoding):
+    return None
+  if not encoding:
+    raise InputError(
+      f"{path}: line {scan.bad_line} is not UTF-8 (byte 0x{scan.bad_byte:02x}); "
+      "name the encoding, such as `encoding=latin-1`, `encoding=cp1252` or `encoding=utf-16`"
+    )
+  with _open(path) as stream:
+    data = stream.read()
+  try:
+    return data.decode(encoding).encode()
+  except LookupError:
+    raise InputError(
+      "is not an encoding that Python knows", field="encoding", value=encoding
+    ) from None
+  except UnicodeDecodeError as error:
+    line = data[: error.start].count(b"\n") + 1
+    raise InputError(
+      f"{path}: line {line} is not {encoding} either ({error.reason}); name another one",
+      field="encoding",
+      value=encoding,
+    ) from None
+
+
+def _is_small_objects(source: Source) -> bool:
+  """Whether every line of JSON is an object, or blank, and nests no deeper than a few brackets."""
+  with source.open() as stream:
+    for line in stream:
+      text = line.lstrip()
+      if text and not text.startswith(b"{") and not text.startswith(b"\xef\xbb\xbf{"):
+        return False
+      if len(text) > _MOST_BRACKETS and text.count(b"[") + text.count(b"{") > _MOST_BRACKETS:
+        return False
+  return True
+
+
+def _with_dialect(source: Source, suffix: str, options: TableOptions) -> Source:
+  """`source` with separator, quotation and names of its columns."""
+  lines = _first_lines(source)
+  given = _NAMED_SEPARATORS.get(options.separator, options.separator)
+  if not options.names and not given and suffix in (".txt", ".dat") and _are_lists(lines):
+    return dataclasses.replace(source, format="lists", names=("user_id", "item_id"))
+  separator = given or _separator(lines, suffix)
+  # A quotation mark is plain text where tabs separate, unless the names are in quotes themselves.
+  quoted = len(separator) == 1 and separator != " "
+  if separator == "\t":
+    fields = lines[0].split("\t") if lines else []
+    quoted = bool(fields) and all(re.fullmatch(r'".*"', field) for field in fields)
+  if options.names:
+    source = dataclasses.replace(source, has_header=False)
+    names, lists = list(options.names), frozenset()
+  else:
+    header = _fields(lines[0], separator, quoted) if lines else []
+    names, lists = _without_types([name.strip() for name in header])
+  return dataclasses.replace(
+    source,
+    names=_distinct(source.path, names),
+    separator=separator,
+    quoted=quoted,
+    lists=lists,
+    is_plain=source.is_plain and len(separator) == 1 and separator != " ",
+  )
+
+
+def _first_lines(source: Source) -> list[str]:
+  """The first lines that are not blank, without their ends."""
+  found: list[str] = []
+  with source.text() as stream:
+    for line in stream:
+      if text := line.strip("\r\n"):
+        # Old files end lines with CR alone.
+        found += [part for part in text.split("\r") if part]
+      if len(found) >= _SAMPLED_LINES:
+        break
+  return found[:_SAMPLED_LINES]
+
+
+def _are_lists(lines: Sequence[str]) -> bool:
+  """Whether lines are `user item item …`, as LightGCN's files: whole numbers, of varying count."""
+  split = [line.split() for line in lines]
+  return len({len(tokens) for tokens in split}) > 1 and all(
+    token.isdecimal() for tokens in split for token in tokens
+  )
+
+
+def _fields(line: str, separator: str, quoted: bool) -> list[str]:
+  if not quoted:
+    return split_line(line, separator)
+  return next(csv.reader([line], delimiter=separator), [])
+
+
+def _separator(lines: Sequence[str], suffix: str) -> str:
+  """The separator that gives the most lines the same number of fields, and most fields."""
+  best, best_score = "\t" if suffix == ".tsv" else ",", (0.0, 0)
+  for separator in _SEPARATORS:
+    counts = [len(_fields(line, separator, len(separator) == 1)) for line in lines]
+    if not counts or counts[0] < 2:
+      continue
+    score = (sum(count == counts[0] for count in counts) / len(counts), counts[0])
+    # Blanks separate only where nothing else does.
+    if separator == " " and best_score[0] > 0:
+      continue
+    if score > best_score:
+      best, best_score = separator, score
+  return best
+
+
+def _without_types(names: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+  """Names without RecBole's types, and those of lists; as they are unless all have a type."""
+  typed = [_TYPED.fullmatch(name) for name in names]
+  if not names or not all(typed):
+    return list(names), frozenset()
+  plain = [match[1] for match in typed]
+  return plain, frozenset(
+    name for name, match in zip(plain, typed, strict=True) if match[2].endswith("_seq")
+  )
