@@ -132,7 +132,11 @@ def with_new_data(opened: Run) -> Run:
   data, notes = opened.config.data, {}
   fields, added = {}, no_interactions()
   if FLAGS.new_items:
-    fields, notes = load_item_metadata(FLAGS.new_items, max_bad_share=data.max_bad_share)
+    found = load_item_metadata(
+      FLAGS.new_items, item_column=data.item_column, max_bad_share=data.max_bad_share
+    )
+    CONSOLE.info(found.sentence)
+    fields, notes = found.fields, found.notes
   if FLAGS.new_ratings:
     table = load_interactions(
       FLAGS.new_ratings,
@@ -142,7 +146,7 @@ def with_new_data(opened: Run) -> Run:
       time_format=data.time_format,
       max_bad_share=data.max_bad_share,
     )
-    added, notes = table.interactions, notes | table.notes
+    added, notes = table.interactions, {**notes, **table.notes}
   grown = with_new_ratings(opened, added, fields)
   former, now = opened.prepared.interactions, grown.prepared.interactions
   counts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from gatrec_jax.config.schema import STAGES, Config, DataConfig, ModelConfig, Tr
 from gatrec_jax.errors import InputError
 
 _SELECTABLE = ("precision", "recall", "ndcg", "map", "mrr", "hit")
+_NOUN = re.compile(r"[^\W\d_][^\W_]*(?:[ '-][^\W_]+){0,3}")
 _EDGE_FEATURES = ("rating", "time", "relevance")
 
 FIXED_BY_SPLIT: Mapping[str, Mapping[str, Any]] = {
@@ -61,6 +63,10 @@ def _check_data(data: DataConfig, train: TrainConfig) -> None:
   if fixed and data.fold:
     raise InputError(
       f"protocol {data.split} makes its own split; leave it out", field="fold", value=data.fold
+    )
+  if data.item_noun and not _NOUN.fullmatch(data.item_noun):
+    raise InputError(
+      "must be a noun in the singular, such as book", field="item_noun", value=data.item_noun
     )
   if data.test_file and (data.fold or data.split != "random"):
     raise InputError(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from gatrec_jax.config.convolutions import NoConvolution
 from gatrec_jax.config.fields import Choice, LogUniform, Range, Uniform, one_of, setting
 from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
+from gatrec_jax.errors import InputError
 
 
 class ModelSettings:
@@ -38,6 +39,17 @@ class ModelSettings:
   def reads_text(self) -> bool:
     """Whether the model reads text vectors; only then does a run compute them."""
     return False
+
+  def without_text(self) -> Self:
+    """The settings to use where there is no text. Raises InputError for a model that needs it."""
+    if self.reads_text:
+      raise InputError(
+        f"{self.kind} recommends by text, but no item has any; give `item_metadata` or "
+        "`item_profiles`, or choose another",
+        field="model",
+        value=self.kind,
+      )
+    return self
 
   @property
   def reads_attributes(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from gatrec_jax.config.convolutions import (
   Convolution,
@@ -37,6 +37,7 @@ class DataConfig:
     separator, encoding, time_format: of your own table ("" = found out; `time_format` as of
       `strptime`).
     item_metadata: file of items with any text fields ("" = none).
+    item_noun: what an item is called, such as `book` ("" = as names of columns and files say).
     max_bad_share: largest tolerated share of unreadable rows in your own files.
     feedback: what the values of your own table are: `stars`, `implicit`, `counts`, `events`, or
       `auto` = found out (data/meaning.py).
@@ -67,6 +68,7 @@ class DataConfig:
   encoding: str = ""
   time_format: str = ""
   item_metadata: str = ""
+  item_noun: str = ""
   max_bad_share: float = setting(0.01, low=0, high=1)
   feedback: str = setting("auto", choices=("auto", "stars", "implicit", "counts", "events"))
   zero_means: str = setting("unrated", choices=("unrated", "rating"))
@@ -117,7 +119,8 @@ class ModelConfig(ModelSettings):
 
   Attributes:
     node_features: `table` (trainable, initialized from text), `projected` (text through a linear
-      map), `ids` (trainable, initialized at random), or `sum` (projected + ids).
+      map), `ids` (trainable, initialized at random), or `sum` (projected + ids). Without any text
+      they are ids.
     feature_width: width of `projected`, `ids` and `sum` features.
     graph: its edges: everything `rated` in training, or only what is `liked`.
     convolution: `full` (the paper's layers), `light` (attention alone, without weight matrices), or
@@ -170,6 +173,9 @@ class ModelConfig(ModelSettings):
   @property
   def reads_text(self) -> bool:
     return self.node_features != "ids"
+
+  def without_text(self) -> Self:
+    return dataclasses.replace(self, node_features="ids")
 
   @property
   def reads_attributes(self) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gatrec_jax.data import movielens
 from gatrec_jax.data.interactions import Dataset
 from gatrec_jax.data.meaning import Reading
+from gatrec_jax.data.nouns import FILM, noun_of_table
 from gatrec_jax.data.tables.columns import Columns
-from gatrec_jax.data.tables.interaction_tables import load_interactions
-from gatrec_jax.data.tables.metadata import load_item_metadata
+from gatrec_jax.data.tables.interaction_tables import InteractionTable, load_interactions
+from gatrec_jax.data.tables.joining import join_items
+from gatrec_jax.data.tables.metadata import ItemMetadata, load_item_metadata
 from gatrec_jax.data.tables.source import SUFFIXES, TableOptions, has_known_suffix
 from gatrec_jax.errors import InputError
 
@@ -32,14 +32,15 @@ def load_dataset(
   valid_file: str = "",
   test_file: str = "",
   item_metadata: str = "",
+  item_noun: str = "",
   max_bad_share: float = 0.01,
   seed: int = 0,
 ) -> Dataset:
   """Loads a data set, and adds the fields of `item_metadata` to its items.
 
   Fields of the metadata take precedence. Items that only the metadata contains are added to the
-  catalog of the user's own table (cold items can be recommended). A published catalog does not
-  change, and they are counted in the notes.
+  catalog of the user's own table (cold items can be recommended), unless no item joins. A published
+  catalog does not change, and they are counted in the notes.
 
   Args:
     dataset: "demo", one of the MovieLens versions, or a path to a table of interactions.
@@ -48,14 +49,13 @@ def load_dataset(
     columns, reading, options, time_format: of the user's table, see `load_interactions`.
     valid_file, test_file: further parts of the user's table, which set `valid_rows`, `test_rows`.
     item_metadata: path to a table of items; "" for none.
+    item_noun: what an item is called; "" = as the names of columns and files say.
     max_bad_share: share of rows of the user's tables that may be unreadable.
     seed: of the demo.
 
   Raises:
     InputError: an unknown name, a fold of another data set, or a problem with the files.
   """
-  metadata: Mapping[str, Mapping[str, Any]] = {}
-  notes: dict[str, int] = {}
   if dataset not in DATASETS and not _is_path(dataset):
     raise InputError(_unknown(dataset), field="dataset", value=dataset)
   if (valid_file or test_file) and not _is_path(dataset):
@@ -70,48 +70,44 @@ def load_dataset(
     raise InputError(
       f"{dataset} has no shipped folds; leave the flag out", field="fold", value=fold
     )
-  if item_metadata:
-    metadata, notes = load_item_metadata(item_metadata, max_bad_share=max_bad_share)
+  own, item_column = dataset not in DATASETS, columns.item
   if dataset == "demo":
     from gatrec_jax.data import synthetic
 
     found = synthetic.make_demo(seed=seed)
-  elif dataset in movielens.VERSIONS:
+  elif not own:
     found = movielens.load_movielens(dataset, data_dir=data_dir, fold=fold)
   else:
-    found = _own_table(
+    more = [file for file in (valid_file, test_file) if file]
+    table = load_interactions(
       dataset,
-      valid_file=valid_file,
-      test_file=test_file,
+      more=more,
       columns=columns,
       reading=reading,
       options=options,
       time_format=time_format,
-      item_ids=metadata,
       max_bad_share=max_bad_share,
     )
-  # Both files may contribute to a count.
-  notes = {f"{note} (item metadata)": count for note, count in notes.items()}
-  unknown = len(metadata.keys() - set(found.interactions.item_ids))
-  if unknown:
-    notes["metadata items not in the catalog"] = unknown
-  item_fields = [
-    {**known, **metadata.get(item_id, {})}
-    for item_id, known in zip(found.interactions.item_ids, found.item_fields, strict=True)
-  ]
-  return dataclasses.replace(found, item_fields=item_fields, notes={**found.notes, **notes})
+    item_column = table.item_column
+    found = _data_set(dataset, table, valid_file=valid_file, test_file=test_file)
+  metadata = ItemMetadata()
+  if item_metadata:
+    metadata = load_item_metadata(
+      item_metadata, item_column=item_column, encoding=options.encoding, max_bad_share=max_bad_share
+    )
+  found = join_items(found, metadata, grows=own)
+  noun = item_noun or (noun_of_table(dataset, item_column, metadata) if own else FILM)
+  return dataclasses.replace(found, item_noun=noun)
 
 
-def _own_table(dataset: str, *, valid_file: str, test_file: str, **settings: Any) -> Dataset:
-  """The user's own table in one file or several."""
-  more = [file for file in (valid_file, test_file) if file]
-  table = load_interactions(dataset, more=more, **settings)
+def _data_set(dataset: str, table: InteractionTable, *, valid_file: str, test_file: str) -> Dataset:
+  """The user's own table, of one file or several."""
   rows = table.interactions
   return Dataset(
     dataset,
     rows,
     [{}] * rows.num_items,
-    test_rows=table.part == len(more) if test_file else None,
+    test_rows=table.part == bool(valid_file) + 1 if test_file else None,
     valid_rows=table.part == 1 if valid_file else None,
     feedback=table.feedback,
     sentences=tuple(filter(None, (table.sentence, ", ".join(table.remarks)))),

@@ -152,8 +152,9 @@ class Dataset:
     test_rows: [R] bool, the shipped test rows; None where no split is shipped.
     valid_rows: [R] bool, the shipped validation rows; None where none are shipped.
     feedback: what the ratings mean.
-    sentences: what was understood of a table of the user's, a line each.
+    sentences: what was understood of tables of the user's, a line each.
     notes: counts to report to the user, e.g. {"duplicate rows dropped": 3}.
+    item_noun: what an item is called, such as "film"; "item" where nothing says it.
   """
 
   name: str
@@ -164,6 +165,7 @@ class Dataset:
   feedback: Feedback = Feedback()
   sentences: tuple[str, ...] = ()
   notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  item_noun: str = "item"
 
 
 def build_interactions(

@@ -24,7 +24,8 @@ class Prepared:
     item_fields: [I] title, genres, texts of each item.
     feedback: what ratings mean: as configured, as the protocol says, or as found out.
     facts: counts for the user, as in the manifest.
-    sentences: what was understood of a table of the user's, a line each.
+    sentences: what was understood of tables of the user's, a line each.
+    item_noun: what an item is called, such as "film".
     num_later: number of items that came after training, the last ones of the catalog.
     later_users: indices of users whose ratings all came after training.
   """
@@ -35,6 +36,7 @@ class Prepared:
   feedback: Feedback
   facts: Mapping[str, Any]
   sentences: tuple[str, ...] = ()
+  item_noun: str = "item"
   num_later: int = 0
   later_users: tuple[int, ...] = ()
 

@@ -76,6 +76,11 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "{name} ({role}) worked on both this and {title}, which you <liked|enjoyed>.",
     "You <liked|enjoyed> {title}, and {name} ({role}) worked on this one, too.",
   ),
+  "maker": (
+    "It is from {name} ({role}), as is {title}, which you <liked|enjoyed>.",
+    "Like {title}, which you <liked|enjoyed>, it is from {name} ({role}).",
+    "You <liked|enjoyed> {title}, and this one is from {name} ({role}), too.",
+  ),
   "tag": (
     "Like {title}, which you <liked|enjoyed>, it is tagged {tag}.",
     "It shares the tag {tag} with {title}, which you <liked|enjoyed>.",
@@ -212,9 +217,9 @@ def claims_of(kind: str, values: Mapping[str, str | Sequence[str]]) -> tuple[Cla
     return Claim("rated", (title, one["rating"])), Claim("rests_on", (title,))
   if kind == "strongest":
     return Claim("most", (title,)), Claim("rests_on", (title,))
-  if kind in ("person", "tag"):
-    sort = one["role"] if kind == "person" else "tag"
-    shared = ("person" if kind == "person" else "tag", name, title)
+  if kind in ("person", "maker", "tag"):
+    sort = "tag" if kind == "tag" else one["role"]
+    shared = ("tag" if kind == "tag" else "person", name, title)
     return Claim("liked", (title,)), Claim("has", (sort, name)), Claim("shares", shared)
   if kind == "genre":
     return Claim("has", ("genre", name)), Claim("liked_with", ("genre", name, n, m))

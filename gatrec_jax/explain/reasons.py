@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from gatrec_jax.errors import InputError
 from gatrec_jax.explain.evidence import Evidence
 from gatrec_jax.explain.phrases import PHRASES, Claim, claims_of, read, shown_title, write
+from gatrec_jax.explain.traits import MAKERS
 
 STYLES = ("short", "detailed", "counterfactual")
 _MIN_BOTH = 3  # people who liked both titles, for a reason to mention them
@@ -119,7 +120,8 @@ def _traits(evidence: Evidence) -> list[Point]:
     elif trait.kind == "tag":
       points.append(Point("tag", {"name": trait.name, "title": title}))
     else:
-      points.append(Point("person", {"name": trait.name, "role": trait.kind, "title": title}))
+      kind = "maker" if trait.kind in MAKERS else "person"
+      points.append(Point(kind, {"name": trait.name, "role": trait.kind, "title": title}))
   return points
 
 

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatrec_jax.profiles.builder import PEOPLE_FIELDS, TAG_FIELDS, genres_of, terms_of
+from gatrec_jax.profiles.builder import CREDIT_FIELDS, MAKER_FIELDS, TAG_FIELDS, genres_of, terms_of
 
+MAKERS = frozenset(field.removesuffix("s") for field in MAKER_FIELDS)
+"""Roles of firms, as kinds of traits."""
 _MAX_TITLES = 3  # named for a trait
 _MAX_OF_A_KIND = 2  # traits of a kind
 _MIN_LIKED, _MIN_SHARE = 2, 0.1  # of the liked items, for a genre or tag to count
@@ -73,7 +75,7 @@ class Catalog:
 def catalog_traits(
   item_fields: Sequence[Mapping[str, Any]], tags: Sequence[Sequence[str]]
 ) -> Catalog:
-  """Collects people, tags and genres of all items.
+  """Collects people, makers, tags and genres of all items.
 
   Args:
     item_fields: [I] as in `Dataset.item_fields`.
@@ -84,7 +86,7 @@ def catalog_traits(
 
 def _traits_of(fields: Mapping[str, Any], tags: Sequence[str]) -> tuple[Named, ...]:
   people: dict[str, Named] = {}
-  for field in PEOPLE_FIELDS:
+  for field in CREDIT_FIELDS:
     role = {"cast": "actor", "crew": "crew member"}.get(field, field.removesuffix("s"))
     for name in terms_of(fields.get(field)):
       people.setdefault(name.casefold(), Named(role, name))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax.profiles.builder import (
-  PEOPLE_FIELDS,
+  CREDIT_FIELDS,
   TAG_FIELDS,
   YEAR,
   genres_of,
@@ -28,10 +28,10 @@ _FOUR_DIGITS = re.compile(r"(?<!\d)\d{4}(?!\d)")
 def item_attributes(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
   """A matrix of item attributes.
 
-  There is one 0/1 column for each genre, tag and person that at least three items share, up to the
-  thousand most common ones. Years are converted to ranks in [0, 1] among the items (mid-ranks for
-  equal years) and encoded in nine columns exp(−½ ((rank − c) ÷ ⅛)²) for c = 0, ⅛, … 1, so that
-  items of similar age are similar.
+  There is one 0/1 column for each genre, tag, person and maker that at least three items share, up
+  to the thousand most common ones. Years are converted to ranks in [0, 1] among the items
+  (mid-ranks for equal years) and encoded in nine columns exp(−½ ((rank − c) ÷ ⅛)²) for c = 0, ⅛,
+  … 1, so that items of similar age are similar.
 
   Args: item_fields: [I] as in `Dataset.item_fields`.
   Returns: [I, A] float32; a row of 0 for items without metadata.
@@ -51,11 +51,11 @@ def _of_names(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 
 def _names(fields: Mapping[str, Any]) -> set[tuple[str, str]]:
-  """(kind, name) pairs; a person is the same in every role."""
+  """(kind, name) pairs; a person or maker is the same in every role."""
   return {
     *(("genre", name.casefold()) for name in genres_of(fields)),
     *(("tag", name.casefold()) for field in TAG_FIELDS for name in terms_of(fields.get(field))),
-    *(("person", n.casefold()) for field in PEOPLE_FIELDS for n in terms_of(fields.get(field))),
+    *(("person", n.casefold()) for field in CREDIT_FIELDS for n in terms_of(fields.get(field))),
   }
 
 

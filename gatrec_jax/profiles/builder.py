@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gatrec_jax.data.nouns import FILM, ITEM, kind_of, tells_a_story
 from gatrec_jax.profiles.keywords import keywords_of
 from gatrec_jax.profiles.schema import Profile, render_profile
 
@@ -24,21 +26,43 @@ PEOPLE_FIELDS = (
   "writers",
   "author",
   "authors",
+  "artist",
+  "artists",
+  "composer",
+  "composers",
   "crew",
 )
+MAKER_FIELDS = (
+  "brand",
+  "manufacturer",
+  "developer",
+  "developers",
+  "publisher",
+  "publishers",
+  "studio",
+  "studios",
+)
+CREDIT_FIELDS = PEOPLE_FIELDS + MAKER_FIELDS
+# Whose names say what an item is like; of an item, the first that it has.
+_BY = ("author", "authors", "artist", "artists", "brand", "manufacturer", "developer", "developers")
+_NOBODY = frozenset(("unknown", "various", "various artists", "unbranded", "generic"))
+_MOST_MAKERS = 2
 _NO_GENRE = frozenset(("", "unknown", "(no genres listed)"))
 _ITEM_TAGS, _ITEM_DISLIKES = 10, 5
 _TAGS_IN_PROSE = 5
 
 
-def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profile | None]:
+def build_item_profiles(
+  item_fields: Sequence[Mapping[str, Any]], *, noun: str = ITEM
+) -> list[Profile | None]:
   """Builds a profile per item from its own fields, deterministically.
 
   The name is the title without its year. Tags are the given ones ("tags", "keywords") or salient
   words of overview and tagline. The description combines tagline, genres, tags and other text
-  fields, except for people. Dislikes are common genres that co-occur least with the item's genres.
+  fields, except for people; of items that are no films it names author, artist, brand or developer.
+  Dislikes are common genres that co-occur least with the item's genres.
 
-  Args: item_fields: [I] mappings as in `Dataset.item_fields`.
+  Args: item_fields: [I] mappings as in `Dataset.item_fields`. noun: what an item is called.
   Returns: [I] profiles, None for items without any text.
   """
   genres = [genres_of(fields) for fields in item_fields]
@@ -51,7 +75,7 @@ def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profil
   people = {
     name.casefold()
     for fields in item_fields
-    for field in PEOPLE_FIELDS
+    for field in CREDIT_FIELDS
     for name in terms_of(fields.get(field))
   }
   unlike = _unlike_genres(genres)
@@ -66,7 +90,7 @@ def build_item_profiles(item_fields: Sequence[Mapping[str, Any]]) -> list[Profil
       genres=genres[i],
       tags=tags,
       description=" ".join(
-        filter(None, [_sentence(taglines[i]), _about(genres[i], tags), *_further_texts(fields)])
+        filter(None, [_sentence(taglines[i]), _about(fields, tags, noun), *_further_texts(fields)])
       ),
       dislikes=unlike(genres[i]),
     )
@@ -114,7 +138,7 @@ def _further_texts(fields: Mapping[str, Any]) -> list[str]:
   known = {"title", "name", "tagline", "genre", "genres"} | {
     *OVERVIEW_FIELDS,
     *TAG_FIELDS,
-    *PEOPLE_FIELDS,
+    *CREDIT_FIELDS,
   }
   return [
     f"{field.replace('_', ' ').capitalize()}: {_sentence(one_line(fields[field]))}"
@@ -129,13 +153,24 @@ def _sentence(text: str) -> str:
   return text if not text or text[-1] in ".!?…\"'" else text + "."
 
 
-def _about(genres: Sequence[str], tags: Sequence[str]) -> str:
-  if not genres and not tags:
+def _about(fields: Mapping[str, Any], tags: Sequence[str], noun: str) -> str:
+  genres, makers = genres_of(fields), () if noun == FILM else _makers(fields)
+  if not genres and not tags and not makers:
     return ""
-  kind = f"{listing(genres)} film" if genres else "film"
+  kind = kind_of(listing(genres), noun) if genres else noun
   article = "An" if kind[0] in "aeiou" else "A"
-  about = f" about {listing(tags[:_TAGS_IN_PROSE])}" if tags else ""
-  return f"{article} {kind}{about}."
+  by = f" by {' and '.join(makers)}" if makers else ""
+  about = " about " if tells_a_story(noun) else ", with keywords such as "
+  return f"{article} {kind}{by}{about + listing(tags[:_TAGS_IN_PROSE]) if tags else ''}."
+
+
+def _makers(fields: Mapping[str, Any]) -> list[str]:
+  """Who an item is by, as far as that says what it is like."""
+  for field in _BY:
+    names = [name for name in terms_of(fields.get(field)) if name.casefold() not in _NOBODY]
+    if names:
+      return names[:_MOST_MAKERS]
+  return []
 
 
 def listing(terms: Sequence[str]) -> str:
@@ -167,14 +202,20 @@ def _unlike_genres(genres: Sequence[Sequence[str]]) -> Callable[[Sequence[str]],
   return unlike
 
 
-def item_texts(profiles: Sequence[Profile | None], *, style: str) -> list[str | None]:
+def item_texts(
+  profiles: Sequence[Profile | None], *, style: str, noun: str = ITEM
+) -> list[str | None]:
   """The texts to embed for items: [I], None for items without a profile.
 
   Args:
     profiles: [I].
     style: "unified" (the schema in Markdown) or "integrated" (`Movie title: … Genre: …`).
+    noun: what an item is called.
   """
-  render = {"unified": render_profile, "integrated": _integrated_item}[style]
+  label = "Movie" if noun == FILM else noun.capitalize()  # the paper's word for a film
+  render = {"unified": render_profile, "integrated": functools.partial(_integrated_item, label)}[
+    style
+  ]
   return [None if profile is None else render(profile) for profile in profiles]
 
 
@@ -184,9 +225,9 @@ def user_texts(profiles: Sequence[Profile | None], *, style: str) -> list[str | 
   return [None if profile is None else render(profile) for profile in profiles]
 
 
-def _integrated_item(profile: Profile) -> str:
+def _integrated_item(label: str, profile: Profile) -> str:
   parts = [
-    profile.name and f"Movie title: {_sentence(profile.name)}",
+    profile.name and f"{label} title: {_sentence(profile.name)}",
     profile.genres and f"Genre: {', '.join(profile.genres)}.",
     (profile.overview or profile.description)
     and f"Overview: {profile.overview or profile.description}",

@@ -10,6 +10,7 @@ import numpy as np
 
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.nouns import ITEM, kind_of, plural, tells_a_story
 from gatrec_jax.profiles.builder import listing
 from gatrec_jax.profiles.schema import Profile
 
@@ -36,18 +37,22 @@ class _Terms:
 
 @dataclasses.dataclass(frozen=True)
 class TasteVocabulary:
-  """The terms of the catalog's profiles, and their shares in training interactions."""
+  """The terms of the catalog's profiles, and their shares in training interactions.
+
+  Attributes: noun: what an item is called.
+  """
 
   genres: _Terms
   tags: _Terms
+  noun: str
 
 
 def taste_vocabulary(
-  train: Interactions, item_profiles: Sequence[Profile | None]
+  train: Interactions, item_profiles: Sequence[Profile | None], *, noun: str = ITEM
 ) -> TasteVocabulary:
   """The vocabulary of user profiles. Tags that equal an item's title are left out.
 
-  Args: train: all training interactions. item_profiles: [I].
+  Args: train: all training interactions. item_profiles: [I]. noun: what an item is called.
   """
   times = np.bincount(train.item, minlength=train.num_items)
   titles = {p.name.casefold() for p in item_profiles if p is not None and p.name}
@@ -55,6 +60,7 @@ def taste_vocabulary(
   return TasteVocabulary(
     genres=_terms_of([p.genres for p in profiles], times, frozenset()),
     tags=_terms_of([p.tags for p in profiles], times, titles),
+    noun=noun,
   )
 
 
@@ -86,6 +92,7 @@ def build_user_profiles(
   item_profiles: Sequence[Profile | None],
   *,
   feedback: Feedback,
+  noun: str = ITEM,
   recent: int | None = None,
 ) -> list[Profile | None]:
   """Builds a profile per user from training interactions alone, without titles or people's names.
@@ -97,11 +104,12 @@ def build_user_profiles(
   Args:
     train: training interactions. item_profiles: [I], built or parsed.
     feedback: which ratings count as liked and as disliked.
+    noun: what an item is called.
     recent: how many of the latest liked and disliked interactions count; None for all.
   Returns:
     [U] profiles, None for users without positives or whose liked items have no terms.
   """
-  vocabulary = taste_vocabulary(train, item_profiles)
+  vocabulary = taste_vocabulary(train, item_profiles, noun=noun)
   liked = _history(train, feedback.liked(train.rating), recent)
   disliked = _history(train, feedback.disliked(train.rating), recent)
   profiles: list[Profile | None] = []
@@ -162,7 +170,7 @@ def _profiles_of(
     liked, disliked, vocabulary.tags, most=15, least=3, most_avoided=8, avoided_in=2
   )
   return [
-    _user_profile(genres[b], tags[b], avoided_genres[b] + avoided_tags[b])
+    _user_profile(genres[b], tags[b], avoided_genres[b] + avoided_tags[b], vocabulary.noun)
     if genres[b] or tags[b]
     else None
     for b in range(liked.shape[0])
@@ -170,13 +178,18 @@ def _profiles_of(
 
 
 def _user_profile(
-  genres: tuple[str, ...], tags: tuple[str, ...], dislikes: tuple[str, ...]
+  genres: tuple[str, ...], tags: tuple[str, ...], dislikes: tuple[str, ...], noun: str
 ) -> Profile:
-  kind = f"{listing(genres)} films" if genres else "films"
-  overview = f"This user enjoys {kind}"
-  overview += f", above all stories about {listing(tags[:5])}." if tags else "."
-  description = f"They are drawn to {listing(genres[:2]) if genres else 'many kinds of'} stories"
-  description += f" with themes such as {listing(tags[5:] or tags)}." if tags else "."
+  items = plural(noun)
+  if tells_a_story(noun):
+    above_all, drawn_to, themes = "stories about", "stories", "themes"
+  else:
+    above_all, drawn_to, themes = "those with keywords such as", items, "keywords"
+  overview = f"This user enjoys {kind_of(listing(genres), items) if genres else items}"
+  overview += f", above all {above_all} {listing(tags[:5])}." if tags else "."
+  some = listing(genres[:2]) if genres else "many kinds of"
+  description = f"They are drawn to {kind_of(some, drawn_to)}"
+  description += f" with {themes} such as {listing(tags[5:] or tags)}." if tags else "."
   # Avoided terms are listed under Dislikes only: sentence encoders tend to ignore negation, so that
   # another mention would draw the user's vector toward them.
   return Profile(

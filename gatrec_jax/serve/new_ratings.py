@@ -143,6 +143,7 @@ def _grown_texts(run: Run, prepared: Prepared) -> Texts:
     run.texts,
     known=run.prepared.item_fields,
     new=prepared.item_fields[former.num_items :],
+    noun=prepared.item_noun,
   )
   return dataclasses.replace(
     run.texts,

@@ -100,10 +100,16 @@ def _make_serving_state(
 def recommender_and_inputs(
   config: Config, prepared: Prepared, texts: Texts
 ) -> tuple[Recommender, Inputs]:
-  """The model of a run and what it trains on and serves from: the training rows alone."""
+  """The model of a run and what it trains on and serves from: the training rows alone.
+
+  Where there is no text at all, the GAT's features are ids, whatever the configuration says.
+
+  Raises: InputError: no text, for a model that recommends by text.
+  """
   interactions = prepared.interactions
+  settings = config.model if texts.is_text else config.model.without_text()
   recommender = make_recommender(
-    config.model, num_users=interactions.num_users, num_items=interactions.num_items
+    settings, num_users=interactions.num_users, num_items=interactions.num_items
   )
   inputs = make_inputs(
     recommender,

@@ -74,6 +74,7 @@ def prepared_in_memory(data: DataConfig) -> Prepared:
     valid_file=data.valid_file,
     test_file=data.test_file,
     item_metadata=data.item_metadata,
+    item_noun=data.item_noun,
     max_bad_share=data.max_bad_share,
   )
   if kind in PROTOCOLS:
@@ -89,14 +90,7 @@ def prepared_in_memory(data: DataConfig) -> Prepared:
     test_rows=dataset.test_rows,
     valid_rows=dataset.valid_rows,
   )
-  return Prepared(
-    dataset.interactions,
-    split,
-    dataset.item_fields,
-    _feedback(data, dataset),
-    dict(dataset.notes),
-    dataset.sentences,
-  )
+  return _prepared(dataset, split, _feedback(data, dataset))
 
 
 def columns_of(data: DataConfig) -> Columns:
@@ -153,13 +147,18 @@ def _by_protocol(dataset: Dataset, name: str, split_seed: int) -> Prepared:
   protocol = PROTOCOLS[name]
   dataset = apply_protocol(dataset, protocol)
   split = protocol_split(dataset.interactions, protocol, split_seed)
+  return _prepared(dataset, split, protocol.feedback)
+
+
+def _prepared(dataset: Dataset, split: Split, feedback: Feedback) -> Prepared:
   return Prepared(
     dataset.interactions,
     split,
     dataset.item_fields,
-    protocol.feedback,
+    feedback,
     dict(dataset.notes),
     dataset.sentences,
+    dataset.item_noun,
   )
 
 
@@ -187,6 +186,7 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
     feedback=Feedback(facts["positive_threshold"], facts["negative_threshold"], facts["feedback"]),
     facts=facts,
     sentences=tuple(facts["understood"]),
+    item_noun=facts["item_noun"],
   )
 
 
@@ -238,5 +238,6 @@ def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
     "negative_threshold": prepared.feedback.negative_threshold,
     "feedback": prepared.feedback.kind,
     "understood": list(prepared.sentences),
+    "item_noun": prepared.item_noun,
     **{k: v for k, v in prepared.facts.items() if v},
   }

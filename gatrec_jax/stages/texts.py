@@ -21,11 +21,12 @@ from gatrec_jax.profiles.embed import TextEncoder, embed_texts, lexical_text_enc
 from gatrec_jax.profiles.lexical import fit_lexical, load_lexical, save_lexical
 from gatrec_jax.profiles.schema import Profile, parse_profile
 from gatrec_jax.runs.log import SILENT, Log
+from gatrec_jax.stages.text_coverage import any_text, require_texts
 
 if TYPE_CHECKING:
   from gatrec_jax.lm.folders.source import EncoderSource
 
-_FORMAT = 2  # raised when a stage's files change their form, so that old ones are made again
+_FORMAT = 3  # raised when a stage's files change their form, so that old ones are made again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ def build_profiles(
 ) -> str:
   """Writes profiles/items.jsonl and users.jsonl: given ones where there are any, else built ones.
 
-  Items are described by their metadata, users by their training rows alone.
+  Items are described by their metadata, users by their training rows alone. Where no item has any
+  text, a line says so.
 
   Args: data: says whether given user profiles are known to hold held-out ratings.
   Returns:
@@ -97,7 +99,7 @@ def build_profiles(
         log.info(f"warning: {warning}")
         facts["warning"] = warning
     profiles = _item_profiles(prepared, item_texts)
-    built_items = builder.item_texts(profiles, style=text.profile_style)
+    built_items = builder.item_texts(profiles, style=text.profile_style, noun=prepared.item_noun)
     built_users = builder.user_texts(
       _user_profiles(prepared, train, profiles), style=text.profile_style
     )
@@ -121,7 +123,13 @@ def build_profiles(
     outputs=("items.jsonl", "users.jsonl"),
   )
   log.info("profiles: " + ", ".join(f"{k} {v}" for k, v in facts.items() if k != "warning"))
-  _require_texts(text, prepared, facts)
+  if not any_text(facts):
+    log.info(
+      "profiles: no item has any text: the GAT's features are ids; give `item_metadata` or "
+      "`item_profiles` for texts"
+    )
+  else:
+    require_texts(text, prepared, facts)
   return inputs
 
 
@@ -130,12 +138,16 @@ def embed_run(
 ) -> Texts:
   """Turns profiles into vectors, or reads those of the run folder if nothing changed.
 
+  Where there is no text at all, no encoder is opened, and the result has `is_text` False.
+
   Raises:
     InputError: as `build_profiles`, or the encoder is not available.
   """
   from gatrec_jax.lm.folders.source import resolve_encoder
 
   origin = build_profiles(text, workdir, prepared, data=data, log=log)
+  if not any(body for kind in ("users", "items") for body in read_texts(workdir, kind)):
+    return _without_text(workdir, prepared, inputs=runs.digest(_FORMAT, origin, "none"))
   source = resolve_encoder(text.encoder)
   log.info(f"embed: {source.name} ({source.where})")
   folder = workdir / "embeddings"
@@ -191,15 +203,35 @@ def embed_run(
   return load_texts(workdir)
 
 
+def _without_text(workdir: pathlib.Path, prepared: Prepared, *, inputs: str) -> Texts:
+  """Records in embeddings/manifest.json that nothing was embedded."""
+  runs.require_same_origin(workdir, "text vectors", inputs)
+  ids = prepared.interactions
+  facts = {"kind": "none", "encoder": "none", "users": ids.num_users, "items": ids.num_items}
+  runs.stage(
+    workdir / "embeddings",
+    name="embeddings",
+    inputs=inputs,
+    make=lambda: facts,
+    log=SILENT,
+    outputs=(),
+  )
+  return load_texts(workdir)
+
+
 def load_texts(workdir: pathlib.Path) -> Texts:
   """Reads what `embed_run` wrote. Raises InputError where it is missing or damaged."""
   folder = workdir / "embeddings"
   manifest = runs.read_json(folder / "manifest.json")
+  facts = manifest["facts"]
+  if facts["kind"] == "none":
+    nodes = facts["users"] + facts["items"]
+    return Texts(np.zeros((nodes, 1), np.float32), facts["users"], manifest["inputs"], False, facts)
   try:
     parts = [np.load(folder / f"{k}.npy", allow_pickle=False) for k in ("users", "items")]
   except (OSError, ValueError) as error:
     raise InputError(f"{folder}: damaged ({error}); delete that folder and run again") from None
-  return Texts(np.concatenate(parts), len(parts[0]), manifest["inputs"], True, manifest["facts"])
+  return Texts(np.concatenate(parts), len(parts[0]), manifest["inputs"], True, facts)
 
 
 def texts_of_new_users(
@@ -220,7 +252,7 @@ def texts_of_new_users(
     return np.zeros((len(liked), texts.vectors.shape[1]), np.float32)
   given_items = {i: body for i, body in enumerate(read_texts(workdir, "items")) if body}
   profiles = _item_profiles(prepared, given_items)
-  vocabulary = users.taste_vocabulary(prepared.train, profiles)
+  vocabulary = users.taste_vocabulary(prepared.train, profiles, noun=prepared.item_noun)
   bodies = builder.user_texts(
     [
       users.user_profile_from_items(good, bad, vocabulary=vocabulary)
@@ -262,16 +294,17 @@ def texts_of_new_items(
   *,
   known: Sequence[Mapping[str, Any]],
   new: Sequence[Mapping[str, Any]],
+  noun: str,
 ) -> np.ndarray:
   """[n, D] float32 vectors of the texts built for new items; 0 where none can be.
 
-  Args: known, new: fields of the catalog's items and of the new ones.
+  Args: known, new: fields of the catalog's items and of the new ones. noun: as in `Prepared`.
   Raises: InputError as `texts_of_new_users`.
   """
   if not texts.is_text:
     return np.zeros((len(new), texts.vectors.shape[1]), np.float32)
-  profiles = builder.build_item_profiles([*known, *new])[len(known) :]
-  bodies = builder.item_texts(profiles, style=text.profile_style)
+  profiles = builder.build_item_profiles([*known, *new], noun=noun)[len(known) :]
+  bodies = builder.item_texts(profiles, style=text.profile_style, noun=noun)
   return _encoded(workdir, text, texts, bodies)
 
 
@@ -283,7 +316,7 @@ def _open(text: TextConfig, source: EncoderSource) -> TextEncoder:
 
 def _item_profiles(prepared: Prepared, texts: Mapping[int, str]) -> list[Profile | None]:
   """Profiles with genres or tags: parsed from given texts, else built."""
-  profiles = builder.build_item_profiles(prepared.item_fields)
+  profiles = builder.build_item_profiles(prepared.item_fields, noun=prepared.item_noun)
   for item, text in texts.items():
     parsed = parse_profile(text)
     if parsed.genres or parsed.tags:
@@ -294,7 +327,9 @@ def _item_profiles(prepared: Prepared, texts: Mapping[int, str]) -> list[Profile
 def _user_profiles(
   prepared: Prepared, train: Interactions, profiles: Sequence[Profile | None]
 ) -> list[Profile | None]:
-  return users.build_user_profiles(train, profiles, feedback=prepared.feedback)
+  return users.build_user_profiles(
+    train, profiles, feedback=prepared.feedback, noun=prepared.item_noun
+  )
 
 
 def _read(path: str, field: str, ids: Sequence[str], facts: dict[str, Any]) -> dict[int, str]:
@@ -327,20 +362,6 @@ def read_texts(workdir: pathlib.Path, kind: str, *, given_alone: bool = False) -
   return [
     None if given_alone and row["source"] == "built" else row["profile"] or None for row in rows
   ]
-
-
-def _require_texts(text: TextConfig, prepared: Prepared, facts: Mapping[str, Any]) -> None:
-  sizes = {"item": prepared.interactions.num_items, "user": prepared.interactions.num_users}
-  for kind, size in sizes.items():
-    share = facts[f"{kind}s without text"] / size
-    if share > text.max_missing_share:
-      raise InputError(
-        f"{share:.0%} of the {kind}s have no "
-        f"text; give `item_metadata` or `{kind}_profiles`, raise the limit, or train without text "
-        "by `node_features=ids`",
-        field="max_missing_share",
-        value=text.max_missing_share,
-      )
 
 
 def no_texts(prepared: Prepared) -> Texts:

@@ -89,18 +89,19 @@ def write_profiles(
   if "items" in request.kinds:
     ids = prepared.train.item_ids
     if not manifest.is_complete("items", {}, ids, log=log):
-      built = builder.build_item_profiles(prepared.item_fields)
-      task = ItemTask(prepared.item_fields, built, Names(prepared.item_fields))
+      built = builder.build_item_profiles(prepared.item_fields, noun=prepared.item_noun)
+      names = Names(prepared.item_fields)
+      task = ItemTask(prepared.item_fields, built, names, prepared.item_noun)
       _write(manifest, "items", ids, task, author, request, log=log)
   if "users" in request.kinds:
-    films = _films(config, prepared, manifest)
+    items = _item_profiles(config, prepared, manifest)
     ids = prepared.train.user_ids
     origin = {
       "form": request.form,
-      "item profiles": runs.digest([film and dataclasses.asdict(film) for film in films]),
+      "item profiles": runs.digest([item and dataclasses.asdict(item) for item in items]),
     }
     if not manifest.is_complete("users", origin, ids, log=log):
-      task = _user_task(prepared, films, request.form)
+      task = _user_task(prepared, items, request.form)
       _write(manifest, "users", ids, task, author, request, log=log)
   return manifest.tree
 
@@ -285,9 +286,9 @@ def _line(kind: str, facts: Mapping[str, Any], path: pathlib.Path) -> str:
   return f"{kind}: {', '.join(counts)}, {speed:.2f} profiles/s ({path})"
 
 
-def _films(config: Config, prepared: Prepared, manifest: _Manifest) -> list[Profile | None]:
+def _item_profiles(config: Config, prepared: Prepared, manifest: _Manifest) -> list[Profile | None]:
   """The profiles of items in users' prompts: written, else given, else built."""
-  films = builder.build_item_profiles(prepared.item_fields)
+  profiles = builder.build_item_profiles(prepared.item_fields, noun=prepared.item_noun)
   written = manifest.folder / "items.jsonl"
   ids = prepared.train.item_ids
   texts: Mapping[int, str] = {}
@@ -298,21 +299,24 @@ def _films(config: Config, prepared: Prepared, manifest: _Manifest) -> list[Prof
   for item, text in texts.items():
     parsed = parse_profile(text)
     # A text of another form is used unchanged.
-    films[item] = Profile(overview=text) if parsed == Profile(name=parsed.name) else parsed
-  return films
+    profiles[item] = Profile(overview=text) if parsed == Profile(name=parsed.name) else parsed
+  return profiles
 
 
-def _user_task(prepared: Prepared, films: Sequence[Profile | None], form: str) -> UserTask:
+def _user_task(prepared: Prepared, items: Sequence[Profile | None], form: str) -> UserTask:
   train = prepared.train
   return UserTask(
     batches=batches_of_users(
       train,
       feedback=prepared.feedback,
-      described=np.array([film is not None for film in films], bool),
+      described=np.array([item is not None for item in items], bool),
     ),
-    films=films,
+    items=items,
     titles=[str(fields.get("title") or "") for fields in prepared.item_fields],
-    built=users.build_user_profiles(train, films, feedback=prepared.feedback),
-    names=Names(prepared.item_fields, terms=common_terms(films)),
+    built=users.build_user_profiles(
+      train, items, feedback=prepared.feedback, noun=prepared.item_noun
+    ),
+    names=Names(prepared.item_fields, terms=common_terms(items)),
+    noun=prepared.item_noun,
     form=form,
   )

@@ -82,7 +82,8 @@ DATA = (
   ),
   text("event_weights", "view:1,cart:3,purchase:5 for the events of --event_column"),
   number("max_bad_share", "largest tolerated share of unreadable rows (0.01)"),
-  text("item_metadata", "CSV, Parquet or JSONL table with item_id and any text fields"),
+  text("item_metadata", "CSV, Parquet or JSONL table with ids of items and any text fields"),
+  text("item_noun", "what an item is called in texts: film, book, product, … (from the data)"),
 )
 SPLIT = (
   text("fold", "u1 to u5, ua or ub of ml-100k; with --split=kfold the number of the part"),

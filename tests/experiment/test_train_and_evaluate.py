@@ -235,13 +235,20 @@ def test_training_ratings_do_reach_it(untouched, tmp_path):
 
 
 def test_too_many_missing_texts(tmp_path):
+  items = tmp_path / "items.csv"
+  items.write_text("item_id,title,genres\n" + "".join(f"i{n},T{n},Drama\n" for n in range(5)))
   csv = tmp_path / "mine.csv"
   csv.write_text(
     "user_id,item_id,rating\n"
     + "".join(f"u{u},i{(u * 7 + k) % 15},{1 + (u + k) % 5}\n" for u in range(12) for k in range(6))
   )
-  with pytest.raises(InputError, match="item_metadata"):
-    pipeline.train_and_evaluate(quick_config(dataset=str(csv)), tmp_path / "run", log=SILENT)
+  config = quick_config(dataset=str(csv), item_metadata=str(items))
+  message = "10 of 15 items have no text: give `item_metadata`.*`max_missing_share=0.67`"
+  with pytest.raises(InputError, match=message):
+    pipeline.train_and_evaluate(config, tmp_path / "run", log=SILENT)
+  items.write_text("item_id,title\n" + "".join(f"i{n},T{n}\n" for n in range(15)))
+  with pytest.raises(InputError, match="12 of 12 users have no text: these are built from genres"):
+    pipeline.train_and_evaluate(config, tmp_path / "other", log=SILENT)
 
 
 def test_implicit_feedback_has_no_dislikes_and_ids_need_no_texts(tmp_path):

@@ -55,9 +55,9 @@ def test_training_texts_of_the_builtin_author_state_exactly_their_facts():
     ]
     titles = ["Jaws (1975)", *(f"T{p} (1990)" for p in range(4))]
     found = supported_sentences(answer, facts, titles=titles)
-    repeated = len(kinds) - len(
-      {kind if kind in ("person", "tag") else (kind, place) for place, kind in enumerate(kinds)}
-    )
+    # Facts of the same name and title claim the same.
+    same = {"person": "shared", "maker": "shared", "tag": "tag"}
+    repeated = len(kinds) - len({same.get(kind, (kind, n)) for n, kind in enumerate(kinds)})
     assert len(found) == len(kinds) - repeated, (text, found)
     kinds_seen |= set(kinds)
     answers.add(answer)

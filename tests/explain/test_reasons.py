@@ -11,6 +11,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.explain.authors import TemplateAuthor
 from gatrec_jax.explain.phrases import PHRASES, Claim, claims_of, read, shown_title, slots_of, write
 from gatrec_jax.explain.reasons import STYLES, points_of, unsupported
+from gatrec_jax.explain.traits import Trait
 
 
 def by_template(record, *, style):
@@ -154,3 +155,15 @@ def test_titles_with_braces_tokens_and_markup_are_unchanged():
 )
 def test_shown_titles(raw, shown):
   assert shown_title(raw) == shown
+
+
+def test_a_brand_is_where_an_item_is_from():
+  trait = Trait("brand", "Acme", 1, 2, ("Up (2009)",))
+  record = evidence(traits=(trait,))
+  texts = {
+    by_template(dataclasses.replace(record, user_id=str(user)), style="detailed").text
+    for user in range(12)
+  }
+  assert all("from Acme (brand)" in text and "worked on" not in text for text in texts)
+  reason = by_template(record, style="detailed")
+  assert Claim("has", ("brand", "Acme")) in reason.claims and unsupported(reason, record) == []

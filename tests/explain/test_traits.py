@@ -65,3 +65,10 @@ def test_a_genre_is_avoided_if_it_is_disliked_more_than_others():
   assert avoided_genres(catalog, 10, liked=[2, 3, 4], disliked=[0, 1]) == ()  # liked more often
   # A user who dislikes nearly everything also dislikes War, but no more than the rest.
   assert avoided_genres(catalog, 10, liked=[3], disliked=[0, 1, 2, 5, 6, 7, 8]) == ()
+
+
+def test_a_brand_is_shared_like_a_person_and_said_like_a_brand():
+  fields = [{"brand": ["Acme"], "genres": ["Pens"]}, {"brand": "ACME"}, {"brand": ["Other"]}]
+  catalog = catalog_traits(fields, [()] * 3)
+  traits = shared_traits(catalog, 0, [1, 2], titles=["A", "B", "C"])
+  assert traits == (Trait("brand", "Acme", 1, 2, ("B",)),)

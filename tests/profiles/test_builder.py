@@ -84,7 +84,7 @@ def test_items_with_little_or_no_text():
   assert profiles[3].genres == ("Drama", "Comedy")
   assert profiles[6].name == "Il Postino (The Postman)"
   assert profiles[6].tags == ("sea",)
-  assert profiles[7].name == "1984" and "Brand: Acme." in profiles[7].description
+  assert profiles[7].name == "1984" and profiles[7].description == "An item by Acme."
   assert item_texts(profiles, style="unified")[0] is None
   assert build_item_profiles([]) == []
 
@@ -187,11 +187,70 @@ def test_styles():
   profile = Profile(
     name="Heat", overview="Two men.", genres=("Crime",), description="Long.", dislikes=("War",)
   )
-  assert item_texts([profile, None], style="integrated") == [
-    "Movie title: Heat. Genre: Crime. Overview: Two men.",
-    None,
-  ]
+  for noun, label in (("film", "Movie"), ("book", "Book"), ("item", "Item")):
+    assert item_texts([profile, None], style="integrated", noun=noun) == [
+      f"{label} title: Heat. Genre: Crime. Overview: Two men.",
+      None,
+    ]
   assert user_texts([profile], style="integrated") == ["Two men. Long."]
   assert user_texts([profile], style="unified")[0].startswith("# Heat\n\n## Overview\nTwo men.")
   with pytest.raises(KeyError):
     item_texts([profile], style="other")
+
+
+@pytest.mark.parametrize(
+  ("noun", "fields", "about"),
+  [
+    ("film", {"genres": ["Crime"], "tags": ["heist"], "brand": ["X"]}, "A crime film about heist."),
+    ("film", {"tags": ["heist"], "author": "Ann Bo"}, "A film about heist."),
+    (
+      "book",
+      {"genres": ["Epic"], "author": "Ann Bo, Cy Day, E"},
+      "An epic book by Ann Bo and Cy Day.",
+    ),
+    (
+      "song",
+      {"artist": "The Bo", "tags": ["calm"]},
+      "A song by The Bo, with keywords such as calm.",
+    ),
+    (
+      "product",
+      {"genres": ["Office Products"], "brand": ["Ink, Inc."]},
+      "An office products by Ink Inc..",
+    ),
+    ("anime", {"tags": ["war"]}, "An anime about war."),
+    ("product", {"brand": ["Unknown"], "price": "3"}, "Price: 3."),
+  ],
+)
+def test_descriptions_say_what_the_items_are(noun, fields, about):
+  (profile,) = build_item_profiles([fields], noun=noun)
+  assert profile.description == about
+
+
+@pytest.mark.parametrize(
+  ("noun", "overview", "description"),
+  [
+    (
+      "film",
+      "This user enjoys crime films, above all stories about heist.",
+      "They are drawn to crime stories with themes such as heist.",
+    ),
+    (
+      "anime",
+      "This user enjoys crime anime, above all stories about heist.",
+      "They are drawn to crime stories with themes such as heist.",
+    ),
+    (
+      "toy",
+      "This user enjoys crime toys, above all those with keywords such as heist.",
+      "They are drawn to crime toys with keywords such as heist.",
+    ),
+  ],
+)
+def test_users_like_what_the_items_are(noun, overview, description):
+  items = [Profile(genres=("Crime",), tags=("heist",))] * 30
+  profile = build_user_profiles(ratings(), items, feedback=FEEDBACK, noun=noun)[0]
+  assert (profile.overview, profile.description) == (overview, description)
+  vocabulary = taste_vocabulary(ratings(), items, noun=noun)
+  alone = user_profile_from_items(np.array([0, 3]), np.array([1]), vocabulary=vocabulary)
+  assert alone.overview == overview

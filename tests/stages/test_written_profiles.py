@@ -234,7 +234,7 @@ def test_users_are_told_of_items_as_they_were_just_written(table, tmp_path):
   assert parse_profile(rows(tmp_path, "items")[4]["profile"]) == Profile(
     "The Film 4", "Rain.", ("Drama",), ("rain",), "Wet.", ("sun",)
   )
-  asked = [prompt for prompts in author.asked for prompt in prompts if "Films:" in prompt]
+  asked = [prompt for prompts in author.asked for prompt in prompts if "Items:" in prompt]
   assert asked and all("1. Genres: Drama. Tags: rain. Not in it: sun. Rain." in p for p in asked)
 
 

@@ -39,6 +39,7 @@ class InteractionTable:
     remarks: assumptions, such as columns that were found under other names.
     notes: counts of merged and of unreadable rows, if there are any.
     part: [R] int8, the number of the file that each row is from.
+    item_column: the column that the items are from; "" for frames.
   """
 
   interactions: Interactions
@@ -47,6 +48,7 @@ class InteractionTable:
   remarks: tuple[str, ...]
   notes: Mapping[str, int]
   part: np.ndarray
+  item_column: str = ""
 
 
 def load_interactions(
@@ -93,7 +95,9 @@ def load_interactions(
     found.append(raw)
   part = np.repeat(np.arange(len(found), dtype=np.int8), [len(raw) for raw in found])
   table = understand(joined(found), part, reading=reading, item_ids=item_ids, source=str(path))
-  return dataclasses.replace(table, remarks=tuple(remarks), notes={**notes, **table.notes})
+  return dataclasses.replace(
+    table, remarks=tuple(remarks), notes={**notes, **table.notes}, item_column=found[0].item_name
+  )
 
 
 def understand(
@@ -202,7 +206,7 @@ def _read_fast(
     raw = read_columns(table, found)
   except Unclean:
     return None
-  return dataclasses.replace(raw, remarks=(*remarks, *raw.remarks))
+  return dataclasses.replace(raw, remarks=(*remarks, *raw.remarks), item_name=found.item)
 
 
 def _find_columns(
@@ -275,6 +279,7 @@ def _read_slowly(
     columns.event,
     bool(columns.rating) and truths == len(values) > 0,
     tuple(remarks),
+    columns.item,
   )
 
 

@@ -22,6 +22,7 @@ class RawColumns:
     event: [R] dictionary-encoded text, kinds of events; None without such a column.
     time: [R] int64, seconds since 1970; None without times.
     value_name, event_name: the columns that these are from; "" without.
+    item_name: the column that the items are from; "" for frames.
     is_true_or_false: the values are truth values, so that 0 is a dislike.
     remarks: what was assumed, for the user.
   """
@@ -35,6 +36,7 @@ class RawColumns:
   event_name: str = ""
   is_true_or_false: bool = False
   remarks: tuple[str, ...] = ()
+  item_name: str = ""
 
   def __len__(self) -> int:
     return len(self.user)

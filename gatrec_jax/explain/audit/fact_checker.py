@@ -16,7 +16,7 @@ import numpy as np
 
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.explain.phrases import shown_title
-from gatrec_jax.profiles.builder import PEOPLE_FIELDS, TAG_FIELDS, genres_of, terms_of
+from gatrec_jax.profiles.builder import CREDIT_FIELDS, TAG_FIELDS, genres_of, terms_of
 
 Scores = Callable[[int, Sequence[Sequence[int]]], np.ndarray]
 """(user, B sets of items) -> [B, I] float32 scores without each set of the user's ratings."""
@@ -25,7 +25,10 @@ _MARK = re.compile(r"⟦(\d+)⟧")
 _TITLE = re.compile(r"[A-Z0-9][^,;⟦⟧“”]*?\(\d{4}\)")
 # Not after an initial or an abbreviation in a name: George C. Scott, Robert Downey Jr.
 _END = re.compile(r"(?<!\b[A-Z]\.)(?<!\b[JSDM]r\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?]) (?=[“A-Z0-9⟦])")
-_ROLE = re.compile(r"([^,⟦⟧]+?) \((director|actor|writer|author|crew member)\)")
+_ROLE = re.compile(
+  r"([^,⟦⟧]+?) \((director|actor|writer|author|artist|composer|crew member|brand|manufacturer|"
+  r"developer|publisher|studio)\)"
+)
 _QUOTED = re.compile(r"“([^”]+)”")
 _OTHERS = re.compile(r"\b(?:people|those)(?: who)? liked?\b")
 _LIKED = re.compile(r"\byou (?:have |really |also )*(?:liked|loved|enjoyed|love|like)\b", re.I)
@@ -200,7 +203,7 @@ class Checker:
   def _named_in(self, item: int, role: str = "") -> set[str]:
     fields = self.prepared.item_fields[item]
     of_role = {"actor": ("actors", "cast", "actor"), "crew member": ("crew",)}
-    wanted = of_role.get(role, (role, f"{role}s")) if role else PEOPLE_FIELDS
+    wanted = of_role.get(role, (role, f"{role}s")) if role else CREDIT_FIELDS
     return {name.casefold() for field in wanted for name in terms_of(fields.get(field))}
 
   def _tags(self, sentence: str, others: Sequence[int], item: int) -> list[Finding]:

@@ -85,8 +85,11 @@ def title_forms(title: str) -> list[tuple[str, str]]:
   return [(form, year.group().strip(" ()") if year else "") for form in stripped if form]
 
 
-def without_title(text: str, title: str) -> str:
-  """`text` with "the film" in place of its own title; a one-word title only if it is in quotes."""
+def without_title(text: str, title: str, *, noun: str) -> str:
+  """`text` with "the film" (or another noun) in place of its own title.
+
+  A one-word title is replaced only if it is in quotes.
+  """
   forms = sorted((form for form, _ in title_forms(title)), key=len, reverse=True)
   quote, end = f"[{re.escape(_OPENING)}]", f"[{re.escape(_CLOSING)}]"
   for form in forms:
@@ -94,7 +97,7 @@ def without_title(text: str, title: str) -> str:
       continue
     word = re.escape(form)
     pattern = rf"{quote}?(?<!\w){word}(?!\w){end}?" if " " in form else f"{quote}{word}{end}"
-    text = re.sub(pattern, "the film", text)
+    text = re.sub(pattern, f"the {noun}", text)
   return text
 
 

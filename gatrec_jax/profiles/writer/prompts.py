@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gatrec_jax.data.nouns import plural
 from gatrec_jax.errors import InputError
 from gatrec_jax.profiles import builder
 from gatrec_jax.profiles.schema import Profile
@@ -29,13 +30,13 @@ _USER_HINTS = {
   "dislikes": "keywords of what is avoided",
   "summary": "what is sought and avoided, in one paragraph",
 }
-_ITEM = "Describe this film as JSON: {fields}. Name no people."
-_FIRST = "A user {verb} these films. Describe the user's taste as JSON: {fields}. {rule}"
+_ITEM = "Describe this {noun} as JSON: {fields}. Name no people."
+_FIRST = "A user {verb} these {nouns}. Describe the user's taste as JSON: {fields}. {rule}"
 _NEXT = (
-  "A user with this profile also {verb} these films. Refine the profile as JSON, keeping what "
+  "A user with this profile also {verb} these {nouns}. Refine the profile as JSON, keeping what "
   "still holds: {fields}. {rule}"
 )
-_RULE = "Use only words of the films' profiles, no titles, no names of people."
+_RULE = "Use only words of {of_nouns} profiles, no titles, no names of people."
 _MIN_TOKENS = 4  # per text
 
 
@@ -56,14 +57,16 @@ class Budget:
   truncate: Callable[[str, int], str]
 
 
-def item_prompt(budget: Budget, fields: Mapping[str, Any], *, answer: Sequence[str]) -> str:
+def item_prompt(
+  budget: Budget, fields: Mapping[str, Any], *, noun: str, answer: Sequence[str]
+) -> str:
   """Prompt for the profile of an item, with its texts shortened to fit.
 
   Args:
     budget: of the prompt. fields: of the item, as in `Dataset.item_fields`.
-    answer: the fields to write.
+    noun: what an item is called. answer: the fields to write.
   """
-  instruction = _ITEM.format(fields=_described(answer, _ITEM_HINTS))
+  instruction = _ITEM.format(noun=noun, fields=_described(answer, _ITEM_HINTS))
   lines = [
     ("Title", builder.one_line(fields.get("title"))),
     ("Genres", ", ".join(builder.genres_of(fields))),
@@ -84,36 +87,46 @@ def item_prompt(budget: Budget, fields: Mapping[str, Any], *, answer: Sequence[s
 
 
 def user_prompt(
-  budget: Budget, films: Sequence[str], *, liked: bool, present: str, answer: Sequence[str]
+  budget: Budget,
+  items: Sequence[str],
+  *,
+  noun: str,
+  liked: bool,
+  present: str,
+  answer: Sequence[str],
 ) -> str:
   """Prompt for a user's profile, or for a refinement of the present one.
 
   Args:
     budget: of the prompt.
-    films: profiles of items, from `film_text`; shortened to fit.
-    liked: whether the user liked these films.
+    items: profiles of items, from `item_line`; shortened to fit.
+    noun: what an item is called.
+    liked: whether the user liked these items.
     present: the profile so far, from `profile_text`; "" for the first batch. It may take as many
-      tokens as all films together.
+      tokens as all items together.
     answer: the fields to write.
   """
-  template = _NEXT if present else _FIRST
+  template, nouns = _NEXT if present else _FIRST, plural(noun)
   instruction = template.format(
-    verb="liked" if liked else "disliked", fields=_described(answer, _USER_HINTS), rule=_RULE
+    verb="liked" if liked else "disliked",
+    nouns=nouns,
+    fields=_described(answer, _USER_HINTS),
+    rule=_RULE.format(of_nouns=f"the {nouns}'" if nouns.endswith("s") else f"the {nouns}'s"),
   )
 
   def render(texts: Sequence[str]) -> str:
-    listed = [f"{number}. {text}" for number, text in enumerate(texts[: len(films)], 1)]
+    listed = [f"{number}. {text}" for number, text in enumerate(texts[: len(items)], 1)]
     before = ["Profile:", texts[-1], ""] if present else []
-    return "\n".join([instruction, "", *before, "Films:", *listed])
+    return "\n".join([instruction, "", *before, f"{nouns.capitalize()}:", *listed])
 
-  texts = [*films, present] if present else list(films)
-  weights = [1] * len(films) + [len(films)] * bool(present)
+  texts = [*items, present] if present else list(items)
+  weights = [1] * len(items) + [len(items)] * bool(present)
   return fit_prompt(budget, render, texts, weights=weights)
 
 
-def film_text(profile: Profile, title: str) -> str:
+def item_line(profile: Profile, title: str, *, noun: str) -> str:
   """An item's profile in one line for prompts about users, without its title, keywords first."""
-  return without_title(" ".join(_parts(profile, lacks="Not in it")), title)
+  return without_title(" ".join(_parts(profile, lacks="Not in it")), title, noun=noun)
 
 
 def profile_text(profile: Profile) -> str:

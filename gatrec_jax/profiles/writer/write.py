@@ -17,7 +17,7 @@ from gatrec_jax.profiles.writer.batches import HistoryBatches
 from gatrec_jax.profiles.writer.checks import Names, item_problems, user_problems
 from gatrec_jax.profiles.writer.prompts import (
   Budget,
-  film_text,
+  item_line,
   item_prompt,
   profile_text,
   user_prompt,
@@ -74,11 +74,13 @@ class ItemTask:
     built: [I] profiles without the model, which provide name and genres; None for items without
       any text.
     names: that keywords must not contain.
+    noun: what an item is called.
   """
 
   fields: Sequence[Mapping[str, Any]]
   built: Sequence[Profile | None]
   names: Names
+  noun: str
 
   def write(self, author: Author, items: Sequence[int], *, seed: int) -> list[Written]:
     """Writes the profiles of some items. Args: items: indices. seed: of random draws."""
@@ -90,7 +92,9 @@ class ItemTask:
       for known in (True, False):
         chosen = [i for i in rows if bool(self.built[i].genres) == known]
         answer = [field for field in _ITEM_FIELDS if field != "genres" or not known]
-        prompts = [item_prompt(author.budget, self.fields[i], answer=answer) for i in chosen]
+        prompts = [
+          item_prompt(author.budget, self.fields[i], noun=self.noun, answer=answer) for i in chosen
+        ]
         form = answer_form(answer, author.item_limits, genres=every)
         draws = _seed(seed, "item", items[0], known, again)
         for i, found in zip(chosen, _query(author, prompts, form, draws, again), strict=True):
@@ -117,23 +121,25 @@ class UserTask:
 
   Attributes:
     batches: [U] items that each user liked and disliked, from training interactions alone.
-    films: [I] profiles of items; None for items without one, which are in no batch.
+    items: [I] profiles of items; None for items without one, which are in no batch.
     titles: [I], "" if unknown.
     built: [U] profiles without the model, None for users without liked items.
     names: that a user's profile must not contain.
+    noun: what an item is called.
     form: `unified`, or `summary` for one paragraph.
   """
 
   batches: Sequence[HistoryBatches]
-  films: Sequence[Profile | None]
+  items: Sequence[Profile | None]
   titles: Sequence[str]
   built: Sequence[Profile | None]
   names: Names
+  noun: str
   form: str = "unified"
 
   def write(self, author: Author, users: Sequence[int], *, seed: int) -> list[Written]:
     """Writes the profiles of some users. Args: users: indices. seed: of random draws."""
-    genres = sorted({g for film in self.films if film is not None for g in film.genres})
+    genres = sorted({g for item in self.items if item is not None for g in item.genres})
 
     def attempt(rows: Sequence[int], again: bool) -> dict[int, Profile]:
       done: dict[int, Profile] = {}
@@ -146,7 +152,8 @@ class UserTask:
           prompts = [
             user_prompt(
               author.budget,
-              self._films(batches[u][batch]),
+              self._lines(batches[u][batch]),
+              noun=self.noun,
               liked=liked,
               answer=answer,
               present=profile_text(done[u]) if u in done else "",
@@ -169,7 +176,7 @@ class UserTask:
     )
 
   def _fields(self, *, avoids: bool) -> tuple[str, ...]:
-    """The fields to write. Dislikes require disliked films, or they would be invented."""
+    """The fields to write. Dislikes require disliked items, or they would be invented."""
     if self.form == "summary":
       return ("summary",)
     return (*_USER_FIELDS, "dislikes") if avoids else _USER_FIELDS
@@ -179,8 +186,8 @@ class UserTask:
       return ("overview",)
     return self._fields(avoids=bool(self.batches[user].disliked))
 
-  def _films(self, items: Sequence[int]) -> list[str]:
-    return [film_text(self.films[i], self.titles[i]) for i in items]
+  def _lines(self, items: Sequence[int]) -> list[str]:
+    return [item_line(self.items[i], self.titles[i], noun=self.noun) for i in items]
 
   def _render(self, profile: Profile) -> str:
     if self.form == "summary":

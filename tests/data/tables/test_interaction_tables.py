@@ -2,20 +2,17 @@
 
 import datetime
 import json
-import logging
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from helpers.paths import DATA as SHARED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatrec_jax.data.tables import interaction_tables
 from gatrec_jax.data.tables.columns import Columns
 from gatrec_jax.data.tables.interaction_tables import load_interactions
-from gatrec_jax.data.tables.metadata import load_item_metadata
 from gatrec_jax.errors import InputError
 
 ROWS = [("007", "a", 4.5, 100), ("7", 'b "x", y', 1.0, 200), ("7", "a\nb", 3.0, 300)]
@@ -287,62 +284,3 @@ _id = st.text(st.characters(codec="utf-8", exclude_characters="\x00\ufffd"), min
 def test_any_text_can_be_an_id(tmp_path, ids, suffix):
   path = write_rows(tmp_path / f"x.{suffix}", [(raw_id, raw_id, 2, 3) for raw_id in ids])
   assert read(path) == ([(raw_id, raw_id, 2.0, 3) for raw_id in ids], {})
-
-
-# ---- item metadata -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_metadata_of_every_format(tmp_path, suffix):
-  rows = [(1, " A \n b", "Drama| Sci-Fi|", 1999, ""), (2, "", "", 2000, "x")]
-  path = write_rows(tmp_path / f"x.{suffix}", rows, ("item_id", "title", "genres", "year", "tag"))
-  metadata, notes = load_item_metadata(path)
-  assert metadata == {
-    "1": {"title": "A \n b", "genres": ["Drama", "Sci-Fi"], "year": "1999"},
-    "2": {"year": "2000", "tag": "x"},
-  }
-  assert notes == {}
-
-
-def test_metadata_lists_and_missing_values(tmp_path):
-  line = {"item_id": "a", "genres": ["X", None, "Y "], "cast": ["P", "Q"], "n": None, "f": 2.5}
-  metadata, _ = load_item_metadata(write(tmp_path / "x.jsonl", json.dumps(line)))
-  assert metadata == {"a": {"genres": ["X", "Y"], "cast": "P, Q", "f": "2.5"}}
-  table = pa.table({"item_id": [1.0], "genres": [["X"]], "year": [float("nan")], "pages": [3.0]})
-  parquet.write_table(table, tmp_path / "x.parquet")
-  assert load_item_metadata(tmp_path / "x.parquet")[0] == {"1": {"genres": ["X"], "pages": "3"}}
-
-
-def test_unreadable_and_repeated_metadata(tmp_path, caplog):
-  lines = ['{"item_id": 1, "title": "A"}', '{"title": "B"}', '{"item_id": 2, "title": {"en": "B"}}']
-  path = write(tmp_path / "x.jsonl", "\n".join([*lines, '{"item_id": 1, "title": "C"}']))
-  metadata, notes = load_item_metadata(path, max_bad_share=0.5)
-  assert metadata == {"1": {"title": "C"}}
-  assert notes == {"unreadable rows skipped": 2, "metadata rows replaced": 1}
-  assert "line 2 (item_id None is not an id), 3 (field 'title' is neither text" in caplog.text
-  with pytest.raises(InputError, match="x.jsonl: 2 of 4 rows"):
-    load_item_metadata(path)
-
-
-@pytest.mark.parametrize(
-  ("name", "text", "message"),
-  [
-    ("x.csv", "id,title\n1,A\n", "x.csv: has no column 'item_id'; it has id, title"),
-    ("x.csv", "item_id,title\n", "x.csv: there are no items"),
-    ("x.jsonl", '{"item_id": 1}\n{"item_id": "x1"}', "item_id is of mixed types, 1 in line 1"),
-  ],
-)
-def test_bad_metadata_files_are_named(tmp_path, name, text, message):
-  with pytest.raises(InputError, match=message):
-    load_item_metadata(write(tmp_path / name, text))
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no shared data in {SHARED}")
-@pytest.mark.parametrize(
-  ("name", "items", "without"), [("metadata_ml100k", 1682, 10), ("metadata_ml1m", 3883, 12)]
-)
-def test_real_metadata(name, items, without, caplog):
-  caplog.set_level(logging.ERROR)
-  metadata, notes = load_item_metadata(SHARED / f"{name}.jsonl")
-  assert (len(metadata), notes) == (items, {})
-  assert sum("overview" not in fields for fields in metadata.values()) == without

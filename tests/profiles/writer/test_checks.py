@@ -82,11 +82,11 @@ def test_common_keywords_are_not_taken_for_titles():
 
 def test_a_film_becomes_the_film_in_its_own_text():
   text = 'In "The Matrix" a hacker… The Matrix is fast; the matrix stays.'
-  assert without_title(text, "Matrix, The (1999)") == (
+  assert without_title(text, "Matrix, The (1999)", noun="film") == (
     "In the film a hacker… the film is fast; the matrix stays."
   )
-  assert without_title('"Heat" has heat. Heat!', "Heat (1995)") == "the film has heat. Heat!"
-  assert without_title("any text", "") == "any text"
+  assert without_title('"Heat" has heat!', "Heat (1995)", noun="film") == "the film has heat!"
+  assert without_title("any text", "", noun="film") == "any text"
 
 
 def test_empty_sections_and_names_are_problems():

@@ -28,10 +28,14 @@ texts = st.text(st.sampled_from("ab é東😀\n.,"), max_size=400)
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(st.lists(texts, min_size=1, max_size=5), texts)
 def test_prompts_leave_tokens_for_the_answer(author, films, present):
-  prompt = user_prompt(author.budget, films, liked=False, present=present, answer=FIELDS)
+  prompt = user_prompt(
+    author.budget, films, noun="film", liked=False, present=present, answer=FIELDS
+  )
   assert author.budget.count(prompt) <= author.budget.tokens
   assert "no names of people." in prompt
-  prompt = item_prompt(author.budget, {"title": present, "overview": films[0] * 9}, answer=FIELDS)
+  prompt = item_prompt(
+    author.budget, {"title": present, "overview": films[0] * 9}, noun="film", answer=FIELDS
+  )
   assert author.budget.count(prompt) <= author.budget.tokens
 
 
@@ -78,7 +82,7 @@ def test_a_chat_template_frames_the_prompt(tmp_path):
 def test_models_that_cannot_write_are_refused(tmp_path):
   short = open_decoder(str(ROOT / "tests" / "lm" / "goldens" / "decoders" / "qwen2"))
   with pytest.raises(InputError, match="longer context"):
-    item_prompt(LocalAuthor(short).budget, {"title": "Heat"}, answer=FIELDS)
+    item_prompt(LocalAuthor(short).budget, {"title": "Heat"}, noun="film", answer=FIELDS)
   folder = write_model(tmp_path / "m", context=200)
   author = LocalAuthor(load_decoder(folder))
   form = answer_form(FIELDS, author.user_limits, genres=("A very long genre " * 5,))

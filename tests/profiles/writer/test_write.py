@@ -19,7 +19,7 @@ from gatrec_jax.profiles.writer.checks import Names
 from gatrec_jax.profiles.writer.prompts import (
   Budget,
   allocate,
-  film_text,
+  item_line,
   item_prompt,
   profile_text,
   user_prompt,
@@ -38,10 +38,11 @@ def user_task(*batches, form="unified", **changed):
   return UserTask(
     **{
       "batches": batches,
-      "films": FILMS,
+      "items": FILMS,
       "titles": TITLES,
       "built": [BUILT] * len(batches),
       "names": Names([{"title": title} for title in TITLES]),
+      "noun": "film",
       "form": form,
       **changed,
     }
@@ -151,7 +152,7 @@ def test_items_keep_their_title_and_genres():
     {"title": "Odd (2000)", "genres": ["Drama"]},
   ]
   author = Script(lambda prompt, again: {"tags": ["The Matrix"]} if "Odd" in prompt else {})
-  task = ItemTask(fields, build_item_profiles(fields), Names(fields))
+  task = ItemTask(fields, build_item_profiles(fields, noun="film"), Names(fields), "film")
   found = task.write(author, range(4), seed=0)
   (known, odd), (without,), (again,) = author.asked
   assert "Title: Heat (1995)\nGenres: Crime\nOverview: Two men." in known and "Mann" not in known
@@ -170,12 +171,22 @@ def test_items_keep_their_title_and_genres():
 def test_prompts_fit_and_keep_their_instructions(lengths, present, tokens):
   films = [" ".join(f"f{n}" for _ in range(length)) for n, length in enumerate(lengths)]
   prompt = user_prompt(
-    words_budget(tokens), films, liked=False, present="p " * present, answer=("summary",)
+    words_budget(tokens),
+    films,
+    noun="film",
+    liked=False,
+    present="p " * present,
+    answer=("summary",),
   )
   assert len(prompt.split()) <= tokens
   assert "no titles, no names of people." in prompt
   whole = user_prompt(
-    words_budget(10_000), films, liked=False, present="p " * present, answer=("summary",)
+    words_budget(10_000),
+    films,
+    noun="film",
+    liked=False,
+    present="p " * present,
+    answer=("summary",),
   )
   if len(whole.split()) <= tokens:
     assert prompt == whole
@@ -192,7 +203,9 @@ def test_tokens_are_allocated_in_proportion_to_weights():
 
 def test_a_context_too_short_for_the_instructions_is_refused():
   with pytest.raises(InputError, match="llm: its context leaves 20 tokens"):
-    item_prompt(words_budget(20), {"title": "Heat"}, answer=("overview", "tags", "dislikes"))
+    item_prompt(
+      words_budget(20), {"title": "Heat"}, noun="film", answer=("overview", "tags", "dislikes")
+    )
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/data")
@@ -201,11 +214,15 @@ def test_published_profiles_fit_untruncated_into_four_thousand_tokens():
     lines = [json.loads(line) for line in (PUBLISHED / name).read_text("utf-8").splitlines()]
     return [parse_profile(line["profile"]) for line in lines]
 
-  films = [film_text(one, one.name or "") for one in read("profiles_ml100k_items.jsonl")]
+  films = [
+    item_line(one, one.name or "", noun="film") for one in read("profiles_ml100k_items.jsonl")
+  ]
   users = [profile_text(one) for one in read("profiles_ml100k_users.jsonl")]
   # Four characters per token, as for current tokenizers; 1024 of 4096 are for the answer.
   budget = Budget(3072, *[lambda text: -(-len(text) // 4)] * 2, lambda text, n: text[: 4 * n])
   for n, present in enumerate(users):
     chosen = films[n : n + 5]
-    prompt = user_prompt(budget, chosen, liked=True, present=present, answer=("summary",))
+    prompt = user_prompt(
+      budget, chosen, noun="film", liked=True, present=present, answer=("summary",)
+    )
     assert present in prompt and all(film in prompt for film in chosen)
