@@ -68,23 +68,6 @@ class Run:
     """Index of each item id."""
     return {raw_id: index for index, raw_id in enumerate(self.prepared.interactions.item_ids)}
 
-  @property
-  def user_vectors(self) -> jax.Array:
-    """[U, D] float32. Raises InputError where the model has no vectors."""
-    return self._vectors()[0]
-
-  @property
-  def item_vectors(self) -> jax.Array:
-    """[I, D] float32; the dot product of the two is the score."""
-    return self._vectors()[1]
-
-  def _vectors(self) -> tuple[jax.Array, jax.Array]:
-    if self.recommender.scores_by != "vectors":
-      raise InputError(
-        f"{self.workdir}: {self.config.model.kind} scores without vectors of users and items"
-      )
-    return self.serving_state
-
 
 def assemble_run(
   workdir: pathlib.Path,

@@ -92,7 +92,7 @@ def print_similar(found: SimilarItems) -> None:
       kinds.setdefault(kind, []).append(name)
     reasons = [f"liked by {one.liked_both} users who liked this"] if one.liked_both else []
     reasons += [f"{kind} {', '.join(names)}" for kind, names in kinds.items()]
-    print(f"                 {'; '.join(reasons) or 'nothing that the data name'}")
+    print(f"                 {'; '.join(reasons) or 'no like and no attribute in common'}")
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def edges_to_new_users(
   receivers = jnp.broadcast_to(receivers, senders.shape)
   graph = jraph.GraphsTuple(
     nodes=None,
-    edges=features.reshape(-1, len(columns)),
+    edges=features.reshape(senders.size, len(columns)),
     senders=senders.ravel().astype(jnp.int32),
     receivers=receivers.ravel().astype(jnp.int32),
     globals=None,
