@@ -105,12 +105,14 @@ def top_items_by(
   scores = np.full((num_batches * batch, k), -np.inf, np.float32)
   for first in range(0, len(padded), batch):
     part = slice(first, first + batch)
-    best, values = _best_of_batch(
-      score_batch,
-      params,
-      _divided(padded[part], mesh),
-      _divided(candidates(part), mesh),
-      k=_power_of_two(k, _LEAST_K),
+    best, values = jax.device_get(
+      _best_of_batch(
+        score_batch,
+        params,
+        _divided(padded[part], mesh),
+        _divided(candidates(part), mesh),
+        k=_power_of_two(k, _LEAST_K),
+      )
     )
     width = min(k, best.shape[1])
     items[part, :width], scores[part, :width] = best[:, :width], values[:, :width]
