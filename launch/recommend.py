@@ -105,8 +105,14 @@ def similar_from_flags(opened: Run) -> SimilarItems:
 def lists_written(lists: Recommendations) -> str:
   """A line that says how many lists are in the file of --out."""
   empty = sum(not items for items in lists.items)
-  line = f"{len(lists.users) - empty} lists written to {FLAGS.out}"
-  return f"{line}; for {empty} users nothing is left, and they have no row" if empty else line
+  line = f"{_counted(len(lists.users) - empty, 'list')} written to {FLAGS.out}"
+  if empty:
+    line += f"; for {_counted(empty, 'user')} nothing is left, so they have no row"
+  return line
+
+
+def _counted(count: int, name: str) -> str:
+  return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def lists_from_flags(opened: Run) -> Recommendations:

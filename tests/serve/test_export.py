@@ -44,12 +44,7 @@ def test_best_gives_its_scores_for_all_kinds_of_users_and_items(best):
 
 
 @pytest.mark.parametrize(
-  "fields",
-  [
-    {"linear_weight": 0.0},
-    {"unrated_l2": 0.0},
-    {"linear_weight": 0.0, "unrated_l2": 0.0},
-  ],
+  "fields", [{"linear_weight": 0.0}, {"unrated_l2": 0.0}, {"linear_weight": 0.0, "unrated_l2": 0.0}]
 )
 def test_best_without_some_of_its_channels(best, fields):
   state, width = best.serving_state, 64 + 40 + 3 + best.serving_state.unrated.features.shape[1] + 2

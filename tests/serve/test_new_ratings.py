@@ -15,6 +15,7 @@ from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.serve import with_new_ratings
 from gatrec_jax.serve.run import assemble_run, recommender_and_inputs
 
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   yield from in_table_folder(tmp_path_factory)
