@@ -82,7 +82,7 @@ def _matching(run: Run, condition: Condition, *, field: str, log: Log) -> np.nda
   _require_field(run, name, field=field, condition=condition)
   if bounds := _RANGE.fullmatch(wanted):
     return _in_range(run, name, *bounds.groups(), field=field, condition=condition)
-  return _with_value(run, name, wanted, field=field, condition=condition)
+  return _with_value(run, name, wanted, field=field)
 
 
 def _known_items(run: Run, path: pathlib.Path, *, log: Log) -> np.ndarray:
@@ -123,7 +123,7 @@ def _require_field(run: Run, name: str, *, field: str, condition: str) -> None:
 def _values(run: Run, name: str) -> list[list[str]]:
   """[I] values of a field in small letters; of a text with separators the whole and its parts."""
   fields = run.prepared.item_fields
-  if name in _DERIVED and not any(name in own for own in fields):
+  if name == "year" or (name == "age" and not any(name in own for own in fields)):
     return [[] if np.isnan(one) else [f"{one:g}"] for one in _numbers(run, name)]
   return [[one.casefold() for one in _texts(own.get(name))] for own in fields]
 
@@ -135,14 +135,17 @@ def _texts(value: Any) -> list[str]:
   return list(dict.fromkeys(whole + terms_of(value)))
 
 
-def _with_value(run: Run, name: str, wanted: str, *, field: str, condition: str) -> np.ndarray:
+def _with_value(run: Run, name: str, wanted: str, *, field: str) -> np.ndarray:
   values = _values(run, name)
   mask = np.zeros(len(values), bool)
   for one in wanted.split("|"):
     has = np.array([one.strip().casefold() in own for own in values])
     if not has.any():
       raise InputError(
-        f"no item has this value; {_nearby(one, values)}", field=field, value=f"{name}={one}"
+        f"no item has this value{', and a range has numbers at its ends' * ('..' in one)}; "
+        f"{_nearby(one, values)}",
+        field=field,
+        value=f"{name}={one}",
       )
     mask |= has
   return mask

@@ -12,6 +12,7 @@ from gatrec_jax.explain.explainer import Explainer
 from gatrec_jax.explain.lists import Lists, reasons_for
 from gatrec_jax.explain.phrases import shown_title
 from launch.cli.grid import Table, print_grid
+from launch.cli.results import NOTHING_LEFT
 
 
 def print_reasons(
@@ -25,6 +26,8 @@ def print_reasons(
   for user, own in lists.items():
     found = reasons_for(explainer, author, user, own, style=style, top_n=top_n)
     print(f"user {explainer.run.prepared.interactions.user_ids[user]}")
+    if not own.items:
+      print(NOTHING_LEFT)
     for evidence, reason, _ in found:
       sentences += len(reason.sentences)
       by_template += reason.by_template

@@ -17,6 +17,7 @@ _COLUMNS = {
 }
 
 _BUCKETS = "_by_training_count"
+NOTHING_LEFT = "  nothing is left to recommend"
 
 
 def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) -> None:
@@ -68,7 +69,7 @@ def print_recommendations(lists: Recommendations) -> None:
   ):
     print(f"user {user}" if user else "new user")
     if not items:
-      print("  nothing is left to recommend")
+      print(NOTHING_LEFT)
     for rank, (item, title, score) in enumerate(zip(items, titles, scores, strict=True), 1):
       print(f"  {rank:>3}  {score:8.4f}  {title or '(no title)'}  [{item}]")
 

@@ -92,6 +92,7 @@ def test_lists_of_ids(run, folder):
     ("year=1999..1990", "the first end must not be above the second"),
     ("year=..", "at least one end"),
     ("genres=1..5", "no item has a number in genres"),
+    ("year=1990..now", "no item has this value, and a range has numbers at its ends; "),
     ("missing.csv", "is no file, and no condition such as genres=Comedy"),
     ("none.txt", "none of its 2 ids is among the catalog's 40 items"),
     ("noids.csv", "column item_id is missing"),
