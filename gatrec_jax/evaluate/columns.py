@@ -58,7 +58,8 @@ def read_columns(path: pathlib.Path, names: Sequence[str], *, what: str) -> dict
       table = _read_json_lines(path, names)
     else:
       table = _read_text(path, names)
-  except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OSError) as error:
+  # KeyError: a column twice. RecursionError: JSON that nests deeply.
+  except (pa.ArrowException, KeyError, RecursionError, ValueError, OSError) as error:
     reason = str(error).splitlines()[0]
     raise InputError(f"{path}: cannot be read as a table of {what} ({reason})") from error
   missing = [name for name in names if name not in table.column_names]

@@ -79,7 +79,7 @@ def read_profiles(
   """
   path = pathlib.Path(path)
   try:
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f"{path}: cannot be read as UTF-8 JSON lines ({error})") from error
   index = {raw: i for i, raw in enumerate(ids)}
@@ -110,8 +110,8 @@ def _parse_line(line: str, id_field: str, where: str) -> tuple[str, str]:
   example = f'{{"{id_field}": 1, "profile": "…"}}'
   try:
     record = json.loads(line)
-  except json.JSONDecodeError as error:
-    raise InputError(f"{where}: invalid JSON ({error.msg}); expected {example}") from error
+  except (ValueError, RecursionError) as error:
+    raise InputError(f"{where}: invalid JSON ({error}); expected {example}") from None
   if not isinstance(record, dict):
     raise InputError(f"{where}: not a JSON object; expected {example}")
   raw = record.get(id_field)

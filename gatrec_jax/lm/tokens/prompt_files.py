@@ -25,10 +25,13 @@ def read_prompts(path: str | Path) -> list[str | list[Message]]:
   """
   path = Path(path)
   try:
-    lines = path.read_text("utf-8").splitlines()
+    # Lines end at \n alone: texts may hold other characters that Unicode takes for line ends.
+    lines = [line.removesuffix("\r") for line in path.read_text("utf-8-sig").split("\n")]
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, "strerror", None) or "not UTF-8 text"
     raise InputError(f"cannot be read ({reason})", field="prompts_file", value=path) from None
+  if not lines[-1]:
+    lines.pop()
   prompts: list[str | list[Message]] = list(lines)
   if path.suffix == ".jsonl":
     prompts = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -41,7 +44,7 @@ def _record(path: Path, number: int, line: str) -> str | list[Message]:
   where = f"{path}, line {number}"
   try:
     record = json.loads(line)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise InputError(f"{where}: not JSON ({error})") from None
   if isinstance(record, dict) and isinstance(record.get("prompt"), str):
     return record["prompt"]

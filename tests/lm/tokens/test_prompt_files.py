@@ -15,6 +15,13 @@ def test_every_line_of_a_text_file_is_a_prompt(tmp_path):
   assert read_prompts(written(tmp_path, "p.txt", b"one\n\ntwo\n")) == ["one", "", "two"]
 
 
+def test_lines_end_at_newlines_alone(tmp_path):
+  text = "one\u2028half\r\ntwo".encode()
+  assert read_prompts(written(tmp_path, "p.txt", text)) == ["one\u2028half", "two"]
+  line = '{"prompt": "a\u2028b"}\r\n'.encode()
+  assert read_prompts(written(tmp_path, "p.jsonl", line)) == ["a\u2028b"]
+
+
 def test_records_have_a_prompt_or_messages(tmp_path):
   lines = b'{"prompt": "one"}\n\n{"messages": [{"role": "user", "content": "two"}]}\n'
   expected = ["one", [{"role": "user", "content": "two"}]]
@@ -29,6 +36,7 @@ def test_records_have_a_prompt_or_messages(tmp_path):
     ("p.jsonl", b'{"prompt": "a"}\n{', "line 2"),
     ("p.jsonl", b'{"text": "a"}', "line 1"),
     ("p.txt", b"\xff\xfe", "UTF-8"),
+    ("p.jsonl", b'{"prompt": ' + b"[" * 100_000, "line 1"),
   ],
 )
 def test_invalid_files_are_reported(tmp_path, name, text, said):
