@@ -30,7 +30,9 @@ from gatrec_jax.serve import (
   recommend,
   recommend_to_new_user,
   score,
+  similar_items,
   with_new_ratings,
+  write_lists,
 )
 from gatrec_jax.version import VERSION as __version__
 
@@ -63,10 +65,12 @@ __all__ = [
   "recommend_to_new_user",
   "score",
   "serve",
+  "similar_items",
   "split_interactions",
   "sweep_settings",
   "train",
   "train_and_evaluate",
   "with_fields",
   "with_new_ratings",
+  "write_lists",
 ]

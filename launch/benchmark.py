@@ -12,8 +12,8 @@ Python that has them, if it is not this one.
 
 Suite lm has random weights in the shape of Qwen2-0.5B unless --llm is given. Suites train, eval,
 embed, sweep and anchors need MovieLens in --data_dir; embed and fusion need the published profiles
-and lists in its folder published/. Suite all takes 40 minutes on two cores with the peers, sweep
-ten, anchors five, statistics three and fusion two.
+and lists in its folder published/; serve needs a trained run, --workdir. Suite all takes 40 minutes
+on two cores with the peers, sweep ten, anchors five, statistics three and fusion two.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Computes test metrics of a run, or of lists made by any tool.
 
   python -m launch.evaluate --workdir=runs/ml-100k-u1-best-0 --protocol=both
+  python -m launch.evaluate --recommendations=lists.parquet
+  python -m launch.evaluate --recommendations=lists.csv --workdir=runs/ml-100k-u1-best-0
   python -m launch.evaluate --recommendations=lists.csv --dataset=ml-100k --fold=u1
 
 --protocol=full ranks every item that the user has not rated in training. --protocol=judged keeps
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
   from pathlib import Path
 
   from gatrec_jax.config.schema import Config
+  from gatrec_jax.data.prepared import Prepared
   from gatrec_jax.serve.run import Run
 
 define(
@@ -61,10 +64,9 @@ def evaluate_file(config: Config, file: str) -> tuple[dict[str, Any], str, None]
   from gatrec_jax.evaluate.files import read_recommendations
   from gatrec_jax.experiment.evaluation import evaluate_lists, results_json
   from gatrec_jax.runs import tracing
-  from gatrec_jax.stages.data import prepared_in_memory
   from launch.cli.results import traced
 
-  prepared = prepared_in_memory(config.data)
+  config, prepared = data_of_lists(config, file)
   ids = prepared.interactions
   users, items = read_recommendations(file, user_ids=ids.user_ids, item_ids=ids.item_ids)
   with traced(FLAGS.trace), tracing.part("the evaluation", last=True):
@@ -73,11 +75,50 @@ def evaluate_file(config: Config, file: str) -> tuple[dict[str, Any], str, None]
   return results, f"{data_label(config)} · {pathlib.Path(file).name}", None
 
 
+def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
+  """The settings and the data that a file of lists is evaluated with.
+
+  They are those of --workdir, else of --dataset, else of the run that made the file.
+
+  Args: config: of the flags.
+  Raises: InputError: none of these is there.
+  """
+  import pathlib
+
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.evaluate.files import run_of_lists
+  from gatrec_jax.stages.config_file import read_config
+  from gatrec_jax.stages.data import load_prepared, prepared_in_memory
+
+  if FLAGS.workdir:
+    folder = pathlib.Path(FLAGS.workdir).expanduser()
+  elif FLAGS["dataset"].present:
+    return config, prepared_in_memory(config.data)
+  else:
+    folder = run_of_lists(file)
+  if folder is None:
+    raise InputError(
+      "does not say which run made it; give that run's `workdir`, or the data's `dataset`",
+      field="recommendations",
+      value=file,
+    )
+  own = read_config(folder)
+  require_agreement(own)
+  return with_evaluation_flags(own), load_prepared(folder)
+
+
+def with_evaluation_flags(config: Config) -> Config:
+  """A run's settings with those of the evaluation that were given as flags."""
+  from gatrec_jax.config.overrides import with_fields
+
+  changed = {name: value for name, value in given_fields().items() if name in EVALUATE}
+  return with_fields(config, changed)
+
+
 def evaluate_folder(folder: Path) -> tuple[dict[str, Any], str, Run]:
   """Metrics of a run with the evaluation settings of the flags, a title, and the run."""
   import dataclasses
 
-  from gatrec_jax.config.overrides import with_fields
   from gatrec_jax.experiment.cold_start import cold_evaluations
   from gatrec_jax.experiment.evaluation import evaluate_run, results_json
   from gatrec_jax.runs import tracing
@@ -86,8 +127,7 @@ def evaluate_folder(folder: Path) -> tuple[dict[str, Any], str, Run]:
 
   opened = load_run(folder)
   require_agreement(opened.config)
-  changed = {name: value for name, value in given_fields().items() if name in EVALUATE}
-  opened = dataclasses.replace(opened, config=with_fields(opened.config, changed))
+  opened = dataclasses.replace(opened, config=with_evaluation_flags(opened.config))
   with traced(FLAGS.trace), tracing.part("the evaluation", last=True):
     evaluations = evaluate_run(opened)[0] | cold_evaluations(opened)
   results = results_json(evaluations, workdir=str(folder))

@@ -140,17 +140,17 @@ def lists_from_flags(opened: Run) -> Lists:
   """The items to explain, by user index. Raises InputError."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain.lists import List, lists_of_file, lists_of_run
-  from gatrec_jax.serve.recommendations import indices_of
+  from gatrec_jax.serve.run import indices_of
 
   ids, path = opened.prepared.interactions, FLAGS.recommendations
   if not FLAGS.users:
     raise InputError("give user ids, or all", field="users")
   everyone = FLAGS.users == ["all"]
-  users = None if everyone else indices_of(FLAGS.users, ids.user_ids, "user").tolist()
+  users = None if everyone else indices_of(FLAGS.users, opened.user_index, "user").tolist()
   if FLAGS.items:
     if path or users is None:
       raise InputError("needs `users`, and excludes `recommendations`", field="items")
-    items = indices_of(FLAGS.items, ids.item_ids, "item").tolist()
+    items = indices_of(FLAGS.items, opened.item_index, "item").tolist()
     return {user: List(items) for user in users}
   if path:
     return lists_of_file(path, opened, users, top_n=FLAGS.top_n)

@@ -1,10 +1,13 @@
-"""Recommends items to the users of a trained run, or to new users.
+r"""Recommends items to the users of a trained run, or to new users.
 
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --users=1,2 --top_n=5
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --liked=50,172,181
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_ratings=today.csv --users=1
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --new_items=arrivals.jsonl
   python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --users=1 --explain
+  python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --users=1 --only=genres=Comedy \
+    --only=year=1990.. --exclude=watched.csv
+  python -m launch.recommend --workdir=runs/ml-100k-u1-best-0 --similar_to=50
 
 Without --workdir, the run folder follows from --dataset, --fold, --preset and --seed as in
 launch.train.
@@ -27,6 +30,7 @@ from launch.cli import (
 if TYPE_CHECKING:
   from gatrec_jax.serve.recommendations import Recommendations
   from gatrec_jax.serve.run import Run
+  from gatrec_jax.serve.similar import SimilarItems
 
 define(
   "preset",
@@ -40,6 +44,10 @@ define(
   "disliked",
   "top_n",
   "exclude_seen",
+  "only",
+  "exclude",
+  "candidates",
+  "similar_to",
   "explain",
   "style",
   "out",
@@ -56,41 +64,80 @@ def main() -> None:
   import pathlib
 
   from gatrec_jax import serve as serving
-  from launch.cli.results import print_recommendations
+  from gatrec_jax.serve.export import require_vectors
+  from launch.cli.results import print_recommendations, print_similar
 
   opened = serving.load_run(workdir_from_flags(config_from_flags()))
   require_agreement(opened.config)
   if FLAGS.new_ratings or FLAGS.new_items:
     opened = with_new_data(opened)
+  if FLAGS.similar_to:
+    print_similar(similar_from_flags(opened))
+    return
   if FLAGS.export_embeddings:
-    _ = opened.item_vectors  # raises, before anything is written, if the model has none
+    require_vectors(opened)  # before anything is written
   lists = lists_from_flags(opened)
   if FLAGS.explain:
     print_with_reasons(opened, lists)
   elif FLAGS.out:
-    serving.write_lists(pathlib.Path(FLAGS.out), lists)
-    print(f"{len(lists.users)} lists written to {FLAGS.out}")
+    serving.write_lists(pathlib.Path(FLAGS.out), lists, workdir=opened.workdir)
+    print(lists_written(lists))
   else:
     print_recommendations(lists)
   if FLAGS.export_embeddings:
-    serving.export_embeddings(opened, FLAGS.export_embeddings)
-    print(f"vectors written to {FLAGS.export_embeddings}")
+    found = serving.export_embeddings(opened, FLAGS.export_embeddings)
+    print(f"vectors of {found.items.shape[1]} numbers written to {FLAGS.export_embeddings}")
+
+
+def similar_from_flags(opened: Run) -> SimilarItems:
+  """The items similar to --similar_to. Raises InputError."""
+  from gatrec_jax import serve as serving
+  from gatrec_jax.errors import InputError
+
+  for name in ("users", "liked", "disliked", "candidates", "out", "explain", "export_embeddings"):
+    if FLAGS[name].present:
+      raise InputError(f"and `{name}` exclude each other", field="similar_to")
+  return serving.similar_items(
+    opened, FLAGS.similar_to, top_n=FLAGS.top_n, only=FLAGS.only, exclude=FLAGS.exclude
+  )
+
+
+def lists_written(lists: Recommendations) -> str:
+  """A line that says how many lists are in the file of --out."""
+  empty = sum(not items for items in lists.items)
+  line = f"{_counted(len(lists.users) - empty, 'list')} written to {FLAGS.out}"
+  if empty:
+    line += f"; for {_counted(empty, 'user')} nothing is left, so they have no row"
+  return line
+
+
+def _counted(count: int, name: str) -> str:
+  return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def lists_from_flags(opened: Run) -> Recommendations:
   """Lists for --users, or for the new user of --liked. Raises InputError."""
   from gatrec_jax import serve as serving
   from gatrec_jax.errors import InputError
+  from gatrec_jax.runs.log import CONSOLE
 
-  settings = dict(top_n=FLAGS.top_n, exclude_seen=FLAGS.exclude_seen)
+  settings = dict(
+    top_n=FLAGS.top_n, exclude_seen=FLAGS.exclude_seen, only=FLAGS.only, exclude=FLAGS.exclude
+  )
   if FLAGS.liked:
     if FLAGS["users"].present:
       raise InputError("`users` and `liked` exclude each other")
+    if FLAGS.candidates:
+      raise InputError(
+        "is for `users`; with `liked` give item ids by `only=FILE`", field="candidates"
+      )
     return serving.recommend_to_new_user(opened, FLAGS.liked, disliked=FLAGS.disliked, **settings)
   if FLAGS.disliked:
     raise InputError("needs `liked`, for a user who is not in the catalog", field="disliked")
   if not FLAGS.users:
     raise InputError("give user ids, or all", field="users")
+  if FLAGS.candidates:
+    settings["candidates"] = serving.read_candidates(opened, FLAGS.candidates, log=CONSOLE)
   return serving.recommend(opened, None if FLAGS.users == ["all"] else FLAGS.users, **settings)
 
 
@@ -99,7 +146,7 @@ def print_with_reasons(opened: Run, lists: Recommendations) -> None:
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import List
-  from gatrec_jax.serve.recommendations import indices_of
+  from gatrec_jax.serve.run import indices_of
   from launch.cli.language_models import open_author
   from launch.cli.reasons import print_reasons
 
@@ -109,10 +156,10 @@ def print_with_reasons(opened: Run, lists: Recommendations) -> None:
       "writes files",
       field="explain",
     )
-  ids = opened.prepared.interactions
+  users = indices_of(lists.users, opened.user_index, "user")
   explained = {
-    int(user): List(indices_of(items, ids.item_ids, "item").tolist())
-    for user, items in zip(indices_of(lists.users, ids.user_ids, "user"), lists.items, strict=True)
+    int(user): List(indices_of(items, opened.item_index, "item").tolist())
+    for user, items in zip(users, lists.items, strict=True)
   }
   print_reasons(
     make_explainer(opened), open_author(), explained, style=FLAGS.style, top_n=FLAGS.top_n

@@ -110,7 +110,7 @@ def _data_set(dataset: str, table: InteractionTable, *, valid_file: str, test_fi
     test_rows=table.part == bool(valid_file) + 1 if test_file else None,
     valid_rows=table.part == 1 if valid_file else None,
     feedback=table.feedback,
-    sentences=(table.sentence, *table.remarks),
+    sentences=tuple(filter(None, (table.sentence, ", ".join(table.remarks)))),
     notes=table.notes,
   )
 

@@ -88,52 +88,6 @@ def bipartite_graph(
   return jraph.pad_with_graphs(graph, n_node=pad_to[0], n_edge=pad_to[1], n_graph=2)
 
 
-def add_users(
-  graph: jraph.GraphsTuple,
-  *,
-  num_users: int,
-  items: Sequence[np.ndarray],
-  features: Sequence[np.ndarray],
-  self_loops: bool,
-) -> jraph.GraphsTuple:
-  """Appends users who were not in training, with edges from their items to them.
-
-  The new nodes come last and send no messages, so that other nodes do not change.
-
-  Args:
-    graph: of `bipartite_graph`, unpadded, N nodes.
-    num_users: U of the graph, the offset of items.
-    items: B arrays [n_b] int of item indices.
-    features: B arrays [n_b, F] float32 of edge features.
-    self_loops: as in `bipartite_graph`.
-  Returns:
-    The graph with N + B nodes.
-
-  >>> train = Interactions.from_indices([0], [0], [5], num_users=1, num_items=2)
-  >>> new = {"items": [np.array([1])], "features": [np.float32([[4]])]}
-  >>> grown = add_users(bipartite_graph(train), num_users=1, **new, self_loops=False)
-  >>> grown.senders.tolist(), grown.receivers.tolist()  # node 3 receives from item 1, node 2
-  ([1, 0, 2], [0, 1, 3])
-  """
-  first = int(graph.n_node.sum())
-  senders, receivers, edges = [graph.senders], [graph.receivers], [graph.edges]
-  for b, (index, feature) in enumerate(zip(items, features, strict=True)):
-    sent, edge = np.asarray(index, np.int32) + num_users, np.asarray(feature, np.float32)
-    if self_loops:
-      mean = edge.mean(axis=0) if len(edge) else np.zeros(graph.edges.shape[1], np.float32)
-      sent, edge = np.append(sent, np.int32(first + b)), np.concatenate([edge, mean[None]])
-    senders.append(sent)
-    receivers.append(np.full(len(sent), first + b, np.int32))
-    edges.append(edge)
-  return graph._replace(
-    senders=np.concatenate(senders),
-    receivers=np.concatenate(receivers),
-    edges=np.concatenate(edges),
-    n_node=np.array([first + len(items)], np.int32),
-    n_edge=np.array([sum(len(s) for s in senders)], np.int32),
-  )
-
-
 def _column(interactions: Interactions, name: str, relevance: np.ndarray | None) -> np.ndarray:
   if name == "relevance" and relevance is not None:
     return np.log(relevance).astype(np.float32)

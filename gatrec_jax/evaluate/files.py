@@ -5,21 +5,28 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.columns import index_column, read_columns
+
+if TYPE_CHECKING:
+  import pyarrow as pa
 
 _COLUMNS = ("user_id", "item_id", "rank")
+_RUN = b"gatrec_run"  # in a Parquet file's schema: the folder of the run that made the lists
 
 
 def read_recommendations(
   path: str | os.PathLike[str], *, user_ids: Sequence[str], item_ids: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Reads a CSV, TSV or Parquet file with the columns user_id, item_id, rank (others are ignored).
+  """Reads a CSV, TSV, Parquet or JSONL file with the columns user_id, item_id, rank.
 
-  A user's items are ordered by ascending rank; ranks may start anywhere and have gaps.
+  A user's items are ordered by ascending rank; ranks may start anywhere and have gaps. Other
+  columns are ignored.
 
   Args: user_ids: [U] and item_ids: [I] raw ids, whose positions are the indices.
   Returns: users [m] int32 ascending; items [m, L] int32, L the longest list, −1 after shorter ones.
@@ -39,7 +46,7 @@ def read_recommendations(
   ([1], [[1, 0]])
   """
   path = pathlib.Path(path)
-  table = _read_table(path)
+  table = read_columns(path, _COLUMNS, what="recommendations")
   users = _indices(table["user_id"], user_ids, path, "user_id", "users")
   items = _indices(table["item_id"], item_ids, path, "item_id", "items")
   ranks = _whole_ranks(table["rank"], path)
@@ -54,6 +61,39 @@ def read_recommendations(
     np.repeat(np.arange(len(names)), counts), np.arange(len(users)) - np.repeat(starts, counts)
   ] = items
   return names.astype(np.int32), lists
+
+
+def metadata_of_run(workdir: pathlib.Path) -> dict[bytes, bytes]:
+  """The metadata by which `run_of_lists` finds a run, for the schema of a Parquet file."""
+  return {_RUN: str(workdir.absolute()).encode()}
+
+
+def run_of_lists(path: str | os.PathLike[str]) -> pathlib.Path | None:
+  """The folder of the run that made a file of lists, or None if the file does not say.
+
+  It is the folder that contains the file, or the one that its Parquet schema names.
+
+  Raises: InputError: the Parquet schema names a folder that is not there.
+  """
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  path = pathlib.Path(path)
+  for folder in path.absolute().parents:
+    if (folder / "config.json").is_file() and (folder / "data").is_dir():
+      return folder
+  if path.suffix != ".parquet" or not path.is_file():
+    return None
+  try:
+    named = (pq.read_schema(path).metadata or {}).get(_RUN)
+  except (pa.ArrowInvalid, OSError):
+    return None  # reading its rows says what is wrong
+  if named is None:
+    return None
+  folder = pathlib.Path(named.decode())
+  if not (folder / "config.json").is_file():
+    raise InputError(f"{path}: made by the run {folder}, which is not there; give its `workdir`")
+  return folder
 
 
 def write_recommendations(
@@ -105,59 +145,11 @@ def write_recommendations(
     raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _read_table(path: pathlib.Path) -> dict:
-  import pyarrow as pa
-  import pyarrow.csv as pc
-  import pyarrow.parquet as pq
-
-  if not path.is_file():
-    raise InputError(f"{path}: no such file; give a CSV, TSV or Parquet file of recommendations")
-  try:
-    if path.suffix == ".parquet":
-      names = pq.read_schema(path).names
-      table = pq.read_table(path, columns=[name for name in _COLUMNS if name in names])
-    else:
-      with path.open(encoding="utf-8-sig") as file:
-        header = file.readline()
-      delimiter = "\t" if "\t" in header else ","
-      table = pc.read_csv(
-        path,
-        parse_options=pc.ParseOptions(delimiter=delimiter),
-        # As strings, so that ids such as 007 and 1e3 are kept and bad ranks are found here.
-        convert_options=pc.ConvertOptions(
-          column_types={name: pa.string() for name in _COLUMNS},
-          strings_can_be_null=True,
-          quoted_strings_can_be_null=True,
-        ),
-      )
-  except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
-    reason = str(error).splitlines()[0]
-    raise InputError(f"{path}: cannot be read as a table of recommendations ({reason})") from error
-  missing = [name for name in _COLUMNS if name not in table.column_names]
-  if missing:
-    raise InputError(
-      f"{path}: column {', '.join(missing)} is missing; the columns must be {', '.join(_COLUMNS)}"
-    )
-  if not table.num_rows:
-    raise InputError(f"{path}: no rows; a recommendation per row is expected")
-  return {name: table[name].combine_chunks() for name in _COLUMNS}
-
-
 def _indices(
-  column: object, vocabulary: Sequence[str], path: pathlib.Path, name: str, what: str
+  column: pa.Array, vocabulary: Sequence[str], path: pathlib.Path, name: str, what: str
 ) -> np.ndarray:
-  import pyarrow as pa
-  import pyarrow.compute as pc
-
-  texts = column
-  if pa.types.is_floating(column.type):
-    # pandas converts integer ids to floats if one is missing.
-    rounded = pc.floor(column)
-    texts = pc.if_else(pc.equal(rounded, column), rounded.cast(pa.int64(), safe=False), None)
-  if not pa.types.is_large_string(texts.type):
-    texts = texts.cast(pa.string())
-  found = pc.index_in(texts, value_set=pa.array(vocabulary, texts.type))
-  unknown = found.is_null().to_numpy(zero_copy_only=False)
+  found = index_column(column, vocabulary)
+  unknown = found < 0
   if unknown.any():
     row = int(np.flatnonzero(unknown)[0])
     value = column[row].as_py()
@@ -166,10 +158,10 @@ def _indices(
       f"{path}: row {row + 1}: {given} ({unknown.sum()} such rows); "
       f"the dataset has {len(vocabulary)} {what}"
     )
-  return found.to_numpy(zero_copy_only=False).astype(np.int64)
+  return found
 
 
-def _whole_ranks(column: object, path: pathlib.Path) -> np.ndarray:
+def _whole_ranks(column: pa.Array, path: pathlib.Path) -> np.ndarray:
   import pyarrow as pa
 
   try:

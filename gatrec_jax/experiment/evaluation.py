@@ -63,7 +63,7 @@ def evaluate_run(
   if run.texts.is_text:
     vectors = run.texts.item_vectors
   elif run.recommender.scores_by == "vectors":
-    vectors = np.asarray(run.item_vectors)
+    vectors = np.asarray(run.serving_state[1])
   evaluations = evaluate_lists(
     items, users, settings=run.config.evaluate, prepared=run.prepared, item_vectors=vectors
   )

@@ -33,7 +33,9 @@ class Recommender(Protocol):
     learned: it is a `LearnedRecommender`, trained by gradient steps; else a `FittedRecommender`.
     seeded: another seed gives another model.
     scores_by: "vectors" where the serving state is ([U, D] users, [I, D] items), whose dot products
-      are the scores, else "scores". May depend on the settings.
+      are the scores, else "scores". May depend on the settings. With "scores" it has
+      `vectors_of_users` and `vectors_of_items`, whose dot products are the same scores, but which
+      may be wider than the catalog.
     serves_new_users: it has `score_new`. May depend on the settings.
     takes_new_ratings: it extends to new ratings, users and items without training: a fitted one by
       `fit`, a learned one by `grown`.
@@ -59,6 +61,14 @@ class Recommender(Protocol):
   @staticmethod
   def score(serving_state: Any, users: Array) -> Array:
     """[B, I] float32 scores of all items for `users` [B] int32; traceable."""
+
+  @staticmethod
+  def vectors_of_users(serving_state: Any, users: Array) -> Array:
+    """[B, W] float32 for `users` [B] int32; traceable (`scores_by` = "scores")."""
+
+  @staticmethod
+  def vectors_of_items(serving_state: Any) -> Array:
+    """[I, W] float32; traceable (`scores_by` = "scores")."""
 
   def score_new(self, params: Any, inputs: Inputs, serving_state: Any, users: NewUsers) -> Array:
     """[B, I] float32 scores for users who were not in training (`serves_new_users`)."""

@@ -22,13 +22,18 @@ ScoreBatch = Callable[[Any, Array], Array]
 _SCORE_COPIES = 4
 
 
+# Sizes that a request may choose are padded to powers of two from these on, so that requests of any
+# size run a few compiled programs.
+_LARGEST_PADDED_BATCH, _LEAST_K = 64, 16
+
+
 @functools.partial(jax.jit, static_argnames=("score_batch", "k"))
 def _best_of_batch(
-  score_batch: ScoreBatch, params: Any, users: Array, rows: Array, seen: Array, *, k: int
+  score_batch: ScoreBatch, params: Any, users: Array, candidates: Array, *, k: int
 ) -> tuple[Array, Array]:
-  """users: [B]; rows, seen: [P] int32 pairs to leave out, rows = B for padding."""
+  """users: [B]; candidates: [B, I] bool."""
   scores = score_batch(params, users).astype(jnp.float32)
-  scores = scores.at[rows, seen].set(-jnp.inf, mode="drop")
+  scores = jnp.where(candidates, scores, -jnp.inf)
   # lax.top_k puts the lower index first among equal scores: ties are broken by item index.
   values, items = jax.lax.top_k(scores, min(k, scores.shape[1]))
   return jnp.where(values > -jnp.inf, items, -1).astype(jnp.int32), values
@@ -44,11 +49,14 @@ def top_items_by(
   k: int,
   memory_mb: float = 512,
   mesh: Mesh | None = None,
+  where: np.ndarray | None = None,
+  among: Interactions | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """The k items with the highest scores for each user, without the items they have seen.
 
-  Users go through the device in equal batches, so one program is compiled; a second call with
-  the same function, shapes and number of users reuses it.
+  Users go through the device in equal batches, so one program is compiled. A second call with the
+  same function reuses it, whatever is left out, and also for other small numbers of users and of
+  items, which are padded to powers of two.
 
   Args:
     score_batch: (params, users [B] int32) -> [B, I] scores; a function of module level (or one
@@ -61,6 +69,8 @@ def top_items_by(
     k: how many items.
     memory_mb: bound on what one batch takes on the device; at least one user is scored at a time.
     mesh: this process's devices of it share each batch of users; None for one device.
+    where: [I] bool, items that may be recommended; None for all.
+    among: interactions whose pairs alone may be recommended; None for all.
 
   Returns:
     items [n, k] int32, best first, ties by lower index, −1 where fewer than k candidates exist;
@@ -86,50 +96,91 @@ def top_items_by(
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
   num_batches = -(-len(users) // fitting)
   batch = -(-len(users) // (num_batches * devices)) * devices
+  if batch <= min(_LARGEST_PADDED_BATCH, fitting // 2):
+    batch = -(-_power_of_two(batch, 1) // devices) * devices
   padded = np.concatenate([users, np.repeat(users[-1:], num_batches * batch - len(users))])
-  starts, counts, seen_items = _seen_lists(seen, padded)
-  ends = np.concatenate([[0], np.cumsum(counts)])
-  num_pairs = max(1, int(np.diff(ends[::batch]).max()))
+  candidates = _candidates(padded, num_items, where=where, seen=seen, among=among)
 
   items = np.full((num_batches * batch, k), -1, np.int32)
   scores = np.full((num_batches * batch, k), -np.inf, np.float32)
   for first in range(0, len(padded), batch):
     part = slice(first, first + batch)
-    rows = np.repeat(np.arange(batch), counts[part])
-    shift = starts[part] - (ends[first : first + batch] - ends[first])
-    flat = np.arange(len(rows)) + shift[rows]
-    padding = (0, num_pairs - len(rows))
-    best, values = _best_of_batch(
-      score_batch,
-      params,
-      _divided(padded[part], mesh),
-      np.pad(rows, padding, constant_values=batch).astype(np.int32),
-      np.pad(seen_items[flat], padding),
-      k=k,
+    best, values = jax.device_get(
+      _best_of_batch(
+        score_batch,
+        params,
+        _divided(padded[part], mesh),
+        _divided(candidates(part), mesh),
+        k=_power_of_two(k, _LEAST_K),
+      )
     )
-    items[part, : best.shape[1]] = best
-    scores[part, : best.shape[1]] = values
+    width = min(k, best.shape[1])
+    items[part, :width], scores[part, :width] = best[:, :width], values[:, :width]
   if np.isnan(scores).any():
     raise FloatingPointError("a score is NaN: the model's parameters or inputs are not finite")
   return items[: len(users)], scores[: len(users)]
 
 
-def _divided(users: np.ndarray, mesh: Mesh | None) -> Array | np.ndarray:
-  """[B] users divided over the devices of the mesh, if there are several."""
+def _power_of_two(count: int, least: int) -> int:
+  """The next power of two that is at least `count` and at least `least`."""
+  return max(least, 1 << (count - 1).bit_length())
+
+
+def _divided(rows: np.ndarray, mesh: Mesh | None) -> Array | np.ndarray:
+  """[B, …] rows of a batch divided over the devices of the mesh, if there are several."""
   if mesh is None or mesh.size == 1:
-    return users
-  return jax.device_put(users, NamedSharding(mesh, PartitionSpec("data")))
+    return rows
+  return jax.device_put(rows, NamedSharding(mesh, PartitionSpec("data")))
 
 
-def _seen_lists(
-  seen: Interactions | None, users: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _candidates(
+  users: np.ndarray,
+  num_items: int,
+  *,
+  where: np.ndarray | None,
+  seen: Interactions | None,
+  among: Interactions | None,
+) -> Callable[[slice], np.ndarray]:
+  """A function from a slice of users [n] to the mask of their candidates, [B, I] bool.
+
+  Args: as in `top_items_by`.
+  """
+  common = np.ones(num_items, bool) if where is None else np.asarray(where, bool)
+  gone = None if seen is None else _lists_of(seen, users)
+  kept = None if among is None else _lists_of(among, users)
+
+  def of(part: slice) -> np.ndarray:
+    mask = np.tile(common, (len(users[part]), 1))
+    if kept is not None:
+      allowed = np.zeros_like(mask)
+      allowed[_pairs(kept, part)] = True
+      mask &= allowed
+    if gone is not None:
+      mask[_pairs(gone, part)] = False
+    return mask
+
+  return of
+
+
+def _pairs(
+  lists: tuple[np.ndarray, np.ndarray, np.ndarray], part: slice
+) -> tuple[np.ndarray, np.ndarray]:
+  """Row in the slice and item of each entry. Args: lists: of `_lists_of`."""
+  starts, counts, items = lists[0][part], lists[1][part], lists[2]
+  rows = np.repeat(np.arange(len(counts)), counts)
+  before = np.cumsum(counts) - counts
+  return rows, items[np.arange(len(rows)) + (starts - before)[rows]]
+
+
+def _lists_of(pairs: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """For users [n]: where each one's list starts, how long it is [n] int64, and all lists [P]."""
-  if seen is None or not len(seen):
-    return np.zeros(len(users), np.int64), np.zeros(len(users), np.int64), np.zeros(0, np.int32)
-  order = np.argsort(seen.user, kind="stable")
-  ends = np.concatenate([[0], np.cumsum(np.bincount(seen.user, minlength=seen.num_users))])
-  return ends[users], ends[users + 1] - ends[users], seen.item[order].astype(np.int32)
+  wanted = np.zeros(pairs.num_users, bool)
+  wanted[users] = True
+  rows = np.flatnonzero(wanted[pairs.user])
+  order = rows[np.argsort(pairs.user[rows], kind="stable")]
+  counts = np.bincount(pairs.user[rows], minlength=pairs.num_users)
+  ends = np.concatenate([[0], np.cumsum(counts)])
+  return ends[users], counts[users], pairs.item[order]
 
 
 def top_items(

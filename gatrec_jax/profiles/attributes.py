@@ -21,7 +21,7 @@ from gatrec_jax.profiles.builder import (
 _MIN_ITEMS = 3  # that share a name, for it to get a column
 _MAX_NAMES = 1000  # the most common ones, because columns are dense
 _STEPS = 8  # between the oldest and the newest item
-_YEAR_FIELDS = ("year", "release_year", "release_date", "date")
+YEAR_FIELDS = ("year", "release_year", "release_date", "date")
 _FOUR_DIGITS = re.compile(r"(?<!\d)\d{4}(?!\d)")
 
 
@@ -40,7 +40,7 @@ def item_attributes(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 
 def _of_names(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
-  names = [_names(fields) for fields in item_fields]
+  names = [named_attributes(fields) for fields in item_fields]
   counts = Counter(name for own in names for name in own)
   common = sorted((-count, name) for name, count in counts.items() if count >= _MIN_ITEMS)
   place = {name: column for column, (_, name) in enumerate(common[:_MAX_NAMES])}
@@ -50,13 +50,17 @@ def _of_names(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
   return out
 
 
-def _names(fields: Mapping[str, Any]) -> set[tuple[str, str]]:
-  """(kind, name) pairs; a person or maker is the same in every role."""
-  return {
-    *(("genre", name.casefold()) for name in genres_of(fields)),
-    *(("tag", name.casefold()) for field in TAG_FIELDS for name in terms_of(fields.get(field))),
-    *(("person", n.casefold()) for field in CREDIT_FIELDS for n in terms_of(fields.get(field))),
-  }
+def named_attributes(fields: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+  """An item's genres, tags and people: (kind, name in small letters) -> name as in the metadata.
+
+  A person or maker is the same in every role.
+  """
+  names = [
+    *(("genre", name) for name in genres_of(fields)),
+    *(("tag", name) for field in TAG_FIELDS for name in terms_of(fields.get(field))),
+    *(("person", name) for field in CREDIT_FIELDS for name in terms_of(fields.get(field))),
+  ]
+  return {(kind, name.casefold()): name for kind, name in names}
 
 
 def _of_years(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -76,7 +80,7 @@ def _of_years(item_fields: Sequence[Mapping[str, Any]]) -> np.ndarray:
 def year_of(fields: Mapping[str, Any]) -> int | None:
   """An item's year, from a year or date field or after the title; None if unknown."""
   behind_title = YEAR.search(one_line(fields.get("title")))
-  texts = [str(fields.get(field) or "") for field in _YEAR_FIELDS]
+  texts = [str(fields.get(field) or "") for field in YEAR_FIELDS]
   for text in (*texts, behind_title.group() if behind_title else ""):
     if found := _FOUR_DIGITS.search(text):
       return int(found.group())

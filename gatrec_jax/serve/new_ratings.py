@@ -15,7 +15,7 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.errors import InputError
 from gatrec_jax.serve.run import Run, assemble_run, recommender_and_inputs
-from gatrec_jax.stages.texts import Texts, texts_of_new_items, texts_of_new_users
+from gatrec_jax.stages.texts import Texts, texts_of_new_items
 from gatrec_jax.train.fitted import fit_params
 
 _NO_FIELDS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
@@ -129,13 +129,9 @@ def _grown_texts(run: Run, prepared: Prepared) -> Texts:
     rows = [train.take(train.user == user) for user in new]
     # Only of items that have a text of their own.
     rows = [one.take(one.item < former.num_items) for one in rows]
-    of_users[new] = texts_of_new_users(
-      run.workdir,
-      run.config.text,
-      run.prepared,
-      run.texts,
-      liked=[one.item[prepared.feedback.liked(one.rating)] for one in rows],
-      disliked=[one.item[prepared.feedback.disliked(one.rating)] for one in rows],
+    of_users[new] = run.texts_of_new_users(
+      [one.item[prepared.feedback.liked(one.rating)] for one in rows],
+      [one.item[prepared.feedback.disliked(one.rating)] for one in rows],
     )
   of_items = texts_of_new_items(
     run.workdir,

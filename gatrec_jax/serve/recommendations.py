@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,9 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.models.inputs import NewUsers
 from gatrec_jax.ops.top_k import top_items_by
-from gatrec_jax.serve.run import Run
-from gatrec_jax.stages.texts import texts_of_new_users
+from gatrec_jax.runs.log import CONSOLE, Log
+from gatrec_jax.serve.filters import Condition, item_mask, pairs_of, unrated
+from gatrec_jax.serve.run import Run, indices_of, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,24 +43,58 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
     InputError: an unknown user id, or a lone string instead of a list of ids.
   """
   users = require_list(users, field="users")
-  index = indices_of(users, run.prepared.interactions.user_ids, "user")
+  index = indices_of(users, run.user_index, "user")
   return np.asarray(run.recommender.score(run.serving_state, jnp.asarray(index)), np.float32)
 
 
 def recommend(
-  run: Run, users: Sequence[str | int] | None = None, *, top_n: int = 10, exclude_seen: bool = True
+  run: Run,
+  users: Sequence[str | int] | None = None,
+  *,
+  top_n: int = 10,
+  exclude_seen: bool = True,
+  only: Sequence[Condition] = (),
+  exclude: Sequence[Condition] = (),
+  candidates: Mapping[str | int, Sequence[str | int]] | None = None,
+  log: Log = CONSOLE,
 ) -> Recommendations:
-  """The best items for the given user ids (None = all).
+  """The best items for the given user ids.
 
-  Args: exclude_seen: leave out training and validation items.
+  A user for whom no item is left gets an empty list.
+
+  Args:
+    users: None for all, or for those of `candidates`.
+    exclude_seen: leave out training and validation items.
+    only: conditions that must all hold for an item: `genres=Comedy|Drama`, `year=1990..1999`, the
+      path of a file of item ids, or a list of item ids (serve/filters.py: item_mask).
+    exclude: conditions none of which may hold.
+    candidates: item ids by user id, which alone may be recommended to that user.
+    log: where unknown ids in files are reported.
   Raises:
-    InputError: an unknown user id, a lone string instead of a list of ids, or `top_n` below 1.
+    InputError: an unknown user or item id, a lone string instead of a list, `top_n` below 1, or a
+      condition that cannot be read or that no item fulfills.
   """
-  _require_positive(top_n)
-  users = None if users is None else require_list(users, field="users")
+  require_positive(top_n)
+  where = item_mask(run, only=only, exclude=exclude, log=log)
+  among = None if candidates is None else pairs_of(run, candidates)
+  if users is None and candidates is not None:
+    users = list(candidates)
   user_ids = run.prepared.interactions.user_ids
-  index = np.arange(len(user_ids)) if users is None else indices_of(users, user_ids, "user")
-  items, scores = top_lists(run, index.astype(np.int32), k=top_n, exclude_seen=exclude_seen)
+  if users is None:
+    index = np.arange(len(user_ids))
+  else:
+    index = indices_of(require_list(users, field="users"), run.user_index, "user")
+  items, scores = top_items_by(
+    run.recommender.score,
+    run.serving_state,
+    index.astype(np.int32),
+    num_items=run.recommender.num_items,
+    seen=run.prepared.known if exclude_seen else None,
+    k=top_n,
+    memory_mb=run.config.evaluate.evaluate_memory_mb,
+    where=where,
+    among=among,
+  )
   return _named(run, [user_ids[u] for u in index], items, scores)
 
 
@@ -70,42 +105,40 @@ def recommend_to_new_user(
   disliked: Sequence[str | int] = (),
   top_n: int = 10,
   exclude_seen: bool = True,
+  only: Sequence[Condition] = (),
+  exclude: Sequence[Condition] = (),
+  log: Log = CONSOLE,
 ) -> Recommendations:
   """The best items for a user known only by liked (and disliked) items; nothing is retrained.
 
   In the GAT the user becomes a node that receives from those items (the highest and the lowest
   training rating as the edge's rating, the latest time), with the text built from them.
 
+  Args: only, exclude, log: as in `recommend`.
   Raises:
     InputError: no liked item, an unknown or repeated item id, a lone string instead of a list of
-      ids, `top_n` below 1, or a model that serves only the users it was trained on.
+      ids, `top_n` below 1, a model that serves only the users it was trained on, or as `recommend`
+      for conditions.
   """
-  _require_positive(top_n)
+  require_positive(top_n)
   liked = require_list(liked, field="liked")
   disliked = require_list(disliked, field="disliked")
-  item_ids = run.prepared.interactions.item_ids
-  good, bad = indices_of(liked, item_ids, "item"), indices_of(disliked, item_ids, "item")
+  good, bad = (indices_of(ids, run.item_index, "item") for ids in (liked, disliked))
   if not len(good):
     raise InputError("give at least one item id", field="liked")
   both = np.concatenate([good, bad])
   if len(np.unique(both)) < len(both):
     raise InputError("an item id is given twice, or as liked and as disliked", field="liked")
-  all_scores = new_user_scores(run, liked=[good], disliked=[bad])
-  seen = None
-  if exclude_seen:
-    seen = dataclasses.replace(
-      run.prepared.interactions.take(np.zeros(0, np.int64)),
-      user=np.zeros(len(both), np.int32),
-      item=both.astype(np.int32),
-    )
+  where = item_mask(run, only=only, exclude=exclude, log=log)
   items, scores = top_items_by(
     _given_scores,
-    all_scores,
+    new_user_scores(run, liked=[good], disliked=[bad]),
     np.zeros(1, np.int32),
-    num_items=len(item_ids),
-    seen=seen,
+    num_items=run.recommender.num_items,
+    seen=unrated(run, np.zeros(len(both)), both) if exclude_seen else None,
     k=top_n,
     memory_mb=run.config.evaluate.evaluate_memory_mb,
+    where=where,
   )
   return _named(run, [""], items, scores)
 
@@ -123,11 +156,13 @@ def new_user_scores(
       "use a model that has (best, ease, ials, …)"
     )
   rating = run.prepared.train.rating
-  text = texts_of_new_users(
-    run.workdir, run.config.text, run.prepared, run.texts, liked=liked, disliked=disliked
-  )
-  users = NewUsers(list(liked), list(disliked), text, float(rating.max()), float(rating.min()))
-  return run.recommender.score_new(run.params, run.inputs, run.serving_state, users)
+  # Padded with users without ratings, so that a few programs serve any number of users.
+  nothing = [np.zeros(0, np.int64)] * ((1 << (len(liked) - 1).bit_length()) - len(liked))
+  good, bad = [*liked, *nothing], [*disliked, *nothing]
+  text = run.texts_of_new_users(good, bad)
+  users = NewUsers(good, bad, text, float(rating.max()), float(rating.min()))
+  scores = run.recommender.score_new(run.params, run.inputs, run.serving_state, users)
+  return scores[: len(liked)]
 
 
 def _given_scores(scores: jax.Array, users: jax.Array) -> jax.Array:
@@ -178,24 +213,3 @@ def _named(
     titles=[[str(fields[i].get("title", "")) for i in row] for row in rows],
     scores=[[float(s) for s in scores[m, : len(row)]] for m, row in enumerate(rows)],
   )
-
-
-def indices_of(ids: Sequence[str | int], vocabulary: Sequence[str], kind: str) -> np.ndarray:
-  """[n] int64 positions of raw ids in a vocabulary.
-
-  Args: kind: `user` or `item`, for the message.
-  Raises: InputError for ids that are not there.
-  """
-  positions = {raw: i for i, raw in enumerate(vocabulary)}
-  missing = [str(i) for i in ids if str(i) not in positions]
-  if missing:
-    raise InputError(
-      f"{kind} {', '.join(missing[:5])}: not in the catalog ({len(vocabulary)} {kind}s, such as "
-      f"{', '.join(vocabulary[:3])})"
-    )
-  return np.array([positions[str(i)] for i in ids], np.int64)
-
-
-def _require_positive(top_n: int) -> None:
-  if top_n < 1:
-    raise InputError("must be at least 1", field="top_n", value=top_n)

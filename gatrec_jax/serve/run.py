@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import os
 import pathlib
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +24,7 @@ from gatrec_jax.profiles.attributes import item_attributes
 from gatrec_jax.runs.checkpoints import Checkpoints
 from gatrec_jax.stages.config_file import read_config
 from gatrec_jax.stages.data import load_prepared
-from gatrec_jax.stages.texts import Texts, load_texts, no_texts
+from gatrec_jax.stages.texts import Texts, TextsOfNewUsers, load_texts, no_texts, texts_of_new_users
 from gatrec_jax.train.hyperparameters import Dynamic, recommender_with, split_settings
 from gatrec_jax.train.loop import restore_params
 
@@ -51,22 +53,20 @@ class Run:
   inputs: Inputs
   serving_state: Any
 
-  @property
-  def user_vectors(self) -> jax.Array:
-    """[U, D] float32. Raises InputError where the model has no vectors."""
-    return self._vectors()[0]
+  @functools.cached_property
+  def texts_of_new_users(self) -> TextsOfNewUsers:
+    """Describes new users by their items; made once, since it reads all profiles."""
+    return texts_of_new_users(self.workdir, self.config.text, self.prepared, self.texts)
 
-  @property
-  def item_vectors(self) -> jax.Array:
-    """[I, D] float32; the dot product of the two is the score."""
-    return self._vectors()[1]
+  @functools.cached_property
+  def user_index(self) -> Mapping[str, int]:
+    """Index of each user id."""
+    return {raw_id: index for index, raw_id in enumerate(self.prepared.interactions.user_ids)}
 
-  def _vectors(self) -> tuple[jax.Array, jax.Array]:
-    if self.recommender.scores_by != "vectors":
-      raise InputError(
-        f"{self.workdir}: {self.config.model.kind} scores without vectors of users and items"
-      )
-    return self.serving_state
+  @functools.cached_property
+  def item_index(self) -> Mapping[str, int]:
+    """Index of each item id."""
+    return {raw_id: index for index, raw_id in enumerate(self.prepared.interactions.item_ids)}
 
 
 def assemble_run(
@@ -90,7 +90,7 @@ def make_serving_state(params: Any, inputs: Inputs, *, recommender: Recommender)
   return _make_serving_state(params, inputs, dynamic, recommender=recommender)
 
 
-@partial(jax.jit, static_argnames=("recommender",))
+@functools.partial(jax.jit, static_argnames=("recommender",))
 def _make_serving_state(
   params: Any, inputs: Inputs, dynamic: Dynamic, *, recommender: Recommender
 ) -> Any:
@@ -163,3 +163,23 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
     params=params,
     inputs=inputs,
   )
+
+
+def indices_of(ids: Sequence[str | int], index: Mapping[str, int], kind: str) -> np.ndarray:
+  """[n] int64 indices of raw ids.
+
+  Args: index: `Run.user_index` or `Run.item_index`. kind: `user` or `item`, for the message.
+  Raises: InputError for ids that are not there.
+  """
+  if missing := [str(one) for one in ids if str(one) not in index]:
+    raise InputError(
+      f"{kind} {', '.join(missing[:5])}: not in the catalog ({len(index)} {kind}s, such as "
+      f"{', '.join(itertools.islice(index, 3))})"
+    )
+  return np.array([index[str(one)] for one in ids], np.int64)
+
+
+def require_positive(top_n: int) -> None:
+  """Raises InputError for a length of lists below 1."""
+  if top_n < 1:
+    raise InputError("must be at least 1", field="top_n", value=top_n)

@@ -25,7 +25,8 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
-_UNSAID = ("understood",)  # facts that have a line of their own
+# Facts that lines of their own say, where there is anything to say.
+_UNSAID = ("understood", "feedback", "positive_threshold", "negative_threshold")
 _FORMAT = 2  # raised when the stage's files change their form, so that old ones are made again
 
 

@@ -19,14 +19,18 @@ def any_text(facts: Mapping[str, Any]) -> bool:
 def require_texts(text: TextConfig, prepared: Prepared, facts: Mapping[str, Any]) -> None:
   """Raises InputError if more users or items than `max_missing_share` have no text.
 
+  Users count where the user gave profiles of them. Built ones say what genres, tags and
+  descriptions a user likes, and titles and authors alone are no ground for them.
+
   Args: facts: of the profiles' manifest.
   """
   sizes = {"item": prepared.interactions.num_items, "user": prepared.interactions.num_users}
   advice = {
     "item": "give `item_metadata` or `item_profiles` with more of them",
-    "user": "these are built from genres, tags and descriptions of liked items; give "
-    "`item_metadata` that has them, or `user_profiles`",
+    "user": "give `user_profiles` with more of them",
   }
+  if not text.user_profiles:
+    del sizes["user"]
   for kind, size in sizes.items():
     missing = facts[f"{kind}s without text"]
     if missing > text.max_missing_share * size:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,41 +235,45 @@ def load_texts(workdir: pathlib.Path) -> Texts:
   return Texts(np.concatenate(parts), len(parts[0]), manifest["inputs"], True, facts)
 
 
-def texts_of_new_users(
-  workdir: pathlib.Path,
-  text: TextConfig,
-  prepared: Prepared,
-  texts: Texts,
-  *,
-  liked: Sequence[np.ndarray],
-  disliked: Sequence[np.ndarray],
-) -> np.ndarray:
-  """[B, D] float32 vectors of the texts built from B users' item indices; 0 where none can be.
+TextsOfNewUsers = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
+"""(liked, disliked), B arrays of item indices each -> [B, D] float32 vectors of the texts built
+from them; 0 where none can be. Raises InputError if the encoder of the run's texts is missing."""
 
-  Raises:
-    InputError: the encoder of the run's texts is not available.
+
+def texts_of_new_users(
+  workdir: pathlib.Path, text: TextConfig, prepared: Prepared, texts: Texts
+) -> TextsOfNewUsers:
+  """A function that describes new users. It holds the terms of the catalog and the encoder.
+
+  The encoder is opened when the first text is to be encoded.
   """
   if not texts.is_text:
-    return np.zeros((len(liked), texts.vectors.shape[1]), np.float32)
+    return lambda liked, disliked: np.zeros((len(liked), texts.vectors.shape[1]), np.float32)
   given_items = {i: body for i, body in enumerate(read_texts(workdir, "items")) if body}
   profiles = _item_profiles(prepared, given_items)
   vocabulary = users.taste_vocabulary(prepared.train, profiles, noun=prepared.item_noun)
-  bodies = builder.user_texts(
-    [
-      users.user_profile_from_items(good, bad, vocabulary=vocabulary)
-      for good, bad in zip(liked, disliked, strict=True)
-    ],
-    style=text.profile_style,
-  )
-  return _encoded(workdir, text, texts, bodies)
+  encoder = functools.cache(lambda: _encoder_of(workdir, text, texts))
+
+  def describe(liked: Sequence[np.ndarray], disliked: Sequence[np.ndarray]) -> np.ndarray:
+    bodies = builder.user_texts(
+      [
+        users.user_profile_from_items(good, bad, vocabulary=vocabulary)
+        for good, bad in zip(liked, disliked, strict=True)
+      ],
+      style=text.profile_style,
+    )
+    vectors = np.zeros((len(bodies), texts.vectors.shape[1]), np.float32)
+    there = [row for row, body in enumerate(bodies) if body]
+    if there:
+      # Without the cache of `embed_texts`: few users have the same text.
+      vectors[there], _ = encoder().encode([bodies[row] for row in there])
+    return vectors
+
+  return describe
 
 
-def _encoded(
-  workdir: pathlib.Path, text: TextConfig, texts: Texts, bodies: Sequence[str | None]
-) -> np.ndarray:
-  """[n, D] vectors by the encoder of the run's texts, which is opened only if there are any."""
-  if not any(bodies):
-    return np.zeros((len(bodies), texts.vectors.shape[1]), np.float32)
+def _encoder_of(workdir: pathlib.Path, text: TextConfig, texts: Texts) -> TextEncoder:
+  """The encoder of the run's texts. Raises InputError where it is not available."""
   if texts.facts["kind"] == "lexical":
     folder = workdir / "embeddings" / "lexical"
     encoder = lexical_text_encoder(load_lexical(folder), where=str(folder))
@@ -283,8 +288,7 @@ def _encoded(
       field="encoder",
       value=text.encoder,
     )
-  vectors, _ = embed_texts(bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", log=SILENT)
-  return vectors
+  return encoder
 
 
 def texts_of_new_items(
@@ -299,13 +303,16 @@ def texts_of_new_items(
   """[n, D] float32 vectors of the texts built for new items; 0 where none can be.
 
   Args: known, new: fields of the catalog's items and of the new ones. noun: as in `Prepared`.
-  Raises: InputError as `texts_of_new_users`.
+  Raises: InputError where the encoder of the run's texts is not available.
   """
   if not texts.is_text:
     return np.zeros((len(new), texts.vectors.shape[1]), np.float32)
   profiles = builder.build_item_profiles([*known, *new], noun=noun)[len(known) :]
   bodies = builder.item_texts(profiles, style=text.profile_style, noun=noun)
-  return _encoded(workdir, text, texts, bodies)
+  if not any(bodies):
+    return np.zeros((len(new), texts.vectors.shape[1]), np.float32)
+  encoder = _encoder_of(workdir, text, texts)
+  return embed_texts(bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", log=SILENT)[0]
 
 
 def _open(text: TextConfig, source: EncoderSource) -> TextEncoder:

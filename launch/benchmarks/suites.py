@@ -41,6 +41,7 @@ SUITES: Mapping[str, Suite] = {
     "lm.suite", "run_lm_suite", "lm.table", "prefill, decoding, scoring and compile time"
   ),
   "rerank": Suite("rerank", "run_rerank", "measure", "users per second by re-ranking strategy"),
+  "serve": Suite("serve", "run_serve", "measure", "answers to requests of the run in --workdir"),
   "scale": Suite(
     "scale", "run_scale", "measure", "steps on 10^5 to 2.5 * 10^7 ratings, and memory"
   ),

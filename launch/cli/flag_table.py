@@ -164,7 +164,11 @@ EVALUATE = (
   text("ks", "cut-offs, comma-separated (5,10,20,30,40,50)"),
   whole("bootstrap", "resamples of users for the intervals (1000; compare: 10000)"),
   whole("evaluate_memory_mb", "memory limit of ranking, in MiB (512)"),
-  text("recommendations", "CSV or Parquet of user_id, item_id, rank from any tool (the run's own)"),
+  text(
+    "recommendations",
+    "CSV, Parquet or JSONL of user_id, item_id, rank from any tool (the run's own); --workdir or "
+    "--dataset says whose data, unless the file does",
+  ),
 )
 COMPARE = (
   listed(
@@ -186,6 +190,19 @@ SERVE = (
   listed("disliked", "item ids that the new user of --liked dislikes"),
   whole("top_n", "length of each list", 10),
   switch("exclude_seen", "omit items that the user has already rated", True),
+  repeated(
+    "only",
+    "recommend only items with field=value (genres=Comedy|Drama), with a number in a range "
+    "(year=1990..1999, age=..5 for years before the newest item), or in this file of item ids; if "
+    "repeated, all must hold",
+  ),
+  repeated("exclude", "omit such items; repeatable"),
+  text(
+    "candidates",
+    "CSV, Parquet or JSONL of user_id, item_id and, for re-ranking, rank: the items to choose from "
+    "for each user (all items; re-ranking: the run's own lists)",
+  ),
+  text("similar_to", "item id: print the items most similar to it, and why"),
   text(
     "new_ratings",
     "table of ratings made after training, by known or new users of known or new items, with the "
@@ -197,7 +214,10 @@ SERVE = (
     "ratings they are ranked by their text",
   ),
   text("out", "write lists to this .parquet, .csv or .jsonl file, or reasons to this .jsonl file"),
-  text("export_embeddings", "folder for users.npy, items.npy and their ids"),
+  text(
+    "export_embeddings",
+    "folder for users.npy, items.npy and their ids, whose inner products are the scores",
+  ),
 )
 EXPLAIN = (
   switch("explain", "print a reason below each item"),
@@ -258,9 +278,6 @@ RERANK = (
     ("label",),
   ),
   whole("top_candidates", "number of top items that are re-ranked", 20),
-  text(
-    "candidates", "CSV or Parquet of user_id, item_id, rank from any tool (the run's own lists)"
-  ),
   whole("permutations", "label: candidate orders averaged over, if labels are letters", 2),
   text("form", "pairwise: bst (binary search tree) or all (all pairs)", "bst"),
   switch("both_orders", "pairwise: query each pair in both orders", True),

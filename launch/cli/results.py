@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from gatrec_jax.serve.recommendations import Recommendations
   from gatrec_jax.serve.run import Run
+  from gatrec_jax.serve.similar import SimilarItems
 
 _COLUMNS = {
   "full": ("precision", "recall", "ndcg", "map", "mrr", "hit", "coverage", "novelty", "popularity"),
@@ -66,8 +67,32 @@ def print_recommendations(lists: Recommendations) -> None:
     lists.users, lists.items, lists.titles, lists.scores, strict=True
   ):
     print(f"user {user}" if user else "new user")
+    if not items:
+      print("  nothing is left to recommend")
     for rank, (item, title, score) in enumerate(zip(items, titles, scores, strict=True), 1):
       print(f"  {rank:>3}  {score:8.4f}  {title or '(no title)'}  [{item}]")
+
+
+_BASES = {
+  "vectors": "cosine of the model's item vectors",
+  "likes": "cosine of who liked the items",
+  "content": "cosine of attributes and text, since nobody rated it",
+}
+
+
+def print_similar(found: SimilarItems) -> None:
+  """Prints the similar items with what each shares with the item."""
+  print(f"similar to {found.title or '(no title)'}  [{found.item}], by {_BASES[found.basis]}")
+  if not found.items:
+    print("  no item is similar")
+  for rank, one in enumerate(found.items, 1):
+    print(f"  {rank:>3}  {one.similarity:8.4f}  {one.title or '(no title)'}  [{one.item}]")
+    kinds: dict[str, list[str]] = {}
+    for kind, name in one.shared:
+      kinds.setdefault(kind, []).append(name)
+    reasons = [f"liked by {one.liked_both} users who liked this"] if one.liked_both else []
+    reasons += [f"{kind} {', '.join(names)}" for kind, names in kinds.items()]
+    print(f"                 {'; '.join(reasons) or 'no like and no attribute in common'}")
 
 
 @contextlib.contextmanager

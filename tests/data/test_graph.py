@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatrec_jax.data.graph import add_users, bipartite_graph
+from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 
@@ -87,19 +87,3 @@ def test_no_edge_features_and_no_rows():
   assert graph.edges.shape == (5, 0)
   empty = bipartite_graph(dataclasses.replace(interactions([])))
   assert len(empty.senders) == 0 and empty.edges.shape == (0, 1)
-
-
-def test_new_users_only_receive():
-  graph = bipartite_graph(interactions([(0, 0), (2, 1)], [4, 1]), self_loops=True)
-  grown = add_users(
-    graph,
-    num_users=3,
-    items=[np.array([1]), np.array([], np.int64)],
-    features=[np.float32([[5]]), np.zeros((0, 1), np.float32)],
-    self_loops=True,
-  )
-  assert grown.n_node.tolist() == [7]
-  new = grown.senders[len(graph.senders) :].tolist(), grown.receivers[len(graph.senders) :].tolist()
-  assert new == ([4, 5, 6], [5, 5, 6])
-  assert (np.diff(grown.receivers) >= 0).all()
-  assert grown.edges[-3:, 0].tolist() == [5.0, 5.0, 0.0]

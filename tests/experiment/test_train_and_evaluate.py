@@ -247,8 +247,13 @@ def test_too_many_missing_texts(tmp_path):
   with pytest.raises(InputError, match=message):
     pipeline.train_and_evaluate(config, tmp_path / "run", log=SILENT)
   items.write_text("item_id,title\n" + "".join(f"i{n},T{n}\n" for n in range(15)))
-  with pytest.raises(InputError, match="12 of 12 users have no text: these are built from genres"):
-    pipeline.train_and_evaluate(config, tmp_path / "other", log=SILENT)
+  # Titles alone are no ground for texts of users, who need none.
+  run, _ = pipeline.train_and_evaluate(
+    with_fields(config, {"epochs": 1, "layer_widths": "8", "heads": "1"}),
+    tmp_path / "b",
+    log=SILENT,
+  )
+  assert run.texts.is_text and not run.texts.vectors[: run.texts.num_users].any()
 
 
 def test_implicit_feedback_has_no_dislikes_and_ids_need_no_texts(tmp_path):
@@ -263,11 +268,11 @@ def test_implicit_feedback_has_no_dislikes_and_ids_need_no_texts(tmp_path):
   lines = []
   run, results = pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
   assert results["encoder"] == "none"
-  assert run.prepared.feedback == Feedback(1.0, 0.0)
+  assert run.prepared.feedback == Feedback(1.0, 0.0, "implicit")
   assert any("implicit feedback" in line for line in lines)
 
 
-def test_a_scale_that_the_thresholds_do_not_fit_is_reported(tmp_path):
+def test_an_unusual_scale_is_asked_about(tmp_path):
   csv = tmp_path / "hundred.csv"
   csv.write_text(
     "user_id,item_id,rating\n"
@@ -275,13 +280,11 @@ def test_a_scale_that_the_thresholds_do_not_fit_is_reported(tmp_path):
   )
   config = with_fields(get_preset("popularity"), {"dataset": str(csv)})
   lines = []
-  stages.prepare(config.data, tmp_path / "run", log=Recorder(lines))
-  (line,) = [line for line in lines if "warning" in line]
-  assert "100.0% of the ratings (10 to 45) reach positive_threshold 4" in line
-  lines.clear()
+  with pytest.raises(InputError, match="10 to 45.*`feedback=stars`.*`feedback=counts`"):
+    stages.prepare(config.data, tmp_path / "run", log=Recorder(lines))
   config = with_fields(config, {"positive_threshold": 40.0, "negative_threshold": 20.0})
   stages.prepare(config.data, tmp_path / "fitting", log=Recorder(lines))
-  assert lines and not [line for line in lines if "warning" in line]
+  assert "ratings of column 'rating' (10 to 45): 12 likes (≥ 40), 24 dislikes (≤ 20)" in lines[0]
 
 
 def test_non_finite_loss_names_the_step_and_keeps_the_good_checkpoint(tmp_path):

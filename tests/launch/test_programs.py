@@ -73,9 +73,64 @@ def test_recommend_prints_writes_and_serves_new_users(place):
   new = call("recommend", "--preset=tiny", "--liked=1,5", "--top_n=3", cwd=place, check=0)
   assert new.stdout.count("The ") == 3
   for name in ("lists.csv", "lists.jsonl", "lists.parquet"):
-    call("recommend", "--preset=tiny", f"--out={name}", "--top_n=5", cwd=place, check=0)
+    done = call("recommend", "--preset=tiny", f"--out={name}", "--top_n=5", cwd=place, check=0)
+    assert done.stdout == f"600 lists written to {name}\n"
   assert len((place / "lists.jsonl").read_text().splitlines()) == 3000
-  call("evaluate", "--recommendations=lists.csv", "--dataset=demo", "--ks=5", cwd=place, check=0)
+
+
+def test_written_lists_are_evaluated_with_the_data_of_their_run(place):
+  only = ("--preset=tiny", "--top_n=10", "--users=1,2,3,4,5,6,7,8")
+  found = []
+  for name, flag in (
+    ("ten.parquet", ()),  # the file says which run
+    ("ten.csv", ("--workdir=runs/demo-tiny-0",)),
+    ("ten.jsonl", ("--workdir=runs/demo-tiny-0",)),
+    ("ten.csv", ("--dataset=demo",)),
+  ):
+    call("recommend", *only, f"--out={name}", cwd=place, check=0)
+    flags = (f"--recommendations={name}", *flag, "--ks=10", "--bootstrap=20", "--json_out=ten.json")
+    call("evaluate", *flags, cwd=place, check=0)
+    found.append(json.loads((place / "ten.json").read_text())["full"])
+  assert found[0] == found[1] == found[2] == found[3] and found[0]["ndcg@10"]["n"] > 0
+  for flags, words in (
+    (["--recommendations=ten.csv"], ["ten.csv", "--workdir", "--dataset"]),
+    (["--recommendations=ten.csv", "--workdir=none"], ["none"]),
+    (["--recommendations=ten.parquet", "--split_seed=3"], ["split_seed"]),
+  ):
+    line = error_line(call("evaluate", *flags, cwd=place, check=1))
+    assert all(word in line for word in words), line
+  call("recommend", *only, "--exclude_seen=false", "--out=seen.csv", cwd=place, check=0)
+  flags = ("--recommendations=seen.csv", "--workdir=runs/demo-tiny-0")
+  assert "training pairs" in error_line(call("evaluate", *flags, cwd=place, check=1))
+
+
+def test_requests_are_filtered(place):
+  ask = ("recommend", "--preset=tiny", "--top_n=4")
+  (place / "few.txt").write_text("3\n8\n99999\n")
+  (place / "pairs.csv").write_text("user_id,item_id\n1,3\n1,8\n2,5\n")
+  done = call(
+    *ask, "--users=1", "--only=genres=Horror|Romance", "--only=year=1980..", cwd=place, check=0
+  )
+  assert done.stdout.count("[") == 4
+  done = call(*ask, "--users=1", "--only=few.txt", "--exclude=few.txt", cwd=place, check=0)
+  assert "1 of 3 ids" in done.stdout and "user 1\n  nothing is left to recommend" in done.stdout
+  done = call(*ask, "--candidates=pairs.csv", "--exclude_seen=false", cwd=place, check=0)
+  shown = done.stdout
+  assert shown.count("[") == 3 and "[5]" in shown.partition("user 2")[2]
+  flags = ("--candidates=pairs.csv", "--users=1,9", "--exclude_seen=false", "--out=some.parquet")
+  done = call(*ask, *flags, cwd=place, check=0)
+  assert "1 list written to some.parquet; for 1 user nothing is left" in done.stdout
+  rows = pq.read_table(place / "some.parquet").to_pylist()
+  assert [row["user_id"] for row in rows] == ["1", "1"] and {"rank", "score"} <= rows[0].keys()
+  flags = ("--users=1", "--only=few.txt", "--exclude=few.txt", "--out=none.parquet")
+  call(*ask, *flags, cwd=place, check=0)  # columns are there without a row
+  assert pq.read_table(place / "none.parquet").column_names[:3] == ["user_id", "item_id", "rank"]
+
+
+def test_similar_items_are_printed_with_reasons(place):
+  done = call("recommend", "--preset=tiny", "--similar_to=3", "--top_n=5", cwd=place, check=0)
+  assert done.stdout.count("[") == 6 and "by cosine of the model's item vectors" in done.stdout
+  assert "users who liked this" in done.stdout or "genre" in done.stdout
 
 
 def test_own_tables_with_metadata_from_start_to_end(tmp_path):
@@ -155,6 +210,13 @@ def test_wrong_requests_to_a_run(place):
     (call, ["--out=lists.xlsx"], [".parquet"]),
     (call, ["--workdir=runs/none"], ["runs/none"]),
     (call, ["--disliked=3"], ["--liked"]),
+    (call, ["--only=genres=Hrror"], ["--only", "horror"]),
+    (call, ["--exclude=colour=red"], ["--exclude", "colour", "genres"]),
+    (call, ["--only=nowhere.csv"], ["--only", "nowhere.csv"]),
+    (call, ["--candidates=nowhere.csv"], ["nowhere.csv"]),
+    (call, ["--candidates=x", "--liked=3"], ["--candidates", "--only"]),
+    (call, ["--similar_to=5000"], ["item 5000"]),
+    (call, ["--similar_to=3", "--users=1"], ["--similar_to", "--users"]),
   ):
     done = by("recommend", "--preset=tiny", *flags, cwd=place, check=1)
     assert all(word in error_line(done) for word in words)

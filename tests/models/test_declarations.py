@@ -61,6 +61,12 @@ def test_declarations_are_complete_and_true(settings):
     assert users.shape[1:] == items.shape[1:] and len(users.shape) == 2
   else:
     assert recommender.scores_by == "scores"
+    state = jax.jit(recommender.serving_state)(jax.jit(make)(inputs, jax.random.key(0)), inputs)
+    everyone = np.arange(USERS)
+    users = jax.jit(recommender.vectors_of_users)(state, everyone)
+    items = jax.jit(recommender.vectors_of_items)(state)
+    scores = jax.jit(recommender.score)(state, everyone)
+    np.testing.assert_allclose(users @ items.T, scores, rtol=1e-4, atol=1e-4)
   # Another seed gives other parameters, or the same.
   if learned:
     assert recommender.seeded

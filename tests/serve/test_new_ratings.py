@@ -5,35 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 from helpers.rerank_table import in_table_folder
+from helpers.served import QUICK, TEXTS, trained
 
 from gatrec_jax import serve as serving
-from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.interactions import Interactions, no_interactions
 from gatrec_jax.errors import InputError
-from gatrec_jax.experiment import train_and_evaluate as pipeline
 from gatrec_jax.models.registry import make_recommender
-from gatrec_jax.runs.log import SILENT
 from gatrec_jax.serve import with_new_ratings
 from gatrec_jax.serve.run import assemble_run, recommender_and_inputs
-from gatrec_jax.stages.data import prepare
-
-QUICK = {"epochs": 5, "evaluate_every": 5, "bootstrap": 0, "ks": (10,), "dataset": "ratings.csv"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   yield from in_table_folder(tmp_path_factory)
-
-
-TEXTS = {"item_metadata": "items.jsonl", "encoder": "lexical"}
-
-
-def trained(preset, folder, **fields):
-  config = with_fields(get_preset(preset), fields)
-  workdir = pipeline.open_run(config, folder / preset)
-  prepared = prepare(config.data, workdir, log=SILENT)
-  return pipeline.train(config, workdir, prepared, log=SILENT)[0]
 
 
 @pytest.fixture(scope="module")

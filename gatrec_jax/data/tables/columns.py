@@ -97,7 +97,7 @@ def find_columns(
     if field == "rating" and not other and is_default:
       other = _certain_rating(names)
     if other:
-      remarks.append(f"{field} from column {other!r}")
+      remarks.append(f"{field} from {other!r}")
     elif field in ("user", "item") or not is_default:
       raise InputError(_missing(source, name, field, names))
     found[field] = other
@@ -112,7 +112,7 @@ def find_columns(
     other = _first_of(_EVENTS, [name for name in names if name not in numeric])
     if other:
       found["event"] = other
-      remarks.append(f"event from column {other!r}")
+      remarks.append(f"event from {other!r}")
   if kind == "events" and not found["event"]:
     raise InputError(
       f"{source}: needs `event_column`, the column of the kinds of events; the table has "

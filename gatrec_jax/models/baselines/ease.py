@@ -57,6 +57,12 @@ class EaseRecommender(ItemItemRecommender):
     weights, inputs = serving_state
     return exact_matmul(_rows(inputs, users, num_items=weights.shape[0]), weights)
 
+  @staticmethod
+  def vectors_of_users(serving_state: tuple[Array, Inputs], users: Array) -> Array:
+    """[B, I] float32, the rows of X."""
+    weights, inputs = serving_state
+    return _rows(inputs, users, num_items=weights.shape[0])
+
   def score_new(
     self,
     params: dict[str, Array],

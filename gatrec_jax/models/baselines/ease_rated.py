@@ -81,6 +81,19 @@ class EaseRatedRecommender:
     return _scores(params, *_relations(rated, users, num_items=params["liked"].shape[0]))
 
   @staticmethod
+  def vectors_of_users(serving_state: ServingState, users: Array) -> Array:
+    """[B, 2 I] float32, the rows of X and of A."""
+    params, rated = serving_state
+    both = _relations(rated, users, num_items=params["liked"].shape[0])
+    return jnp.concatenate(both, axis=1)
+
+  @staticmethod
+  def vectors_of_items(serving_state: ServingState) -> Array:
+    """[I, 2 I] float32, the weights for each item."""
+    params, _ = serving_state
+    return jnp.concatenate([params["liked"], params["rated"]]).T
+
+  @staticmethod
   def score_with_part(serving_state: ServingState, user: Array, part: Array) -> Array:
     """[B, I] float32 for a `user` [] int32 as if they had rated only the items in `part` [B, I]."""
     params, rated = serving_state

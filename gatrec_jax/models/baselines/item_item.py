@@ -50,6 +50,17 @@ class ItemItemRecommender:
     weights, inputs = serving_state
     return exact_matmul(history_rows(inputs, users, num_items=weights.shape[0]), weights)
 
+  @staticmethod
+  def vectors_of_users(serving_state: tuple[Array, Inputs], users: Array) -> Array:
+    """[B, I] float32, the users' histories."""
+    weights, inputs = serving_state
+    return history_rows(inputs, users, num_items=weights.shape[0])
+
+  @staticmethod
+  def vectors_of_items(serving_state: tuple[Array, Inputs]) -> Array:
+    """[I, I] float32, the weights for each item."""
+    return serving_state[0].T
+
   def score_new(
     self,
     params: dict[str, Array],

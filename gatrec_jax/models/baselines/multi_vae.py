@@ -95,6 +95,24 @@ class MultiVaeRecommender:
     num_items = params["encoder"]["0"]["kernel"].shape[0]
     return _scores(params, history_rows(inputs, users, num_items=num_items))
 
+  @staticmethod
+  def vectors_of_users(serving_state: tuple[Params, Inputs], users: Array) -> Array:
+    """[B, M + 1] float32, the input of the decoder's last layer, and 1."""
+    params, inputs = serving_state
+    *others, last = (params["decoder"][str(depth)] for depth in range(len(params["decoder"])))
+    history = history_rows(inputs, users, num_items=last["bias"].shape[0])
+    hidden, _ = _encode(params, _unit(history))
+    for layer in others:
+      hidden = jnp.tanh(hidden @ layer["kernel"] + layer["bias"])
+    return jnp.concatenate([hidden, jnp.ones((len(users), 1))], axis=1)
+
+  @staticmethod
+  def vectors_of_items(serving_state: tuple[Params, Inputs]) -> Array:
+    """[I, M + 1] float32, kernel and bias of the decoder's last layer."""
+    decoder = serving_state[0]["decoder"]
+    last = decoder[str(len(decoder) - 1)]
+    return jnp.concatenate([last["kernel"], last["bias"][None]]).T
+
   def score_new(self, params: Params, inputs: Inputs, serving_state: Any, users: NewUsers) -> Array:
     return _scores(params, liked_rows(users, num_items=self.num_items))
 

@@ -46,6 +46,7 @@ class Channels(NamedTuple):
 
   Attributes:
     vectors: final vectors of the network, ([U, D], [I, D]) float32.
+    states: of the items, [I, D_l] float32 for the input of each layer, which new users receive.
     linear: serving state of the linear channel; None without one. weight: [] of that channel.
     rated: [I] bool, items with a training rating.
     known: [U] bool, users with ratings.
@@ -55,6 +56,7 @@ class Channels(NamedTuple):
   """
 
   vectors: Pair
+  states: tuple[Array, ...]
   linear: ServingState | None
   weight: Array
   rated: Array
@@ -136,9 +138,12 @@ def prior_scores(serving_state: Channels, scores: Array, prior: Array) -> Array:
   and most users like what is popular.
   """
   _, spread = mean_and_spread(scores, serving_state.rated)
-  return (
-    prior[:, None] * spread * standardize(jnp.log1p(serving_state.likes)[None], serving_state.rated)
-  )
+  return prior[:, None] * spread * popularity_scores(serving_state)
+
+
+def popularity_scores(serving_state: Channels) -> Array:
+  """[1, I], the logarithm of the items' likes in standard deviations."""
+  return standardize(jnp.log1p(serving_state.likes)[None], serving_state.rated)
 
 
 # Items that nobody rated
@@ -172,6 +177,32 @@ def _centered(values: Array, rated: Array) -> Array:
   return jnp.where(has_values[:, None], values - mean, 0.0)
 
 
+class Regression(NamedTuple):
+  """Each user's regression of the rated items' scores on the items' features.
+
+  Attributes:
+    mean, spread: [B, 1] float32, mean and deviation of the scores.
+    coefficients: [B, F] float32.
+    shrunk: [B, 1] float32, the deviation of the predictions; inf where it is rounding error alone,
+      which is not to be scaled up.
+  """
+
+  mean: Array
+  spread: Array
+  coefficients: Array
+  shrunk: Array
+
+
+def regression(scores: Array, unrated: Unrated) -> Regression:
+  """Regresses scores [B, I] on the items' features, user by user; traceable."""
+  mean, spread = mean_and_spread(scores, unrated.rated)
+  centered = jnp.where(unrated.rated, scores - mean, 0.0)
+  coefficients = exact_matmul(exact_matmul(centered, unrated.features), unrated.solve)
+  _, shrunk = mean_and_spread(exact_matmul(coefficients, unrated.features.T), unrated.rated)
+  shrunk = jnp.where(shrunk > 1e-5 * spread, jnp.maximum(shrunk, 1e-30), jnp.inf)
+  return Regression(mean, spread, coefficients, shrunk)
+
+
 def fill_unrated(scores: Array, unrated: Unrated) -> Array:
   """[B, I] float32: the unrated items' scores replaced by predictions, user by user; traceable.
 
@@ -180,11 +211,6 @@ def fill_unrated(scores: Array, unrated: Unrated) -> Array:
   place of factors). A regression shrinks, so predictions are scaled to the spread of the user's
   scores of the rated items, and moved by `shift`. An item of which nothing is known gets the mean.
   """
-  mean, spread = mean_and_spread(scores, unrated.rated)
-  centered = jnp.where(unrated.rated, scores - mean, 0.0)
-  coefficients = exact_matmul(exact_matmul(centered, unrated.features), unrated.solve)
-  predicted = exact_matmul(coefficients, unrated.features.T)
-  _, shrunk = mean_and_spread(predicted, unrated.rated)
-  # Rounding errors are not to be scaled up.
-  stretched = jnp.where(shrunk > 1e-5 * spread, predicted / jnp.maximum(shrunk, 1e-30), 0.0)
+  mean, spread, coefficients, shrunk = regression(scores, unrated)
+  stretched = exact_matmul(coefficients, unrated.features.T) / shrunk
   return jnp.where(unrated.rated, scores, mean + spread * (stretched + unrated.shift))

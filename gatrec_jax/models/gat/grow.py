@@ -1,4 +1,4 @@
-"""New users and items in a trained GAT: nodes of its graph, and rows of its parameters."""
+"""New users and items in a trained GAT: edges to new users, and rows of its parameters."""
 
 from __future__ import annotations
 
@@ -11,46 +11,60 @@ import numpy as np
 
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import DISLIKE
-from gatrec_jax.data.graph import add_users
-from gatrec_jax.models.inputs import Inputs, NewUsers
+from gatrec_jax.models.inputs import Inputs
 
 Array = jax.Array
 
 
-def graph_with_users(
-  graph: jraph.GraphsTuple, users: NewUsers, *, num_users: int, settings: ModelConfig
-) -> jraph.GraphsTuple:
-  """The training graph with B new users as its last nodes, which receive from the items they rated.
+def edges_to_new_users(
+  liked: Array,
+  disliked: Array,
+  *,
+  top_rating: Array | float,
+  low_rating: Array | float,
+  settings: ModelConfig,
+) -> tuple[jraph.GraphsTuple, Array]:
+  """A graph of I items and B new users, with an edge from every item to every new user; traceable.
 
-  Args: graph: of U = num_users users. settings: of the model; which ratings become edges, and the
-    features of these.
+  Its shape depends on I and B alone, so that one program serves users with any number of ratings.
+
+  Args: liked, disliked: [B, I] float32, 1 where a user rated the item. The rest: as in `NewUsers`,
+    and of the model.
+  Returns: the graph of I + B nodes, users last, E = B · I edges (and B self-loops) sorted by
+    receiver; and [E] bool, the edges that count.
   """
   convolution = settings.convolution
+  num_users, num_items = liked.shape
+  rated = liked > 0
+  if settings.graph == "rated":
+    rated |= disliked > 0
   values = {
-    "rating": (users.top_rating, users.low_rating),
+    "rating": (top_rating, low_rating),
     "time": (1.0, 1.0),
     "relevance": (0.0, float(np.log(DISLIKE))),
   }
-  columns = [values[name] for name in convolution.edge_features]
-  disliked = users.disliked
-  if settings.graph == "liked":
-    disliked = [items[:0] for items in disliked]
-  features = [
-    np.concatenate(
-      [
-        np.tile(np.float32([high for high, _ in columns]), (len(good), 1)),
-        np.tile(np.float32([low for _, low in columns]), (len(bad), 1)),
-      ]
-    )
-    for good, bad in zip(users.liked, disliked, strict=True)
-  ]
-  return add_users(
-    jax.tree.map(np.asarray, graph),
-    num_users=num_users,
-    items=[np.concatenate(pair) for pair in zip(users.liked, disliked, strict=True)],
-    features=features,
-    self_loops=convolution.self_loops,
+  pairs = [values[name] for name in convolution.edge_features]
+  columns = [jnp.where(liked > 0, high, low).astype(jnp.float32) for high, low in pairs]
+  features = jnp.stack(columns, axis=2) if columns else jnp.zeros((*liked.shape, 0))
+  senders = jnp.broadcast_to(jnp.arange(num_items), liked.shape)
+  receivers = num_items + jnp.arange(num_users)[:, None]
+  if convolution.self_loops:
+    total = jnp.sum(jnp.where(rated[:, :, None], features, 0.0), axis=1, keepdims=True)
+    count = jnp.maximum(rated.sum(axis=1), 1)[:, None, None]
+    features = jnp.concatenate([features, total / count], axis=1)
+    senders = jnp.concatenate([senders, receivers], axis=1)
+    rated = jnp.concatenate([rated, jnp.ones((num_users, 1), bool)], axis=1)
+  receivers = jnp.broadcast_to(receivers, senders.shape)
+  graph = jraph.GraphsTuple(
+    nodes=None,
+    edges=features.reshape(senders.size, len(columns)),
+    senders=senders.ravel().astype(jnp.int32),
+    receivers=receivers.ravel().astype(jnp.int32),
+    globals=None,
+    n_node=jnp.array([num_items + num_users]),
+    n_edge=jnp.array([senders.size]),
   )
+  return graph, rated.ravel()
 
 
 def grown_params(

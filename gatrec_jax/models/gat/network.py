@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -174,35 +175,35 @@ class GatNetwork(nn.Module):
     text: jax.Array | None,
     graph: jraph.GraphsTuple,
     *,
-    new_text: jax.Array | None = None,
     where: jax.Array | None = None,
     layout: Any = None,
     part: Subgraph | None = None,
     deterministic: bool = True,
     return_attention: bool = False,
     return_states: bool = False,
+    known: Sequence[jax.Array] | None = None,
   ) -> Any:
     """Computes the final vectors.
 
     Args:
       text: [U + I, D_text] float32 text vectors, 0 for a node without text; None if the node
-        features are `ids`.
-      graph: from `bipartite_graph`, with U + I + B nodes, sorted by receiver; edges after the first
-        n_edge[0] are padding.
-      new_text: [B, D_text] float32 text vectors of users who were not in training (the last B nodes
-        of the graph), or None where B = 0. With `ids` only their number counts.
+        features are `ids`. With `known`: [B, D_text], of users who were not in training.
+      graph: from `bipartite_graph`, sorted by receiver; edges after the first n_edge[0] are
+        padding.
       where: [E] bool, edges that count; or float ≥ 0, how many times each counts; None = all once.
       layout: of these edges, for another implementation of attention (ops/attention/selection.py).
-      part: a subgraph of L levels drawn from `graph`; only it is computed, without `new_text` and
-        `where`.
+      part: a subgraph of L levels drawn from `graph`; only it is computed, without `where`.
       deterministic: False applies the dropouts; needs a "dropout" PRNG key.
       return_attention: also return the attention weights.
       return_states: also return the features and the output of each layer.
+      known: states of the items, [I, D_l] for each layer's input, from a run with `return_states`;
+        only B new users are computed, the last nodes of a `graph` of I + B nodes that has edges to
+        them alone.
     Returns:
-      [U + I + B, D] float32. Followed, in a tuple, with `return_attention` by one [E, H] array per
+      [U + I, D] float32. Followed, in a tuple, with `return_attention` by one [E, H] array per
       layer, rows in the order of the graph's edges, and with `return_states` by L + 1 arrays
-      [U + I + B, D_l]. For a `part`, vectors are those of its M seeds, and attention weights those
-      of the edges to nodes whose vectors a later layer needs.
+      [U + I, D_l]. For a `part`, vectors are those of its M seeds, and attention weights those
+      of the edges to nodes whose vectors a later layer needs. With `known`: [B, D].
     """
     config, convolution = self.config, self.config.convolution
     if part is not None:
@@ -210,7 +211,10 @@ class GatNetwork(nn.Module):
     elif len(graph.n_edge) > 1:
       there = jnp.arange(graph.senders.shape[0]) < graph.n_edge[0]
       where = there if where is None else where * there
-    nodes = self._features(text, new_text, graph, where, part)
+    if known is None:
+      nodes = self._features(text, graph, where, part)
+    else:
+      nodes = self._features_of_new(text, graph, where)
     edges = Edges(graph.senders, graph.receivers, graph.edges, where, layout)
     if not isinstance(convolution, NoConvolution):
       edges = self._drop_edges(edges, part, deterministic=deterministic)
@@ -220,7 +224,9 @@ class GatNetwork(nn.Module):
         nodes, count = nodes[: part.nodes_to[-1 - layer]], part.edges_to[-1 - layer]
         edges = jax.tree.map(lambda of_edge, count=count: of_edge[:count], edges)
       nodes = Dropout(convolution.feature_dropout)(nodes, deterministic=deterministic)
-      out, weights = self._attention(layer)(nodes, edges, deterministic=deterministic)
+      senders = nodes if known is None else jnp.concatenate([known[layer], nodes])
+      out, weights = self._attention(layer)(senders, edges, deterministic=deterministic)
+      out = out[-len(nodes) :]
       nodes = (
         out if isinstance(convolution, LightConvolution) else self._activated(layer, out, nodes)
       )
@@ -278,54 +284,73 @@ class GatNetwork(nn.Module):
   def _features(
     self,
     text: jax.Array | None,
-    new_text: jax.Array | None,
     graph: jraph.GraphsTuple,
     where: jax.Array | None,
     part: Subgraph | None,
   ) -> jax.Array:
-    """[U + I + B, D] vectors of layer 0; [T, D] of a `part`.
+    """[U + I, D] vectors of layer 0; [T, D] of a `part`.
 
-    A new user has no trained row: a `table` has the user's text in its place, and `ids` have the
-    mean row of the known users. The id of a node without edges was never trained and counts 0, so
-    that its text alone describes it.
+    The id of a node without edges was never trained and counts 0, so that its text alone describes
+    it.
     """
-    config, parts = self.config, []
-    kind, width = config.node_features, config.feature_width
+    kind, parts = self.config.node_features, []
     if text is None and kind != "ids":
       raise InputError(
         "needs text vectors; without them use ids", field="node_features", value=kind
       )
     if kind == "table":
       table = self.param("table", lambda _: jnp.asarray(text, jnp.float32))
-      if part is not None:
-        return table[part.nodes]
-      return table if new_text is None else jnp.concatenate([table, new_text])
+      return table if part is None else table[part.nodes]
     if kind in ("projected", "sum"):
-      every_text = text if new_text is None else jnp.concatenate([text, new_text])
-      if part is not None:
-        every_text = text[part.nodes]
-      parts.append(
-        nn.Dense(width, kernel_init=_kernel_init, name="projection", dtype=config.compute_dtype)(
-          every_text
-        ).astype(jnp.float32)
-      )
+      parts.append(self._projected(text if part is None else text[part.nodes]))
     if kind in ("ids", "sum"):
-      ids = self.param("ids", nn.initializers.normal(0.1), (self.num_users + self.num_items, width))
-      if new_text is not None:
-        mean = jnp.broadcast_to(ids[: self.num_users].mean(axis=0), (new_text.shape[0], width))
-        ids = jnp.concatenate([ids, mean])
-      if part is not None:
-        ids, has_edges = ids[part.nodes], part.has_edges
+      ids = self._ids()
+      if part is None:
+        has_edges = _receives(graph, where, len(ids))
       else:
-        there = jnp.ones(graph.receivers.shape, bool) if where is None else where > 0
-        has_edges = (
-          jraph.segment_sum(
-            there.astype(jnp.int32), graph.receivers, len(ids), indices_are_sorted=True
-          )
-          > 0
-        )
+        ids, has_edges = ids[part.nodes], part.has_edges
       parts.append(jnp.where(has_edges[:, None], ids, 0.0))
     return sum(parts[1:], parts[0])
+
+  def _features_of_new(
+    self, text: jax.Array, graph: jraph.GraphsTuple, where: jax.Array | None
+  ) -> jax.Array:
+    """[B, D] vectors of layer 0 for new users, the last nodes of the graph.
+
+    They have no trained row: a `table` has their text in its place, and `ids` have the mean row of
+    the known users.
+    """
+    kind, parts = self.config.node_features, []
+    if kind == "table":
+      return text
+    if kind in ("projected", "sum"):
+      parts.append(self._projected(text))
+    if kind in ("ids", "sum"):
+      receives = _receives(graph, where, self.num_items + len(text))[-len(text) :]
+      mean = self._ids()[: self.num_users].mean(axis=0)
+      parts.append(jnp.where(receives[:, None], mean, 0.0))
+    return sum(parts[1:], parts[0])
+
+  def _projected(self, text: jax.Array) -> jax.Array:
+    return nn.Dense(
+      self.config.feature_width,
+      kernel_init=_kernel_init,
+      name="projection",
+      dtype=self.config.compute_dtype,
+    )(text).astype(jnp.float32)
+
+  def _ids(self) -> jax.Array:
+    shape = (self.num_users + self.num_items, self.config.feature_width)
+    return self.param("ids", nn.initializers.normal(0.1), shape)
+
+
+def _receives(graph: jraph.GraphsTuple, where: jax.Array | None, num_nodes: int) -> jax.Array:
+  """[N] bool, nodes that an edge leads to."""
+  there = jnp.ones(graph.receivers.shape, bool) if where is None else where > 0
+  count = jraph.segment_sum(
+    there.astype(jnp.int32), graph.receivers, num_nodes, indices_are_sorted=True
+  )
+  return count > 0
 
 
 def _keep(key: jax.Array, rate: Any, shape: tuple[int, ...]) -> jax.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines import ease_rated
+from gatrec_jax.models.gat import vectors
 from gatrec_jax.models.gat.channels import (
   Channels,
   channel_scores,
@@ -28,9 +30,9 @@ from gatrec_jax.models.gat.channels import (
   make_unrated,
   prior_weights,
 )
-from gatrec_jax.models.gat.grow import graph_with_users, grown_params
+from gatrec_jax.models.gat.grow import edges_to_new_users, grown_params
 from gatrec_jax.models.gat.network import GatNetwork
-from gatrec_jax.models.inputs import Batch, Inputs, NewUsers
+from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
@@ -191,7 +193,7 @@ class GatRecommender:
     text, own, fanouts = inputs.text, inputs.own, self.settings.convolution.fanouts
     every = jnp.arange(self.num_items, dtype=jnp.int32)
     if not fanouts:
-      vectors = self.module.apply(
+      final = self.module.apply(
         {"params": params},
         text,
         own.graph,
@@ -199,24 +201,22 @@ class GatRecommender:
         deterministic=False,
         rngs={"dropout": key},
       )
-      return self._pair(vectors), users, every if items is None else items
+      return self._pair(final), users, every if items is None else items
     key, drawing_key = jax.random.split(key)
     items = every if items is None else items
     seeds = jnp.concatenate([users, self.num_users + items.ravel()])
     part = draw_subgraph(drawing_key, own.graph, own.start, seeds, fanouts=fanouts)
-    vectors = self.module.apply(
+    final = self.module.apply(
       {"params": params}, text, own.graph, part=part, deterministic=False, rngs={"dropout": key}
     )
-    pair = vectors[: len(users)], vectors[len(users) :]
+    pair = final[: len(users)], final[len(users) :]
     return pair, jnp.arange(len(users)), jnp.arange(items.size).reshape(items.shape)
 
   def serving_state(self, params: Any, inputs: Inputs) -> Pair | Channels:
     """[U, D] and [I, D] float32 final vectors, without dropout; or `Channels` around them."""
-    vectors = self._pair(
-      self.module.apply({"params": params}, inputs.text, inputs.own.graph, layout=inputs.own.layout)
-    )
+    pair, states = self._served(params, inputs)
     if self.scores_by == "vectors":
-      return vectors
+      return pair
     own, settings, unrated = inputs.own, self.settings, None
     if settings.unrated_l2:
       unrated = make_unrated(
@@ -227,7 +227,8 @@ class GatRecommender:
         shift=jnp.where(inputs.new, 0.0, settings.unrated_shift),
       )
     return Channels(
-      vectors=vectors,
+      vectors=pair,
+      states=states,
       linear=own.linear,
       weight=jnp.float32(settings.linear_weight),
       rated=own.rated,
@@ -247,36 +248,40 @@ class GatRecommender:
     """By dot products of vectors, unless another channel is added to them."""
     return "scores" if has_channels(self.settings) else "vectors"
 
+  @staticmethod
+  def vectors_of_users(serving_state: Channels, users: Array) -> Array:
+    """As in models/gat/vectors.py, which says what the columns are."""
+    return vectors.vectors_of_users(serving_state, users)
+
+  @staticmethod
+  def vectors_of_items(serving_state: Channels) -> Array:
+    """As in models/gat/vectors.py."""
+    return vectors.vectors_of_items(serving_state)
+
   def score_new(
     self, params: Any, inputs: Inputs, serving_state: Pair | Channels, users: NewUsers
   ) -> Array:
     """[B, I] float32 scores for new users, as nodes that receive from their items, untrained."""
-    graph = graph_with_users(
-      inputs.own.graph, users, num_users=self.num_users, settings=self.settings
-    )
-    vectors = self.module.apply(
-      {"params": params},
-      inputs.text,
-      jax.tree.map(jnp.asarray, graph),
-      new_text=jnp.asarray(users.text),
-    )
-    new = vectors[-len(users.text) :]
-    if self.scores_by == "vectors":
-      return products(new, serving_state[1])
-    of_linear = None
-    if (linear := self._linear) is not None:
-      of_linear = linear.score_new(serving_state.linear[0], inputs, serving_state.linear, users)
     ratings = jnp.array(
       [len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)],
       jnp.float32,
     )
-    return combined_scores(
+    graph = _products_of_new(
+      params,
+      inputs,
       serving_state,
-      products(new, serving_state.vectors[1]),
-      of_linear,
-      ratings > 0,
-      prior_weights(self.settings, ratings),
+      liked_rows(users, num_items=self.num_items),
+      liked_rows(users._replace(liked=users.disliked), num_items=self.num_items),
+      users.text,
+      (users.top_rating, users.low_rating),
+      recommender=self,
     )
+    if self.scores_by == "vectors":
+      return graph
+    of_linear = None
+    if (linear := self._linear) is not None:
+      of_linear = linear.score_new(serving_state.linear[0], inputs, serving_state.linear, users)
+    return _combined_of_new(serving_state, graph, of_linear, ratings, recommender=self)
 
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
@@ -295,10 +300,63 @@ class GatRecommender:
       num_users=self.num_users,
     )
 
-  def _pair(self, vectors: Array) -> Pair:
-    return vectors[: self.num_users], vectors[self.num_users :]
+  def _served(self, params: Any, inputs: Inputs) -> tuple[Pair, tuple[Array, ...]]:
+    """Final vectors, and the items' states [I, D_l] that new users' layers read."""
+    final, states = self.module.apply(
+      {"params": params},
+      inputs.text,
+      inputs.own.graph,
+      layout=inputs.own.layout,
+      return_states=True,
+    )
+    return self._pair(final), tuple(state[self.num_users :] for state in states[:-1])
+
+  def _pair(self, final: Array) -> Pair:
+    return final[: self.num_users], final[self.num_users :]
 
 
 def products(users: Array, items: Array) -> Array:
   """[B, I] float32 dot products of [B, D] and [I, D]."""
   return jnp.matmul(users, items.T, precision=jax.lax.Precision.HIGHEST)
+
+
+@partial(jax.jit, static_argnames="recommender")
+def _products_of_new(
+  params: Any,
+  inputs: Inputs,
+  serving_state: Pair | Channels,
+  liked: Array,
+  disliked: Array,
+  text: Array,
+  ratings: tuple[Array, Array],
+  *,
+  recommender: GatRecommender,
+) -> Array:
+  """[B, I] dot products of new users with the items.
+
+  Args: liked, disliked: [B, I] float32, 1 where rated. text: [B, D_text]. ratings: highest, lowest.
+  """
+  if isinstance(serving_state, Channels):
+    items, known = serving_state.vectors[1], serving_state.states
+  else:
+    items, known = serving_state[1], recommender._served(params, inputs)[1]
+  top, low = ratings
+  graph, where = edges_to_new_users(
+    liked, disliked, top_rating=top, low_rating=low, settings=recommender.settings
+  )
+  new = recommender.module.apply({"params": params}, text, graph, where=where, known=known)
+  return products(new, items)
+
+
+@partial(jax.jit, static_argnames="recommender")
+def _combined_of_new(
+  serving_state: Channels,
+  graph: Array,
+  linear: Array | None,
+  ratings: Array,
+  *,
+  recommender: GatRecommender,
+) -> Array:
+  """[B, I] from the channels' scores. Args: ratings: [B] float32, numbers of ratings."""
+  prior = prior_weights(recommender.settings, ratings)
+  return combined_scores(serving_state, graph, linear, ratings > 0, prior)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 from helpers.programs import call, error_line
+from helpers.rerank_table import write_table
+from helpers.served import trained
 from helpers.tiny_reranker import tiny_reranker
 
 from gatrec_jax.config.overrides import with_fields
@@ -23,6 +25,7 @@ from launch.benchmarks import eval as benchmark_eval
 from launch.benchmarks import graphs as benchmark_graphs
 from launch.benchmarks import rerank as benchmark_rerank
 from launch.benchmarks import scale as benchmark_scale
+from launch.benchmarks import serve as benchmark_serve
 from launch.benchmarks import train as benchmark_train
 from launch.benchmarks.hardware import Rates
 from launch.benchmarks.measure import HEADER, Counts, Figure, measure, plain, suite_results, table
@@ -42,6 +45,7 @@ def suite(monkeypatch, tmp_path):
     benchmark_eval,
     benchmark_rerank,
     benchmark_scale,
+    benchmark_serve,
     benchmark_train,
   ):
     monkeypatch.setattr(module, "device_rates", lambda dtype: RATES)
@@ -184,6 +188,18 @@ def test_rerank(suite, monkeypatch):
   assert tree["figures"][0]["counts"] is None
   (note,) = tree["notes"]
   assert note.startswith("label: ") and "users/s" in note and " 0 tokens" not in note
+
+
+def test_serve(suite, monkeypatch, tmp_path):
+  write_table(tmp_path)
+  monkeypatch.chdir(tmp_path)
+  trained("ease_rated", tmp_path, dataset="ratings.csv", bootstrap=0, ks=(10,))
+  tree, printed = suite("serve", "--workdir=ease_rated")
+  check_tree(tree, printed, name="serve", figures=11)
+  names = [figure["name"] for figure in tree["figures"]]
+  assert names[5:8] == ["new user, 40 liked", "known user", "another user"]
+  refused = call("benchmark", "--suite=serve", cwd=tmp_path, check=1)
+  assert "--workdir" in error_line(refused)
 
 
 def test_scale(suite, monkeypatch):

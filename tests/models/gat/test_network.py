@@ -10,7 +10,7 @@ import pytest
 
 from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig
-from gatrec_jax.data.graph import add_users, bipartite_graph
+from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.gat.network import GatNetwork, GraphAttention
@@ -198,26 +198,11 @@ def test_padding_changes_no_real_node():
   model, variables, text, graph = build(node_features="table", **SMALL)
   want, _ = apply(model, variables, text, graph, return_attention=True)
   padded = bipartite_graph(small_interactions(), self_loops=True, pad_to=(12, 40))
-  more = jnp.zeros((3, text.shape[1]))
-  got = apply(model, variables, text, jax.tree.map(jnp.asarray, padded), new_text=more)
+  params = variables["params"]
+  table, text = (jnp.pad(one, ((0, 3), (0, 0))) for one in (params["table"], text))
+  more = {"params": params | {"table": table}}
+  got = apply(model, more, text, jax.tree.map(jnp.asarray, padded))
   np.testing.assert_allclose(got[:9], want, atol=1e-6)
-
-
-@pytest.mark.parametrize("node_features", ["table", "projected", "ids", "sum"])
-def test_new_users_leave_the_others_alone_and_depend_on_their_items(node_features):
-  model, variables, text, graph = build(node_features=node_features, **SMALL)
-  want, _ = apply(model, variables, text, graph, return_attention=True)
-  base = bipartite_graph(small_interactions(), self_loops=True)
-  rated = np.float32([[5.0], [5.0]])
-  got = []
-  for items in ([0, 2], [1, 3]):
-    grown = add_users(base, num_users=4, items=[np.array(items)], features=[rated], self_loops=True)
-    got.append(
-      apply(model, variables, text, jax.tree.map(jnp.asarray, grown), new_text=jnp.ones((1, 5)))
-    )
-    np.testing.assert_allclose(got[-1][:9], want, atol=1e-6)
-  assert got[0].shape == (10, 3)
-  assert not np.allclose(got[0][9], got[1][9])
 
 
 LIGHT = dict(
