@@ -142,7 +142,7 @@ def test_every_recognized_field_is_one_that_profiles_read():
     "release_date overview plot summary synopsis description abstract text tagline publisher"
   )
   read = {"title", "name", "genres", "tagline", *builder.OVERVIEW_FIELDS, *builder.TAG_FIELDS}
-  read |= {*builder.CREDIT_FIELDS, *attributes._YEAR_FIELDS}
+  read |= {*builder.CREDIT_FIELDS, *attributes.YEAR_FIELDS}
   assert {column.field for column in columns_of(names.split(), id_column="item_id")} <= read
 
 
