@@ -142,7 +142,7 @@ def test_every_recognized_field_is_one_that_profiles_read():
     "release_date overview plot summary synopsis description abstract text tagline publisher"
   )
   read = {"title", "name", "genres", "tagline", *builder.OVERVIEW_FIELDS, *builder.TAG_FIELDS}
-  read |= {*builder.CREDIT_FIELDS, *attributes._YEAR_FIELDS}
+  read |= {*builder.CREDIT_FIELDS, *attributes.YEAR_FIELDS}
   assert {column.field for column in columns_of(names.split(), id_column="item_id")} <= read
 
 
@@ -277,3 +277,11 @@ def test_real_metadata(name, items, without, caplog):
   found = load_item_metadata(SHARED / f"{name}.jsonl")
   assert (len(found.fields), found.notes) == (items, {})
   assert sum("overview" not in fields for fields in found.fields.values()) == without
+
+
+def test_text_that_is_not_utf_8_needs_its_encoding(tmp_path):
+  path = tmp_path / "x.csv"
+  path.write_bytes("item_id,title\n1,Amélie\n".encode("latin-1"))
+  with pytest.raises(InputError, match="line 2 is not UTF-8"):
+    load_item_metadata(path)
+  assert load_item_metadata(path, encoding="latin-1").fields == {"1": {"title": "Amélie"}}
