@@ -21,8 +21,8 @@ from gatrec_jax.explain.evidence import Evidence
 from gatrec_jax.explain.explainer import Explainer, explain_items, make_explainer
 from gatrec_jax.explain.reasons import Reason, unsupported
 from gatrec_jax.runs.log import SILENT, Log
-from gatrec_jax.serve.recommendations import indices_of, top_lists
-from gatrec_jax.serve.run import Run
+from gatrec_jax.serve.recommendations import top_lists
+from gatrec_jax.serve.run import Run, indices_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +119,11 @@ def explain(
   """
   author = author or TemplateAuthor()
   ids = run.prepared.interactions
-  rows = indices_of(require_list(users, field="users"), ids.user_ids, "user")
+  rows = indices_of(require_list(users, field="users"), run.user_index, "user")
   if items is None:
     lists = lists_of_run(run, rows, top_n=top_n)
   else:
-    own = indices_of(require_list(items, field="items"), ids.item_ids, "item").tolist()
+    own = indices_of(require_list(items, field="items"), run.item_index, "item").tolist()
     lists = {int(user): List(own) for user in rows}
   explainer = make_explainer(run)
   found = {
