@@ -129,9 +129,10 @@ def test_tables_and_top_items_lower(platform, preset):
   serving_state = jax.eval_shape(
     lambda params: recommender.serving_state(params, inputs), state.params
   )
-  users, pairs = (jax.ShapeDtypeStruct((size,), jnp.int32) for size in (4, 6))
+  users = jax.ShapeDtypeStruct((4,), jnp.int32)
+  candidates = jax.ShapeDtypeStruct((4, ITEMS), bool)
   text = exported(
-    _best_of_batch, platform, recommender.score, serving_state, users, pairs, pairs, k=3
+    _best_of_batch, platform, recommender.score, serving_state, users, candidates, k=3
   )
   assert "top_k" in text
 
