@@ -6,7 +6,7 @@ import re
 import pytest
 from helpers import own_data, readmes
 from helpers.paths import ROOT
-from helpers.programs import call
+from helpers.programs import call, error_line
 
 import gatrec_jax as g
 
@@ -84,3 +84,24 @@ def test_the_frame(tmp_path, monkeypatch):
   lines = space["run"].prepared.sentences
   assert lines[0].startswith("ratings of column 'stars' (1 to 5): ")
   assert (tmp_path / "runs" / "tracks" / "config.json").exists()
+
+
+def test_a_published_split(tmp_path):
+  columns = own_data.frame_columns()
+  rows = list(zip(columns["member"], columns["track"], columns["stars"], strict=True))
+  for name, part in (("train", rows[::2]), ("valid", rows[1::4]), ("test", rows[3::4])):
+    lines = [f"{user},{item},{stars}" for user, item, stars in part]
+    (tmp_path / f"{name}.csv").write_text("\n".join(["user_id,item_id,rating", *lines]))
+  flags = ("--train_file=train.csv", "--valid_file=valid.csv", "--test_file=test.csv")
+  call("train", "--model=ease", *flags, "--bootstrap=0", "--workdir=run", cwd=tmp_path, check=0)
+  prepared = g.load_run(tmp_path / "run").prepared
+  sizes = [len(part) for part in (prepared.train, prepared.valid, prepared.test)]
+  assert sizes == [len(rows[::2]), len(rows[1::4]), len(rows[3::4])]
+  for wrong, line in (
+    (("--dataset=train.csv", *flags), "--train_file=train.csv: and --dataset exclude each other"),
+    (flags[:2], "--valid_file=valid.csv: needs --test_file beside it"),
+    (("--dataset=demo", *flags[1:]), "--test_file=test.csv: demo is not a file of yours"),
+    ((*flags, "--split=temporal"), "--test_file=test.csv: files that are split already"),
+  ):
+    done = call("train", "--model=ease", *wrong, "--workdir=other", cwd=tmp_path, check=1)
+    assert line in error_line(done)

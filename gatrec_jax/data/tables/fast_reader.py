@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND
 from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.columns import Columns
+from gatrec_jax.data.tables.files import parquet_input
 from gatrec_jax.data.tables.raw_columns import RawColumns
 from gatrec_jax.data.tables.source import Source
 from gatrec_jax.data.tables.times import style_of_numbers
@@ -96,10 +96,7 @@ def _parquet(source: Source, columns: Columns | None) -> pa.Table:
   import pyarrow.parquet as parquet
 
   wanted = None if columns is None else _wanted(columns)
-  if source.path.suffix.lower() == ".parquet":
-    return parquet.read_table(source.path, columns=wanted)
-  with source.open() as stream:
-    return parquet.read_table(io.BytesIO(stream.read()), columns=wanted)
+  return parquet.read_table(parquet_input(source.path), columns=wanted)
 
 
 def _wanted(columns: Columns) -> list[str]:

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from gatrec_jax.data.tables.files import parquet_input
 from gatrec_jax.data.tables.source import Source, readable, split_line
 from gatrec_jax.errors import InputError
 
@@ -191,7 +192,7 @@ def _parquet_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[s
   import pyarrow.parquet as parquet
 
   start = 1
-  with source.open() as stream, parquet.ParquetFile(io.BytesIO(stream.read())) as file:
+  with parquet.ParquetFile(parquet_input(source.path)) as file:
     for batch in file.iter_batches():
       yield from enumerate(batch.to_pylist(), start=start)
       start += batch.num_rows

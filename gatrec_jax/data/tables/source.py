@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
-import codecs
 import csv
 import dataclasses
-import functools
-import gzip
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
+from gatrec_jax.data.tables.files import (
+  lines_of_array,
+  open_file,
+  parquet_input,
+  recode,
+  scan_bytes,
+)
 from gatrec_jax.errors import InputError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".inter", ".item", ".user")
@@ -26,8 +29,6 @@ Format = Literal["table", "lists", "jsonl", "parquet"]
 _SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 _NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " "}
 _SAMPLED_LINES = 50
-_CHUNK = 1 << 24
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # RecBole's atomic files name a type behind each column.
 _TYPED = re.compile(r"(.+):(token|float|token_seq|float_seq)")
 # A native parser of JSON recurses, and ends the process where lines nest deeper than its stack.
@@ -66,7 +67,7 @@ class Source:
     is_plain: whether a fast parser reads the text as we do: no quotation marks, no line ends other
       than LF or CRLF, no NUL, no line of JSON that is anything but a small object.
     has_quotes: whether there are quotation marks.
-    recoded: the whole file in UTF-8 where its own encoding is another one.
+    recoded: the whole file as lines in UTF-8, where its encoding or its form is another one.
   """
 
   path: Path
@@ -83,25 +84,11 @@ class Source:
 
   def open(self) -> IO[bytes]:
     """The file's bytes, decompressed and in UTF-8."""
-    return _open(self.path) if self.recoded is None else io.BytesIO(self.recoded)
+    return open_file(self.path) if self.recoded is None else io.BytesIO(self.recoded)
 
   def text(self) -> IO[str]:
     """The file's text; line ends stay as they are."""
     return io.TextIOWrapper(self.open(), encoding="utf-8-sig", newline="")
-
-
-@dataclasses.dataclass
-class _Scan:
-  """What one pass over a file's bytes says; `bad_line` is the first that is not UTF-8, or 0."""
-
-  lines: int = 0
-  bad_line: int = 0
-  bad_byte: int = 0
-  has_quotes: bool = False
-  has_odd_ends: bool = False
-  has_nul: bool = False
-  is_utf16: bool = False
-  is_mostly_nul: bool = False
 
 
 def has_known_suffix(path: Path) -> bool:
@@ -123,10 +110,12 @@ def open_source(path: Path, options: TableOptions = TableOptions()) -> Source:  
     if suffix == ".parquet":
       return Source(path, "parquet", _parquet_names(path), is_plain=True)
     is_json = suffix in JSON_SUFFIXES
-    scan = _scan(_open(path))
-    recoded = _recoded(path, scan, options.encoding)
+    scan = scan_bytes(open_file(path))
+    recoded = recode(path, scan, options.encoding)
+    if is_json:
+      recoded = lines_of_array(path, recoded) or recoded
     if recoded is not None:
-      scan = _scan(io.BytesIO(recoded))
+      scan = scan_bytes(io.BytesIO(recoded))
     plain = not (scan.has_odd_ends or scan.has_nul)
     source = Source(
       path,
@@ -165,44 +154,10 @@ def _plain_suffix(path: Path) -> str:
   return suffixes[-1] if suffixes else ""
 
 
-def _open(path: Path) -> IO[bytes]:
-  suffix = path.suffix.lower()
-  if suffix == ".gz":
-    return gzip.open(path)
-  if suffix == ".bz2":
-    return bz2.open(path)
-  if suffix == ".zst":
-    import pyarrow as pa
-
-    return io.BufferedReader(_Readable(pa.input_stream(str(path), compression="zstd")))
-  return open(path, "rb")
-
-
-class _Readable(io.RawIOBase):
-  """A stream of pyarrow as one of Python's."""
-
-  def __init__(self, stream: IO[bytes]) -> None:
-    self._stream = stream
-
-  def readable(self) -> bool:
-    return True
-
-  def readinto(self, buffer: memoryview) -> int:
-    data = self._stream.read(len(buffer))
-    buffer[: len(data)] = data
-    return len(data)
-
-  def close(self) -> None:
-    self._stream.close()
-    super().close()
-
-
 def _parquet_names(path: Path) -> tuple[str, ...]:
   import pyarrow.parquet as parquet
 
-  with _open(path) as stream:
-    names = tuple(parquet.read_schema(io.BytesIO(stream.read())).names)
-  return _distinct(path, names)
+  return _distinct(path, parquet.read_schema(parquet_input(path)).names)
 
 
 def _distinct(path: Path, names: Sequence[str]) -> tuple[str, ...]:
@@ -212,72 +167,6 @@ def _distinct(path: Path, names: Sequence[str]) -> tuple[str, ...]:
   if repeated:
     raise InputError(f"{path}: column {repeated[0]!r} is there twice")
   return tuple(names)
-
-
-def _scan(stream: IO[bytes]) -> _Scan:
-  """One pass over the bytes of a text."""
-  found = _Scan()
-  decoder = codecs.getincrementaldecoder("utf-8")()
-  last, is_open = b"", False
-  with stream:
-    for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
-      if not last:
-        found.is_utf16 = chunk.startswith(_UTF16_MARKS)
-        found.is_mostly_nul = chunk.count(b"\0") > len(chunk) / 5
-      found.has_quotes = found.has_quotes or b'"' in chunk
-      found.has_nul = found.has_nul or b"\0" in chunk
-      if b"\r" in chunk or last == b"\r":
-        # A CR at the end of a chunk belongs to the next one.
-        joined = (last if last == b"\r" else b"") + chunk
-        body = joined[:-1] if joined.endswith(b"\r") else joined
-        found.has_odd_ends |= body.count(b"\r") != body.count(b"\r\n")
-      if not found.bad_line and (is_open or not chunk.isascii()):
-        try:
-          decoder.decode(chunk)
-          is_open = bool(decoder.getstate()[0])
-        except UnicodeDecodeError as error:
-          found.bad_line = found.lines + error.object[: error.start].count(b"\n") + 1
-          found.bad_byte = error.object[error.start]
-      found.lines += chunk.count(b"\n")
-      last = chunk[-1:]
-  if last == b"\r":
-    found.has_odd_ends = True
-  if is_open and not found.bad_line:
-    found.bad_line, found.bad_byte = found.lines + 1, decoder.getstate()[0][0]
-  found.lines += last not in (b"", b"\n")
-  return found
-
-
-def _recoded(path: Path, scan: _Scan, encoding: str) -> bytes | None:
-  """The file in UTF-8, None where it is that already. Raises InputError."""
-  if scan.is_utf16:
-    encoding = encoding or "utf-16"
-  elif scan.is_mostly_nul and not encoding:
-    raise InputError(
-      f"{path}: looks like UTF-16; give `encoding=utf-16-le` or `encoding=utf-16-be`"
-    )
-  elif not scan.bad_line and not (scan.has_nul and encoding):
-    return None
-  if not encoding:
-    raise InputError(
-      f"{path}: line {scan.bad_line} is not UTF-8 (byte 0x{scan.bad_byte:02x}); "
-      "name the encoding, such as `encoding=latin-1`, `encoding=cp1252` or `encoding=utf-16`"
-    )
-  with _open(path) as stream:
-    data = stream.read()
-  try:
-    return data.decode(encoding).encode()
-  except LookupError:
-    raise InputError(
-      "is not an encoding that Python knows", field="encoding", value=encoding
-    ) from None
-  except UnicodeDecodeError as error:
-    line = data[: error.start].count(b"\n") + 1
-    raise InputError(
-      f"{path}: line {line} is not {encoding} either ({error.reason}); name another one",
-      field="encoding",
-      value=encoding,
-    ) from None
 
 
 def _is_small_objects(source: Source) -> bool:

@@ -5,6 +5,7 @@ import pytest
 from gatrec_jax.data.meaning import Reading
 from gatrec_jax.data.tables.columns import Columns, find_columns
 from gatrec_jax.data.tables.interaction_tables import load_interactions
+from gatrec_jax.data.tables.source import TableOptions
 from gatrec_jax.errors import InputError
 
 
@@ -67,6 +68,25 @@ def test_events():
     find(names, ["rating"], Columns(event="action"), "counts")
   with pytest.raises(InputError, match="has no column 'what' .`event_column`"):
     find(names, columns=Columns(event="what"))
+
+
+def test_files_without_names_as_steam_and_last_fm_publish_them(tmp_path):
+  path = tmp_path / "steam-200k.csv"
+  path.write_text('151603712,"Skyrim, V",purchase,1.0,0\n151603712,"Skyrim, V",play,273.0,0\n')
+  names = TableOptions(names=("user_id", "game", "event", "hours", "zero"))
+  table = load_interactions(path, options=names)
+  assert table.interactions.item_ids == ("Skyrim, V",)
+  assert table.interactions.rating.tolist() == [5]
+  table = load_interactions(path, columns=Columns(rating="hours"), options=names)
+  assert table.feedback.kind == "counts" and table.interactions.rating.tolist() == [274]
+  path = tmp_path / "listens.tsv"
+  line = "user_000001\t2009-05-04T23:0{}:57Z\tf1b1\tDeep Dish\t\tAround the World\n"
+  path.write_text("".join(line.format(minute) for minute in (8, 9, 7)))
+  names = ("user_id", "timestamp", "artist_id", "artist", "track_id", "track")
+  table = load_interactions(path, options=TableOptions(names=names))
+  assert table.interactions.item_ids == ("f1b1",) and table.interactions.rating.tolist() == [3]
+  assert table.interactions.timestamp.tolist() == [1_241_478_597]
+  assert table.sentence.endswith("2 repeated rows merged (duplicates=count)")
 
 
 def test_end_to_end(tmp_path):

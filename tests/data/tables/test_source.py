@@ -198,6 +198,14 @@ def test_json_that_ends_native_parsers(tmp_path):
   assert table.notes == {"unreadable rows skipped": 6}
 
 
+def test_one_array_of_objects(tmp_path, way):
+  rows = '[{"user_id": "1", "item_id": "a", "rating": 4, "timestamp": 10},\n'
+  rows += ' {"user_id": "2", "item_id": "b",\n  "rating": 2, "timestamp": 20}]\n'
+  assert rows_of(write(tmp_path / "x.json", rows)) == ROWS
+  with pytest.raises(InputError, match="x.json: begins as a JSON array, but is none"):
+    load_interactions(write(tmp_path / "x.json", rows[:60]))
+
+
 def test_a_header_only_and_an_empty_file(tmp_path):
   for name, text, message in (
     ("x.csv", "user_id,item_id\n", "there are no interactions"),
