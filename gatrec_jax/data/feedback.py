@@ -14,6 +14,7 @@ from gatrec_jax.errors import InputError
 LOWEST_LIKE = 0.8
 NEUTRAL = 0.25
 DISLIKE = 0.05
+_SCALE = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +24,12 @@ class JudgedRatings:
   Attributes:
     liked: [R] bool, the positives.
     relevance: [R] float32 in (0, 1].
+    scaled: [R] float32, the ratings on a scale that ends at 5, as features of edges.
   """
 
   liked: np.ndarray
   relevance: np.ndarray
+  scaled: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +97,28 @@ class Feedback:
     return np.where(self.liked(rating), of_liked, of_others).astype(np.float32)
 
   def judge(self, rating: np.ndarray) -> JudgedRatings:
-    """Likes and relevance together. Args: rating: [R], the training ratings of all users."""
-    return JudgedRatings(self.liked(rating), self.relevance(rating))
+    """Everything that ratings mean. Args: rating: [R], the training ratings of all users."""
+    return JudgedRatings(self.liked(rating), self.relevance(rating), self._scaled(rating))
+
+  def _scaled(self, rating: np.ndarray) -> np.ndarray:
+    """[R] float32 ratings as they are up to 5, on other scales divided, counts by logarithm."""
+    if self.kind == "counts":
+      return (_SCALE * _share_of_usual(rating.astype(np.float64))).astype(np.float32)
+    highest = float(np.abs(rating).max(initial=0))
+    if highest <= _SCALE:
+      return rating.astype(np.float32)
+    return (rating * (_SCALE / highest)).astype(np.float32)
 
 
 def _of_counts(count: np.ndarray) -> np.ndarray:
   """[R] float32 relevance of counts."""
+  return (NEUTRAL + (1 - NEUTRAL) * _share_of_usual(count)).astype(np.float32)
+
+
+def _share_of_usual(count: np.ndarray) -> np.ndarray:
+  """[R] float64 in [0, 1]: log(1 + count), divided by that of the 99th percentile."""
   if not len(count):
-    return count.astype(np.float32)
+    return count
   # A few users who play one song all day would make everything else look alike.
   usual = max(np.quantile(count, 0.99, method="lower"), 1e-12)
-  share = np.minimum(np.log1p(np.maximum(count, 0.0)) / np.log1p(usual), 1.0)
-  return (NEUTRAL + (1 - NEUTRAL) * share).astype(np.float32)
+  return np.minimum(np.log1p(np.maximum(count, 0.0)) / np.log1p(usual), 1.0)

@@ -78,7 +78,8 @@ class NewUsers(NamedTuple):
   Attributes:
     liked, disliked: B arrays of item indices, int64.
     text: [B, D] float32 vectors of the texts built from them; 0 where none are read.
-    top_rating, low_rating: the highest and lowest training rating, what likes and dislikes count.
+    top_rating, low_rating: the highest and lowest training rating as a feature of edges, what likes
+      and dislikes count.
   """
 
   liked: list[np.ndarray]

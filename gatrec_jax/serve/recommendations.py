@@ -155,12 +155,11 @@ def new_user_scores(
       f"{run.workdir}: {run.config.model.kind} has no scores for users who were not in training; "
       "use a model that has (best, ease, ials, …)"
     )
-  rating = run.prepared.train.rating
   # Padded with users without ratings, so that a few programs serve any number of users.
   nothing = [np.zeros(0, np.int64)] * ((1 << (len(liked) - 1).bit_length()) - len(liked))
   good, bad = [*liked, *nothing], [*disliked, *nothing]
   text = run.texts_of_new_users(good, bad)
-  users = NewUsers(good, bad, text, float(rating.max()), float(rating.min()))
+  users = NewUsers(good, bad, text, *run.rating_range)
   scores = run.recommender.score_new(run.params, run.inputs, run.serving_state, users)
   return scores[: len(liked)]
 

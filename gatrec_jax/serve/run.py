@@ -59,6 +59,12 @@ class Run:
     return texts_of_new_users(self.workdir, self.config.text, self.prepared, self.texts)
 
   @functools.cached_property
+  def rating_range(self) -> tuple[float, float]:
+    """The highest and the lowest training rating, as features of edges."""
+    scaled = self.prepared.feedback.judge(self.prepared.train.rating).scaled
+    return float(scaled.max()), float(scaled.min())
+
+  @functools.cached_property
   def user_index(self) -> Mapping[str, int]:
     """Index of each user id."""
     return {raw_id: index for index, raw_id in enumerate(self.prepared.interactions.user_ids)}

@@ -50,3 +50,13 @@ def test_a_dislike_must_lie_below_a_like(negative):
     InputError, match=r"negative_threshold=.*must lie below `positive_threshold=4`"
   ):
     Feedback(4.0, negative)
+
+
+def test_ratings_as_features_end_at_five_on_every_scale():
+  stars, percent = np.array([1, 3.5, 5], np.float32), np.array([0, 50, 100], np.float32)
+  np.testing.assert_array_equal(Feedback().judge(stars).scaled, stars)
+  np.testing.assert_allclose(Feedback(80, 40).judge(percent).scaled, [0, 2.5, 5])
+  np.testing.assert_allclose(Feedback(6, -2).judge(np.float32([-10, 10])).scaled, [-5, 5])
+  counts = Feedback(kind="counts").judge(np.float32([1, 99, 99, 99])).scaled
+  np.testing.assert_allclose(counts, [5 * np.log(2) / np.log(100), 5, 5, 5], rtol=1e-6)
+  assert Feedback().judge(np.zeros(0, np.float32)).scaled.dtype == np.float32

@@ -94,7 +94,7 @@ class GatRecommender:
     settings, linear, targets = self.settings, None, None
     edges = np.ones(len(train), bool) if settings.graph == "rated" else judged.liked
     graph = bipartite_graph(
-      train.take(edges),
+      dataclasses.replace(train, rating=judged.scaled).take(edges),
       edge_features=settings.convolution.edge_features,
       self_loops=settings.convolution.self_loops,
       relevance=judged.relevance[edges],
