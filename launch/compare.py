@@ -150,6 +150,8 @@ def systems_from_flags() -> dict[str, Config]:
     known = field_types(config)
     given = {field: value for field, value in given_fields().items() if field in known}
     config = with_fields(config, given | parse_assignments(settings, field="models"))
+    if config.data.split == "none":
+      raise InputError("holds out no ratings to compare on", field="split", value="none")
     if label in systems:
       raise InputError(
         f"the label '{label}' is already taken; write other={name}:…", field="models", value=text

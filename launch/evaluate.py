@@ -111,6 +111,10 @@ def with_evaluation_flags(config: Config) -> Config:
   """A run's settings with those of the evaluation that were given as flags."""
   from gatrec_jax.config.overrides import with_fields
 
+  if not len(opened.prepared.split.test):
+    raise InputError(
+      f"{folder}: was trained on all ratings (`split=none`), so none are left to test"
+    )
   changed = {name: value for name, value in given_fields().items() if name in EVALUATE}
   return with_fields(config, changed)
 
@@ -119,6 +123,7 @@ def evaluate_folder(folder: Path) -> tuple[dict[str, Any], str, Run]:
   """Metrics of a run with the evaluation settings of the flags, a title, and the run."""
   import dataclasses
 
+  from gatrec_jax.errors import InputError
   from gatrec_jax.experiment.cold_start import cold_evaluations
   from gatrec_jax.experiment.evaluation import evaluate_run, results_json
   from gatrec_jax.runs import tracing

@@ -46,8 +46,9 @@ class DataConfig:
       star rating, the sum of counts, the strongest event.
     event_weights: `view:1,cart:3`, the weight of each event ("" = those of well-known names).
     fold: `u1`…`u5`, `ua`, `ub` (ml-100k), or the 1-based part of `split=kfold`.
-    split: how test rows are chosen when no shipped fold is given; `recbole_a` and `recbole_b` are
-      complete protocols, which also fix the shares, the thresholds and `select_metric`.
+    split: how test rows are chosen when no shipped fold is given; `none` tests nothing;
+      `recbole_a` and `recbole_b` are complete protocols, which also fix the shares, the thresholds
+      and `select_metric`.
     test_share, split_seed: share of rows (or users, items) held out, and the seed that draws them.
     valid_share, valid_seed: share of the *training* rows set aside for validation, and its seed.
     positive_threshold: ratings at or above it are positives; None = four fifths of the scale.
@@ -73,7 +74,7 @@ class DataConfig:
   feedback: str = setting("auto", choices=("auto", "stars", "implicit", "counts", "events"))
   zero_means: str = setting("unrated", choices=("unrated", "rating"))
   duplicates: str = setting(
-    "auto", choices=("auto", "last", "first", "max", "sum", "count", "mean")
+    "auto", choices=("auto", "last", "first", "max", "strongest", "sum", "count", "mean")
   )
   event_weights: str = ""
   fold: str = ""

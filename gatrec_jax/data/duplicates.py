@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-RULES = ("last", "first", "max", "sum", "count", "mean")
+RULES = ("last", "first", "max", "strongest", "sum", "count", "mean")
 
 
 def merge_duplicates(
@@ -20,7 +20,8 @@ def merge_duplicates(
     timestamp: [R] int64.
     rating: [R] float32.
     rule: `last` and `first` keep the rating of the row that stays; `max`, `sum` and `mean` compute
-      it from all rows of the key; `count` is their number.
+      it from all rows of the key; `strongest` is the one farthest from 0, the positive one of two;
+      `count` is their number.
   Returns:
     [n] int64 ascending, the rows that stay (None: all), and [R] float32 ratings.
 
@@ -48,9 +49,15 @@ def merge_duplicates(
   chosen = rows[starts if rule == "first" else ends]
   kept = ~is_repeated
   kept[chosen] = True
-  if rule in ("max", "sum", "mean", "count"):
-    reduce = np.maximum if rule == "max" else np.add
-    merged = reduce.reduceat(rating[rows].astype(np.float64), starts)
+  if rule not in ("last", "first"):
+    values = rating[rows].astype(np.float64)
+    if rule in ("max", "strongest"):
+      merged = np.maximum.reduceat(values, starts)
+      if rule == "strongest":
+        least = np.minimum.reduceat(values, starts)
+        merged = np.where(-least > merged, least, merged)
+    else:
+      merged = np.add.reduceat(values, starts)
     rating = rating.copy()
     rating[chosen] = merged / (ends - starts + 1) if rule == "mean" else merged
   return np.flatnonzero(kept), rating

@@ -28,7 +28,7 @@ _TOPS = (1.0, 2.0, 5.0, 10.0, 20.0, 100.0)  # of the scales in use
 _RARE_TOPS = (3.0, 4.0, 6.0, 7.0)  # of others, if so many ratings show no higher one
 _ENOUGH = 200
 _LIKED, _DISLIKED = 0.8, 0.4  # of the top: 4 and 2 of five stars
-_DEFAULT_RULES = {"stars": "last", "implicit": "last", "counts": "sum", "events": "max"}
+_DEFAULT_RULES = {"stars": "last", "implicit": "last", "counts": "sum", "events": "strongest"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,8 @@ def find_meaning(
     InputError: values that may be ratings as well as counts, negative counts, or thresholds that do
       not suit the scale.
   """
+  if reading.kind in ("implicit", "counts", "events"):
+    _refuse_thresholds(reading)
   if values is None or reading.kind == "implicit":
     return _without_values(values, num_rows, has_repeats, name, reading)
   known = values[values != 0] if not reading.zeros_are_ratings else values
@@ -119,6 +121,16 @@ def find_meaning(
   return Meaning(values, kept, feedback, _rule(reading, "stars"), source, int((~kept).sum()))
 
 
+def _refuse_thresholds(reading: Reading) -> None:
+  for field in ("positive_threshold", "negative_threshold"):
+    if (value := getattr(reading, field)) is not None:
+      raise InputError(
+        f"`feedback={reading.kind}` has no thresholds; `feedback=stars` has",
+        field=field,
+        value=f"{value:g}",
+      )
+
+
 def meaning_of_events(
   codes: np.ndarray,
   events: list[str],
@@ -131,6 +143,7 @@ def meaning_of_events(
   Args: codes: [R] int, positions in `events`. name: of the column. reading: what the user says.
   Raises: InputError: an event without a weight.
   """
+  _refuse_thresholds(dataclasses.replace(reading, kind="events"))
   given = {event.strip().casefold(): weight for event, weight in reading.event_weights}
   weights = given or EVENT_WEIGHTS
   counts = np.bincount(codes, minlength=len(events))
@@ -140,10 +153,13 @@ def meaning_of_events(
     if counts[i] and event.strip().casefold() not in weights
   ]
   if unknown:
-    example = ",".join(f"{event}:{i + 1}" for i, event in enumerate(events[:4]))
+    known = {event: weights.get(event.strip().casefold()) for event in events[:10]}
+    example = ",".join(
+      f"{name}:{'?' if own is None else f'{own:g}'}" for name, own in known.items()
+    )
     raise InputError(
       f"column {name!r} holds events without a weight: {', '.join(unknown[:10])}; give every event "
-      f"one, such as {example} (0 leaves an event out, below 0 is a dislike)",
+      f"one: {example} (0 leaves an event out, below 0 is a dislike)",
       field="event_weights",
     )
   weight = np.array([weights.get(event.strip().casefold(), 0.0) for event in events], np.float64)
@@ -263,9 +279,10 @@ def _stars(values: np.ndarray, name: str, reading: Reading) -> Feedback:
         field="positive_threshold",
         value=f"{high:g}",
       )
-  return Feedback(
-    suggested[0] if high is None else high, suggested[1] if low is None else low, "stars"
-  )
+  if low is None:
+    # Of a threshold that was given, half: as two fifths are of four.
+    low = suggested[1] if high is None or suggested[1] < high else high / 2
+  return Feedback(suggested[0] if high is None else high, low, "stars")
 
 
 def suggested_thresholds(values: np.ndarray) -> tuple[float, float]:

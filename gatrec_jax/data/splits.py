@@ -23,6 +23,7 @@ KINDS = (
   "leave_last",
   "cold_users",
   "cold_items",
+  "none",
 )
 
 
@@ -49,7 +50,8 @@ def split_interactions(
     kind: one of `KINDS`. `shipped`: `test_rows`. `random`: any rows. `per_user`: any rows of each
       user, who keeps at least one. `kfold`: part `fold` of round(1 / test_share) equal parts.
       `temporal`: the latest rows of all. `leave_last`: the latest row of each user who has two.
-      `cold_users`, `cold_items`: all rows of some users or items.
+      `cold_users`, `cold_items`: all rows of some users or items. `none`: no rows, so that a model
+      for use learns from all.
     test_share: share of the rows (`cold_*`: of the users or items with rows) held out for testing.
     split_seed: for the choice of test rows; ≥ 0.
     valid_share: share of the training rows that become validation rows; 0 for none.
@@ -86,12 +88,15 @@ def split_interactions(
     is_test = _cold(interactions.user, test_share, generator)
   elif kind == "cold_items":
     is_test = _cold(interactions.item, test_share, generator)
+  elif kind == "none":
+    is_test = np.zeros(len(interactions), bool)
   else:
     raise _no_such_kind(kind)
   flags = f"`split={kind}` `test_share={test_share}`" + (f" `fold={fold}`" if fold else "")
-  if is_test.all() or not is_test.any():
+  if kind != "none" and (is_test.all() or not is_test.any()):
     part = "training" if is_test.all() else "test"
-    raise InputError(f"empty split: no {part} rows are left of {len(is_test)} with {flags}")
+    advice = "" if is_test.all() else "; `split=none` trains on all rows"
+    raise InputError(f"empty split: no {part} rows are left of {len(is_test)} with {flags}{advice}")
   if kind == "shipped" and valid_rows is not None:
     is_train = ~is_test & ~valid_rows
     if not is_train.any():

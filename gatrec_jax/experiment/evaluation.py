@@ -55,6 +55,8 @@ def evaluate_run(
 ) -> tuple[dict[str, Evaluation], np.ndarray, np.ndarray]:
   """Test metrics of a run, and all users' lists: [U, K] int32 items and [U, K] float32 scores.
 
+  There are no metrics without a test part (`split=none`).
+
   Args: mesh: this process's devices of it share the work; None for one device.
   """
   users = np.arange(run.prepared.interactions.num_users, dtype=np.int32)
@@ -64,9 +66,11 @@ def evaluate_run(
     vectors = run.texts.item_vectors
   elif run.recommender.scores_by == "vectors":
     vectors = np.asarray(run.serving_state[1])
-  evaluations = evaluate_lists(
-    items, users, settings=run.config.evaluate, prepared=run.prepared, item_vectors=vectors
-  )
+  evaluations = {}
+  if len(run.prepared.split.test):
+    evaluations = evaluate_lists(
+      items, users, settings=run.config.evaluate, prepared=run.prepared, item_vectors=vectors
+    )
   return evaluations, items, scores
 
 

@@ -62,8 +62,14 @@ def fit(
   if items is not None:
     fields["item_metadata"] = _kept(items, folder, "items")
   config = with_fields(get_preset(preset), {**fields, **settings})
-  run, _ = train_and_evaluate(config, folder, log=log)
-  return run
+  try:
+    return train_and_evaluate(config, folder, log=log)[0]
+  except InputError as error:
+    # The user knows the table, not its copy.
+    message = error.message
+    for path in fields.values():
+      message = message.replace(path, f"the table of {pathlib.Path(path).stem}")
+    raise InputError(message, field=error.field, value=error.value) from None
 
 
 def save(run: Run, path: str | os.PathLike[str]) -> None:

@@ -88,9 +88,10 @@ def train_and_evaluate(
     evaluations, items, scores = evaluate_run(run, mesh=mesh)
     evaluations |= cold_evaluations(run, mesh=mesh)
     interactions = prepared.interactions
-    write_user_values(
-      folder / USER_VALUES, interactions.user_ids, evaluations, truth=truth_digest(prepared)
-    )
+    if evaluations:
+      write_user_values(
+        folder / USER_VALUES, interactions.user_ids, evaluations, truth=truth_digest(prepared)
+      )
     write_recommendations(
       folder / "recommendations.parquet",
       users=np.arange(interactions.num_users, dtype=np.int32),

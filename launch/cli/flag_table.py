@@ -77,7 +77,8 @@ DATA = (
   text("zero_means", "a 0 beside other ratings: unrated or rating (unrated)"),
   text(
     "duplicates",
-    "the value of several rows of one user and item: auto, last, first, max, sum, count or mean "
+    "the value of several rows of one user and item: auto, last, first, max, strongest, sum, count "
+    "or mean "
     "(auto: the last of ratings, the sum of counts, the strongest of events)",
   ),
   text("event_weights", "view:1,cart:3,purchase:5 for the events of --event_column"),
@@ -89,8 +90,8 @@ SPLIT = (
   text("fold", "u1 to u5, ua or ub of ml-100k; with --split=kfold the number of the part"),
   text(
     "split",
-    "random, per_user, kfold, temporal, leave_last, cold_users, cold_items, or a complete "
-    "protocol: recbole_a, recbole_b (random)",
+    "random, per_user, kfold, temporal, leave_last, cold_users, cold_items, none (train on all "
+    "ratings, test nothing), or a complete protocol: recbole_a, recbole_b (random)",
   ),
   whole("split_seed", "seed of the split (0)"),
   number("test_share", "share held out for testing (0.2)"),

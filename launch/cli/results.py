@@ -31,6 +31,8 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
   notes = []
   if run is not None:
     notes.append(f"texts: {run.texts.facts.get('encoder', 'not used')}")
+  if not _protocols(results):
+    print(f"{title}: nothing was tested, since no ratings were held out")
   for protocol in _protocols(results):
     print_grid(
       evaluation_grid(

@@ -19,6 +19,7 @@ RATINGS = np.array([1, 2, 3, 5, 4, 9], np.float32)
     ("last", [2, 4, 5], [3, 4, 9]),  # the later row of equal times
     ("first", [0, 1, 5], [1, 2, 9]),
     ("max", [2, 4, 5], [5, 4, 9]),
+    ("strongest", [2, 4, 5], [5, 4, 9]),
     ("sum", [2, 4, 5], [9, 6, 9]),
     ("count", [2, 4, 5], [3, 2, 1]),
     ("mean", [2, 4, 5], [3, 3, 9]),
@@ -29,6 +30,13 @@ def test_by_hand(rule, kept, ratings):
   assert rows.tolist() == kept
   assert rating[rows].tolist() == ratings and rating.dtype == np.float32
   assert RATINGS.tolist() == [1, 2, 3, 5, 4, 9]  # the argument stays
+
+
+def test_the_strongest_may_be_a_dislike():
+  keys, times = np.array([1, 1, 2, 2, 3, 3]), np.arange(6)
+  ratings = np.array([1, -2, 5, -2, 2, -2], np.float32)
+  rows, rating = merge_duplicates(keys, times, ratings, rule="strongest")
+  assert rating[rows].tolist() == [-2, 5, 2]
 
 
 def test_without_repeats_everything_stays():
@@ -57,6 +65,7 @@ def test_equals_a_dictionary(rows, rule):
       "last": values[-1],
       "first": values[0],
       "max": max(values),
+      "strongest": max(values, key=abs),
       "sum": sum(values),
       "count": len(values),
       "mean": sum(values) / len(values),

@@ -102,6 +102,12 @@ def test_counts_are_never_dislikes_and_their_relevance_grows_with_the_logarithm(
   assert (np.diff(relevance[np.argsort(rating)]) >= 0).all()
 
 
+def test_half_of_a_threshold_that_is_far_from_the_scale_s():
+  feedback = find([10, 70, 500, 33], positive_threshold=30).feedback
+  assert (feedback.positive_threshold, feedback.negative_threshold) == (30, 15)
+  assert find(STARS, positive_threshold=3).feedback.negative_threshold == 2
+
+
 def test_zeros_are_not_ratings_unless_said():
   meaning = find([0, 8, 0, 3, 10])
   assert meaning.kept.tolist() == [False, True, False, True, True]
@@ -119,6 +125,7 @@ def test_zeros_are_not_ratings_unless_said():
     ([10, 70, 100, 33], {"positive_threshold": 4}, "positive_threshold=4: 100% .*begin at 80"),
     (STARS, {"positive_threshold": 50}, "positive_threshold=50: none .*begin at 4 and .* end at 2"),
     ([1, -2], {"kind": "counts"}, "feedback=counts: .*negative numbers .lowest -2"),
+    (PLAYS, {"kind": "counts", "positive_threshold": 3}, "positive_threshold=3: `feedback=counts`"),
     (STARS, {"negative_threshold": 4.5}, "negative_threshold=4.5: must lie below"),
   ],
 )
@@ -143,7 +150,7 @@ def test_events():
   codes = np.array([0, 1, 2, 0, 3])
   events = ["view", "Cart", "purchase", "refund", "never"]
   meaning = meaning_of_events(codes, events, name="event")
-  assert meaning.rating.tolist() == [1, 3, 5, 1, -1] and meaning.duplicates == "max"
+  assert meaning.rating.tolist() == [1, 3, 5, 1, -1] and meaning.duplicates == "strongest"
   feedback = meaning.feedback
   assert feedback.disliked(meaning.rating).tolist() == [False] * 4 + [True]
   np.testing.assert_allclose(feedback.relevance(meaning.rating), [0.2, 0.6, 1, 0.2, 0.05])
@@ -154,7 +161,10 @@ def test_events():
 
 
 def test_an_unknown_event_is_named():
-  with pytest.raises(InputError, match="event_weights: column 'what' .*: gaze .2., nod .1.; give"):
+  with pytest.raises(
+    InputError,
+    match=r"event_weights: .*'what' .*: gaze .2., nod .1.;.*: view:1,gaze:\?,nod:\? .0 l",
+  ):
     meaning_of_events(np.array([0, 1, 1, 2]), ["view", "gaze", "nod"], name="what")
 
 

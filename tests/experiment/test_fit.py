@@ -87,7 +87,7 @@ def test_wrong_tables(demo, run, tmp_path):
     g.fit(7, log=g.SILENT)
   with pytest.raises(InputError, match="no such setting; did you mean epochs"):
     g.fit(columns, epoch=3, log=g.SILENT)
-  with pytest.raises(InputError, match="has no column 'user_id'"):
+  with pytest.raises(InputError, match="^the table of interactions: has no column 'user_id'"):
     g.fit({"who": [1], "item_id": [2]}, log=g.SILENT)
   halved = {name: column[::2] for name, column in columns.items()}
   with pytest.raises(InputError, match="workdir=.*holds a run of another table"):

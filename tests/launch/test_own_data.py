@@ -105,3 +105,26 @@ def test_a_published_split(tmp_path):
   ):
     done = call("train", "--model=ease", *wrong, "--workdir=other", cwd=tmp_path, check=1)
     assert line in error_line(done)
+
+
+def test_a_model_for_use_learns_from_all_rows(tmp_path):
+  reviews = own_data.write_reviews(tmp_path)
+  flags = ("--dataset=reviews.jsonl.gz", "--split=none", "--model=ease", "--workdir=run")
+  done = call("train", *flags, "--refit", cwd=tmp_path, check=0)
+  assert "nothing was tested, since no ratings were held out" in done.stdout
+  run = g.load_run(tmp_path / "run")
+  assert len(run.prepared.train) == len(reviews)
+  rated = {(u, i) for u, i in zip(run.prepared.train.user, run.prepared.train.item, strict=True)}
+  lists = g.recommend(run, top_n=3)
+  pairs = {
+    (run.user_index[user], run.item_index[item])
+    for user, items in zip(lists.users, lists.items, strict=True)
+    for item in items
+  }
+  assert len(pairs) == 3 * own_data.USERS and not pairs & rated
+  for program, more in (
+    ("evaluate", ("--workdir=run",)),
+    ("compare", (*flags[:2], "--models=ease,popularity", "--workdir=other")),
+  ):
+    done = call(program, *more, cwd=tmp_path, check=1)
+    assert "split=none" in error_line(done)

@@ -21,7 +21,7 @@ _ITEMS = (
 )  # fmt: skip
 _TIMES = (
   "timestamp", "time", "datetime", "date", "eventtime", "unixreviewtime", "createdat", "ratedat",
-  "reviewtime",
+  "reviewtime", "ts", "unixtime", "epoch",
 )  # fmt: skip
 _RATINGS = ("rating", "ratings", "bookrating", "reviewrating", "userrating")
 _EVENTS = (
@@ -65,6 +65,9 @@ def bare(name: str) -> str:
   return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
+_SHOWN = 8  # columns that are not used, in a remark
+
+
 def find_columns(
   source: str,
   columns: Columns,
@@ -86,7 +89,7 @@ def find_columns(
   Raises:
     InputError: a missing column, or one that looks like a rating and was not named.
   """
-  found, remarks = {}, []
+  found, remarks, missing = {}, [], []
   for field, others in (("user", _USERS), ("item", _ITEMS), ("time", _TIMES), ("rating", _RATINGS)):
     name = getattr(columns, field)
     is_default = name == getattr(Columns(), field)
@@ -99,11 +102,13 @@ def find_columns(
     if other:
       remarks.append(f"{field} from {other!r}")
     elif field in ("user", "item") or not is_default:
-      raise InputError(_missing(source, name, field, names))
+      missing.append((name, field))
     found[field] = other
+  if missing:
+    raise InputError(_missing(source, missing, names))
   found["event"] = columns.event
   if columns.event and columns.event not in names:
-    raise InputError(_missing(source, columns.event, "event", names))
+    raise InputError(_missing(source, [(columns.event, "event")], names))
   if columns.event and kind not in ("auto", "events"):
     raise InputError(
       f"`feedback={kind}` reads no events", field="event_column", value=columns.event
@@ -123,7 +128,15 @@ def find_columns(
   asks = columns.rating == Columns.rating and kind not in ("implicit", "events")
   if asks and not found["rating"] and not found["event"]:
     _ask_about_ratings(source, numeric, found.values())
+  unused = [_shown(name, numeric) for name in names if name and name not in found.values()]
+  if unused:
+    rest = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
+    remarks.append(f"not used: {', '.join(unused[:_SHOWN])}{rest}")
   return Columns(**found), remarks
+
+
+def _shown(name: str, numeric: Mapping[str, str]) -> str:
+  return f"{name!r} (numbers from {numeric[name]})" if name in numeric else repr(name)
 
 
 def _first_of(others: Sequence[str], names: Sequence[str]) -> str:
@@ -152,8 +165,9 @@ def _ask_about_ratings(source: str, numeric: Mapping[str, str], used: Any) -> No
       )
 
 
-def _missing(source: str, name: str, field: str, names: Sequence[str]) -> str:
-  line = f"{source}: has no column {name!r} (`{field}_column`); it has {', '.join(names)}"
+def _missing(source: str, wanted: Sequence[tuple[str, str]], names: Sequence[str]) -> str:
+  shown = " and no column ".join(f"{name!r} (`{field}_column`)" for name, field in wanted)
+  line = f"{source}: has no column {shown}; it has {', '.join(names)}"
   if any(_is_number(one) for one in names):
     line += (
       f"; if its first line holds no names, give them with `columns=user_id,item_id,…` "

@@ -281,7 +281,10 @@ def _sentence(id_column: str, uses: Sequence[_Use], item_column: str) -> str:
       unused.append(f"{column.name!r} ({kind}{times})")
     elif not use.used:
       unused.append(f"{column.name!r} (empty)")
-  parts = [", ".join(known), _shortened("other fields", more), _shortened("not used", unused)]
+  hint = ""
+  if more and not any(use.used and use.column.field == "title" for use in uses):
+    hint = "no title: name a column title, and others genres, year, description, …"
+  parts = [", ".join(known), _shortened("other fields", more), _shortened("not used", unused), hint]
   return "items: " + "; ".join(filter(None, parts))
 
 

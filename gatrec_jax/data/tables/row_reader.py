@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 _SHOWN = 5
 # Three digits after a comma are more likely thousands.
-_DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d{1,2}\s*")
+_DECIMAL_COMMA = re.compile(r"\s*-?(?:\d+,\d{1,2}|\d{1,3}(?:\.\d{3})+,\d+)\s*")
+_THOUSANDS = re.compile(r"\s*-?\d{1,3}(?:,\d{3})+\.\d+\s*")
 
 
 class BadRows:
@@ -59,7 +60,11 @@ class BadRows:
     if not good:
       raise InputError(f"{text}; no row is left")
     if self._count > self._max_share * total:
-      raise InputError(f"{text}; `max_bad_share={self._max_share}` allows fewer")
+      share = math.ceil(1000 * self._count / total) / 1000
+      raise InputError(
+        f"{text}; `max_bad_share={self._max_share}` allows fewer (`max_bad_share={share:g}` would "
+        "skip them)"
+      )
     logger.warning("%s; they are skipped", text)
     return {"unreadable rows skipped": self._count}
 
@@ -237,12 +242,14 @@ class IdParser:
 
 
 def parse_rating(value: Any) -> float:
-  """A finite number, or ValueError; true and false are 1 and 0, and "3,5" is 3.5."""
+  """A finite number, or ValueError; true and false are 1 and 0, "1.203,5" is "1,203.5"."""
   text = value
   if isinstance(value, str):
     text = {"true": "1", "false": "0"}.get(value.strip().lower(), value)
     if _DECIMAL_COMMA.fullmatch(text):
-      text = text.replace(",", ".")
+      text = text.replace(".", "").replace(",", ".")
+    elif _THOUSANDS.fullmatch(text):
+      text = text.replace(",", "")
   try:
     rating = float(text)
   except (TypeError, ValueError, OverflowError):

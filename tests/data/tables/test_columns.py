@@ -5,6 +5,7 @@ import pytest
 from gatrec_jax.data.meaning import Reading
 from gatrec_jax.data.tables.columns import Columns, find_columns
 from gatrec_jax.data.tables.interaction_tables import load_interactions
+from gatrec_jax.data.tables.row_reader import parse_rating
 from gatrec_jax.data.tables.source import TableOptions
 from gatrec_jax.errors import InputError
 
@@ -40,7 +41,7 @@ def test_published_layouts(names, columns):
   numeric = [name for name in names if name not in ("event", "reviewText", "title")]
   found, remarks = find(names, numeric)
   assert found == columns
-  assert len(remarks) == sum(
+  assert len([remark for remark in remarks if "not used" not in remark]) == sum(
     bool(getattr(found, field)) and getattr(found, field) != default
     for field, default in vars(Columns()).items()
   )
@@ -101,8 +102,37 @@ def test_end_to_end(tmp_path):
   assert table.interactions.timestamp.tolist() == [1433221333, 1433221334]
   assert table.sentence == (
     "events of column 'event': 2 view (weight 1), 1 addtocart (weight 3), 1 transaction "
-    "(weight 5): 2 likes, 2 repeated rows merged (duplicates=max)"
+    "(weight 5): 2 likes, 2 repeated rows merged (duplicates=strongest)"
   )
   assert "times are read as milliseconds since 1970" in table.remarks
   with pytest.raises(InputError, match="event_weights: .*shop.csv: .*transaction .1., addtocart"):
     load_interactions(path, reading=Reading(event_weights=(("view", 1.0),)))
+
+
+@pytest.mark.parametrize(
+  ("text", "number"),
+  [
+    ("83,20", 83.2),
+    ("1.177,68", 1177.68),
+    ("1,177.68", 1177.68),
+    ("1.177", 1.177),
+    ("-2,5", -2.5),
+    ("true", 1.0),
+    (" 4 ", 4.0),
+  ],
+)
+def test_numbers_as_people_write_them(text, number):
+  assert parse_rating(text) == number
+
+
+@pytest.mark.parametrize("text", ["1,177", "1.17,5,3", "", "4 stars", None, [3]])
+def test_what_is_no_number(text):
+  with pytest.raises(ValueError, match="is not a number"):
+    parse_rating(text)
+
+
+def test_columns_that_are_not_used_are_named():
+  _, remarks = find(["user_id", "item_id", "Minuten", "wann"], ["Minuten"])
+  assert remarks == ["not used: 'Minuten' (numbers from 1 to 10), 'wann'"]
+  with pytest.raises(InputError, match="'user_id' .* and no column 'item_id'.*it has a, b"):
+    find(["a", "b"])
