@@ -111,10 +111,6 @@ def with_evaluation_flags(config: Config) -> Config:
   """A run's settings with those of the evaluation that were given as flags."""
   from gatrec_jax.config.overrides import with_fields
 
-  if not len(opened.prepared.split.test):
-    raise InputError(
-      f"{folder}: was trained on all ratings (`split=none`), so none are left to test"
-    )
   changed = {name: value for name, value in given_fields().items() if name in EVALUATE}
   return with_fields(config, changed)
 
@@ -132,6 +128,10 @@ def evaluate_folder(folder: Path) -> tuple[dict[str, Any], str, Run]:
 
   opened = load_run(folder)
   require_agreement(opened.config)
+  if not len(opened.prepared.split.test):
+    raise InputError(
+      f"{folder}: was trained on all ratings (`split=none`), so none are left to test"
+    )
   opened = dataclasses.replace(opened, config=with_evaluation_flags(opened.config))
   with traced(FLAGS.trace), tracing.part("the evaluation", last=True):
     evaluations = evaluate_run(opened)[0] | cold_evaluations(opened)
