@@ -150,7 +150,13 @@ def print_with_reasons(opened: Run, lists: Recommendations) -> None:
   from launch.cli.language_models import open_author
   from launch.cli.reasons import print_reasons
 
-  if FLAGS.liked or FLAGS.out or not FLAGS.exclude_seen:
+  if FLAGS.liked:
+    raise InputError(
+      "is for `users`; write what the new user liked as rows of a file, in the columns of the "
+      "run's table, and give `new_ratings=FILE` and `users=ID` instead of `liked`",
+      field="explain",
+    )
+  if FLAGS.out or not FLAGS.exclude_seen:
     raise InputError(
       "works on the console, for `users` and items that they have not rated; launch.explain "
       "writes files",
@@ -162,7 +168,12 @@ def print_with_reasons(opened: Run, lists: Recommendations) -> None:
     for user, items in zip(users, lists.items, strict=True)
   }
   print_reasons(
-    make_explainer(opened), open_author(), explained, style=FLAGS.style, top_n=FLAGS.top_n
+    make_explainer(opened),
+    open_author(),
+    explained,
+    style=FLAGS.style,
+    top_n=FLAGS.top_n,
+    filtered=bool(FLAGS.only or FLAGS.exclude or FLAGS.candidates),
   )
 
 
