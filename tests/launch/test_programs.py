@@ -92,7 +92,15 @@ def test_written_lists_are_evaluated_with_the_data_of_their_run(place):
     call("evaluate", *flags, cwd=place, check=0)
     found.append(json.loads((place / "ten.json").read_text())["full"])
   assert found[0] == found[1] == found[2] == found[3] and found[0]["ndcg@10"]["n"] > 0
+  flags = ("--recommendations=ten.parquet", "--bootstrap=20", "--json_out=ten.json")
+  done = call("evaluate", *flags, cwd=place, check=0)
+  assert (
+    "the longest list has 10 items, so the cut-offs are 5,10, without 20,30,40,50" in done.stdout
+  )
+  full = json.loads((place / "ten.json").read_text())["full"]
+  assert {name.partition("@")[2] for name in full} == {"5", "10"}
   for flags, words in (
+    (["--recommendations=ten.parquet", "--ks=20,30"], ["--ks=20,30: the longest list has 10"]),
     (["--recommendations=ten.csv"], ["ten.csv", "--workdir", "--dataset"]),
     (["--recommendations=ten.csv", "--workdir=none"], ["none"]),
     (["--recommendations=ten.parquet", "--split_seed=3"], ["split_seed"]),
