@@ -250,6 +250,22 @@ def test_new_ratings_are_used_without_training(place):
   assert "new.csv" in error_line(done) and "user_id" in error_line(done)
 
 
+def test_events_that_the_run_does_not_know_are_left_out_by_the_user(tmp_path):
+  rows = [
+    f"u{u},i{(u * k) % 11},{'view' if k % 3 else 'purchase'}" for u in range(30) for k in range(8)
+  ]
+  (tmp_path / "events.csv").write_text("user_id,item_id,event\n" + "\n".join(rows) + "\n")
+  (tmp_path / "more.csv").write_text("user_id,item_id,event\nu1,i2,view\nu1,i3,wink\n")
+  call("train", "--dataset=events.csv", "--model=ease", "--workdir=w", cwd=tmp_path, check=0)
+  ask = ("recommend", "--workdir=w", "--users=u1", "--new_ratings=more.csv")
+  line = error_line(call(*ask, cwd=tmp_path, check=1))
+  assert line == (
+    "error: --new_ratings: more.csv: column 'event' holds events without a weight: wink (1); the "
+    "run has none for them, so leave these rows out, or give launch.train every event's weight by "
+    "--event_weights"
+  )
+
+
 def test_refit_chooses_apart_and_trains_on_all(tmp_path):
   write_table(tmp_path)
   flags = (
