@@ -28,7 +28,7 @@ from launch.cli import (
 )
 
 if TYPE_CHECKING:
-  from collections.abc import Mapping, Sequence
+  from collections.abc import Iterable, Mapping, Sequence
 
   from gatrec_jax.config.schema import Config
   from gatrec_jax.evaluate.comparison import Comparison
@@ -110,13 +110,15 @@ def trained_runs(metrics: Sequence[str]) -> tuple[list[Finished], str]:
 def compared(
   finished: Sequence[Finished], metrics: Sequence[str], below: Sequence[int], *, reference: str
 ) -> list[Comparison]:
-  """One comparison per protocol. Raises InputError."""
+  """One comparison per protocol. Args: metrics: () = the default. Raises InputError."""
   from gatrec_jax.evaluate.comparison import compare_systems, values_by_protocol
   from gatrec_jax.experiment.grid import user_values_of
   from gatrec_jax.runs.log import CONSOLE
 
   systems = list(dict.fromkeys(one.system for one in finished))
-  values = values_by_protocol(user_values_of(finished), FLAGS.protocol, below=below, log=CONSOLE)
+  of_users = user_values_of(finished)
+  metrics = metrics or default_metrics(set.intersection(*(set(one.values) for one in of_users)))
+  values = values_by_protocol(of_users, FLAGS.protocol, below=below, log=CONSOLE)
   comparisons = []
   for protocol, of_systems in values.items():
     if missing := [system for system in systems if system not in of_systems]:
@@ -133,6 +135,16 @@ def compared(
       )
     )
   return comparisons
+
+
+def default_metrics(computed: Iterable[str]) -> list[str]:
+  """ndcg@10 and recall@20; where one was not computed, it is taken at the first cut-off.
+
+  Args: computed: names of metrics, such as "ndcg@5".
+  """
+  cutoffs = {int(name.partition("@")[2]) for name in computed}
+  wanted = (("ndcg", 10), ("recall", 20))
+  return [f"{name}@{k if k in cutoffs else min(cutoffs, default=k)}" for name, k in wanted]
 
 
 def systems_from_flags() -> dict[str, Config]:

@@ -30,7 +30,7 @@ from launch.cli import (
 if TYPE_CHECKING:
   from pathlib import Path
 
-  from gatrec_jax.config.schema import Config
+  from gatrec_jax.config.schema import Config, EvaluateConfig
   from gatrec_jax.data.prepared import Prepared
   from gatrec_jax.serve.run import Run
 
@@ -69,10 +69,38 @@ def evaluate_file(config: Config, file: str) -> tuple[dict[str, Any], str, None]
   config, prepared = data_of_lists(config, file)
   ids = prepared.interactions
   users, items = read_recommendations(file, user_ids=ids.user_ids, item_ids=ids.item_ids)
+  settings = within_lists(config.evaluate, items.shape[1])
   with traced(FLAGS.trace), tracing.part("the evaluation", last=True):
-    evaluations = evaluate_lists(items, users, settings=config.evaluate, prepared=prepared)
+    evaluations = evaluate_lists(items, users, settings=settings, prepared=prepared)
   results = results_json(evaluations, recommendations=str(file))
   return results, f"{data_label(config)} · {pathlib.Path(file).name}", None
+
+
+def within_lists(settings: EvaluateConfig, longest: int) -> EvaluateConfig:
+  """The settings without the cut-offs that no list reaches, and a line that says which these are.
+
+  If the lists are shorter than all of them and `ks` was not given, the longest list is the cut-off.
+
+  Args: longest: number of items in the longest list.
+  Raises: InputError: no list reaches a cut-off that was given.
+  """
+  import dataclasses
+
+  from gatrec_jax.errors import InputError
+  from gatrec_jax.runs.log import CONSOLE
+
+  above = [k for k in settings.ks if k > longest]
+  if not above:
+    return settings
+  kept = tuple(k for k in settings.ks if k <= longest)
+  if not kept and FLAGS["ks"].present:
+    raise InputError(f"the longest list has {longest} items", field="ks", value=FLAGS.ks)
+  kept = kept or (longest,)
+  CONSOLE.info(
+    f"the longest list has {longest} items, so the cut-offs are {','.join(map(str, kept))}, "
+    f"without {','.join(map(str, above))}"
+  )
+  return dataclasses.replace(settings, ks=kept)
 
 
 def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:

@@ -150,7 +150,13 @@ def print_with_reasons(opened: Run, lists: Recommendations) -> None:
   from launch.cli.language_models import open_author
   from launch.cli.reasons import print_reasons
 
-  if FLAGS.liked or FLAGS.out or not FLAGS.exclude_seen:
+  if FLAGS.liked:
+    raise InputError(
+      "is for `users`; write what the new user liked as rows of a file, in the columns of the "
+      "run's table, and give `new_ratings=FILE` and `users=ID` instead of `liked`",
+      field="explain",
+    )
+  if FLAGS.out or not FLAGS.exclude_seen:
     raise InputError(
       "works on the console, for `users` and items that they have not rated; launch.explain "
       "writes files",
@@ -162,16 +168,25 @@ def print_with_reasons(opened: Run, lists: Recommendations) -> None:
     for user, items in zip(users, lists.items, strict=True)
   }
   print_reasons(
-    make_explainer(opened), open_author(), explained, style=FLAGS.style, top_n=FLAGS.top_n
+    make_explainer(opened),
+    open_author(),
+    explained,
+    style=FLAGS.style,
+    top_n=FLAGS.top_n,
+    filtered=bool(FLAGS.only or FLAGS.exclude or FLAGS.candidates),
   )
 
 
 def with_new_data(opened: Run) -> Run:
   """The run with the ratings of --new_ratings (in the columns of the run's own table) and the
-  items of --new_items."""
+  items of --new_items.
+
+  Raises: InputError: a file that cannot be read, or an event that has no weight in the run.
+  """
   from gatrec_jax.data.interactions import no_interactions
   from gatrec_jax.data.tables.interaction_tables import load_interactions
   from gatrec_jax.data.tables.metadata import load_item_metadata
+  from gatrec_jax.errors import InputError
   from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.serve.new_ratings import with_new_ratings
   from gatrec_jax.stages.data import columns_of, options_of, reading_of_more
@@ -185,14 +200,24 @@ def with_new_data(opened: Run) -> Run:
     CONSOLE.info(found.sentence)
     fields, notes = found.fields, found.notes
   if FLAGS.new_ratings:
-    table = load_interactions(
-      FLAGS.new_ratings,
-      columns=columns_of(data),
-      reading=reading_of_more(data, opened.prepared.feedback),
-      options=options_of(data),
-      time_format=data.time_format,
-      max_bad_share=data.max_bad_share,
-    )
+    try:
+      table = load_interactions(
+        FLAGS.new_ratings,
+        columns=columns_of(data),
+        reading=reading_of_more(data, opened.prepared.feedback),
+        options=options_of(data),
+        time_format=data.time_format,
+        max_bad_share=data.max_bad_share,
+      )
+    except InputError as error:
+      if error.field != "event_weights":
+        raise
+      what, _, _ = error.message.partition("; give every event one")
+      raise InputError(
+        f"{what}; the run has none for them, so leave these rows out, or give launch.train every "
+        "event's weight by --event_weights",
+        field="new_ratings",
+      ) from error
     added, notes = table.interactions, {**notes, **table.notes}
   grown = with_new_ratings(opened, added, fields)
   former, now = opened.prepared.interactions, grown.prepared.interactions

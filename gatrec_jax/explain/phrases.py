@@ -67,9 +67,9 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "You gave {title} a rating of {rating}, which also counts in its favor.",
   ),
   "strongest": (
-    "Of all your ratings, the one for {title} <counts|matters> most here.",
-    "No other rating of yours <counts|matters> more here than the one for {title}.",
-    "Here, your rating of {title} <counts|matters> more than any other.",
+    "Nothing else in your history <counts|matters> more here than {title}.",
+    "Of everything in your history, {title} <counts|matters> most here.",
+    "Here, {title} <counts|matters> more than anything else in your history.",
   ),
   "person": (
     "{name} ({role}) also worked on {title}, which you <liked|enjoyed>.",
@@ -112,14 +112,14 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "It moved from position {n} to position {m} when the list was re-ranked.",
   ),
   "leaves": (
-    "If you had not rated {titles}, it would be number {n}, outside your top {m}.",
-    "Had you not rated {titles}, it would rank number {n} and miss your top {m}.",
-    "Without {titles} in your history, it would drop to number {n}, outside your top {m}.",
+    "Without {titles} in your history, it would be number {n}, outside your top {m}.",
+    "If {titles} were not in your history, it would rank number {n} and miss your top {m}.",
+    "Take {titles} out of your history, and it would drop to number {n}, outside your top {m}.",
   ),
   "stays": (
-    "No single one of your ratings keeps it in your top {m}.",
-    "Remove any one of your ratings, and it would still be in your top {m}.",
-    "It would stay in your top {m} whichever one of your ratings you removed.",
+    "No single item in your history keeps it in your top {m}.",
+    "Remove any one item from your history, and it would still be in your top {m}.",
+    "It would stay in your top {m} whichever item you removed from your history.",
   ),
 }
 

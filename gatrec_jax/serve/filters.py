@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.tables.item_columns import canonical_field
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate.columns import SUFFIXES, index_column, read_columns
 from gatrec_jax.profiles.attributes import YEAR_FIELDS, year_of
@@ -26,6 +27,7 @@ Condition = str | Sequence[str | int]
 _FIELD = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"\s*({_NUMBER})?\s*\.\.\s*({_NUMBER})?\s*")
+_DATE = re.compile(r"\s*(\d{4})-\d\d(?:-\d\d)?(?:[T ].*)?")
 _DERIVED = ("year", "age")
 
 
@@ -37,7 +39,8 @@ def item_mask(
   Conditions on fields:
     genres=Comedy: a value of the field, or one entry where it is a list; case is ignored.
     genres=Comedy|Drama: any of these.
-    year=1990..1999, price=..20: numbers in a range, both ends included.
+    year=1990..1999, price=..20: numbers in a range, both ends included; dates such as 2019-03-15
+      count by their years.
   `year` is read from a year or date field or after the title. `age` is the number of years between
   an item's year and the newest one in the catalog, unless the items have a field of that name. An
   item without a value is in no range.
@@ -117,7 +120,17 @@ def _require_field(run: Run, name: str, *, field: str, condition: str) -> None:
     names |= set(_DERIVED)
   if name not in names:
     has = f"they have {', '.join(sorted(names))}" if names else "they have none"
-    raise InputError(f"no item has a field {name}; {has}", field=field, value=condition)
+    hint = _name_hint(name, names)
+    raise InputError(f"no item has a field {name}{hint}; {has}", field=field, value=condition)
+
+
+def _name_hint(name: str, names: Iterable[str]) -> str:
+  """What a field that no item has may be called, in parentheses; "" if nothing is like it."""
+  renamed = canonical_field(name)
+  if renamed in names:
+    return f" (columns of that name are read as {renamed})"
+  near = difflib.get_close_matches(name.casefold(), names, n=1)
+  return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _values(run: Run, name: str) -> list[list[str]]:
@@ -193,6 +206,9 @@ def _numbers(run: Run, name: str) -> np.ndarray:
 
 
 def _number(value: Any) -> float:
+  """The value as a number, of a date the year; NaN if it is neither."""
+  if isinstance(value, str) and (date := _DATE.fullmatch(value)):
+    return float(date[1])
   try:
     return float(value)
   except (TypeError, ValueError):

@@ -182,7 +182,10 @@ COMPARE = (
   listed("split_seeds", "several split seeds instead of --split_seed; each one is a part"),
   listed("seeds", "training seeds, comma-separated", ("0",)),
   text("reference", "label of the model that the others are compared with (the first)"),
-  listed("metrics", "metrics of the table; the first one sorts it", ("ndcg@10", "recall@20")),
+  listed(
+    "metrics",
+    "metrics of the table; the first one sorts it (ndcg@10,recall@20, or at the first of --ks)",
+  ),
   listed("below", "5,10 adds two tables: users with fewer than 5, and than 10, training ratings"),
 )
 SERVE = (

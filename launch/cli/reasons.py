@@ -16,10 +16,18 @@ from launch.cli.results import NOTHING_LEFT
 
 
 def print_reasons(
-  explainer: Explainer, author: Author, lists: Lists, *, style: str, top_n: int
+  explainer: Explainer,
+  author: Author,
+  lists: Lists,
+  *,
+  style: str,
+  top_n: int,
+  filtered: bool = False,
 ) -> None:
   """Prints each user's items with rank, title and reason, and how many sentences are templates.
 
+  Args:
+    filtered: whether the lists are what filters left, so that places in them count as ranks.
   Raises: InputError for a user without training ratings, or an item that they have rated.
   """
   sentences = by_template = 0
@@ -28,11 +36,12 @@ def print_reasons(
     print(f"user {explainer.run.prepared.interactions.user_ids[user]}")
     if not own.items:
       print(NOTHING_LEFT)
-    for evidence, reason, _ in found:
+    for place, (evidence, reason, _) in enumerate(found, 1):
       sentences += len(reason.sentences)
       by_template += reason.by_template
-      moved = "" if evidence.rank == evidence.rank_before else f"  (was {evidence.rank_before})"
-      print(f"  {evidence.rank:>3}{moved}  {shown_title(evidence.title)}  [{evidence.item_id}]")
+      rank, before = place if filtered else evidence.rank, evidence.rank_before
+      moved = "" if rank == before else f"  (was {before})"
+      print(f"  {rank:>3}{moved}  {shown_title(evidence.title)}  [{evidence.item_id}]")
       print(_wrapped(reason.text))
   if by_template and author.name != TemplateAuthor.name:
     print(

@@ -94,7 +94,7 @@ def test_only_sentences_that_state_a_fact_are_kept():
     "It is a masterpiece.",
     "Because you liked [d].",  # liked, but not what the score depends on
     "You hated [a].",
-    "Of all your ratings, the one for [a] counts most here.",  # not one of these facts
+    "Of everything in your history, [a] counts most here.",  # not one of these facts
     "[d] ([c]) also worked on [b], which you liked.",
     "Because you liked [a]",
     "",

@@ -1,6 +1,7 @@
 """Sentences of reasons: read back, they claim the facts they were written from and nothing else."""
 
 import dataclasses
+import re
 
 import pytest
 from helpers.evidence import cited, evidence
@@ -49,6 +50,11 @@ def test_the_strongest_rating_comes_first_and_a_low_one_is_not_called_liked():
   assert Claim("most", ("Jaws (1975)",)) in reason.claims
   assert Claim("liked", ("Jaws (1975)",)) not in reason.claims
   assert Claim("liked", ("Up (2009)",)) in reason.claims
+
+
+def test_sentences_without_a_number_of_stars_are_true_of_events_and_counts_too():
+  words = [p.words for kind, own in PHRASES.items() for p in own if not kind.startswith("rated")]
+  assert len(words) > 50 and not [one for one in words if re.search(r"\brat(?:ed|ings?)\b", one)]
 
 
 def test_the_strongest_rating_is_named_only_if_all_ratings_were_tried():

@@ -79,6 +79,13 @@ def test_a_split_by_whole_users_has_a_table_for_each_number_of_given_ratings(tmp
   assert "given 10: users without training ratings" in " ".join(done.stdout.split())
 
 
+def test_default_metrics_follow_the_cutoffs(tmp_path):
+  flags = ("--models=popularity,ease", "--ks=5", *SMALL, "--workdir=c", "--json_out=c.json")
+  call("compare", *flags, cwd=tmp_path, check=0)
+  models = json.loads((tmp_path / "c.json").read_text())["models"]
+  assert {"ndcg@5", "recall@5"} == set(models["ease"]["full"])
+
+
 def test_finished_runs_are_compared_and_other_splits_refused(place, done):
   folders = ["c/random-0/ease-0", "c/random-0/popularity-0"]
   both = call("compare", f"--runs={','.join(folders)}", *SMALL, cwd=place, check=0)

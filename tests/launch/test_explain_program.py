@@ -71,8 +71,37 @@ def test_recommend_prints_reasons(place):
     check=0,
   )
   assert done.stdout.count("[") == 2 and "genres" in done.stdout or "of the" in done.stdout
-  refused = call("recommend", "--workdir=run", "--liked=3", "--explain", cwd=place, check=1)
+  refused = call(
+    "recommend", "--workdir=run", "--users=3", "--explain", "--out=x.csv", cwd=place, check=1
+  )
   assert "--explain: works on the console, for --users" in error_line(refused)
+
+
+def test_positions_of_filtered_lists_count_what_is_left(place):
+  ask = ("recommend", "--workdir=run", "--users=3", "--explain", "--llm=none")
+  whole = call(*ask, "--top_n=3", cwd=place, check=0).stdout
+  ids = re.findall(r"\[(\d+)\]$", whole, re.MULTILINE)
+  (place / "second.txt").write_text(ids[1] + "\n")
+  left = call(
+    *ask, "--top_n=2", "--exclude=second.txt", "--style=detailed", cwd=place, check=0
+  ).stdout
+  assert re.findall(r"^ +(\d)(  \(was 3\))?  .*\[(\d+)\]$", left, re.MULTILINE) == [
+    ("1", "", ids[0]),
+    ("2", "  (was 3)", ids[2]),
+  ]
+  assert "re-rank" not in left.lower()
+
+
+def test_a_new_user_s_reasons_come_from_a_file_of_rows(place):
+  ask = ("recommend", "--workdir=run", "--explain", "--llm=none", "--top_n=2")
+  line = error_line(call(*ask, "--liked=3", cwd=place, check=1))
+  assert "--new_ratings=FILE and --users=ID instead of --liked" in line
+  header = (place / "ratings.csv").read_text().splitlines()[0]
+  assert header.startswith("user_id,item_id,rating")
+  rest = ",0" * (header.count(",") - 2)
+  (place / "new.csv").write_text(f"{header}\n900,3,5{rest}\n900,7,5{rest}\n")
+  done = call(*ask, "--new_ratings=new.csv", "--users=900", cwd=place, check=0)
+  assert done.stdout.count("[") == 2 and "user 900" in done.stdout
 
 
 def test_a_file_of_reasons_is_resumed(place):

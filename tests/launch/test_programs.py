@@ -92,7 +92,15 @@ def test_written_lists_are_evaluated_with_the_data_of_their_run(place):
     call("evaluate", *flags, cwd=place, check=0)
     found.append(json.loads((place / "ten.json").read_text())["full"])
   assert found[0] == found[1] == found[2] == found[3] and found[0]["ndcg@10"]["n"] > 0
+  flags = ("--recommendations=ten.parquet", "--bootstrap=20", "--json_out=ten.json")
+  done = call("evaluate", *flags, cwd=place, check=0)
+  assert (
+    "the longest list has 10 items, so the cut-offs are 5,10, without 20,30,40,50" in done.stdout
+  )
+  full = json.loads((place / "ten.json").read_text())["full"]
+  assert {name.partition("@")[2] for name in full} == {"5", "10"}
   for flags, words in (
+    (["--recommendations=ten.parquet", "--ks=20,30"], ["--ks=20,30: the longest list has 10"]),
     (["--recommendations=ten.csv"], ["ten.csv", "--workdir", "--dataset"]),
     (["--recommendations=ten.csv", "--workdir=none"], ["none"]),
     (["--recommendations=ten.parquet", "--split_seed=3"], ["split_seed"]),
@@ -240,6 +248,22 @@ def test_new_ratings_are_used_without_training(place):
   (place / "new.csv").write_text("person,item_id,rating\n1,3,5\n")
   done = call("recommend", *flags, cwd=place, check=1)
   assert "new.csv" in error_line(done) and "user_id" in error_line(done)
+
+
+def test_events_that_the_run_does_not_know_are_left_out_by_the_user(tmp_path):
+  rows = [
+    f"u{u},i{(u * k) % 11},{'view' if k % 3 else 'purchase'}" for u in range(30) for k in range(8)
+  ]
+  (tmp_path / "events.csv").write_text("user_id,item_id,event\n" + "\n".join(rows) + "\n")
+  (tmp_path / "more.csv").write_text("user_id,item_id,event\nu1,i2,view\nu1,i3,wink\n")
+  call("train", "--dataset=events.csv", "--model=ease", "--workdir=w", cwd=tmp_path, check=0)
+  ask = ("recommend", "--workdir=w", "--users=u1", "--new_ratings=more.csv")
+  line = error_line(call(*ask, cwd=tmp_path, check=1))
+  assert line == (
+    "error: --new_ratings: more.csv: column 'event' holds events without a weight: wink (1); the "
+    "run has none for them, so leave these rows out, or give launch.train every event's weight by "
+    "--event_weights"
+  )
 
 
 def test_refit_chooses_apart_and_trains_on_all(tmp_path):

@@ -37,7 +37,7 @@ def run(best):
       "genres": [GENRES[item % 4], "Long"] if item % 8 == 0 else [GENRES[item % 4]],
       "tags": "sea, ice" if item < 4 else "sea",
     }
-    | ({"price": f"{item}.5"} if item % 2 else {})
+    | ({"price": f"{item}.5"} if item % 2 else {"added": f"{2000 + item}-03-15"})
     for item in range(39)
   ]
   return with_fields_of_items(best, [*fields, {}])
@@ -58,6 +58,7 @@ def test_conditions_on_fields(run):
   assert kept(run, ["year=1961"]) == [1]
   assert kept(run, ["age=..1"]) == [37, 38]  # the newest is of 1998
   assert kept(run, ["price=..3.5"]) == [1, 3]
+  assert kept(run, ["added=2010..2013"]) == [10, 12]
   assert kept(run, ["title=film 7 (1967)"]) == [7]
   assert kept(run, ["genres=War", "year=1990.."]) == [30, 34, 38]
   assert set(kept(run, (), ["genres=War", "year=..1990"])) == every - {*range(2, 39, 4), *range(31)}
@@ -85,7 +86,11 @@ def test_lists_of_ids(run, folder):
 @pytest.mark.parametrize(
   ("condition", "message"),
   [
-    ("genre=War", "no item has a field genre; they have age, genres, price, tags, title, year"),
+    ("color=red", "no item has a field color; they have added, age, genres, price, tags, title"),
+    ("genre=War", "no item has a field genre (columns of that name are read as genres); they have"),
+    ("Category=War", "a field Category (columns of that name are read as genres); they have"),
+    ("prize=..20", "no item has a field prize (did you mean price?); they have"),
+    ("added=2050..", "no item lies in this range; they go from 2000 to 2038"),
     ("genres=Wra", "genres=Wra: no item has this value; near it are war"),
     ("genres=War|xyzzy", "genres=xyzzy: no item has this value; the most common ones are"),
     ("year=2050..", "no item lies in this range; they go from 1960 to 1998"),

@@ -148,6 +148,16 @@ def plain_name(name: str) -> str:
   return re.sub(r"[\W_]+", "_", words).strip("_")
 
 
+def canonical_field(name: str) -> str | None:
+  """The field as which a column of this name is read; None for names of no known kind.
+
+  >>> canonical_field("Category"), canonical_field("price")
+  ('genres', None)
+  """
+  plain = plain_name(name)
+  return next((kind.field for kind in _KINDS if plain in kind.spellings), None)
+
+
 def columns_of(names: Iterable[str], *, id_column: str) -> list[ItemColumn]:
   """What each column but the ids is, in the order of the file.
 

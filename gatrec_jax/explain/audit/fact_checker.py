@@ -34,7 +34,9 @@ _OTHERS = re.compile(r"\b(?:people|those)(?: who)? liked?\b")
 _LIKED = re.compile(r"\byou (?:have |really |also )*(?:liked|loved|enjoyed|love|like)\b", re.I)
 _DISLIKED = re.compile(r"\byou (?:have |really |also )*(?:disliked|hated)\b", re.I)
 _DEPENDS = re.compile(r"because|so you might|\bhelps\b|\b(?:counts|matters)\b", re.I)
-_MOST = re.compile(r"\bmost\b|more than any other|no other rating|above all|\bmainly\b", re.I)
+_MOST = re.compile(
+  r"\bmost\b|\b(?:nothing|anything) else\b|more than any other|above all|\bmainly\b", re.I
+)
 _GIVEN = (
   re.compile(r"rating of (?P<rating>[\d.]*\d) for ⟦(?P<title>\d+)⟧"),
   re.compile(r"gave ⟦(?P<title>\d+)⟧ a (?:rating of )?(?P<rating>[\d.]*\d)"),
@@ -49,10 +51,10 @@ _BOTH = (
   re.compile(r"(?P<n>\d+) people who liked ⟦(?P<title>\d+)⟧ also liked this"),
 )
 _LIKES = re.compile(r"liked by (\d+ (?:people|person)|no one)", re.I)
-_LEAVES = re.compile(r"(?:Without|Had you not rated|If you had not) .*number (\d+)\b.* top (\d+)")
+_LEAVES = re.compile(r"(?:Without|If|Take) .*number (\d+)\b.* top (\d+)")
 _STAYS = (
-  re.compile(r"(?:Remove any one|No single one) .*top (\d+)"),
-  re.compile(r"stay in your top (\d+) whichever one"),
+  re.compile(r"(?:Remove any one|No single) .*top (\d+)"),
+  re.compile(r"stay in your top (\d+) whichever item"),
 )
 _MOVED = re.compile(r"from position (\d+) to position (\d+)")
 _NOT = re.compile(r"\bsteers clear of\b|\bis not\b|\bno\b|\bwithout\b", re.I)
