@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax.sharding import SingleDeviceSharding
 
 from gatrec_jax.errors import InputError
 
+_WAITS = (0.0, 0.1, 0.2, 0.4)  # seconds before a checkpoint that cannot be read is tried again
 _SPARE_BYTES = 1 << 20  # metadata of a checkpoint, and room for the logs beside it
 
 
@@ -22,8 +24,11 @@ class Checkpoints:
   leaves the earlier checkpoints readable.
   """
 
-  def __init__(self, folder: pathlib.Path) -> None:
-    """Opens or creates `folder`. Remains of interrupted saves are removed."""
+  def __init__(self, folder: pathlib.Path, *, read_only: bool = False) -> None:
+    """Opens or creates `folder`. Remains of interrupted saves are removed.
+
+    Args: read_only: nothing is created, removed or saved, so that another process may be saving.
+    """
     # Orbax takes seconds to import and only checkpoints need it.
     import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers
@@ -35,13 +40,15 @@ class Checkpoints:
     keep = checkpoint_managers.AnyPreservationPolicy(
       [checkpoint_managers.LatestN(1), checkpoint_managers.BestN(get_metric_fn=value, n=1)]
     )
+    options = dict(preservation_policy=keep, best_fn=value, best_mode="max")
+    if read_only:
+      options |= dict(read_only=True, create=False)
+    else:
+      options |= dict(cleanup_tmp_directories=True)
     self._folder = folder.absolute()
     self._ocp = ocp
     self._manager = ocp.CheckpointManager(
-      self._folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=keep, best_fn=value, best_mode="max", cleanup_tmp_directories=True
-      ),
+      self._folder, options=ocp.CheckpointManagerOptions(**options)
     )
 
   def save(
@@ -111,6 +118,31 @@ class Checkpoints:
   def close(self) -> None:
     """Waits, then releases threads and files."""
     self._manager.close()
+
+
+def read_best(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any] | None:
+  """The named pytrees of the best checkpoint; None where there is no checkpoint.
+
+  Nothing is written, and training may go on in the same folder: where it replaces the checkpoint
+  meanwhile, the new one is read.
+
+  Args: like: as in `Checkpoints.restore`.
+  Raises: InputError: as `Checkpoints.restore`.
+  """
+  for wait in (*_WAITS, None):
+    try:
+      checkpoints = Checkpoints(folder, read_only=True)
+      try:
+        best = checkpoints.best()
+        return None if best is None else checkpoints.restore(best, like)[0]
+      finally:
+        checkpoints.close()
+    # It may be one that training is just removing.
+    except (InputError, FileNotFoundError) as error:
+      if wait is None:
+        raise InputError(str(error)) from error
+      time.sleep(wait)
+  return None
 
 
 def _placed(leaf: Any) -> jax.ShapeDtypeStruct:

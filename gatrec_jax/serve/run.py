@@ -21,12 +21,12 @@ from gatrec_jax.models.base import Recommender, make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.profiles.attributes import item_attributes
-from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.checkpoints import read_best
 from gatrec_jax.stages.config_file import read_config
 from gatrec_jax.stages.data import load_prepared
 from gatrec_jax.stages.texts import Texts, TextsOfNewUsers, load_texts, no_texts, texts_of_new_users
 from gatrec_jax.train.hyperparameters import Dynamic, recommender_with, split_settings
-from gatrec_jax.train.loop import restore_params
+from gatrec_jax.train.loop import shapes_of_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,21 +152,16 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
     raise InputError(f"{folder}: not trained yet; run launch.train with this `workdir` first")
   runs.require_same_origin(folder, "text vectors", texts.digest)
   recommender, inputs = recommender_and_inputs(config, prepared, texts)
-  checkpoints = Checkpoints(folder / "checkpoints")
-  try:
-    best = checkpoints.best()
-    if best is None:
-      raise InputError(f"{folder}: not trained yet; run launch.train with this `workdir` first")
-    params, _ = restore_params(checkpoints, best, inputs, recommender)
-  finally:
-    checkpoints.close()
+  found = read_best(folder / "checkpoints", {"params": shapes_of_params(inputs, recommender)})
+  if found is None:
+    raise InputError(f"{folder}: not trained yet; run launch.train with this `workdir` first")
   return assemble_run(
     folder,
     config=config,
     prepared=prepared,
     texts=texts,
     recommender=recommender,
-    params=params,
+    params=found["params"],
     inputs=inputs,
   )
 

@@ -132,10 +132,14 @@ def restore_params(
 
   Raises: InputError as `Checkpoints.restore` does.
   """
-  make = recommender.init if recommender.learned else recommender.fit
-  shapes = jax.eval_shape(make, inputs, jax.random.key(0))
-  trees, meta = checkpoints.restore(epoch, {"params": shapes})
+  trees, meta = checkpoints.restore(epoch, {"params": shapes_of_params(inputs, recommender)})
   return trees["params"], meta
+
+
+def shapes_of_params(inputs: Inputs, recommender: Recommender) -> Any:
+  """Parameters as ShapeDtypeStructs, to restore a checkpoint by."""
+  make = recommender.init if recommender.learned else recommender.fit
+  return jax.eval_shape(make, inputs, jax.random.key(0))
 
 
 def _trees(state: TrainState) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Checkpoints: latest and best are kept, damage and other shapes are told."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.checkpoints import Checkpoints, read_best
 
 
 def trees(x):
@@ -84,3 +86,44 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path):
   with pytest.raises(InputError, match="damaged"):
     store.restore(1, jax.eval_shape(lambda: trees(0)))
   store.close()
+
+
+def test_a_reader_does_not_disturb_a_writer(tmp_path):
+  """Each save makes the former best obsolete, so that readers meet its removal."""
+  folder, failures, done = tmp_path / "c", [], threading.Event()
+  store = Checkpoints(folder)
+  store.save(1, trees(1), value=1.0, meta={})
+  store.wait()
+
+  def write():
+    try:
+      for epoch in range(2, 30):
+        store.save(epoch, trees(epoch), value=float(epoch), meta={})
+      store.close()
+    except Exception as error:
+      failures.append(error)
+    finally:
+      done.set()
+
+  writer, like, seen = threading.Thread(target=write), jax.eval_shape(lambda: trees(0)), []
+  writer.start()
+  try:
+    while not done.is_set():
+      seen.append(float(read_best(folder, {"params": like["params"]})["params"]["w"][0, 0]))
+  finally:
+    writer.join()
+  assert not failures
+  assert seen == sorted(seen) and len(seen) > 1
+  assert float(read_best(folder, {"params": like["params"]})["params"]["w"][0, 0]) == 29
+
+
+def test_a_reader_writes_nothing(tmp_path):
+  folder = tmp_path / "c"
+  store = Checkpoints(folder)
+  store.save(1, trees(1), value=1.0, meta={})
+  store.close()
+  (folder / "2.orbax-checkpoint-tmp-7").mkdir()  # another process is saving
+  before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+  assert float(read_best(folder, {"params": trees(0)["params"]})["params"]["w"][0, 0]) == 1
+  assert before == sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+  assert read_best(tmp_path, {}) is None
