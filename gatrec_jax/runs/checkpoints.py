@@ -40,15 +40,17 @@ class Checkpoints:
     keep = checkpoint_managers.AnyPreservationPolicy(
       [checkpoint_managers.LatestN(1), checkpoint_managers.BestN(get_metric_fn=value, n=1)]
     )
-    options = dict(preservation_policy=keep, best_fn=value, best_mode="max")
-    if read_only:
-      options |= dict(read_only=True, create=False)
-    else:
-      options |= dict(cleanup_tmp_directories=True)
     self._folder = folder.absolute()
     self._ocp = ocp
     self._manager = ocp.CheckpointManager(
-      self._folder, options=ocp.CheckpointManagerOptions(**options)
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=keep,
+        best_fn=value,
+        best_mode="max",
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
+      ),
     )
 
   def save(
@@ -103,7 +105,8 @@ class Checkpoints:
       restored = self._manager.restore(
         epoch, args=ocp.args.Composite(**items, meta=ocp.args.JsonRestore())
       )
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+    # Orbax raises a bare Exception where an array cannot be read.
+    except Exception as error:
       reason = " ".join(str(error).split())[:200] or repr(error)
       raise InputError(
         f"{self._folder / str(epoch)}: not a checkpoint of this configuration, or damaged "
