@@ -195,8 +195,9 @@ def _per_user(
 def _require_times(interactions: Interactions, kind: str) -> None:
   times = interactions.timestamp
   if times.min() == times.max():
+    what = f"all times are {times[0]}" if times[0] else "there are no times"
     raise InputError(
-      f"all times are {times[0]}; it needs interactions with times (`time_column`)",
+      f"{what}; it needs interactions with times: name their column by `time_column`",
       field="split",
       value=kind,
     )

@@ -17,9 +17,10 @@ from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.tables.frames import as_table
 from gatrec_jax.errors import InputError
+from gatrec_jax.experiment.grid import train_alike
 from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
 from gatrec_jax.runs.log import CONSOLE, Log
-from gatrec_jax.serve.run import Run
+from gatrec_jax.serve.run import Run, load_run
 
 
 def fit(
@@ -28,6 +29,7 @@ def fit(
   items: Any = None,
   preset: str = "best",
   workdir: str | os.PathLike[str] | None = None,
+  refit: bool = False,
   log: Log = CONSOLE,
   **settings: Any,
 ) -> Run:
@@ -41,9 +43,11 @@ def fit(
       as those of files; `user_column=`, `feedback=`, … say otherwise.
     items: their metadata, likewise, or a sequence of mappings; None for none.
     preset: `best`, `paper`, `tiny` or a baseline such as `ease`.
+    refit: after choosing the number of epochs, train again with the validation ratings.
     workdir: the run folder; None = a temporary one, which is deleted when Python ends (see `save`).
     log: where lines for the user go; `SILENT` prints nothing.
-    **settings: any setting, such as `seed=1`, `split="leave_last"` or `epochs=100`.
+    **settings: any setting, such as `seed=1`, `split="leave_last"` or `epochs=100`. A model for use
+      learns from all ratings with `split="none"` and `refit`.
   Returns: the run; its test metrics are in `results.json` of its folder.
   Raises: InputError: anything wrong with tables or settings.
 
@@ -63,6 +67,9 @@ def fit(
     fields["item_metadata"] = _kept(items, folder, "items")
   config = with_fields(get_preset(preset), {**fields, **settings})
   try:
+    if refit:
+      train_alike(config, folder, refit=True, log=log)
+      return load_run(folder)
     return train_and_evaluate(config, folder, log=log)[0]
   except InputError as error:
     # The user knows the table, not its copy.

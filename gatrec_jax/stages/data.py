@@ -55,6 +55,11 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
   prepared = load_prepared(workdir)
   for line in prepared.sentences:
     log.info(f"data: {line}")
+  if prepared.sentences and len(prepared.split.test):
+    log.info(
+      f"data: the {len(prepared.split.test)} ratings of the test part are held out, so lists may "
+      "hold their items; split=none trains on all ratings"
+    )
   log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items() if k not in _UNSAID))
   return prepared
 

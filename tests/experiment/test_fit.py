@@ -81,6 +81,12 @@ def test_a_run_recommends_explains_and_saves(run, tmp_path):
     g.save(run, tmp_path / "kept")
 
 
+def test_a_model_for_use(demo):
+  settings = {"preset": "tiny", "log": g.SILENT, **SETTINGS, "layer_widths": "8", "heads": "1"}
+  run = g.fit(demo[0], items=demo[1], split="none", refit=True, **settings)
+  assert len(run.prepared.train) == len(demo[0]["rating"])
+
+
 def test_wrong_tables(demo, run, tmp_path):
   columns, _ = demo
   with pytest.raises(InputError, match="frame=int: must support the Arrow interchange"):
