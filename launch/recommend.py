@@ -212,12 +212,7 @@ def with_new_data(opened: Run) -> Run:
     except InputError as error:
       if error.field != "event_weights":
         raise
-      what, _, _ = error.message.partition("; give every event one")
-      raise InputError(
-        f"{what}; the run has none for them, so leave these rows out, or give launch.train every "
-        "event's weight by --event_weights",
-        field="new_ratings",
-      ) from error
+      raise InputError(error.message, field="new_ratings") from None
     added, notes = table.interactions, {**notes, **table.notes}
   grown = with_new_ratings(opened, added, fields)
   former, now = opened.prepared.interactions, grown.prepared.interactions

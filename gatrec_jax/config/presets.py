@@ -288,8 +288,6 @@ PRESETS: Mapping[str, Callable[[], Config]] = {
     multi_vae,
   )
 }
-GATS = ("best", "paper", "tiny")
-"""Presets of the GAT; the others are baselines."""
 
 
 def get_preset(name: str, *, field: str = "preset") -> Config:

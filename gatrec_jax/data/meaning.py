@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 
+from gatrec_jax.data.duplicates import RULES
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
 
@@ -41,6 +42,9 @@ class Reading:
     zeros_are_ratings: a 0 beside other values is a rating, not "not rated".
     duplicates: a rule of `data.duplicates`; "auto" = the one that suits the kind.
     event_weights: (event, weight) pairs; () = `EVENT_WEIGHTS`.
+    is_of_run: the rows are added to a run, whose weights of events cannot change.
+
+  Raises: InputError: no such kind or rule.
   """
 
   kind: str = "auto"
@@ -49,6 +53,15 @@ class Reading:
   zeros_are_ratings: bool = False
   duplicates: str = "auto"
   event_weights: tuple[tuple[str, float], ...] = ()
+  is_of_run: bool = False
+
+  def __post_init__(self) -> None:
+    for field, value, words in (
+      ("feedback", self.kind, KINDS),
+      ("duplicates", self.duplicates, ("auto", *RULES)),
+    ):
+      if value not in words:
+        raise InputError(f"must be one of {', '.join(words)}", field=field, value=value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +108,8 @@ def find_meaning(
   """
   if reading.kind in ("implicit", "counts", "events"):
     _refuse_thresholds(reading)
+  if values is None and reading.kind == "stars":
+    raise InputError("there is no column of ratings; name it", field="rating_column")
   if values is None or reading.kind == "implicit":
     return _without_values(values, num_rows, has_repeats, name, reading)
   known = values[values != 0] if not reading.zeros_are_ratings else values
@@ -153,13 +168,9 @@ def meaning_of_events(
     if counts[i] and event.strip().casefold() not in weights
   ]
   if unknown:
-    known = {event: weights.get(event.strip().casefold()) for event in events[:10]}
-    example = ",".join(
-      f"{name}:{'?' if own is None else f'{own:g}'}" for name, own in known.items()
-    )
     raise InputError(
-      f"column {name!r} holds events without a weight: {', '.join(unknown[:10])}; give every event "
-      f"one: {example} (0 leaves an event out, below 0 is a dislike)",
+      f"column {name!r} holds events without a weight: {', '.join(unknown[:10])}; "
+      + _advice_on_weights(events, weights, reading),
       field="event_weights",
     )
   weight = np.array([weights.get(event.strip().casefold(), 0.0) for event in events], np.float64)
@@ -172,6 +183,19 @@ def meaning_of_events(
   source = f"events of column {name!r}: {listed}"
   rule = _rule(reading, "events")
   return Meaning(rating, rating != 0, Feedback(1.0, 0.0, "events"), rule, source)
+
+
+def _advice_on_weights(
+  events: Sequence[str], weights: Mapping[str, float], reading: Reading
+) -> str:
+  if reading.is_of_run:
+    return (
+      "the run has none for them, so leave these rows out, or give launch.train every event's "
+      "weight by --event_weights"
+    )
+  known = {event: weights.get(event.strip().casefold()) for event in events[:10]}
+  example = ",".join(f"{name}:{'?' if own is None else f'{own:g}'}" for name, own in known.items())
+  return f"give every event one: {example} (0 leaves an event out, below 0 is a dislike)"
 
 
 def sentence(meaning: Meaning, rating: np.ndarray, merged: int) -> str:

@@ -74,16 +74,22 @@ def fit(
   except InputError as error:
     # The user knows the table, not its copy.
     message = error.message
-    for path in fields.values():
-      message = message.replace(path, f"the table of {pathlib.Path(path).stem}")
+    for path in (folder / "inputs").glob("*.parquet"):
+      message = message.replace(str(path), f"the table of {path.stem}")
     raise InputError(message, field=error.field, value=error.value) from None
 
 
 def save(run: Run, path: str | os.PathLike[str]) -> None:
   """Copies the run folder to `path`, which must not exist; `load_run(path)` opens it.
 
-  Raises: InputError: something is there already, or it cannot be written.
+  Raises: InputError: something is there already, it cannot be written, or the run was extended in
+    memory (`with_new_ratings`), which its folder knows nothing of.
   """
+  prepared = run.prepared
+  if prepared.num_later or prepared.facts["ratings"] != len(prepared.interactions):
+    raise InputError(
+      "its new ratings, users and items are in memory alone; train with them", field="run"
+    )
   target = pathlib.Path(path).expanduser()
   if target.exists():
     raise InputError("exists already", field="path", value=path)

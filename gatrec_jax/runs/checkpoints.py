@@ -132,20 +132,25 @@ def read_best(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any] |
   Args: like: as in `Checkpoints.restore`.
   Raises: InputError: as `Checkpoints.restore`.
   """
-  for wait in (*_WAITS, None):
+  for wait in _WAITS:
     try:
-      checkpoints = Checkpoints(folder, read_only=True)
-      try:
-        best = checkpoints.best()
-        return None if best is None else checkpoints.restore(best, like)[0]
-      finally:
-        checkpoints.close()
+      return _best_now(folder, like)
     # It may be one that training is just removing.
-    except (InputError, FileNotFoundError) as error:
-      if wait is None:
-        raise InputError(str(error)) from error
+    except (InputError, FileNotFoundError):
       time.sleep(wait)
-  return None
+  try:
+    return _best_now(folder, like)
+  except FileNotFoundError as error:
+    raise InputError(f"{folder}: cannot be read ({error}); run again") from error
+
+
+def _best_now(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any] | None:
+  checkpoints = Checkpoints(folder, read_only=True)
+  try:
+    best = checkpoints.best()
+    return None if best is None else checkpoints.restore(best, like)[0]
+  finally:
+    checkpoints.close()
 
 
 def _placed(leaf: Any) -> jax.ShapeDtypeStruct:

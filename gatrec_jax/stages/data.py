@@ -25,8 +25,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
-# Facts that lines of their own say, where there is anything to say.
-_UNSAID = ("understood", "feedback", "positive_threshold", "negative_threshold")
+_UNSAID = ("understood", "feedback")  # facts that have a line of their own
 _FORMAT = 2  # raised when the stage's files change their form, so that old ones are made again
 
 
@@ -142,6 +141,7 @@ def reading_of_more(data: DataConfig, feedback: Feedback) -> Reading:
   return dataclasses.replace(
     reading_of(data),
     kind=feedback.kind,
+    is_of_run=True,
     positive_threshold=feedback.positive_threshold if feedback.kind == "stars" else None,
     negative_threshold=feedback.negative_threshold if feedback.kind == "stars" else None,
   )

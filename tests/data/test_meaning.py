@@ -168,6 +168,15 @@ def test_an_unknown_event_is_named():
     meaning_of_events(np.array([0, 1, 1, 2]), ["view", "gaze", "nod"], name="what")
 
 
+def test_stars_need_a_column_and_words_are_checked():
+  with pytest.raises(InputError, match="rating_column: there is no column of ratings"):
+    find(None, kind="stars")
+  with pytest.raises(InputError, match="feedback=hearts: must be one of auto, stars"):
+    Reading(kind="hearts")
+  with pytest.raises(InputError, match="duplicates=newest: must be one of auto, last"):
+    Reading(duplicates="newest")
+
+
 def test_sentences():
   meaning = find([0, 8, 0, 3, 10, 6], name="Book-Rating")
   rating = meaning.rating[meaning.kept]

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 import gatrec_jax as g
+from gatrec_jax.data.interactions import no_interactions
 from gatrec_jax.data.synthetic import make_demo
 from gatrec_jax.errors import InputError
 
@@ -79,6 +80,10 @@ def test_a_run_recommends_explains_and_saves(run, tmp_path):
   np.testing.assert_array_equal(g.score(again, ["1"]), g.score(run, ["1"]))
   with pytest.raises(InputError, match="path=.*exists already"):
     g.save(run, tmp_path / "kept")
+  for rows, fields in ((["1"], {}), ([], {"new": {"title": "New"}})):
+    added = g.Interactions.from_arrays(rows, ["3"], [5.0]) if rows else no_interactions()
+    with pytest.raises(InputError, match="run: its new ratings, users and items are in memory"):
+      g.save(g.with_new_ratings(run, added, fields), tmp_path / "grown")
 
 
 def test_a_model_for_use(demo):
@@ -95,6 +100,9 @@ def test_wrong_tables(demo, run, tmp_path):
     g.fit(columns, epoch=3, log=g.SILENT)
   with pytest.raises(InputError, match="^the table of interactions: has no column 'user_id'"):
     g.fit({"who": [1], "item_id": [2]}, log=g.SILENT)
+  (tmp_path / "mine.csv").write_text("who,item_id\n1,2\n")
+  with pytest.raises(InputError, match="mine.csv: has no column 'user_id'"):
+    g.fit(tmp_path / "mine.csv", log=g.SILENT)
   halved = {name: column[::2] for name, column in columns.items()}
   with pytest.raises(InputError, match="workdir=.*holds a run of another table"):
     g.fit(halved, workdir=run.workdir, log=g.SILENT)

@@ -18,6 +18,15 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.interactions import Interactions
 
+# One layer compiles in half the time of the two of the preset.
+TINY = (
+  "--preset=tiny",
+  "--encoder=lexical",
+  "--set=epochs=2",
+  "--set=layer_widths=16",
+  "--set=heads=1",
+)
+
 
 def launch(program, *flags, cwd, check=None, env=None):
   """Runs `python -m launch.PROGRAM`; asserts the exit code where `check` is given."""

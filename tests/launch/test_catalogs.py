@@ -4,19 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from helpers.programs import call, error_line
+from helpers.programs import TINY, call, error_line
 
 KINDS = ("Pens", "Paper", "Binders")
-TRAIN = (
-  "--preset=tiny",
-  "--encoder=lexical",
-  "--set=epochs=2",
-  "--set=layer_widths=16",
-  "--set=heads=1",
-  "--bootstrap=0",
-  "--refit=false",
-  "--ks=10",
-)
+TRAIN = (*TINY, "--bootstrap=0", "--refit=false", "--ks=10")
 
 
 def write_ratings(path, item_id):

@@ -74,7 +74,7 @@ def test_the_frame(tmp_path, monkeypatch):
   pandas = pytest.importorskip("pandas")
   (code,) = [block.code for block in readmes.blocks(SECTION) if block.language == "python"]
   frame = pandas.DataFrame(own_data.frame_columns())
-  fit, lines = g.fit, []
+  fit = g.fit
   monkeypatch.chdir(tmp_path)
   quick = {"preset": "tiny", "epochs": 10, "bootstrap": 0, "log": g.SILENT}
   monkeypatch.setattr(g, "fit", lambda *args, **named: fit(*args, **named, **quick))

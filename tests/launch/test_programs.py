@@ -9,20 +9,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers.paths import SHARED
-from helpers.programs import call, environment, error_line, launch
+from helpers.programs import TINY, call, environment, error_line, launch
 from helpers.rerank_table import write_table
 
 from launch.cli import entry
 
-# One layer compiles in half the time of the two of the preset.
-TRAIN = (
-  "--preset=tiny",
-  "--encoder=lexical",
-  "--set=epochs=2",
-  "--set=layer_widths=16",
-  "--set=heads=1",
-  "--bootstrap=20",
-)
+TRAIN = (*TINY, "--bootstrap=20")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers.paths import ROOT
-from helpers.programs import call, environment, error_line, launch
+from helpers.programs import TINY, call, environment, error_line, launch
 from helpers.rerank_table import write_table
 
 from gatrec_jax.lm.folders.export import export_folder
@@ -19,16 +19,7 @@ from gatrec_jax.rerank.strategies.registry import STRATEGIES
 
 DATA = ("--bootstrap=20", "--dataset=ratings.csv", "--item_metadata=items.jsonl")
 # One layer without dropout, and all epochs in one block: compiling takes most of the time.
-TRAIN = (
-  "--preset=tiny",
-  "--encoder=lexical",
-  "--set=epochs=2",
-  "--set=layer_widths=16",
-  "--set=heads=1",
-  "--set=feature_dropout=0",
-  "--set=edge_dropout=0",
-  *DATA,
-)
+TRAIN = (*TINY, "--set=feature_dropout=0", "--set=edge_dropout=0", *DATA)
 # In batches of 32 users, the 60 of the test part and the 31 of validation have the same shapes.
 RERANK = ("--llm=model", "--top_candidates=6", "--history=6", "--batch_size=32")
 

@@ -88,6 +88,19 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path):
   store.close()
 
 
+def test_an_array_that_ends_early_is_one_clear_line(tmp_path):
+  """As a reader finds it while training removes a checkpoint: Orbax raises a bare Exception."""
+  big = {"params": {"w": jax.random.normal(jax.random.key(0), (300, 300))}}
+  store = Checkpoints(tmp_path / "c")
+  store.save(1, big, value=0.0, meta={})
+  store.close()
+  files = (tmp_path / "c" / "1" / "params").rglob("d/*")
+  (values,) = [path for path in files if path.stat().st_size > 100_000]
+  values.write_bytes(values.read_bytes()[:50_000])
+  with pytest.raises(InputError, match="damaged"):
+    read_best(tmp_path / "c", jax.eval_shape(lambda: big))
+
+
 def test_a_reader_does_not_disturb_a_writer(tmp_path):
   """Each save makes the former best obsolete, so that readers meet its removal."""
   folder, failures, done = tmp_path / "c", [], threading.Event()

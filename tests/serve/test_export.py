@@ -4,23 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers.rerank_table import in_table_folder
-from helpers.served import QUICK, TEXTS, trained
 
 from gatrec_jax import serve as serving
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.serve import export
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  yield from in_table_folder(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def best(folder):
-  return trained("best", folder, **QUICK, **TEXTS)
 
 
 def assert_exact(run):

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers.rerank_table import in_table_folder
 from helpers.served import QUICK, TEXTS, trained
 
 from gatrec_jax import serve as serving
@@ -14,16 +13,6 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.serve import with_new_ratings
 from gatrec_jax.serve.run import assemble_run, recommender_and_inputs
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  yield from in_table_folder(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def best(folder):
-  return trained("best", folder, **QUICK, **TEXTS)
 
 
 def ratings(rows):

@@ -7,8 +7,7 @@ import os
 import jax
 import numpy as np
 import pytest
-from helpers.rerank_table import in_table_folder
-from helpers.served import QUICK, TEXTS, trained, with_fields_of_items
+from helpers.served import trained, with_fields_of_items
 
 from gatrec_jax import serve as serving
 from gatrec_jax.errors import InputError
@@ -16,16 +15,6 @@ from gatrec_jax.runs.log import SILENT, Recorder
 from gatrec_jax.serve.filters import item_mask
 
 GENRES = ("Drama", "Comedy", "War", "Noir")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  yield from in_table_folder(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def best(folder):
-  return trained("best", folder, **QUICK, **TEXTS)
 
 
 @pytest.fixture(scope="module")

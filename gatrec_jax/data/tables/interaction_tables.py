@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,6 @@ def load_interactions(
   reading: Reading = Reading(),  # noqa: B008
   options: TableOptions = TableOptions(),  # noqa: B008
   time_format: str = "",
-  item_ids: Iterable[int | str] | None = None,
   max_bad_share: float = 0.01,
   more: Sequence[str | Path] = (),
 ) -> InteractionTable:
@@ -71,7 +70,6 @@ def load_interactions(
     reading: what the values mean, where that is to be said.
     options: separator, encoding, names of columns.
     time_format: of `strptime`, for times that are neither numbers nor ISO-8601; "" = found out.
-    item_ids: raw ids that belong to the catalog even without rows.
     max_bad_share: share of rows that may be unreadable; they are skipped with a warning.
     more: further files of the same kind, such as a validation and a test part. A pair that an
       earlier file holds is left out of the later ones.
@@ -94,29 +92,24 @@ def load_interactions(
     remarks += [remark for remark in raw.remarks if remark not in remarks]
     found.append(raw)
   part = np.repeat(np.arange(len(found), dtype=np.int8), [len(raw) for raw in found])
-  table = understand(joined(found), part, reading=reading, item_ids=item_ids, source=str(path))
+  table = understand(joined(found), part, reading=reading, source=str(path))
   return dataclasses.replace(
     table, remarks=tuple(remarks), notes={**notes, **table.notes}, item_column=found[0].item_name
   )
 
 
 def understand(
-  raw: RawColumns,
-  part: np.ndarray,
-  *,
-  reading: Reading,
-  item_ids: Iterable[int | str] | None = None,
-  source: str,
+  raw: RawColumns, part: np.ndarray, *, reading: Reading, source: str
 ) -> InteractionTable:
   """The interactions of raw columns, by what their values mean.
 
   Args:
     raw: R rows.
     part: [R] int8, the number of the file that each row is from.
-    reading, item_ids: as in `load_interactions`. source: for messages.
+    reading: as in `load_interactions`. source: for messages.
   Raises: InputError: as `load_interactions`.
   """
-  indexed = _indexed(raw, item_ids, source)
+  indexed = _indexed(raw, source)
   meaning = _meaning(raw, indexed, reading, source)
   if not meaning.kept.any():
     raise InputError(f"{source}: every row says 'not rated'; at least one rating is needed")
@@ -124,7 +117,7 @@ def understand(
   if not meaning.kept.all():
     rating, part = rating[meaning.kept], part[meaning.kept]
     # Users and items without any rating are not in the catalog.
-    indexed = _indexed(raw.take(meaning.kept), item_ids, source)
+    indexed = _indexed(raw.take(meaning.kept), source)
   num_parts = int(part.max()) + 1
   keys = pair_keys(indexed)
   kept, rating = merge_duplicates(
@@ -150,10 +143,10 @@ def understand(
   return InteractionTable(interactions, meaning.feedback, line, (), notes, part)
 
 
-def _indexed(raw: RawColumns, item_ids: Iterable[int | str] | None, source: str) -> Interactions:
+def _indexed(raw: RawColumns, source: str) -> Interactions:
   time = np.zeros(len(raw), np.int64) if raw.time is None else raw.time
   ones = np.ones(len(raw), np.float32)
-  return index_interactions(raw.user, raw.item, ones, time, item_ids=item_ids, source=source)
+  return index_interactions(raw.user, raw.item, ones, time, source=source)
 
 
 def _meaning(raw: RawColumns, indexed: Interactions, reading: Reading, source: str) -> Meaning:

@@ -175,7 +175,7 @@ def test_quotes_of_every_kind(tmp_path, caplog):
   assert [row[0] for row in rows_of(path)] == ["1", "2", "3", "4"]
 
 
-def test_two_stray_quotes_swallow_nothing_in_silence(tmp_path):
+def test_two_stray_quotes_are_a_long_field_or_an_error(tmp_path):
   lines = [f"{k},1,4,ok" for k in range(300)]
   lines[20], lines[90] = '20,1,4,"open', '90,1,4,close"'
   path = write(tmp_path / "x.csv", "\n".join(["user_id,item_id,rating,note", *lines]))
