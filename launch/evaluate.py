@@ -35,7 +35,16 @@ if TYPE_CHECKING:
   from gatrec_jax.serve.run import Run
 
 define(
-  *DATA, "preset", "model", "seed", "workdir", *EVALUATE, "recommendations", "json_out", "trace"
+  *DATA,
+  "preset",
+  "model",
+  "seed",
+  "workdir",
+  "verify",
+  *EVALUATE,
+  "recommendations",
+  "json_out",
+  "trace",
 )
 
 
@@ -111,7 +120,6 @@ def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
   Args: config: of the flags.
   Raises: InputError: none of these is there.
   """
-  import pathlib
 
   from gatrec_jax.errors import InputError
   from gatrec_jax.evaluate.files import run_of_lists
@@ -119,7 +127,7 @@ def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
   from gatrec_jax.stages.data import load_prepared, prepared_in_memory
 
   if FLAGS.workdir:
-    folder = pathlib.Path(FLAGS.workdir).expanduser()
+    folder = workdir_from_flags(config).expanduser()
   elif FLAGS["dataset"].present:
     return config, prepared_in_memory(config.data)
   else:

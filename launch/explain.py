@@ -45,6 +45,7 @@ define(
   "model",
   "seed",
   "workdir",
+  "verify",
   "dataset",
   "fold",
   "users",

@@ -39,6 +39,7 @@ define(
   "set",
   "seed",
   "workdir",
+  "verify",
   "dataset",
   "fold",
   "llm",

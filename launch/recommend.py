@@ -37,6 +37,7 @@ define(
   "model",
   "seed",
   "workdir",
+  "verify",
   "dataset",
   "fold",
   "users",

@@ -117,7 +117,10 @@ def verify(folder: pathlib.Path) -> int:
     for name, known in recorded_files(record).items():
       count += 1
       if not _is_intact(record.parent / name, known, whole=True):
-        raise DamagedFile(f"{record.parent / name}: damaged; {_REBUILD}")
+        raise DamagedFile(
+          f"{record.parent / name}: damaged (is missing, or not what was written there); delete "
+          "it, and run launch.train with this `workdir` again, which makes it anew"
+        )
   return count
 
 

@@ -74,9 +74,21 @@ def require_agreement(config: Config) -> None:
 
 
 def workdir_from_flags(config: Config) -> pathlib.Path:
-  """--workdir, or runs/<dataset>[-<fold or split>]-<preset>-<seed> by default."""
-  if FLAGS.workdir:
-    return pathlib.Path(FLAGS.workdir)
+  """--workdir, or runs/<dataset>[-<fold or split>]-<preset>-<seed> by default.
+
+  With --verify all of its stored files are checked. Raises: DamagedFile.
+  """
+  from gatrec_jax import runs
+  from gatrec_jax.runs.log import CONSOLE
+
+  folder = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else _default_workdir(config)
+  if FLAGS.verify:
+    count = runs.verify(folder.expanduser())
+    CONSOLE.info(f"verified: {count} files of {folder} are those that were written")
+  return folder
+
+
+def _default_workdir(config: Config) -> pathlib.Path:
   data = config.data
   part = data.fold or (data.split if data.split != "random" else "")
   name = _data_name(data) + (f"-{part}" if part else "")

@@ -127,6 +127,11 @@ RUN = (
     "runs/compare-<dataset>-<folds or split>; quickstart: runs/quickstart-<encoder>-<seed>)",
   ),
   switch(
+    "verify",
+    "first check every stored file of the run folder, however large; otherwise files of 64 MiB and "
+    "more are checked only where their size or time of change differ",
+  ),
+  switch(
     "refit",
     "after choosing the number of epochs, train on training and validation ratings together; "
     "the RecBole protocols never do",
@@ -312,6 +317,7 @@ BENCHMARK = (
   listed("batch_sizes", "suite lm: prompts per batch, comma-separated", ("1", "8")),
   whole("continuations", "suite lm: continuations scored after one prompt", 20),
 )
+FUZZ = (whole("trials", "damaged files, those of earlier calls included", 1000),)
 
 TOPICS: dict[str, tuple[Flag, ...]] = {
   "Data": DATA,
@@ -330,4 +336,5 @@ TOPICS: dict[str, tuple[Flag, ...]] = {
   "Profiles": PROFILES,
   "Devices": DEVICES,
   "Benchmark": BENCHMARK,
+  "Fuzzing": FUZZ,
 }

@@ -22,7 +22,7 @@ TABLE = {flag.name: flag for topic in flag_table.TOPICS.values() for flag in top
 # Groups of flags that several programs define.
 DATA = tuple(flag.name for flag in (*flag_table.DATA, *flag_table.SPLIT))
 TEXT = tuple(flag.name for flag in flag_table.TEXT)
-RUN = ("preset", "model", "set", "seed", "workdir")
+RUN = ("preset", "model", "set", "seed", "workdir", "verify")
 EVALUATE = ("protocol", "ks", "bootstrap", "evaluate_memory_mb")
 LANGUAGE_MODEL = ("llm", "lora", "dtype", "quantize", "attention", "mesh")
 

@@ -1,0 +1,143 @@
+"""The programs that read a run folder, with what each of them leaves to be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Beside these, two processes that read the same give the same values.
+_VARYING = ("seconds", "memory", "environment", "lists_per_second", "digest", "files", "started")
+RUN, REASONS = "run", "reasons.jsonl"
+_TABLE = ("--dataset=ratings.csv", "--item_metadata=items.jsonl")
+_DATA = (*_TABLE, "--encoder=lexical")
+_TRAIN = (
+  *_DATA,
+  "--preset=tiny",
+  "--set=epochs=2",
+  "--set=evaluate_every=1",
+  "--set=layer_widths=16",
+  "--set=heads=1",
+  "--bootstrap=20",
+)
+_OUT = "--out=out.csv"
+_COMPARE = (*_DATA, "--models=popularity,ease", "--split_seeds=0", "--bootstrap=20")
+
+
+class Reader(NamedTuple):
+  """A call of a program.
+
+  Attributes:
+    program: its name. flags: with paths within the folder that holds everything.
+    outputs: files and folders that it writes.
+    makes: whether the first call makes what later calls read.
+  """
+
+  program: str
+  flags: tuple[str, ...]
+  outputs: tuple[str, ...] = ()
+  makes: bool = False
+
+
+READERS: Mapping[str, Reader] = {
+  "train": Reader("train", (*_TRAIN, f"--workdir={RUN}"), (RUN,), makes=True),
+  "rerank": Reader(
+    "rerank", (f"--workdir={RUN}", "--top_candidates=6", "--history=6"), (f"{RUN}/rerank",), True
+  ),
+  "explain --out": Reader(
+    "explain",
+    (f"--workdir={RUN}", "--users=1,2,3,4", "--top_n=2", f"--out={REASONS}"),
+    (REASONS,),
+    makes=True,
+  ),
+  "search": Reader(
+    "train",
+    (*_DATA, "--model=ease", "--bootstrap=20", "--search=2", "--workdir=searched"),
+    ("searched",),
+    makes=True,
+  ),
+  "compare": Reader(
+    "compare", (*_COMPARE, "--workdir=compared", "--json_out=out.json"), ("out.json",), makes=True
+  ),
+  "write_profiles": Reader(
+    "write_profiles",
+    (*_TABLE, "--llm=model", "--batch_size=8", "--workdir=profiles", "--write=users"),
+    ("profiles/written",),
+    makes=True,
+  ),
+  "recommend": Reader(
+    "recommend", (f"--workdir={RUN}", "--users=1,2", "--out=out.csv"), ("out.csv",)
+  ),
+  "recommend --liked": Reader(
+    "recommend",
+    (f"--workdir={RUN}", "--liked=3,5", "--similar_to=3", "--out=out.csv"),
+    ("out.csv",),
+  ),
+  "recommend --export_embeddings": Reader(
+    "recommend", (f"--workdir={RUN}", "--export_embeddings=vectors"), ("vectors",)
+  ),
+  "explain": Reader("explain", (f"--workdir={RUN}", "--users=1", "--top_n=2")),
+  "evaluate": Reader(
+    "evaluate", (f"--workdir={RUN}", "--bootstrap=20", "--json_out=out.json"), ("out.json",)
+  ),
+  "evaluate --recommendations": Reader(
+    "evaluate",
+    (f"--recommendations={RUN}/recommendations.parquet", "--bootstrap=20", "--json_out=out.json"),
+    ("out.json",),
+  ),
+  "compare --runs": Reader(
+    "compare", (f"--runs={RUN},compared/random-0/ease-0", "--json_out=out.json"), ("out.json",)
+  ),
+}
+
+
+def contents(place: pathlib.Path, reader: Reader) -> dict[str, Any]:
+  """What a call left, by file, without times and other values that vary between processes."""
+  found: dict[str, Any] = {}
+  for name in reader.outputs:
+    path = place / name
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+      if not any(part.startswith(".") for part in file.relative_to(place).parts):
+        found[file.relative_to(place).as_posix()] = _content(file)
+  return {name: value for name, value in found.items() if value is not None}
+
+
+def _content(path: pathlib.Path) -> Any:
+  reads: dict[str, Callable[[pathlib.Path], Any]] = {
+    ".json": lambda path: _steady(json.loads(path.read_text("utf-8"))),
+    ".jsonl": lambda path: [
+      _steady(json.loads(line)) for line in path.read_text("utf-8").split("\n")[:-1]
+    ],
+    ".parquet": _table,
+    ".npy": lambda path: hashlib.sha256(np.load(path).tobytes()).hexdigest(),
+    ".csv": lambda path: path.read_text("utf-8"),
+    ".txt": lambda path: path.read_text("utf-8"),
+  }
+  # Checkpoints are compared by what is computed from them.
+  if "checkpoints" in path.parts or path.suffix not in reads or path.name == "metrics.jsonl":
+    return None
+  return reads[path.suffix](path)
+
+
+def _table(path: pathlib.Path) -> Any:
+  import pyarrow.parquet as pq
+
+  return _steady(pq.read_table(path).to_pylist())
+
+
+def _steady(tree: Any) -> Any:
+  """Without values that vary."""
+  if isinstance(tree, dict):
+    return {
+      name: _steady(value)
+      for name, value in tree.items()
+      if not any(word in name for word in _VARYING)
+    }
+  if isinstance(tree, list):
+    return [_steady(value) for value in tree]
+  return "nan" if isinstance(tree, float) and np.isnan(tree) else tree
