@@ -126,6 +126,7 @@ def _config_fields(model: LanguageModel, dtype: str) -> dict[str, Any]:
     fields = fields["text_config"] | outer
     fields |= {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
   fields.pop("quantization_config", None)
+  fields["tie_word_embeddings"] = model.config.tied
   return fields | {"torch_dtype" if "torch_dtype" in fields else "dtype": dtype}
 
 
