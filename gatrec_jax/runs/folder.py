@@ -93,7 +93,7 @@ def read_json(path: pathlib.Path) -> Any:
     return json.loads(path.read_text("utf-8"))
   except FileNotFoundError:
     raise InputError(f"{path}: not there; is `workdir` a folder that launch.train made?") from None
-  except (ValueError, UnicodeDecodeError) as error:
+  except (ValueError, UnicodeDecodeError, RecursionError) as error:
     raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
 
 
@@ -160,7 +160,7 @@ def stage(
   if manifest.exists() and all((folder / o).exists() for o in outputs):
     with contextlib.suppress(InputError):
       known = read_json(manifest)
-      if known.get("inputs") == inputs:
+      if isinstance(known, dict) and known.get("inputs") == inputs and "facts" in known:
         log.info(f"{name}: unchanged, kept ({folder})")
         return known["facts"]
   manifest.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ def _kept(path: pathlib.Path, keys: Sequence[str], chunk: int) -> list[Record]:
   try:
     records = [json.loads(line) for line in lines]
     same = [record["key"] for record in records] == list(keys[: len(records)])
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     same = False
   if not same:
     raise InputError(f"{path}: damaged or of another job; delete it and run again")

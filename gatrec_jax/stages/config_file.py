@@ -24,9 +24,12 @@ def read_config(workdir: pathlib.Path) -> Config:
 
   Raises: InputError where there are none, or where an earlier version made the folder.
   """
-  tree = runs.read_json(workdir / "config.json")
+  path = workdir / "config.json"
+  tree = runs.read_json(path)
+  if not isinstance(tree, dict):
+    raise InputError(f"{path}: damaged (not a JSON object); train again")
   require_format(workdir, tree.get("format", 1))
-  return from_json(tree["config"])
+  return from_json(tree.get("config"))
 
 
 def require_format(workdir: pathlib.Path, found: int) -> None:
