@@ -239,7 +239,7 @@ def _parse(name: str, value: Any, kind: Any) -> Any:
     if kind is int and isinstance(value, float):
       raise ValueError
     number = kind(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     label = {int: "a whole number", float: "a number"}.get(kind, str(kind))
     raise InputError(f"must be {label}", field=name, value=value) from None
   if kind is float and number != number:

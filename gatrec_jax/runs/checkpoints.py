@@ -12,6 +12,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.folder import writing
 
 _WAITS = (0.0, 0.1, 0.2, 0.4)  # seconds before a checkpoint that cannot be read is tried again
 _SPARE_BYTES = 1 << 20  # metadata of a checkpoint, and room for the logs beside it
@@ -75,7 +76,8 @@ class Checkpoints:
     ocp = self._ocp
     items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
     args = ocp.args.Composite(**items, meta=ocp.args.JsonSave(meta))
-    self._manager.save(epoch, args=args, metrics={"value": value, "epoch": float(epoch)})
+    with writing(self._folder):
+      self._manager.save(epoch, args=args, metrics={"value": value, "epoch": float(epoch)})
 
   def latest(self) -> int | None:
     """The last saved epoch, None where there is none."""
@@ -116,11 +118,13 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when every save is on disk."""
-    self._manager.wait_until_finished()
+    with writing(self._folder):
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits, then releases threads and files."""
-    self._manager.close()
+    with writing(self._folder):
+      self._manager.close()
 
 
 def read_best(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any] | None:

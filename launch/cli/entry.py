@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from launch.cli import flag_table
+from launch.cli import flag_table, memory
 from launch.cli.flags import FLAGS, TABLE, flags
 
 
@@ -35,9 +35,11 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     from gatrec_jax.errors import InputError, Interrupted
   except KeyboardInterrupt:
     fail("stopped", 130)
-  _keep_compiled_programs()
-  _quiet_libraries()
+  if lacking := memory.lacking_address_space():
+    fail(lacking, 1)
   try:
+    _keep_compiled_programs()
+    _quiet_libraries()
     main()
   except InputError as error:
     fail(error.named(_flag_of), 1)
@@ -49,15 +51,14 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   except BrokenPipeError:
     _discard_output()
     sys.exit(0)
-  except OSError as error:
-    fail(f"{error.filename or 'files'}: {error.strerror or error}", 1)
-  except MemoryError:
-    fail("out of memory; lower --set batch_size=… or --evaluate_memory_mb", 1)
-  except RuntimeError as error:
-    # JAX's error for a device without memory; any other is a bug and keeps its traceback.
-    if "RESOURCE_EXHAUSTED" not in str(error):
+  except Exception as error:  # anything but these is a bug and keeps its traceback
+    from gatrec_jax.runs.folder import is_disk_full
+
+    if memory.is_out_of_memory(error) and not is_disk_full(error):
+      fail(memory.advice(error).named(_flag_of), 1)
+    if not isinstance(error, OSError):
       raise
-    fail(f"out of device memory: {str(error).splitlines()[0]}", 1)
+    fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
 
 
 def show(text: str) -> None:

@@ -50,8 +50,8 @@ def require_ratio(path: Path | str, *, packed: int, unpacked: int) -> None:
   if unpacked > max(ALWAYS_BYTES, MOST_RATIO * packed):
     raise InputError(
       f"{path}: unpacks to more than {unpacked >> 20} MiB, over {MOST_RATIO} times its own size, "
-      "as archives do that are made to fill memories; if its contents are right, unpack it and name "
-      "the unpacked file"
+      "as archives do that are made to fill memories; if its contents are right, unpack it and "
+      "name the unpacked file"
     )
 
 
@@ -79,11 +79,11 @@ class _Bounded(io.RawIOBase):
     return False
 
   def readinto(self, buffer: memoryview) -> int:
-    data = self._stream.read(len(buffer))
-    buffer[: len(data)] = data
-    self._unpacked += len(data)
+    # Not `read`, which in pyarrow never frees what it allocates where it then fails.
+    count = self._stream.readinto(buffer)
+    self._unpacked += count
     require_ratio(self._path, packed=self._packed, unpacked=self._unpacked)
-    return len(data)
+    return count
 
   def close(self) -> None:
     self._stream.close()
