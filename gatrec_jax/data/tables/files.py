@@ -186,16 +186,16 @@ def recode(path: Path, scan: Scan, encoding: str) -> bytes | None:
   data = read_whole(path)
   try:
     return data.decode(encoding).encode()
-  except (LookupError, UnicodeEncodeError):
-    raise InputError(
-      "is not an encoding that Python knows", field="encoding", value=encoding
-    ) from None
   except UnicodeDecodeError as error:
     line = data[: error.start].count(b"\n") + 1
     raise InputError(
       f"{path}: line {line} is not {encoding} either ({error.reason}); name another one",
       field="encoding",
       value=encoding,
+    ) from None
+  except (LookupError, ValueError):
+    raise InputError(
+      "is not an encoding that Python knows", field="encoding", value=encoding
     ) from None
 
 
