@@ -18,7 +18,7 @@ from gatrec_jax.data.tables.times import style_of
 from gatrec_jax.errors import InputError
 from launch.fuzzing.containers import compressed
 
-CSV = b"user_id,item_id\n" + b"1,2\n" * 30_000
+CSV = b"user_id,item_id\n" + b"1,2\n" * 60_000
 
 
 def error_of(read):
