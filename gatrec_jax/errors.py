@@ -63,6 +63,10 @@ def one_line(text: str, most: int) -> str:
   return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+class DamagedFile(InputError):
+  """A stored file does not hold the bytes that were written."""
+
+
 def require_list(values: Iterable[Any], *, field: str) -> list[Any]:
   """The values as a list; a lone string is refused instead of read character by character.
 

@@ -1,4 +1,4 @@
-"""Feeds mutated files to every parser, and counts what is no result and no one-line error.
+"""Feeds mutated files to every parser, and counts crashes, hangs and other faults.
 
   python -m launch.fuzz --executions=2000
   python -m launch.fuzz --parser=safetensors,tokenizer --executions=20000 --seed=1
@@ -16,14 +16,16 @@ import sys
 
 from launch.cli import FLAGS, define, require_at_least, require_one_of, run
 
-define("executions", "parser", "seed", "processes", "workdir", seed="0", workdir="runs/fuzz")
+define(
+  "executions", "parser", "seed", "processes", "workdir", "markdown", seed="0", workdir="runs/fuzz"
+)
 
 
 def main() -> None:
   """Flags -> executions -> a table of counts, and the findings."""
   from gatrec_jax import runs
   from gatrec_jax.runs.log import CONSOLE
-  from launch.cli.grid import Table, print_grid
+  from launch.cli.grid import Table, markdown_grid, print_grid
   from launch.fuzzing.campaign import findings_of, fuzz
   from launch.fuzzing.parsers import PARSERS
 
@@ -52,7 +54,10 @@ def main() -> None:
     for (name, kind), (count, number) in findings_of(workdir).items()
   ]
   header = ["parser", "executions", "accepted", "refused", "findings", "per second and process"]
-  print_grid(Table(f"fuzz, seed {FLAGS.seed}", header, rows, notes))
+  table = Table(f"fuzz, seed {FLAGS.seed}", header, rows, notes)
+  print_grid(table)
+  if FLAGS.markdown:
+    print(f"\n{markdown_grid(table)}")
   if total["findings"]:
     sys.exit(1)
 

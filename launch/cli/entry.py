@@ -58,7 +58,8 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
       fail(memory.advice(error).named(_flag_of), 1)
     if not isinstance(error, OSError):
       raise
-    fail(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
+    unnamed = "standard output" if is_disk_full(error) else "files"
+    fail(f"{error.filename or unnamed}: {error.strerror or error}", 1)
 
 
 def show(text: str) -> None:
