@@ -104,17 +104,17 @@ class Checkpoints:
       }
     )
     args = ocp.args.Composite(**items, **{_META: ocp.args.JsonSave(about)})
-    with writing(self._folder):
+    with writing(self.folder):
       self._manager.save(epoch, args=args, metrics={"value": value, "epoch": float(epoch)})
 
   def wait(self) -> None:
     """Returns when every save is on disk."""
-    with writing(self._folder):
+    with writing(self.folder):
       self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits, then releases threads and files."""
-    with writing(self._folder):
+    with writing(self.folder):
       self._manager.close()
 
 

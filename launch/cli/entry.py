@@ -25,6 +25,9 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   if any(arg in ("--help", "-h", "-help") for arg in args[1:]):
     show(_help(doc))
     sys.exit(0)
+  for arg in args:
+    if any("\ud800" <= character <= "\udfff" for character in arg):
+      fail(f"{ascii(arg)}: is not UTF-8", 2)
   try:
     rest = FLAGS(args)[1:]
   except flags.Error as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import types
@@ -41,7 +42,8 @@ def _read_config(folder: Path) -> None:
   tree = runs.read_json(path)
   if isinstance(tree, dict):
     tree.pop("digest", None)
-    runs.write_sealed(path, tree)
+    with contextlib.suppress(UnicodeEncodeError):  # a run's settings come from UTF-8
+      runs.write_sealed(path, tree)
   read_config(folder)
 
 

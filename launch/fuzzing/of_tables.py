@@ -192,7 +192,7 @@ def _read_profiles(folder: Path) -> None:
     dataset="x",
     fold=None,
     trains_on_all_training=False,
-    data_inputs="",
+    data_content="",
   )
 
 

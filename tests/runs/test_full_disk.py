@@ -4,6 +4,7 @@ import contextlib
 import json
 import resource
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.programs import call, error_line
@@ -75,13 +76,17 @@ def test_metrics_name_their_file(tmp_path):
 
 
 def test_a_checkpoint_keeps_the_one_before(tmp_path):
-  tree = {"params": {"a": np.zeros(100_000, np.float32)}}
+  tree = {"params": {"a": jnp.zeros(100_000)}}
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(1, tree, value=0.5, meta={})
   checkpoints.wait()
+  noise = jnp.asarray(np.random.default_rng(0).random(100_000))
   with files_up_to(1000), pytest.raises(InputError) as error:
     checkpoints.save(
-      2, {"params": {"a": np.random.default_rng(0).random(100_000)}}, value=1.0, meta={}
+      2,
+      {"params": {"a": jnp.asarray(np.random.default_rng(0).random(100_000))}},
+      value=1.0,
+      meta={},
     )
     checkpoints.wait()
   assert str(error.value).startswith(f"{tmp_path}: the disk is full")

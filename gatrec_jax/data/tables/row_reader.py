@@ -190,10 +190,21 @@ def _json_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str,
       except ValueError as error:
         bad.add(line, f"not JSON: {error}")
         continue
-      if isinstance(row, dict):
+      if "\\ud" in text.casefold() and has_half_pair(row):
+        bad.add(line, "half of a surrogate pair, which is no character")
+      elif isinstance(row, dict):
         yield line, row
       else:
         bad.add(line, "not a JSON object")
+
+
+def has_half_pair(value: Any) -> bool:
+  """Whether JSON wrote half of a surrogate pair (`\\ud800`), which no file of text can hold."""
+  try:
+    json.dumps(value, ensure_ascii=False).encode()
+  except UnicodeEncodeError:
+    return True
+  return False
 
 
 def _parquet_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:

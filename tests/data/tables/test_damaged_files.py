@@ -16,6 +16,7 @@ from gatrec_jax.data.tables.metadata import load_item_metadata
 from gatrec_jax.data.tables.source import TableOptions
 from gatrec_jax.data.tables.times import style_of
 from gatrec_jax.errors import InputError
+from gatrec_jax.profiles.provided import read_profiles
 from launch.fuzzing.containers import compressed
 
 CSV = b"user_id,item_id\n" + b"1,2\n" * 30_000
@@ -134,3 +135,16 @@ def test_an_encoding_that_is_none(tmp_path):
   path.write_bytes("user_id,item_id\n1,é\n".encode("latin-1"))
   for encoding in ("base64", "x" * 500, "\0", "idna"):
     error_of(lambda: load_interactions(path, options=TableOptions(encoding=encoding)))  # noqa: B023
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "\\uDFFF", "a\\ud83dx"])
+def test_half_of_a_surrogate_pair_is_no_text(tmp_path, half):
+  path = tmp_path / "m.jsonl"
+  good = '{"item_id": 1, "title": "\\ud83d\\ude00", "profile": "x"}\n'
+  path.write_text(good + good.replace("1", "2", 1).replace("\\ud83d\\ude00", half))
+  found = load_item_metadata(path, max_bad_share=0.5)
+  assert found.fields == {"1": {"title": "😀", "profile": "x"}}
+  assert found.notes == {"unreadable rows skipped": 1}
+  path.write_text(f'{{"item_id": 1, "profile": "{half}"}}\n')
+  with pytest.raises(InputError, match="line 1: half of a surrogate pair"):
+    read_profiles(path, id_field="item_id", ids=["1"])
