@@ -82,12 +82,7 @@ def test_a_checkpoint_keeps_the_one_before(tmp_path):
   checkpoints.wait()
   noise = jnp.asarray(np.random.default_rng(0).random(100_000))
   with files_up_to(1000), pytest.raises(InputError) as error:
-    checkpoints.save(
-      2,
-      {"params": {"a": jnp.asarray(np.random.default_rng(0).random(100_000))}},
-      value=1.0,
-      meta={},
-    )
+    checkpoints.save(2, {"params": {"a": noise}}, value=1.0, meta={})
     checkpoints.wait()
   assert str(error.value).startswith(f"{tmp_path}: the disk is full")
   np.testing.assert_array_equal(read_best(tmp_path, tree)["params"]["a"], tree["params"]["a"])
