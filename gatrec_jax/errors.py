@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+MOST_CHARACTERS = 1_600  # of a message; data in it may be of any length
+_MOST_OF_VALUE = 120
 # A hint in a message: an argument, or an argument and its value, in backticks.
 _HINT = re.compile(r"`([a-z_]+)((?:=[^`]*)?)`")
 
 
 class InputError(Exception):
-  """Bad input: one line that names the file, row or argument and says what would be right.
+  """Bad input: a single line that names the file, row or argument and says what would be right.
 
   Other arguments that the message mentions stand in backticks (`` `valid_share=0.1` ``). The launch
   programs print the line with the names of their flags (`named`) and exit with code 1, without a
@@ -43,11 +45,22 @@ class InputError(Exception):
       flag = flag_of(hint[1])
       return f"{flag}{hint[2]}" if flag else hint[0]
 
-    message = _HINT.sub(renamed, self.message)
+    message = one_line(_HINT.sub(renamed, self.message), MOST_CHARACTERS)
     if self.field is None:
       return message
-    shown = "" if self.value is None else f"={self.value}"
-    return f"{flag_of(self.field) or self.field}{shown}: {message}"
+    name = flag_of(self.field) or one_line(self.field, _MOST_OF_VALUE)
+    shown = "" if self.value is None else f"={one_line(str(self.value), _MOST_OF_VALUE)}"
+    return f"{name}{shown}: {message}"
+
+
+def one_line(text: str, most: int) -> str:
+  """The text with its line ends as blanks, and … for what is beyond `most` characters.
+
+  >>> one_line("a\\nbcdef", 5)
+  'a bc…'
+  """
+  line = " ".join(text.splitlines())
+  return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 class DamagedFile(InputError):

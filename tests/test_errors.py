@@ -59,3 +59,10 @@ def test_metrics_to_compare_are_a_list():
   run = evaluate.UserValues("a", "u1", 0, "full", ("1",), None, {"ndcg@10": np.ones(1)}, "x")
   with pytest.raises(InputError, match="metrics=ndcg@10: must be a list"):
     evaluate.compare_systems({"a": [run]}, reference="a", metrics="ndcg@10")
+
+
+def test_a_message_is_one_line_of_bounded_length():
+  error = InputError("a\nb\u2028c" + "x" * 5000, field="f\n" * 500, value="v\r" * 500)
+  line = str(error)
+  assert len(line.splitlines()) == 1 and len(line) < 2000 and "a b c" in line
+  assert str(InputError("fine", field="top_n", value=3)) == "top_n=3: fine"

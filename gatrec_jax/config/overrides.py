@@ -38,7 +38,7 @@ _MODELS: Mapping[str, type[ModelSettings]] = {ModelConfig.kind: ModelConfig, **M
 
 def model_class(kind: str) -> type[ModelSettings]:
   """The settings class of the model called `kind`. Raises InputError for an unknown one."""
-  if kind not in _MODELS:
+  if not isinstance(kind, str) or kind not in _MODELS:
     raise InputError(f"unknown; there are {', '.join(_MODELS)}", field="model", value=kind)
   return _MODELS[kind]
 
@@ -178,7 +178,10 @@ def to_json(config: Config) -> dict[str, Any]:
 
 def from_json(tree: Mapping[str, Any]) -> Config:
   """The inverse of `to_json`. Raises InputError for settings that this version does not know."""
-  flat = {name: value for stage in STAGES for name, value in tree.get(stage, {}).items()}
+  stages = [tree.get(stage, {}) for stage in STAGES] if isinstance(tree, Mapping) else [None]
+  if not all(isinstance(stage, Mapping) for stage in stages):
+    raise InputError("the settings of a run are damaged; train again")
+  flat = {name: value for stage in stages for name, value in stage.items()}
   model = model_class(flat.pop("kind", ModelConfig.kind))()
   train = TrainConfig() if model.learned else TrainConfig(select_on="last")
   try:
@@ -236,7 +239,7 @@ def _parse(name: str, value: Any, kind: Any) -> Any:
     if kind is int and isinstance(value, float):
       raise ValueError
     number = kind(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     label = {int: "a whole number", float: "a number"}.get(kind, str(kind))
     raise InputError(f"must be {label}", field=name, value=value) from None
   if kind is float and number != number:

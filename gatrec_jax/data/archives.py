@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from gatrec_jax import runs
+from gatrec_jax.data.tables.files import require_ratio
 from gatrec_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,11 @@ class Archive:
         with open(self.path / member, "rb") as stream:
           yield stream
       else:
-        with zipfile.ZipFile(self.path) as archive, archive.open(self._find(archive, member)) as s:
-          yield s
+        with zipfile.ZipFile(self.path) as archive:
+          entry = archive.getinfo(self._find(archive, member))
+          require_ratio(self.where(member), packed=entry.compress_size, unpacked=entry.file_size)
+          with archive.open(entry) as stream:
+            yield stream
     # RuntimeError is what zipfile raises for a member that needs a password.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
       raise InputError(f"{self.path}: damaged zip ({error}); fetch it again") from error

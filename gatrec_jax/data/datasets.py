@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from pathlib import Path
 
 from gatrec_jax.data import movielens
@@ -117,7 +118,7 @@ def _data_set(dataset: str, table: InteractionTable, *, valid_file: str, test_fi
 
 def _is_path(dataset: str) -> bool:
   path = Path(dataset).expanduser()
-  return has_known_suffix(path) or len(path.parts) > 1 or path.is_file()
+  return has_known_suffix(path) or len(path.parts) > 1 or os.path.isfile(path)
 
 
 def _unknown(dataset: str) -> str:

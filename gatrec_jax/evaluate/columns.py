@@ -69,7 +69,21 @@ def read_columns(path: pathlib.Path, names: Sequence[str], *, what: str) -> dict
     )
   if not table.num_rows:
     raise InputError(f"{path}: no rows; a row for each of the {what} is expected")
-  return {name: table[name].combine_chunks() for name in names}
+  return {name: _plain(table[name].combine_chunks(), name, path) for name in names}
+
+
+def _plain(column: pa.Array, name: str, path: pathlib.Path) -> pa.Array:
+  """The column if its values are numbers or texts; a dictionary of them is decoded."""
+  import pyarrow as pa
+
+  if isinstance(column, pa.ChunkedArray):  # what is left where chunks cannot be combined
+    column = pa.concat_arrays(column.chunks)
+  if pa.types.is_dictionary(column.type):
+    column = column.dictionary_decode()
+  kinds = ("integer", "floating", "string", "large_string", "string_view", "null")
+  if not any(getattr(pa.types, f"is_{kind}")(column.type) for kind in kinds):
+    raise InputError(f"{path}: column {name} holds {column.type}; numbers or texts are needed")
+  return column
 
 
 def _read_text(path: pathlib.Path, names: Sequence[str]) -> pa.Table:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
   import pyarrow as pa
 
 _COLUMNS = ("user_id", "item_id", "rank")
+_LARGEST_RANK = 2**53  # from there on, floats do not tell whole numbers apart
 _RUN = b"gatrec_run"  # in a Parquet file's schema: the folder of the run that made the lists
 
 
@@ -170,7 +171,7 @@ def _whole_ranks(column: pa.Array, path: pathlib.Path) -> np.ndarray:
     ranks = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
   except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
     ranks = np.array([_number_or_nan(value) for value in column.to_pylist()])
-  bad = ~np.isfinite(ranks) | (ranks != np.floor(ranks))
+  bad = ~(np.abs(ranks) < _LARGEST_RANK) | (ranks != np.floor(ranks))
   if bad.any():
     row = int(np.flatnonzero(bad)[0])
     raise InputError(
@@ -182,7 +183,7 @@ def _whole_ranks(column: pa.Array, path: pathlib.Path) -> np.ndarray:
 def _number_or_nan(value: object) -> float:
   try:
     return float(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     return np.nan
 
 

@@ -238,6 +238,17 @@ def write_reasons(
   return written
 
 
+def _differences(row: Mapping[str, Any], origin: Mapping[str, Any], names: Sequence[str]) -> str:
+  """What the origin of a row has else, for the user."""
+  words = {
+    "run": "another run, or this one as it was trained before",
+    "model_hash": "other weights",
+  }
+  return ", ".join(
+    words.get(name) or f"{name} {row.get(name)} instead of {origin[name]}" for name in names
+  )
+
+
 def _kept(
   path: pathlib.Path, origin: Mapping[str, Any], lists: Mapping[str, Sequence[str]], *, log: Log
 ) -> dict[str, list[dict[str, Any]]]:
@@ -261,7 +272,7 @@ def _kept(
     by_user.setdefault(row["user_id"], []).append(row)
     if other := [name for name in origin if row.get(name) != origin[name]]:
       raise InputError(
-        f"contains reasons of another {' and another '.join(other)}; name another file",
+        f"contains reasons with {_differences(row, origin, other)}; name another file",
         field="out",
         value=path,
       )
@@ -270,7 +281,7 @@ def _kept(
     items = [row["item_id"] for row in own]
     if user not in lists or items == lists[user]:
       complete[user] = own
-    elif not set(items) <= set(lists[user]):
+    elif items != [item for item in lists[user] if item in items]:  # more than lines are missing
       raise InputError(
         f"contains reasons for another list of user {user}; name another file",
         field="out",

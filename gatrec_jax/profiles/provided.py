@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from gatrec_jax import runs
+from gatrec_jax.data.tables.row_reader import has_half_pair
 from gatrec_jax.errors import InputError
 
 _TEXT_FIELDS = ("profile", "summary")
@@ -112,6 +113,8 @@ def _parse_line(line: str, id_field: str, where: str) -> tuple[str, str]:
     record = json.loads(line)
   except (ValueError, RecursionError) as error:
     raise InputError(f"{where}: invalid JSON ({error}); expected {example}") from None
+  if "\\ud" in line.casefold() and has_half_pair(record):
+    raise InputError(f"{where}: half of a surrogate pair, which is no character")
   if not isinstance(record, dict):
     raise InputError(f"{where}: not a JSON object; expected {example}")
   raw = record.get(id_field)

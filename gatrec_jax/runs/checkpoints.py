@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from gatrec_jax.errors import DamagedFile, InputError
+from gatrec_jax.runs.folder import writing
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.seals import sealed, unsealed
 
@@ -103,15 +104,18 @@ class Checkpoints:
       }
     )
     args = ocp.args.Composite(**items, **{_META: ocp.args.JsonSave(about)})
-    self._manager.save(epoch, args=args, metrics={"value": value, "epoch": float(epoch)})
+    with writing(self.folder):
+      self._manager.save(epoch, args=args, metrics={"value": value, "epoch": float(epoch)})
 
   def wait(self) -> None:
     """Returns when every save is on disk."""
-    self._manager.wait_until_finished()
+    with writing(self.folder):
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits, then releases threads and files."""
-    self._manager.close()
+    with writing(self.folder):
+      self._manager.close()
 
 
 def epochs(folder: pathlib.Path) -> list[int]:

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.runs.log import Log
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "numpy", "pyarrow")
 
 
@@ -72,13 +73,36 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 @contextlib.contextmanager
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """A temporary name beside `path` that becomes `path` when the block ends without an error."""
-  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  with writing(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      yield temporary
+      os.replace(temporary, path)
+    finally:
+      temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Converts the errors of a full disk, in the block that writes `path`, to an InputError."""
   try:
-    yield temporary
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+    yield
+  except Exception as error:  # libraries that write for us have their own, with the system's words
+    if not is_disk_full(error):
+      raise
+    raise InputError(
+      f"{path}: the disk is full, or a limit of file sizes is reached; what was written before is "
+      "whole: make room and run the same command again"
+    ) from error
+
+
+def is_disk_full(error: BaseException) -> bool:
+  """Whether an error says that nothing more can be written."""
+  if isinstance(error, OSError) and error.errno in _FULL:
+    return True
+  words = ("No space left on device", "File too large", "Disk quota exceeded", "errno 28")
+  return not isinstance(error, InputError) and any(word in str(error) for word in words)
 
 
 def write_json(path: pathlib.Path, tree: Any) -> None:
@@ -170,7 +194,9 @@ def _git_commit() -> str:
     return ""
 
   def git(*args: str) -> str:
-    done = subprocess.run(["git", "-C", root, *args], capture_output=True, text=True, timeout=10)
+    done = subprocess.run(
+      ["git", "--no-optional-locks", "-C", root, *args], capture_output=True, text=True, timeout=10
+    )
     return done.stdout.strip() if done.returncode == 0 else ""
 
   try:
@@ -199,9 +225,10 @@ class MetricsFile:
 
   def write(self, step: int, **values: float) -> None:
     """Appends one line per value and flushes."""
-    for name, value in values.items():
-      self._handle.write(json.dumps({"step": step, "name": name, "value": float(value)}) + "\n")
-    self._handle.flush()
+    with writing(pathlib.Path(self._handle.name)):
+      for name, value in values.items():
+        self._handle.write(json.dumps({"step": step, "name": name, "value": float(value)}) + "\n")
+      self._handle.flush()
 
   def close(self) -> None:
     """Closes the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError, Interrupted
+from gatrec_jax.runs.folder import writing
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.seals import sealed_line, unsealed_line
 
@@ -48,7 +50,8 @@ def in_chunks(
   records = _kept(path, keys, chunk, name=name, log=log)
   path.parent.mkdir(parents=True, exist_ok=True)
   with (
-    open(path, "ab") as out,
+    writing(path),
+    open(path, "ab", buffering=0) as out,
     runs.signals(f"{name}: stopping after these {chunk}", log=log) as received,
     log.progress(name, total=len(keys), done=len(records)) as show,
   ):
@@ -58,9 +61,7 @@ def in_chunks(
         {"key": keys[place], **record} for place, record in zip(places, make(places), strict=True)
       ]
       lines = [sealed_line(record) for record in fresh]
-      out.write("".join(lines).encode())
-      out.flush()
-      os.fsync(out.fileno())
+      _append(out, "".join(lines).encode())
       records += fresh
       show(len(records))
       if received:
@@ -70,6 +71,19 @@ def in_chunks(
           received[0],
         )
   return records
+
+
+def _append(out: io.FileIO, data: bytes) -> None:
+  """Appends all of `data`, or nothing where that fails."""
+  start = out.seek(0, os.SEEK_END)
+  try:
+    left = memoryview(data)
+    while left:
+      left = left[out.write(left) :]
+    os.fsync(out.fileno())
+  except OSError:
+    out.truncate(start)
+    raise
 
 
 def _kept(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import pathlib
 import re
 from collections import Counter
@@ -71,7 +72,7 @@ def _matching(run: Run, condition: Condition, *, field: str, log: Log) -> np.nda
     mask[indices_of(require_list(condition, field=field), run.item_index, "item")] = True
     return mask
   path = pathlib.Path(condition).expanduser()
-  if path.is_file():
+  if os.path.isfile(path):  # unlike pathlib's, also for names that no system takes
     mask[_known_items(run, path, log=log)] = True
     return mask
   parts = _FIELD.fullmatch(condition)

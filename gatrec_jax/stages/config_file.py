@@ -28,7 +28,7 @@ def read_config(workdir: pathlib.Path) -> Config:
   Raises: InputError where there are none, or where an earlier version made the folder;
     DamagedFile where they are not those that were written.
   """
-  return from_json(read_format(workdir, "config.json", remedy=_REMEDY)["config"])
+  return from_json(read_format(workdir, "config.json", remedy=_REMEDY).get("config"))
 
 
 def read_format(workdir: pathlib.Path, name: str, *, remedy: str) -> dict[str, Any]:

@@ -24,6 +24,8 @@ PROGRAMS = (
   "finetune",
   "generate",
   "benchmark",
+  "fuzz",
+  "damage",
 )
 """In the order in which a user meets them."""
 RENAMED = {"profile": "write_profiles"}

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from launch.cli import flag_table
+from launch.cli import flag_table, memory
 from launch.cli.flags import FLAGS, TABLE, flags
 
 
@@ -25,6 +25,9 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   if any(arg in ("--help", "-h", "-help") for arg in args[1:]):
     show(_help(doc))
     sys.exit(0)
+  for arg in args:
+    if any("\ud800" <= character <= "\udfff" for character in arg):
+      fail(f"{ascii(arg)}: is not UTF-8", 2)
   try:
     rest = FLAGS(args)[1:]
   except flags.Error as error:
@@ -35,9 +38,11 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     from gatrec_jax.errors import InputError, Interrupted
   except KeyboardInterrupt:
     fail("stopped", 130)
-  _keep_compiled_programs()
-  _quiet_libraries()
+  if lacking := memory.lacking_address_space():
+    fail(lacking, 1)
   try:
+    _keep_compiled_programs()
+    _quiet_libraries()
     main()
   except InputError as error:
     fail(error.named(_flag_of), 1)
@@ -49,15 +54,15 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   except BrokenPipeError:
     _discard_output()
     sys.exit(0)
-  except OSError as error:
-    fail(f"{error.filename or 'files'}: {error.strerror or error}", 1)
-  except MemoryError:
-    fail("out of memory; lower --set batch_size=… or --evaluate_memory_mb", 1)
-  except RuntimeError as error:
-    # JAX's error for a device without memory; any other is a bug and keeps its traceback.
-    if "RESOURCE_EXHAUSTED" not in str(error):
+  except Exception as error:  # anything but these is a bug and keeps its traceback
+    from gatrec_jax.runs.folder import is_disk_full
+
+    if memory.is_out_of_memory(error) and not is_disk_full(error):
+      fail(memory.advice(error).named(_flag_of), 1)
+    if not isinstance(error, OSError):
       raise
-    fail(f"out of device memory: {str(error).splitlines()[0]}", 1)
+    unnamed = "standard output" if is_disk_full(error) else "files"
+    fail(f"{error.filename or unnamed}: {error.strerror or error}", 1)
 
 
 def show(text: str) -> None:

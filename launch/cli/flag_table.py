@@ -317,7 +317,12 @@ BENCHMARK = (
   listed("batch_sizes", "suite lm: prompts per batch, comma-separated", ("1", "8")),
   whole("continuations", "suite lm: continuations scored after one prompt", 20),
 )
-FUZZ = (whole("trials", "damaged files, those of earlier calls included", 1000),)
+FUZZ = (
+  whole("executions", "executions of each parser, those of earlier calls included", 2000),
+  listed("parser", "parsers to run, comma-separated, or all", ("all",)),
+  whole("processes", "worker processes; 0 runs everything in this one, which a crash ends", 2),
+  whole("trials", "damaged files, those of earlier calls included", 1000),
+)
 
 TOPICS: dict[str, tuple[Flag, ...]] = {
   "Data": DATA,

@@ -132,11 +132,10 @@ worker.main(place)
 
 
 def _build(now: pathlib.Path, base: pathlib.Path, workers: _Workers, log: Log) -> None:
-  """Makes the undamaged folders."""
+  """Makes the undamaged folders, or goes on with them."""
   from launch.fuzzing.small_table import write_model, write_table
 
-  for folder in (now, base):
-    shutil.rmtree(folder, ignore_errors=True)
+  shutil.rmtree(base, ignore_errors=True)
   write_table(now)
   write_model(now / "model")
   for name, reader in READERS.items():

@@ -236,3 +236,20 @@ def test_settings_of_another_version_are_refused(stage, name):
   tree[stage][name] = 9
   with pytest.raises(InputError, match=f"{name}|model=9"):
     from_json(tree)
+
+
+@pytest.mark.parametrize(
+  "tree",
+  [
+    None,
+    [],
+    {"model": []},
+    {"model": {"kind": []}},
+    {"train": {"epochs": float("inf")}},
+    {"train": {"a\nb" * 900: 1}},
+  ],
+)
+def test_settings_that_are_damaged_are_one_line(tree):
+  with pytest.raises(InputError) as error:
+    from_json(tree)
+  assert "\n" not in str(error.value) and len(str(error.value)) < 2000

@@ -92,3 +92,34 @@ def test_a_file_says_which_run_made_it(tmp_path):
   (run / "config.json").unlink()
   with pytest.raises(InputError, match="named.parquet: made by the run .*run, which is not there"):
     run_of_lists(tmp_path / "named.parquet")
+
+
+@pytest.mark.parametrize(
+  "ids",
+  [
+    pa.array([b"1", b"2"]),
+    pa.array([{"a": 1}, {"a": 2}]),
+    pa.array([["1"], ["2"]]),
+    pa.array([True, False]),
+    pa.array([2**30, 1], pa.date32()),
+  ],
+  ids=lambda ids: str(ids.type),
+)
+def test_columns_that_hold_neither_numbers_nor_texts_are_refused(tmp_path, ids):
+  path = tmp_path / "lists.parquet"
+  pq.write_table(pa.table({"user_id": ["1", "2"], "item_id": ids, "rank": [1, 2]}), path)
+  with pytest.raises(InputError, match="column item_id holds .*; numbers or texts are needed"):
+    read_recommendations(path, user_ids=["1", "2"], item_ids=["1", "2"])
+
+
+def test_dictionaries_are_decoded_and_ranks_bounded(tmp_path):
+  path, vocabulary = tmp_path / "lists.parquet", ["1", "2"]
+  ids = pa.array(vocabulary).dictionary_encode()
+  pq.write_table(pa.table({"user_id": ids, "item_id": ids, "rank": [1, 1]}), path)
+  users, lists = read_recommendations(path, user_ids=vocabulary, item_ids=vocabulary)
+  assert users.tolist() == [0, 1] and lists.tolist() == [[0], [1]]
+  path = tmp_path / "lists.jsonl"
+  for rank in ("9" * 400, "1e300", "9007199254740993"):
+    path.write_text(f'{{"user_id": 1, "item_id": 2, "rank": {rank}}}')
+    with pytest.raises(InputError, match="is not a whole number"):
+      read_recommendations(path, user_ids=vocabulary, item_ids=vocabulary)

@@ -121,16 +121,38 @@ def test_a_file_of_reasons_is_resumed(place):
   assert "reasons.jsonl already contains " in explain(place, *flags).stdout
 
   def without_time(own):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in own]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "digest")} for row in own]
 
   assert without_time(rows(path)) == without_time(whole)
   text = path.read_text()
   done = explain(place, *flags, "--users=7,8").stdout  # nothing is added, and nobody is lost
   assert f"reasons.jsonl already contains {USERS} users" in done and path.read_text() == text
   other = explain(place, f"--out={path.name}", "--top_n=3", check=1)
-  assert "contains reasons for" in error_line(other)
-  assert "by template in style detailed for lists of 3, prefilter 0" in error_line(other)
+  assert "contains reasons with style detailed instead of short" in error_line(other)
   assert without_time(rows(path)) == without_time(whole)
+  # Another list of the same users, from a file, is not mixed with the run's own.
+  lines = [f"{user},{item},{rank}" for user, item, rank in lists_backwards(whole)]
+  (place / "backwards.csv").write_text("user_id,item_id,rank\n" + "\n".join(lines) + "\n")
+  other = explain(place, *flags, "--recommendations=backwards.csv", check=1)
+  assert "contains reasons for another list of user" in error_line(other)
+  # A damaged line is made again, a file of another run is refused.
+  damaged = path.read_text().replace("because", "becaus3", 1)
+  path.write_text(damaged if damaged != text else text.replace('"rank": 1', '"rank": 9', 1))
+  done = explain(place, *flags).stdout
+  assert "1 damaged lines in reasons.jsonl: made again" in done
+  assert sorted(map(str, without_time(rows(path)))) == sorted(map(str, without_time(whole)))
+
+
+def lists_backwards(reasons):
+  """User, item and rank of lists with the items of `reasons` in reverse order, with a new one."""
+  by_user = {}
+  for row in reasons:
+    by_user.setdefault(row["user_id"], []).append(row["item_id"])
+  return [
+    (user, item, rank)
+    for user, items in by_user.items()
+    for rank, item in enumerate(reversed(items), 1)
+  ]
 
 
 def test_lists_of_a_file_are_explained(place):
@@ -193,7 +215,7 @@ def test_sentences_of_a_language_model_are_checked(place, monkeypatch):
   shown = explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
   assert "4 of 4 sentences are templates, because those of builtin did not" in shown
   other = explain(place, *flags, check=1)
-  assert "by builtin in style short" in error_line(other)
+  assert "model builtin instead of template, other weights" in error_line(other)
 
 
 @pytest.mark.parametrize(

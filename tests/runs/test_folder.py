@@ -108,3 +108,14 @@ def test_what_checkpoints_were_trained_on_is_fixed_once_there_are_any(tmp_path):
   with pytest.raises(InputError, match="other data than"):
     runs.require_same_origin(tmp_path, "data", "a")
   assert runs.read_sealed(tmp_path / "checkpoints.json") == {"data": "b", "profiles": "x"}
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "[" * 100_000, '{"inputs": "x"}', "{", "1e400"])
+def test_a_damaged_manifest_makes_the_stage_again(tmp_path, text):
+  (tmp_path / "manifest.json").write_text(text)
+  (tmp_path / "out").write_text("")
+  made = {"rows": 1}
+  found = runs.stage(
+    tmp_path, name="x", inputs="x", outputs=("out",), make=lambda: made, log=SILENT
+  )
+  assert found == made

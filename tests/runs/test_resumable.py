@@ -71,3 +71,11 @@ def test_a_flipped_bit_is_found_and_made_again(tmp_path_factory, data):
 def test_records_are_plain_json(tmp_path):
   run(tmp_path / "file.jsonl", ["é"], chunk=8)
   assert json.loads((tmp_path / "file.jsonl").read_text("utf-8"))["key"] == "é"
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "[]", "null", "9" * 5000])
+def test_a_file_that_is_no_chunk_is_one_line(tmp_path, line):
+  path = tmp_path / "part.jsonl"
+  path.write_text(f"{line}\n" * 3)
+  with pytest.raises(InputError, match="damaged or of another job"):
+    run(path)

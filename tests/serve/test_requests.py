@@ -235,3 +235,10 @@ def test_lists_are_written_for_spreadsheets_and_read_back(run, folder):
   assert rows[0]["title"] == "=1+1" and rows[0]["score"] == lists.scores[0][0]
   with pytest.raises(InputError, match="out=.*must end in .parquet, .csv, .jsonl"):
     serving.write_lists(folder / "l.xlsx", lists)
+
+
+@pytest.mark.parametrize("condition", ["x" * 5000, "a\0b", "genres=" + "y" * 5000])
+def test_a_condition_that_no_file_name_could_be(run, condition):
+  with pytest.raises(InputError) as error:
+    item_mask(run, only=[condition], exclude=[], log=SILENT)
+  assert len(str(error.value)) < 2000

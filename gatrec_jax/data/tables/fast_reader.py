@@ -9,7 +9,7 @@ import numpy as np
 from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND
 from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.columns import Columns
-from gatrec_jax.data.tables.files import parquet_input
+from gatrec_jax.data.tables.files import parquet_input, require_memory_for
 from gatrec_jax.data.tables.raw_columns import RawColumns
 from gatrec_jax.data.tables.source import Source
 from gatrec_jax.data.tables.times import style_of_numbers
@@ -62,18 +62,11 @@ def read_columns(table: pa.Table, columns: Columns) -> RawColumns:
     remarks = (remark,) if remark else ()
   try:
     event = clean_ids(table[columns.event]) if columns.event else None
+    user, item = clean_ids(table[columns.user]), clean_ids(table[columns.item])
   except pa.ArrowException:
     raise Unclean from None
   return RawColumns(
-    clean_ids(table[columns.user]),
-    clean_ids(table[columns.item]),
-    value,
-    event,
-    time,
-    columns.rating,
-    columns.event,
-    is_true_or_false,
-    remarks,
+    user, item, value, event, time, columns.rating, columns.event, is_true_or_false, remarks
   )
 
 
@@ -96,7 +89,12 @@ def _parquet(source: Source, columns: Columns | None) -> pa.Table:
   import pyarrow.parquet as parquet
 
   wanted = None if columns is None else _wanted(columns)
-  return parquet.read_table(parquet_input(source.path), columns=wanted)
+  file = parquet_input(source.path)
+  found = parquet.read_metadata(file)
+  # Equal values take no space in the file, but every row does in memory.
+  cells = found.num_rows * (found.num_columns if wanted is None else len(wanted))
+  require_memory_for(source.path, 8 * cells, what=f"its {found.num_rows:,} rows")
+  return parquet.read_table(file, columns=wanted)
 
 
 def _wanted(columns: Columns) -> list[str]:

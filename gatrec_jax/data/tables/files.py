@@ -14,38 +14,76 @@ from pathlib import Path
 from typing import IO
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.memory import free_bytes, gibibytes
 
+MOST_RATIO = 200  # tables of text become some 3 to 50 times smaller
+ALWAYS_BYTES = 64 << 20  # unpacked, are read whatever the ratio is
 _CHUNK = 1 << 24
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def open_file(path: Path) -> IO[bytes]:
-  """The file's bytes, decompressed as its suffix says."""
+  """The file's bytes, decompressed as its suffix says.
+
+  While it is read, InputError is raised where a compressed file grows beyond `MOST_RATIO` times its
+  size, or beyond the memory that is free.
+  """
   suffix = path.suffix.lower()
   if suffix == ".gz":
-    return gzip.open(path)
-  if suffix == ".bz2":
-    return bz2.open(path)
-  if suffix == ".zst":
+    stream = gzip.open(path)
+  elif suffix == ".bz2":
+    stream = bz2.open(path)
+  elif suffix == ".zst":
     import pyarrow as pa
 
-    return io.BufferedReader(_Readable(pa.input_stream(str(path), compression="zstd")))
-  return open(path, "rb")
+    stream = pa.input_stream(str(path), compression="zstd")
+  else:
+    return open(path, "rb")
+  return io.BufferedReader(_Bounded(stream, path))
 
 
-class _Readable(io.RawIOBase):
-  """A stream of pyarrow as one of Python's."""
+def require_ratio(path: Path | str, *, packed: int, unpacked: int) -> None:
+  """Raises InputError where data are implausibly larger than the compressed data that hold them.
 
-  def __init__(self, stream: IO[bytes]) -> None:
-    self._stream = stream
+  Args: path: of the file, for the message. packed, unpacked: bytes.
+  """
+  if unpacked > max(ALWAYS_BYTES, MOST_RATIO * packed):
+    raise InputError(
+      f"{path}: unpacks to more than {unpacked >> 20} MiB, over {MOST_RATIO} times its own size, "
+      "as archives do that are made to fill memories; if its contents are right, unpack it and "
+      "name the unpacked file"
+    )
+
+
+def require_memory_for(path: Path, count: int, *, what: str) -> None:
+  """Raises InputError where `count` bytes are not free. Args: what: needs them, in the plural."""
+  free = free_bytes()
+  if free is not None and count > free:
+    raise InputError(
+      f"{path}: {what} need about {gibibytes(count)} of memory, {gibibytes(free)} are free; use a "
+      "machine with more memory, or a part of the rows"
+    )
+
+
+class _Bounded(io.RawIOBase):
+  """The unpacked bytes of a compressed file, as long as there are not too many of them."""
+
+  def __init__(self, stream: IO[bytes], path: Path) -> None:
+    self._stream, self._path = stream, path
+    self._packed, self._unpacked = path.stat().st_size, 0
 
   def readable(self) -> bool:
     return True
 
+  def seekable(self) -> bool:
+    return False
+
   def readinto(self, buffer: memoryview) -> int:
-    data = self._stream.read(len(buffer))
-    buffer[: len(data)] = data
-    return len(data)
+    # Not `read`, which in pyarrow never frees what it allocates where it then fails.
+    count = self._stream.readinto(buffer)
+    self._unpacked += count
+    require_ratio(self._path, packed=self._packed, unpacked=self._unpacked)
+    return count
 
   def close(self) -> None:
     self._stream.close()
@@ -56,8 +94,18 @@ def parquet_input(path: Path) -> Path | IO[bytes]:
   """What pyarrow reads Parquet from: the file itself unless it is compressed as a whole."""
   if path.suffix.lower() == ".parquet":
     return path
+  return io.BytesIO(read_whole(path))
+
+
+def read_whole(path: Path) -> bytes:
+  """All bytes of the file, unpacked. Raises InputError where they do not fit into memory."""
+  parts, size = [], 0
   with open_file(path) as stream:
-    return io.BytesIO(stream.read())
+    for chunk in iter(functools.partial(stream.read, _CHUNK), b""):
+      size += len(chunk)
+      require_memory_for(path, 2 * size, what="its unpacked contents")
+      parts.append(chunk)
+  return b"".join(parts)
 
 
 @dataclasses.dataclass
@@ -135,20 +183,19 @@ def recode(path: Path, scan: Scan, encoding: str) -> bytes | None:
       f"{path}: line {scan.bad_line} is not UTF-8 (byte 0x{scan.bad_byte:02x}); "
       "name the encoding, such as `encoding=latin-1`, `encoding=cp1252` or `encoding=utf-16`"
     )
-  with open_file(path) as stream:
-    data = stream.read()
+  data = read_whole(path)
   try:
     return data.decode(encoding).encode()
-  except LookupError:
-    raise InputError(
-      "is not an encoding that Python knows", field="encoding", value=encoding
-    ) from None
   except UnicodeDecodeError as error:
     line = data[: error.start].count(b"\n") + 1
     raise InputError(
       f"{path}: line {line} is not {encoding} either ({error.reason}); name another one",
       field="encoding",
       value=encoding,
+    ) from None
+  except (LookupError, ValueError):
+    raise InputError(
+      "is not an encoding that Python knows", field="encoding", value=encoding
     ) from None
 
 
@@ -159,8 +206,7 @@ def lines_of_array(path: Path, recoded: bytes | None) -> bytes | None:
     # A line `[1]` between others is a row that cannot be read.
     if not re.match(rb"\[\s*\{", start):
       return None
-    stream.seek(0)
-    data = stream.read()
+  data = read_whole(path) if recoded is None else recoded
   try:
     rows = json.loads(data.decode("utf-8-sig"))
   except (ValueError, RecursionError) as error:

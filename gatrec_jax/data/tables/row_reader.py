@@ -11,11 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatrec_jax.data.tables.files import parquet_input
 from gatrec_jax.data.tables.source import Source, readable, split_line
 from gatrec_jax.errors import InputError
+
+if TYPE_CHECKING:
+  import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -187,10 +190,21 @@ def _json_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str,
       except ValueError as error:
         bad.add(line, f"not JSON: {error}")
         continue
-      if isinstance(row, dict):
+      if "\\ud" in text.casefold() and has_half_pair(row):
+        bad.add(line, "half of a surrogate pair, which is no character")
+      elif isinstance(row, dict):
         yield line, row
       else:
         bad.add(line, "not a JSON object")
+
+
+def has_half_pair(value: Any) -> bool:
+  """Whether JSON wrote half of a surrogate pair (`\\ud800`), which no file of text can hold."""
+  try:
+    json.dumps(value, ensure_ascii=False).encode()
+  except UnicodeEncodeError:
+    return True
+  return False
 
 
 def _parquet_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -199,8 +213,26 @@ def _parquet_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[s
   start = 1
   with parquet.ParquetFile(parquet_input(source.path)) as file:
     for batch in file.iter_batches():
-      yield from enumerate(batch.to_pylist(), start=start)
+      columns = [_plain_values(column) for column in batch.columns]
+      names = batch.schema.names
+      rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+      yield from enumerate(rows, start=start)
       start += batch.num_rows
+
+
+def _plain_values(column: pa.Array) -> list[Any]:
+  """The values as Python has them; None for a date or a time that Python cannot hold."""
+  try:
+    return column.to_pylist()
+  except (OverflowError, ValueError):
+    return [_plain_value(value) for value in column]
+
+
+def _plain_value(value: pa.Scalar) -> Any:
+  try:
+    return value.as_py()
+  except (OverflowError, ValueError):
+    return None
 
 
 def is_clean_id(text: str) -> bool:

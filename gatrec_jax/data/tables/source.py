@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +106,7 @@ def open_source(path: Path, options: TableOptions = TableOptions()) -> Source:  
       f"{path}: format unknown; the name must end in {', '.join(SUFFIXES)}, and may then end in "
       f"{', '.join(COMPRESSED_SUFFIXES)}"
     )
-  if not path.is_file():
+  if not os.path.isfile(path):  # unlike pathlib's, also for names that no system takes
     raise InputError(f"{path}: there is no such file")
   with readable(path):
     if suffix == ".parquet":
@@ -137,7 +139,7 @@ def readable(path: Path) -> Iterator[None]:
 
   try:
     yield
-  except (OSError, EOFError, pa.ArrowException, csv.Error) as error:
+  except (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error) as error:
     reason = " ".join(str(error).split())[:200]
     raise InputError(f"{path}: cannot be read ({reason})") from error
 

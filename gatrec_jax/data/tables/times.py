@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import math
@@ -65,7 +66,10 @@ class TimeStyle:
     Raises:
       ValueError: another kind of value, or outside the years 1 to 9999.
     """
-    seconds = self._seconds(value)
+    try:
+      seconds = self._seconds(value)
+    except OverflowError:
+      raise ValueError(f"time {str(value)[:40]} is outside the years 1 to 9999") from None
     if not FIRST_SECOND <= seconds <= LAST_SECOND:
       raise ValueError(f"time {value!r} is outside the years 1 to 9999")
     return math.floor(seconds)
@@ -137,7 +141,9 @@ def style_of(values: Iterable[Any], *, column: str, time_format: str = "") -> Ti
         if text:
           texts.add(text)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-      numbers.append(float(value))
+      # Whole numbers beyond the range of floats are overlooked, as other unreadable values.
+      with contextlib.suppress(OverflowError):
+        numbers.append(float(value))
   strange = [text for text in texts if not _is_iso(text)]
   if not strange or len(strange) < len(texts) / 2:
     return style_of_numbers(np.array(numbers)) if numbers and not texts else TimeStyle()

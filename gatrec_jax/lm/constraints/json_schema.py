@@ -162,7 +162,7 @@ def _read_object(schema: Mapping[str, Any], path: str, max_string: int) -> Shape
   if not isinstance(required, Sequence) or isinstance(required, str):
     raise InputError(f"{path}: required must be a list of property names, not {required!r}")
   for name in required:
-    if name not in properties:
+    if not isinstance(name, str) or name not in properties:
       raise InputError(f"{path}: required lists {name!r}, which is not among the properties")
   fields = tuple(
     (name, _read(value, f"{path}.properties.{name}", max_string))

@@ -8,13 +8,23 @@ Supports both forms of config.json: the older one (`rope_theta`, `rope_scaling`,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.decoder.families import FAMILIES, FULL, SLIDING, layer_kinds
+from gatrec_jax.lm.decoder.families import FAMILIES, FULL, SLIDING, layer_kinds, rope_flags
 from gatrec_jax.lm.decoder.rope import ROPE_KINDS, Rope, yarn_attention_factor
+from gatrec_jax.lm.folders.fields import (
+  flag,
+  real,
+  require_object,
+  shown,
+  token_id,
+  token_ids,
+  whole,
+)
 from gatrec_jax.lm.folders.source import read_json
 
 ACTIVATIONS = {
@@ -25,15 +35,7 @@ ACTIVATIONS = {
   "gelu_new": "gelu_tanh",
 }
 
-SIZES = (
-  "hidden_size",
-  "num_attention_heads",
-  "num_key_value_heads",
-  "num_hidden_layers",
-  "vocab_size",
-  "intermediate_size",
-  "max_position_embeddings",
-)
+MOST_LAYERS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,20 +111,19 @@ def read_decoder_config(folder: str | Path) -> DecoderConfig:
   path = folder / "config.json"
   if not path.is_file():
     raise InputError(f"{path}: not found; a decoder folder needs a config.json")
-  fields = read_json(path)
-  if not isinstance(fields, dict):
-    raise InputError(f"{path}: not a JSON object")
-  config = decoder_config(fields, where=str(path))
+  config = decoder_config(require_object(read_json(path), str(path)), where=str(path))
   generation = folder / "generation_config.json"
   if generation.is_file():
-    extra = read_json(generation).get("eos_token_id")
-    config = dataclasses.replace(config, eos=tuple(dict.fromkeys((*config.eos, *_ids(extra)))))
+    where = str(generation)
+    extra = token_ids(require_object(read_json(generation), where), "eos_token_id", where)
+    config = dataclasses.replace(config, eos=tuple(dict.fromkeys((*config.eos, *extra))))
   return config
 
 
 def is_decoder(fields: Mapping[str, Any]) -> bool:
   """Whether a config.json with these fields describes a decoder that is supported here."""
-  return fields.get("model_type") in (*FAMILIES, "gemma3")
+  family = fields.get("model_type")
+  return isinstance(family, str) and family in (*FAMILIES, "gemma3")
 
 
 def decoder_config(fields: Mapping[str, Any], *, where: str = "config.json") -> DecoderConfig:
@@ -139,12 +140,12 @@ def decoder_config(fields: Mapping[str, Any], *, where: str = "config.json") -> 
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
     outer = {name: fields[name] for name in tokens if name in fields}
     fields, family = inner | outer | {"model_type": "gemma3_text"}, "gemma3_text"
-  if family not in FAMILIES:
-    raise InputError(f"{where}: model_type {family!r} is not one of {', '.join(FAMILIES)}")
+  if not isinstance(family, str) or family not in FAMILIES:
+    raise InputError(f"{where}: model_type {shown(family)} is not one of {', '.join(FAMILIES)}")
   if quantization := fields.get("quantization_config"):
     method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
     raise InputError(
-      f"{where}: quantization_config {method!r}: only plain weights can be read; use the "
+      f"{where}: quantization_config {shown(method)}: only plain weights can be read; use the "
       "unquantized model, with `quantize=int8` to save memory"
     )
   known = {name: value for name, value in fields.items() if value is not None}
@@ -164,86 +165,78 @@ def decoder_config(fields: Mapping[str, Any], *, where: str = "config.json") -> 
     return _build(family, defaults | known, known, where)
   except KeyError as error:
     raise InputError(f"{where}: has no {error.args[0]}") from None
-  except (TypeError, ValueError, AttributeError) as error:
-    raise InputError(f"{where}: a field has the wrong type: {error}") from None
 
 
 def _build(
   family: str, fields: Mapping[str, Any], given: Mapping[str, Any], where: str
 ) -> DecoderConfig:
   gemma = family in ("gemma2", "gemma3_text")
-  for name in SIZES:
-    if int(fields.get(name, 1)) < 1:
-      raise InputError(f"{where}: {name} is {fields[name]}; it must be 1 or more")
-  width, heads = int(fields["hidden_size"]), int(fields["num_attention_heads"])
-  kv_heads = int(fields.get("num_key_value_heads", heads))
-  head_size = int(fields.get("head_dim") or width // heads)
+  width, heads = (whole(fields, name, where) for name in ("hidden_size", "num_attention_heads"))
+  kv_heads = (
+    whole(fields, "num_key_value_heads", where) if "num_key_value_heads" in fields else heads
+  )
+  head_size = whole(fields, "head_dim", where) if "head_dim" in fields else width // heads
   # Gemma's files may contain an obsolete hidden_act that is not used.
   activation = fields["hidden_activation" if gemma else "hidden_act"]
-  if activation not in ACTIVATIONS:
-    raise InputError(f"{where}: hidden_act {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+  if not isinstance(activation, str) or activation not in ACTIVATIONS:
+    raise InputError(
+      f"{where}: hidden_act {shown(activation)} is not one of {', '.join(ACTIVATIONS)}"
+    )
   if heads % kv_heads:
     raise InputError(f"{where}: {heads} attention heads are not a multiple of {kv_heads} key heads")
-  if head_size % 2:
+  if head_size % 2 or not head_size:
     raise InputError(f"{where}: head_dim {head_size} is odd; rotary embeddings need an even one")
   if fields.get("use_bidirectional_attention"):
     raise InputError(
       f"{where}: use_bidirectional_attention is set; only causal decoders are supported"
     )
-  bias = bool(fields["attention_bias"])
-  scalar = float(fields["query_pre_attn_scalar"]) if gemma else head_size
+  bias = flag(fields, "attention_bias", where)
+  scalar = real(fields, "query_pre_attn_scalar", where, positive=True) if gemma else head_size
   return DecoderConfig(
     family=family,
-    vocabulary=int(fields["vocab_size"]),
+    vocabulary=whole(fields, "vocab_size", where),
     width=width,
-    inner=int(fields["intermediate_size"]),
+    inner=whole(fields, "intermediate_size", where),
     heads=heads,
     kv_heads=kv_heads,
     head_size=head_size,
     layers=_layers(family, fields, given, where),
-    context=int(fields["max_position_embeddings"]),
-    epsilon=float(fields["rms_norm_eps"]),
+    context=whole(fields, "max_position_embeddings", where),
+    epsilon=real(fields, "rms_norm_eps", where, low=0.0),
     activation=ACTIVATIONS[activation],
-    tied=bool(fields["tie_word_embeddings"]),
+    tied=flag(fields, "tie_word_embeddings", where),
     qkv_bias=family == "qwen2" or (bias and family != "mistral"),
     output_bias=bias and family not in ("qwen2", "mistral"),
-    mlp_bias=bool(fields["mlp_bias"]) and family in ("llama", "smollm3"),
+    mlp_bias=flag(fields, "mlp_bias", where) and family in ("llama", "smollm3"),
     qk_norm=family in ("qwen3", "gemma3_text"),
     norm_offset=gemma,
     sandwich_norms=gemma,
     embedding_scale=width**0.5 if gemma else 1.0,
     query_scale=scalar**-0.5,
     # transformers reads this field of Gemma 3 but does not apply it.
-    attention_softcap=(
-      _optional_float(fields["attn_logit_softcapping"]) if family == "gemma2" else None
-    ),
-    final_softcap=_optional_float(fields.get("final_logit_softcapping")),
-    bos=None if fields["bos_token_id"] is None else int(fields["bos_token_id"]),
-    eos=_ids(fields["eos_token_id"]),
-    pad=int(fields["pad_token_id"] or 0),
+    attention_softcap=_cap(fields, "attn_logit_softcapping", where) if family == "gemma2" else None,
+    final_softcap=_cap(fields, "final_logit_softcapping", where),
+    bos=token_id(fields, "bos_token_id", where),
+    eos=token_ids(fields, "eos_token_id", where),
+    pad=max(0, whole(fields, "pad_token_id", where, low=-1)) if fields["pad_token_id"] else 0,
   )
 
 
 def _layers(
   family: str, fields: Mapping[str, Any], given: Mapping[str, Any], where: str
 ) -> tuple[Layer, ...]:
-  count = int(fields["num_hidden_layers"])
+  count = whole(fields, "num_hidden_layers", where, high=MOST_LAYERS)
   kinds = layer_kinds(family, fields, given, count, where)
   window = fields.get("sliding_window")
-  if SLIDING in kinds and not window:
-    raise InputError(f"{where}: has sliding_attention layers but no sliding_window")
+  if SLIDING in kinds:
+    if not window:
+      raise InputError(f"{where}: has sliding_attention layers but no sliding_window")
+    window = whole(fields, "sliding_window", where)
   ropes = {kind: _rope(family, fields, kind, where) for kind in sorted(set(kinds))}
-  with_rope = [True] * count
-  if family == "smollm3":
-    interval = int(fields["no_rope_layer_interval"])
-    default = [(layer + 1) % interval != 0 for layer in range(count)]
-    with_rope = [bool(flag) for flag in fields.get("no_rope_layers", default)]
-    if len(with_rope) < count:
-      raise InputError(f"{where}: no_rope_layers has {len(with_rope)} entries for {count} layers")
+  with_rope = [True] * count if family != "smollm3" else rope_flags(fields, count, where)
   return tuple(
     Layer(
-      window=int(window) if kind == SLIDING else None,
-      rope=ropes[kind] if with_rope[layer] else None,
+      window=window if kind == SLIDING else None, rope=ropes[kind] if with_rope[layer] else None
     )
     for layer, kind in enumerate(kinds)
   )
@@ -252,32 +245,33 @@ def _layers(
 def _rope(family: str, fields: Mapping[str, Any], kind: str, where: str) -> Rope:
   """Reads the position embedding of the layers of one kind (sliding or full)."""
   local = family == "gemma3_text" and kind == SLIDING
-  theta = fields["rope_local_base_freq" if local else "rope_theta"]
-  nested = dict(fields.get("rope_parameters") or {})
+  base = "rope_local_base_freq" if local else "rope_theta"
+  nested = require_object(fields.get("rope_parameters") or {}, f"{where}: rope_parameters")
   if {SLIDING, FULL} & set(nested):
-    numbers = dict(nested.get(kind) or {})
+    numbers = nested.get(kind) or {}
   elif local:  # Gemma 3 extends only its global layers.
     numbers = {}
   else:
-    numbers = dict(fields.get("rope_scaling") or nested)
+    numbers = fields.get("rope_scaling") or nested
+  numbers = require_object(numbers, f"{where}: rope_scaling")
   numbers = {name: value for name, value in numbers.items() if value is not None}
   rope_type = numbers.get("rope_type", numbers.get("type", "default"))
-  if rope_type not in ROPE_KINDS:
-    raise InputError(f"{where}: rope type {rope_type!r} is not one of {', '.join(ROPE_KINDS)}")
-  partial = float(numbers.get("partial_rotary_factor", fields.get("partial_rotary_factor", 1.0)))
-  if partial != 1.0:
+  if not isinstance(rope_type, str) or rope_type not in ROPE_KINDS:
+    raise InputError(f"{where}: rope type {shown(rope_type)} is not one of {', '.join(ROPE_KINDS)}")
+  number = functools.partial(real, where=where, positive=True)
+  known = {"partial_rotary_factor": fields.get("partial_rotary_factor", 1.0)} | numbers
+  if (partial := number(known, "partial_rotary_factor")) != 1.0:
     raise InputError(f"{where}: partial_rotary_factor {partial} is not supported; it must be 1")
-  theta = float(numbers.get("rope_theta", theta))
+  theta = number(numbers, "rope_theta") if "rope_theta" in numbers else number(fields, base)
   if rope_type == "default":
     return Rope(theta=theta)
-  context = int(fields["max_position_embeddings"])
-  original = int(
-    fields.get("original_max_position_embeddings")
-    or numbers.get("original_max_position_embeddings")
-    or context
-  )
+  context = whole(fields, "max_position_embeddings", where)
+  original = context
+  for holder in (numbers, fields):
+    if holder.get("original_max_position_embeddings"):
+      original = whole(holder, "original_max_position_embeddings", where)
   if "factor" in numbers:
-    factor = float(numbers["factor"])
+    factor = number(numbers, "factor")
   elif rope_type == "yarn":
     factor = context / original
   else:
@@ -290,29 +284,26 @@ def _rope(family: str, fields: Mapping[str, Any], kind: str, where: str) -> Rope
       theta=theta,
       factor=factor,
       original_context=original,
-      low_frequency=float(numbers["low_freq_factor"]),
-      high_frequency=float(numbers["high_freq_factor"]),
+      low_frequency=number(numbers, "low_freq_factor"),
+      high_frequency=number(numbers, "high_freq_factor"),
     )
-  implied = yarn_attention_factor(
-    factor, float(numbers.get("mscale", 0)), float(numbers.get("mscale_all_dim", 0))
+  scales = (
+    real(numbers, name, where) if name in numbers else 0.0 for name in ("mscale", "mscale_all_dim")
   )
+  implied = yarn_attention_factor(factor, *scales)
   return Rope(
     kind="yarn",
     theta=theta,
     factor=factor,
     original_context=original,
-    beta_fast=float(numbers.get("beta_fast") or 32.0),
-    beta_slow=float(numbers.get("beta_slow") or 1.0),
-    truncate=bool(numbers.get("truncate", True)),
-    attention_factor=float(numbers.get("attention_factor", implied)),
+    beta_fast=number(numbers, "beta_fast") if numbers.get("beta_fast") else 32.0,
+    beta_slow=number(numbers, "beta_slow") if numbers.get("beta_slow") else 1.0,
+    truncate=flag(numbers, "truncate", where, default=True),
+    attention_factor=(
+      number(numbers, "attention_factor") if "attention_factor" in numbers else implied
+    ),
   )
 
 
-def _ids(value: int | Sequence[int] | None) -> tuple[int, ...]:
-  if value is None:
-    return ()
-  return tuple(int(one) for one in value) if isinstance(value, list | tuple) else (int(value),)
-
-
-def _optional_float(value: float | None) -> float | None:
-  return None if value is None else float(value)
+def _cap(fields: Mapping[str, Any], name: str, where: str) -> float | None:
+  return None if fields.get(name) is None else real(fields, name, where, positive=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.folders.fields import flag, shown, whole
 
 _COMMON = {
   "rms_norm_eps": 1e-6,
@@ -97,10 +98,10 @@ def layer_kinds(
   Raises: InputError if the file's own list does not fit.
   """
   if "layer_types" in given and family not in ("llama", "mistral"):
-    kinds = [str(kind) for kind in given["layer_types"]]
-    unknown = sorted(set(kinds) - {SLIDING, FULL})
+    kinds = _list(given, "layer_types", where)
+    unknown = [kind for kind in kinds if kind not in (SLIDING, FULL)]
     if unknown:
-      raise InputError(f"{where}: layer_types {unknown[0]!r} is not one of {SLIDING}, {FULL}")
+      raise InputError(f"{where}: layer_types {shown(unknown[0])} is not one of {SLIDING}, {FULL}")
     if len(kinds) != count:
       raise InputError(f"{where}: layer_types has {len(kinds)} entries for {count} layers")
     return kinds
@@ -108,18 +109,34 @@ def layer_kinds(
   if family == "mistral":
     sliding = [fields["sliding_window"] is not None] * count
   elif family in ("qwen2", "qwen3"):
-    uses = bool(fields["use_sliding_window"]) and fields["sliding_window"] is not None
-    sliding = [uses and layer >= int(fields["max_window_layers"]) for layer in layers]
+    uses = flag(fields, "use_sliding_window", where) and fields["sliding_window"] is not None
+    first = whole(fields, "max_window_layers", where, low=0)
+    sliding = [uses and layer >= first for layer in layers]
   elif family == "smollm3":
-    uses = bool(fields["use_sliding_window"]) and fields["sliding_window"] is not None
-    interval = int(fields["no_rope_layer_interval"])
-    flags = fields.get("no_rope_layers", [int((layer + 1) % interval != 0) for layer in layers])
-    sliding = [uses and not flag for flag in flags[:count]]
+    uses = flag(fields, "use_sliding_window", where) and fields["sliding_window"] is not None
+    sliding = [uses and not has_rope for has_rope in rope_flags(fields, count, where)]
   elif family == "gemma2":
     sliding = [layer % 2 == 0 for layer in layers]
   elif family == "gemma3_text":
-    pattern = int(fields["sliding_window_pattern"])
+    pattern = whole(fields, "sliding_window_pattern", where)
     sliding = [(layer + 1) % pattern != 0 for layer in layers]
   else:
     sliding = [False] * count
   return [SLIDING if flag else FULL for flag in sliding]
+
+
+def rope_flags(fields: Mapping[str, Any], count: int, where: str) -> list[bool]:
+  """Whether each of `count` layers of SmolLM3 has rotary position embeddings. As `layer_kinds`."""
+  if fields.get("no_rope_layers") is None:
+    interval = whole(fields, "no_rope_layer_interval", where)
+    return [(layer + 1) % interval != 0 for layer in range(count)]
+  flags = _list(fields, "no_rope_layers", where)
+  if len(flags) < count:
+    raise InputError(f"{where}: no_rope_layers has {len(flags)} entries for {count} layers")
+  return [bool(one) for one in flags[:count]]
+
+
+def _list(fields: Mapping[str, Any], name: str, where: str) -> list[Any]:
+  if not isinstance(fields[name], list):
+    raise InputError(f"{where}: {name} is {shown(fields[name])}; it must be a list")
+  return fields[name]

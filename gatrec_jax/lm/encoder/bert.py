@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.config import MOST_LAYERS
+from gatrec_jax.lm.folders.fields import real, require_object, shown, whole
+from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.lm.folders.weights import Rule
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -74,52 +76,56 @@ class EncoderConfig:
 def read_config(folder: Path) -> EncoderConfig:
   """Reads an encoder's config.json. Raises: InputError if it is missing or not supported."""
   path = folder / "config.json"
-  try:
-    fields: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError:
-    raise InputError(f"{path}: not found; an encoder folder needs a config.json") from None
-  except (OSError, ValueError) as error:
-    raise InputError(f"{path}: not readable as JSON: {error}") from None
+  if not path.is_file():
+    raise InputError(f"{path}: not found; an encoder folder needs a config.json")
+  where = str(path)
+  fields = require_object(read_json(path), where)
   layout = fields.get("model_type")
   if layout not in LAYOUTS:
-    raise InputError(f"{path}: model_type {layout!r} is not one of {', '.join(LAYOUTS)}")
+    raise InputError(f"{path}: model_type {shown(layout)} is not one of {', '.join(LAYOUTS)}")
   activation = fields.get("hidden_act", "gelu")
-  if activation not in ACTIVATIONS:
-    raise InputError(f"{path}: hidden_act {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+  if not isinstance(activation, str) or activation not in ACTIVATIONS:
+    raise InputError(
+      f"{path}: hidden_act {shown(activation)} is not one of {', '.join(ACTIVATIONS)}"
+    )
   position_type = fields.get("position_embedding_type") or "absolute"
   if position_type != "absolute":
-    raise InputError(f"{path}: position_embedding_type {position_type!r} is not absolute")
+    raise InputError(f"{path}: position_embedding_type {shown(position_type)} is not absolute")
   if fields.get("is_decoder"):
     raise InputError(f"{path}: is_decoder is set; a bidirectional encoder is needed")
+  known = {"layer_norm_eps": 1e-12, "type_vocab_size": 2, "pad_token_id": 1} | fields
   try:
     config = EncoderConfig(
       layout=layout,
-      vocabulary=int(fields["vocab_size"]),
-      width=int(fields["hidden_size"]),
-      layers=int(fields["num_hidden_layers"]),
-      heads=int(fields["num_attention_heads"]),
-      inner=int(fields["intermediate_size"]),
-      positions=int(fields["max_position_embeddings"]),
-      token_types=0 if layout == "mpnet" else int(fields.get("type_vocab_size", 2)),
+      vocabulary=whole(fields, "vocab_size", where),
+      width=whole(fields, "hidden_size", where),
+      layers=whole(fields, "num_hidden_layers", where, high=MOST_LAYERS),
+      heads=whole(fields, "num_attention_heads", where),
+      inner=whole(fields, "intermediate_size", where),
+      positions=whole(fields, "max_position_embeddings", where),
+      token_types=0 if layout == "mpnet" else whole(known, "type_vocab_size", where),
       activation=activation,
-      epsilon=float(fields.get("layer_norm_eps", 1e-12)),
-      padding_index=_padding_index(layout, fields),
+      epsilon=real(known, "layer_norm_eps", where, low=0.0),
+      padding_index=_padding_index(layout, known, where),
     )
   except KeyError as error:
     raise InputError(f"{path}: has no {error.args[0]}") from None
-  except (TypeError, ValueError) as error:
-    raise InputError(f"{path}: a size is not a number: {error}") from None
   if config.width % config.heads:
     raise InputError(
       f"{path}: hidden_size {config.width} is not a multiple of {config.heads} heads"
     )
+  if config.max_tokens < 1:
+    raise InputError(
+      f"{path}: max_position_embeddings {config.positions} leaves no position for text behind "
+      f"pad_token_id {config.padding_index}"
+    )
   return config
 
 
-def _padding_index(layout: str, fields: Mapping[str, Any]) -> int | None:
+def _padding_index(layout: str, fields: Mapping[str, Any], where: str) -> int | None:
   if layout == "bert":
     return None
-  return 1 if layout == "mpnet" else int(fields.get("pad_token_id", 1))
+  return 1 if layout == "mpnet" else whole(fields, "pad_token_id", where, low=0)
 
 
 def weight_rules(config: EncoderConfig) -> list[Rule]:

@@ -24,6 +24,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig, is_decoder, read_decoder_config
 from gatrec_jax.lm.decoder.model import hidden_states
 from gatrec_jax.lm.encoder import bert, pooling
+from gatrec_jax.lm.folders.fields import require_object
 from gatrec_jax.lm.folders.load import read_params
 from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.lm.folders.weights import load_params
@@ -103,10 +104,10 @@ def load_encoder(
   modules = pooling.read_modules(folder)
   config = _read_config(modules.transformer)
   tokenizer = load_tokenizer(modules.transformer)
-  if tokenizer.get_vocab_size() > config.vocabulary:
+  if (size := tokenizer.get_vocab_size(with_added_tokens=False)) > config.vocabulary:
     raise InputError(
-      f"{modules.transformer}: the tokenizer has {tokenizer.get_vocab_size()} tokens, "
-      f"config.json a vocab_size of {config.vocabulary}; they belong to different models"
+      f"{modules.transformer}: the tokenizer has {size} tokens, config.json a vocab_size of "
+      f"{config.vocabulary}; they belong to different models"
     )
   if isinstance(config, DecoderConfig):
     params = read_params(modules.transformer, config, dtype=dtype, head=False)
@@ -155,8 +156,10 @@ def load_tokenizer(folder: Path) -> Any:
       from transformers import AutoTokenizer
 
       tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer
-  except Exception as error:  # The tokenizers library raises bare Exception for a damaged file.
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+  except (KeyboardInterrupt, SystemExit, MemoryError):
+    raise
+  except BaseException as error:  # A damaged file raises a bare Exception, or a panic beyond that.
+    reason = " ".join(str(error).split())[:200] or repr(error)
     raise InputError(
       f"{folder}: no usable tokenizer; a tokenizer.json is needed ({reason})"
     ) from None
@@ -193,6 +196,11 @@ def encode(
     vectors[rows] = batch
     if progress is not None:
       progress(len(rows))
+  if not np.isfinite(vectors).all():
+    raise InputError(
+      f"{model.name}: the encoder gives non-finite vectors; its weights are damaged or overflow in "
+      f"{model.dtype}"
+    )
   return vectors, EncodeStats(
     texts=len(texts),
     truncated=int(truncated.sum()),
@@ -232,6 +240,12 @@ def tokenize(
     for row, encoding in enumerate(model.tokenizer.encode_batch_fast(part), start):
       # Without special tokens, an empty text has no tokens.
       ids.append(np.asarray(encoding.ids or [model.padding_id], np.int32))
+      if ids[-1].max() >= model.config.vocabulary:
+        token = encoding.tokens[int(ids[-1].argmax())]
+        raise InputError(
+          f"{model.name}: the token {token!r}, which a text contains, has no row in the model's "
+          f"table of {model.config.vocabulary}; leave it out of the texts"
+        )
       truncated[row] = bool(encoding.overflowing)
   return ids, truncated
 
@@ -340,8 +354,7 @@ def _finished(rows: np.ndarray, vectors: jax.Array) -> tuple[np.ndarray, np.ndar
 
 def _read_config(folder: Path) -> bert.EncoderConfig | DecoderConfig:
   path = folder / "config.json"
-  fields = read_json(path) if path.is_file() else {}
-  if isinstance(fields, dict) and is_decoder(fields):
+  if path.is_file() and is_decoder(require_object(read_json(path), str(path))):
     return read_decoder_config(folder)
   return bert.read_config(folder)
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import is_decoder
-from gatrec_jax.lm.folders.source import read_json
+from gatrec_jax.lm.folders.fields import flag, require_object, shown, whole
+from gatrec_jax.lm.folders.source import module_folders, read_json
 from gatrec_jax.lm.folders.weights import Rule, load_params
 
 # In the order in which sentence-transformers concatenates them if several are set.
@@ -78,11 +79,7 @@ def read_modules(folder: Path) -> Modules:
     decodes = is_decoder(_optional_json(folder / "config.json"))
     head = Head(modes=("lasttoken" if decodes else "mean",))
     return Modules(transformer=folder, head=head, dense=(), prompt="", lower_case=False)
-  entries = read_json(path)
-  try:
-    parts = [(str(entry["type"]).rsplit(".", 1)[-1], folder / entry["path"]) for entry in entries]
-  except (TypeError, KeyError):
-    raise InputError(f"{path}: not a list of modules with type and path") from None
+  parts = module_folders(folder)
   kinds = [kind for kind, _ in parts]
   if kinds[:2] != ["Transformer", "Pooling"]:
     raise InputError(f"{path}: modules {kinds} must begin with Transformer, Pooling")
@@ -101,12 +98,13 @@ def read_modules(folder: Path) -> Modules:
   prompt = _prompt(folder / "config_sentence_transformers.json")
   if prompt and not include_prompt:
     raise InputError(f"{parts[1][1] / 'config.json'}: include_prompt false is not supported")
+  lower = transformer / "sentence_bert_config.json"
   return Modules(
     transformer=transformer,
     head=Head(modes=modes, steps=tuple(steps)),
     dense=tuple(dense),
     prompt=prompt,
-    lower_case=bool(_optional_json(transformer / "sentence_bert_config.json").get("do_lower_case")),
+    lower_case=flag(_optional_json(lower), "do_lower_case", str(lower)),
   )
 
 
@@ -142,38 +140,38 @@ def pool(
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:
-  return read_json(path) if path.is_file() else {}
+  return require_object(read_json(path), str(path)) if path.is_file() else {}
 
 
 def _pooling_modes(path: Path) -> tuple[tuple[str, ...], bool]:
   """(modes, whether to pool the prompt's tokens too), from either form of the config."""
-  fields = read_json(path)
+  fields = require_object(read_json(path), str(path))
   named = fields.get("pooling_mode")
   if named is not None:
-    modes = (named,) if isinstance(named, str) else tuple(named)
+    modes = tuple(named) if isinstance(named, list) else (named,)
   else:
     modes = tuple(mode for flag, mode in MODES.items() if fields.get(flag))
   wrong = [mode for mode in modes if mode not in SUPPORTED]
   if wrong or not modes:
-    given = ", ".join(map(str, wrong)) or "none"
+    given = ", ".join(map(shown, wrong)) or "none"
     raise InputError(f"{path}: pooling {given} is not one of {', '.join(SUPPORTED)}")
-  return modes, bool(fields.get("include_prompt", True))
+  return modes, flag(fields, "include_prompt", str(path), default=True)
 
 
 def _dense(folder: Path) -> tuple[str, Mapping[str, jax.Array]]:
-  fields = read_json(folder / "config.json")
+  where = str(folder / "config.json")
+  fields = require_object(read_json(folder / "config.json"), where)
   activation = str(fields.get("activation_function", "Tanh")).rsplit(".", 1)[-1].rstrip("()")
   if activation not in DENSE_ACTIVATIONS:
     raise InputError(
-      f"{folder / 'config.json'}: activation_function {activation!r} is not one of "
+      f"{where}: activation_function {shown(activation)} is not one of "
       + ", ".join(DENSE_ACTIVATIONS)
     )
-  try:
-    size_in, size_out = int(fields["in_features"]), int(fields["out_features"])
-  except (KeyError, TypeError, ValueError):
-    raise InputError(f"{folder / 'config.json'}: needs in_features and out_features") from None
+  if not {"in_features", "out_features"} <= fields.keys():
+    raise InputError(f"{where}: needs in_features and out_features")
+  size_in, size_out = (whole(fields, name, where) for name in ("in_features", "out_features"))
   rules = [Rule("kernel", (("linear.weight", (size_out, size_in)),), transpose=True)]
-  if fields.get("bias", True):
+  if flag(fields, "bias", where, default=True):
     rules.append(Rule("bias", (("linear.bias", (size_out,)),)))
   return activation, load_params(folder, rules)
 
@@ -182,4 +180,6 @@ def _prompt(path: Path) -> str:
   """Returns the prompt that sentence-transformers puts before each text by default."""
   fields = _optional_json(path)
   name = fields.get("default_prompt_name")
-  return str((fields.get("prompts") or {}).get(name) or "") if name else ""
+  prompts = require_object(fields.get("prompts") or {}, f"{path}: prompts")
+  prompt = prompts.get(name) if isinstance(name, str) else None
+  return prompt if isinstance(prompt, str) else ""

@@ -16,7 +16,9 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.decoder.weights import weight_rules
+from gatrec_jax.lm.folders.fields import flag, real, require_object, shown, whole
 from gatrec_jax.lm.folders.source import read_json
+from gatrec_jax.lm.folders.weights import readable_weights, some
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 ADAPTER_FILES = CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
@@ -180,7 +182,6 @@ def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
     InputError: a file is missing or damaged, has unsupported settings, or does not match the
       decoder; every mismatched tensor is named.
   """
-  from safetensors import SafetensorError
   from safetensors.numpy import load_file
 
   folder = Path(folder)
@@ -188,10 +189,8 @@ def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
   path = folder / WEIGHTS_NAME
   if not path.is_file():
     raise InputError(f"{path}: not found; adapters need {CONFIG_NAME} and {WEIGHTS_NAME}")
-  try:
+  with readable_weights(path):
     tensors = load_file(path)
-  except (SafetensorError, OSError) as error:
-    raise InputError(f"{path}: damaged or truncated ({error}); copy it again") from None
   # PEFT puts the name of the adapter into the key if a model has several.
   named = re.compile(r"\.(lora_[AB])\.\w+\.weight$")
   tensors = {named.sub(r".\1.weight", key): array for key, array in tensors.items()}
@@ -210,35 +209,38 @@ def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
         problems.append(f"missing {key} {list(shape)}")
       elif tensors[key].shape != shape:
         problems.append(f"{key} is {list(tensors[key].shape)}, expected {list(shape)}")
+      elif not jnp.issubdtype(tensors[key].dtype, jnp.floating):
+        problems.append(f"{key} is {tensors[key].dtype}, expected a float")
+      elif not np.isfinite(tensors[key]).all():
+        problems.append(f"{key} has values that are not finite")
       else:
         _put(tree, (*parts, side), jnp.asarray(tensors[key], jnp.float32))
   problems += [f"unexpected {key}" for key in sorted(tensors) if key not in wanted]
   if problems or not tree:
     raise InputError(
       f"{path}: the adapters do not match this model, {len(problems)} tensors: "
-      + "; ".join(problems)
+      + some(problems, between="; ")
     )
   return Lora(params=tree, scale=scale, dropout=dropout)
 
 
 def _read_settings(path: Path) -> tuple[int, float, float]:
   """Reads (rank, scale, dropout) from an adapter_config.json."""
-  settings = read_json(path)
-  if not isinstance(settings, dict) or settings.get("peft_type") != "LORA":
+  where = str(path)
+  settings = require_object(read_json(path), where)
+  if settings.get("peft_type") != "LORA":
     raise InputError(f"{path}: not a LoRA configuration (peft_type must be LORA)")
   for name, plain in _PLAIN.items():
     if settings.get(name) not in plain:
       raise InputError(
-        f"{path}: {name}={settings[name]!r} is not supported; it must be {plain[0]!r}"
+        f"{path}: {name}={shown(settings.get(name))} is not supported; it must be {plain[0]!r}"
       )
   try:
-    rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
-    dropout = float(settings.get("lora_dropout") or 0.0)
-  except (KeyError, TypeError, ValueError) as error:
-    raise InputError(f"{path}: r, lora_alpha or lora_dropout is not a number ({error!r})") from None
-  if rank < 1:
-    raise InputError(f"{path}: r={rank} must be at least 1")
-  return rank, alpha / (rank**0.5 if settings.get("use_rslora") else rank), dropout
+    rank, alpha = whole(settings, "r", where), real(settings, "lora_alpha", where)
+  except KeyError as error:
+    raise InputError(f"{path}: has no {error.args[0]}") from None
+  dropout = real(settings, "lora_dropout", where, low=0.0) if settings.get("lora_dropout") else 0.0
+  return rank, alpha / (rank**0.5 if flag(settings, "use_rslora", where) else rank), dropout
 
 
 def _projections(config: DecoderConfig) -> Iterator[tuple[tuple[str, ...], str, tuple[int, int]]]:

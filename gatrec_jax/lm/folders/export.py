@@ -20,6 +20,7 @@ from gatrec_jax.lm.decoder.model import compute_dtype
 from gatrec_jax.lm.decoder.weights import weight_rules
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.folders.source import read_json
+from gatrec_jax.runs.folder import writing
 
 MARK_NAME = "gatrec_export.json"  # marks a folder as an export, which may be replaced
 DTYPES = ("float32", "bfloat16", "float16")
@@ -126,6 +127,7 @@ def _config_fields(model: LanguageModel, dtype: str) -> dict[str, Any]:
     fields = fields["text_config"] | outer
     fields |= {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}
   fields.pop("quantization_config", None)
+  fields["tie_word_embeddings"] = model.config.tied
   return fields | {"torch_dtype" if "torch_dtype" in fields else "dtype": dtype}
 
 
@@ -219,7 +221,8 @@ def _replaced(folder: Path, *, needed: int) -> Iterator[Path]:
   shutil.rmtree(temporary, ignore_errors=True)
   temporary.mkdir()
   try:
-    yield temporary
+    with writing(folder):
+      yield temporary
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
     raise

@@ -22,7 +22,7 @@ from gatrec_jax.lm.decoder.quantize import quantize_array, quantized_paths
 from gatrec_jax.lm.decoder.weights import RENAMES, unused_names, weight_rules
 from gatrec_jax.lm.folders.memory import require_memory
 from gatrec_jax.lm.folders.source import resolve_folder
-from gatrec_jax.lm.folders.weights import load_params, weight_files
+from gatrec_jax.lm.folders.weights import load_params, matched_rules, open_tensors, weight_files
 from gatrec_jax.lm.tokens.chat import load_chat_tokenizer
 from gatrec_jax.lm.tokens.token_bytes import Spelling, make_spelling
 from gatrec_jax.runs.log import CONSOLE, Log
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16")
 QUANTIZATIONS = ("none", "int8")
 EXAMPLE = "Qwen/Qwen3-0.6B"
+HEAD = "lm_head.weight"
 CACHE_TOKENS = 4096  # loading requires memory for a cache of this many tokens
 
 
@@ -63,9 +64,10 @@ class LanguageModel:
 
   @property
   def bos(self) -> int | None:
-    """The id that begins a text, or None."""
+    """The id that begins a text; None where there is none, or it is past the embedding table."""
     own = self.tokenizer.bos_token_id if self.tokenizer is not None else None
-    return own if own is not None else self.config.bos
+    found = own if own is not None else self.config.bos
+    return found if found is not None and found < self.config.vocabulary else None
 
   @property
   def eos(self) -> tuple[int, ...]:
@@ -105,6 +107,7 @@ def load_decoder(
   mesh: Mesh | None = None,
   rules: Rules = DEFAULT_RULES,
   name: str = "",
+  log: Log = CONSOLE,
 ) -> LanguageModel:
   """Loads a decoder from a Hugging Face folder.
 
@@ -116,6 +119,7 @@ def load_decoder(
     mesh: devices to place the weights on; None for the default device.
     rules: logical axis name -> mesh axis.
     name: display name; the folder's if empty.
+    log: where a note about weights that contradict config.json goes.
   Raises: InputError if anything is missing, damaged, of the wrong shape, not supported, or larger
     than the available memory.
   """
@@ -126,12 +130,12 @@ def load_decoder(
     raise InputError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
   if quantize not in QUANTIZATIONS:
     raise InputError(f"not one of {', '.join(QUANTIZATIONS)}", field="quantize", value=quantize)
-  config = read_decoder_config(folder)
-  weight_files(folder, loader="AutoModelForCausalLM")
+  config = _with_own_head(folder, read_decoder_config(folder), log)
   tokenizer = load_chat_tokenizer(folder)
-  if tokenizer is not None and len(tokenizer) > config.vocabulary:
+  # Added tokens past the table, such as those of images, do not occur in ordinary prompts.
+  if tokenizer is not None and tokenizer.vocab_size > config.vocabulary:
     raise InputError(
-      f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json a vocab_size of "
+      f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, config.json a vocab_size of "
       f"{config.vocabulary}; they belong to different models"
     )
   implementation = resolve_attention(
@@ -173,9 +177,41 @@ def open_decoder(
     raise InputError("give a model folder, or a hub id such as " + EXAMPLE, field="llm")
   found = resolve_folder(spec, field="llm", example=EXAMPLE, log=log)
   model = load_decoder(
-    found.folder, dtype=dtype, quantize=quantize, attention=attention, mesh=parse_mesh(mesh)
+    found.folder,
+    dtype=dtype,
+    quantize=quantize,
+    attention=attention,
+    mesh=parse_mesh(mesh),
+    log=log,
   )
   return dataclasses.replace(model, name=found.name, folder=Path(found.folder))
+
+
+def _with_own_head(folder: Path, config: DecoderConfig, log: Log) -> DecoderConfig:
+  """`config`, untied where the file has a head that differs from the embedding table.
+
+  Names, shapes and dtypes of all weights are checked on the way, from their headers alone.
+
+  Raises: InputError as `load_params`.
+  """
+  weight_files(folder, loader="AutoModelForCausalLM")
+  with open_tensors(folder, RENAMES) as tensors:
+    if config.tied and HEAD in tensors:
+      untied = dataclasses.replace(config, tied=False)
+      matched_rules(folder, tensors, weight_rules(untied), unused_names(untied))
+      head, table = (
+        file.get_tensor(name)
+        for file, name in (tensors[HEAD], tensors["model.embed_tokens.weight"])
+      )
+      if np.array_equal(head, table):
+        return config
+      log.info(
+        f"{folder}: config.json says that the output head is the embedding table "
+        f"(tie_word_embeddings), but {HEAD} differs from it; {HEAD} counts"
+      )
+      return untied
+    matched_rules(folder, tensors, weight_rules(config), unused_names(config))
+  return config
 
 
 def read_params(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.memory import free_bytes, gibibytes
 
 SPARE_SHARE = 0.05  # reserved for everything else
 
@@ -24,9 +23,7 @@ def available_bytes(devices: Sequence[jax.Device] | None = None) -> int | None:
     if not all(stats):
       return None
     return sum(one["bytes_limit"] - one["bytes_in_use"] for one in stats)
-  figures = [_proc_available(), _cgroup_available()]
-  known = [figure for figure in figures if figure is not None]
-  return min(known) if known else None
+  return free_bytes()
 
 
 def require_memory(
@@ -40,29 +37,3 @@ def require_memory(
   free = available_bytes(devices)
   if free is not None and needed > free * (1 - SPARE_SHARE):
     raise InputError(f"{what} need about {gibibytes(needed)}, {gibibytes(free)} are free; {remedy}")
-
-
-def gibibytes(count: int) -> str:
-  """Formats a number of bytes as "1.5 GiB"."""
-  return f"{count / 2**30:.1f} GiB"
-
-
-def _proc_available() -> int | None:
-  with contextlib.suppress(OSError, ValueError, IndexError):
-    for line in Path("/proc/meminfo").read_text().splitlines():
-      if line.startswith("MemAvailable:"):
-        return int(line.split()[1]) * 1024
-  return None
-
-
-def _cgroup_available() -> int | None:
-  """Bytes left under a container's limit (cgroup v2); reclaimable cache counts as free."""
-  with contextlib.suppress(OSError, ValueError):
-    folder = Path("/sys/fs/cgroup")
-    limit = (folder / "memory.max").read_text().strip()
-    if limit == "max":
-      return None
-    used = int((folder / "memory.current").read_text())
-    stats = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    return int(limit) - used + int(stats.get("inactive_file", 0))
-  return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.folders.weights import weight_files
+from gatrec_jax.lm.folders.weights import inside, weight_files
 from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -28,6 +28,7 @@ MINILM_HELP = (
 # Files to download: all that a model needs here; never pickles or code.
 FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja")
 PROBE_SECONDS = 5.0
+MOST_JSON_BYTES = 64 << 20  # of a config or an index of shards
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -139,7 +140,7 @@ def content_hash(folder: Path) -> str:
   """sha256 of the names and contents of all files that determine an encoder's vectors."""
   modules = []
   if (folder / "modules.json").is_file():
-    modules = [folder / str(entry.get("path", "")) for entry in read_json(folder / "modules.json")]
+    modules = [path for _, path in module_folders(folder)]
   transformer = modules[0] if modules else folder
   files = {folder / "modules.json", folder / "config_sentence_transformers.json"}
   files |= {transformer / "sentence_bert_config.json", *weight_files(transformer)}
@@ -153,6 +154,23 @@ def content_hash(folder: Path) -> str:
     if path.is_file():
       digest.update(f"{name}\0{_sha256(path)}\n".encode())
   return digest.hexdigest()
+
+
+def module_folders(folder: Path) -> list[tuple[str, Path]]:
+  """The kind and the folder of each module that a sentence-transformers folder lists.
+
+  Raises: InputError: modules.json is no such list, or a module lies outside the folder.
+  """
+  path = folder / "modules.json"
+  entries = read_json(path)
+  if not isinstance(entries, list) or not all(
+    isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("type", "path"))
+    for entry in entries
+  ):
+    raise InputError(f"{path}: not a list of modules with type and path")
+  return [
+    (entry["type"].rsplit(".", 1)[-1], inside(folder, entry["path"], path)) for entry in entries
+  ]
 
 
 def hub_problem(endpoint: str, *, seconds: float) -> str | None:
@@ -195,10 +213,10 @@ def _cached(model_id: str) -> Path | None:
 
 def _has_weights(folder: Path) -> bool:
   try:
-    modules = read_json(folder / "modules.json") if (folder / "modules.json").is_file() else []
-    transformer = folder / modules[0]["path"] if modules else folder
+    modules = module_folders(folder) if (folder / "modules.json").is_file() else []
+    transformer = modules[0][1] if modules else folder
     return bool(weight_files(transformer)) and (transformer / "config.json").is_file()
-  except (InputError, KeyError, TypeError, IndexError):
+  except InputError:
     return False
 
 
@@ -272,10 +290,14 @@ def _sha256(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-  """Parses a JSON file. Raises: InputError if it is missing or not JSON."""
+  """Parses a JSON file. Raises: InputError if it is missing, huge or not JSON."""
   try:
+    if (size := path.stat().st_size) > MOST_JSON_BYTES:
+      raise InputError(f"{path}: has {size >> 20} MiB; at most {MOST_JSON_BYTES >> 20} are read")
     return json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise InputError(f"{path}: not found") from None
+  except RecursionError:
+    raise InputError(f"{path}: not readable as JSON: nests too deeply") from None
   except (OSError, ValueError) as error:
     raise InputError(f"{path}: not readable as JSON: {error}") from None

@@ -23,6 +23,9 @@ import numpy as np
 from gatrec_jax.errors import InputError
 
 Place = Callable[[str, np.ndarray], jax.Array]
+MOST_NAMED = 20  # tensors or files in one message
+Tensors = Mapping[str, tuple[Any, str]]  # name -> (open memory-mapped file, name in the file)
+FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,23 +55,23 @@ class Rule:
 
 
 def weight_files(folder: Path, *, loader: str = "AutoModel") -> list[Path]:
-  """Lists the safetensors files of a model folder: those of the index, or `model.safetensors`.
+  """Lists the safetensors files of a model folder: `model.safetensors`, or the index's shards.
+
+  An index that is left beside a whole `model.safetensors` is overlooked, as elsewhere.
 
   Args: folder: of the model. loader: the transformers class that can convert a `.bin` file.
   Raises: InputError if there are none; the message says how to convert a `.bin` file.
   """
   index = folder / "model.safetensors.index.json"
-  if index.is_file():
-    try:
-      names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-      raise InputError(f"{index}: not a valid index of weights: {error!r}") from None
+  names = _shards(index) if index.is_file() else []
+  whole = folder / "model.safetensors"
+  if whole.is_file() and whole.name not in names:
+    return [whole]
+  if names:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-      raise InputError(f"{folder}: shards named by {index.name} are missing: {', '.join(missing)}")
+      raise InputError(f"{folder}: shards named by {index.name} are missing: {some(missing)}")
     return [folder / name for name in names]
-  if (folder / "model.safetensors").is_file():
-    return [folder / "model.safetensors"]
   others = sorted(path.name for path in folder.glob("*.bin"))
   if others:
     raise InputError(
@@ -77,6 +80,32 @@ def weight_files(folder: Path, *, loader: str = "AutoModel") -> list[Path]:
       f"{loader}; {loader}.from_pretrained('{folder}').save_pretrained('{folder}')\""
     )
   raise InputError(f"{folder}: no weights; needs model.safetensors, or shards and their index")
+
+
+def _shards(index: Path) -> list[str]:
+  """The names of the files that an index lists, all of them in its own folder."""
+  try:
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+  except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    raise InputError(f"{index}: not a valid index of weights ({str(error)[:100]})") from None
+  for name in names:
+    if not isinstance(name, str) or not name.endswith(".safetensors"):
+      raise InputError(f"{index}: names {str(name)[:60]!r}, which is no .safetensors file")
+    inside(index.parent, name, index)
+  return sorted(names)
+
+
+def inside(folder: Path, name: str, where: Path) -> Path:
+  """`folder / name`. Raises: InputError that names the file `where` if that lies outside."""
+  if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+    raise InputError(f"{where}: names {name[:60]!r}, which lies outside of the folder")
+  return folder / name
+
+
+def some(names: Sequence[str], *, between: str = ", ") -> str:
+  """The first of several names or problems, and how many more there are."""
+  more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+  return between.join(name[:200] for name in names[:MOST_NAMED]) + more
 
 
 def load_params(
@@ -104,9 +133,8 @@ def load_params(
   """
   folder = Path(folder)
   place = place or (lambda _, array: jnp.asarray(array))
-  with contextlib.ExitStack() as stack:
-    tensors = _open_tensors(weight_files(folder), stack, renames)
-    rules = _matched_rules(folder, tensors, rules, unused)
+  with open_tensors(folder, renames) as tensors:
+    rules = matched_rules(folder, tensors, rules, unused)
     params: dict[str, Any] = {}
     for rule in rules:
       node = params
@@ -117,32 +145,53 @@ def load_params(
   return params
 
 
-def _open_tensors(
-  files: Sequence[Path], stack: contextlib.ExitStack, renames: Sequence[tuple[str, str]]
-) -> dict[str, tuple[Any, str]]:
-  """Tensor name after `renames` -> (open memory-mapped file, name in the file)."""
-  from safetensors import SafetensorError, safe_open
+@contextlib.contextmanager
+def open_tensors(folder: Path, renames: Sequence[tuple[str, str]]) -> Iterator[Tensors]:
+  """Opens the files of a folder, and reads their headers alone.
 
-  tensors = {}
-  for path in files:
-    try:
-      file = stack.enter_context(safe_open(path, framework="numpy"))
-    except (SafetensorError, OSError) as error:
-      raise InputError(
-        f"{path}: damaged or truncated ({error}); copy or download it again"
-      ) from None
-    for name in file.keys():
-      ours = name
-      for pattern, replacement in renames:
-        ours = re.sub(pattern, replacement, ours)
-      tensors[ours] = (file, name)
-  return tensors
+  Args: folder: of the model. renames: as in `load_params`.
+  Yields: tensor name after `renames` -> (open memory-mapped file, name in the file).
+  Raises: InputError for a damaged file, or two tensors that take the same name.
+  """
+  from safetensors import safe_open
+
+  tensors: dict[str, tuple[Any, str]] = {}
+  with contextlib.ExitStack() as stack:
+    for path in weight_files(folder):
+      with readable_weights(path):
+        file = stack.enter_context(safe_open(path, framework="numpy"))
+      for name in file.keys():
+        ours = name
+        for pattern, replacement in renames:
+          ours = re.sub(pattern, replacement, ours)
+        if tensors.get(ours, (None, name))[1] != name:
+          raise InputError(f"{path}: has both {tensors[ours][1]} and {name}, which are the same")
+        tensors[ours] = (file, name)
+    yield tensors
 
 
-def _matched_rules(
-  folder: Path, tensors: Mapping[str, tuple[Any, str]], rules: Sequence[Rule], unused: Sequence[str]
+@contextlib.contextmanager
+def readable_weights(path: Path) -> Iterator[None]:
+  """Converts what safetensors raises for a damaged file into an InputError with `path`."""
+  from safetensors import SafetensorError
+
+  try:
+    yield
+  except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    reason = " ".join(str(error).split())[:200]
+    raise InputError(
+      f"{path}: damaged or truncated ({reason}); copy or download it again"
+    ) from None
+
+
+def matched_rules(
+  folder: Path, tensors: Tensors, rules: Sequence[Rule], unused: Sequence[str]
 ) -> list[Rule]:
-  """Returns the rules whose tensors exist, after checking all names and shapes."""
+  """Returns the rules whose tensors exist, after checking all names, shapes and dtypes.
+
+  Nothing but headers is read, so that sizes in config.json that do not belong to the weights are
+  found before anything is allocated.
+  """
   kept, wanted, problems = [], set(), []
   for rule in rules:
     pairs = list(rule.names())
@@ -155,9 +204,11 @@ def _matched_rules(
         problems.append(f"missing {name} {list(shape)}")
         continue
       file, original = tensors[name]
-      found = tuple(file.get_slice(original).get_shape())
-      if found != tuple(shape):
+      slice_ = file.get_slice(original)
+      if (found := tuple(slice_.get_shape())) != tuple(shape):
         problems.append(f"{name} is {list(found)}, expected {list(shape)}")
+      elif (dtype := slice_.get_dtype()) not in FLOATS:
+        problems.append(f"{name} is {dtype}, expected one of {', '.join(FLOATS)}")
   ignored = re.compile("|".join(f"(?:{pattern})" for pattern in unused) or r"(?!)")
   problems += [
     f"unexpected {name}"
@@ -167,21 +218,19 @@ def _matched_rules(
   if problems:
     raise InputError(
       f"{folder}: the weights do not match config.json, {len(problems)} tensors: "
-      + "; ".join(problems)
+      + some(problems, between="; ")
     )
   return kept
 
 
-def _read(rule: Rule, tensors: Mapping[str, tuple[Any, str]], dtype: np.dtype) -> np.ndarray:
+def _read(rule: Rule, tensors: Tensors, dtype: np.dtype) -> np.ndarray:
   """Reads the rule's parameter, cast to `dtype` tensor by tensor."""
   layers = []
   for layer in range(1 if rule.layers is None else rule.layers):
     parts = []
     for name, _ in rule.sources:
       file, original = tensors[name.format(layer=layer)]
-      array = file.get_tensor(original)
-      if jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(dtype)
+      array = file.get_tensor(original).astype(dtype)
       parts.append(array.T if rule.transpose else array)
     layers.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
   return layers[0] if rule.layers is None else np.stack(layers)

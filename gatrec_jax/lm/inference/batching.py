@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gatrec_jax.errors import InputError
@@ -76,8 +77,25 @@ def rows_sharding(model: LanguageModel, rows: int) -> NamedSharding | None:
 
 def require_ids(model: LanguageModel, ids: Sequence[int], *, what: str) -> None:
   """Raises InputError if an id is outside the vocabulary, which the device would not report."""
-  if len(ids) and not 0 <= min(ids) <= max(ids) < model.config.vocabulary:
-    raise InputError(f"{what}: a token id is not in 0 … {model.config.vocabulary - 1}")
+  last = model.config.vocabulary - 1
+  if len(ids) and not 0 <= min(ids) <= max(ids) <= last:
+    names = {token: text for text, token in model.added_tokens.items()}
+    token = next(one for one in ids if not 0 <= one <= last)
+    if token in names:
+      raise InputError(
+        f"{what}: the token {names[token]!r} (id {token}) has no row in the model's table of "
+        f"{last + 1}; leave it out"
+      )
+    raise InputError(f"{what}: a token id is not in 0 … {last}")
+
+
+def require_finite(model: LanguageModel, values: np.ndarray) -> None:
+  """Raises InputError if logits, or what was made of them, are NaN or infinite. values: floats."""
+  if not np.isfinite(values).all():
+    raise InputError(
+      f"{model.name}: the model gives non-finite logits; its weights are damaged or overflow in "
+      f"{model.dtype}"
+    )
 
 
 def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[int]:

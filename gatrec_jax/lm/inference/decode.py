@@ -31,6 +31,7 @@ class Decoding:
     lengths: [B] int32, prompt tokens. limits: [B] int32, most new tokens of each row.
     tokens: [B, N] int32, drawn so far. step: scalar int32, how many were drawn.
     emitted: [B] int32, tokens of each row until it was done. done: [B] bool.
+    finite: [B] bool, whether all logits of a row were finite until it was done.
     keys: [B] PRNG keys of the rows.
     seen: [B, V] bool, tokens in prompt and answer; None without a repetition penalty.
     node: state of each row in its constraint; None without one.
@@ -43,6 +44,7 @@ class Decoding:
   step: jax.Array
   emitted: jax.Array
   done: jax.Array
+  finite: jax.Array
   keys: jax.Array
   seen: jax.Array | None
   node: Progress | None
@@ -96,6 +98,7 @@ def prefill(
     step=jnp.int32(0),
     emitted=jnp.zeros((rows,), jnp.int32),
     done=limits <= 0,
+    finite=jnp.ones((rows,), bool),
     keys=keys,
     seen=seen,
     node=node,
@@ -189,10 +192,12 @@ def _draw(
   if sampler.penalizes:
     changes["seen"] = state.seen.at[jnp.arange(token.shape[0]), token].set(True)
   emitted = state.emitted + ~state.done
+  finite = state.finite & (state.done | jnp.isfinite(logits).all(axis=1))
   return state.replace(
     tokens=jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step)),
     step=state.step + 1,
     emitted=emitted,
+    finite=finite,
     done=state.done | ended | (emitted >= state.limits),
     **changes,
   )

@@ -18,7 +18,14 @@ from gatrec_jax.lm.decoder.cache import cache_bytes
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.folders.memory import require_memory
-from gatrec_jax.lm.inference.batching import Group, plan, require_ids, rows_sharding, truncated_left
+from gatrec_jax.lm.inference.batching import (
+  Group,
+  plan,
+  require_finite,
+  require_ids,
+  rows_sharding,
+  truncated_left,
+)
 from gatrec_jax.lm.inference.decode import Decoding, decode, prefill
 from gatrec_jax.lm.inference.sampling import Sampler, Sampling, make_sampler
 from gatrec_jax.lm.tokens.chat import encode_prompt, require_list
@@ -267,6 +274,7 @@ def _run(
       # `stopped` stays a NumPy array: a committed array would cause another compilation.
       state = state.replace(done=state.done | stopped)
     if bool(state.done.all()) or step >= most:
+      require_finite(loop.model, np.where(state.finite, 0.0, np.nan))
       return np.asarray(state.tokens), np.asarray(state.emitted)
     step = min(most, step + STEPS_AT_ONCE) if tails else most
     state = loop.decode(state, step)

@@ -21,6 +21,7 @@ from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.batching import (
   bucket,
   plan,
+  require_finite,
   require_ids,
   rows_sharding,
   truncated_left,
@@ -129,6 +130,7 @@ def score_labels(
   # Results are fetched at the end, so that a batch is prepared while the previous one runs.
   for rows, out in found:
     scores[rows] = np.asarray(out)[: len(rows)]
+  require_finite(model, scores)
   return scores
 
 
@@ -220,6 +222,7 @@ def _behind_prefix(
     suffixes, counts = _padded(part, rows, width, model)
     nll = _suffixes(model.params, cache, last, suffixes, counts, lengths, **shared)
     out[start : start + len(part), 0] = np.asarray(nll)[: len(part)]
+  require_finite(model, out)
   out[:, 1] = list(map(len, ids))
   return out
 

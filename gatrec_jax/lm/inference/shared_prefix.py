@@ -22,7 +22,7 @@ from gatrec_jax.lm.decoder.cache import EMPTY, Cache
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import Batch, Lora, Params, logits_of, run_decoder
 from gatrec_jax.lm.folders.load import LanguageModel
-from gatrec_jax.lm.inference.batching import SMALLEST_BUCKET, bucket, rows_sharding
+from gatrec_jax.lm.inference.batching import SMALLEST_BUCKET, bucket, require_finite, rows_sharding
 from gatrec_jax.lm.inference.decode import prompt_cache
 from gatrec_jax.lm.inference.generate import Speed
 from gatrec_jax.lm.inference.scoring import Prompt, fitting, label_ids
@@ -100,6 +100,7 @@ def score_labels_shared(
   for rows, out in found:
     for row, logits in zip(rows, np.asarray(out), strict=False):
       scores[row][:] = logits[: len(scores[row])]
+      require_finite(model, scores[row])
   if speed is not None:
     speed.prompt_tokens += sum(len(user.prefix) + sum(map(len, user.suffixes)) for user in users)
     speed.prefill_seconds += time.perf_counter() - begun

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.folders.source import read_json
 
 if TYPE_CHECKING:
   from transformers import PreTrainedTokenizerBase
@@ -22,16 +24,35 @@ def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
   """
   if not any((folder / name).is_file() for name in TOKENIZER_FILES):
     return None
-  from transformers import AutoTokenizer
+  from transformers import AutoTokenizer, PreTrainedConfig
 
-  try:
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-  except Exception as error:  # A damaged file can raise anything.
-    reason = next(iter(str(error).strip().splitlines()), repr(error))
-    raise InputError(f"{folder}: its tokenizer cannot be read ({reason})") from None
+  # Of config.json, transformers needs these two fields, and would refuse others that are fine here.
+  config = PreTrainedConfig()
+  path = folder / "config.json"
+  fields = read_json(path) if path.is_file() else {}
+  for name in ("model_type", "tokenizer_class"):
+    value = fields.get(name) if isinstance(fields, dict) else None
+    setattr(config, name, value if isinstance(value, str) else None)
+  with _readable_tokenizer(folder):
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, config=config)
   if not tokenizer.is_fast:
     raise InputError(f"{folder}: no fast tokenizer; a tokenizer.json is needed")
   return tokenizer
+
+
+@contextlib.contextmanager
+def _readable_tokenizer(folder: Path) -> Iterator[None]:
+  """Converts whatever a damaged tokenizer raises into an InputError.
+
+  A panic of the tokenizers library is not even an Exception.
+  """
+  try:
+    yield
+  except (KeyboardInterrupt, SystemExit, MemoryError):
+    raise
+  except BaseException as error:
+    reason = " ".join(str(error).split())[:200] or repr(error)
+    raise InputError(f"{folder}: its tokenizer cannot be read ({reason})") from None
 
 
 def encode_prompt(

@@ -83,3 +83,9 @@ def test_errors_name_the_path():
     InputError, match=r"^max_string must be a whole number in 0\.\.10000, not -1$"
   ):
     read_schema({"type": "string"}, max_string=-1)
+
+
+@pytest.mark.parametrize("required", [[["a"]], [{}], [None], [1]])
+def test_required_properties_are_names(required):
+  with pytest.raises(InputError, match="which is not among the properties"):
+    read_schema({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": required})

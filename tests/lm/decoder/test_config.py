@@ -318,7 +318,7 @@ def test_broken_files_are_rejected(tmp_path):
   with pytest.raises(InputError, match=r"config\.json: not found"):
     read_decoder_config(tmp_path)
   write(tmp_path, [1, 2])
-  with pytest.raises(InputError, match="not a JSON object"):
+  with pytest.raises(InputError, match="a JSON object is needed"):
     read_decoder_config(tmp_path)
   (tmp_path / "config.json").write_text("{", encoding="utf-8")
   with pytest.raises(InputError, match=r"config\.json"):

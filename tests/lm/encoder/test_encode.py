@@ -234,10 +234,14 @@ def test_default_prompt_is_put_before_texts(bert_copy, models):
     ("config.json", {"hidden_act": "swiglu"}, "hidden_act 'swiglu'"),
     ("config.json", {"position_embedding_type": "relative_key"}, "'relative_key' is not absolute"),
     ("config.json", {"num_attention_heads": 5}, "not a multiple of 5 heads"),
-    ("config.json", {"hidden_size": None}, "config.json: a size is not a number"),
+    ("config.json", {"hidden_size": None}, "hidden_size is None; it must be a whole number"),
     ("config.json", {"vocab_size": 10}, "they belong to different models"),
     ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "pooling none"),
-    ("1_Pooling/config.json", {"pooling_mode_weightedmean_tokens": True}, "pooling weightedmean"),
+    (
+      "1_Pooling/config.json",
+      {"pooling_mode_weightedmean_tokens": True},
+      "pooling .weightedmean. is not one of",
+    ),
   ],
 )
 def test_an_invalid_config_is_reported(bert_copy, file, change, message):

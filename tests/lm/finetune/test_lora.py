@@ -185,8 +185,8 @@ def test_named_adapters_of_some_layers_are_loaded(model, tmp_path):
     ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
     ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
     ({"peft_type": "IA3"}, "peft_type must be LORA"),
-    ({"r": "many"}, "r, lora_alpha or lora_dropout is not a number"),
-    ({"r": 0}, "r=0 must be at least 1"),
+    ({"r": "many"}, "r is .many.; it must be a whole number"),
+    ({"r": 0}, "r is 0; it must be 1 or more"),
     ({"r": 4}, r"8 tensors: .*q_proj.lora_A.weight is \[3, 16\], expected \[4, 16\]"),
   ],
 )

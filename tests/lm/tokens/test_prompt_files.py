@@ -1,6 +1,7 @@
 """Files of prompts, and which prompts are rendered as a chat."""
 
 import pytest
+from helpers.paths import SHARED
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.tokens.prompt_files import as_text, is_chat, read_prompts
@@ -51,3 +52,10 @@ def test_a_chat_without_a_template_is_plain():
     is_chat("maybe", None)
   text, templated = as_text(None, "hello", chat=True, system="Be brief.")
   assert text == "Be brief.\n\nUser: hello\nAssistant:" and not templated
+
+
+@pytest.mark.skipif(not (SHARED / "cases").is_dir(), reason=f"no shared cases in {SHARED}")
+def test_shared_line_ends_of_unicode():
+  first, second = read_prompts(SHARED / "cases" / "prompts" / "u2028.jsonl")
+  assert "\u2028" in first and second == "two"
+  assert len(read_prompts(SHARED / "cases" / "prompts" / "u2028.txt")) == 2
