@@ -21,6 +21,7 @@ from launch.cli import (
   data_label,
   define,
   given_fields,
+  path_flag,
   require_agreement,
   require_writable,
   run,
@@ -41,7 +42,6 @@ define(
 
 def main() -> None:
   """Flags -> metrics of a run or of a file -> tables."""
-  import pathlib
 
   from gatrec_jax import runs
   from launch.cli.results import print_results
@@ -54,7 +54,7 @@ def main() -> None:
     results, title, opened = evaluate_folder(workdir_from_flags(config))
   print_results(results, title=title, run=opened)
   if FLAGS.json_out:
-    runs.write_json(pathlib.Path(FLAGS.json_out), results)
+    runs.write_json(path_flag("json_out"), results)
 
 
 def evaluate_file(config: Config, file: str) -> tuple[dict[str, Any], str, None]:
@@ -111,7 +111,6 @@ def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
   Args: config: of the flags.
   Raises: InputError: none of these is there.
   """
-  import pathlib
 
   from gatrec_jax.errors import InputError
   from gatrec_jax.evaluate.files import run_of_lists
@@ -119,7 +118,7 @@ def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
   from gatrec_jax.stages.data import load_prepared, prepared_in_memory
 
   if FLAGS.workdir:
-    folder = pathlib.Path(FLAGS.workdir).expanduser()
+    folder = path_flag("workdir")
   elif FLAGS["dataset"].present:
     return config, prepared_in_memory(config.data)
   else:

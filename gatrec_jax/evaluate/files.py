@@ -12,6 +12,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.columns import index_column, read_columns
+from gatrec_jax.runs.paths import user_path
 
 if TYPE_CHECKING:
   import pyarrow as pa
@@ -45,7 +46,7 @@ def read_recommendations(
   >>> users.tolist(), items.tolist()
   ([1], [[1, 0]])
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   table = read_columns(path, _COLUMNS, what="recommendations")
   users = _indices(table["user_id"], user_ids, path, "user_id", "users")
   items = _indices(table["item_id"], item_ids, path, "item_id", "items")
@@ -78,7 +79,7 @@ def run_of_lists(path: str | os.PathLike[str]) -> pathlib.Path | None:
   import pyarrow as pa
   import pyarrow.parquet as pq
 
-  path = pathlib.Path(path)
+  path = user_path(path)
   for folder in path.absolute().parents:
     if (folder / "config.json").is_file() and (folder / "data").is_dir():
       return folder
@@ -137,7 +138,7 @@ def write_recommendations(
       },
     }
   )
-  path = pathlib.Path(path)
+  path = user_path(path)
   try:
     with runs.atomic_path(path) as temporary:
       pq.write_table(table, temporary)

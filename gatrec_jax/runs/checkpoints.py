@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import shutil
 import time
@@ -12,6 +13,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.paths import plain_path
 
 _WAITS = (0.0, 0.1, 0.2, 0.4)  # seconds before a checkpoint that cannot be read is tried again
 _SPARE_BYTES = 1 << 20  # metadata of a checkpoint, and room for the logs beside it
@@ -41,14 +43,18 @@ class Checkpoints:
       [checkpoint_managers.LatestN(1), checkpoint_managers.BestN(get_metric_fn=value, n=1)]
     )
     self._folder = folder.absolute()
+    if not read_only:
+      folder.mkdir(parents=True, exist_ok=True)
+    self._link = contextlib.ExitStack()
+    self._plain = self._link.enter_context(plain_path(folder))
     self._ocp = ocp
     self._manager = ocp.CheckpointManager(
-      self._folder,
+      self._plain,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=keep,
         best_fn=value,
         best_mode="max",
-        create=not read_only,
+        create=False,
         cleanup_tmp_directories=not read_only,
       ),
     )
@@ -107,7 +113,8 @@ class Checkpoints:
       )
     # Orbax raises a bare Exception where an array cannot be read.
     except Exception as error:
-      reason = " ".join(str(error).split())[:200] or repr(error)
+      message = str(error).replace(str(self._plain), str(self._folder))
+      reason = " ".join(message.split())[:200] or repr(error)
       raise InputError(
         f"{self._folder / str(epoch)}: not a checkpoint of this configuration, or damaged "
         f"({reason}); use another `workdir` or delete the checkpoints folder"
@@ -121,6 +128,7 @@ class Checkpoints:
   def close(self) -> None:
     """Waits, then releases threads and files."""
     self._manager.close()
+    self._link.close()
 
 
 def read_best(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from launch.cli.flags import DATA, EVALUATE, FLAGS, TEXT
+from launch.cli.flags import DATA, EVALUATE, FLAGS, TEXT, path_flag
 
 if TYPE_CHECKING:
   from gatrec_jax.config.schema import Config, DataConfig
@@ -76,7 +76,7 @@ def require_agreement(config: Config) -> None:
 def workdir_from_flags(config: Config) -> pathlib.Path:
   """--workdir, or runs/<dataset>[-<fold or split>]-<preset>-<seed> by default."""
   if FLAGS.workdir:
-    return pathlib.Path(FLAGS.workdir)
+    return path_flag("workdir")
   data = config.data
   part = data.fold or (data.split if data.split != "random" else "")
   name = _data_name(data) + (f"-{part}" if part else "")

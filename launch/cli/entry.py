@@ -25,6 +25,9 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   if any(arg in ("--help", "-h", "-help") for arg in args[1:]):
     show(_help(doc))
     sys.exit(0)
+  for arg in args:
+    if not _is_text(arg):
+      fail(f"{ascii(arg)} is not UTF-8; rename the file or folder", 2)
   try:
     rest = FLAGS(args)[1:]
   except flags.Error as error:
@@ -72,6 +75,15 @@ def fail(message: str, code: int) -> None:
   """Prints `error: …` as one line to standard error and exits."""
   print(f"error: {' '.join(message.split())}", file=sys.stderr)
   sys.exit(code)
+
+
+def _is_text(arg: str) -> bool:
+  """Whether an argument is text, which reports and error lines are printed as."""
+  try:
+    arg.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def _flag_of(name: str) -> str | None:

@@ -177,7 +177,11 @@ COMPARE = (
     "presets to train and compare, comma-separated, each with optional settings after colons: "
     "ease:l2=500,lightgcn:layers=3",
   ),
-  listed("runs", "finished run folders to compare, comma-separated, instead of --models"),
+  listed(
+    "runs",
+    "finished run folders to compare, comma-separated, instead of --models; a name with a comma "
+    "stands in double quotes",
+  ),
   listed("folds", "ml-100k folds, or parts of --split=kfold; each model is trained on every one"),
   listed("split_seeds", "several split seeds instead of --split_seed; each one is a part"),
   listed("seeds", "training seeds, comma-separated", ("0",)),

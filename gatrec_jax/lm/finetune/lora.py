@@ -17,6 +17,7 @@ from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.decoder.weights import weight_rules
 from gatrec_jax.lm.folders.source import read_json
+from gatrec_jax.runs.paths import user_path
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 ADAPTER_FILES = CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
@@ -144,7 +145,7 @@ def save_lora(lora: Lora, config: DecoderConfig, folder: str | Path, *, base: st
   if len(ranks) != 1:
     raise InputError(f"{folder}: all adapters must have the same rank, these have {sorted(ranks)}")
   rank = ranks.pop()
-  folder = Path(folder)
+  folder = user_path(folder)
   with runs.atomic_path(folder / WEIGHTS_NAME) as temporary:
     temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
   runs.write_json(
@@ -183,7 +184,7 @@ def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
   from safetensors import SafetensorError
   from safetensors.numpy import load_file
 
-  folder = Path(folder)
+  folder = user_path(folder)
   rank, scale, dropout = _read_settings(folder / CONFIG_NAME)
   path = folder / WEIGHTS_NAME
   if not path.is_file():
