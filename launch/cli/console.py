@@ -24,6 +24,7 @@ PROGRAMS = (
   "finetune",
   "generate",
   "benchmark",
+  "soak",
 )
 """In the order in which a user meets them."""
 RENAMED = {"profile": "write_profiles"}

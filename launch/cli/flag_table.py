@@ -316,6 +316,10 @@ BENCHMARK = (
   listed("batch_sizes", "suite lm: prompts per batch, comma-separated", ("1", "8")),
   whole("continuations", "suite lm: continuations scored after one prompt", 20),
 )
+SOAK = (
+  listed("programs", "what is killed, comma-separated; all leaves out those of minutes", ("all",)),
+  whole("kills", "signals that each program gets, those of earlier calls included", 20),
+)
 
 TOPICS: dict[str, tuple[Flag, ...]] = {
   "Data": DATA,
@@ -334,4 +338,5 @@ TOPICS: dict[str, tuple[Flag, ...]] = {
   "Profiles": PROFILES,
   "Devices": DEVICES,
   "Benchmark": BENCHMARK,
+  "Soak": SOAK,
 }
