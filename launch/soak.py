@@ -1,4 +1,4 @@
-"""Kills programs at random moments, runs them to their end, and compares with uninterrupted runs.
+"""Kills programs at random moments and checks that they end with the same files.
 
   python -m launch.soak --kills=20 --workdir=/tmp/soak
   python -m launch.soak --kills=20 --workdir=/tmp/soak --programs=rerank_builtin,explain_builtin
