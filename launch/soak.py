@@ -23,14 +23,14 @@ if TYPE_CHECKING:
   from launch.cli.grid import Table
   from launch.soaking.trials import Place
 
-define("programs", "kills", "seed", "workdir", seed=0)
+define("programs", "kills", "seed", "workdir", "markdown", seed=0)
 
 
 def main() -> None:
   """Flags -> kills of each program -> a table."""
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
-  from launch.cli.grid import print_grid
+  from launch.cli.grid import markdown_grid, print_grid
   from launch.soaking.subjects import SLOW, SUBJECTS
   from launch.soaking.trials import Place
 
@@ -46,6 +46,8 @@ def main() -> None:
     for name in names:
       soak(name, place, state)
     print_grid(table(state))
+    if FLAGS.markdown:
+      print(markdown_grid(table(state)))
   if wrong := sorted(name for name, one in state["programs"].items() if one["problems"]):
     raise InputError(f"{workdir}: something differs or went wrong in {', '.join(wrong)}")
 
