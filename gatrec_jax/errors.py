@@ -50,6 +50,10 @@ class InputError(Exception):
     return f"{flag_of(self.field) or self.field}{shown}: {message}"
 
 
+class DamagedFile(InputError):
+  """A stored file does not hold the bytes that were written."""
+
+
 def require_list(values: Iterable[Any], *, field: str) -> list[Any]:
   """The values as a list; a lone string is refused instead of read character by character.
 

@@ -33,6 +33,7 @@ def read_recommendations(
   Returns: users [m] int32 ascending; items [m, L] int32, L the longest list, −1 after shorter ones.
 
   Raises:
+    DamagedFile: a run's own file that is not what was written.
     InputError: a file that cannot be read or has no rows or lacks a column; an unknown id; a rank
       that is missing or no whole number; a rank or an item twice for one user. Rows are counted
       from 1 without the header.
@@ -47,6 +48,7 @@ def read_recommendations(
   ([1], [[1, 0]])
   """
   path = user_path(path)
+  runs.require_written(path)
   table = read_columns(path, _COLUMNS, what="recommendations")
   users = _indices(table["user_id"], user_ids, path, "user_id", "users")
   items = _indices(table["item_id"], item_ids, path, "item_id", "items")
@@ -141,7 +143,7 @@ def write_recommendations(
   path = user_path(path)
   try:
     with runs.atomic_path(path) as temporary:
-      pq.write_table(table, temporary)
+      pq.write_table(table, temporary, write_page_checksum=True)
   except OSError as error:
     raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 

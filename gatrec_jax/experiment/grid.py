@@ -11,11 +11,16 @@ from jax.sharding import Mesh
 
 from gatrec_jax import runs
 from gatrec_jax.config.checks import FIXED_BY_SPLIT
-from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.overrides import to_json, with_fields
 from gatrec_jax.config.schema import Config
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.user_values import UserValues, read_user_values
-from gatrec_jax.experiment.train_and_evaluate import USER_VALUES, results_are_of, train_and_evaluate
+from gatrec_jax.experiment.train_and_evaluate import (
+  USER_VALUES,
+  finished_results,
+  read_results,
+  train_and_evaluate,
+)
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import Log
 from gatrec_jax.stages.config_file import read_config
@@ -121,9 +126,9 @@ def train_alike(
 def _kept_or_trained(
   config: Config, folder: pathlib.Path, *, mesh: Mesh | None, log: Log
 ) -> dict[str, Any]:
-  if results_are_of(config, folder):
+  if results := finished_results(config, folder, log=log):
     log.info(f"already finished, kept ({folder})")
-    return runs.read_json(folder / "results.json")
+    return results
   return train_and_evaluate(config, folder, mesh=mesh, log=log)[1]
 
 
@@ -134,7 +139,7 @@ def open_finished(folder: pathlib.Path) -> Finished:
     if not (folder / name).exists():
       raise InputError(f"{folder}: has no {name}; run launch.train with this `workdir` first")
   part = config.data.fold or f"{config.data.split}-{config.data.split_seed}"
-  return _finished(folder.name, part, folder, runs.read_json(folder / "results.json"))
+  return _finished(folder.name, part, folder, read_results(folder))
 
 
 def user_values_of(finished: Sequence[Finished]) -> list[UserValues]:
@@ -181,8 +186,8 @@ def _facts_of(run: Finished) -> dict[str, Any]:
 
 
 def _finished(system: str, part: str, folder: pathlib.Path, results: Mapping[str, Any]) -> Finished:
-  tree = runs.read_json(folder / "config.json")["config"]
-  facts = runs.read_json(folder / "data" / "manifest.json")["facts"]
+  tree = to_json(read_config(folder))
+  facts = runs.facts_of_stage(folder / "data")["facts"]
   return Finished(
     system,
     part,

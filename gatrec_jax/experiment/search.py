@@ -18,7 +18,7 @@ from gatrec_jax.config.fields import Choice, Range
 from gatrec_jax.config.overrides import differences, from_json, to_json, with_fields
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.experiment.search_space import FIELD, Draws, Settings, own_settings, search_space
 from gatrec_jax.experiment.successive_halving import (
   Ledger,
@@ -32,7 +32,7 @@ from gatrec_jax.experiment.successive_halving import (
 from gatrec_jax.experiment.train_and_evaluate import make_validator
 from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 from gatrec_jax.serve.run import recommender_and_inputs
-from gatrec_jax.stages.config_file import FORMAT, require_format
+from gatrec_jax.stages.config_file import FORMAT, read_format
 from gatrec_jax.stages.data import prepare
 from gatrec_jax.stages.texts import Texts, embed_run, no_texts
 from gatrec_jax.train.fitted import fit
@@ -40,6 +40,7 @@ from gatrec_jax.train.loop import learn
 
 # Share of validation ratings in a search, for models that are otherwise fitted to all ratings.
 HELD_OUT = 0.1
+_REMEDY = "delete it, and run the same command again, which writes it"
 
 
 def search(
@@ -103,10 +104,10 @@ def search(
       prepared, split=dataclasses.replace(prepared.split, test=prepared.split.test[:0])
     )
     texts = _texts(within, ranges, folder, prepared, log=log)
-    plan["data"] = runs.read_json(folder / "data" / "manifest.json")["inputs"]
+    plan["data"] = runs.facts_of_stage(folder / "data")["inputs"]
     plan["texts"] = [one.digest for one in texts.values()]
     _require_same_search(folder, plan)
-    runs.write_json(folder / "search.json", plan)
+    runs.write_sealed(folder / "search.json", plan)
 
     def describe(settings: Settings) -> str:
       tree = to_json(with_fields(within, settings))
@@ -148,7 +149,7 @@ def search(
     best = best_of(ended)
     chosen = with_fields(config, best.settings)
     _make_way(run_folder, chosen, log=log)
-    runs.write_json(
+    runs.write_sealed(
       folder / "chosen.json",
       {
         "config": to_json(chosen),
@@ -232,8 +233,7 @@ def _require_same_search(folder: pathlib.Path, plan: Mapping[str, Any]) -> None:
   path = folder / "search.json"
   if not path.exists():
     return
-  former = runs.read_json(path)
-  require_format(folder.parent, former.get("format", 1))
+  former = read_format(folder.parent, "search/search.json", remedy=_REMEDY)
   changed = differences(
     from_json(former["config"]),
     from_json(plan["config"]),
@@ -273,8 +273,12 @@ def _make_way(run_folder: pathlib.Path, chosen: Config, *, log: Log) -> None:
   path = run_folder / "search" / "chosen.json"
   if not path.exists() or not runs.has_checkpoints(run_folder):
     return
-  former = from_json(runs.read_json(path)["config"])
-  if differences(former, chosen, stages=("data", "text", "model", "train")):
+  try:
+    former = from_json(runs.read_sealed(path)["config"])
+    changed = bool(differences(former, chosen, stages=("data", "text", "model", "train")))
+  except DamagedFile:
+    changed = True
+  if changed:
     log.info("search: the choice has changed; the model in this folder is trained again")
     (run_folder / "results.json").unlink(missing_ok=True)
     shutil.rmtree(run_folder / "checkpoints")

@@ -100,10 +100,13 @@ class Ledger:
     columns["message"] = [row.message for row in rows]
     columns |= {name: [row.settings[name] for row in rows] for name in row.settings}
     columns["settings"] = [self._describe(row.settings) for row in rows]
+    table = pa.table(columns)
+    seal = {_DIGEST: runs.digest(table.to_pylist())}
     with runs.atomic_path(self._path) as temporary:
-      pq.write_table(pa.table(columns), temporary)
+      pq.write_table(table.replace_schema_metadata(seal), temporary)
 
 
+_DIGEST = "digest"  # in the schema: a hash of all rows
 _COLUMNS = (
   "trial",
   "rung",
@@ -124,7 +127,10 @@ def _read_rows(path: pathlib.Path) -> list[Row]:
   import pyarrow.parquet as pq
 
   try:
-    lines = pq.read_table(path).to_pylist()
+    table = pq.read_table(path)
+    lines = table.to_pylist()
+    if (table.schema.metadata or {}).get(_DIGEST.encode()) != runs.digest(lines).encode():
+      raise KeyError("it does not hold the rows that were written")
     return [
       Row(
         line["trial"],

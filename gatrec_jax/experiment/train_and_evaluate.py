@@ -16,7 +16,7 @@ from gatrec_jax.config.models import ModelSettings
 from gatrec_jax.config.overrides import differences, to_json
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.evaluate.files import write_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.user_values import write_user_values
@@ -40,6 +40,8 @@ from gatrec_jax.train.sweep import SweepResult, sweep
 _TRAINED_STAGES = ("data", "text", "model", "train")
 USER_VALUES = "user_values.parquet"
 """The file of a run folder with every metric of every user."""
+RECOMMENDATIONS = "recommendations.parquet"
+"""The file of a run folder with the lists of all users."""
 
 
 def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -58,6 +60,9 @@ def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
         field="workdir",
         value=workdir,
       )
+  settings = {stage: to_json(config)[stage] for stage in _TRAINED_STAGES}
+  settings["data"].pop("data_dir")
+  runs.require_same_origin(folder, "settings", runs.digest(settings))
   write_config(folder, config)
   return folder
 
@@ -94,7 +99,7 @@ def train_and_evaluate(
         folder / USER_VALUES, interactions.user_ids, evaluations, truth=truth_digest(prepared)
       )
     write_recommendations(
-      folder / "recommendations.parquet",
+      folder / RECOMMENDATIONS,
       users=np.arange(interactions.num_users, dtype=np.int32),
       items=items,
       scores=scores,
@@ -112,16 +117,31 @@ def train_and_evaluate(
       seed=config.train.seed,
       config_digest=runs.digest(to_json(config)),
     )
-    runs.write_json(folder / "results.json", results)
+    files = [RECOMMENDATIONS, *([USER_VALUES] if evaluations else [])]
+    runs.write_sealed(folder / "results.json", results, files=files)
   return run, results
 
 
-def results_are_of(config: Config, folder: pathlib.Path) -> bool:
-  """Whether the folder holds the results of exactly this configuration."""
+def read_results(folder: pathlib.Path) -> dict[str, Any]:
+  """The results of a finished run, whose files are checked.
+
+  Raises: InputError where there are none; DamagedFile where a file is not what was written.
+  """
   path = folder / "results.json"
-  if not path.exists() or not (folder / USER_VALUES).exists():
-    return False
-  return runs.read_json(path).get("config_digest") == runs.digest(to_json(config))
+  runs.require_intact(path)
+  return runs.read_sealed(path)
+
+
+def finished_results(config: Config, folder: pathlib.Path, *, log: Log) -> dict[str, Any] | None:
+  """The results of exactly this configuration; None where they are missing or damaged."""
+  if not (folder / "results.json").exists() or not (folder / USER_VALUES).exists():
+    return None
+  try:
+    results = read_results(folder)
+  except DamagedFile as damage:
+    log.info(f"results: made again, since {str(damage).partition(';')[0]}")
+    return None
+  return results if results["config_digest"] == runs.digest(to_json(config)) else None
 
 
 def truth_digest(prepared: Prepared) -> str:

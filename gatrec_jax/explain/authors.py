@@ -13,10 +13,11 @@ from gatrec_jax.explain.reasons import Point, Reason, points_of, sentence_by_tem
 class Author(Protocol):
   """Turns evidence into reasons.
 
-  Attributes: name: of the author, for messages and files.
+  Attributes: name: of the author, for messages and files. model_hash: of the model that writes.
   """
 
   name: str
+  model_hash: str
 
   def __call__(self, records: Sequence[Evidence], *, style: str) -> list[Reason]:
     """One reason per record. Raises: InputError for an unknown style."""
@@ -27,6 +28,7 @@ class TemplateAuthor:
   """Writes the sentences of `phrases.py`; the same evidence always gets the same words."""
 
   name = "template"
+  model_hash = ""
 
   def __call__(self, records: Sequence[Evidence], *, style: str) -> list[Reason]:
     return [

@@ -8,6 +8,7 @@ randomly drawn wordings. It is built once per machine and kept in the user's cac
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 
@@ -75,12 +76,15 @@ def open_builtin_author(*, log: Log, recipe: AuthorRecipe | None = None) -> Lang
   """
   recipe = recipe or AuthorRecipe()
   texts = training_texts(recipe.texts, seed=0)
-  home = runs.cache_dir() / "author" / runs.digest(dataclasses.asdict(recipe), texts)
+  key = runs.digest(dataclasses.asdict(recipe), texts)
+  home = runs.cache_dir() / "author" / key
   folder = home / "model"
-  if not folder.exists():
+
+  def make() -> dict[str, object]:
     log.info("builtin: building a small language model that rephrases facts (once per machine)")
     home.mkdir(parents=True, exist_ok=True)
     with runs.locked(home), runs.signals("builtin: stopping after this step", log=log) as received:
+      shutil.rmtree(folder, ignore_errors=True)  # a damaged one
       build_small(
         texts,
         folder,
@@ -100,6 +104,10 @@ def open_builtin_author(*, log: Log, recipe: AuthorRecipe | None = None) -> Lang
         stop=lambda: received[0] if received else 0,
         log=log,
       )
+    return {}
+
+  outputs = ("model",)
+  runs.stage(home, name="builtin", inputs=key, outputs=outputs, make=make, log=log, says_kept=False)
   return dataclasses.replace(load_decoder(folder), name=NAME, folder=folder)
 
 

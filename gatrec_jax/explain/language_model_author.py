@@ -60,12 +60,14 @@ class LanguageModelAuthor:
     model: LanguageModel,
     *,
     lora: Lora | None = None,
+    model_hash: str = "",
     instructed: bool = True,
     batch_size: int = 16,
   ) -> None:
     """Args:
       model: the decoder.
       lora: low-rank additions to its weights.
+      model_hash: of model and additions; files of reasons are tied to it.
       instructed: whether prompts contain instructions and the values of the placeholders. The
         built-in author is trained on bare facts and needs neither.
       batch_size: prompts per batch.
@@ -75,7 +77,7 @@ class LanguageModelAuthor:
       raise InputError(
         "the folder has no tokenizer, which reasons need", field="llm", value=model.name
       )
-    self.name = model.name
+    self.name, self.model_hash = model.name, model_hash
     self._model, self._lora, self._instructed = model, lora, instructed
     self._batch_size = batch_size
     self._constraints: dict[int, Automaton] = {}

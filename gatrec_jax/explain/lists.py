@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 import pathlib
 import time
@@ -198,13 +197,16 @@ def write_reasons(
   """
   user_ids = explainer.run.prepared.interactions.user_ids
   origin = {
-    "run": str(explainer.run.workdir.resolve()),
+    "run": explainer.run.content_hash,
     "model": author.name,
+    "model_hash": author.model_hash,
     "style": style,
     "top_n": top_n,
     "prefilter": explainer.prefilter,
   }
-  kept = _kept(path, origin, {user_ids[user]: len(own.items) for user, own in lists.items()})
+  item_ids = explainer.run.prepared.interactions.item_ids
+  wanted = {user_ids[user]: [item_ids[item] for item in one.items] for user, one in lists.items()}
+  kept = _kept(path, origin, wanted, log=log)
   written = sum(map(len, kept.values()))
   left = [user for user in lists if user_ids[user] not in kept]
   unrated = [user for user in left if not explainer.rescorer.ratings[user]]
@@ -226,7 +228,7 @@ def write_reasons(
             explainer, author, user, lists[user], style=style, top_n=top_n
           )
         ]
-        out.write("".join(map(_line, rows)))
+        out.write("".join(map(runs.sealed_line, rows)))
         out.flush()
         written += len(rows)
         if (done + 1) % 100 == 0:
@@ -237,41 +239,46 @@ def write_reasons(
 
 
 def _kept(
-  path: pathlib.Path, origin: Mapping[str, Any], lengths: Mapping[str, int]
+  path: pathlib.Path, origin: Mapping[str, Any], lists: Mapping[str, Sequence[str]], *, log: Log
 ) -> dict[str, list[dict[str, Any]]]:
   """Rows by user of an existing file of the same origin.
 
-  The last user is dropped, from the file too, if their list is incomplete.
+  Users with an incomplete list or a damaged line are dropped, from the file too.
 
-  Args: path: of the file. origin: fields that every row must have. lengths: of the lists, by user.
+  Args: path: of the file. origin: fields that every row must have. lists: item ids, by user id.
+  Raises: InputError: the file has something else, or reasons of another origin.
   """
   if not path.exists():
     return {}
-  by_user: dict[str, list[dict[str, Any]]] = {}
-  lines = path.read_text("utf-8").split("\n")
-  try:
-    rows = [json.loads(line) for line in lines[:-1]]
-    for row in rows:
-      by_user.setdefault(row["user_id"], []).append(row)
-    found = {name: rows[0][name] for name in origin} if rows else origin
-  except (ValueError, KeyError, TypeError):
+  lines = path.read_bytes().split(b"\n")[:-1]
+  rows = [row for row in map(runs.unsealed_line, lines) if row is not None]
+  if lines and not any(row.keys() >= {"user_id", "item_id", *origin} for row in rows):
     raise InputError(
       "exists and does not contain reasons; name another file", field="out", value=path
-    ) from None
-  if found != origin:
-    raise InputError(
-      f"contains reasons for {found['run']} by {found['model']} in style {found['style']} for "
-      f"lists of {found['top_n']}, prefilter {found['prefilter']}; name another file",
-      field="out",
-      value=path,
     )
-  last = next(reversed(by_user), None)
-  if last is not None and len(by_user[last]) < lengths.get(last, 0):
-    del by_user[last]
+  by_user: dict[str, list[dict[str, Any]]] = {}
+  for row in rows:
+    by_user.setdefault(row["user_id"], []).append(row)
+    if other := [name for name in origin if row.get(name) != origin[name]]:
+      raise InputError(
+        f"contains reasons of another {' and another '.join(other)}; name another file",
+        field="out",
+        value=path,
+      )
+  complete = {}
+  for user, own in by_user.items():
+    items = [row["item_id"] for row in own]
+    if user not in lists or items == lists[user]:
+      complete[user] = own
+    elif not set(items) <= set(lists[user]):
+      raise InputError(
+        f"contains reasons for another list of user {user}; name another file",
+        field="out",
+        value=path,
+      )
+  if len(rows) < len(lines):
+    log.info(f"explain: {len(lines) - len(rows)} damaged lines in {path}: made again")
   with runs.atomic_path(path) as temporary:
-    temporary.write_text("".join(map(_line, itertools.chain(*by_user.values()))), "utf-8")
-  return by_user
-
-
-def _line(row: Mapping[str, Any]) -> str:
-  return json.dumps(row, ensure_ascii=False) + "\n"
+    kept = itertools.chain.from_iterable(complete.values())
+    temporary.write_text("".join(map(runs.sealed_line, kept)), "utf-8")
+  return complete

@@ -131,7 +131,7 @@ def check_user_profiles_leak(
   dataset: str,
   fold: str | None,
   trains_on_all_training: bool,
-  data_inputs: str,
+  data_content: str,
 ) -> str | None:
   """Refuses user profiles known to reflect ratings that the run must not see.
 
@@ -143,7 +143,7 @@ def check_user_profiles_leak(
     texts: the user profiles. path: of their file, for messages.
     dataset: name of the dataset. fold: shipped fold ("u1"), None for any other split.
     trains_on_all_training: whether the run has no validation part to select on.
-    data_inputs: hash of the inputs of the run's own data and split.
+    data_content: hash of the run's own data and split.
   Returns:
     None for a known file that is harmless in this run; for an unknown file, a warning to show and
     to record with the run.
@@ -169,7 +169,7 @@ def check_user_profiles_leak(
         "`user_profiles`"
       )
     return None
-  if _is_written_from(user_path(path), data_inputs):
+  if _is_written_from(user_path(path), data_content):
     return None
   return (
     f"{path}: user profiles of unknown origin cannot be checked for leakage of validation or test "
@@ -177,17 +177,17 @@ def check_user_profiles_leak(
   )
 
 
-def _is_written_from(path: pathlib.Path, data_inputs: str) -> bool:
+def _is_written_from(path: pathlib.Path, data_content: str) -> bool:
   """Whether launch.write_profiles wrote exactly this file from the same training part.
 
   Raises: InputError if it was written from another training part.
   """
   try:
     manifest = json.loads((path.parent / "manifest.json").read_text("utf-8"))
-    origin, sha256 = manifest["data_inputs"], manifest[path.stem]["sha256"]
+    origin, sha256 = manifest["data_content"], manifest[path.stem]["sha256"]
   except (OSError, ValueError, KeyError, TypeError):
     return False  # not ours
-  if origin != data_inputs:
+  if origin != data_content:
     raise InputError(
       f"{path}: these user profiles were written from another split, validation part or other "
       "thresholds than this run's, so they may leak its validation and test ratings; give "

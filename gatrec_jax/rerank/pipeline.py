@@ -175,7 +175,6 @@ def rerank(
     "environment": runs.environment(),
   }
   final = lists.get("diverse", lists["fused"])
-  runs.write_json(folder / "results.json", results)
   ids = prepared.interactions
   write_recommendations(
     folder / "recommendations.parquet",
@@ -189,6 +188,7 @@ def rerank(
       for name, values in components.items()
     },
   )
+  runs.write_sealed(folder / "results.json", results, files=["recommendations.parquet"])
   return Reranked(candidates, final, fusions, cost, results, folder)
 
 

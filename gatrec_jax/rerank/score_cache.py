@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax import runs
+from gatrec_jax.errors import DamagedFile
 from gatrec_jax.rerank.prompting.prompts import PROMPT_VERSION, Context
 from gatrec_jax.rerank.strategies.registry import OPTIONS_OF, Strategy, Usage
 from gatrec_jax.runs.log import Log
@@ -95,7 +96,7 @@ def score_lists(
   slug = re.sub(r"[^A-Za-z0-9.]+", "-", model_name.split("/")[-1]).strip("-").lower()
   folder = workdir / "rerank" / f"{strategy.name}-{slug}-{inputs[:8]}"
   folder.mkdir(parents=True, exist_ok=True)
-  runs.write_json(
+  runs.write_sealed(
     folder / "manifest.json",
     {
       "inputs": inputs,
@@ -155,7 +156,7 @@ def _cost(
   path: pathlib.Path, strategy: Strategy, batches: Sequence[QueryBatch], usage: Usage
 ) -> Cost:
   """The cost of this process's lists, or that of an earlier process if it scored more."""
-  former = Cost(**runs.read_json(path)) if path.exists() else None
+  former = _former_cost(path)
   if former is not None and former.lists >= usage.users or not usage.users:
     return former or Cost(0, 0.0, 0.0, 0)
   part = max(batches, key=lambda part: len(part.keys))
@@ -171,5 +172,13 @@ def _cost(
     lists_per_second=float(np.median(rates)),
     shortened=usage.shortened,
   )
-  runs.write_json(path, dataclasses.asdict(cost))
+  runs.write_sealed(path, dataclasses.asdict(cost))
   return cost
+
+
+def _former_cost(path: pathlib.Path) -> Cost | None:
+  """The cost that an earlier process measured, where there is one that is not damaged."""
+  try:
+    return Cost(**runs.read_sealed(path)) if path.exists() else None
+  except DamagedFile:
+    return None

@@ -12,12 +12,20 @@ from gatrec_jax.runs.folder import (
   open_workdir,
   peak_memory_mb,
   read_json,
-  require_same_origin,
   reset_peak_memory,
   signals,
-  stage,
   write_json,
 )
+from gatrec_jax.runs.seals import (
+  read_sealed,
+  require_intact,
+  require_written,
+  sealed_line,
+  unsealed_line,
+  verify,
+  write_sealed,
+)
+from gatrec_jax.runs.stage import facts_of_stage, require_same_origin, stage
 
 __all__ = [
   "MetricsFile",
@@ -25,15 +33,23 @@ __all__ = [
   "cache_dir",
   "digest",
   "environment",
+  "facts_of_stage",
   "file_digest",
   "has_checkpoints",
   "locked",
   "open_workdir",
   "peak_memory_mb",
   "read_json",
+  "read_sealed",
+  "require_intact",
   "require_same_origin",
+  "require_written",
   "reset_peak_memory",
+  "sealed_line",
   "signals",
   "stage",
+  "unsealed_line",
+  "verify",
   "write_json",
+  "write_sealed",
 ]

@@ -1,4 +1,4 @@
-"""The run folder: atomic writes, manifests of stages, the lock, metrics.jsonl, progress."""
+"""The run folder: atomic writes, hashes, the lock, metrics.jsonl, signals."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, TextIO
 
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.paths import user_path
 
@@ -115,8 +115,10 @@ def read_json(path: pathlib.Path) -> Any:
     return json.loads(path.read_text("utf-8"))
   except FileNotFoundError:
     raise InputError(f"{path}: not there; is `workdir` a folder that launch.train made?") from None
-  except (ValueError, UnicodeDecodeError) as error:
-    raise InputError(f"{path}: damaged ({error}); delete it and run again") from None
+  except (ValueError, RecursionError) as error:
+    raise DamagedFile(f"{path}: damaged ({error}); delete it and run again") from None
+  except OSError as error:
+    raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def digest(*parts: Any) -> str:
@@ -155,62 +157,6 @@ def peak_memory_mb() -> int:
   import resource
 
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
-def stage(
-  folder: pathlib.Path,
-  *,
-  name: str,
-  inputs: str,
-  outputs: tuple[str, ...],
-  make: Callable[[], Mapping[str, Any]],
-  log: Log,
-) -> Mapping[str, Any]:
-  """Runs `make`, unless its outputs exist and were made from the same inputs.
-
-  Args:
-    folder: of the stage; its `manifest.json` records inputs and what `make` returned.
-    name: of the stage, for the user.
-    inputs: hash of everything that the outputs depend on.
-    outputs: file names in `folder`.
-    make: writes the outputs (each whole or not at all), returns plain facts for the manifest.
-    log: where lines for the user go.
-  Returns:
-    The facts, of this call or of the one that made the outputs.
-  """
-  manifest = folder / "manifest.json"
-  if manifest.exists() and all((folder / o).exists() for o in outputs):
-    with contextlib.suppress(InputError):
-      known = read_json(manifest)
-      if known.get("inputs") == inputs:
-        log.info(f"{name}: unchanged, kept ({folder})")
-        return known["facts"]
-  manifest.unlink(missing_ok=True)
-  facts = make()
-  write_json(manifest, {"inputs": inputs, "facts": facts})
-  return facts
-
-
-def require_same_origin(workdir: pathlib.Path, name: str, inputs: str) -> None:
-  """Ties checkpoints to what they were trained on, before any of it is made again.
-
-  Args:
-    workdir: the run folder. Its `checkpoints.json` records the hash by name until something is
-      trained, and is compared from then on.
-    name: of the data that was trained on, for the user.
-    inputs: its hash.
-  Raises:
-    InputError: there are checkpoints, and they were trained on something else.
-  """
-  path = workdir / "checkpoints.json"
-  known = read_json(path) if path.exists() else {}
-  if not has_checkpoints(workdir):
-    write_json(path, {**known, name: inputs})
-  elif known.get(name, inputs) != inputs:
-    raise InputError(
-      f"{workdir}: its checkpoints were trained with other {name} than asked for now; use another "
-      "`workdir`, or delete its checkpoints folder to train anew"
-    )
 
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:
@@ -265,12 +211,12 @@ class MetricsFile:
   def __init__(self, path: pathlib.Path, *, after_step: int) -> None:
     kept = []
     if path.exists():
-      for line in path.read_text("utf-8").splitlines():
-        with contextlib.suppress(ValueError, KeyError):
+      for line in path.read_bytes().split(b"\n"):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
           if json.loads(line)["step"] <= after_step:
-            kept.append(line + "\n")
+            kept.append(line + b"\n")
     with atomic_path(path) as temporary:
-      temporary.write_text("".join(kept), "utf-8")
+      temporary.write_bytes(b"".join(kept))
     self._handle: TextIO = open(path, "a", encoding="utf-8")
 
   def write(self, step: int, **values: float) -> None:

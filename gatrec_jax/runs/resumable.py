@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import signal
@@ -12,6 +11,7 @@ from typing import Any
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.runs.log import Log
+from gatrec_jax.runs.seals import sealed_line, unsealed_line
 
 Record = Mapping[str, Any]
 
@@ -27,11 +27,13 @@ def in_chunks(
 ) -> list[Record]:
   """Makes a record for each key, resuming where a former process stopped, however it ended.
 
+  Every line holds its own hash. From a damaged one on, records are made again, and a line says so.
+
   Chunks are the same in every process, so that results that depend on a chunk's members are the
   same, and so is the file, byte for byte. A kill loses only the chunk in progress.
 
   Args:
-    path: JSON lines, {"key": …, **record}; appended to chunk by chunk.
+    path: JSON lines, {"key": …, **record, "digest": …}; appended to chunk by chunk.
     keys: n distinct keys.
     make: positions in `keys` -> their records, plain values.
     chunk: number of keys at a time.
@@ -43,7 +45,7 @@ def in_chunks(
     InputError: the file holds other keys.
     Interrupted: SIGINT or SIGTERM arrived; what is done is kept.
   """
-  records = _kept(path, keys, chunk)
+  records = _kept(path, keys, chunk, name=name, log=log)
   path.parent.mkdir(parents=True, exist_ok=True)
   with (
     open(path, "ab") as out,
@@ -55,7 +57,7 @@ def in_chunks(
       fresh = [
         {"key": keys[place], **record} for place, record in zip(places, make(places), strict=True)
       ]
-      lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in fresh]
+      lines = [sealed_line(record) for record in fresh]
       out.write("".join(lines).encode())
       out.flush()
       os.fsync(out.fileno())
@@ -70,22 +72,28 @@ def in_chunks(
   return records
 
 
-def _kept(path: pathlib.Path, keys: Sequence[str], chunk: int) -> list[Record]:
-  """The records of whole chunks; the file is truncated after them."""
+def _kept(
+  path: pathlib.Path, keys: Sequence[str], chunk: int, *, name: str, log: Log
+) -> list[Record]:
+  """The records of whole chunks before any damage; the file is truncated after them."""
   if not path.exists():
     return []
   lines = path.read_bytes().splitlines(keepends=True)
-  if lines and not lines[-1].endswith(b"\n"):
-    lines.pop()
-  if len(lines) < len(keys):
-    lines = lines[: len(lines) // chunk * chunk]
-  try:
-    records = [json.loads(line) for line in lines]
-    same = [record["key"] for record in records] == list(keys[: len(records)])
-  except (ValueError, KeyError, TypeError):
-    same = False
-  if not same:
+  records: list[Record] = []
+  for line in lines:
+    record = unsealed_line(line) if line.endswith(b"\n") else None
+    if record is None:
+      break
+    records.append(record)
+  known = records or [one for one in map(unsealed_line, lines) if one is not None]
+  is_other = [record.get("key") for record in records] != list(keys[: len(records)])
+  if is_other or (not known and len(lines) > 1):
     raise InputError(f"{path}: damaged or of another job; delete it and run again")
-  if sum(map(len, lines)) < path.stat().st_size:
-    os.truncate(path, sum(map(len, lines)))
+  if len(records) < len(lines) - 1:
+    log.info(f"{name}: made again from line {len(records) + 1} of {path} on, which is damaged")
+  if len(records) < len(keys):
+    records = records[: len(records) // chunk * chunk]
+  size = sum(map(len, lines[: len(records)]))
+  if size < path.stat().st_size:
+    os.truncate(path, size)
   return records

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from gatrec_jax import runs
+from gatrec_jax.config.overrides import to_json
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
@@ -64,6 +65,21 @@ class Run:
     """The highest and the lowest training rating, as features of edges."""
     scaled = self.prepared.feedback.judge(self.prepared.train.rating).scaled
     return float(scaled.max()), float(scaled.min())
+
+  @functools.cached_property
+  def content_hash(self) -> str:
+    """A hash of the model's settings and parameters, and of the data and texts that it serves from.
+
+    What is made from a run is tied to it, not to its folder, which may be trained anew.
+    """
+    leaves = jax.tree.leaves((self.params, self.texts.vectors))
+    arrays = [np.ascontiguousarray(leaf) for leaf in leaves]
+    return runs.digest(
+      to_json(self.config)["model"],
+      self.prepared.facts["content"],
+      [[str(array.dtype), array.shape] for array in arrays],
+      *(array.tobytes() for array in arrays),
+    )
 
   @functools.cached_property
   def user_index(self) -> Mapping[str, int]:

@@ -26,7 +26,7 @@ from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.paths import user_path
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
-_UNSAID = ("understood", "feedback")  # facts that have a line of their own
+_UNSAID = ("understood", "feedback", "content")  # facts that have a line of their own
 _FORMAT = 2  # raised when the stage's files change their form, so that old ones are made again
 
 
@@ -53,6 +53,7 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
     make=lambda: write_prepared(folder, prepared_in_memory(data)),
   )
   prepared = load_prepared(workdir)
+  runs.require_same_origin(workdir, "contents of the data files", prepared.facts["content"])
   for line in prepared.sentences:
     log.info(f"data: {line}")
   if prepared.sentences and len(prepared.split.test):
@@ -174,7 +175,7 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
   import pyarrow.parquet as pq
 
   folder = workdir / "data"
-  facts = runs.read_json(folder / "manifest.json")["facts"]
+  facts = runs.facts_of_stage(folder, *OUTPUTS)["facts"]
   try:
     table = pq.read_table(folder / "interactions.parquet")
     user_ids = tuple(pq.read_table(folder / "users.parquet")["user_id"].to_pylist())
@@ -193,6 +194,19 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
     facts=facts,
     sentences=tuple(facts["understood"]),
     item_noun=facts["item_noun"],
+  )
+
+
+def _content_digest(prepared: Prepared) -> str:
+  """A hash of all interactions, what they mean, their parts and the items' fields."""
+  rows, split = prepared.interactions, prepared.split
+  arrays = (rows.user, rows.item, rows.rating, rows.timestamp, split.valid, split.test)
+  return runs.digest(
+    dataclasses.astuple(prepared.feedback),
+    list(rows.user_ids),
+    list(rows.item_ids),
+    [dict(fields) for fields in prepared.item_fields],
+    *(np.ascontiguousarray(array).tobytes() for array in arrays),
   )
 
 
@@ -245,5 +259,6 @@ def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
     "feedback": prepared.feedback.kind,
     "understood": list(prepared.sentences),
     "item_noun": prepared.item_noun,
+    "content": _content_digest(prepared),
     **{k: v for k, v in prepared.facts.items() if v},
   }

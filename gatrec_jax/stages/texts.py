@@ -69,10 +69,10 @@ def build_profiles(
     InputError: unreadable profile files, user profiles known to hold held-out ratings, or more
       missing texts than `max_missing_share`.
   """
-  data_inputs = runs.read_json(workdir / "data" / "manifest.json")["inputs"]
+  data_content = prepared.facts["content"]
   inputs = runs.digest(
     _FORMAT,
-    data_inputs,
+    data_content,
     runs.file_digest(text.item_profiles),
     runs.file_digest(text.user_profiles),
     text.profile_style,
@@ -94,7 +94,7 @@ def build_profiles(
         dataset=data.dataset,
         fold=data.fold or None,
         trains_on_all_training=data.valid_share == 0,
-        data_inputs=data_inputs,
+        data_content=data_content,
       )
       if warning:
         log.info(f"warning: {warning}")
@@ -196,9 +196,8 @@ def embed_run(
       **dataclasses.asdict(report),
     }
 
-  runs.stage(
-    folder, name="embeddings", inputs=inputs, make=make, log=log, outputs=("users.npy", "items.npy")
-  )
+  outputs = ("users.npy", "items.npy", *(["lexical"] if source.kind == "lexical" else []))
+  runs.stage(folder, name="embeddings", inputs=inputs, make=make, log=log, outputs=outputs)
   for line in lines:
     log.info(line)
   return load_texts(workdir)
@@ -223,7 +222,7 @@ def _without_text(workdir: pathlib.Path, prepared: Prepared, *, inputs: str) -> 
 def load_texts(workdir: pathlib.Path) -> Texts:
   """Reads what `embed_run` wrote. Raises InputError where it is missing or damaged."""
   folder = workdir / "embeddings"
-  manifest = runs.read_json(folder / "manifest.json")
+  manifest = runs.facts_of_stage(folder)
   facts = manifest["facts"]
   if facts["kind"] == "none":
     nodes = facts["users"] + facts["items"]
@@ -361,6 +360,7 @@ def read_texts(workdir: pathlib.Path, kind: str, *, given_alone: bool = False) -
   Args: given_alone: leave out the built ones.
   """
   path = workdir / "profiles" / f"{kind}.jsonl"
+  runs.facts_of_stage(path.parent, path.name)
   try:
     lines = path.read_text("utf-8").rstrip("\n").split("\n")
   except OSError as error:

@@ -15,7 +15,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.lm.folders.source import content_hash
 from gatrec_jax.profiles import builder, users
 from gatrec_jax.profiles import provided as given
@@ -84,11 +84,11 @@ def write_profiles(
   """
   manifest = _Manifest(workdir / "written", config, request)
   prepared = prepare(config.data, workdir, log=log)
-  manifest.tie_data(runs.read_json(workdir / "data" / "manifest.json")["inputs"])
+  manifest.tie_data(prepared.facts["content"])
   author = _Once(request.open)
   if "items" in request.kinds:
     ids = prepared.train.item_ids
-    if not manifest.is_complete("items", {}, ids, log=log):
+    if not manifest.is_complete("items", {}, log=log):
       built = builder.build_item_profiles(prepared.item_fields, noun=prepared.item_noun)
       names = Names(prepared.item_fields)
       task = ItemTask(prepared.item_fields, built, names, prepared.item_noun)
@@ -100,7 +100,7 @@ def write_profiles(
       "form": request.form,
       "item profiles": runs.digest([item and dataclasses.asdict(item) for item in items]),
     }
-    if not manifest.is_complete("users", origin, ids, log=log):
+    if not manifest.is_complete("users", origin, log=log):
       task = _user_task(prepared, items, request.form)
       _write(manifest, "users", ids, task, author, request, log=log)
   return manifest.tree
@@ -134,26 +134,26 @@ class _Manifest:
     if not any(self._exists(kind) for kind in KINDS):
       self.tree: dict[str, Any] = {
         "origin": origin,
-        "data_inputs": "",
+        "data_content": "",
         "environment": runs.environment(),
       }
       return
-    self.tree = runs.read_json(self.path)
+    self.tree = runs.read_sealed(
+      self.path, remedy=f"its profiles cannot be continued without it; delete {self.folder}"
+    )
     self._require_same("profiles", self.tree.get("origin", {}), origin)
 
-  def tie_data(self, inputs: str) -> None:
+  def tie_data(self, content: str) -> None:
     """Raises: InputError where the profiles were written from other data."""
-    if self.tree["data_inputs"] not in ("", inputs):
+    if self.tree["data_content"] not in ("", content):
       raise InputError(
         f"{self.folder}: its profiles were written from other contents of the data files than "
         "there are now; use another `workdir`, or delete that folder"
       )
-    self.tree["data_inputs"] = inputs
-    runs.write_json(self.path, self.tree)
+    self.tree["data_content"] = content
+    runs.write_sealed(self.path, self.tree)
 
-  def is_complete(
-    self, kind: str, origin: Mapping[str, Any], ids: Sequence[str], *, log: Log
-  ) -> bool:
+  def is_complete(self, kind: str, origin: Mapping[str, Any], *, log: Log) -> bool:
     """Whether every profile of this kind is written; else the manifest records that it was begun.
 
     Raises: InputError where it was begun with another origin, or its file was changed since.
@@ -166,20 +166,27 @@ class _Manifest:
       if not _journal(path).exists():
         own.clear()
       own.setdefault("origin", dict(origin))
-      runs.write_json(self.path, self.tree)
+      runs.write_sealed(self.path, self.tree)
       return False
     if "sha256" not in own:  # it was killed between the file and this note
       self.complete(kind)
     _journal(path).unlink(missing_ok=True)
-    if own["sha256"] != runs.file_digest(path) or own["profiles"] != len(ids):
-      raise InputError(f"{path}: was changed after it was written; delete it to have it made again")
+    self.require_unchanged(kind)
     log.info(f"{kind}: unchanged, kept ({path})")
     return True
+
+  def require_unchanged(self, kind: str) -> None:
+    """Raises DamagedFile where a finished file is not the one that was written."""
+    path, known = self.folder / f"{kind}.jsonl", self.tree.get(kind, {}).get("sha256")
+    if known is not None and known != runs.file_digest(path):
+      raise DamagedFile(
+        f"{path}: damaged (was changed after it was written); delete it to have it made again"
+      )
 
   def note(self, kind: str, **figures: float) -> None:
     """Records figures of the profiles so far."""
     self.tree[kind] |= figures
-    runs.write_json(self.path, self.tree)
+    runs.write_sealed(self.path, self.tree)
 
   def complete(self, kind: str) -> None:
     """Records what the file holds."""
@@ -290,6 +297,8 @@ def _item_profiles(config: Config, prepared: Prepared, manifest: _Manifest) -> l
   """The profiles of items in users' prompts: written, else given, else built."""
   profiles = builder.build_item_profiles(prepared.item_fields, noun=prepared.item_noun)
   written = manifest.folder / "items.jsonl"
+  if written.exists():
+    manifest.require_unchanged("items")
   ids = prepared.train.item_ids
   texts: Mapping[int, str] = {}
   if written.exists() and "sha256" in manifest.tree.get("items", {}):

@@ -15,10 +15,10 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import FittedRecommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.runs import tracing
-from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.checkpoints import Checkpoints, newest
 from gatrec_jax.runs.log import Log
 from gatrec_jax.train.hyperparameters import Dynamic, recommender_with, split_settings
-from gatrec_jax.train.loop import Progress, all_finite, restore_params
+from gatrec_jax.train.loop import Progress, all_finite, shapes_of_params
 
 
 def fit(
@@ -34,12 +34,13 @@ def fit(
 
   Args, returned, raised: as in `loop.learn`; the progress is that of one epoch.
   """
-  checkpoints = Checkpoints(workdir / "checkpoints")
+  folder = workdir / "checkpoints"
+  if found := newest(folder, {"params": shapes_of_params(inputs, recommender)}, log=log):
+    _, trees, meta = found
+    log.info("train: already fitted, kept")
+    return trees["params"], Progress(**meta)
+  checkpoints = Checkpoints(folder)
   try:
-    if (done := checkpoints.latest()) is not None:
-      params, meta = restore_params(checkpoints, done, inputs, recommender)
-      log.info("train: already fitted, kept")
-      return params, Progress(**meta)
     started = time.monotonic()
     with tracing.part("the fit", last=True):
       params = jax.block_until_ready(

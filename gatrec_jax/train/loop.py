@@ -21,7 +21,7 @@ from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.models.base import LearnedRecommender, Recommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.runs import tracing
-from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.checkpoints import Checkpoints, latest, newest, restore
 from gatrec_jax.runs.log import Log
 from gatrec_jax.train.epochs import train_epochs
 from gatrec_jax.train.sharded import Place, common_folder
@@ -84,11 +84,12 @@ def learn(
     InputError: the loss is not finite, or the checkpoints belong to another configuration.
     Interrupted: SIGINT or SIGTERM came; everything is saved.
   """
-  checkpoints = Checkpoints(common_folder(workdir) / "checkpoints")
+  folder = common_folder(workdir) / "checkpoints"
   end = config.epochs if until is None else min(until, config.epochs)
   place = Place(mesh, recommender=recommender, inputs=inputs, config=config)
+  state, progress = _resume(folder, place, log=log)
+  checkpoints = Checkpoints(folder)
   try:
-    state, progress = _resume(checkpoints, place, log=log)
     if not progress.finished and progress.epoch < end:
       metrics = runs.MetricsFile(workdir / "metrics.jsonl", after_step=int(state.step))
       with contextlib.closing(metrics):
@@ -104,36 +105,25 @@ def learn(
         )
       checkpoints.wait()
     like = {"params": place.like().params}
-    trees, _ = checkpoints.restore(progress.best_epoch, like)
+    trees, _ = restore(folder, progress.best_epoch, like)
     return place.local(trees["params"]), progress
   finally:
     checkpoints.close()
 
 
-def _resume(checkpoints: Checkpoints, place: Place, *, log: Log) -> tuple[TrainState, Progress]:
-  latest = checkpoints.latest()
-  if latest is None:
+def _resume(folder: pathlib.Path, place: Place, *, log: Log) -> tuple[TrainState, Progress]:
+  found = newest(folder, _trees(place.like()), log=log)
+  if found is None:
     return place.init(), Progress()
-  trees, meta = checkpoints.restore(latest, _trees(place.like()))
+  epoch, trees, meta = found
   training = trees["training"]
   state = place.put(TrainState(trees["params"], training["optimizer"], training["step"]))
   progress = Progress(**meta)
   if progress.finished:
     log.info(f"train: already finished at epoch {progress.epoch}, kept")
   else:
-    log.info(f"train: resumed from the checkpoint of epoch {latest} (step {int(state.step)})")
+    log.info(f"train: resumed from the checkpoint of epoch {epoch} (step {int(state.step)})")
   return state, progress
-
-
-def restore_params(
-  checkpoints: Checkpoints, epoch: int, inputs: Inputs, recommender: Recommender
-) -> tuple[Any, dict[str, Any]]:
-  """The parameters alone of the checkpoint of `epoch`, and what was saved beside them.
-
-  Raises: InputError as `Checkpoints.restore` does.
-  """
-  trees, meta = checkpoints.restore(epoch, {"params": shapes_of_params(inputs, recommender)})
-  return trees["params"], meta
 
 
 def shapes_of_params(inputs: Inputs, recommender: Recommender) -> Any:
@@ -256,7 +246,7 @@ def _require_finite(
   else:
     return
   checkpoints.wait()
-  good = checkpoints.latest()
+  good = latest(checkpoints.folder)
   kept = f"the last good checkpoint is that of epoch {good}" if good else "nothing was saved yet"
   raise InputError(
     f"{what} at step {where}; {kept}; try a lower `learning_rate` or `gradient_clip=1`"

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
   """The decoder of --llm, the adapter of --lora, and a hash of both. Raises InputError."""
-  from gatrec_jax import runs
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.folders.source import content_hash
   from gatrec_jax.rerank.learning.builtin import NAME, open_builtin
 
   if FLAGS.llm == "none":
@@ -44,8 +42,7 @@ def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
     raise InputError(
       "prompts need a tokenizer.json, which it does not have", field="llm", value=FLAGS.llm
     )
-  origin = runs.digest(content_hash(model.folder), adapter, FLAGS.dtype, FLAGS.quantize)
-  return model, lora, origin
+  return model, lora, _hash_of(model, adapter)
 
 
 def open_author() -> Author:
@@ -59,9 +56,18 @@ def open_author() -> Author:
   if FLAGS.llm == "none":
     return TemplateAuthor()
   if FLAGS.llm == NAME:
-    return LanguageModelAuthor(open_builtin_author(log=CONSOLE), instructed=False)
-  model, lora, _ = _open_folder()
-  return LanguageModelAuthor(model, lora=lora)
+    builtin = open_builtin_author(log=CONSOLE)
+    return LanguageModelAuthor(builtin, model_hash=_hash_of(builtin, []), instructed=False)
+  model, lora, adapter = _open_folder()
+  return LanguageModelAuthor(model, lora=lora, model_hash=_hash_of(model, adapter))
+
+
+def _hash_of(model: LanguageModel, adapter: list[str]) -> str:
+  """A hash of a decoder, its adapter and its arithmetic."""
+  from gatrec_jax import runs
+  from gatrec_jax.lm.folders.source import content_hash
+
+  return runs.digest(content_hash(model.folder), adapter, FLAGS.dtype, FLAGS.quantize)
 
 
 def _refuse_adapter() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from gatrec_jax.runs import seals
+
 # Differ between two runs of one command: time, memory, and what was still in a cache.
 _UNEQUAL = re.compile(
   r"(^|_|\b)(seconds?|time|mb|memory|per_second|environment|started|cached|encoded|cost|speed)($|_|\b)"
@@ -74,13 +76,27 @@ def _in_file(path: pathlib.Path, name: str) -> Iterator[tuple[str, str]]:
 def _of_bytes(path: pathlib.Path, name: str) -> Iterator[tuple[str, str]]:
   content = path.read_bytes()
   try:  # Orbax's own JSON files have no suffix
-    yield from _in_json(json.loads(content), name)
+    yield from _sealed(json.loads(content), name)
   except ValueError:
     yield name, hashlib.sha256(content).hexdigest()
 
 
 def _of_json(path: pathlib.Path, name: str) -> Iterator[tuple[str, str]]:
-  yield from _in_json(json.loads(path.read_bytes()), name)
+  tree = json.loads(path.read_bytes())
+  if isinstance(tree, dict) and {"digest", "files"} <= tree.keys():
+    seals.require_intact(path)  # its own hash too
+    del tree["digest"]
+    tree["files"] = sorted(tree["files"])
+  yield from _sealed(tree, name)
+
+
+def _sealed(tree: Any, name: str) -> Iterator[tuple[str, str]]:
+  """The values of a tree; of its own hash, which covers times too, whether it is right."""
+  if isinstance(tree, dict) and "digest" in tree:
+    if seals.unsealed(tree) is None:
+      yield f"{name}: digest", "wrong"
+    tree = {key: value for key, value in tree.items() if key != "digest"}
+  yield from _in_json(tree, name)
 
 
 def _of_json_lines(path: pathlib.Path, name: str) -> Iterator[tuple[str, str]]:
@@ -90,7 +106,7 @@ def _of_json_lines(path: pathlib.Path, name: str) -> Iterator[tuple[str, str]]:
   for number, line in enumerate(content.splitlines(), 1):
     tree = json.loads(line)
     if not (isinstance(tree, dict) and _UNEQUAL.search(str(tree.get("name", "")))):
-      yield from _in_json(tree, f"{name}: line {number}")
+      yield from _sealed(tree, f"{name}: line {number}")
 
 
 def _in_json(tree: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from helpers.programs import arrays_equal, quick_config
 from helpers.rerank_table import write_table
 
 import gatrec_jax
+from gatrec_jax import runs
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.feedback import Feedback
@@ -53,7 +54,7 @@ def test_run_folder_and_results(trained):
   run, results, _ = trained
   config = json.loads((run.workdir / "config.json").read_text())
   assert config["config"]["train"]["seed"] == 0 and config["environment"]["packages"]["jax"]
-  assert json.loads((run.workdir / "results.json").read_text()) == json.loads(json.dumps(results))
+  assert runs.read_sealed(run.workdir / "results.json") == json.loads(json.dumps(results))
   assert set(results["full"]["ndcg@10"]) == {"mean", "lo", "hi", "n"}
   assert results["full"]["ndcg@10"]["lo"] < results["full"]["ndcg@10"]["mean"]
   assert "map@50" in results["judged"] and results["encoder"].startswith("lexical")
@@ -183,6 +184,9 @@ def altered(folder, part, change):
     rating[rows] = np.random.default_rng(0).permutation(rating[rows])
     table = table.set_column(table.schema.get_field_index("rating"), "rating", pa.array(rating))
   pq.write_table(table, path)
+  # Not damage, which would be made again, but other data.
+  manifest = path.with_name("manifest.json")
+  runs.write_sealed(manifest, runs.read_sealed(manifest), files=stages.OUTPUTS)
 
 
 @pytest.fixture(scope="module")
@@ -301,10 +305,10 @@ def test_a_folder_of_another_version_is_refused_in_a_line(trained, tmp_path):
   folder = tmp_path / "copy"
   shutil.copytree(trained[0].workdir, folder)
   tree = json.loads((folder / "config.json").read_text())
-  assert tree.pop("format") == 2
+  assert tree.pop("format") == 3 and tree.pop("digest")
   tree["config"]["model"]["former_setting"] = 1  # is not even looked at
   (folder / "config.json").write_text(json.dumps(tree))
-  line = "made by another version of gatrec_jax \\(format 1, this version reads 2\\)"
+  line = "made by another version of gatrec_jax \\(format 1, this version reads 3\\)"
   for read in (
     gatrec_jax.load_run,
     lambda folder: pipeline.train_and_evaluate(trained[0].config, folder, log=SILENT),

@@ -60,7 +60,7 @@ def check(texts, **changed):
     "dataset": "ml-100k",
     "fold": "u1",
     "trains_on_all_training": True,
-    "data_inputs": "own",
+    "data_content": "own",
   }
   return given.check_user_profiles_leak(texts, **(arguments | changed))
 
@@ -72,11 +72,11 @@ def test_unknown_texts_give_a_warning():
 def test_our_own_profiles_are_recognized_by_their_manifest(tmp_path):
   path = tmp_path / "users.jsonl"
   path.write_text('{"user_id": 1, "profile": "likes westerns"}\n')
-  manifest = {"data_inputs": "own", "users": {"sha256": runs.file_digest(path)}}
+  manifest = {"data_content": "own", "users": {"sha256": runs.file_digest(path)}}
   runs.write_json(tmp_path / "manifest.json", manifest)
   assert check(["likes westerns"], path=path) is None
   with pytest.raises(InputError, match="users.jsonl: .* another split, validation part"):
-    check(["likes westerns"], path=path, data_inputs="other")
+    check(["likes westerns"], path=path, data_content="other")
   # Edited, or under a name that the manifest does not vouch for, it is a file from elsewhere.
   copy = tmp_path / "copy.jsonl"
   copy.write_bytes(path.read_bytes())
@@ -84,7 +84,7 @@ def test_our_own_profiles_are_recognized_by_their_manifest(tmp_path):
   for changed in (path, copy):
     assert "cannot be checked" in check(["likes westerns"], path=changed)
   # Files of other programs are called manifest.json too.
-  for other in ("{}", "[1]", "no JSON", '{"users": 1, "data_inputs": 2}'):
+  for other in ("{}", "[1]", "no JSON", '{"users": 1, "data_content": 2}'):
     (tmp_path / "manifest.json").write_text(other)
     assert "cannot be checked" in check(["likes westerns"], path=path)
 

@@ -8,97 +8,125 @@ import numpy as np
 import pytest
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.runs.checkpoints import Checkpoints, read_best
+from gatrec_jax.runs.checkpoints import (
+  Checkpoints,
+  best,
+  epochs,
+  latest,
+  newest,
+  read_best,
+  restore,
+)
+from gatrec_jax.runs.log import SILENT, Recorder
 
 
 def trees(x):
   return {"params": {"w": jnp.full((3, 2), x, jnp.float32)}, "training": {"step": jnp.int32(x)}}
 
 
-def test_latest_and_best_are_kept_and_restored_exactly(tmp_path):
-  store = Checkpoints(tmp_path / "c")
-  for epoch, value in ((1, 0.1), (2, 0.5), (3, 0.3), (5, 0.2)):
-    store.save(epoch, trees(epoch), value=value, meta={"best": value, "minus": -float("inf")})
+def saved(folder, *epochs_and_values, make=trees, meta=None):
+  store = Checkpoints(folder)
+  for epoch, value in epochs_and_values:
+    store.save(epoch, make(epoch), value=value, meta=meta or {})
   store.close()
-  again = Checkpoints(tmp_path / "c")
-  assert (again.latest(), again.best()) == (5, 2)
-  assert sorted(p.name for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == ["2", "5"]
-  like = jax.eval_shape(lambda: trees(0))
-  restored, meta = again.restore(2, like)
+  return folder
+
+
+LIKE = jax.eval_shape(lambda: trees(0))
+
+
+def test_latest_and_best_are_kept_and_restored_exactly(tmp_path):
+  meta = {"best": 0.5, "minus": -float("inf"), "pair": (1, 2)}
+  folder = saved(tmp_path / "c", (1, 0.1), (2, 0.5), (3, 0.3), (5, 0.2), meta=meta)
+  assert (latest(folder), best(folder), epochs(folder)) == (5, 2, [2, 5])
+  restored, found = restore(folder, 2, LIKE)
   np.testing.assert_array_equal(restored["params"]["w"], 2.0)
-  assert int(restored["training"]["step"]) == 2 and meta["best"] == 0.5
-  assert meta["minus"] == -float("inf")
-  only, _ = again.restore(5, {"params": like["params"]})
+  assert int(restored["training"]["step"]) == 2
+  assert found == {"best": 0.5, "minus": -float("inf"), "pair": [1, 2]}
+  only, _ = restore(folder, 5, {"params": LIKE["params"]})
   np.testing.assert_array_equal(only["params"]["w"], 5.0)
-  again.close()
 
 
 def test_best_among_negative_values(tmp_path):
-  store = Checkpoints(tmp_path / "c")
-  for epoch, value in ((1, -0.9), (2, -0.4), (3, -0.6)):
-    store.save(epoch, trees(epoch), value=value, meta={})
-  store.wait()
-  assert (store.latest(), store.best()) == (3, 2)
-  store.close()
+  folder = saved(tmp_path / "c", (1, -0.9), (2, -0.4), (3, -0.6))
+  assert (latest(folder), best(folder)) == (3, 2)
 
 
 def test_of_equal_values_the_earlier_is_the_best_and_is_kept(tmp_path):
-  store = Checkpoints(tmp_path / "c")
-  for epoch, value in ((1, 0.5), (2, 0.5), (10, 0.5), (11, 0.4)):
-    store.save(epoch, trees(epoch), value=value, meta={})
-  store.close()
-  again = Checkpoints(tmp_path / "c")
-  assert (again.latest(), again.best()) == (11, 1)
-  restored, _ = again.restore(1, jax.eval_shape(lambda: trees(0)))
-  np.testing.assert_array_equal(restored["params"]["w"], 1.0)
-  again.close()
+  folder = saved(tmp_path / "c", (1, 0.5), (2, 0.5), (10, 0.5), (11, 0.4))
+  assert (latest(folder), best(folder)) == (11, 1)
+  np.testing.assert_array_equal(restore(folder, 1, LIKE)[0]["params"]["w"], 1.0)
 
 
 def test_empty(tmp_path):
-  store = Checkpoints(tmp_path / "c")
-  assert store.latest() is None and store.best() is None
-  store.close()
+  assert latest(tmp_path) is None and best(tmp_path / "nowhere") is None
+  assert newest(tmp_path, LIKE, log=SILENT) is None
 
 
 @pytest.mark.parametrize(
   "like",
   [
     {"params": {"w": jax.ShapeDtypeStruct((4, 2), jnp.float32)}},
+    {"params": {"w": jax.ShapeDtypeStruct((3, 2), jnp.bfloat16)}},
     {"params": {"v": jax.ShapeDtypeStruct((3, 2), jnp.float32)}},
+    {"params": {}},
   ],
 )
 def test_another_structure_or_shape_is_one_clear_line(tmp_path, like):
-  store = Checkpoints(tmp_path / "c")
-  store.save(1, trees(1), value=0.0, meta={})
-  store.wait()
   with pytest.raises(InputError, match="not a checkpoint of this configuration"):
-    store.restore(1, like)
-  store.close()
+    restore(saved(tmp_path / "c", (1, 0.0)), 1, like)
 
 
-def test_a_damaged_checkpoint_is_one_clear_line(tmp_path):
-  store = Checkpoints(tmp_path / "c")
-  store.save(1, trees(1), value=0.0, meta={})
-  store.wait()
-  for path in (tmp_path / "c" / "1" / "params").rglob("*"):
-    if path.is_file():
-      path.write_bytes(b"")
-  with pytest.raises(InputError, match="damaged"):
-    store.restore(1, jax.eval_shape(lambda: trees(0)))
-  store.close()
+def big(x):
+  return {"params": {"w": jax.random.normal(jax.random.key(x), (40, 30)), "b": jnp.ones(3)}}
 
 
-def test_an_array_that_ends_early_is_one_clear_line(tmp_path):
-  """As a reader finds it while training removes a checkpoint: Orbax raises a bare Exception."""
-  big = {"params": {"w": jax.random.normal(jax.random.key(0), (300, 300))}}
-  store = Checkpoints(tmp_path / "c")
-  store.save(1, big, value=0.0, meta={})
-  store.close()
-  files = (tmp_path / "c" / "1" / "params").rglob("d/*")
-  (values,) = [path for path in files if path.stat().st_size > 100_000]
-  values.write_bytes(values.read_bytes()[:50_000])
-  with pytest.raises(InputError, match="damaged"):
-    read_best(tmp_path / "c", jax.eval_shape(lambda: big))
+def damaged_forms(path):
+  """A flipped bit near the start, the middle and the end of a file, less of it, nothing of it."""
+  whole = path.read_bytes()
+  for place in {0, len(whole) // 2, len(whole) - 1} if whole else ():
+    yield whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
+  yield whole[: len(whole) // 2]
+  yield b""
+  yield None
+
+
+def test_no_damage_changes_what_is_read(tmp_path):
+  """Whatever happens to a file, the reader gets the arrays that were saved, or one clear line."""
+  folder, like = saved(tmp_path / "c", (1, 0.0), make=big), jax.eval_shape(lambda: big(0))
+  refused = 0
+  for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+    whole = path.read_bytes()
+    for form in damaged_forms(path):
+      path.unlink(missing_ok=True)
+      if form is not None:
+        path.write_bytes(form)
+      try:
+        found = restore(folder, best(folder), like)[0]
+        jax.tree.map(np.testing.assert_array_equal, found, big(1))
+      except InputError as error:
+        assert "\n" not in str(error) and str(folder / "1") in str(error)
+        refused += 1
+    path.write_bytes(whole)
+  assert refused > 20
+
+
+def test_a_damaged_last_checkpoint_is_left_and_training_goes_on_from_the_one_before(tmp_path):
+  folder, lines = saved(tmp_path / "c", (1, 0.5), (2, 0.4)), []
+  (folder / "2" / "training" / "manifest.ocdbt").write_bytes(b"")
+  epoch, found, _ = newest(folder, LIKE, log=Recorder(lines))
+  assert epoch == 1 and epochs(folder) == [1] and int(found["training"]["step"]) == 1
+  assert len(lines) == 1 and "going on from epoch 1" in lines[0]
+
+
+def test_a_damaged_best_checkpoint_cannot_be_made_again(tmp_path):
+  folder = saved(tmp_path / "c", (1, 0.5), (2, 0.4))
+  (folder / "1" / "metrics" / "metrics").write_text('{"value": 0.1, "epoch": 1.0}')
+  with pytest.raises(InputError, match="metrics"):
+    newest(folder, LIKE, log=SILENT)
+  with pytest.raises(InputError, match="metrics"):
+    Checkpoints(folder)
+  assert epochs(folder) == [1, 2]
 
 
 def test_a_reader_does_not_disturb_a_writer(tmp_path):

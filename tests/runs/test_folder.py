@@ -107,4 +107,4 @@ def test_what_checkpoints_were_trained_on_is_fixed_once_there_are_any(tmp_path):
   runs.require_same_origin(tmp_path, "profiles", "x")
   with pytest.raises(InputError, match="other data than"):
     runs.require_same_origin(tmp_path, "data", "a")
-  assert runs.read_json(tmp_path / "checkpoints.json") == {"data": "b", "profiles": "x"}
+  assert runs.read_sealed(tmp_path / "checkpoints.json") == {"data": "b", "profiles": "x"}

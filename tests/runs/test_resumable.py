@@ -57,6 +57,17 @@ def test_another_job_is_refused(tmp_path):
     run(path)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_flipped_bit_is_found_and_made_again(tmp_path_factory, data):
+  path = tmp_path_factory.mktemp("chunks") / "file.jsonl"
+  records = run(path)
+  whole = path.read_bytes()
+  place, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
+  path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+  assert run(path) == records and path.read_bytes() == whole
+
+
 def test_records_are_plain_json(tmp_path):
   run(tmp_path / "file.jsonl", ["é"], chunk=8)
   assert json.loads((tmp_path / "file.jsonl").read_text("utf-8"))["key"] == "é"

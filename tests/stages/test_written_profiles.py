@@ -113,15 +113,15 @@ def test_killed_anywhere_it_ends_with_the_same_bytes_and_repeats_nothing(whole, 
     copy = pathlib.Path(place) / "run"
     shutil.copytree(folder, copy)
     # As it was when it was killed: so much of the file, no later file, no note of it.
-    tree = runs.read_json(folder / "written" / "manifest.json")
+    tree = runs.read_sealed(folder / "written" / "manifest.json")
     lines, key = rows(copy, kind), f"{kind[:-1]}_id"
-    data = "".join(json.dumps({"key": line[key], **line}) + "\n" for line in lines).encode()
+    data = "".join(runs.sealed_line({"key": line[key], **line}) for line in lines).encode()
     at = round(share * len(data))
     (copy / "written" / f"{kind}.partial.jsonl").write_bytes(data[:at])
     for gone in written.KINDS[written.KINDS.index(kind) :]:
       (copy / "written" / f"{gone}.jsonl").unlink()
       tree[gone] = {"origin": tree[gone]["origin"]}
-    runs.write_json(copy / "written" / "manifest.json", tree)
+    runs.write_sealed(copy / "written" / "manifest.json", tree)
     author = Script(lambda prompt, again: PLAIN)
     write(config, copy, author)
     assert files(copy) == files(folder)
@@ -163,14 +163,14 @@ def test_a_second_call_asks_nothing_and_a_lost_file_is_made_again(table, tmp_pat
   (tmp_path / "written" / "items.jsonl").unlink()
   write(config_of(table), tmp_path, Script(lambda prompt, again: PLAIN))
   # Killed between the last line and the manifest's note.
-  tree = runs.read_json(tmp_path / "written" / "manifest.json")
+  tree = runs.read_sealed(tmp_path / "written" / "manifest.json")
   del tree["users"]["sha256"]
-  runs.write_json(tmp_path / "written" / "manifest.json", tree)
+  runs.write_sealed(tmp_path / "written" / "manifest.json", tree)
   assert write(config_of(table), tmp_path, open=refuse)["users"]["sources"]["llm"] == 11
   assert files(tmp_path) == before
   with open(tmp_path / "written" / "users.jsonl", "a") as out:
     out.write("{}\n")
-  with pytest.raises(InputError, match="users.jsonl: was changed after it was written"):
+  with pytest.raises(InputError, match="users.jsonl: damaged .was changed after it was written"):
     write(config_of(table), tmp_path)
 
 
@@ -267,8 +267,7 @@ def test_prompts_are_made_of_training_rows_alone(tmp_path, monkeypatch):
     given = scribbled(prepared, change) if change else prepared
 
     def prepare(data, workdir, *, log, given=given):
-      runs.write_json(workdir / "data" / "manifest.json", {"inputs": "x"})
-      return given
+      return dataclasses.replace(given, facts={"content": "x"})
 
     monkeypatch.setattr(written, "prepare", prepare)
     author = Script()

@@ -22,7 +22,7 @@ from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Batch
 from gatrec_jax.ops import propagation
 from gatrec_jax.ops.top_k import top_items_by
-from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.checkpoints import newest
 from gatrec_jax.runs.log import SILENT
 from gatrec_jax.serve.run import make_serving_state
 from gatrec_jax.sharding import placement
@@ -130,12 +130,12 @@ def read_again(folder, mesh):
   recommender, inputs, config = prepared(HYBRID)
   on = parse_mesh(mesh)
   place = Place(on, recommender=recommender, inputs=inputs, config=config)
-  like, checkpoints = place.like(), Checkpoints(folder / "checkpoints")
-  trees, _ = checkpoints.restore(
-    checkpoints.latest(),
+  like = place.like()
+  _, trees, _ = newest(
+    folder / "checkpoints",
     {"params": like.params, "training": {"optimizer": like.opt_state, "step": like.step}},
+    log=SILENT,
   )
-  checkpoints.close()
   training = trees["training"]
   state = place.put(TrainState(trees["params"], training["optimizer"], training["step"]))
   shapes = {"restored": shapes_of_shards(state)}

@@ -14,7 +14,7 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.experiment.train_and_evaluate import open_run, train
 from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.serve.run import Run
-from gatrec_jax.stages.data import OUTPUTS, write_prepared
+from gatrec_jax.stages.data import OUTPUTS, load_prepared, write_prepared
 
 Pairs = Sequence[tuple[int, int]]
 """Users and recommended items, by index; each user once."""
@@ -67,7 +67,7 @@ def _trained_without(
     make=lambda: write_prepared(folder / "data", prepared),
   )
   open_run(config, folder)
-  trained = train(config, folder, prepared, log=log)[0]
+  trained = train(config, folder, load_prepared(folder), log=log)[0]
   shutil.rmtree(folder)
   return trained
 

@@ -30,7 +30,7 @@ from gatrec_jax.lm.finetune.step import (
 )
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.folders.memory import require_memory
-from gatrec_jax.runs.checkpoints import Checkpoints
+from gatrec_jax.runs.checkpoints import Checkpoints, best, latest, newest, restore
 from gatrec_jax.runs.log import SILENT, Log
 
 BYTES_PER_WEIGHT = 16  # trained in full: the weight, its gradient, two moments, in float32
@@ -121,9 +121,10 @@ def finetune(
       devices=sorted(jax.tree.leaves(model.params)[0].devices(), key=lambda device: device.id),
     )
   base = model.params if config.mode == "lora" else None
-  checkpoints = Checkpoints(workdir / "checkpoints")
+  folder = workdir / "checkpoints"
+  state, progress = _resume(folder, model, spec, log)
+  checkpoints = Checkpoints(folder)
   try:
-    state, progress = _resume(checkpoints, model, spec, log)
     log.info(
       f"finetune: training {count_params(state.params):,} weights for {spec.total_steps} steps"
     )
@@ -143,17 +144,17 @@ def finetune(
           log=log,
         )
       checkpoints.wait()
-    best = checkpoints.best()
+    chosen = best(folder)
     like = jax.eval_shape(lambda: init_state(model, spec)).params
-    params = checkpoints.restore(best, {"params": like})[0]["params"]
+    params = restore(folder, chosen, {"params": like})[0]["params"]
   finally:
     checkpoints.close()
   history = list(progress.history)
   if config.mode == "lora":
     lora = Lora(params, config.lora_alpha / config.lora_rank, config.lora_dropout)
-    return Finetuned(model, lora, history, best)
+    return Finetuned(model, lora, history, chosen)
   params = jax.tree.map(lambda leaf: leaf.astype(spec.dtype), params)
-  return Finetuned(dataclasses.replace(model, params=params), None, history, best)
+  return Finetuned(dataclasses.replace(model, params=params), None, history, chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,14 +262,13 @@ def _taken(rows: Rows, order: np.ndarray, count: int) -> Rows:
 
 
 def _resume(
-  checkpoints: Checkpoints, model: LanguageModel, spec: StepSpec, log: Log
+  folder: Path, model: LanguageModel, spec: StepSpec, log: Log
 ) -> tuple[FinetuneState, _Progress]:
-  latest = checkpoints.latest()
-  if latest is None:
+  found = newest(folder, _trees(jax.eval_shape(lambda: init_state(model, spec))), log=log)
+  if found is None:
     return init_state(model, spec), _Progress()
-  like = jax.eval_shape(lambda: init_state(model, spec))
-  trees, meta = checkpoints.restore(latest, _trees(like))
-  log.info(f"finetune: resumed from the checkpoint of step {latest}")
+  step, trees, meta = found
+  log.info(f"finetune: resumed from the checkpoint of step {step}")
   return FinetuneState(trees["params"], **trees["training"]), _Progress(**meta)
 
 
@@ -341,7 +341,7 @@ def _require_finite(values: Sequence[float], step: int, checkpoints: Checkpoints
   if np.all(np.isfinite(values)):
     return
   checkpoints.wait()
-  good = checkpoints.latest()
+  good = latest(checkpoints.folder)
   kept = f"the last good checkpoint is that of step {good}" if good else "nothing was saved yet"
   raise InputError(
     f"the loss or its gradient is not finite at step {step}; {kept}; try a lower `learning_rate`"

@@ -147,13 +147,15 @@ def open_builtin(
   )
   home = runs.cache_dir() / "builtin" / key
   folder = home / "model"
-  if not (home / "facts.json").exists():
+
+  def make() -> dict[str, object]:
     log.info(
       "builtin: building a small language model of this catalog from its training ratings (once, "
       "no download needed)"
     )
     home.mkdir(parents=True, exist_ok=True)
     with runs.locked(home):
+      shutil.rmtree(folder, ignore_errors=True)  # a damaged one
       texts = pretraining_texts(
         train,
         titles=titles,
@@ -163,8 +165,10 @@ def open_builtin(
         seed=recipe.version,
         rounds=max(1, min(recipe.rounds, recipe.most_texts // max(1, train.num_users))),
       )
-      facts = _build(config, workdir, prepared, texts, titles, home=home, recipe=recipe, log=log)
-      runs.write_json(home / "facts.json", facts)
+      return _build(config, workdir, prepared, texts, titles, home=home, recipe=recipe, log=log)
+
+  outputs = ("model",)
+  runs.stage(home, name="builtin", inputs=key, outputs=outputs, make=make, log=log, says_kept=False)
   model = dataclasses.replace(load_decoder(folder), name=NAME, folder=folder)
   log.info(
     f"builtin: {model.parameters / 1e6:.2f} M parameters, {model.config.vocabulary} tokens, "
@@ -238,31 +242,40 @@ def _reader(
   stop: Callable[[], int],
   log: Log,
 ) -> LanguageModel:
-  """The model pretrained on the texts, loaded from the folder if it exists."""
-  if folder.exists():
-    return load_decoder(folder)
-  common = _common(titles, prepared, recipe.most_titles)
-  extra = [*map(line_end, common), *_PIECES]
-  return build_small(
-    texts,
-    folder,
-    vocabulary=recipe.words + len(extra),
-    extra_tokens=extra,
-    words=_words(texts, sorted(set(titles) - set(common))),
-    chat=False,
-    batch_size=recipe.reading_rows,
-    row_tokens=recipe.reading_tokens,
-    width=recipe.width,
-    layers=recipe.layers,
-    heads=recipe.heads,
-    kv_heads=recipe.kv_heads,
-    inner=3 * recipe.width,
-    context=recipe.context,
-    steps=recipe.reading_steps,
-    learning_rate=recipe.reading_rate,
-    stop=stop,
-    log=log,
+  """The model pretrained on the texts, in `folder`/model; made unless an earlier call did."""
+
+  def make() -> dict[str, object]:
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    common = _common(titles, prepared, recipe.most_titles)
+    extra = [*map(line_end, common), *_PIECES]
+    build_small(
+      texts,
+      folder / "model",
+      vocabulary=recipe.words + len(extra),
+      extra_tokens=extra,
+      words=_words(texts, sorted(set(titles) - set(common))),
+      chat=False,
+      batch_size=recipe.reading_rows,
+      row_tokens=recipe.reading_tokens,
+      width=recipe.width,
+      layers=recipe.layers,
+      heads=recipe.heads,
+      kv_heads=recipe.kv_heads,
+      inner=3 * recipe.width,
+      context=recipe.context,
+      steps=recipe.reading_steps,
+      learning_rate=recipe.reading_rate,
+      stop=stop,
+      log=log,
+    )
+    return {}
+
+  inputs = runs.digest(dataclasses.asdict(recipe), texts, titles)
+  outputs = ("model",)
+  runs.stage(
+    folder, name="reader", inputs=inputs, outputs=outputs, make=make, log=log, says_kept=False
   )
+  return load_decoder(folder / "model")
 
 
 def _common(titles: Sequence[str], prepared: Prepared, most: int) -> list[str]:
