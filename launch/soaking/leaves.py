@@ -15,7 +15,7 @@ from gatrec_jax.runs import seals
 
 # Differ between two runs of one command: time, memory, and what was still in a cache.
 _UNEQUAL = re.compile(
-  r"(^|_|\b)(seconds?|time|mb|memory|per_second|environment|started|cached|encoded|cost|speed)($|_|\b)"
+  r"(^|_|\b)(seconds?|time|mb|memory|per_second|environment|started|cached|encoded|speed)($|_|\b)"
 )
 _IGNORED = frozenset((".lock", "compiled"))
 # Orbax's files beside the arrays name times and processes.

@@ -96,20 +96,9 @@ STARTS = {
 }
 SUBJECTS = {
   "train": Subject(("train", *_TINY, *_EPOCHS, _RUN), is_read=True),
-  "train_best": Subject(
-    ("train", "--preset=best", *_LEXICAL, "--set=width=8", *_EPOCHS, _RUN), is_read=True
-  ),
+  "train_best": Subject(("train", "--preset=best", *_LEXICAL, *_EPOCHS, _RUN), is_read=True),
   "train_paper": Subject(
-    (
-      "train",
-      "--preset=paper",
-      *_LEXICAL,
-      "--set=layer_widths=8",
-      "--set=heads=1",
-      "--set=feature_width=8",
-      *_EPOCHS,
-      _RUN,
-    ),
+    ("train", "--preset=paper", *_LEXICAL, "--set=layer_widths=8", "--set=heads=1", *_EPOCHS, _RUN),
     is_read=True,
   ),
   "train_refit": Subject(("train", *_TINY, "--set=epochs=4", "--refit", _RUN), is_read=True),
