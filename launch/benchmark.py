@@ -23,6 +23,7 @@ from launch.cli import (
   FLAGS,
   define,
   flag_values,
+  path_flag,
   require_at_least,
   require_one_of,
   require_writable,
@@ -53,7 +54,6 @@ define(
 
 def main() -> None:
   """Flags -> suites -> a table and a file."""
-  import pathlib
 
   from gatrec_jax.errors import InputError
   from gatrec_jax.runs.folder import environment, write_json
@@ -76,7 +76,7 @@ def main() -> None:
     if FLAGS.json_out:  # after each suite, so that an interrupted call keeps its results
       tree = {"suites": found} if together else found[name]
       write_json(
-        pathlib.Path(FLAGS.json_out), {"suite": FLAGS.suite, **tree, "environment": environment()}
+        path_flag("json_out"), {"suite": FLAGS.suite, **tree, "environment": environment()}
       )
 
 

@@ -22,6 +22,7 @@ from launch.cli import (
   TEXT,
   define,
   given_fields,
+  path_flag,
   require_writable,
   run,
   whole_numbers,
@@ -73,7 +74,7 @@ def main() -> None:
     print_comparison(comparison, facts, title=title, markdown=FLAGS.markdown)
   if FLAGS.json_out:
     runs.write_json(
-      pathlib.Path(FLAGS.json_out),
+      path_flag("json_out"),
       {
         "title": title,
         "refit": FLAGS.refit,
@@ -215,7 +216,7 @@ def _grid_from_flags(config: Config) -> tuple[dict[str, dict[str, Any]], list[in
     split_seeds = whole_numbers("split_seeds") or [FLAGS.split_seed or 0]
     parts = {f"{data.split}-{seed}": {"split_seed": seed} for seed in split_seeds}
   default = f"runs/compare-{pathlib.Path(data.dataset).stem}-{'folds' if folds else data.split}"
-  return parts, seeds, pathlib.Path(FLAGS.workdir or default)
+  return parts, seeds, path_flag("workdir") if FLAGS.workdir else pathlib.Path(default)
 
 
 if __name__ == "__main__":

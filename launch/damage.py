@@ -17,14 +17,14 @@ import sys
 
 from launch.cli import FLAGS, define, require_at_least, run
 
-define("trials", "seed", "workdir", seed="0", workdir="runs/damage")
+define("trials", "seed", "workdir", "markdown", seed="0", workdir="runs/damage")
 
 
 def main() -> None:
   """Flags -> damaged files -> tables of outcomes."""
   from gatrec_jax import runs
   from gatrec_jax.runs.log import CONSOLE
-  from launch.cli.grid import Table, print_grid
+  from launch.cli.grid import Table, markdown_grid, print_grid
   from launch.fuzzing.damage_trials import BAD, GOOD, by_outcome, try_damages
 
   require_at_least("trials", 1)
@@ -37,7 +37,10 @@ def main() -> None:
     rows = [
       [name, *(str(outcomes[kind]) for kind in (*GOOD, *BAD))] for name, outcomes in counts.items()
     ]
-    print_grid(Table(f"{len(found)} damaged files by {field}", [field, *GOOD, *BAD], rows))
+    table = Table(f"{len(found)} damaged files by {field}", [field, *GOOD, *BAD], rows)
+    print_grid(table)
+    if FLAGS.markdown:
+      print(markdown_grid(table))
   bad = [one for one in found if one["outcome"] in BAD]
   for one in bad:
     print(

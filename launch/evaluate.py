@@ -21,6 +21,7 @@ from launch.cli import (
   data_label,
   define,
   given_fields,
+  path_flag,
   require_agreement,
   require_writable,
   run,
@@ -50,7 +51,6 @@ define(
 
 def main() -> None:
   """Flags -> metrics of a run or of a file -> tables."""
-  import pathlib
 
   from gatrec_jax import runs
   from launch.cli.results import print_results
@@ -63,7 +63,7 @@ def main() -> None:
     results, title, opened = evaluate_folder(workdir_from_flags(config))
   print_results(results, title=title, run=opened)
   if FLAGS.json_out:
-    runs.write_json(pathlib.Path(FLAGS.json_out), results)
+    runs.write_json(path_flag("json_out"), results)
 
 
 def evaluate_file(config: Config, file: str) -> tuple[dict[str, Any], str, None]:
@@ -127,7 +127,7 @@ def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
   from gatrec_jax.stages.data import load_prepared, prepared_in_memory
 
   if FLAGS.workdir:
-    folder = workdir_from_flags(config).expanduser()
+    folder = workdir_from_flags(config)
   elif FLAGS["dataset"].present:
     return config, prepared_in_memory(config.data)
   else:

@@ -27,6 +27,7 @@ from launch.cli import (
   config_from_flags,
   data_label,
   define,
+  path_flag,
   require_agreement,
   require_at_least,
   require_one_of,
@@ -65,7 +66,6 @@ define(
 
 def main() -> None:
   """Flags -> run and lists -> reasons, or an audit."""
-  import pathlib
 
   from gatrec_jax.explain import make_explainer
   from gatrec_jax.explain.lists import write_reasons
@@ -83,7 +83,7 @@ def main() -> None:
     return
   lists, author = lists_from_flags(opened), open_author()
   if FLAGS.out:
-    path = pathlib.Path(FLAGS.out)
+    path = path_flag("out")
     count = write_reasons(
       path, explainer, author, lists, style=FLAGS.style, top_n=FLAGS.top_n, log=CONSOLE
     )
@@ -94,7 +94,6 @@ def main() -> None:
 
 def _require_possible() -> None:
   """Raises InputError, before the run is loaded, for flags that cannot work."""
-  import pathlib
 
   from gatrec_jax.errors import InputError
   from gatrec_jax.explain.reasons import STYLES
@@ -103,7 +102,7 @@ def _require_possible() -> None:
   require_at_least("top_n", 1)
   require_writable("json_out")
   require_writable("out")
-  if FLAGS.out and pathlib.Path(FLAGS.out).suffix != ".jsonl":
+  if FLAGS.out and path_flag("out").suffix != ".jsonl":
     raise InputError("must end in .jsonl", field="out", value=FLAGS.out)
   if not FLAGS.out and not FLAGS.audit and FLAGS.users == ["all"]:
     raise InputError(
@@ -113,7 +112,6 @@ def _require_possible() -> None:
 
 def print_audit(explainer: Explainer) -> None:
   """Measures reasons; prints the figures and writes --json_out."""
-  import pathlib
 
   from gatrec_jax import runs
   from gatrec_jax.explain.audit.audit import audit_reasons
@@ -134,7 +132,7 @@ def print_audit(explainer: Explainer) -> None:
   )
   print_figures(figures, title=f"{data_label(explainer.run.config)} · {FLAGS.style}")
   if FLAGS.json_out:
-    runs.write_json(pathlib.Path(FLAGS.json_out), {**figures, "environment": runs.environment()})
+    runs.write_json(path_flag("json_out"), {**figures, "environment": runs.environment()})
 
 
 def lists_from_flags(opened: Run) -> Lists:

@@ -18,6 +18,7 @@ from launch.cli import (
   FLAGS,
   config_from_flags,
   define,
+  path_flag,
   require_agreement,
   require_one_of,
   require_writable,
@@ -95,7 +96,6 @@ def main() -> None:
 
 def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) -> None:
   """Trains the decoder of --llm on the run's out-of-fold lists and writes the result."""
-  import pathlib
 
   from gatrec_jax import runs
   from gatrec_jax.lm.folders.load import open_decoder
@@ -141,7 +141,7 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
   )
   if FLAGS.json_out:
     runs.write_json(
-      pathlib.Path(FLAGS.json_out),
+      path_flag("json_out"),
       {"history": tuned.history, "best_step": tuned.best_step, "folder": str(written)},
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launch.cli import FLAGS, LANGUAGE_MODEL, define, require_writable, run
+from launch.cli import FLAGS, LANGUAGE_MODEL, define, path_flag, require_writable, run
 
 if TYPE_CHECKING:
   from collections.abc import Sequence
@@ -48,7 +48,6 @@ define(
 
 def main() -> None:
   """Flags -> model and prompts -> text."""
-  import pathlib
   import sys
 
   from gatrec_jax.errors import InputError
@@ -67,7 +66,7 @@ def main() -> None:
   sampling = sampling_from_flags()
   if FLAGS.choice and FLAGS.schema:
     raise InputError("`choice` and `schema` exclude each other")
-  schema = read_json(pathlib.Path(FLAGS.schema)) if FLAGS.schema else None
+  schema = read_json(path_flag("schema")) if FLAGS.schema else None
   model = open_decoder(
     FLAGS.llm,
     dtype=FLAGS.dtype,
@@ -135,7 +134,7 @@ def _answer(
     print(f"{truncated} tokens were dropped from the start of prompts", file=sys.stderr)
   print(f"\n{speed.line()}; compiling and first run {seconds:.1f} s")
   if FLAGS.json_out:
-    _write(FLAGS.json_out, prompts, answers, speed, seconds)
+    _write(prompts, answers, speed, seconds)
 
 
 def _from_model(model: LanguageModel, schema: dict[str, Any] | None) -> dict[str, Any]:
@@ -206,10 +205,9 @@ def _ids(answer: Generation) -> str:
 
 
 def _write(
-  path: str, prompts: Sequence[Any], answers: Sequence[Generation], speed: Speed, seconds: float
+  prompts: Sequence[Any], answers: Sequence[Generation], speed: Speed, seconds: float
 ) -> None:
   import dataclasses
-  import pathlib
 
   from gatrec_jax.runs.folder import environment, write_json
 
@@ -218,7 +216,7 @@ def _write(
     for prompt, answer in zip(prompts, answers, strict=True)
   ]
   times = dataclasses.asdict(speed) | {"compile_seconds": seconds}
-  write_json(pathlib.Path(path), {"answers": rows, "speed": times, "environment": environment()})
+  write_json(path_flag("json_out"), {"answers": rows, "speed": times, "environment": environment()})
 
 
 if __name__ == "__main__":

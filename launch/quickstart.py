@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launch.cli import DATA, FLAGS, LANGUAGE_MODEL, TEXT, config_from_flags, define, run
+from launch.cli import DATA, FLAGS, LANGUAGE_MODEL, TEXT, config_from_flags, define, path_flag, run
 
 if TYPE_CHECKING:
   from pathlib import Path
@@ -89,7 +89,9 @@ def workdir_for(config: Config) -> Path:
 
   encoder = resolve_encoder(config.text.encoder)
   kind = "lexical" if encoder.kind == "lexical" else encoder.name.split("/")[-1].lower()
-  return pathlib.Path(FLAGS.workdir or f"runs/quickstart-{kind}-{config.train.seed}")
+  if FLAGS.workdir:
+    return path_flag("workdir")
+  return pathlib.Path(f"runs/quickstart-{kind}-{config.train.seed}")
 
 
 def trained_variants(config: Config, workdir: Path) -> tuple[dict[str, Any], Run]:

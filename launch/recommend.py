@@ -22,6 +22,7 @@ from launch.cli import (
   LANGUAGE_MODEL,
   config_from_flags,
   define,
+  path_flag,
   require_agreement,
   run,
   workdir_from_flags,
@@ -62,7 +63,6 @@ define(
 
 def main() -> None:
   """Flags -> run -> lists."""
-  import pathlib
 
   from gatrec_jax import serve as serving
   from gatrec_jax.serve.export import require_vectors
@@ -81,7 +81,7 @@ def main() -> None:
   if FLAGS.explain:
     print_with_reasons(opened, lists)
   elif FLAGS.out:
-    serving.write_lists(pathlib.Path(FLAGS.out), lists, workdir=opened.workdir)
+    serving.write_lists(path_flag("out"), lists, workdir=opened.workdir)
     print(lists_written(lists))
   else:
     print_recommendations(lists)

@@ -25,6 +25,7 @@ from launch.cli import (
   config_from_flags,
   data_label,
   define,
+  path_flag,
   require_agreement,
   require_at_least,
   require_one_of,
@@ -65,7 +66,6 @@ define(
 
 def main() -> None:
   """Flags -> candidates and model -> re-ranked lists -> one table."""
-  import pathlib
 
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
@@ -91,7 +91,7 @@ def main() -> None:
   print("Lists and results: " + ", ".join(str(one.folder) for one in found.values()))
   if FLAGS.json_out:
     results = {name: one.results for name, one in found.items()}
-    runs.write_json(pathlib.Path(FLAGS.json_out), results)
+    runs.write_json(path_flag("json_out"), results)
 
 
 def settings_from_flags() -> RerankSettings:

@@ -30,6 +30,7 @@ from launch.cli import (
   config_from_flags,
   data_label,
   define,
+  path_flag,
   require_writable,
   run,
   workdir_from_flags,
@@ -86,7 +87,7 @@ def main() -> None:
     return
   print_results(results, title=f"{data_label(config)} · {workdir}", run=trained)
   if FLAGS.json_out:
-    runs.write_json(pathlib.Path(FLAGS.json_out), results)
+    runs.write_json(path_flag("json_out"), results)
 
 
 def mesh_from_flags() -> Mesh | None:

@@ -23,6 +23,7 @@ from launch.cli import (
   RUN,
   config_from_flags,
   define,
+  path_flag,
   require_at_least,
   require_one_of,
   run,
@@ -74,7 +75,7 @@ def origin_from_flags() -> dict[str, str]:
   origin = {"model": found.name, "model hash": folder_hash(pathlib.Path(found.folder))}
   origin |= {name: FLAGS[name].value for name in ("dtype", "quantize", "attention", "mesh")}
   if FLAGS.lora:
-    files = sorted(pathlib.Path(FLAGS.lora).expanduser().glob("adapter_*"))
+    files = sorted(path_flag("lora").glob("adapter_*"))
     origin["lora hash"] = runs.digest([runs.file_digest(path) for path in files])
   return origin
 

@@ -20,6 +20,7 @@ from typing import IO
 from gatrec_jax import runs
 from gatrec_jax.data.tables.files import require_ratio
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +87,10 @@ def given_bases(data_dir: str) -> list[Path]:
   Raises:
     InputError: `data_dir` is given and is not a folder.
   """
-  if data_dir and not Path(data_dir).expanduser().is_dir():
+  if data_dir and not user_path(data_dir).is_dir():
     raise InputError("is not a folder", field="data_dir", value=data_dir)
   given = [data_dir, os.environ.get("GATREC_DATA", "")]
-  return [Path(base).expanduser().absolute() for base in given if base]
+  return [user_path(base).absolute() for base in given if base]
 
 
 def cache_folder(remedy: str) -> Path:

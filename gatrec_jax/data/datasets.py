@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from pathlib import Path
 
 from gatrec_jax.data import movielens
 from gatrec_jax.data.interactions import Dataset
@@ -17,6 +16,7 @@ from gatrec_jax.data.tables.joining import join_items
 from gatrec_jax.data.tables.metadata import ItemMetadata, load_item_metadata
 from gatrec_jax.data.tables.source import SUFFIXES, TableOptions, has_known_suffix
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.paths import user_path
 
 DATASETS = ("demo", *movielens.VERSIONS)
 
@@ -117,7 +117,7 @@ def _data_set(dataset: str, table: InteractionTable, *, valid_file: str, test_fi
 
 
 def _is_path(dataset: str) -> bool:
-  path = Path(dataset).expanduser()
+  path = user_path(dataset)
   return has_known_suffix(path) or len(path.parts) > 1 or os.path.isfile(path)
 
 

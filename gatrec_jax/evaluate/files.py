@@ -12,6 +12,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.columns import index_column, read_columns
+from gatrec_jax.runs.paths import user_path
 
 if TYPE_CHECKING:
   import pyarrow as pa
@@ -47,7 +48,7 @@ def read_recommendations(
   >>> users.tolist(), items.tolist()
   ([1], [[1, 0]])
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   runs.require_written(path)
   table = read_columns(path, _COLUMNS, what="recommendations")
   users = _indices(table["user_id"], user_ids, path, "user_id", "users")
@@ -81,7 +82,7 @@ def run_of_lists(path: str | os.PathLike[str]) -> pathlib.Path | None:
   import pyarrow as pa
   import pyarrow.parquet as pq
 
-  path = pathlib.Path(path)
+  path = user_path(path)
   for folder in path.absolute().parents:
     if (folder / "config.json").is_file() and (folder / "data").is_dir():
       return folder
@@ -140,7 +141,7 @@ def write_recommendations(
       },
     }
   )
-  path = pathlib.Path(path)
+  path = user_path(path)
   try:
     with runs.atomic_path(path) as temporary:
       pq.write_table(table, temporary, write_page_checksum=True)

@@ -20,6 +20,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.grid import train_alike
 from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
 from gatrec_jax.runs.log import CONSOLE, Log
+from gatrec_jax.runs.paths import user_path
 from gatrec_jax.serve.run import Run, load_run
 
 
@@ -61,7 +62,7 @@ def fit(
     folder = pathlib.Path(tempfile.mkdtemp(prefix="gatrec-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
   else:
-    folder = runs.open_workdir(pathlib.Path(workdir).expanduser())
+    folder = runs.open_workdir(user_path(workdir))
   fields = {"dataset": _kept(interactions, folder, "interactions")}
   if items is not None:
     fields["item_metadata"] = _kept(items, folder, "items")
@@ -90,7 +91,7 @@ def save(run: Run, path: str | os.PathLike[str]) -> None:
     raise InputError(
       "its new ratings, users and items are in memory alone; train with them", field="run"
     )
-  target = pathlib.Path(path).expanduser()
+  target = user_path(path)
   if target.exists():
     raise InputError("exists already", field="path", value=path)
   temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -27,6 +27,7 @@ from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.ops.attention.selection import name_of
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.log import CONSOLE, Log
+from gatrec_jax.runs.paths import user_path
 from gatrec_jax.serve.run import Run, assemble_run, make_serving_state, recommender_and_inputs
 from gatrec_jax.stages.config_file import read_config, write_config
 from gatrec_jax.stages.data import prepare
@@ -50,7 +51,7 @@ def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
     InputError: the folder cannot be written to, or holds checkpoints of another configuration or of
       another version.
   """
-  folder = runs.open_workdir(own_folder(pathlib.Path(workdir).expanduser()))
+  folder = runs.open_workdir(own_folder(user_path(workdir)))
   if (folder / "config.json").exists() and runs.has_checkpoints(folder):
     if changed := differences(read_config(folder), config, stages=_TRAINED_STAGES):
       raise InputError(

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from gatrec_jax import runs
 from gatrec_jax.data.tables.row_reader import has_half_pair
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.paths import user_path
 
 _TEXT_FIELDS = ("profile", "summary")
 _DIGESTED_CHARACTERS = 160
@@ -78,7 +79,7 @@ def read_profiles(
     InputError: for a file that cannot be read, a line that is not such an object, a repeated id, or
       a file without any known id.
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   try:
     lines = path.read_text(encoding="utf-8-sig").split("\n")
   except (OSError, UnicodeDecodeError) as error:
@@ -171,7 +172,7 @@ def check_user_profiles_leak(
         "`user_profiles`"
       )
     return None
-  if _is_written_from(pathlib.Path(path), data_content):
+  if _is_written_from(user_path(path), data_content):
     return None
   return (
     f"{path}: user profiles of unknown origin cannot be checked for leakage of validation or test "

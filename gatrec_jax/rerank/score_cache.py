@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import re
@@ -107,18 +108,25 @@ def score_lists(
       "prompt_version": PROMPT_VERSION,
     },
   )
-  scores, usage = [], Usage()
-  for part in batches:
-    records = in_chunks(
+  parts = [
+    in_chunks(
       folder / f"{part.name}.jsonl",
       part.keys,
-      _scorer(strategy, part, usage),
+      _scorer(strategy, part),
       chunk=CHUNK,
       name=f"{strategy.name} {part.name}",
       log=log,
     )
-    scores.append([np.array(record["scores"], np.float32) for record in records])
-  cost = _cost(folder / "cost.json", strategy, batches, usage)
+    for part in batches
+  ]
+  scores = [[np.array(record["scores"], np.float32) for record in part] for part in parts]
+  records = [record for part in parts for record in part]
+  cost = Cost(
+    lists=len(records),
+    tokens_per_list=sum(record["tokens"] for record in records) / max(len(records), 1),
+    lists_per_second=_rate(folder / "rate.json", strategy, batches) if records else 0.0,
+    shortened=round(sum(record["shortened"] for record in records)),
+  )
   log.info(
     f"rerank: {strategy.name} by {model_name}: {cost.tokens_per_list:.0f} tokens per list, "
     f"{cost.lists_per_second:.1f} lists/s"
@@ -134,12 +142,17 @@ def options_of(strategy: Strategy) -> dict[str, Any]:
   return {**options, "batch_size": strategy.batch_size}
 
 
-def _scorer(
-  strategy: Strategy, part: QueryBatch, usage: Usage
-) -> Callable[[range], list[dict[str, Any]]]:
+def _scorer(strategy: Strategy, part: QueryBatch) -> Callable[[range], list[dict[str, Any]]]:
+  """Positions -> records, each with the mean of its chunk's tokens and shortened histories."""
+
   def make(places: range) -> list[dict[str, Any]]:
+    usage = Usage()
     scores = _scores(strategy, part, places, usage)
-    return [{"scores": [float(value) for value in row]} for row in scores]
+    used = {
+      "tokens": usage.forward_tokens / len(places),
+      "shortened": usage.shortened / len(places),
+    }
+    return [{"scores": [float(value) for value in row], **used} for row in scores]
 
   return make
 
@@ -152,33 +165,17 @@ def _scores(strategy: Strategy, part: QueryBatch, places: range, usage: Usage) -
   )
 
 
-def _cost(
-  path: pathlib.Path, strategy: Strategy, batches: Sequence[QueryBatch], usage: Usage
-) -> Cost:
-  """The cost of this process's lists, or that of an earlier process if it scored more."""
-  former = _former_cost(path)
-  if former is not None and former.lists >= usage.users or not usage.users:
-    return former or Cost(0, 0.0, 0.0, 0)
+def _rate(path: pathlib.Path, strategy: Strategy, batches: Sequence[QueryBatch]) -> float:
+  """Lists per second, measured now or by an earlier process."""
+  if path.exists():
+    with contextlib.suppress(DamagedFile):
+      return runs.read_sealed(path)["lists_per_second"]
   part = max(batches, key=lambda part: len(part.keys))
   places = range(min(CHUNK, len(part.keys)))
   rates: list[float] = []
   for _ in range(_REPEATS):
-    again = Usage()
-    _scores(strategy, part, places, again)
-    rates.append(again.users / again.seconds)
-  cost = Cost(
-    lists=usage.users,
-    tokens_per_list=usage.forward_tokens / usage.users,
-    lists_per_second=float(np.median(rates)),
-    shortened=usage.shortened,
-  )
-  runs.write_sealed(path, dataclasses.asdict(cost))
-  return cost
-
-
-def _former_cost(path: pathlib.Path) -> Cost | None:
-  """The cost that an earlier process measured, where there is one that is not damaged."""
-  try:
-    return Cost(**runs.read_sealed(path)) if path.exists() else None
-  except DamagedFile:
-    return None
+    usage = Usage()
+    _scores(strategy, part, places, usage)
+    rates.append(usage.users / usage.seconds)
+  runs.write_sealed(path, {"lists_per_second": float(np.median(rates))})
+  return float(np.median(rates))

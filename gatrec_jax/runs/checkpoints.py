@@ -24,6 +24,7 @@ from jax.sharding import SingleDeviceSharding
 from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.runs.folder import writing
 from gatrec_jax.runs.log import Log
+from gatrec_jax.runs.paths import plain_path
 from gatrec_jax.runs.seals import sealed, unsealed
 
 # Seconds. A checkpoint that cannot be read may be one that another process is removing: it is
@@ -62,13 +63,15 @@ class Checkpoints:
     for epoch in epochs(self.folder):
       _require_same_value(self.folder, epoch)
     self._ocp = ocp
+    self.folder.mkdir(parents=True, exist_ok=True)
+    self._link = contextlib.ExitStack()
     self._manager = ocp.CheckpointManager(
-      self.folder,
+      self._link.enter_context(plain_path(self.folder)),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=keep,
         best_fn=value,
         best_mode="max",
-        create=True,
+        create=False,
         cleanup_tmp_directories=True,
       ),
     )
@@ -116,6 +119,7 @@ class Checkpoints:
     """Waits, then releases threads and files."""
     with writing(self.folder):
       self._manager.close()
+    self._link.close()
 
 
 def epochs(folder: pathlib.Path) -> list[int]:
@@ -267,15 +271,17 @@ def _read(path: pathlib.Path, like: Any) -> Any:
   """One saved pytree. Raises DamagedFile where Orbax cannot read it."""
   import orbax.checkpoint as ocp
 
-  try:
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-      return checkpointer.restore(
-        path.absolute(), args=ocp.args.StandardRestore(jax.tree.map(_placed, like))
-      )
-  # Orbax raises a bare Exception where an array cannot be read.
-  except Exception as error:
-    reason = " ".join(str(error).split())[:200] or repr(error)
-    raise _damaged(path.parent.parent, int(path.parent.name), reason) from error
+  with plain_path(path) as plain:
+    try:
+      with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(
+          plain, args=ocp.args.StandardRestore(jax.tree.map(_placed, like))
+        )
+    # Orbax raises a bare Exception where an array cannot be read.
+    except Exception as error:
+      message = str(error).replace(str(plain), str(path))
+      reason = " ".join(message.split())[:200] or repr(error)
+      raise _damaged(path.parent.parent, int(path.parent.name), reason) from error
 
 
 def _placed(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.runs.log import Log
+from gatrec_jax.runs.paths import user_path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "numpy", "pyarrow")
@@ -28,14 +29,14 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "num
 def cache_dir() -> pathlib.Path:
   """The folder of files shared by several runs: $GATREC_CACHE, else the user's cache."""
   if os.environ.get("GATREC_CACHE"):
-    return pathlib.Path(os.environ["GATREC_CACHE"]).expanduser()
+    return user_path(os.environ["GATREC_CACHE"])
   base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
   return pathlib.Path(base) / "gatrec_jax"
 
 
 def open_workdir(path: str | os.PathLike[str]) -> pathlib.Path:
   """Creates the folder if needed. Raises InputError where it cannot be written to."""
-  folder = pathlib.Path(path).expanduser()
+  folder = user_path(path)
   try:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
@@ -72,10 +73,20 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A temporary name beside `path` that becomes `path` when the block ends without an error."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  """A temporary name beside `path` that becomes `path` when the block ends without an error.
+
+  What killed processes left of the same file is removed.
+  """
   with writing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The names of files are limited to 255 bytes.
+    start = f".{path.name.encode()[:200].decode(errors='ignore')}."
+    for name in os.listdir(path.parent):
+      if name.startswith(start) and name.endswith(".tmp"):
+        process = name[len(start) : -len(".tmp")]
+        if process.isdecimal() and not _is_alive(int(process)):
+          (path.parent / name).unlink(missing_ok=True)
+    temporary = path.with_name(f"{start}{os.getpid()}.tmp")
     try:
       yield temporary
       os.replace(temporary, path)
@@ -103,6 +114,17 @@ def is_disk_full(error: BaseException) -> bool:
     return True
   words = ("No space left on device", "File too large", "Disk quota exceeded", "errno 28")
   return not isinstance(error, InputError) and any(word in str(error) for word in words)
+
+
+def _is_alive(process: int) -> bool:
+  """Whether there is a process of this number here."""
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except (PermissionError, OverflowError):  # of another user; not a number of a process
+    pass
+  return True
 
 
 def write_json(path: pathlib.Path, tree: Any) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import jax
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.paths import user_path
 
 Event = tuple[str, float, float]
 """An operation as it ran: its name, its start, its duration in nanoseconds."""
@@ -64,7 +65,7 @@ def recording(folder: str | os.PathLike[str]) -> Iterator[Recording]:
   Raises:
     InputError: the folder cannot be made or written to.
   """
-  path = pathlib.Path(folder).expanduser()
+  path = user_path(folder)
   try:
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):

@@ -15,6 +15,7 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.columns import escape_cell
 from gatrec_jax.evaluate.files import metadata_of_run
+from gatrec_jax.runs.paths import user_path
 from gatrec_jax.serve.recommendations import Recommendations
 from gatrec_jax.serve.run import Run
 
@@ -125,7 +126,7 @@ def write_lists(
   import pyarrow.csv
   import pyarrow.parquet
 
-  path = pathlib.Path(path)
+  path = user_path(path)
   if path.suffix not in SUFFIXES:
     raise InputError(f"must end in {', '.join(SUFFIXES)}", field="out", value=path)
   rows = [

@@ -20,6 +20,7 @@ from gatrec_jax.evaluate.columns import SUFFIXES, index_column, read_columns
 from gatrec_jax.profiles.attributes import YEAR_FIELDS, year_of
 from gatrec_jax.profiles.builder import terms_of
 from gatrec_jax.runs.log import Log
+from gatrec_jax.runs.paths import user_path
 from gatrec_jax.serve.run import Run, indices_of
 
 Condition = str | Sequence[str | int]
@@ -71,7 +72,7 @@ def _matching(run: Run, condition: Condition, *, field: str, log: Log) -> np.nda
   if not isinstance(condition, str):
     mask[indices_of(require_list(condition, field=field), run.item_index, "item")] = True
     return mask
-  path = pathlib.Path(condition).expanduser()
+  path = user_path(condition)
   if os.path.isfile(path):  # unlike pathlib's, also for names that no system takes
     mask[_known_items(run, path, log=log)] = True
     return mask
@@ -249,7 +250,7 @@ def read_candidates(run: Run, path: str, *, log: Log) -> dict[str, list[str]]:
 
   Raises: InputError: a file that cannot be read, or without a row that is known.
   """
-  file = pathlib.Path(path).expanduser()
+  file = user_path(path)
   columns = read_columns(file, ("user_id", "item_id"), what="candidates")
   ids = run.prepared.interactions
   users = index_column(columns["user_id"], ids.user_ids)

@@ -23,6 +23,7 @@ from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.profiles.attributes import item_attributes
 from gatrec_jax.runs.checkpoints import read_best
+from gatrec_jax.runs.paths import user_path
 from gatrec_jax.stages.config_file import read_config
 from gatrec_jax.stages.data import load_prepared
 from gatrec_jax.stages.texts import Texts, TextsOfNewUsers, load_texts, no_texts, texts_of_new_users
@@ -160,7 +161,7 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
   Raises:
     InputError: no run there, made by another version, not trained yet, or damaged.
   """
-  folder = pathlib.Path(workdir).expanduser()
+  folder = user_path(workdir)
   config = read_config(folder)
   prepared = load_prepared(folder)
   texts = load_texts(folder) if config.model.reads_text else no_texts(prepared)

@@ -23,6 +23,7 @@ from gatrec_jax.data.tables.columns import Columns
 from gatrec_jax.data.tables.source import TableOptions
 from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
+from gatrec_jax.runs.paths import user_path
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
 _UNSAID = ("understood", "feedback", "content")  # facts that have a line of their own
@@ -36,7 +37,7 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
     InputError: files missing or unreadable, wrong fold, empty part.
   """
   paths = [data.item_metadata, data.valid_file, data.test_file]
-  if pathlib.Path(data.dataset).expanduser().is_file():
+  if user_path(data.dataset).is_file():
     paths.append(data.dataset)
   settings = {k: v for k, v in dataclasses.asdict(data).items() if k != "data_dir"}
   inputs = runs.digest(_FORMAT, settings, [runs.file_digest(p) for p in paths])

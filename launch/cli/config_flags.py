@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from launch.cli.flags import DATA, EVALUATE, FLAGS, TEXT
+from launch.cli.flags import DATA, EVALUATE, FLAGS, TEXT, path_flag
 
 if TYPE_CHECKING:
   from gatrec_jax.config.schema import Config, DataConfig
@@ -81,9 +81,9 @@ def workdir_from_flags(config: Config) -> pathlib.Path:
   from gatrec_jax import runs
   from gatrec_jax.runs.log import CONSOLE
 
-  folder = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else _default_workdir(config)
+  folder = path_flag("workdir") if FLAGS.workdir else _default_workdir(config)
   if FLAGS.verify:
-    count = runs.verify(folder.expanduser())
+    count = runs.verify(folder)
     CONSOLE.info(f"verified: {count} files of {folder} are those that were written")
   return folder
 

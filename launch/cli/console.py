@@ -26,6 +26,7 @@ PROGRAMS = (
   "benchmark",
   "fuzz",
   "damage",
+  "soak",
 )
 """In the order in which a user meets them."""
 RENAMED = {"profile": "write_profiles"}

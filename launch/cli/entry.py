@@ -26,8 +26,8 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
     show(_help(doc))
     sys.exit(0)
   for arg in args:
-    if any("\ud800" <= character <= "\udfff" for character in arg):
-      fail(f"{ascii(arg)}: is not UTF-8", 2)
+    if not _is_text(arg):
+      fail(f"{ascii(arg)} is not UTF-8; rename the file or folder", 2)
   try:
     rest = FLAGS(args)[1:]
   except flags.Error as error:
@@ -77,6 +77,15 @@ def fail(message: str, code: int) -> None:
   """Prints `error: …` as one line to standard error and exits."""
   print(f"error: {' '.join(message.split())}", file=sys.stderr)
   sys.exit(code)
+
+
+def _is_text(arg: str) -> bool:
+  """Whether an argument is text, which reports and error lines are printed as."""
+  try:
+    arg.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def _flag_of(name: str) -> str | None:

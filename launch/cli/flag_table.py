@@ -182,7 +182,11 @@ COMPARE = (
     "presets to train and compare, comma-separated, each with optional settings after colons: "
     "ease:l2=500,lightgcn:layers=3",
   ),
-  listed("runs", "finished run folders to compare, comma-separated, instead of --models"),
+  listed(
+    "runs",
+    "finished run folders to compare, comma-separated, instead of --models; a name with a comma "
+    "stands in double quotes",
+  ),
   listed("folds", "ml-100k folds, or parts of --split=kfold; each model is trained on every one"),
   listed("split_seeds", "several split seeds instead of --split_seed; each one is a part"),
   listed("seeds", "training seeds, comma-separated", ("0",)),
@@ -322,6 +326,8 @@ FUZZ = (
   listed("parser", "parsers to run, comma-separated, or all", ("all",)),
   whole("processes", "worker processes; 0 runs everything in this one, which a crash ends", 2),
   whole("trials", "damaged files, those of earlier calls included", 1000),
+  listed("programs", "what is killed, comma-separated; all leaves out those of minutes", ("all",)),
+  whole("kills", "signals that each program gets, those of earlier calls included", 20),
 )
 
 TOPICS: dict[str, tuple[Flag, ...]] = {
@@ -341,5 +347,5 @@ TOPICS: dict[str, tuple[Flag, ...]] = {
   "Profiles": PROFILES,
   "Devices": DEVICES,
   "Benchmark": BENCHMARK,
-  "Fuzzing": FUZZ,
+  "Fuzz, damage and soak": FUZZ,
 }

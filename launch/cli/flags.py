@@ -78,6 +78,13 @@ def require_at_least(name: str, least: int) -> None:
     raise InputError(f"must be at least {least}", field=name, value=FLAGS[name].value)
 
 
+def path_flag(name: str) -> pathlib.Path:
+  """The path that a flag names, with `~` expanded."""
+  from gatrec_jax.runs.paths import user_path
+
+  return user_path(FLAGS[name].value)
+
+
 def require_writable(name: str) -> None:
   """Raises InputError if the file that a flag names cannot be written; call it before the work."""
   from gatrec_jax.errors import InputError
@@ -85,7 +92,7 @@ def require_writable(name: str) -> None:
   value = FLAGS[name].value
   if not value:
     return
-  path = pathlib.Path(value)
+  path = path_flag(name)
   if path.is_dir():
     raise InputError("is a folder; name a file", field=name, value=value)
   folder = path.absolute().parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatrec_jax.runs.log import CONSOLE
-from launch.cli.flags import FLAGS
+from launch.cli.flags import FLAGS, path_flag
 
 if TYPE_CHECKING:
   from gatrec_jax.explain.authors import Author
@@ -79,7 +79,6 @@ def _refuse_adapter() -> None:
 
 def _open_folder() -> tuple[LanguageModel, Lora | None, list[str]]:
   """The decoder of --llm, the adapter of --lora, and hashes of the adapter's files."""
-  from pathlib import Path
 
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
@@ -95,11 +94,11 @@ def _open_folder() -> tuple[LanguageModel, Lora | None, list[str]]:
   )
   if not FLAGS.lora:
     return model, None, []
-  if not (Path(FLAGS.lora) / ADAPTER_FILES[0]).is_file():
+  if not (path_flag("lora") / ADAPTER_FILES[0]).is_file():
     raise InputError(
       f"has no {ADAPTER_FILES[0]}; name the folder that launch.finetune wrote",
       field="lora",
       value=FLAGS.lora,
     )
-  hashes = [runs.file_digest(Path(FLAGS.lora) / name) for name in ADAPTER_FILES]
+  hashes = [runs.file_digest(path_flag("lora") / name) for name in ADAPTER_FILES]
   return model, load_lora(FLAGS.lora, model.config), hashes

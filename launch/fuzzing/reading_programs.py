@@ -24,7 +24,6 @@ _TRAIN = (
   "--set=heads=1",
   "--bootstrap=20",
 )
-_OUT = "--out=out.csv"
 _COMPARE = (*_DATA, "--models=popularity,ease", "--split_seeds=0", "--bootstrap=20")
 
 
@@ -73,9 +72,7 @@ READERS: Mapping[str, Reader] = {
     "recommend", (f"--workdir={RUN}", "--users=1,2", "--out=out.csv"), ("out.csv",)
   ),
   "recommend --liked": Reader(
-    "recommend",
-    (f"--workdir={RUN}", "--liked=3,5", "--similar_to=3", "--out=out.csv"),
-    ("out.csv",),
+    "recommend", (f"--workdir={RUN}", "--liked=3,5", "--out=out.csv"), ("out.csv",)
   ),
   "recommend --export_embeddings": Reader(
     "recommend", (f"--workdir={RUN}", "--export_embeddings=vectors"), ("vectors",)

@@ -60,6 +60,13 @@ def refused(place, *flags, workdir="run", by=call):
   return error_line(by("rerank", f"--workdir={workdir}", *RERANK, *flags, cwd=place, check=1))
 
 
+def cost_of(folder):
+  """What scoring cost, but for the speed."""
+  cost = json.loads((folder / "results.json").read_text())["cost"]
+  assert cost.pop("lists_per_second") > 0 and cost["tokens_per_list"] > 0
+  return cost
+
+
 def folders(place, workdir="run"):
   return sorted((place / workdir / "rerank").glob("*"))
 
@@ -142,6 +149,7 @@ def test_a_fine_tuned_model_has_an_adapter_and_its_own_folder(place):
 def test_a_killed_job_resumes_to_the_same_bytes(place, label_scores):
   whole = label_scores
   wanted = {path.name: path.read_bytes() for path in whole.glob("*.jsonl")}
+  cost = cost_of(whole)
   for path in whole.glob("*.json*"):
     path.unlink()
   command = [sys.executable, "-m", "launch.rerank", "--workdir=run", *RERANK]
@@ -156,6 +164,7 @@ def test_a_killed_job_resumes_to_the_same_bytes(place, label_scores):
   assert not (whole / "results.json").exists()
   rerank(place)
   assert {path.name: path.read_bytes() for path in whole.glob("*.jsonl")} == wanted
+  assert cost_of(whole) == cost and cost["lists"] == sum(b.count(b"\n") for b in wanted.values())
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from gatrec_jax.data.tables.raw_columns import RawColumns, joined
 from gatrec_jax.data.tables.source import Source, TableOptions, open_source
 from gatrec_jax.data.tables.times import TimeStyle, style_of
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.paths import user_path
 
 if TYPE_CHECKING:
   import pyarrow as pa
@@ -81,7 +82,7 @@ def load_interactions(
   found, remarks, notes = [], [], {}
   for file in (path, *more):
     bad = rows.BadRows(Path(file), max_bad_share)
-    source = open_source(Path(file).expanduser(), options)
+    source = open_source(user_path(file), options)
     raw = _read_fast(source, columns, reading, time_format)
     if raw is None:
       raw = _read_slowly(source, columns, reading, time_format, bad)

@@ -16,6 +16,7 @@ from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.item_columns import ItemColumn, columns_of, is_related, plain_name
 from gatrec_jax.data.tables.source import Source, TableOptions, open_source
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.paths import user_path
 
 _LINK = re.compile(r"(?:https?://|//|www\.|data:)\S+", re.I)
 _MISSING = frozenset(("nan", "null", "none", "n/a", "<na>"))
@@ -66,7 +67,7 @@ def load_item_metadata(
     InputError: no such file, no rows, no or several possible columns of ids, ids of mixed types, or
       too many unreadable rows.
   """
-  source = open_source(Path(path).expanduser(), TableOptions(encoding=encoding))
+  source = open_source(user_path(path), TableOptions(encoding=encoding))
   names = rows.column_names(source)
   id_column = _id_column(source, names, item_column)
   columns = columns_of(names, id_column=id_column)

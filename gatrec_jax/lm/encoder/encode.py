@@ -28,6 +28,7 @@ from gatrec_jax.lm.folders.fields import require_object
 from gatrec_jax.lm.folders.load import read_params
 from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.lm.folders.weights import load_params
+from gatrec_jax.runs.paths import user_path
 
 DTYPES = ("float32", "bfloat16")
 # Tokens per batch and device; small on a CPU, so that a batch fits into its cache.
@@ -98,7 +99,7 @@ def load_encoder(
   """
   if dtype not in DTYPES:
     raise InputError(f"encoder dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-  folder = Path(folder)
+  folder = user_path(folder)
   if not folder.is_dir():
     raise InputError(f"{folder}: no such folder")
   modules = pooling.read_modules(folder)

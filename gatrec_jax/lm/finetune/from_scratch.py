@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from gatrec_jax.lm.finetune.step import FinetuneConfig
 from gatrec_jax.lm.folders.export import export_folder, require_writable
 from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
 from gatrec_jax.runs.log import SILENT, Log
+from gatrec_jax.runs.paths import user_path
 
 if TYPE_CHECKING:
   from tokenizers import Tokenizer
@@ -82,7 +84,7 @@ def build_small(
     InputError: too few texts, impossible sizes, or a folder that contains something else.
     Interrupted: `stop` returned a signal.
   """
-  folder = Path(folder).expanduser()
+  folder = user_path(folder)
   require_writable(folder)
   used = [text for text in texts if text.strip()]
   if len(used) < MIN_TEXTS:
@@ -132,7 +134,7 @@ def build_small(
   )
   origin = runs.digest(used, repr(config), tokenizer.to_str(), chat, dataclasses.asdict(training))
   workdir = folder.with_name(f".{folder.name}.{origin[:8]}.training")
-  for other in folder.parent.glob(f".{folder.name}.*.training"):
+  for other in folder.parent.glob(f".{glob.escape(folder.name)}.*.training"):
     if other != workdir:  # of an interrupted run with other arguments
       shutil.rmtree(other, ignore_errors=True)
   examples = text_examples(tokenizer, used, context=row_tokens or context)

@@ -19,6 +19,7 @@ from gatrec_jax.lm.decoder.weights import weight_rules
 from gatrec_jax.lm.folders.fields import flag, real, require_object, shown, whole
 from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.lm.folders.weights import readable_weights, some
+from gatrec_jax.runs.paths import user_path
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 ADAPTER_FILES = CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
@@ -146,7 +147,7 @@ def save_lora(lora: Lora, config: DecoderConfig, folder: str | Path, *, base: st
   if len(ranks) != 1:
     raise InputError(f"{folder}: all adapters must have the same rank, these have {sorted(ranks)}")
   rank = ranks.pop()
-  folder = Path(folder)
+  folder = user_path(folder)
   with runs.atomic_path(folder / WEIGHTS_NAME) as temporary:
     temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
   runs.write_json(
@@ -184,7 +185,7 @@ def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
   """
   from safetensors.numpy import load_file
 
-  folder = Path(folder)
+  folder = user_path(folder)
   rank, scale, dropout = _read_settings(folder / CONFIG_NAME)
   path = folder / WEIGHTS_NAME
   if not path.is_file():

@@ -21,6 +21,7 @@ from gatrec_jax.lm.decoder.weights import weight_rules
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.runs.folder import writing
+from gatrec_jax.runs.paths import user_path
 
 MARK_NAME = "gatrec_export.json"  # marks a folder as an export, which may be replaced
 DTYPES = ("float32", "bfloat16", "float16")
@@ -60,7 +61,7 @@ def export_folder(
     InputError: the folder contains something else, the weights are int8, the disk is full, or a
       model without a source folder has settings that a llama config.json cannot express.
   """
-  folder = Path(folder).expanduser()
+  folder = user_path(folder)
   if dtype not in (None, *DTYPES):
     raise InputError(f"dtype={dtype}: must be one of {', '.join(DTYPES)}")
   tensors = _named_leaves(model)

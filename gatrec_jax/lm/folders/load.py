@@ -26,6 +26,7 @@ from gatrec_jax.lm.folders.weights import load_params, matched_rules, open_tenso
 from gatrec_jax.lm.tokens.chat import load_chat_tokenizer
 from gatrec_jax.lm.tokens.token_bytes import Spelling, make_spelling
 from gatrec_jax.runs.log import CONSOLE, Log
+from gatrec_jax.runs.paths import user_path
 from gatrec_jax.sharding.mesh import DEFAULT_RULES, Rules, parameter_sharding, parse_mesh
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def load_decoder(
   Raises: InputError if anything is missing, damaged, of the wrong shape, not supported, or larger
     than the available memory.
   """
-  folder = Path(folder)
+  folder = user_path(folder)
   if not folder.is_dir():
     raise InputError(f"{folder}: no such folder (open_decoder takes hub ids too)")
   if dtype not in DTYPES:

