@@ -24,6 +24,7 @@ from launch.cli import (
   define,
   require_agreement,
   run,
+  say,
   workdir_from_flags,
 )
 
@@ -81,12 +82,12 @@ def main() -> None:
     print_with_reasons(opened, lists)
   elif FLAGS.out:
     serving.write_lists(pathlib.Path(FLAGS.out), lists, workdir=opened.workdir)
-    print(lists_written(lists))
+    say(lists_written(lists))
   else:
     print_recommendations(lists)
   if FLAGS.export_embeddings:
     found = serving.export_embeddings(opened, FLAGS.export_embeddings)
-    print(f"vectors of {found.items.shape[1]} numbers written to {FLAGS.export_embeddings}")
+    say(f"vectors of {found.items.shape[1]} numbers written to {FLAGS.export_embeddings}")
 
 
 def similar_from_flags(opened: Run) -> SimilarItems:

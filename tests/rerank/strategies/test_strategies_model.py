@@ -10,6 +10,7 @@ from helpers.tiny_decoder import random_params, tiny_config
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.scoring import label_tokens, score_labels
+from gatrec_jax.lm.tokens.plain_text import PlainText
 from gatrec_jax.rerank.prompting import prompts
 from gatrec_jax.rerank.prompting.prompts import Context, choice_prompt, pointwise_prompt, prompt_ids
 from gatrec_jax.rerank.prompting.queries import Queries, Usage, log_softmax
@@ -201,8 +202,8 @@ def test_a_chat_template_frames_the_prompt():
   (scores,) = make_strategy("pointwise", chatty)([CONTEXT], [TITLES[:2]])
   texts = [f"Q {pointwise_prompt(CONTEXT, title)}" for title in TITLES[:2]]
 
-  def ids(text):
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+  def ids(text):  # behind a template, the whole message is data: its lines are no tokens
+    return PlainText(tokenizer.backend_tokenizer).ids(text, special_tokens=False)
 
   logits = score_labels(model(), [[0, *ids(text), 1, *ids("A ")] for text in texts], ["yes", "no"])
   np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)
