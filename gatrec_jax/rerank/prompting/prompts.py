@@ -8,6 +8,7 @@ as one token.
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 from collections.abc import Container, Sequence
 
@@ -47,6 +48,13 @@ RATE = (
   "How well does each candidate fit this user, from 0 to 100? Answer with a JSON object of letters "
   "and numbers.\n"
 )
+# Whatever somebody takes for the end of a line, and how lines begin that a prompt writes itself.
+_BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+_STRUCTURE = re.compile(
+  rf"(?:{LIKED}|{DISLIKED}|{CANDIDATE}|best|\w{{1,2}})\s*:|Profile$|History, |Candidates$|"
+  r"Which candidate|Does this candidate|Rank |How well does each",
+  re.IGNORECASE,
+)
 _PROFILE_TERMS = 5
 _PROFILE_CHARACTERS = 600
 
@@ -71,7 +79,7 @@ CONTENT_FREE = Context(profile=UNKNOWN, history=((UNKNOWN, True),))
 
 def describe(context: Context) -> str:
   """The description of a user that every prompt starts with."""
-  lines = [PROFILE, f"{context.profile}\n"] if context.profile else []
+  lines = [PROFILE, f"{_BREAK.sub(' ', context.profile)}\n"] if context.profile else []
   if context.history:
     lines.append(HISTORY)
   lines += [title_line(LIKED if liked else DISLIKED, title) for title, liked in context.history]
@@ -84,8 +92,11 @@ def title_line(mark: str, title: str) -> str:
 
 
 def line_end(title: str) -> str:
-  """The end of every line with a title, which a small model may encode as one token."""
-  return f": {title}\n"
+  """The end of every line with a title, which a small model may encode as one token.
+
+  A title is one line, whatever is in it.
+  """
+  return f": {_BREAK.sub(' ', title)}\n"
 
 
 def candidate_block(titles: Sequence[str]) -> str:
@@ -191,7 +202,15 @@ def own_token(line: str, tokens: Container[str], *, after: str) -> str:
 
 
 def profile_line(text: str) -> str:
-  """A user's profile in one line: keywords of the schema, or the beginning of any other text."""
+  """A user's profile in one line: keywords of the schema, or the beginning of any other text.
+
+  A text that begins like a line of the prompt is put in quotation marks.
+  """
+  line = _BREAK.sub(" ", _profile_words(text))
+  return f"“{line}”" if _STRUCTURE.match(line) else line
+
+
+def _profile_words(text: str) -> str:
   profile = parse_profile(text)
   if profile == Profile():
     words = " ".join(text.split())
