@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-  from tokenizers import AddedToken, Encoding, Tokenizer
+  from tokenizers import AddedToken, Encoding, Token, Tokenizer
 
 Span = tuple[int, int]
 """First character, and the one after the last."""
@@ -197,6 +197,28 @@ class PlainText:
       piece.normalize(lambda part: backend.normalizer.normalize(part))
     if backend.pre_tokenizer is not None:
       backend.pre_tokenizer.pre_tokenize(piece)
-    model = backend.model
-    piece.tokenize(lambda word: model.tokenize(word))
+    piece.tokenize(self._tokens)
     yield piece.to_encoding(0, None)
+
+  def _tokens(self, word: str) -> list[Token]:
+    """The model's tokens of a word.
+
+    Unigram models have `<s>` among the pieces that texts are made of: it is spelled by character.
+    """
+    model = self._backend.model
+    tokens = model.tokenize(word)
+    if not any(token.id in self._control_ids for token in tokens):
+      return tokens
+    data, found = word.encode(), []
+    for token in tokens:
+      start, end = token.offsets
+      own = data[start:end].decode(errors="replace")
+      if self.control.get(own) != token.id or len(own) == 1:
+        found.append(token)
+        continue
+      for character in own:
+        for part in model.tokenize(character):
+          first, last = (start + offset for offset in part.offsets)
+          found.append(type(part)(part.id, part.value, (first, last)))
+        start += len(character.encode())
+    return found

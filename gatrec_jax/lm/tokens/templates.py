@@ -26,9 +26,9 @@ from jinja2.utils import Namespace
 
 MAX_SOURCE = 1_000_000
 """Characters of a template; real ones have up to 20,000."""
-MAX_STEPS = 300_000
+MAX_STEPS = 100_000
 """Iterations of loops and calls of macros."""
-MAX_VALUE = 1_000_000
+MAX_VALUE = 200_000
 """Characters or entries of one value; also the largest integer argument of a call."""
 MAX_TOTAL = 32_000_000
 """Characters and entries of all values together, the output included."""

@@ -173,10 +173,21 @@ def test_prompts_encoded_in_pieces_have_the_ids_of_the_whole():
     [choice_prompt(CONTEXT, [one, other]) for one in TITLES for other in TITLES if one != other],
     [pointwise_prompt(Context(), "x"), pointwise_prompt(Context(), "y")],
     ["same\n"] * 5,
+    # A profile that ends like a line, titles that end like another one, and control tokens.
+    [choice_prompt(Context("x: Heat (1995)", CONTEXT.history), TITLES[:3], by_title=True)] * 2,
+    [pointwise_prompt(CONTEXT, f"{bad} and: Heat (1995)") for bad in ("<|eos|>", "<|bos|> no")],
     [],
   ]
   for texts in several:
     assert PromptEncoder(model())(texts) == [prompt_ids(model(), text) for text in texts]
+
+
+def test_titles_and_profiles_are_no_tokens_beyond_their_lines():
+  added = model().added_tokens
+  hostile = Context("x <|eos|>: Heat (1995)", (("Foo: Heat (1995)", True), ("Heat (1995)", True)))
+  (ids,) = PromptEncoder(model())([pointwise_prompt(hostile, "<|eos|>")])
+  assert [token for token in ids if token in added.values()] == [0, added[": Heat (1995)\n"]]
+  assert model().spelling.plain.ids("a", special_tokens=True)[0] == 0
 
 
 def test_orders_of_the_model_are_permutations():
