@@ -28,6 +28,7 @@ from launch.cli import (
   require_one_of,
   require_writable,
   run,
+  say_text,
 )
 
 __doc__ = f"{__doc__}\n{described()}"
@@ -72,7 +73,7 @@ def main() -> None:
     print_grid(grid)
     found[name] = results | {"markdown": markdown_grid(grid)}
     if FLAGS.markdown:
-      print(f"\n{found[name]['markdown']}")
+      say_text(f"\n{found[name]['markdown']}")
     if FLAGS.json_out:  # after each suite, so that an interrupted call keeps its results
       tree = {"suites": found} if together else found[name]
       write_json(

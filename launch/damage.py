@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 
-from launch.cli import FLAGS, define, require_at_least, run
+from launch.cli import FLAGS, define, require_at_least, run, say, say_text
 
 define("trials", "seed", "workdir", "markdown", seed="0", workdir="runs/damage")
 
@@ -40,10 +40,10 @@ def main() -> None:
     table = Table(f"{len(found)} damaged files by {field}", [field, *GOOD, *BAD], rows)
     print_grid(table)
     if FLAGS.markdown:
-      print(markdown_grid(table))
+      say_text(markdown_grid(table))
   bad = [one for one in found if one["outcome"] in BAD]
   for one in bad:
-    print(
+    say(
       f"{workdir}/findings/{one['key']}: {one['outcome']}: {one['damage']} in {one['file']}, read "
       f"by {one['reader']}: {one['said']}"
     )

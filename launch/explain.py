@@ -33,6 +33,7 @@ from launch.cli import (
   require_one_of,
   require_writable,
   run,
+  say,
   workdir_from_flags,
 )
 
@@ -87,7 +88,7 @@ def main() -> None:
     count = write_reasons(
       path, explainer, author, lists, style=FLAGS.style, top_n=FLAGS.top_n, log=CONSOLE
     )
-    print(f"{count} reasons are in {path}")
+    say(f"{count} reasons are in {path}")
   else:
     print_reasons(explainer, author, lists, style=FLAGS.style, top_n=FLAGS.top_n)
 

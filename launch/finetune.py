@@ -23,6 +23,7 @@ from launch.cli import (
   require_one_of,
   require_writable,
   run,
+  say,
   workdir_from_flags,
 )
 
@@ -89,7 +90,7 @@ def main() -> None:
       item_profiles=source.item_profiles,
       log=CONSOLE,
     )
-    print(f"python -m launch.rerank --workdir={source.workdir}")
+    say(f"python -m launch.rerank --workdir={source.workdir}")
     return
   finetune(source, settings, tuning)
 
@@ -133,12 +134,10 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
       )
   written = _write(tuned, model, folder)
   for entry in tuned.history:
-    print("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-  print(f"best step {tuned.best_step}; written to {written}; to re-rank with it:")
+    say("  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
+  say(f"best step {tuned.best_step}; written to {written}; to re-rank with it:")
   given = f"--llm={FLAGS.llm} --lora={written}" if tuned.lora else f"--llm={written}"
-  print(
-    f"python -m launch.rerank --workdir={source.workdir} {given} --strategy={FLAGS.strategy[0]}"
-  )
+  say(f"python -m launch.rerank --workdir={source.workdir} {given} --strategy={FLAGS.strategy[0]}")
   if FLAGS.json_out:
     runs.write_json(
       path_flag("json_out"),

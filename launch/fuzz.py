@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 
-from launch.cli import FLAGS, define, require_at_least, require_one_of, run
+from launch.cli import FLAGS, define, require_at_least, require_one_of, run, say_text
 
 define(
   "executions", "parser", "seed", "processes", "workdir", "markdown", seed="0", workdir="runs/fuzz"
@@ -57,7 +57,7 @@ def main() -> None:
   table = Table(f"fuzz, seed {FLAGS.seed}", header, rows, notes)
   print_grid(table)
   if FLAGS.markdown:
-    print(f"\n{markdown_grid(table)}")
+    say_text(f"\n{markdown_grid(table)}")
   if total["findings"]:
     sys.exit(1)
 

@@ -13,7 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launch.cli import FLAGS, LANGUAGE_MODEL, define, path_flag, require_writable, run
+from launch.cli import (
+  FLAGS,
+  LANGUAGE_MODEL,
+  define,
+  path_flag,
+  require_writable,
+  run,
+  say,
+  say_text,
+)
 
 if TYPE_CHECKING:
   from collections.abc import Sequence
@@ -48,7 +57,6 @@ define(
 
 def main() -> None:
   """Flags -> model and prompts -> text."""
-  import sys
 
   from gatrec_jax.errors import InputError
   from gatrec_jax.lm.folders.load import open_decoder
@@ -74,10 +82,10 @@ def main() -> None:
     attention=FLAGS.attention,
     mesh=FLAGS.mesh,
   )
-  print(
+  say(
     f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters, "
     f"{model.dtype}, attention {model.attention}",
-    file=sys.stderr,
+    err=True,
   )
   settings = {name: FLAGS[name].value for name in ("max_tokens", "truncate", "batch_size")}
   settings |= {"sampling": sampling, **_from_model(model, schema)}
@@ -102,37 +110,36 @@ def _answer(
   model: LanguageModel, prompts: Sequence[Any], settings: dict[str, Any], *, chat: bool
 ) -> None:
   """Continues all prompts and prints the answers; a single one is streamed."""
-  import sys
-
   from gatrec_jax.errors import InputError
   from gatrec_jax.lm.inference.generate import Speed, generate, warm_up
-  from gatrec_jax.lm.tokens.prompt_files import as_text
+  from gatrec_jax.lm.tokens.prompt_files import as_ids
 
-  texts, templated = zip(
-    *(as_text(model.tokenizer, one, chat=chat, system=FLAGS.system) for one in prompts), strict=True
-  )
-  if len(set(templated)) > 1:
-    raise InputError("mixes plain prompts and messages; add `chat=true`", field="prompts_file")
-  settings["special_tokens"] = not templated[0]
-  seconds = warm_up(model, texts, **settings)
-  speed, single = Speed(), len(texts) == 1
+  encoded = []
+  for number, prompt in enumerate(prompts, 1):
+    try:
+      encoded.append(as_ids(model.encode, prompt, chat=chat, system=FLAGS.system))
+    except InputError as error:
+      raise InputError(f"prompt {number}: {error}") from None
+  seconds = warm_up(model, encoded, **settings)
+  speed, single = Speed(), len(encoded) == 1
   answers = generate(
     model,
-    texts,
+    encoded,
     seed=FLAGS.seed,
     stop=FLAGS.stop,
     speed=speed,
-    on_text=(lambda _, text: print(text, end="", flush=True)) if single else None,
+    on_text=(lambda _, text: say_text(text, end="")) if single else None,
     **settings,
   )
   if single:
-    print("" if model.tokenizer is not None else _ids(answers[0]))
+    say("" if model.tokenizer is not None else _ids(answers[0]))
   else:
     for number, answer in enumerate(answers, 1):
-      print(f"--- {number}\n{answer.text if model.tokenizer is not None else _ids(answer)}")
+      say_text(f"--- {number}\n{answer.text if model.tokenizer is not None else _ids(answer)}")
   if truncated := sum(answer.truncated for answer in answers):
-    print(f"{truncated} tokens were dropped from the start of prompts", file=sys.stderr)
-  print(f"\n{speed.line()}; compiling and first run {seconds:.1f} s")
+    say(f"{truncated} tokens were dropped from the start of prompts", err=True)
+  say()
+  say(f"{speed.line()}; compiling and first run {seconds:.1f} s")
   if FLAGS.json_out:
     _write(prompts, answers, speed, seconds)
 
@@ -157,13 +164,13 @@ def _converse(model: LanguageModel, settings: dict[str, Any], *, chat: bool) -> 
   import sys
 
   from gatrec_jax.lm.inference.generate import Speed, generate, warm_up
-  from gatrec_jax.lm.tokens.prompt_files import as_text
+  from gatrec_jax.lm.tokens.prompt_files import as_ids
 
   messages: list[dict[str, str]] = []
-  print(
+  say(
     "empty lines are ignored, /new starts a new conversation, /quit ends; text beyond the context "
     "is dropped from the start",
-    file=sys.stderr,
+    err=True,
   )
   answered = 0
   while True:
@@ -178,23 +185,23 @@ def _converse(model: LanguageModel, settings: dict[str, Any], *, chat: bool) -> 
       continue
     conversation = [*messages, {"role": "user", "content": line.rstrip("\n")}]
     prompt = conversation if chat else line.rstrip("\n")
-    text, templated = as_text(model.tokenizer, prompt, chat=chat, system=FLAGS.system)
+    ids = as_ids(model.encode, prompt, chat=chat, system=FLAGS.system)
     speed = Speed()
-    own = settings | {"special_tokens": not templated, "truncate": "left"}
-    seconds = warm_up(model, [text], **own)
+    own = settings | {"truncate": "left"}
+    seconds = warm_up(model, [ids], **own)
     answer = generate(
       model,
-      [text],
+      [ids],
       seed=FLAGS.seed + answered,
       stop=FLAGS.stop,
       speed=speed,
-      on_text=lambda _, new: print(new, end="", flush=True),
+      on_text=lambda _, new: say_text(new, end=""),
       **own,
     )[0]
-    print(flush=True)
-    print(f"{speed.line()}; compiling and first run {seconds:.1f} s", file=sys.stderr)
+    say()
+    say(f"{speed.line()}; compiling and first run {seconds:.1f} s", err=True)
     if answer.truncated:
-      print(f"the first {answer.truncated} tokens no longer fit and were dropped", file=sys.stderr)
+      say(f"the first {answer.truncated} tokens no longer fit and were dropped", err=True)
     if chat:
       messages = [*conversation, {"role": "assistant", "content": answer.text}]
     answered += 1

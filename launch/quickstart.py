@@ -13,7 +13,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launch.cli import DATA, FLAGS, LANGUAGE_MODEL, TEXT, config_from_flags, define, path_flag, run
+from launch.cli import (
+  DATA,
+  FLAGS,
+  LANGUAGE_MODEL,
+  TEXT,
+  config_from_flags,
+  define,
+  path_flag,
+  run,
+  say,
+)
 
 if TYPE_CHECKING:
   from pathlib import Path
@@ -63,19 +73,21 @@ def main() -> None:
     label = f"{GAT} re-ranked by {reranked.results['llm_name']}"
     rows[label] = reranked.results["metrics"]["fused"]
   runs.write_json(workdir / "results.json", rows)
-  print()
+  say()
   print_grid(results_grid(rows, opened))
   best = rows[GAT]["ndcg@10"]["mean"]
   for name in ("popularity", *list(VARIANTS)[1:]):
-    print(f"NDCG@10 of the GAT against {name}: {best / rows[name]['ndcg@10']['mean'] - 1:+.1%}")
+    say(f"NDCG@10 of the GAT against {name}: {best / rows[name]['ndcg@10']['mean'] - 1:+.1%}")
   if reranked:
     print_strategies({"label": reranked}, title="re-ranking", markdown=False)
-  print("\nThree users' lists, with reasons:")
+  say()
+  say("Three users' lists, with reasons:")
   print_examples(opened, reranked)
-  print(f"\nEverything is in {workdir}. Next: source .venv/bin/activate, then")
-  print(f"gatrec recommend --workdir={opened.workdir} --liked=1,2,3")
-  print(f"gatrec rerank --workdir={opened.workdir} --users=1,2")
-  print(f"gatrec explain --workdir={opened.workdir} --users=1,2 --style=detailed")
+  say()
+  say(f"Everything is in {workdir}. Next: source .venv/bin/activate, then")
+  say(f"gatrec recommend --workdir={opened.workdir} --liked=1,2,3")
+  say(f"gatrec rerank --workdir={opened.workdir} --users=1,2")
+  say(f"gatrec explain --workdir={opened.workdir} --users=1,2 --style=detailed")
 
 
 def workdir_for(config: Config) -> Path:

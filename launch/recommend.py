@@ -25,6 +25,7 @@ from launch.cli import (
   path_flag,
   require_agreement,
   run,
+  say,
   workdir_from_flags,
 )
 
@@ -82,12 +83,12 @@ def main() -> None:
     print_with_reasons(opened, lists)
   elif FLAGS.out:
     serving.write_lists(path_flag("out"), lists, workdir=opened.workdir)
-    print(lists_written(lists))
+    say(lists_written(lists))
   else:
     print_recommendations(lists)
   if FLAGS.export_embeddings:
     found = serving.export_embeddings(opened, FLAGS.export_embeddings)
-    print(f"vectors of {found.items.shape[1]} numbers written to {FLAGS.export_embeddings}")
+    say(f"vectors of {found.items.shape[1]} numbers written to {FLAGS.export_embeddings}")
 
 
 def similar_from_flags(opened: Run) -> SimilarItems:

@@ -31,6 +31,7 @@ from launch.cli import (
   require_one_of,
   require_writable,
   run,
+  say,
   workdir_from_flags,
 )
 
@@ -83,12 +84,12 @@ def main() -> None:
   require_agreement(source.config)
   found, model_name = reranked_by_strategy(source, settings)
   title = f"{data_label(source.config)} · top {source.candidates.top} of {source.name}"
-  print()
+  say()
   print_strategies(found, title=f"{title} · {model_name}", markdown=FLAGS.markdown)
   if FLAGS.users != ["all"]:
     first = next(iter(found.values()))
     print_lists(first, source.prepared, users=source.candidates.users, top_n=FLAGS.top_n)
-  print("Lists and results: " + ", ".join(str(one.folder) for one in found.values()))
+  say("Lists and results: " + ", ".join(str(one.folder) for one in found.values()))
   if FLAGS.json_out:
     results = {name: one.results for name, one in found.items()}
     runs.write_json(path_flag("json_out"), results)

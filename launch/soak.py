@@ -17,7 +17,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from launch.cli import FLAGS, define, path_flag, require_at_least, require_one_of, run
+from launch.cli import FLAGS, define, path_flag, require_at_least, require_one_of, run, say_text
 
 if TYPE_CHECKING:
   from launch.cli.grid import Table
@@ -47,7 +47,7 @@ def main() -> None:
       soak(name, place, state)
     print_grid(table(state))
     if FLAGS.markdown:
-      print(markdown_grid(table(state)))
+      say_text(markdown_grid(table(state)))
   if wrong := sorted(name for name, one in state["programs"].items() if one["problems"]):
     raise InputError(f"{workdir}: something differs or went wrong in {', '.join(wrong)}")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gatrec_jax.runs.visible import visible
+
 
 def unique_titles(
   item_fields: Sequence[Mapping[str, Any]], item_ids: Sequence[str]
@@ -18,6 +20,6 @@ def unique_titles(
   for title in titles:
     times[title.casefold()] = times.get(title.casefold(), 0) + 1
   return tuple(
-    title if title and times[title.casefold()] == 1 else f"{title or 'item'} [{item_id}]"
+    title if title and times[title.casefold()] == 1 else f"{title or 'item'} [{visible(item_id)}]"
     for title, item_id in zip(titles, item_ids, strict=True)
   )

@@ -28,7 +28,6 @@ from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.generate import generate
 from gatrec_jax.lm.inference.sampling import Sampling
 from gatrec_jax.lm.tokens.chat import has_template
-from gatrec_jax.lm.tokens.prompt_files import as_text
 
 FACTS, SENTENCES = "Facts:", "Sentences:"
 MAX_FACTS = 4  # in one prompt
@@ -115,19 +114,26 @@ class LanguageModelAuthor:
       seed=zlib.crc32(seed.encode()),
       truncate="left",
       constraint=[self._constraints[count] for count in counts],
-      special_tokens=not has_template(self._model.tokenizer),
       batch_size=self._batch_size,
       lora=self._lora,
     )
     return [one.text for one in answers]
 
-  def _prompt(self, facts: Sequence[Point]) -> str:
-    prompt = facts_prompt([point.kind for point in facts])
+  def _prompt(self, facts: Sequence[Point]) -> list[int]:
     if not self._instructed:
-      return prompt
-    legend = "\n".join(f"{mark(n)} = {value}" for n, value in enumerate(values_of(facts)))
-    prompt = f"{_INSTRUCTION}\n\n{legend}\n\n{prompt}"
-    return as_text(self._model.tokenizer, prompt, chat=has_template(self._model.tokenizer))[0]
+      # Phrases and placeholders, which are tokens of the built-in author, and no data.
+      return self._model.encode.raw(facts_prompt([point.kind for point in facts]))
+    prompt = instructed_prompt(facts)
+    if has_template(self._model.tokenizer):
+      return self._model.encode([{"role": "user", "content": prompt}])
+    return self._model.encode.text(prompt)
+
+
+def instructed_prompt(facts: Sequence[Point]) -> str:
+  """A prompt with instructions, what each placeholder stands for in one line, and the facts."""
+  values = [" ".join(value.split()) for value in values_of(facts)]
+  legend = "\n".join(f"{mark(n)} = {value}" for n, value in enumerate(values))
+  return f"{_INSTRUCTION}\n\n{legend}\n\n{facts_prompt([point.kind for point in facts])}"
 
 
 def facts_prompt(kinds: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ from gatrec_jax.lm.inference.scoring import (
   single_token_labels,
 )
 from gatrec_jax.lm.inference.shared_prefix import score_labels_shared
-from gatrec_jax.lm.tokens.chat import render_chat
+from gatrec_jax.lm.tokens.chat import encode_chat, render_chat
 
 __all__ = [
   "Automaton",
@@ -51,6 +51,7 @@ __all__ = [
   "build_small",
   "decoder_config",
   "encode",
+  "encode_chat",
   "export_folder",
   "finetune",
   "forward",

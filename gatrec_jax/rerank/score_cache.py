@@ -18,6 +18,7 @@ from gatrec_jax.rerank.strategies.registry import OPTIONS_OF, Strategy, Usage
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.resumable import in_chunks
 
+_FORMAT = 2  # raised when the records change their form, so that old ones are made again
 CHUNK = 64  # lists scored and saved together
 _REPEATS = 3
 
@@ -79,6 +80,7 @@ def score_lists(
     Interrupted: on a signal; the scores so far are kept.
   """
   inputs = runs.digest(
+    _FORMAT,
     PROMPT_VERSION,
     strategy.name,
     options_of(strategy),

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from gatrec_jax.runs.visible import visible
+
 Update = Callable[..., None]
 """update(done, **values): absolute progress, and values to show beside it."""
 
@@ -31,10 +33,10 @@ class Log(Protocol):
 
 class Console:
   """Lines to standard output; progress to standard error, as a bar where that is a terminal and
-  as a line every ten seconds elsewhere."""
+  as a line every ten seconds elsewhere. Control characters of data are shown as escapes."""
 
   def info(self, line: str) -> None:
-    print(line, flush=True)
+    print(visible(line), flush=True)
 
   @contextlib.contextmanager
   def progress(self, description: str, *, total: int, done: int = 0) -> Iterator[Update]:
@@ -51,14 +53,14 @@ class Console:
     )
 
     columns = (
-      TextColumn("{task.description}"),
+      TextColumn("{task.description}", markup=False),
       BarColumn(),
       MofNCompleteColumn(),
       TimeRemainingColumn(),
-      TextColumn("{task.fields[values]}"),
+      TextColumn("{task.fields[values]}", markup=False),
     )
     with Progress(*columns, console=Terminal(stderr=True)) as bar:
-      task = bar.add_task(description, total=total, completed=done, values="")
+      task = bar.add_task(visible(description), total=total, completed=done, values="")
       yield lambda done, **values: bar.update(task, completed=done, values=_values(values))
 
 
@@ -98,7 +100,7 @@ def _lines_of_progress(description: str, *, total: int, done: int) -> Update:
       left = (now - begun) * (total - done) / max(1, done - first)
       words = [f"{description} {done}/{total}", _values(values)]
       words += [f"({_duration(left)} left)"] if done < total else []
-      print(" ".join(filter(None, words)), file=sys.stderr, flush=True)
+      print(visible(" ".join(filter(None, words))), file=sys.stderr, flush=True)
 
   return report
 
@@ -112,4 +114,5 @@ def _duration(seconds: float) -> str:
 
 
 def _values(values: Mapping[str, float | str]) -> str:
-  return " ".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in values.items())
+  shown = (f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in values.items())
+  return visible(" ".join(shown))

@@ -52,6 +52,9 @@ SUITES: Mapping[str, Suite] = {
   "statistics": Suite(
     "statistics", "run_statistics_suite", "statistics", "verdicts on simulated systems"
   ),
+  "injection": Suite(
+    "injection", "run_injection_suite", "injection", "titles that demand the first place"
+  ),
   "anchors": Suite("anchors", "run_anchors_suite", "anchors", "models on RecBole's own splits"),
   "peers": Suite(
     "peers_table", "run_peers_suite", "peers_table", "EASE and iALS, binary and graded"

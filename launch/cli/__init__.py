@@ -24,6 +24,7 @@ from launch.cli.flags import (
   require_writable,
   whole_numbers,
 )
+from launch.cli.output import say, say_text
 
 __all__ = [
   "DATA",
@@ -44,6 +45,8 @@ __all__ = [
   "require_one_of",
   "require_writable",
   "run",
+  "say",
+  "say_text",
   "whole_numbers",
   "workdir_from_flags",
 ]

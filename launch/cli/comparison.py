@@ -8,6 +8,7 @@ from typing import Any
 from gatrec_jax.evaluate.comparison import Comparison
 from launch.cli.evaluation_tables import protocol_note
 from launch.cli.grid import Table, markdown_grid, print_grid
+from launch.cli.output import say_text
 
 
 def print_comparison(
@@ -27,7 +28,7 @@ def print_comparison(
   )
   print_grid(grid)
   if markdown:
-    print(f"\n{markdown_grid(grid)}")
+    say_text(f"\n{markdown_grid(grid)}")
 
 
 def _header(comparison: Comparison) -> list[str]:

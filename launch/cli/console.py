@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 from launch.cli.entry import fail, run, show
+from launch.cli.output import say
 
 PROGRAMS = (
   "quickstart",
@@ -49,7 +50,7 @@ def run_program(name: str, flags: list[str]) -> None:
   Args: name: one of `PROGRAMS` or `RENAMED`. flags: the rest of the command line.
   """
   if name in RENAMED:
-    print(f"{name} is now called {RENAMED[name]}", file=sys.stderr)
+    say(f"{name} is now called {RENAMED[name]}", err=True)
     name = RENAMED[name]
   if name not in PROGRAMS:
     near = difflib.get_close_matches(name, PROGRAMS, n=1)

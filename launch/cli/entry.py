@@ -13,6 +13,7 @@ from typing import Any
 
 from launch.cli import flag_table, memory
 from launch.cli.flags import FLAGS, TABLE, flags
+from launch.cli.output import say
 
 
 def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -> None:
@@ -47,7 +48,7 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   except InputError as error:
     fail(error.named(_flag_of), 1)
   except Interrupted as error:
-    print(error, file=sys.stderr)
+    say(str(error), err=True)
     sys.exit(128 + error.signum)
   except KeyboardInterrupt:
     fail("stopped; finished work is kept, and the same command continues from there", 130)
@@ -75,7 +76,7 @@ def show(text: str) -> None:
 
 def fail(message: str, code: int) -> None:
   """Prints `error: …` as one line to standard error and exits."""
-  print(f"error: {' '.join(message.split())}", file=sys.stderr)
+  say(f"error: {' '.join(message.split())}", err=True)
   sys.exit(code)
 
 
@@ -146,7 +147,9 @@ def _quiet_libraries() -> None:
 
 
 def _message_only(message: Warning | str, *_: Any) -> str:
-  return str(message)
+  from gatrec_jax.runs.visible import visible
+
+  return visible(str(message))
 
 
 def _keep_compiled_programs() -> None:

@@ -18,29 +18,33 @@ class Table(NamedTuple):
 def print_grid(grid: Table, *, file: TextIO | None = None) -> None:
   """Prints a table with its first column left-aligned and its notes below. Args: file: stdout."""
   from rich.console import Console
-  from rich.markup import escape
   from rich.table import Table as RichTable
 
-  table = RichTable(title=escape(grid.title), title_justify="left")
+  from gatrec_jax.runs.visible import visible
+
+  plain = {"markup": False, "emoji": False}  # "[bold]" and ":smile:" in data are just that
+  table = RichTable(title=visible(grid.title), title_justify="left")
   for number, name in enumerate(grid.header):
-    table.add_column(escape(name), justify="right" if number else "left", no_wrap=True)
+    table.add_column(visible(name), justify="right" if number else "left", no_wrap=True)
   for row in grid.rows:
-    table.add_row(*map(escape, row))
+    table.add_row(*map(visible, row))
   # On a narrow terminal, long lines are better than truncated figures.
-  needed = Console(width=10_000).measure(table).maximum
-  console = Console(file=file)
+  needed = Console(width=10_000, **plain).measure(table).maximum
+  console = Console(file=file, **plain)
   console.width = max(console.width, needed)
   console.print(table)
-  for note in grid.notes:
-    console.print(note, markup=False, highlight=False, style="dim", soft_wrap=True)
+  for note in map(visible, grid.notes):
+    console.print(note, highlight=False, style="dim", soft_wrap=True)
 
 
 def markdown_grid(grid: Table) -> str:
   """A table as Markdown text."""
-  lines = [f"**{grid.title}**", "", _line(grid.header)]
+  from gatrec_jax.runs.visible import visible
+
+  lines = [f"**{visible(grid.title)}**", "", _line(grid.header)]
   lines.append("|---|" + "---:|" * (len(grid.header) - 1))
   lines += [*map(_line, grid.rows), ""]
-  lines += [f"- {note}" for note in grid.notes]
+  lines += [f"- {visible(note)}" for note in grid.notes]
   return "\n".join(lines) + "\n"
 
 
@@ -58,4 +62,6 @@ def signed(difference: Mapping[str, Any], *, digits: int = 4) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-  return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+  from gatrec_jax.runs.visible import visible
+
+  return "| " + " | ".join(visible(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -12,6 +12,7 @@ from gatrec_jax.explain.explainer import Explainer
 from gatrec_jax.explain.lists import Lists, reasons_for
 from gatrec_jax.explain.phrases import shown_title
 from launch.cli.grid import Table, print_grid
+from launch.cli.output import say, say_text
 from launch.cli.results import NOTHING_LEFT
 
 
@@ -33,18 +34,18 @@ def print_reasons(
   sentences = by_template = 0
   for user, own in lists.items():
     found = reasons_for(explainer, author, user, own, style=style, top_n=top_n)
-    print(f"user {explainer.run.prepared.interactions.user_ids[user]}")
+    say(f"user {explainer.run.prepared.interactions.user_ids[user]}")
     if not own.items:
-      print(NOTHING_LEFT)
+      say(NOTHING_LEFT)
     for place, (evidence, reason, _) in enumerate(found, 1):
       sentences += len(reason.sentences)
       by_template += reason.by_template
       rank, before = place if filtered else evidence.rank, evidence.rank_before
       moved = "" if rank == before else f"  (was {before})"
-      print(f"  {rank:>3}{moved}  {shown_title(evidence.title)}  [{evidence.item_id}]")
-      print(_wrapped(reason.text))
+      say(f"  {rank:>3}{moved}  {shown_title(evidence.title)}  [{evidence.item_id}]")
+      say_text(_wrapped(reason.text))
   if by_template and author.name != TemplateAuthor.name:
-    print(
+    say(
       f"{by_template} of {sentences} sentences are templates, because those of {author.name} did "
       "not match the evidence"
     )

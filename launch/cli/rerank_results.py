@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from launch.cli.grid import Table, markdown_grid, print_grid, signed
+from launch.cli.output import say, say_text
 
 if TYPE_CHECKING:
   import numpy as np
@@ -34,7 +35,7 @@ def print_strategies(found: Mapping[str, Reranked], *, title: str, markdown: boo
   grid = Table(title, _HEADER, rows, _notes(found))
   print_grid(grid)
   if markdown:
-    print(f"\n{markdown_grid(grid)}")
+    say_text(f"\n{markdown_grid(grid)}")
 
 
 def print_lists(
@@ -50,11 +51,11 @@ def print_lists(
   ):
     if user not in users:
       continue
-    print(f"user {ids.user_ids[user]}")
+    say(f"user {ids.user_ids[user]}")
     for rank, item in enumerate(items[items >= 0][:top_n], 1):
       title = prepared.item_fields[item].get("title", "(no title)")
       former = int((before == item).argmax()) + 1
-      print(f"  {rank:>3}  (was {former:>2})  {title}  [{ids.item_ids[item]}]")
+      say(f"  {rank:>3}  (was {former:>2})  {title}  [{ids.item_ids[item]}]")
 
 
 def _row(name: str, results: Mapping[str, Any]) -> tuple[str, ...]:

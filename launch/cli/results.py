@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from launch.cli.output import say
+
 if TYPE_CHECKING:
   from gatrec_jax.serve.recommendations import Recommendations
   from gatrec_jax.serve.run import Run
@@ -32,7 +34,7 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
   if run is not None:
     notes.append(f"texts: {run.texts.facts.get('encoder', 'not used')}")
   if not _protocols(results):
-    print(f"{title}: nothing was tested, since no ratings were held out")
+    say(f"{title}: nothing was tested, since no ratings were held out")
   for protocol in _protocols(results):
     print_grid(
       evaluation_grid(
@@ -47,7 +49,7 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
     )
     headline = results[protocol].get("ndcg@10")
     if headline and headline["lo"] is not None:
-      print(
+      say(
         f"NDCG@10 {headline['mean']:.4f} "
         f"[{headline['lo']:.4f}, {headline['hi']:.4f}] over {headline['n']} users"
       )
@@ -57,7 +59,7 @@ def print_results(results: Mapping[str, Any], *, title: str, run: Run | None) ->
       if "ndcg@10" in values
     ]
     if buckets:
-      print("NDCG@10 by number of training ratings: " + " · ".join(buckets))
+      say("NDCG@10 by number of training ratings: " + " · ".join(buckets))
 
 
 def _protocols(results: Mapping[str, Any]) -> list[str]:
@@ -69,11 +71,11 @@ def print_recommendations(lists: Recommendations) -> None:
   for user, items, titles, scores in zip(
     lists.users, lists.items, lists.titles, lists.scores, strict=True
   ):
-    print(f"user {user}" if user else "new user")
+    say(f"user {user}" if user else "new user")
     if not items:
-      print(NOTHING_LEFT)
+      say(NOTHING_LEFT)
     for rank, (item, title, score) in enumerate(zip(items, titles, scores, strict=True), 1):
-      print(f"  {rank:>3}  {score:8.4f}  {title or '(no title)'}  [{item}]")
+      say(f"  {rank:>3}  {score:8.4f}  {title or '(no title)'}  [{item}]")
 
 
 _BASES = {
@@ -85,17 +87,17 @@ _BASES = {
 
 def print_similar(found: SimilarItems) -> None:
   """Prints the similar items with what each shares with the item."""
-  print(f"similar to {found.title or '(no title)'}  [{found.item}], by {_BASES[found.basis]}")
+  say(f"similar to {found.title or '(no title)'}  [{found.item}], by {_BASES[found.basis]}")
   if not found.items:
-    print("  no item is similar")
+    say("  no item is similar")
   for rank, one in enumerate(found.items, 1):
-    print(f"  {rank:>3}  {one.similarity:8.4f}  {one.title or '(no title)'}  [{one.item}]")
+    say(f"  {rank:>3}  {one.similarity:8.4f}  {one.title or '(no title)'}  [{one.item}]")
     kinds: dict[str, list[str]] = {}
     for kind, name in one.shared:
       kinds.setdefault(kind, []).append(name)
     reasons = [f"liked by {one.liked_both} users who liked this"] if one.liked_both else []
     reasons += [f"{kind} {', '.join(names)}" for kind, names in kinds.items()]
-    print(f"                 {'; '.join(reasons) or 'no like and no attribute in common'}")
+    say(f"                 {'; '.join(reasons) or 'no like and no attribute in common'}")
 
 
 @contextlib.contextmanager
@@ -114,7 +116,7 @@ def traced(folder: str | None) -> Iterator[None]:
   with recording(folder) as found:
     yield
   if found.trace is None:
-    print("trace: nothing was trained, so there is no trace")
+    say("trace: nothing was trained, so there is no trace")
     return
   rows = [
     (one.name, f"{one.share:.1%}", f"{one.milliseconds:.1f}", str(one.count))

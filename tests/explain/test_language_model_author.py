@@ -14,6 +14,7 @@ from gatrec_jax.explain.language_model_author import (
   MAX_FACTS,
   LanguageModelAuthor,
   facts_prompt,
+  instructed_prompt,
   placeholders_of,
   supported_sentences,
   values_of,
@@ -152,8 +153,7 @@ def test_a_failed_fact_gets_one_more_query_of_its_own(monkeypatch):
 
 
 def test_prompts_of_instructed_models_explain_the_placeholders():
-  author = LanguageModelAuthor(MODEL)
   facts = points_of(evidence(), style="short")
-  prompt = author._prompt(facts)
+  prompt = instructed_prompt(facts)
   assert prompt.startswith(language_model_author._INSTRUCTION) and "[b] = Al Pacino\n" in prompt
   assert prompt.endswith(facts_prompt([point.kind for point in facts])) and FACTS in prompt

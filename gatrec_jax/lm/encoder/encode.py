@@ -28,6 +28,7 @@ from gatrec_jax.lm.folders.fields import require_object
 from gatrec_jax.lm.folders.load import read_params
 from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.lm.folders.weights import load_params
+from gatrec_jax.lm.tokens.plain_text import PlainText
 from gatrec_jax.runs.paths import user_path
 
 DTYPES = ("float32", "bfloat16")
@@ -233,12 +234,13 @@ def tokenize(
       value=max_tokens,
     )
   model.tokenizer.enable_truncation(max_length=limit)
+  plain = PlainText(model.tokenizer)  # a text that spells "[SEP]" does not get that token
   ids, truncated = [], np.zeros(len(texts), bool)
   for start in range(0, len(texts), TOKENIZED_AT_ONCE):
     part = [model.prompt + text for text in texts[start : start + TOKENIZED_AT_ONCE]]
     if model.lower_case:
       part = [text.lower() for text in part]
-    for row, encoding in enumerate(model.tokenizer.encode_batch_fast(part), start):
+    for row, encoding in enumerate(plain.batch(part), start):
       # Without special tokens, an empty text has no tokens.
       ids.append(np.asarray(encoding.ids or [model.padding_id], np.int32))
       if ids[-1].max() >= model.config.vocabulary:

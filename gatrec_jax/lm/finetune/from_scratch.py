@@ -21,6 +21,7 @@ from gatrec_jax.lm.finetune.run import finetune
 from gatrec_jax.lm.finetune.step import FinetuneConfig
 from gatrec_jax.lm.folders.export import export_folder, require_writable
 from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
+from gatrec_jax.lm.tokens.plain_text import PlainText, Span
 from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.runs.paths import user_path
 
@@ -52,6 +53,7 @@ def build_small(
   context: int = 512,
   extra_tokens: Sequence[str] = (),
   words: Sequence[str] | None = None,
+  data_of: Callable[[str], Sequence[Span]] | None = None,
   chat: bool = True,
   steps: int = 300,
   batch_size: int = 8,
@@ -73,6 +75,7 @@ def build_small(
     width, layers, heads, kv_heads, inner, context: sizes of the decoder, see `DecoderConfig`.
     extra_tokens: texts that are always one token, such as labels.
     words: texts that the tokenizer is trained on; None for `texts`.
+    data_of: text -> the parts of it in which extra tokens are not recognized; None for nowhere.
     chat: whether the folder gets a chat template.
     steps, batch_size, learning_rate: of training.
     row_tokens: tokens per row of a batch; longer texts are split. 0 for `context`.
@@ -137,7 +140,7 @@ def build_small(
   for other in folder.parent.glob(f".{glob.escape(folder.name)}.*.training"):
     if other != workdir:  # of an interrupted run with other arguments
       shutil.rmtree(other, ignore_errors=True)
-  examples = text_examples(tokenizer, used, context=row_tokens or context)
+  examples = text_examples(tokenizer, used, context=row_tokens or context, data_of=data_of)
   tuned = finetune(model, examples, training, workdir=workdir, stop=stop, log=log)
   export_folder(tuned.model, folder)
   shutil.rmtree(workdir, ignore_errors=True)
@@ -193,19 +196,38 @@ def train_tokenizer(
 
 
 def text_examples(
-  tokenizer: Tokenizer, texts: Sequence[str], *, context: int
+  tokenizer: Tokenizer,
+  texts: Sequence[str],
+  *,
+  context: int,
+  data_of: Callable[[str], Sequence[Span]] | None = None,
 ) -> list[CompletionExample]:
   """Converts texts to examples with BOS and EOS tokens, splitting those longer than `context`.
 
+  A text that spells BOS or EOS does not get that token.
   Args: tokenizer: from `train_tokenizer`. texts: any. context: most tokens of an example.
+    data_of: as in `build_small`.
   """
   bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
   examples = []
-  for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
-    ids = [*encoding.ids, eos]
+  for own in _all_ids(tokenizer, texts, data_of):
+    ids = [*own, eos]
     pieces = range(0, len(ids), context - 1)
     examples += [CompletionExample([bos], ids[start : start + context - 1]) for start in pieces]
   return examples
+
+
+def _all_ids(
+  tokenizer: Tokenizer, texts: Sequence[str], data_of: Callable[[str], Sequence[Span]] | None
+) -> list[list[int]]:
+  if data_of is not None:
+    plain = PlainText(tokenizer)
+    return [plain(text, data_of(text), special_tokens=False).ids for text in texts]
+  tokenizer.encode_special_tokens = True
+  try:
+    return [one.ids for one in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+  finally:
+    tokenizer.encode_special_tokens = False
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -23,7 +23,7 @@ from gatrec_jax.lm.decoder.weights import RENAMES, unused_names, weight_rules
 from gatrec_jax.lm.folders.memory import require_memory
 from gatrec_jax.lm.folders.source import resolve_folder
 from gatrec_jax.lm.folders.weights import load_params, matched_rules, open_tensors, weight_files
-from gatrec_jax.lm.tokens.chat import load_chat_tokenizer
+from gatrec_jax.lm.tokens.chat import ChatEncoder, load_chat_tokenizer
 from gatrec_jax.lm.tokens.token_bytes import Spelling, make_spelling
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.runs.paths import user_path
@@ -86,6 +86,11 @@ class LanguageModel:
     if self.tokenizer is None:
       raise InputError(f"{self.name}: texts need a tokenizer, which the model folder lacks")
     return make_spelling(self.tokenizer, vocabulary=self.config.vocabulary, eos=self.eos)
+
+  @functools.cached_property
+  def encode(self) -> ChatEncoder:
+    """Encodes chats, and texts made of data, so that no control token can arise from the data."""
+    return ChatEncoder(self.tokenizer, bos=self.bos)
 
   @functools.cached_property
   def added_tokens(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Reads files of prompts (plain text or chat messages) and renders each prompt as text."""
+"""Reads files of prompts (plain text or chat messages) and encodes each prompt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.tokens.chat import has_template, render_chat
+from gatrec_jax.lm.tokens.chat import ChatEncoder, has_template
 from gatrec_jax.runs.paths import user_path
 
 if TYPE_CHECKING:
@@ -62,24 +62,23 @@ def is_chat(chat: str, tokenizer: PreTrainedTokenizerBase | None) -> bool:
   return has_template(tokenizer) if chat == "auto" else chat == "true"
 
 
-def as_text(
-  tokenizer: PreTrainedTokenizerBase | None,
-  prompt: str | Sequence[Message],
-  *,
-  chat: bool,
-  system: str | None = None,
-) -> tuple[str, bool]:
-  """Returns a prompt's text, and whether a chat template wrote it (then add no special tokens).
+def as_ids(
+  encode: ChatEncoder, prompt: str | Sequence[Message], *, chat: bool, system: str | None = None
+) -> list[int]:
+  """Returns the token ids of a prompt.
 
-  Args: chat: whether to wrap a plain text as a user message. system: system message to prepend,
-    unless the messages already begin with one.
+  In a chat, only the template can write control tokens. A plain text is the user's own: what it
+  spells is recognized.
+
+  Args: encode: of the model. chat: whether to wrap a plain text as a user message. system: system
+    message to prepend, unless the messages already begin with one.
   """
   if isinstance(prompt, str):
     if not chat:
-      return prompt, False
+      return encode.raw(prompt)
     messages: list[Message] = [{"role": "user", "content": prompt}]
   else:
     messages = list(prompt)
   if system and (not messages or messages[0].get("role") != "system"):
     messages.insert(0, {"role": "system", "content": system})
-  return render_chat(tokenizer, messages), has_template(tokenizer)
+  return encode(messages)

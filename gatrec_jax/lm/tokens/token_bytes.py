@@ -1,7 +1,7 @@
 """Maps a vocabulary to bytes, and tokenizes any text exactly as the continuation of another text.
 
 A tokenizer's own `encode` and `decode` are made for whole texts: SentencePiece tokenizers put a
-space before the first word, normalizers rewrite characters, and text that looks like a special
+space before the first word, normalizers rewrite characters, and text that looks like an added
 token becomes one. Constrained decoding needs to know exactly which bytes each token writes.
 `spell` prefers the tokenizer's own segmentation, which the model saw in training, and uses it only
 if its bytes are exactly the requested ones.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.tokens.plain_text import PlainText
 
 if TYPE_CHECKING:
   from transformers import PreTrainedTokenizerFast
@@ -46,8 +47,21 @@ class Spelling:
 
   @functools.cached_property
   def ids(self) -> dict[bytes, int]:
-    """Bytes -> token. If several tokens write the same bytes, the last wins over byte fallback."""
-    return {data: token for token, data in enumerate(self.table) if data is not None}
+    """Bytes -> token, of tokens that texts are made of: without added ones such as `<think>`.
+
+    If several tokens write the same bytes, the last wins over byte fallback.
+    """
+    control = set(self.plain.control.values())
+    return {
+      data: token
+      for token, data in enumerate(self.table)
+      if data is not None and token not in control
+    }
+
+  @functools.cached_property
+  def plain(self) -> PlainText:
+    """Encodes texts without recognizing added tokens in them."""
+    return PlainText(self.tokenizer.backend_tokenizer)
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
@@ -103,17 +117,21 @@ def make_spelling(
 def spell(spelling: Spelling, text: str) -> list[int]:
   """Tokenizes `text` so that the tokens' bytes are exactly its UTF-8, as a continuation.
 
-  Uses the tokenizer's own segmentation if it writes these bytes (alone, or after an anchor that is
-  cut off again), else the segmentation into the fewest tokens.
+  A text that is an added token as a whole, such as a label of the built-in re-ranker, is that
+  token; within a text, added tokens are not recognized. Otherwise uses the tokenizer's own
+  segmentation if it writes these bytes (alone, or after an anchor that is cut off again), else the
+  segmentation into the fewest tokens.
 
   Raises: InputError if the vocabulary cannot write the text.
   """
   wanted = _utf8(text)
   if not wanted:
     return []
-  backend = spelling.tokenizer.backend_tokenizer
+  own = spelling.plain.control.get(text)
+  if own is not None and own < len(spelling.table) and spelling.table[own] == wanted:
+    return [own]
   for anchor in ("", *ANCHORS):
-    tokens = backend.encode(anchor + text, add_special_tokens=False).ids
+    tokens = spelling.plain.ids(anchor + text, special_tokens=False)
     found = _ending(spelling.table, tokens, wanted)
     if found is not None:
       return found

@@ -14,8 +14,7 @@ from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.generate import Speed, generate
 from gatrec_jax.lm.inference.sampling import Sampling
-from gatrec_jax.lm.tokens.chat import encode_prompt, has_template
-from gatrec_jax.lm.tokens.prompt_files import as_text
+from gatrec_jax.lm.tokens.chat import has_template
 from gatrec_jax.profiles.writer.answers import answer_tokens, item_limits, user_limits
 from gatrec_jax.profiles.writer.prompts import Budget
 
@@ -68,12 +67,11 @@ class LocalAuthor:
     missing = -len(prompts) % self._batch_size
     found = generate(
       self._model,
-      [self._whole(prompt)[0] for prompt in [*prompts, *prompts[:1] * missing]],
+      [self._ids(prompt) for prompt in [*prompts, *prompts[:1] * missing]],
       max_tokens=self._tokens,
       sampling=AGAIN if again else FIRST,
       seed=seed,
       constraint=self._automaton(form),
-      special_tokens=not has_template(self._model.tokenizer),
       batch_size=self._batch_size,
       lora=self._lora,
       speed=self.speed,
@@ -94,26 +92,22 @@ class LocalAuthor:
       self._forms[key] = automaton
     return self._forms[key]
 
-  def _whole(self, prompt: str) -> tuple[str, bool]:
-    chat = has_template(self._model.tokenizer)
-    return as_text(self._model.tokenizer, prompt if chat else f"{prompt}\n\nJSON:\n", chat=chat)
+  def _ids(self, prompt: str) -> list[int]:
+    if has_template(self._model.tokenizer):
+      return self._model.encode([{"role": "user", "content": prompt}])
+    return self._model.encode.text(f"{prompt}\n\nJSON:\n")
 
   def _count(self, prompt: str) -> int:
-    text, templated = self._whole(prompt)
-    return len(
-      encode_prompt(self._model.tokenizer, text, bos=self._model.bos, special_tokens=not templated)
-    )
+    return len(self._ids(prompt))
 
   def _length(self, text: str) -> int:
-    return len(self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return len(self._model.encode.part(text).ids)
 
   def _truncate(self, text: str, tokens: int) -> str:
     """The beginning of a text in whole words, with an ellipsis if some are left out."""
     if tokens <= 0:
       return ""
-    spans = self._model.tokenizer(
-      text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )["offset_mapping"]
+    spans = self._model.encode.part(text).offsets
     if len(spans) <= tokens:
       return text
     # A character may consist of several tokens, which all have its span.

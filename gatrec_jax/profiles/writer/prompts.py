@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ _NEXT = (
 )
 _RULE = "Use only words of {of_nouns} profiles, no titles, no names of people."
 _MIN_TOKENS = 4  # per text
+_LABEL = re.compile(r"\w+:|\d+\.\s")  # how lines begin that a prompt about a user writes itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,23 +128,32 @@ def user_prompt(
 
 def item_line(profile: Profile, title: str, *, noun: str) -> str:
   """An item's profile in one line for prompts about users, without its title, keywords first."""
-  return without_title(" ".join(_parts(profile, lacks="Not in it")), title, noun=noun)
+  return without_title(
+    " ".join([*_keywords(profile, lacks="Not in it"), *_prose(profile)]), title, noun=noun
+  )
 
 
 def profile_text(profile: Profile) -> str:
-  """A user's profile for the prompt that refines it."""
-  return "\n".join(_parts(profile, lacks="Avoids"))
+  """A user's profile for the prompt that refines it.
+
+  Prose that begins like a line of the prompt is put in quotation marks.
+  """
+  prose = (f"“{text}”" if _LABEL.match(text) else text for text in _prose(profile))
+  return "\n".join([*_keywords(profile, lacks="Avoids"), *prose])
 
 
-def _parts(profile: Profile, *, lacks: str) -> list[str]:
+def _keywords(profile: Profile, *, lacks: str) -> list[str]:
   parts = [
     profile.genres and f"Genres: {', '.join(profile.genres)}.",
     profile.tags and f"Tags: {', '.join(profile.tags)}.",
     profile.dislikes and f"{lacks}: {', '.join(profile.dislikes)}.",
-    " ".join(profile.overview.split()),
-    " ".join(profile.description.split()),
   ]
-  return [part for part in parts if part]
+  return [" ".join(part.splitlines()) for part in parts if part]
+
+
+def _prose(profile: Profile) -> list[str]:
+  texts = (" ".join(text.split()) for text in (profile.overview, profile.description))
+  return [text for text in texts if text]
 
 
 def _described(answer: Sequence[str], hints: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ not write profiles.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ from gatrec_jax.rerank.prompting.prompts import (
   RANK_TITLES,
   RATE,
   YES_NO,
+  data_spans,
   line_end,
 )
 from gatrec_jax.runs.log import Log
@@ -253,6 +255,7 @@ def _reader(
       folder / "model",
       vocabulary=recipe.words + len(extra),
       extra_tokens=extra,
+      data_of=functools.partial(data_spans, tokens=frozenset(extra)),
       words=_words(texts, sorted(set(titles) - set(common))),
       chat=False,
       batch_size=recipe.reading_rows,

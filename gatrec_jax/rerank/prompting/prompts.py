@@ -8,14 +8,16 @@ as one token.
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.folders.load import LanguageModel
-from gatrec_jax.lm.tokens.chat import encode_prompt, has_template, render_chat
+from gatrec_jax.lm.tokens.chat import has_template
+from gatrec_jax.lm.tokens.plain_text import Span
 from gatrec_jax.profiles.schema import Profile, parse_profile
 
 # Incremented with every change of the texts below, which models are trained on and whose scores are
@@ -46,6 +48,13 @@ RATE = (
   "How well does each candidate fit this user, from 0 to 100? Answer with a JSON object of letters "
   "and numbers.\n"
 )
+# Whatever somebody takes for the end of a line, and how lines begin that a prompt writes itself.
+_BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+_STRUCTURE = re.compile(
+  rf"(?:{LIKED}|{DISLIKED}|{CANDIDATE}|best|\w{{1,2}})\s*:|Profile$|History, |Candidates$|"
+  r"Which candidate|Does this candidate|Rank |How well does each",
+  re.IGNORECASE,
+)
 _PROFILE_TERMS = 5
 _PROFILE_CHARACTERS = 600
 
@@ -70,7 +79,7 @@ CONTENT_FREE = Context(profile=UNKNOWN, history=((UNKNOWN, True),))
 
 def describe(context: Context) -> str:
   """The description of a user that every prompt starts with."""
-  lines = [PROFILE, f"{context.profile}\n"] if context.profile else []
+  lines = [PROFILE, f"{_BREAK.sub(' ', context.profile)}\n"] if context.profile else []
   if context.history:
     lines.append(HISTORY)
   lines += [title_line(LIKED if liked else DISLIKED, title) for title, liked in context.history]
@@ -83,8 +92,11 @@ def title_line(mark: str, title: str) -> str:
 
 
 def line_end(title: str) -> str:
-  """The end of every line with a title, which a small model may encode as one token."""
-  return f": {title}\n"
+  """The end of every line with a title, which a small model may encode as one token.
+
+  A title is one line, whatever is in it.
+  """
+  return f": {_BREAK.sub(' ', title)}\n"
 
 
 def candidate_block(titles: Sequence[str]) -> str:
@@ -149,15 +161,56 @@ def relevancy_prompt(context: Context, titles: Sequence[str]) -> str:
 
 
 def prompt_ids(model: LanguageModel, text: str) -> list[int]:
-  """Token ids of a prompt, as a user message if the model's folder has a chat template."""
+  """Token ids of a prompt, as a user message if the model's folder has a chat template.
+
+  Added tokens are recognized where the prompt means them: in the template, and in the built-in
+  model's lines.
+  """
   if has_template(model.tokenizer):
-    text = render_chat(model.tokenizer, [{"role": "user", "content": text}])
-    return encode_prompt(model.tokenizer, text, bos=model.bos, special_tokens=False)
-  return encode_prompt(model.tokenizer, text, bos=model.bos)
+    return model.encode([{"role": "user", "content": text}])
+  return model.encode.text(text, data=data_spans(text, model.added_tokens))
+
+
+def data_spans(text: str, tokens: Container[str]) -> list[Span]:
+  """The parts of a prompt outside of the tokens that the built-in model has for its lines.
+
+  Args: text: of a prompt, or of a prompt with its answer. tokens: added tokens of the model.
+  """
+  spans, place, previous = [], 0, ""
+  for line in text.splitlines(keepends=True):
+    start, end = place, place + len(line)
+    own = own_token(line, tokens, after=previous)
+    spans.append((start, end - len(own)))
+    place, previous = end, line
+  if text.endswith(BEST_TITLE) and BEST_TITLE in tokens:
+    first = len(text) - len(BEST_TITLE)
+    spans = [(start, min(end, first)) for start, end in spans if start < first]
+  return [(start, end) for start, end in spans if start < end]
+
+
+def own_token(line: str, tokens: Container[str], *, after: str) -> str:
+  """The token that a line of a prompt ends with, or that it is; "" if there is none.
+
+  Args: tokens: added tokens of the model. after: the line before; a profile has no token.
+  """
+  if after == PROFILE:
+    return ""
+  if line in tokens:
+    return line
+  end = "".join(line.partition(": ")[1:])
+  return end if end in tokens else ""
 
 
 def profile_line(text: str) -> str:
-  """A user's profile in one line: keywords of the schema, or the beginning of any other text."""
+  """A user's profile in one line: keywords of the schema, or the beginning of any other text.
+
+  A text that begins like a line of the prompt is put in quotation marks.
+  """
+  line = _BREAK.sub(" ", _profile_words(text))
+  return f"“{line}”" if _STRUCTURE.match(line) else line
+
+
+def _profile_words(text: str) -> str:
   profile = parse_profile(text)
   if profile == Profile():
     words = " ".join(text.split())

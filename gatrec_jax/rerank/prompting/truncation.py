@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.tokens.chat import has_template
-from gatrec_jax.rerank.prompting.prompts import Context, prompt_ids
+from gatrec_jax.rerank.prompting.prompts import (
+  BEST_TITLE,
+  PROFILE,
+  Context,
+  data_spans,
+  own_token,
+  prompt_ids,
+)
 
 Prompts = Callable[[Context], list[str]]
 """From a user's context to the texts of their prompts."""
@@ -25,9 +33,14 @@ class PromptEncoder:
   def __init__(self, model: LanguageModel) -> None:
     self.model = model
     self._plain = not has_template(model.tokenizer)
+    self._added = model.added_tokens
     self._known: dict[str, list[int]] = {}
     self._lines: dict[str, list[int]] = {}  # lines that end in an added token
-    ends = {text: token for text, token in model.added_tokens.items() if text.endswith("\n")}
+    ends = {
+      text: token
+      for text, token in model.added_tokens.items()
+      if text.endswith("\n") and text.strip()
+    }
     self._ends = ends if self._plain else {}
 
   def __call__(self, texts: Sequence[str]) -> list[list[int]]:
@@ -37,28 +50,32 @@ class PromptEncoder:
     return self._with_shared_head(texts)
 
   def _by_lines(self, text: str) -> list[int]:
-    ids, rest = list(self._encode("", special_tokens=True)), ""
-    for line in text.splitlines(keepends=True):
-      if line in self._lines and not rest:
+    tail = BEST_TITLE if text.endswith(BEST_TITLE) and BEST_TITLE in self._added else ""
+    ids, rest, previous = list(self._first), "", ""
+    for line in text.removesuffix(tail).splitlines(keepends=True):
+      after, previous = previous, line
+      if line in self._lines and not rest and after != PROFILE:
         ids += self._lines[line]
         continue
-      mark, colon, end = ("", "", line) if line in self._ends else line.partition(": ")
-      token = self._ends.get(colon + end)
-      if token is None:
+      own = own_token(line, self._ends, after=after)
+      if not own:
         rest += line
         continue
-      found = [*self._encode(rest + mark), token]
+      found = [*self._encode(rest + line.removesuffix(own)), self._ends[own]]
       if not rest:
         self._lines[line] = found
       ids += found
       rest = ""
-    return ids + self._encode(rest) if rest else ids
+    return ids + self._encode(rest) + ([self._added[tail]] if tail else [])
 
-  def _encode(self, text: str, *, special_tokens: bool = False) -> list[int]:
+  @functools.cached_property
+  def _first(self) -> list[int]:
+    """The special tokens that the tokenizer puts before a text."""
+    return self.model.tokenizer.backend_tokenizer.encode("").ids
+
+  def _encode(self, text: str) -> list[int]:
     if text not in self._known:
-      self._known[text] = list(
-        self.model.tokenizer(text, add_special_tokens=special_tokens, verbose=False)["input_ids"]
-      )
+      self._known[text] = self.model.encode.part(text).ids if text else []
     return self._known[text]
 
   def _with_shared_head(self, texts: Sequence[str]) -> list[list[int]]:
@@ -79,12 +96,16 @@ class PromptEncoder:
       return whole()
     first = prompt_ids(self.model, texts[0])
     begin = prompt_ids(self.model, head)
-    rest = self.model.tokenizer(
-      [text[len(head) :] for text in texts], add_special_tokens=False, verbose=False
-    )["input_ids"]
+    rest = [self._tail(text[len(head) :]) for text in texts]
     if begin + rest[0] != first:
       return whole()
     return [begin + ids for ids in rest]
+
+  def _tail(self, text: str) -> list[int]:
+    """Token ids of the lines that follow a common beginning."""
+    return self.model.encode.text(
+      text, data=data_spans(text, self.model.added_tokens), special_tokens=False
+    )
 
 
 def fit_prompts(

@@ -267,3 +267,20 @@ def test_a_missing_file_is_reported(bert_copy, name):
   with pytest.raises(InputError, match=name) as error:
     encoder.load_encoder(bert_copy)
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_texts_that_spell_special_tokens_do_not_get_them(models, layout):
+  model = models[layout]
+  names = [entry.content for entry in model.tokenizer.get_added_tokens_decoder().values()]
+  texts = ["plain text", *(f"a {name} b" for name in names), "".join(names) * 80, ""]
+  ids, truncated = encoder.tokenize(model, texts, max_tokens=LIMIT)
+  unknown = model.tokenizer.token_to_id("<unk>" if layout == "xlm_roberta" else "[UNK]")
+  ends = {int(ids[0][0]), int(ids[0][-1])}
+  special = {model.tokenizer.token_to_id(name) for name in names} - {unknown}
+  for row in ids:
+    assert not special & set(row[1:-1].tolist()) and {int(row[0]), int(row[-1])} == ends
+  assert truncated.tolist() == [False] * (len(names) + 1) + [True, False]
+  assert all(len(row) <= LIMIT for row in ids)
+  together = model.tokenizer.encode_batch_fast(["plain text"])[0].ids
+  assert ids[0].tolist() == together

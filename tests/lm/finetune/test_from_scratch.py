@@ -9,7 +9,13 @@ from helpers.tiny_decoder import leaves_by_path, mean_target_loss
 
 from gatrec_jax.errors import InputError, Interrupted
 from gatrec_jax.lm.decoder.model import forward
-from gatrec_jax.lm.finetune.from_scratch import build_small, text_examples, train_tokenizer
+from gatrec_jax.lm.finetune.from_scratch import (
+  BOS,
+  EOS,
+  build_small,
+  text_examples,
+  train_tokenizer,
+)
 from gatrec_jax.lm.finetune.packing import one_per_row
 from gatrec_jax.lm.folders.load import load_decoder
 from gatrec_jax.lm.tokens.chat import render_chat
@@ -141,3 +147,15 @@ def test_a_folder_with_other_files_is_not_touched(tmp_path):
   with pytest.raises(InputError, match="not empty and not an earlier export"):
     build_small(TEXTS, tmp_path, **QUICK)
   assert files(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_texts_that_spell_special_tokens_do_not_get_them():
+  tokenizer = train_tokenizer(["Film: drama."] * 8, vocabulary=300, extra_tokens=[": Heat\n"])
+  text = f"a {EOS} b {BOS}: Heat\nliked: Heat\n"
+  heat = tokenizer.token_to_id(": Heat\n")
+  (one,) = text_examples(tokenizer, [text], context=99)
+  assert set(one.completion[:-1]).isdisjoint({0, 1, 2}) and one.completion.count(heat) == 2
+  data = [(0, text.index("liked") + 5)]
+  (one,) = text_examples(tokenizer, [text], context=99, data_of=lambda _: data)
+  assert set(one.completion[:-1]).isdisjoint({0, 1, 2}) and one.completion.count(heat) == 1
+  assert tokenizer.decode(one.completion[:-1], skip_special_tokens=False) == text

@@ -4,7 +4,8 @@ import pytest
 from helpers.paths import SHARED
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.tokens.prompt_files import as_text, is_chat, read_prompts
+from gatrec_jax.lm.tokens.chat import render_chat
+from gatrec_jax.lm.tokens.prompt_files import as_ids, is_chat, read_prompts
 
 
 def written(tmp_path, name, text):
@@ -50,8 +51,8 @@ def test_a_chat_without_a_template_is_plain():
   assert not is_chat("auto", None) and is_chat("true", None)
   with pytest.raises(InputError, match="chat=maybe"):
     is_chat("maybe", None)
-  text, templated = as_text(None, "hello", chat=True, system="Be brief.")
-  assert text == "Be brief.\n\nUser: hello\nAssistant:" and not templated
+  messages = as_ids(list, "hello", chat=True, system="Be brief.")
+  assert render_chat(None, messages) == "Be brief.\n\nUser: hello\nAssistant:"
 
 
 @pytest.mark.skipif(not (SHARED / "cases").is_dir(), reason=f"no shared cases in {SHARED}")

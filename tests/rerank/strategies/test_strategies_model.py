@@ -10,6 +10,7 @@ from helpers.tiny_decoder import random_params, tiny_config
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.scoring import label_tokens, score_labels
+from gatrec_jax.lm.tokens.plain_text import PlainText
 from gatrec_jax.rerank.prompting import prompts
 from gatrec_jax.rerank.prompting.prompts import Context, choice_prompt, pointwise_prompt, prompt_ids
 from gatrec_jax.rerank.prompting.queries import Queries, Usage, log_softmax
@@ -172,10 +173,21 @@ def test_prompts_encoded_in_pieces_have_the_ids_of_the_whole():
     [choice_prompt(CONTEXT, [one, other]) for one in TITLES for other in TITLES if one != other],
     [pointwise_prompt(Context(), "x"), pointwise_prompt(Context(), "y")],
     ["same\n"] * 5,
+    # A profile that ends like a line, titles that end like another one, and control tokens.
+    [choice_prompt(Context("x: Heat (1995)", CONTEXT.history), TITLES[:3], by_title=True)] * 2,
+    [pointwise_prompt(CONTEXT, f"{bad} and: Heat (1995)") for bad in ("<|eos|>", "<|bos|> no")],
     [],
   ]
   for texts in several:
     assert PromptEncoder(model())(texts) == [prompt_ids(model(), text) for text in texts]
+
+
+def test_titles_and_profiles_are_no_tokens_beyond_their_lines():
+  added = model().added_tokens
+  hostile = Context("x <|eos|>: Heat (1995)", (("Foo: Heat (1995)", True), ("Heat (1995)", True)))
+  (ids,) = PromptEncoder(model())([pointwise_prompt(hostile, "<|eos|>")])
+  assert [token for token in ids if token in added.values()] == [0, added[": Heat (1995)\n"]]
+  assert model().spelling.plain.ids("a", special_tokens=True)[0] == 0
 
 
 def test_orders_of_the_model_are_permutations():
@@ -201,8 +213,8 @@ def test_a_chat_template_frames_the_prompt():
   (scores,) = make_strategy("pointwise", chatty)([CONTEXT], [TITLES[:2]])
   texts = [f"Q {pointwise_prompt(CONTEXT, title)}" for title in TITLES[:2]]
 
-  def ids(text):
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+  def ids(text):  # behind a template, the whole message is data: its lines are no tokens
+    return PlainText(tokenizer.backend_tokenizer).ids(text, special_tokens=False)
 
   logits = score_labels(model(), [[0, *ids(text), 1, *ids("A ")] for text in texts], ["yes", "no"])
   np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)
