@@ -20,48 +20,40 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.resumable import in_chunks
 from launch.fuzzing.damages import DAMAGES, damaged
-from launch.fuzzing.reading_programs import READERS, Reader, contents
+from launch.fuzzing.reading_programs import READERS, Reader, artifact, contents
 
 SAME, AGAIN, REFUSED = "same", "made again", "refused"
 SILENT, TRACEBACK, OTHER = "silent", "traceback", "other"
 GOOD, BAD = (SAME, AGAIN, REFUSED), (SILENT, TRACEBACK, OTHER)
-# First parts of paths -> the readers of what lies there.
-_READERS_OF = {
-  "run": tuple(
-    name for name in READERS if name not in ("search", "compare", "write_profiles", "explain --out")
-  ),
-  "cache": ("rerank", "explain"),
-  "reasons.jsonl": ("explain --out",),
-  "searched": ("search",),
-  "compared": ("compare", "compare --runs"),
-  "profiles": ("write_profiles",),
-}
-# Files that only one program reads, which would else be chosen for it too rarely.
-_ONE_READER = {"rerank": "rerank", "out_of_fold": "rerank"}
 _TIME = re.compile(r"[0-9.]+ ?(?:s|ms|lists/s|texts/s|MB|GB)\b")
 
 
 def try_damages(
-  workdir: pathlib.Path, *, trials: int, seed: int, log: Log
+  workdir: pathlib.Path,
+  *,
+  trials: int,
+  seed: int,
+  log: Log,
+  readers: Mapping[str, Reader] = READERS,
 ) -> list[Mapping[str, Any]]:
   """Damages one file after another, each in a fresh copy, and lets a program read it.
 
   Args:
     workdir: gets the undamaged folders, the copy, `trials.jsonl`, and `findings/NUMBER` for every
       trial with a bad outcome. Trials that it holds are not repeated.
-    trials: number of damaged files. seed: of all draws.
+    trials: number of damaged files. seed: of all draws. readers: calls of programs by name.
   Returns: for each trial: file, damage, reader, outcome, and what the program printed.
   Raises: InputError: an undamaged folder gives different results from call to call.
   """
   now, base = workdir / "now", workdir / "base"
   with _Workers(now, workdir / "compiled") as workers:
     if not (base / "complete").exists():
-      _build(now, base, workers, log)
-    reference = _reference(now, base, workers, log)
-    files = _files(base)
+      _build(now, base, readers, workers, log)
+    reference = _reference(now, base, readers, workers, log)
+    files = _files(base, readers)
 
     def make(places: range) -> list[Mapping[str, Any]]:
-      return [_trial(place, seed, workdir, files, workers, reference) for place in places]
+      return [_trial(place, seed, workdir, files, readers, workers, reference) for place in places]
 
     keys = [str(number) for number in range(trials)]
     return in_chunks(workdir / f"trials-{seed}.jsonl", keys, make, chunk=20, name="damage", log=log)
@@ -131,14 +123,17 @@ worker.main(place)
 """
 
 
-def _build(now: pathlib.Path, base: pathlib.Path, workers: _Workers, log: Log) -> None:
+def _build(
+  now: pathlib.Path, base: pathlib.Path, readers: Mapping[str, Reader], workers: _Workers, log: Log
+) -> None:
   """Makes the undamaged folders, or goes on with them."""
-  from launch.fuzzing.small_table import write_model, write_table
+  from launch.soaking.subjects import write_small
 
   shutil.rmtree(base, ignore_errors=True)
-  write_table(now)
-  write_model(now / "model")
-  for name, reader in READERS.items():
+  now.mkdir(parents=True, exist_ok=True)
+  if not (now / "model").exists():
+    write_small(now)
+  for name, reader in readers.items():
     if reader.makes:
       log.info(f"damage: making what {name} leaves")
       answer = workers(reader)
@@ -149,11 +144,11 @@ def _build(now: pathlib.Path, base: pathlib.Path, workers: _Workers, log: Log) -
 
 
 def _reference(
-  now: pathlib.Path, base: pathlib.Path, workers: _Workers, log: Log
+  now: pathlib.Path, base: pathlib.Path, readers: Mapping[str, Reader], workers: _Workers, log: Log
 ) -> dict[str, Any]:
   """What each reader gives where nothing is damaged. Each is called twice, and must agree."""
   found = {}
-  for name, reader in READERS.items():
+  for name, reader in readers.items():
     seen = []
     for _ in range(2):
       _fresh(now, base)
@@ -165,16 +160,14 @@ def _reference(
   return found
 
 
-def _files(base: pathlib.Path) -> list[str]:
-  files = [path.relative_to(base) for path in sorted(base.rglob("*")) if path.is_file()]
-  return [
-    path.as_posix()
-    for path in files
-    if path.parts[0] in _READERS_OF and path.name != ".lock" and path.parts[:2] != _COMPILED
-  ]
+def _files(base: pathlib.Path, readers: Mapping[str, Reader]) -> list[str]:
+  """The stored files that some reader reads."""
+  files = [path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()]
+  return sorted(file for file in files if not file.endswith(".lock") and _readers_of(file, readers))
 
 
-_COMPILED = ("cache", "compiled")
+def _readers_of(file: str, readers: Mapping[str, Reader]) -> list[str]:
+  return [name for name, reader in readers.items() if artifact(file).startswith(reader.reads)]
 
 
 def _trial(
@@ -182,6 +175,7 @@ def _trial(
   seed: int,
   workdir: pathlib.Path,
   files: Sequence[str],
+  readers: Mapping[str, Reader],
   workers: _Workers,
   reference: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -192,19 +186,17 @@ def _trial(
     _fresh(now, workdir / "base")
     if damaged(now / file, kind, random):
       break
-  parts = pathlib.PurePosixPath(file).parts
-  own = _ONE_READER.get(parts[1]) if len(parts) > 1 else None
-  name = own or str(random.choice(_READERS_OF[parts[0]]))
+  name = str(random.choice(_readers_of(file, readers)))
   with _kept_if_bad(workdir, number) as keep:
-    answer = workers(READERS[name])
-    seen = _seen(now, READERS[name], answer)
-    outcome = _outcome(answer, seen, reference[name])
+    answer = workers(readers[name])
+    seen = _seen(now, readers[name], answer)
+    outcome = _outcome(answer, seen, reference[name], file)
     if outcome in BAD:
       keep({"file": file, "damage": kind, "reader": name, "outcome": outcome, **answer})
   shown = answer["trace"].strip().split("\n")[-1] or answer["err"].strip() or answer["out"][-200:]
   return {
     "file": file,
-    "artifact": _artifact(file),
+    "artifact": artifact(file),
     "damage": kind,
     "reader": name,
     "outcome": outcome,
@@ -228,14 +220,8 @@ def _drawn_file(files: Sequence[str], random: np.random.Generator) -> str:
   """A file of an artifact drawn evenly, since checkpoints have the most files."""
   by_artifact: dict[str, list[str]] = {}
   for file in files:
-    by_artifact.setdefault(_artifact(file), []).append(file)
+    by_artifact.setdefault(artifact(file), []).append(file)
   return str(random.choice(by_artifact[str(random.choice(sorted(by_artifact)))]))
-
-
-def _artifact(file: str) -> str:
-  """The kind of thing that a file belongs to: "run/data", "run/checkpoints", "cache/builtin"."""
-  parts = pathlib.PurePosixPath(file).parts
-  return "/".join(parts[:2]) if len(parts) > 2 or parts[0] == "run" else parts[0]
 
 
 def _fresh(now: pathlib.Path, base: pathlib.Path) -> None:
@@ -258,7 +244,7 @@ def _seen(now: pathlib.Path, reader: Reader, answer: Mapping[str, Any]) -> dict[
   return seen
 
 
-def _outcome(answer: Mapping[str, Any], seen: Any, expected: Any) -> str:
+def _outcome(answer: Mapping[str, Any], seen: Any, expected: Any, file: str) -> str:
   if answer["trace"]:
     return TRACEBACK
   if answer["code"] == 0:
@@ -266,11 +252,8 @@ def _outcome(answer: Mapping[str, Any], seen: Any, expected: Any) -> str:
       return SILENT
     return AGAIN if "made again" in answer["out"] or "going on from" in answer["out"] else SAME
   errors = [line for line in answer["err"].split("\n") if line.startswith("error: ")]
-  named = len(errors) == 1 and any(f"{name}/" in errors[0] or name in errors[0] for name in _NAMED)
-  return REFUSED if answer["code"] == 1 and named else OTHER
-
-
-_NAMED = (*_READERS_OF, "workdir")
+  is_named = len(errors) == 1 and file.partition("/")[0] in errors[0]
+  return REFUSED if answer["code"] == 1 and is_named else OTHER
 
 
 def _difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

@@ -32,24 +32,42 @@ class Reader(NamedTuple):
 
   Attributes:
     program: its name. flags: with paths within the folder that holds everything.
+    reads: beginnings of the `artifact`s that it reads.
     outputs: files and folders that it writes.
     makes: whether the first call makes what later calls read.
   """
 
   program: str
   flags: tuple[str, ...]
+  reads: tuple[str, ...]
   outputs: tuple[str, ...] = ()
   makes: bool = False
 
 
+# Everything that a run is read from.
+_OF_RUN = tuple(
+  f"{RUN}/{name}"
+  for name in ("config", "data", "profiles", "embeddings", "checkpoints", "results", "user_values")
+)
 READERS: Mapping[str, Reader] = {
-  "train": Reader("train", (*_TRAIN, f"--workdir={RUN}"), (RUN,), makes=True),
+  "train": Reader(
+    "train",
+    (*_TRAIN, f"--workdir={RUN}"),
+    (*_OF_RUN, f"{RUN}/recommendations", f"{RUN}/metrics"),
+    (RUN,),
+    makes=True,
+  ),
   "rerank": Reader(
-    "rerank", (f"--workdir={RUN}", "--top_candidates=6", "--history=6"), (f"{RUN}/rerank",), True
+    "rerank",
+    (f"--workdir={RUN}", "--top_candidates=4", "--history=3"),
+    (*_OF_RUN, f"{RUN}/rerank", f"{RUN}/out_of_fold", "cache/builtin"),
+    (f"{RUN}/rerank",),
+    makes=True,
   ),
   "explain --out": Reader(
     "explain",
-    (f"--workdir={RUN}", "--users=1,2,3,4", "--top_n=2", f"--out={REASONS}"),
+    (f"--workdir={RUN}", "--users=1,2,3", "--top_n=2", f"--out={REASONS}"),
+    (REASONS,),
     (REASONS,),
     makes=True,
   ),
@@ -57,39 +75,62 @@ READERS: Mapping[str, Reader] = {
     "train",
     (*_DATA, "--model=ease", "--bootstrap=20", "--search=2", "--workdir=searched"),
     ("searched",),
+    ("searched",),
     makes=True,
   ),
   "compare": Reader(
-    "compare", (*_COMPARE, "--workdir=compared", "--json_out=out.json"), ("out.json",), makes=True
+    "compare",
+    (*_COMPARE, "--workdir=compared", "--json_out=out.json"),
+    ("compared",),
+    ("out.json",),
+    makes=True,
   ),
   "write_profiles": Reader(
     "write_profiles",
-    (*_TABLE, "--llm=model", "--batch_size=8", "--workdir=profiles", "--write=users"),
-    ("profiles/written",),
+    (*_TABLE, "--llm=model", "--test_share=0.2", "--batch_size=4", "--workdir=written"),
+    ("written",),
+    ("written/written",),
     makes=True,
   ),
   "recommend": Reader(
-    "recommend", (f"--workdir={RUN}", "--users=1,2", "--out=out.csv"), ("out.csv",)
+    "recommend", (f"--workdir={RUN}", "--users=1,2", "--out=out.csv"), _OF_RUN, ("out.csv",)
   ),
   "recommend --liked": Reader(
-    "recommend", (f"--workdir={RUN}", "--liked=3,5", "--out=out.csv"), ("out.csv",)
+    "recommend", (f"--workdir={RUN}", "--liked=3,5", "--out=out.csv"), _OF_RUN, ("out.csv",)
   ),
   "recommend --export_embeddings": Reader(
-    "recommend", (f"--workdir={RUN}", "--export_embeddings=vectors"), ("vectors",)
+    "recommend", (f"--workdir={RUN}", "--export_embeddings=vectors"), _OF_RUN, ("vectors",)
   ),
-  "explain": Reader("explain", (f"--workdir={RUN}", "--users=1", "--top_n=2")),
+  "explain": Reader(
+    "explain", (f"--workdir={RUN}", "--users=1", "--top_n=2"), (*_OF_RUN, "cache/author")
+  ),
   "evaluate": Reader(
-    "evaluate", (f"--workdir={RUN}", "--bootstrap=20", "--json_out=out.json"), ("out.json",)
+    "evaluate",
+    (f"--workdir={RUN}", "--bootstrap=20", "--json_out=out.json"),
+    _OF_RUN,
+    ("out.json",),
   ),
   "evaluate --recommendations": Reader(
     "evaluate",
     (f"--recommendations={RUN}/recommendations.parquet", "--bootstrap=20", "--json_out=out.json"),
+    (f"{RUN}/recommendations", f"{RUN}/results", f"{RUN}/config", f"{RUN}/data"),
     ("out.json",),
   ),
   "compare --runs": Reader(
-    "compare", (f"--runs={RUN},compared/random-0/ease-0", "--json_out=out.json"), ("out.json",)
+    "compare",
+    (f"--runs={RUN},compared/random-0/ease-0", "--json_out=out.json"),
+    (f"{RUN}/results", f"{RUN}/user_values", f"{RUN}/config", "compared"),
+    ("out.json",),
   ),
 }
+
+
+def artifact(file: str) -> str:
+  """The kind of thing that a file belongs to: "run/data", "run/results", "cache/builtin"."""
+  parts = pathlib.PurePosixPath(file).parts
+  if parts[0] in (RUN, "cache") and len(parts) > 1:
+    return f"{parts[0]}/{pathlib.PurePosixPath(parts[1]).stem}"
+  return parts[0]
 
 
 def contents(place: pathlib.Path, reader: Reader) -> dict[str, Any]:
