@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
-import types
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +128,12 @@ def _prompts() -> list[Files]:
 
 
 def _read_prompts(folder: Path) -> None:
-  from gatrec_jax.lm.tokens.prompt_files import as_text, read_prompts
+  from gatrec_jax.lm.tokens.chat import ChatEncoder
+  from gatrec_jax.lm.tokens.prompt_files import as_ids, read_prompts
 
+  encode = ChatEncoder(_tokenizer(), bos=None)
   for prompt in read_prompts(min(folder.iterdir())):
-    as_text(None, prompt, chat=True, system="s")
+    as_ids(encode, prompt, chat=True, system="s")
 
 
 def _schemas() -> list[Files]:
@@ -189,10 +191,8 @@ def _render(folder: Path) -> None:
 
   text = (folder / "template.jinja").read_bytes().decode("utf-8", "replace")
   messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "a {{ b }}"}]
-  own = types.SimpleNamespace(
-    chat_template=text,
-    apply_chat_template=functools.partial(_tokenizer().apply_chat_template, chat_template=text),
-  )
+  own = copy.copy(_tokenizer())
+  own.chat_template = text
   render_chat(own, messages)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.programs import call, environment, error_line, launch
 
+from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.serve.run import load_run
 from gatrec_jax.sharding.mesh import parse_mesh, start_processes
@@ -68,7 +69,7 @@ def test_two_processes_train_as_one_and_the_first_alone_writes_the_run(tmp_path)
   assert "2 devices (graph 2)" in first and "NDCG@10" in first
   assert all(line.startswith("[Gloo]") for line in second.splitlines())  # printed by JAX
 
-  one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+  one, two = (runs.read_sealed(tmp_path / name / "results.json") for name in ("one", "two"))
   assert two["epoch"] == one["epoch"] and two["epochs_run"] == 2
   for name, value in one["full"].items():
     assert two["full"][name]["mean"] == pytest.approx(value["mean"], rel=0, abs=1e-5), name

@@ -12,6 +12,7 @@ from helpers.paths import SHARED
 from helpers.programs import TINY, call, environment, error_line, launch
 from helpers.rerank_table import write_table
 
+from gatrec_jax import runs
 from launch.cli import entry
 
 TRAIN = (*TINY, "--bootstrap=20")
@@ -27,7 +28,7 @@ def place(tmp_path_factory):
 
 
 def test_train_writes_its_results(place):
-  results = json.loads((place / "runs/demo-tiny-0/results.json").read_text())
+  results = runs.read_sealed(place / "runs/demo-tiny-0/results.json")
   assert results == json.loads((place / "train.json").read_text())
 
 

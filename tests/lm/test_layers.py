@@ -4,9 +4,10 @@ import ast
 
 from helpers.paths import ROOT
 
-# From the ground up. Three files of `folders` know no model; the other two load and export one.
+# From the ground up. Four files of `folders` know no model; the other two load and export one.
 LAYERS = (
-  ("tokens", "folders.source", "folders.weights", "folders.memory"),
+  ("folders.fields", "folders.source", "folders.weights", "folders.memory"),
+  ("tokens",),
   ("decoder",),
   ("folders.load", "folders.export"),
   ("encoder", "constraints"),
