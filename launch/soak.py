@@ -2,6 +2,7 @@
 
   python -m launch.soak --kills=20 --workdir=/tmp/soak
   python -m launch.soak --kills=20 --workdir=/tmp/soak --programs=rerank_builtin,explain_builtin
+  python -m launch.soak --reader_minutes=10 --workdir=/tmp/readers
 
 Each program works on the demo catalog, or on a smaller table where a language model reads it, with
 small settings. It gets SIGKILL, sometimes SIGTERM or SIGINT, up to three times in a row and at
@@ -10,6 +11,7 @@ then run to its end, and everything that it wrote is compared with an uninterrup
 for bit, tables, JSON and lines by value except for times and memory, other files byte for byte.
 Where something differs, it is named, the folder is kept as WORKDIR/kept/PROGRAM-N, and the exit
 code is 1. Counts are kept in WORKDIR/soak.json; the same command goes on from there.
+--reader_minutes kills nothing, but reads a run over and over while it is trained.
 """
 
 from __future__ import annotations
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
   from launch.cli.grid import Table
   from launch.soaking.trials import Place
 
-define("programs", "kills", "seed", "workdir", "markdown", seed=0)
+define("programs", "kills", "reader_minutes", "seed", "workdir", "markdown", seed=0)
 
 
 def main() -> None:
   """Flags -> kills of each program -> a table."""
   from gatrec_jax import runs
   from gatrec_jax.errors import InputError
+  from gatrec_jax.runs.log import CONSOLE
   from launch.cli.grid import markdown_grid, print_grid
+  from launch.soaking.readers import read_while_training
   from launch.soaking.subjects import SLOW, SUBJECTS
   from launch.soaking.trials import Place
 
@@ -43,6 +47,10 @@ def main() -> None:
   workdir = runs.open_workdir(given).absolute()
   with runs.locked(workdir):
     place, state = Place(workdir), _state(workdir)
+    if FLAGS.reader_minutes:
+      found = read_while_training(place, minutes=FLAGS.reader_minutes, log=CONSOLE)
+      CONSOLE.info(f"readers: both ended well; {', '.join(f'{v} {k}' for k, v in found.items())}")
+      return
     for name in names:
       soak(name, place, state)
     print_grid(table(state))

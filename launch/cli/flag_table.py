@@ -327,6 +327,7 @@ FUZZ = (
   whole("processes", "worker processes; 0 runs everything in this one, which a crash ends", 2),
   whole("trials", "damaged files, those of earlier calls included", 1000),
   listed("programs", "what is killed, comma-separated; all leaves out those of minutes", ("all",)),
+  number("reader_minutes", "read a run for so long while it is trained, and kill nothing"),
   whole("kills", "signals that each program gets, those of earlier calls included", 20),
 )
 

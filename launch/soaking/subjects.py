@@ -12,7 +12,7 @@ import numpy as np
 
 _LEXICAL = ("--encoder=lexical", "--bootstrap=20")
 # Many epochs, each with a checkpoint; one narrow layer compiles quickly.
-_TINY = (
+TINY = (
   "--preset=tiny",
   *_LEXICAL,
   "--set=layer_widths=8",
@@ -89,19 +89,19 @@ def write_small(folder: pathlib.Path) -> None:
 
 STARTS = {
   "nothing": Start(),
-  "trained": Start(commands=(("train", *_TINY, "--set=epochs=2", _RUN),)),
+  "trained": Start(commands=(("train", *TINY, "--set=epochs=2", _RUN),)),
   "small": Start(write=write_small),
   "fitted": Start("small", (("train", "--model=ease", "--valid_share=0.2", *_SMALL, _RUN),)),
-  "small_trained": Start("small", (("train", *_TINY, "--set=epochs=2", *_SMALL, _RUN),)),
+  "small_trained": Start("small", (("train", *TINY, "--set=epochs=2", *_SMALL, _RUN),)),
 }
 SUBJECTS = {
-  "train": Subject(("train", *_TINY, *_EPOCHS, _RUN), is_read=True),
+  "train": Subject(("train", *TINY, *_EPOCHS, _RUN), is_read=True),
   "train_best": Subject(("train", "--preset=best", *_LEXICAL, *_EPOCHS, _RUN), is_read=True),
   "train_paper": Subject(
     ("train", "--preset=paper", *_LEXICAL, "--set=layer_widths=8", "--set=heads=1", *_EPOCHS, _RUN),
     is_read=True,
   ),
-  "train_refit": Subject(("train", *_TINY, "--set=epochs=4", "--refit", _RUN), is_read=True),
+  "train_refit": Subject(("train", *TINY, "--set=epochs=4", "--refit", _RUN), is_read=True),
   "train_baseline": Subject(("train", "--model=ease", "--bootstrap=20", _RUN), is_read=True),
   "search": Subject(
     (

@@ -105,10 +105,10 @@ class Place:
       reader_delay = random.uniform(0, delay)
       is_read = subject.is_read and random.random() < _READER_SHARE
       began = time.monotonic()
-      process = self._popen(subject.command, "log")
+      process = self.popen(subject.command, "log")
       reader = None
       if is_read and not _ended(process, reader_delay):
-        reader = self._popen(_READ, "reader")
+        reader = self.popen(_READ, "reader")
       if not _ended(process, delay - (time.monotonic() - began)):
         process.send_signal(signum)
         found.signals.append(signum.name)
@@ -119,17 +119,18 @@ class Place:
       if reader is not None:
         found.readers += 1
         self._judge(reader, "reader", (0, 1), longest, "a reader", found)
-    process = self._popen(subject.command, "log")
+    process = self.popen(subject.command, "log")
     self._judge(process, "log", (0,), longest, "the run to the end", found)
     found.problems += differing(leaves(self.folder), whole)
     return found
 
   def run_to_end(self, command: Sequence[str]) -> None:
     """Runs a program. Raises InputError where it fails."""
-    if self._popen(command, "log").wait():
-      raise InputError(f"{' '.join(command)} failed: {self._last_line('log')}")
+    if self.popen(command, "log").wait():
+      raise InputError(f"{' '.join(command)} failed: {self.last_line('log')}")
 
-  def _popen(self, command: Sequence[str], log: str) -> subprocess.Popen[bytes]:
+  def popen(self, command: Sequence[str], log: str) -> subprocess.Popen[bytes]:
+    """Starts a program. Args: log: the name of the file that its output goes to."""
     with open(self.workdir / f"{log}.txt", "wb") as out:
       return subprocess.Popen(
         [sys.executable, "-m", f"launch.{command[0]}", *command[1:]],
@@ -157,14 +158,15 @@ class Place:
       return
     text = (self.workdir / f"{log}.txt").read_text("utf-8", errors="replace")
     if process.returncode not in allowed:
-      found.problems.append(f"{what}: exit code {process.returncode}: {self._last_line(log)}")
+      found.problems.append(f"{what}: exit code {process.returncode}: {self.last_line(log)}")
     # Python itself prints one for Ctrl-C before a program has begun.
-    elif "Traceback (most recent call last)" in text and not self._last_line(log).startswith(
+    elif "Traceback (most recent call last)" in text and not self.last_line(log).startswith(
       "KeyboardInterrupt"
     ):
-      found.problems.append(f"{what}: a traceback: {self._last_line(log)}")
+      found.problems.append(f"{what}: a traceback: {self.last_line(log)}")
 
-  def _last_line(self, log: str) -> str:
+  def last_line(self, log: str) -> str:
+    """The last line of such a file."""
     lines = (self.workdir / f"{log}.txt").read_text("utf-8", errors="replace").strip()
     return lines.rpartition("\n")[2]
 
