@@ -8,13 +8,15 @@ writes under a temporary name, so a folder whose name is a number is complete.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -271,7 +273,7 @@ def _read(path: pathlib.Path, like: Any) -> Any:
   """One saved pytree. Raises DamagedFile where Orbax cannot read it."""
   import orbax.checkpoint as ocp
 
-  with plain_path(path) as plain:
+  with plain_path(path) as plain, _collected_in_silence():
     try:
       with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         return checkpointer.restore(
@@ -281,7 +283,20 @@ def _read(path: pathlib.Path, like: Any) -> Any:
     except Exception as error:
       message = str(error).replace(str(plain), str(path))
       reason = " ".join(message.split())[:200] or repr(error)
-      raise _damaged(path.parent.parent, int(path.parent.name), reason) from error
+    gc.collect()
+  raise _damaged(path.parent.parent, int(path.parent.name), reason)
+
+
+@contextlib.contextmanager
+def _collected_in_silence() -> Iterator[None]:
+  """Where one array cannot be read, Orbax drops the coroutines that read the others, and Python
+  would print a traceback for each when it collects them."""
+  former = sys.unraisablehook
+  sys.unraisablehook = lambda _: None
+  try:
+    yield
+  finally:
+    sys.unraisablehook = former
 
 
 def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
