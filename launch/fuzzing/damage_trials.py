@@ -25,6 +25,8 @@ from launch.fuzzing.reading_programs import READERS, Reader, artifact, contents
 SAME, AGAIN, REFUSED = "same", "made again", "refused"
 SILENT, TRACEBACK, OTHER = "silent", "traceback", "other"
 GOOD, BAD = (SAME, AGAIN, REFUSED), (SILENT, TRACEBACK, OTHER)
+_PROGRESS = re.compile("[a-z]+: ")  # what a program says about its own work
+_SLOW_WEIGHT = 0.2
 _TIME = re.compile(r"[0-9.]+ ?(?:s|ms|lists/s|texts/s|MB|GB)\b")
 
 
@@ -217,11 +219,15 @@ def _kept_if_bad(workdir: pathlib.Path, number: int) -> Iterator[Any]:
 
 
 def _drawn_file(files: Sequence[str], random: np.random.Generator) -> str:
-  """A file of an artifact drawn evenly, since checkpoints have the most files."""
+  """A file of an artifact drawn evenly, since checkpoints have the most files; models that take
+  minutes to be made again are drawn less often."""
   by_artifact: dict[str, list[str]] = {}
   for file in files:
     by_artifact.setdefault(artifact(file), []).append(file)
-  return str(random.choice(by_artifact[str(random.choice(sorted(by_artifact)))]))
+  names = sorted(by_artifact)
+  weights = np.array([_SLOW_WEIGHT if name.startswith("cache/") else 1.0 for name in names])
+  chosen = by_artifact[str(random.choice(names, p=weights / weights.sum()))]
+  return str(random.choice(chosen))
 
 
 def _fresh(now: pathlib.Path, base: pathlib.Path) -> None:
@@ -240,7 +246,8 @@ def _seen(now: pathlib.Path, reader: Reader, answer: Mapping[str, Any]) -> dict[
     with contextlib.suppress(FileNotFoundError):
       seen |= contents(now, reader)
     if not reader.outputs:
-      seen["out"] = _TIME.sub("…", answer["out"])
+      lines = [line for line in answer["out"].split("\n") if not _PROGRESS.match(line)]
+      seen["out"] = _TIME.sub("…", "\n".join(lines))
   return seen
 
 
