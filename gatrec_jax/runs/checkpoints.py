@@ -33,7 +33,7 @@ from gatrec_jax.runs.seals import sealed, unsealed
 # damaged if nothing changes during the pauses.
 _PATIENCE, _PAUSES = 60.0, (0.05, 0.1, 0.2, 0.4)
 _SPARE_BYTES = 1 << 20  # metadata of a checkpoint, and room for the logs beside it
-_META = "meta"
+_META, _REMOVED = "meta", ".removed"
 
 
 class Checkpoints:
@@ -75,8 +75,11 @@ class Checkpoints:
         best_mode="max",
         create=False,
         cleanup_tmp_directories=True,
+        # Deleted in place, a checkpoint would be damaged for a reader, or for good after a kill.
+        todelete_subdir=_REMOVED,
       ),
     )
+    self._clear()
 
   def save(
     self, epoch: int, trees: Mapping[str, Any], *, value: float, meta: Mapping[str, Any]
@@ -109,6 +112,7 @@ class Checkpoints:
       }
     )
     args = ocp.args.Composite(**items, **{_META: ocp.args.JsonSave(about)})
+    self._clear()
     with writing(self.folder):
       self._manager.save(epoch, args=args, metrics={"value": value, "epoch": float(epoch)})
 
@@ -116,12 +120,19 @@ class Checkpoints:
     """Returns when every save is on disk."""
     with writing(self.folder):
       self._manager.wait_until_finished()
+    self._clear()
 
   def close(self) -> None:
     """Waits, then releases threads and files."""
     with writing(self.folder):
       self._manager.close()
     self._link.close()
+    self._clear()
+
+  def _clear(self) -> None:
+    """Deletes the checkpoints that are no longer kept."""
+    if jax.process_index() == 0:
+      shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
 
 
 def epochs(folder: pathlib.Path) -> list[int]:
@@ -283,6 +294,7 @@ def _read(path: pathlib.Path, like: Any) -> Any:
     except Exception as error:
       message = str(error).replace(str(plain), str(path))
       reason = " ".join(message.split())[:200] or repr(error)
+    time.sleep(_PAUSES[0])  # for reads that are still going on
     gc.collect()
   raise _damaged(path.parent.parent, int(path.parent.name), reason)
 
@@ -290,7 +302,7 @@ def _read(path: pathlib.Path, like: Any) -> Any:
 @contextlib.contextmanager
 def _collected_in_silence() -> Iterator[None]:
   """Where one array cannot be read, Orbax drops the coroutines that read the others, and Python
-  would print a traceback for each when it collects them."""
+  would print a traceback for each when it collects them, or when its read ends."""
   former = sys.unraisablehook
   sys.unraisablehook = lambda _: None
   try:

@@ -129,6 +129,18 @@ def test_a_damaged_best_checkpoint_cannot_be_made_again(tmp_path):
   assert epochs(folder) == [1, 2]
 
 
+def test_a_checkpoint_is_removed_whole_or_not_at_all(tmp_path, monkeypatch):
+  """A kill while files are deleted leaves no half of a checkpoint among the others."""
+  folder = tmp_path / "c"
+  with monkeypatch.context() as patch:
+    patch.setattr("shutil.rmtree", lambda *_, **__: None)  # the process ends before it deletes
+    saved(folder, (1, 0.1), (2, 0.2), (3, 0.3))
+  assert epochs(folder) == [3] and (folder / ".removed" / "1").is_dir()
+  assert newest(folder, LIKE, log=SILENT)[0] == 3
+  saved(folder, (4, 0.4))
+  assert [path.name for path in folder.iterdir()] == ["4"]
+
+
 def test_a_reader_does_not_disturb_a_writer(tmp_path):
   """Each save makes the former best obsolete, so that readers meet its removal."""
   folder, failures, done = tmp_path / "c", [], threading.Event()
