@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -306,7 +307,8 @@ def _collected_in_silence() -> Iterator[None]:
   former = sys.unraisablehook
   sys.unraisablehook = lambda _: None
   try:
-    yield
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+      yield
   finally:
     sys.unraisablehook = former
 

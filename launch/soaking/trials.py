@@ -121,7 +121,10 @@ class Place:
         self._judge(reader, "reader", (0, 1), longest, "a reader", found)
     process = self.popen(subject.command, "log")
     self._judge(process, "log", (0,), longest, "the run to the end", found)
-    found.problems += differing(leaves(self.folder), whole)
+    try:
+      found.problems += differing(leaves(self.folder), whole)
+    except Exception as error:  # libraries raise many types of errors for damaged files
+      found.problems.append(f"unreadable: {' '.join(str(error).split())[:200]}")
     return found
 
   def run_to_end(self, command: Sequence[str]) -> None:
