@@ -1,5 +1,6 @@
 """Requests: filters, lists per user, similar items, and no compilation per request."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -242,3 +243,16 @@ def test_a_condition_that_no_file_name_could_be(run, condition):
   with pytest.raises(InputError) as error:
     item_mask(run, only=[condition], exclude=[], log=SILENT)
   assert len(str(error.value)) < 2000
+
+
+def test_a_run_is_told_by_what_it_is_and_not_by_where_it_lies(best, tmp_path):
+  moved = dataclasses.replace(best, workdir=tmp_path)
+  assert moved.content_hash == best.content_hash
+  params = jax.tree.map(lambda leaf: leaf, best.params)
+  leaves, form = jax.tree.flatten(params)
+  leaves[0] = leaves[0].at[(0,) * leaves[0].ndim].add(1e-3)
+  other = dataclasses.replace(best, params=jax.tree.unflatten(form, leaves))
+  assert other.content_hash != best.content_hash
+  facts = {**best.prepared.facts, "content": "of other data"}
+  prepared = dataclasses.replace(best.prepared, facts=facts)
+  assert dataclasses.replace(best, prepared=prepared).content_hash != best.content_hash
