@@ -148,9 +148,10 @@ def contents(place: pathlib.Path, reader: Reader) -> dict[str, Any]:
 def _content(path: pathlib.Path) -> Any:
   reads: dict[str, Callable[[pathlib.Path], Any]] = {
     ".json": lambda path: _steady(json.loads(path.read_text("utf-8"))),
-    ".jsonl": lambda path: [
-      _steady(json.loads(line)) for line in path.read_text("utf-8").split("\n")[:-1]
-    ],
+    # Lines that were damaged may be made again at the end.
+    ".jsonl": lambda path: sorted(
+      json.dumps(_steady(json.loads(line))) for line in path.read_text("utf-8").split("\n")[:-1]
+    ),
     ".parquet": _table,
     ".npy": lambda path: hashlib.sha256(np.load(path).tobytes()).hexdigest(),
     ".csv": lambda path: path.read_text("utf-8"),
