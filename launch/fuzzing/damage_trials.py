@@ -26,7 +26,7 @@ SAME, AGAIN, REFUSED = "same", "made again", "refused"
 SILENT, TRACEBACK, OTHER = "silent", "traceback", "other"
 GOOD, BAD = (SAME, AGAIN, REFUSED), (SILENT, TRACEBACK, OTHER)
 _PROGRESS = re.compile("[a-z]+: ")  # what a program says about its own work
-_SLOW_WEIGHT = 0.2
+_SLOW_WEIGHT = 0.1
 _TIME = re.compile(r"[0-9.]+ ?(?:s|ms|lists/s|texts/s|MB|GB)\b")
 
 
