@@ -19,11 +19,13 @@ PLAIN = st.recursive(
 TREES = st.dictionaries(st.text().filter(lambda name: name not in ("digest", "files")), PLAIN)
 
 
+@settings(max_examples=40)
 @given(TREES)
 def test_what_is_sealed_can_be_read(tree):
   assert runs.unsealed_line(runs.sealed_line(tree)) == tree
 
 
+@settings(max_examples=40)
 @given(TREES.filter(bool), st.data())
 def test_no_changed_bit_goes_unseen(tree, data):
   line = runs.sealed_line(tree).encode()
