@@ -296,7 +296,7 @@ def _read(path: pathlib.Path, like: Any) -> Any:
       message = str(error).replace(str(plain), str(path))
       reason = " ".join(message.split())[:200] or repr(error)
     time.sleep(_PAUSES[0])  # for reads that are still going on
-    gc.collect()
+    gc.collect(1)
   raise _damaged(path.parent.parent, int(path.parent.name), reason)
 
 

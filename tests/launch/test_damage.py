@@ -48,10 +48,9 @@ def test_silent_damage_is_found_and_other_damage_is_not_held_against_a_program(t
     "train": Reader("train", run, ("run/data",), ("run",), makes=True),
     "evaluate": Reader("evaluate", read, ("ratings.csv", "run/recomm"), ("out.json",)),
   }
-  found = try_damages(tmp_path, trials=32, seed=0, log=SILENT, readers=readers)
+  found = try_damages(tmp_path, trials=20, seed=0, log=SILENT, readers=readers)
   wrong = [one for one in found if one["outcome"] in BAD]
   assert wrong and {one["file"] for one in wrong} == {"ratings.csv"}
   assert all((tmp_path / "findings" / one["key"] / "report.json").exists() for one in wrong)
   counts = by_outcome(found, "artifact")
   assert counts["run/data"]["made again"] and counts["run/recommendations"]["refused"]
-  assert try_damages(tmp_path, trials=32, seed=0, log=SILENT, readers=readers) == found
