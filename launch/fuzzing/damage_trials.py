@@ -26,7 +26,8 @@ SAME, AGAIN, REFUSED = "same", "made again", "refused"
 SILENT, TRACEBACK, OTHER = "silent", "traceback", "other"
 GOOD, BAD = (SAME, AGAIN, REFUSED), (SILENT, TRACEBACK, OTHER)
 _PROGRESS = re.compile("[a-z]+: ")  # what a program says about its own work
-_SLOW_WEIGHT = 0.1
+# Artifacts that take minutes to be made again are drawn less often than others, whose weight is 1.
+_WEIGHTS = {"cache/builtin": 0.02, "cache/author": 0.1}
 _TIME = re.compile(r"[0-9.]+ ?(?:s|ms|lists/s|texts/s|MB|GB)\b")
 
 
@@ -219,13 +220,12 @@ def _kept_if_bad(workdir: pathlib.Path, number: int) -> Iterator[Any]:
 
 
 def _drawn_file(files: Sequence[str], random: np.random.Generator) -> str:
-  """A file of an artifact drawn evenly, since checkpoints have the most files; models that take
-  minutes to be made again are drawn less often."""
+  """A file of an artifact that is drawn first, since checkpoints have the most files."""
   by_artifact: dict[str, list[str]] = {}
   for file in files:
     by_artifact.setdefault(artifact(file), []).append(file)
   names = sorted(by_artifact)
-  weights = np.array([_SLOW_WEIGHT if name.startswith("cache/") else 1.0 for name in names])
+  weights = np.array([_WEIGHTS.get(name, 1.0) for name in names])
   chosen = by_artifact[str(random.choice(names, p=weights / weights.sum()))]
   return str(random.choice(chosen))
 
