@@ -187,7 +187,7 @@ def _facts_of(run: Finished) -> dict[str, Any]:
 
 def _finished(system: str, part: str, folder: pathlib.Path, results: Mapping[str, Any]) -> Finished:
   tree = to_json(read_config(folder))
-  facts = runs.facts_of_stage(folder / "data")["facts"]
+  facts = runs.read_sealed(folder / "data" / "manifest.json")["facts"]
   return Finished(
     system,
     part,

@@ -291,13 +291,13 @@ def _read(path: pathlib.Path, like: Any) -> Any:
         return checkpointer.restore(
           plain, args=ocp.args.StandardRestore(jax.tree.map(_placed, like))
         )
-    # Orbax raises a bare Exception where an array cannot be read.
+    # Orbax raises a bare Exception where an array cannot be read, with the whole specification.
     except Exception as error:
-      message = str(error).replace(str(plain), str(path))
-      reason = " ".join(message.split())[:200] or repr(error)
+      if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        raise
     time.sleep(_PAUSES[0])  # for reads that are still going on
     gc.collect(1)
-  raise _damaged(path.parent.parent, int(path.parent.name), reason)
+  raise _damaged(path.parent.parent, int(path.parent.name), f"its {path.name} cannot be read")
 
 
 @contextlib.contextmanager

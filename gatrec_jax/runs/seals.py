@@ -51,9 +51,7 @@ def read_sealed(path: pathlib.Path, *, remedy: str = _REBUILD) -> dict[str, Any]
   Raises: InputError where it is missing; DamagedFile where its bytes are not those that were
     written.
   """
-  content = unsealed(read_json(path))
-  if content is None:
-    raise DamagedFile(f"{path}: damaged (its content does not match its `digest`); {remedy}")
+  content = _content_of(path, remedy)
   content.pop(_FILES, None)
   return content
 
@@ -134,10 +132,17 @@ def recorded_files(record: pathlib.Path, *, remedy: str = _REBUILD) -> dict[str,
 
   Raises: as `read_sealed`.
   """
-  content = unsealed(read_json(record))
+  return _content_of(record, remedy).get(_FILES, {})
+
+
+def _content_of(path: pathlib.Path, remedy: str) -> dict[str, Any]:
+  try:
+    content = unsealed(read_json(path))
+  except DamagedFile:
+    content = None
   if content is None:
-    raise DamagedFile(f"{record}: damaged (its content does not match its `digest`); {remedy}")
-  return content.get(_FILES, {})
+    raise DamagedFile(f"{path}: damaged (is not what was written there); {remedy}")
+  return content
 
 
 def _expanded(folder: pathlib.Path, name: str) -> list[str]:

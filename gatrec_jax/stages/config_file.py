@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from typing import Any
 
 from gatrec_jax import runs
 from gatrec_jax.config.overrides import from_json, to_json
 from gatrec_jax.config.schema import Config
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import DamagedFile, InputError
 
 FORMAT = 3
 """Raised when run folders change so that those made before can no longer be read."""
@@ -37,10 +38,13 @@ def read_format(workdir: pathlib.Path, name: str, *, remedy: str) -> dict[str, A
   Args: remedy: what to do about damage, for the user.
   Raises: InputError where it is missing or says another format; DamagedFile.
   """
-  tree = runs.read_json(workdir / name)
+  content: Any = None
+  with contextlib.suppress(DamagedFile):
+    content = runs.read_json(workdir / name)
   # Earlier formats had no hashes.
-  is_earlier = isinstance(tree, dict) and "digest" not in tree and tree.get("format") != FORMAT
-  content = tree if is_earlier else runs.read_sealed(workdir / name, remedy=remedy)
+  is_earlier = isinstance(content, dict) and "digest" not in content
+  if not is_earlier or content.get("format", 1) == FORMAT:
+    content = runs.read_sealed(workdir / name, remedy=remedy)
   if (found := content.get("format", 1)) != FORMAT:
     raise InputError(
       f"was made by another version of gatrec_jax (format {found}, this version reads {FORMAT}); "
