@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # Beside these, two processes that read the same give the same values.
-_VARYING = ("seconds", "memory", "environment", "lists_per_second", "digest", "files", "started")
+_VARYING = ("second", "memory", "environment", "lists_per_second", "digest", "files", "started")
 RUN, REASONS = "run", "reasons.jsonl"
 _TABLE = ("--dataset=ratings.csv", "--item_metadata=items.jsonl")
 _DATA = (*_TABLE, "--encoder=lexical")
