@@ -104,7 +104,7 @@ def search(
       prepared, split=dataclasses.replace(prepared.split, test=prepared.split.test[:0])
     )
     texts = _texts(within, ranges, folder, prepared, log=log)
-    plan["data"] = runs.facts_of_stage(folder / "data")["inputs"]
+    plan["data"] = runs.read_sealed(folder / "data" / "manifest.json")["inputs"]
     plan["texts"] = [one.digest for one in texts.values()]
     _require_same_search(folder, plan)
     runs.write_sealed(folder / "search.json", plan)

@@ -48,22 +48,23 @@ def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
   """Makes the run folder and writes `config.json`.
 
   Raises:
-    InputError: the folder cannot be written to, or holds checkpoints of another configuration or of
-      another version.
+    InputError: the folder cannot be written to, holds checkpoints of another configuration or of
+      another version, or another process is working in it.
   """
   folder = runs.open_workdir(own_folder(user_path(workdir)))
-  if (folder / "config.json").exists() and runs.has_checkpoints(folder):
-    if changed := differences(read_config(folder), config, stages=_TRAINED_STAGES):
-      raise InputError(
-        f"holds a run of another configuration ({'; '.join(changed)}); "
-        "use another `workdir`, or delete this one",
-        field="workdir",
-        value=workdir,
-      )
-  settings = {stage: to_json(config)[stage] for stage in _TRAINED_STAGES}
-  settings["data"].pop("data_dir")
-  runs.require_same_origin(folder, "settings", runs.digest(settings))
-  write_config(folder, config)
+  with runs.locked(folder):
+    if (folder / "config.json").exists() and runs.has_checkpoints(folder):
+      if changed := differences(read_config(folder), config, stages=_TRAINED_STAGES):
+        raise InputError(
+          f"holds a run of another configuration ({'; '.join(changed)}); "
+          "use another `workdir`, or delete this one",
+          field="workdir",
+          value=workdir,
+        )
+    settings = {stage: to_json(config)[stage] for stage in _TRAINED_STAGES}
+    settings["data"].pop("data_dir")
+    runs.require_same_origin(folder, "settings", runs.digest(settings))
+    write_config(folder, config)
   return folder
 
 

@@ -263,7 +263,7 @@ def _kept(
     return {}
   lines = path.read_bytes().split(b"\n")[:-1]
   rows = [row for row in map(runs.unsealed_line, lines) if row is not None]
-  if lines and not any(row.keys() >= {"user_id", "item_id", *origin} for row in rows):
+  if lines and not (rows and all(row.keys() >= {"user_id", "item_id", *origin} for row in rows)):
     raise InputError(
       "exists and does not contain reasons; name another file", field="out", value=path
     )

@@ -165,7 +165,8 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
   config = read_config(folder)
   prepared = load_prepared(folder)
   texts = load_texts(folder) if config.model.reads_text else no_texts(prepared)
-  if not (folder / "checkpoints").is_dir():
+  # Otherwise the next check would be a note of what is about to be trained: readers write nothing.
+  if not runs.has_checkpoints(folder):
     raise InputError(f"{folder}: not trained yet; run launch.train with this `workdir` first")
   runs.require_same_origin(folder, "text vectors", texts.digest)
   recommender, inputs = recommender_and_inputs(config, prepared, texts)

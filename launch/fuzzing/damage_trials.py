@@ -42,8 +42,8 @@ def try_damages(
   """Damages one file after another, each in a fresh copy, and lets a program read it.
 
   Args:
-    workdir: gets the undamaged folders, the copy, `trials.jsonl`, and `findings/NUMBER` for every
-      trial with a bad outcome. Trials that it holds are not repeated.
+    workdir: gets the undamaged folders, the copy, `trials-SEED.jsonl`, and `findings/NUMBER` for
+      every trial with a bad outcome. Trials that it holds are not repeated.
     trials: number of damaged files. seed: of all draws. readers: calls of programs by name.
   Returns: for each trial: file, damage, reader, outcome, and what the program printed.
   Raises: InputError: an undamaged folder gives different results from call to call.
@@ -259,7 +259,8 @@ def _outcome(answer: Mapping[str, Any], seen: Any, expected: Any, file: str) -> 
       return SILENT
     return AGAIN if "made again" in answer["out"] or "going on from" in answer["out"] else SAME
   errors = [line for line in answer["err"].split("\n") if line.startswith("error: ")]
-  is_named = len(errors) == 1 and file.partition("/")[0] in errors[0]
+  folder, name = file.partition("/")[0], pathlib.PurePosixPath(file).name
+  is_named = len(errors) == 1 and (f"{folder}/" in errors[0] or name in errors[0])
   return REFUSED if answer["code"] == 1 and is_named else OTHER
 
 

@@ -352,3 +352,23 @@ def test_a_sweep_over_a_run_folder_chooses_on_validation(tmp_path):
   assert not (tmp_path / "checkpoints").exists() and any("sweep: 2 settings" in x for x in lines)
   with pytest.raises(InputError, match="iterations"):
     pipeline.sweep_settings(config, tmp_path, [{"iterations": 3}], log=Recorder(lines))
+
+
+def test_a_folder_in_which_another_process_trains_is_left_as_it_is(tmp_path):
+  """Its settings too: training has no checkpoint yet that would tell them from others."""
+  folder = pipeline.open_run(quick_config(), tmp_path)
+  before = {path.name: path.read_bytes() for path in folder.iterdir()}
+  with runs.locked(folder), pytest.raises(InputError, match="another process is working in it"):
+    pipeline.open_run(quick_config(seed=1), tmp_path)
+  assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_reader_of_a_run_that_is_not_trained_yet_writes_nothing(trained, tmp_path):
+  folder = tmp_path / "copy"
+  shutil.copytree(trained[0].workdir, folder)
+  shutil.rmtree(folder / "checkpoints")
+  (folder / "checkpoints").mkdir()  # training has just begun
+  before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+  with pytest.raises(InputError, match="not trained yet"):
+    gatrec_jax.load_run(folder)
+  assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

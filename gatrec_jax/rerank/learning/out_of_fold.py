@@ -85,7 +85,7 @@ def _trained_without(
   folder = workdir / "out_of_fold" / f"{fold + 1}-of-{folds}"
   folder.mkdir(parents=True, exist_ok=True)
   config = with_fields(config, {"user_profiles": ""})
-  data = runs.facts_of_stage(workdir / "data")["inputs"]
+  data = runs.read_sealed(workdir / "data" / "manifest.json")["inputs"]
   inputs = runs.digest("out of fold", data, fold, folds)
   runs.require_same_origin(folder, "data", inputs)
 
