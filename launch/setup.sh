@@ -33,13 +33,14 @@ set_up() {
   esac
 }
 
-# install_once NAME PIP-ARGUMENTS…: does nothing if the same was installed before.
+# install_once NAME PIP-ARGUMENTS…: does nothing if the same was installed before. Byte code is made
+# when a module is first imported: most of what is installed never is.
 install_once() {
   local name="$1" stamp log=.venv/install.log; shift
   stamp=".venv/.installed-$name-$(cksum < pyproject.toml | cut -d' ' -f1)"
   [ -e "$stamp" ] && return
   echo "Installing $name into .venv (log: $log) …"
-  if ! .venv/bin/python -m pip install --disable-pip-version-check --retries 2 --timeout 20 \
+  if ! .venv/bin/python -m pip install --no-compile --disable-pip-version-check --retries 2 --timeout 20 \
     "$@" >"$log" 2>&1; then
     if grep -qE 'NewConnectionError|ConnectTimeout|ReadTimeout|NameResolution|ProxyError|No route|Temporary failure' "$log"; then
       fail "cannot reach PyPI; connect to the internet, or set PIP_INDEX_URL to a mirror; log: $log"
