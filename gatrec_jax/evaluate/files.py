@@ -69,7 +69,7 @@ def read_recommendations(
 
 def metadata_of_run(workdir: pathlib.Path) -> dict[bytes, bytes]:
   """The metadata by which `run_of_lists` finds a run, for the schema of a Parquet file."""
-  return {_RUN: str(workdir.absolute()).encode()}
+  return {_RUN: os.fsencode(workdir.absolute())}
 
 
 def run_of_lists(path: str | os.PathLike[str]) -> pathlib.Path | None:
@@ -90,11 +90,11 @@ def run_of_lists(path: str | os.PathLike[str]) -> pathlib.Path | None:
     return None
   try:
     named = (pq.read_schema(path).metadata or {}).get(_RUN)
-  except (pa.ArrowInvalid, OSError):
+  except (pa.ArrowInvalid, OSError, UnicodeDecodeError):
     return None  # reading its rows says what is wrong
   if named is None:
     return None
-  folder = pathlib.Path(named.decode())
+  folder = pathlib.Path(os.fsdecode(named))
   if not (folder / "config.json").is_file():
     raise InputError(f"{path}: made by the run {folder}, which is not there; give its `workdir`")
   return folder

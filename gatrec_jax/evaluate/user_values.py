@@ -122,7 +122,7 @@ def read_user_values(path: pathlib.Path, *, system: str, part: str, seed: int) -
 
   try:
     table = pq.read_table(path)
-  except (OSError, pa.ArrowException) as error:
+  except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
     reason = " ".join(str(error).split())[:120]
     raise InputError(f"{path}: cannot be read ({reason}); run launch.train again") from None
   truth = (table.schema.metadata or {}).get(b"truth")

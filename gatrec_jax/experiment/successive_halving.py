@@ -144,7 +144,7 @@ def _read_rows(path: pathlib.Path) -> list[Row]:
       )
       for line in lines
     ]
-  except (OSError, pa.ArrowException, KeyError) as error:
+  except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
     raise InputError(f"{path}: damaged ({error}); delete it and search again") from None
 
 

@@ -139,7 +139,8 @@ def readable(path: Path) -> Iterator[None]:
 
   try:
     yield
-  except (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error) as error:
+  # UnicodeDecodeError: a column of Parquet whose name is not UTF-8.
+  except (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
     reason = " ".join(str(error).split())[:200]
     raise InputError(f"{path}: cannot be read ({reason})") from error
 

@@ -16,6 +16,7 @@ from gatrec_jax.data.tables.metadata import load_item_metadata
 from gatrec_jax.data.tables.source import TableOptions
 from gatrec_jax.data.tables.times import style_of
 from gatrec_jax.errors import InputError
+from gatrec_jax.evaluate.files import run_of_lists
 from gatrec_jax.profiles.provided import read_profiles
 from launch.fuzzing.containers import compressed
 
@@ -114,6 +115,15 @@ def test_a_dictionary_of_texts_is_read(tmp_path):
   ids = pa.array(["a", "b"]).dictionary_encode()
   pq.write_table(pa.table({"user_id": ids, "item_id": ids}), path)
   assert load_interactions(path).interactions.item_ids == ("a", "b")
+
+
+def test_a_column_name_that_is_not_utf8(tmp_path):
+  path = tmp_path / "t.parquet"
+  pq.write_table(pa.table({"user_id": [1], "item_id": [2]}), path)
+  path.write_bytes(path.read_bytes().replace(b"item_id", b"item_\xf4d"))
+  for read in (load_interactions, load_item_metadata):
+    assert "cannot be read" in error_of(lambda read=read: read(path))
+  assert run_of_lists(path) is None
 
 
 def test_times_beyond_every_calendar(tmp_path):
