@@ -90,11 +90,20 @@ class EaseConfig(ModelSettings):
     l2: λ, the penalty of all weights.
     relevance: the entries of the matrix that is fitted: `binary` (positives, 1 each) or `graded`
       (every rating, by its relevance; gatrec_jax/data/feedback.py).
+    user_power, item_power: histories are multiplied by (ratings of the user)^−user_power and
+      (ratings of the item)^−item_power.
+    form: `exact`, `spectral` (two terms, for large catalogs), or `auto`: exact up to 6,000 items.
+    rank, neighbors: of the spectral form: eigenvectors, and neighbors of each item.
   """
 
   kind: ClassVar[str] = "ease"
   l2: float = setting(300.0, low=1e-6, search=LogUniform(10, 10_000))
   relevance: str = setting("binary", choices=("binary", "graded"))
+  user_power: float = setting(0.0, low=0, high=1, dynamic=False)
+  item_power: float = setting(0.0, low=0, high=1, dynamic=False)
+  form: str = setting("auto", choices=("auto", "exact", "spectral"))
+  rank: int = setting(256, low=1, needs="form=auto|spectral")
+  neighbors: int = setting(32, low=0, needs="form=auto|spectral")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,12 +115,21 @@ class EaseRatedConfig(ModelSettings):
     rated_l2: penalty of the weights from rated items.
     relevance: the target: `binary` (positives, 1 each) or `graded` (every rating, by its
       relevance; gatrec_jax/data/feedback.py).
+    user_power, item_power: histories are multiplied by (ratings of the user)^−user_power and
+      (ratings of the item)^−item_power.
+    form: `exact`, `spectral` (two terms, for large catalogs), or `auto`: exact up to 6,000 items.
+    rank, neighbors: of the spectral form: eigenvectors, and neighbors of each item.
   """
 
   kind: ClassVar[str] = "ease_rated"
   l2: float = setting(300.0, low=1e-6, search=LogUniform(10, 10_000))
   rated_l2: float = setting(600.0, low=1e-6, search=LogUniform(10, 10_000))
   relevance: str = setting("binary", choices=("binary", "graded"))
+  user_power: float = setting(0.0, low=0, high=1, dynamic=False)
+  item_power: float = setting(0.0, low=0, high=1, dynamic=False)
+  form: str = setting("auto", choices=("auto", "exact", "spectral"))
+  rank: int = setting(256, low=1, needs="form=auto|spectral")
+  neighbors: int = setting(32, low=0, needs="form=auto|spectral")
 
 
 @dataclasses.dataclass(frozen=True)

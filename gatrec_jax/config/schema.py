@@ -133,6 +133,8 @@ class ModelConfig(ModelSettings):
       none. Each channel's scores are divided by their standard deviation over the items, user by
       user.
     linear_l2, linear_rated_l2: penalties of the linear channel.
+    linear_user_power, linear_item_power, linear_form, linear_rank, linear_neighbors: of the linear
+      channel, as in `EaseRatedConfig`.
     unrated_l2: items without training ratings get the scores that a ridge regression with this
       penalty predicts from texts, genres, tags, people and years (models/gat/channels.py); 0 = they
       keep those of the network.
@@ -165,6 +167,11 @@ class ModelConfig(ModelSettings):
     300.0, low=1e-6, search=LogUniform(30, 3000), needs="linear_weight", dynamic=False
   )
   linear_rated_l2: float = setting(600.0, low=1e-6, needs="linear_weight", dynamic=False)
+  linear_user_power: float = setting(0.0, low=0, high=1, needs="linear_weight", dynamic=False)
+  linear_item_power: float = setting(0.0, low=0, high=1, needs="linear_weight", dynamic=False)
+  linear_form: str = setting("auto", choices=("auto", "exact", "spectral"), needs="linear_weight")
+  linear_rank: int = setting(256, low=1, needs="linear_weight")
+  linear_neighbors: int = setting(32, low=0, needs="linear_weight")
   unrated_l2: float = setting(0.0, low=0, dynamic=False)
   unrated_shift: float = setting(-1.0, low=-10, high=10, needs="unrated_l2", dynamic=False)
   prior_weight: float = setting(0.0, low=0, dynamic=False)

@@ -24,10 +24,10 @@ from gatrec_jax.explain.deletion import (
   surroundings,
   vectors_without,
 )
-from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender
 from gatrec_jax.models.gat.channels import Channels, combined_scores, prior_weights
 from gatrec_jax.models.gat.recommender import GatRecommender, products
 from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.models.linear.ridge import RidgeRecommender
 from gatrec_jax.ops.scores import Pair
 
 Array = jax.Array
@@ -272,7 +272,7 @@ def _with_channels(
     return graph
   linear = None
   if serving_state.linear is not None:
-    linear = EaseRatedRecommender.score_with_part(serving_state.linear, user, kept)
+    linear = RidgeRecommender.score_with_part(serving_state.linear, user, kept)
   prior = jnp.where(later, prior_weights(recommender.settings, left), 0.0)
   return combined_scores(serving_state, graph, linear, left > 0, prior)
 

@@ -13,8 +13,8 @@ _CLASSES = {
   "gat": ("gat.recommender", "GatRecommender"),
   "popularity": ("baselines.popularity", "PopularityRecommender"),
   "item_knn": ("baselines.item_knn", "ItemKnnRecommender"),
-  "ease": ("baselines.ease", "EaseRecommender"),
-  "ease_rated": ("baselines.ease_rated", "EaseRatedRecommender"),
+  "ease": ("linear.ridge", "RidgeRecommender"),
+  "ease_rated": ("linear.ridge", "RidgeRecommender"),
   "slim": ("baselines.slim", "SlimRecommender"),
   "admm_slim": ("baselines.admm_slim", "AdmmSlimRecommender"),
   "ials": ("baselines.ials", "IalsRecommender"),
@@ -36,9 +36,9 @@ def recommender_class(kind: str) -> type[Recommender]:
 def make_recommender(settings: ModelSettings, *, num_users: int, num_items: int) -> Recommender:
   """The recommender for a catalog of that size.
 
-  >>> from gatrec_jax.config.models import EaseConfig
-  >>> make_recommender(EaseConfig(l2=50.0), num_users=2, num_items=3)
-  EaseRecommender(settings=EaseConfig(l2=50.0, relevance='binary'), num_users=2, num_items=3)
+  >>> from gatrec_jax.config.models import PopularityConfig
+  >>> make_recommender(PopularityConfig(), num_users=2, num_items=3)
+  PopularityRecommender(settings=PopularityConfig(), num_users=2, num_items=3)
   """
   make: Any = recommender_class(settings.kind)
   return make(settings, num_users, num_items)

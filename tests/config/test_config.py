@@ -63,7 +63,13 @@ def test_every_setting_of_a_preset_has_an_effect_or_is_refused(name):
       continue
     own = setting_of(config, field)
     assert with_fields(config, {field: own}) == config
-    other = ("time",) if isinstance(own, tuple) else kind(own / 2) if kind is float else own + 1
+    if isinstance(own, str):
+      choices = entries(getattr(config, stage))[field].metadata["choices"]
+      other = next(word for word in choices if word != own)
+    elif isinstance(own, tuple):
+      other = ("time",)
+    else:
+      other = (own / 2 or 0.5) if kind is float else own + 1
     with pytest.raises(InputError, match=rf"{field}=.*: has no effect with `{unmet}`"):
       with_fields(config, {field: other})
     refused += 1
@@ -93,7 +99,11 @@ def test_every_setting_of_a_preset_has_an_effect_or_is_refused(name):
     (get_preset("bpr_mf"), {"loss": "softmax"}, "bpr_mf has no such setting (gat, lightgcn have"),
     (get_preset("multi_vae"), {"l2_weight": "1"}, "multi_vae has no such setting"),
     (EASE, {"learning_rate": "1"}, "learning_rate: ease has no such setting (gat, bpr_mf"),
-    (EASE, {"heads": "1"}, "heads: ease has no such setting (gat has it); ease has l2, relevance"),
+    (
+      EASE,
+      {"heads": "1"},
+      "heads: ease has no such setting (gat has it); ease has form, item_power, l2",
+    ),
     (EASE, {"l2": "-1"}, "l2=-1.0: must lie in"),
     (LIGHTGCN, {"loss": "mse"}, "loss=mse: must be one of pairwise, softmax"),
     (BEST, {"convolution": "odd"}, "convolution=odd: must be one of full, light, none"),

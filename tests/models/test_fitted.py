@@ -8,7 +8,7 @@ from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models import fit
-from gatrec_jax.models.baselines.ease import ease_weights
+from gatrec_jax.models.linear.dense import ridge_weights
 
 TABLE = np.array([[5, 4, 0, 1], [4, 5, 4, 0], [5, 0, 2, 0], [0, 0, 0, 0]])
 
@@ -35,7 +35,7 @@ def test_settings_by_name_or_as_an_object_give_the_same():
   liked = (TABLE >= 4).astype(np.float32)
   by_name, by_object = fit("ease", rows, l2=2.0), fit(EaseConfig(2.0), rows)
   np.testing.assert_array_equal(by_name.score([0, 1]), by_object.score([0, 1]))
-  expected = liked @ np.asarray(ease_weights(liked.T @ liked, 2.0))
+  expected = liked @ np.asarray(ridge_weights(liked.T @ liked, np.float32([2.0]))[0])
   np.testing.assert_allclose(by_name.score([0, 1, 2, 3]), expected, atol=1e-6)
   assert fit(EaseConfig(2.0), rows, l2=3.0).recommender.settings.l2 == 3.0
 

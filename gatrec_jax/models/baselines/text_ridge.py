@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from gatrec_jax.config.models import IalsConfig, TextRidgeConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.baselines.ease import ease_weights
 from gatrec_jax.models.baselines.ials import IalsRecommender
 from gatrec_jax.models.baselines.item_item import exact_matmul, gram, inverse, user_chunks
 from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, item_counts, liked_rows
+from gatrec_jax.models.linear.dense import ridge_weights
 from gatrec_jax.ops.scores import dot_product_scores
 
 Array = jax.Array
@@ -64,8 +64,9 @@ class TextRidgeRecommender:
     if self.settings.factors == "ials":
       collaborative = self._ials.fit(inputs, key)
       return collaborative | self._regression(inputs, collaborative["item"])
-    weights = ease_weights(gram(inputs, num_items=self.num_items), self.settings.ease_l2)
-    return self._regression(inputs, weights.T)
+    penalties = jnp.asarray(self.settings.ease_l2, jnp.float32)[None]
+    weights = ridge_weights(gram(inputs, num_items=self.num_items), penalties)
+    return self._regression(inputs, weights[0].T)
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
     """[U, D + 1] and [I, D + 1] float32: the users' coefficients of a text, and the texts.

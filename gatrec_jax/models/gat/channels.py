@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from gatrec_jax.config.models import EaseRatedConfig
 from gatrec_jax.config.schema import ModelConfig
-from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender, ServingState
 from gatrec_jax.models.baselines.item_item import exact_matmul, inverse
+from gatrec_jax.models.linear.ridge import RidgeRecommender, ServingState
 from gatrec_jax.ops.numeric import unit
 from gatrec_jax.ops.scores import Pair, dot_product_scores, mean_and_spread, standardize
 
@@ -97,19 +97,26 @@ def combined_scores(
 
 def linear_channel(
   settings: ModelConfig, *, num_users: int, num_items: int
-) -> EaseRatedRecommender | None:
+) -> RidgeRecommender | None:
   """The model of the linear channel, or None without one."""
   if not settings.linear_weight:
     return None
   linear = EaseRatedConfig(
-    l2=settings.linear_l2, rated_l2=settings.linear_rated_l2, relevance=settings.objective.relevance
+    l2=settings.linear_l2,
+    rated_l2=settings.linear_rated_l2,
+    relevance=settings.objective.relevance,
+    user_power=settings.linear_user_power,
+    item_power=settings.linear_item_power,
+    form=settings.linear_form,
+    rank=settings.linear_rank,
+    neighbors=settings.linear_neighbors,
   )
-  return EaseRatedRecommender(linear, num_users, num_items)
+  return RidgeRecommender(linear, num_users, num_items)
 
 
 def linear_scores(serving_state: Channels, users: Array) -> Array:
   """[B, I] float32 scores of the linear channel alone."""
-  return EaseRatedRecommender.score(serving_state.linear, users)
+  return RidgeRecommender.score(serving_state.linear, users)
 
 
 def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:

@@ -19,7 +19,6 @@ from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.baselines import ease_rated
 from gatrec_jax.models.gat import vectors
 from gatrec_jax.models.gat.channels import (
   Channels,
@@ -33,6 +32,7 @@ from gatrec_jax.models.gat.channels import (
 from gatrec_jax.models.gat.grow import edges_to_new_users, grown_params
 from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
+from gatrec_jax.models.linear.ridge import RidgeRecommender, ServingState
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
@@ -66,7 +66,7 @@ class Own(NamedTuple):
   rated: Array
   ratings: Array
   likes: Array
-  linear: ease_rated.ServingState | None
+  linear: ServingState | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class GatRecommender:
     return GatNetwork(self.settings, self.num_users, self.num_items)
 
   @property
-  def _linear(self) -> ease_rated.EaseRatedRecommender | None:
+  def _linear(self) -> RidgeRecommender | None:
     return linear_channel(self.settings, num_users=self.num_users, num_items=self.num_items)
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
@@ -104,8 +104,8 @@ class GatRecommender:
         train, judged, relevance=settings.objective.relevance, propagation="auto"
       )
     if (recommender := self._linear) is not None:
-      rated = recommender.own_inputs(train, judged)
-      linear = (jax.jit(recommender.fit_rated)(rated), rated)
+      relations = recommender.own_inputs(train, judged)
+      linear = (jax.jit(recommender.weights)(relations), relations)
     nodes = np.arange(self.num_users + self.num_items + 1)
     start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
     rated_items = np.bincount(train.item, minlength=self.num_items) > 0
@@ -280,7 +280,7 @@ class GatRecommender:
       return graph
     of_linear = None
     if (linear := self._linear) is not None:
-      of_linear = linear.score_new(serving_state.linear[0], inputs, serving_state.linear, users)
+      of_linear = linear.score_new({}, inputs, serving_state.linear, users)
     return _combined_of_new(serving_state, graph, of_linear, ratings, recommender=self)
 
   def grown(

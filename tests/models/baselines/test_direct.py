@@ -61,7 +61,7 @@ def fitted(settings, liked, text=None):
 
 
 def weights_of(settings, liked, text=None):
-  return np.asarray(fitted(settings, liked, text)[2]["weights"])
+  return np.asarray(fitted(settings, liked, text)[2]["weights"]).reshape(-1, liked.shape[1])
 
 
 def all_scores(recommender, inputs, params):
@@ -131,7 +131,7 @@ def test_the_interface(settings):
     atol=2e-4,
   )
   if "weights" in params:
-    weights = np.asarray(params["weights"], np.float64)
+    weights = np.asarray(params["weights"], np.float64).reshape(-1, liked.shape[1])
     np.testing.assert_allclose(scores, liked @ weights, rtol=1e-4, atol=1e-5)
     assert (np.diag(weights) == 0).all()
   shapes = jax.eval_shape(recommender.fit, inputs, KEY)

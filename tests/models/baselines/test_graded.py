@@ -34,7 +34,7 @@ def test_ease_by_hand():
   # the ridge solution on the other item alone.
   model = fit("ease", interactions(np.array([[5, 1], [3, 4]])), l2=0.9375, relevance="graded")
   first, second = 0.25 / (1.0625 + 0.9375), 0.25 / (0.6425 + 0.9375)
-  np.testing.assert_allclose(model.params["weights"], [[0, first], [second, 0]], rtol=1e-5)
+  np.testing.assert_allclose(model.params["weights"][0], [[0, first], [second, 0]], rtol=1e-5)
   expected = [[0.05 * second, 1.0 * first], [0.8 * second, 0.25 * first]]
   np.testing.assert_allclose(model.score([0, 1]), expected, rtol=1e-5)
   served = model.recommender.score_new(
@@ -53,7 +53,7 @@ def test_ease_equals_ridge_regressions_on_the_other_items():
     others = np.delete(np.arange(7), item)
     part = x[:, others]
     weights = np.linalg.solve(part.T @ part + 2.0 * np.eye(6), part.T @ x[:, item])
-    np.testing.assert_allclose(model.params["weights"][others, item], weights, atol=1e-5)
+    np.testing.assert_allclose(model.params["weights"][0][others, item], weights, atol=1e-5)
   assert not np.asarray(model.score([3])).any()
 
 

@@ -13,10 +13,10 @@ from gatrec_jax.config.models import EaseRatedConfig
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
-from gatrec_jax.models.baselines.ease_rated import EaseRatedRecommender
 from gatrec_jax.models.gat.channels import add_channels
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Batch, NewUsers
+from gatrec_jax.models.linear.ridge import RidgeRecommender
 from gatrec_jax.ops.scores import dot_product_scores
 
 KEY = jax.random.key(0)
@@ -125,7 +125,7 @@ def test_the_score_is_the_sum_of_the_channels_in_standard_deviations():
   alone, own = made(linear_weight=0.0)
   assert alone.score is dot_product_scores and own.own.linear is None
   graph = scores_of(alone, params, own)
-  ease = EaseRatedRecommender(EaseRatedConfig(3.0, 5.0, relevance="graded"), 20, 9)
+  ease = RidgeRecommender(EaseRatedConfig(3.0, 5.0, relevance="graded"), 20, 9)
   own = inputs_of(ease, TRAIN)
   linear = scored(ease, ease.serving_state(jax.jit(ease.fit)(own, KEY), own), USERS)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
-from gatrec_jax.models.baselines.ease_rated import two_relation_weights
 from gatrec_jax.models.inputs import NewUsers
+from gatrec_jax.models.linear.dense import ridge_weights
 from gatrec_jax.models.registry import make_recommender
 
 KEY = jax.random.key(0)
@@ -70,8 +70,8 @@ def test_each_column_is_a_ridge_regression_on_the_other_items(l2, rated_l2):
   recommender, inputs, params = fitted(EaseRatedConfig(l2, rated_l2), table)
   expected = ridge_without_own(table, l2, rated_l2)
   num_items = table.shape[1]
-  np.testing.assert_allclose(params["liked"], expected[:num_items], atol=2e-5)
-  np.testing.assert_allclose(params["rated"], expected[num_items:], atol=2e-5)
+  np.testing.assert_allclose(params["weights"][0], expected[:num_items], atol=2e-5)
+  np.testing.assert_allclose(params["weights"][1], expected[num_items:], atol=2e-5)
   both = np.concatenate([table >= 4, table > 0], axis=1)
   np.testing.assert_allclose(scores_of(recommender, inputs, params), both @ expected, atol=1e-4)
   assert (scores_of(recommender, inputs, params)[3] == 0).all()
@@ -92,7 +92,8 @@ def test_graded_histories_are_input_and_target():
     np.testing.assert_allclose(scores_of(recommender, inputs, params)[:, j], want, atol=1e-4)
   new = NewUsers([np.array([1])], [np.array([2])], np.zeros((1, 1), np.float32), 5.0, 1.0)
   served = recommender.score_new(params, inputs, recommender.serving_state(params, inputs), new)
-  want = params["liked"][1] + 0.05 * params["liked"][2] + params["rated"][1] + params["rated"][2]
+  liked, rated = params["weights"]
+  want = liked[1] + 0.05 * liked[2] + rated[1] + rated[2]
   np.testing.assert_allclose(served[0], want, atol=1e-5)
 
 
@@ -100,8 +101,8 @@ def test_without_the_second_relation_it_is_ease():
   table = ratings()
   _, _, params = fitted(EaseRatedConfig(5.0, 1e9), table)
   _, _, ease = fitted(EaseConfig(5.0), table)
-  np.testing.assert_allclose(params["liked"], ease["weights"], atol=1e-5)
-  np.testing.assert_allclose(params["rated"], 0, atol=1e-5)
+  np.testing.assert_allclose(params["weights"][0], ease["weights"][0], atol=1e-5)
+  np.testing.assert_allclose(params["weights"][1], 0, atol=1e-5)
 
 
 def test_where_everything_is_liked_it_is_ease_with_the_two_penalties_in_parallel():
@@ -109,7 +110,7 @@ def test_where_everything_is_liked_it_is_ease_with_the_two_penalties_in_parallel
   table = ratings() // 4 * 5
   _, _, params = fitted(EaseRatedConfig(30.0, 60.0), table)
   _, _, ease = fitted(EaseConfig(20.0), table)
-  np.testing.assert_allclose(params["liked"] + params["rated"], ease["weights"], atol=1e-5)
+  np.testing.assert_allclose(sum(params["weights"]), ease["weights"][0], atol=1e-5)
 
 
 def test_what_was_rated_low_speaks_for_what_is_rated_with_it():
@@ -146,7 +147,7 @@ def test_new_users_are_served_as_trained_ones():
 def test_no_item_speaks_for_itself_and_a_cold_item_for_none(seed, l2, rated_l2):
   table = ratings(30, 6, seed)
   both = np.concatenate([table >= 4, table > 0], axis=1).astype(np.float32)
-  for weights in two_relation_weights(jnp.asarray(both.T @ both), l2, rated_l2):
+  for weights in ridge_weights(jnp.asarray(both.T @ both), jnp.float32([l2, rated_l2])):
     weights = np.asarray(weights)
     assert np.isfinite(weights).all()
     assert (np.diag(weights) == 0).all()

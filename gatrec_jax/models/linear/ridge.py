@@ -1,0 +1,233 @@
+"""EASE, and EASE with a second relation: ridge regression of every item on all the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+
+from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
+from gatrec_jax.data.feedback import JudgedRatings
+from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.models.baselines.item_item import exact_matmul
+from gatrec_jax.models.inputs import (
+  Histories,
+  Inputs,
+  NewUsers,
+  histories,
+  liked_rows,
+  new_relevance_rows,
+  valued_rows,
+)
+from gatrec_jax.models.linear.dense import gram_of_rows, ridge_weights
+from gatrec_jax.models.linear.scoring import low_rank_and_neighbors, scores_of_rows
+from gatrec_jax.models.linear.spectral import SpectralWeights, spectral_weights
+
+Array = jax.Array
+
+# With more items, I × I matrices take too long to invert and to multiply by, or too much memory.
+EXACT_ITEMS = 6000
+
+
+class Relations(NamedTuple):
+  """m histories of the same users over the same R pairs.
+
+  Attributes:
+    pairs: sorted by user, then by item.
+    values: [m, R] float32, of the pairs in each history.
+    user_scale: [U], item_scale: [I], float32: what values are multiplied by before a fit.
+  """
+
+  pairs: Histories
+  values: Array
+  user_scale: Array
+  item_scale: Array
+
+
+Weights = Array | SpectralWeights  # [m, I, I] float32, or in two terms
+ServingState = tuple[Weights, Relations]
+
+
+@dataclasses.dataclass(frozen=True)
+class RidgeRecommender:
+  """EASE (Steck 2019), and the same with a second relation.
+
+  `ease`: min ‖X − X W‖² + l2 ‖W‖² with diag(W) = 0, where X is 1 for a positive, or the relevance
+  of every rating (`settings.relevance`). `ease_rated` adds the history A of all ratings, which are
+  1 each, likes included: min ‖X − X W − A V‖² + l2 ‖W‖² + rated_l2 ‖V‖² with
+  diag(W) = diag(V) = 0. If every rating is a like of relevance 1, this is EASE with the penalty
+  l2 · rated_l2 ÷ (l2 + rated_l2). Both histories are first multiplied by powers of the numbers of
+  ratings, (ratings of the user)^−user_power · (of the item)^−item_power, and by what makes the mean
+  of the squared factors 1.
+
+  Params are {"weights": [m, I, I] float32}, or `SpectralWeights` for large catalogs; they apply to
+  histories that are not multiplied.
+  """
+
+  settings: EaseConfig | EaseRatedConfig
+  num_users: int
+  num_items: int
+  seeded: ClassVar[bool] = False
+  learned: ClassVar[bool] = False
+  scores_by: ClassVar[str] = "scores"
+  serves_new_users: ClassVar[bool] = True
+  takes_new_ratings: ClassVar[bool] = True
+  explainable: ClassVar[bool] = False
+
+  @property
+  def _is_exact(self) -> bool:
+    form = self.settings.form
+    return form == "exact" or (form == "auto" and self.num_items <= EXACT_ITEMS)
+
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Relations:
+    """The histories; of EASE with `relevance=binary`, the positives alone."""
+    settings = self.settings
+    graded = settings.relevance == "graded"
+    second = isinstance(settings, EaseRatedConfig)
+    rows = np.ones(len(train), bool) if graded or second else judged.liked
+    user, item = train.user[rows], train.item[rows]
+    first = (judged.relevance if graded else judged.liked)[rows].astype(np.float32)
+    values = np.stack([first, np.ones_like(first)] if second else [first])
+    user_scale = _powers(user, self.num_users, settings.user_power)
+    item_scale = _powers(item, self.num_items, settings.item_power)
+    mean = np.mean((user_scale[user] * item_scale[item]) ** 2, dtype=np.float64)
+    pairs = histories(user, item, num_users=self.num_users)
+    return Relations(pairs, values, user_scale, item_scale / np.float32(np.sqrt(mean)))
+
+  def fit(self, inputs: Inputs, key: Array) -> dict[str, Weights]:
+    del key
+    return {"weights": self.weights(inputs.own)}
+
+  def weights(self, relations: Relations) -> Weights:
+    """`fit` from the histories alone; traceable."""
+    settings = self.settings
+    penalties = [settings.l2]
+    if isinstance(settings, EaseRatedConfig):
+      penalties.append(settings.rated_l2)
+    penalties = jnp.stack([jnp.float32(one) for one in penalties])
+    return (self._exact if self._is_exact else self._spectral)(relations, penalties)
+
+  def _exact(self, relations: Relations, penalties: Array) -> Array:
+    scaled = relations._replace(values=_scaled(relations))
+    together = gram_of_rows(
+      lambda users: jnp.concatenate(_rows(scaled, users, num_items=self.num_items), axis=1),
+      num_users=self.num_users,
+      num_features=len(penalties) * self.num_items,
+    )
+    return ridge_weights(together, penalties) * relations.item_scale[:, None]
+
+  def _spectral(self, relations: Relations, penalties: Array) -> SpectralWeights:
+    count, items = penalties.shape[0], self.num_items
+    rank = min(self.settings.rank, self.num_users, count * items)
+    neighbors = min(self.settings.neighbors, items - 1)
+    shape = jax.ShapeDtypeStruct
+    kinds = SpectralWeights(
+      left=shape((count, items, rank), jnp.float32),
+      right=shape((items, rank), jnp.float32),
+      neighbors=shape((items, neighbors), jnp.int32),
+      values=shape((count, items, neighbors), jnp.float32),
+      tail=shape((), jnp.float32),
+      dropped=shape((), jnp.float32),
+    )
+    fit = partial(_fit_on_host, num_items=items, rank=rank, neighbors=neighbors)
+    pairs = relations.pairs
+    weights = jax.pure_callback(fit, kinds, pairs.item, pairs.start, _scaled(relations), penalties)
+    scale = relations.item_scale[:, None]
+    return weights._replace(left=weights.left * scale, values=weights.values * scale)
+
+  def serving_state(self, params: dict[str, Weights], inputs: Inputs) -> ServingState:
+    """The weights and the histories."""
+    return params["weights"], inputs.own
+
+  @staticmethod
+  def score(serving_state: ServingState, users: Array) -> Array:
+    """[B, I] float32 for `users` [B] int32; a user without a history scores 0 everywhere."""
+    weights, relations = serving_state
+    if isinstance(weights, SpectralWeights):
+      low_rank, near = low_rank_and_neighbors(weights, relations.pairs, relations.values, users)
+      return exact_matmul(low_rank, weights.right.T) + near
+    rows = _rows(relations, users, num_items=weights.shape[1])
+    return sum(map(exact_matmul, rows, weights))
+
+  @staticmethod
+  def vectors_of_users(serving_state: ServingState, users: Array) -> Array:
+    """[B, W] float32: the histories, m · I wide, or both terms, R + I wide."""
+    weights, relations = serving_state
+    if isinstance(weights, SpectralWeights):
+      both = low_rank_and_neighbors(weights, relations.pairs, relations.values, users)
+      return jnp.concatenate(both, axis=1)
+    return jnp.concatenate(_rows(relations, users, num_items=weights.shape[1]), axis=1)
+
+  @staticmethod
+  def vectors_of_items(serving_state: ServingState) -> Array:
+    """[I, W] float32: the weights for each item, or those of the first term and the item itself."""
+    weights, _ = serving_state
+    if isinstance(weights, SpectralWeights):
+      return jnp.concatenate([weights.right, jnp.eye(len(weights.right))], axis=1)
+    return jnp.concatenate(weights).T
+
+  @staticmethod
+  def score_with_part(serving_state: ServingState, user: Array, part: Array) -> Array:
+    """[B, I] float32 for a `user` [] int32 as if they had rated only the items in `part` [B, I]."""
+    weights, relations = serving_state
+    rows = _rows(relations, user[None], num_items=part.shape[1])
+    return _scores(weights, [row * part for row in rows])
+
+  def score_new(
+    self, params: dict[str, Weights], inputs: Inputs, serving_state: ServingState, users: NewUsers
+  ) -> Array:
+    """[B, I] float32: the same model on what the new users like and dislike."""
+    relevance = new_relevance_rows(users, num_items=self.num_items)
+    graded = self.settings.relevance == "graded"
+    rows = [relevance if graded else liked_rows(users, num_items=self.num_items)]
+    if isinstance(self.settings, EaseRatedConfig):
+      rows.append((relevance > 0).astype(jnp.float32))
+    return _scores(serving_state[0], rows)
+
+
+def _powers(ends: np.ndarray, count: int, power: float) -> np.ndarray:
+  """[count] float32, (number of pairs)^−power; 1 without any."""
+  pairs = np.bincount(ends, minlength=count)
+  return np.float32(np.maximum(pairs, 1) ** -float(power))
+
+
+def _scaled(relations: Relations) -> Array:
+  """[m, R] float32, the values times the scales of their users and items."""
+  lengths = jnp.diff(relations.pairs.start)
+  of_pair = jnp.repeat(relations.user_scale, lengths, total_repeat_length=len(relations.pairs.item))
+  return relations.values * of_pair * relations.item_scale[relations.pairs.item]
+
+
+def _rows(relations: Relations, users: Array, *, num_items: int) -> list[Array]:
+  """The m histories as rows, [B, I] float32 each."""
+  return [
+    valued_rows(relations.pairs, values, users, num_items=num_items) for values in relations.values
+  ]
+
+
+def _scores(weights: Weights, rows: list[Array]) -> Array:
+  """[B, I] from m rows [B, I]."""
+  if isinstance(weights, SpectralWeights):
+    return scores_of_rows(weights, jnp.stack(rows))
+  return sum(map(exact_matmul, rows, weights))
+
+
+def _fit_on_host(
+  item: Array,
+  start: Array,
+  values: Array,
+  penalties: Array,
+  *,
+  num_items: int,
+  rank: int,
+  neighbors: int,
+) -> SpectralWeights:
+  item, start = np.asarray(item), np.asarray(start)
+  shape = len(start) - 1, num_items
+  relations = [scipy.sparse.csr_array((one, item, start), shape) for one in np.asarray(values)]
+  return spectral_weights(relations, np.asarray(penalties).tolist(), rank=rank, neighbors=neighbors)
