@@ -11,6 +11,7 @@ only the items that the user rated in the test part; the two are not comparable.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from launch.cli import (
@@ -132,6 +133,8 @@ def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
     return config, prepared_in_memory(config.data)
   else:
     folder = run_of_lists(file)
+  if folder is None and not os.path.isfile(file):
+    raise InputError("there is no such file", field="recommendations", value=file)
   if folder is None:
     raise InputError(
       "does not say which run made it; give that run's `workdir`, or the data's `dataset`",

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -242,6 +243,43 @@ def read_best(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any] |
       if unchanged == len(_PAUSES) or time.monotonic() > until:
         raise
       time.sleep(_PAUSES[unchanged])
+
+
+def verify(folder: pathlib.Path) -> int:
+  """Checks all arrays of all checkpoints in a folder, also those that only training reads.
+
+  Returns: the number of arrays. Raises: DamagedFile, as `restore`.
+  """
+  count = 0
+  for epoch in epochs(folder):
+    _require_same_value(folder, epoch)
+    for name, saved in _about(folder, epoch)["arrays"].items():
+      path = folder / str(epoch) / name
+      # Without the caller's classes a saved tuple is read as a list, which changes names alone.
+      found = _hashes(_read(path, _saved_tree(path)))
+      if sorted(found.values()) != sorted(saved.values()):
+        raise _damaged(folder, epoch, f"the arrays of {name} are not those that were saved")
+      count += len(saved)
+  return count
+
+
+def _saved_tree(path: pathlib.Path) -> Any:
+  """The structure of a saved pytree, as ShapeDtypeStructs. Raises DamagedFile."""
+  import orbax.checkpoint as ocp
+
+  logger = logging.getLogger("absl")
+  former = logger.level
+  logger.setLevel(logging.ERROR)  # of items of a checkpoint Orbax says that they are none
+  try:
+    with plain_path(path) as plain, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+      tree = reader.metadata(plain).item_metadata.tree
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+  except Exception:  # whatever Orbax raises for what it cannot read
+    raise _damaged(
+      path.parent.parent, int(path.parent.name), f"its {path.name} cannot be read"
+    ) from None
+  finally:
+    logger.setLevel(former)
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:

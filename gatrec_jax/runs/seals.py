@@ -115,9 +115,11 @@ def verify(folder: pathlib.Path) -> int:
     for name, known in recorded_files(record).items():
       count += 1
       if not _is_intact(record.parent / name, known, whole=True):
+        is_there = (record.parent / name).exists()
+        what = "is not what was written there" if is_there else "is missing"
         raise DamagedFile(
-          f"{record.parent / name}: damaged (is missing, or not what was written there); delete "
-          "it, and run launch.train with this `workdir` again, which makes it anew"
+          f"{record.parent / name}: damaged ({what}); delete it, and run launch.train with this "
+          "`workdir` again, which makes it anew"
         )
   return count
 

@@ -167,12 +167,12 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
   texts = load_texts(folder) if config.model.reads_text else no_texts(prepared)
   # Otherwise the next check would be a note of what is about to be trained: readers write nothing.
   if not runs.has_checkpoints(folder):
-    raise InputError(f"{folder}: not trained yet; run launch.train with this `workdir` first")
+    raise _without_checkpoint(folder)
   runs.require_same_origin(folder, "text vectors", texts.digest)
   recommender, inputs = recommender_and_inputs(config, prepared, texts)
   found = read_best(folder / "checkpoints", {"params": shapes_of_params(inputs, recommender)})
   if found is None:
-    raise InputError(f"{folder}: not trained yet; run launch.train with this `workdir` first")
+    raise _without_checkpoint(folder)
   return assemble_run(
     folder,
     config=config,
@@ -181,6 +181,18 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
     recommender=recommender,
     params=found["params"],
     inputs=inputs,
+  )
+
+
+def _without_checkpoint(folder: pathlib.Path) -> InputError:
+  if (folder / "results.json").exists():
+    return InputError(
+      f"{folder}: its checkpoints are gone; restore them from a copy, or run launch.train with "
+      "this `workdir` to train anew"
+    )
+  return InputError(
+    f"{folder}: not trained yet; run launch.train with this `workdir` first, or wait for its first "
+    "checkpoint"
   )
 
 

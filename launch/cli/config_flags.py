@@ -79,12 +79,16 @@ def workdir_from_flags(config: Config) -> pathlib.Path:
   With --verify all of its stored files are checked. Raises: DamagedFile.
   """
   from gatrec_jax import runs
+  from gatrec_jax.runs import checkpoints
   from gatrec_jax.runs.log import CONSOLE
 
   folder = path_flag("workdir") if FLAGS.workdir else _default_workdir(config)
-  if FLAGS.verify:
-    count = runs.verify(folder)
-    CONSOLE.info(f"verified: {count} files of {folder} are those that were written")
+  if FLAGS.verify and folder.is_dir():
+    files, arrays = runs.verify(folder), checkpoints.verify(folder / "checkpoints")
+    CONSOLE.info(
+      f"verified: {files} files of {folder} and {arrays} arrays of its checkpoints are those that "
+      "were written"
+    )
   return folder
 
 

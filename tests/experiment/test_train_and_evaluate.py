@@ -368,6 +368,9 @@ def test_a_reader_of_a_run_that_is_not_trained_yet_writes_nothing(trained, tmp_p
   shutil.copytree(trained[0].workdir, folder)
   shutil.rmtree(folder / "checkpoints")
   (folder / "checkpoints").mkdir()  # training has just begun
+  with pytest.raises(InputError, match="its checkpoints are gone"):
+    gatrec_jax.load_run(folder)
+  (folder / "results.json").unlink()
   before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
   with pytest.raises(InputError, match="not trained yet"):
     gatrec_jax.load_run(folder)

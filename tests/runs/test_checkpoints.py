@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gatrec_jax.errors import InputError
+from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.runs.checkpoints import (
   Checkpoints,
   best,
@@ -16,6 +16,7 @@ from gatrec_jax.runs.checkpoints import (
   newest,
   read_best,
   restore,
+  verify,
 )
 from gatrec_jax.runs.log import SILENT, Recorder
 
@@ -109,6 +110,20 @@ def test_no_damage_changes_what_is_read(tmp_path):
         refused += 1
     path.write_bytes(whole)
   assert refused > 10
+
+
+def test_verify_reads_what_only_training_does(tmp_path):
+  folder = saved(tmp_path / "c", (1, 0.5), (2, 0.4))
+  assert verify(folder) == 2 * len(jax.tree.leaves(LIKE)) and verify(tmp_path / "nowhere") == 0
+  files = [path for path in (folder / "2" / "training").rglob("*") if path.is_file()]
+  largest = max(files, key=lambda path: path.stat().st_size)
+  whole = largest.read_bytes()
+  for form in damaged_forms(largest):
+    largest.unlink() if form is None else largest.write_bytes(form)
+    with pytest.raises(DamagedFile, match=f"{folder / '2'}: damaged"):
+      verify(folder)
+    largest.write_bytes(whole)
+  assert restore(folder, 1, {"params": LIKE["params"]})
 
 
 def test_a_damaged_last_checkpoint_is_left_and_training_goes_on_from_the_one_before(tmp_path):
