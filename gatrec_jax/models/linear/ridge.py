@@ -9,7 +9,6 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 
 from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.data.feedback import JudgedRatings
@@ -227,6 +226,8 @@ def _fit_on_host(
   rank: int,
   neighbors: int,
 ) -> SpectralWeights:
+  import scipy.sparse
+
   item, start = np.asarray(item), np.asarray(start)
   shape = len(start) - 1, num_items
   relations = [scipy.sparse.csr_array((one, item, start), shape) for one in np.asarray(values)]

@@ -18,12 +18,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-import scipy.linalg
-import scipy.sparse
+
+if TYPE_CHECKING:
+  import scipy.sparse
 
 Array = np.ndarray | jax.Array
 
@@ -76,6 +77,8 @@ def spectral_weights(
     neighbors: K, from 0 to I − 1.
     seed: of the random start.
   """
+  import scipy.sparse  # heavy, and only this form needs it
+
   count, (num_users, num_items) = len(relations), relations[0].shape
   roots = np.sqrt(np.float32(penalties))
   features = [one * np.float32(1 / root) for one, root in zip(relations, roots, strict=True)]
@@ -112,6 +115,8 @@ def leading_eigenpairs(
   Args: features: Y [U, F] float32. rank: R; at most min(U, F) are returned. seed: of the start.
   Returns: [R] float32, falling, and [F, R] float32.
   """
+  import scipy.linalg
+
   transposed = features.T.tocsr()
   rank = min(rank, *features.shape)
   width = min(rank + _OVERSAMPLING, *features.shape)
