@@ -11,7 +11,6 @@ only the items that the user rated in the test part; the two are not comparable.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from launch.cli import (
@@ -124,6 +123,7 @@ def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
 
   from gatrec_jax.errors import InputError
   from gatrec_jax.evaluate.files import run_of_lists
+  from gatrec_jax.runs.paths import user_path
   from gatrec_jax.stages.config_file import read_config
   from gatrec_jax.stages.data import load_prepared, prepared_in_memory
 
@@ -133,7 +133,7 @@ def data_of_lists(config: Config, file: str) -> tuple[Config, Prepared]:
     return config, prepared_in_memory(config.data)
   else:
     folder = run_of_lists(file)
-  if folder is None and not os.path.isfile(file):
+  if folder is None and not user_path(file).is_file():
     raise InputError("there is no such file", field="recommendations", value=file)
   if folder is None:
     raise InputError(

@@ -102,7 +102,8 @@ def test_every_setting_of_a_preset_has_an_effect_or_is_refused(name):
     (
       EASE,
       {"heads": "1"},
-      "heads: ease has no such setting (gat has it); ease has form, item_power, l2",
+      "heads: ease has no such setting (gat has it); ease has form, item_power, l2, neighbors, "
+      "rank, relevance",
     ),
     (EASE, {"l2": "-1"}, "l2=-1.0: must lie in"),
     (LIGHTGCN, {"loss": "mse"}, "loss=mse: must be one of pairwise, softmax"),

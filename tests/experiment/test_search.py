@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.rerank_table import in_table_folder
 
-from gatrec_jax.config.overrides import to_json, with_fields
+from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment import search as searching
@@ -42,7 +42,8 @@ def test_ease_ends_at_least_as_well_as_it_began_and_keeps_its_valid_share(tmp_pa
   best = max(table, key=lambda row: row["value"])
   assert chosen == with_fields(small("ease"), {"l2": best["l2"]})
   assert chosen.data.valid_share == 0 and table[0]["l2"] == 300.0
-  own = to_json(get_preset("ease"))["model"] | {"l2": table[1]["l2"]}
+  own = {"kind": "ease", "l2": table[1]["l2"], "relevance": "binary"}
+  own |= {"user_power": 0.0, "item_power": 0.0, "form": "auto", "rank": 256, "neighbors": 32}
   assert json.loads(table[1]["settings"])["model"] == own
   assert sum(line.startswith("search: trial") for line in lines) == 4
   kept = json.loads((tmp_path / "search/chosen.json").read_text())

@@ -88,20 +88,27 @@ def user_chunks(num_users: int, num_items: int) -> Array:
   return jnp.arange(num_chunks * size, dtype=jnp.int32).reshape(num_chunks, size)
 
 
-def gram(inputs: Inputs, *, num_items: int, rows: Callable[..., Array] = history_rows) -> Array:
-  """Xᵀ X [I, I] float32 of the users' histories X; for positives, their co-occurrences.
+def gram(inputs: Inputs, *, num_items: int) -> Array:
+  """Co-occurrences of items in the users' positives, [I, I] float32."""
+  return gram_of_rows(
+    lambda users: history_rows(inputs, users, num_items=num_items),
+    num_users=inputs.start.shape[0] - 1,
+    num_features=num_items,
+  )
 
-  Counts below 2^24 are exact.
 
-  Args: rows: (inputs, users [B] int32, num_items=) -> [B, I] float32, rows of X.
+def gram_of_rows(rows_of: Callable[[Array], Array], *, num_users: int, num_features: int) -> Array:
+  """Zᵀ Z [F, F] float32; counts below 2^24 are exact.
+
+  Args: rows_of: users [B] int32 -> rows of Z [B, F] float32, 0 for an index of U or more.
   """
 
   def add(total: Array, users: Array) -> tuple[Array, None]:
-    histories = rows(inputs, users, num_items=num_items)
-    return total + exact_matmul(histories.T, histories), None
+    rows = rows_of(users)
+    return total + exact_matmul(rows.T, rows), None
 
-  chunks = user_chunks(inputs.start.shape[0] - 1, num_items)
-  return jax.lax.scan(add, jnp.zeros((num_items, num_items), jnp.float32), chunks)[0]
+  start = jnp.zeros((num_features, num_features), jnp.float32)
+  return jax.lax.scan(add, start, user_chunks(num_users, num_features))[0]
 
 
 def inverse(matrix: Array) -> Array:

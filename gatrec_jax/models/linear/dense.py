@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.models.baselines.item_item import exact_matmul, inverse, user_chunks
+from gatrec_jax.models.baselines.item_item import inverse
 
 Array = jax.Array
-
-
-def gram_of_rows(rows_of: Callable[[Array], Array], *, num_users: int, num_features: int) -> Array:
-  """Zᵀ Z [F, F] float32; counts below 2^24 are exact.
-
-  Args: rows_of: users [B] int32 -> rows of Z [B, F] float32, 0 for an index of U or more.
-  """
-
-  def add(total: Array, users: Array) -> tuple[Array, None]:
-    rows = rows_of(users)
-    return total + exact_matmul(rows.T, rows), None
-
-  start = jnp.zeros((num_features, num_features), jnp.float32)
-  return jax.lax.scan(add, start, user_chunks(num_users, num_features))[0]
 
 
 def ridge_weights(together: Array, penalties: Array) -> Array:

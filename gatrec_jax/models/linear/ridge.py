@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.baselines.item_item import exact_matmul
+from gatrec_jax.models.baselines.item_item import ItemItemRecommender, exact_matmul, gram_of_rows
 from gatrec_jax.models.inputs import (
   Histories,
   Inputs,
@@ -23,7 +23,7 @@ from gatrec_jax.models.inputs import (
   new_relevance_rows,
   valued_rows,
 )
-from gatrec_jax.models.linear.dense import gram_of_rows, ridge_weights
+from gatrec_jax.models.linear.dense import ridge_weights
 from gatrec_jax.models.linear.scoring import low_rank_and_neighbors, scores_of_rows
 from gatrec_jax.models.linear.spectral import SpectralWeights, spectral_weights
 
@@ -53,7 +53,7 @@ ServingState = tuple[Weights, Relations]
 
 
 @dataclasses.dataclass(frozen=True)
-class RidgeRecommender:
+class RidgeRecommender(ItemItemRecommender):
   """EASE (Steck 2019), and the same with a second relation.
 
   `ease`: min ‖X − X W‖² + l2 ‖W‖² with diag(W) = 0, where X is 1 for a positive, or the relevance
@@ -69,14 +69,6 @@ class RidgeRecommender:
   """
 
   settings: EaseConfig | EaseRatedConfig
-  num_users: int
-  num_items: int
-  seeded: ClassVar[bool] = False
-  learned: ClassVar[bool] = False
-  scores_by: ClassVar[str] = "scores"
-  serves_new_users: ClassVar[bool] = True
-  takes_new_ratings: ClassVar[bool] = True
-  explainable: ClassVar[bool] = False
 
   @property
   def _is_exact(self) -> bool:
