@@ -48,19 +48,23 @@ class SoftmaxObjective(Option):
   A batch is counted in users.
 
   Attributes:
-    temperature: scores are divided by it.
+    temperature: scores are divided by it; 0 = by the number of items I, .6 − .047 log I between .05
+      and .25, as validation parts of three data sets of 1,682 to 40,981 items suggest.
     relevance: the target: `binary` (all positives alike) or `graded` (every rating, by its
       relevance; gatrec_jax/data/feedback.py).
     user_power: a user's weight is (the sum of their relevance)^−user_power.
     l2_weight: weight of ½ (‖user‖² + ‖item‖²) of every target.
+    drawn_items: items that each step draws to stand for all (a sampled softmax with logQ
+      correction); 0 = all items, or a draw where users × items exceed 2^28.
   """
 
   selector: ClassVar[str] = "loss"
   word: ClassVar[str] = "softmax"
-  temperature: float = setting(0.25, low=1e-3, search=LogUniform(0.05, 1.0))
+  temperature: float = setting(0.25, low=0, search=LogUniform(0.05, 1.0))
   relevance: str = setting("binary", choices=("binary", "graded"))
   user_power: float = setting(0.0, low=0, high=1, search=Uniform(0.0, 1.0))
   l2_weight: float = setting(0.0, low=0)
+  drawn_items: int = setting(0, low=0, high=2**20)
 
 
 Objective = PairwiseObjective | SoftmaxObjective

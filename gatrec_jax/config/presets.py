@@ -52,8 +52,11 @@ def best() -> Config:
         layers=2, attention="v1", edge_features=("relevance",), combine="mean"
       ),
       score="cosine",
-      objective=SoftmaxObjective(temperature=0.25, relevance="graded", user_power=0.25),
+      objective=SoftmaxObjective(temperature=0.0, relevance="graded", user_power=0.25),
       linear_weight=0.25,
+      linear_choice="valid",
+      linear_user_power=0.25,
+      linear_item_power=0.25,
       unrated_l2=5.0,
       prior_weight=4.0,
     ),

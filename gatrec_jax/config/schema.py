@@ -132,6 +132,8 @@ class ModelConfig(ModelSettings):
       ratings, in closed form from the training ratings, with the relevance of the objective); 0 =
       none. Each channel's scores are divided by their standard deviation over the items, user by
       user.
+    linear_choice: `fixed`, or `valid`: after training, a multiple of the weight that is clearly
+      better on the validation part takes its place.
     linear_l2, linear_rated_l2: penalties of the linear channel.
     linear_user_power, linear_item_power, linear_form, linear_rank, linear_neighbors: of the linear
       channel, as in `EaseRatedConfig`.
@@ -163,6 +165,7 @@ class ModelConfig(ModelSettings):
   objective: Objective = one_of(PairwiseObjective(), SoftmaxObjective())
   # What scoring reads is not dynamic: parameters alone would no longer say what is recommended.
   linear_weight: float = setting(0.0, low=0, search=LogUniform(0.05, 1.0), dynamic=False)
+  linear_choice: str = setting("fixed", choices=("fixed", "valid"), needs="linear_weight")
   linear_l2: float = setting(
     300.0, low=1e-6, search=LogUniform(30, 3000), needs="linear_weight", dynamic=False
   )

@@ -23,6 +23,7 @@ from gatrec_jax.experiment.train_and_evaluate import (
 )
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import Log
+from gatrec_jax.serve.kept import with_choices
 from gatrec_jax.stages.config_file import read_config
 
 
@@ -116,7 +117,7 @@ def train_alike(
   refit_fields = {"valid_share": 0.0, "select_on": "last", "epochs": max(chosen["epoch"], 1)}
   if train.schedule == "cosine":
     refit_fields["decay_epochs"] = train.decay_epochs or train.epochs
-  final = with_fields(config, refit_fields)
+  final = with_fields(with_choices(config, folder / "choosing"), refit_fields)
   results = dict(_kept_or_trained(final, folder, mesh=mesh, log=log))
   results["train_seconds"] = round(results["train_seconds"] + chosen["train_seconds"], 2)
   results["peak_memory_mb"] = max(results["peak_memory_mb"], chosen["peak_memory_mb"])

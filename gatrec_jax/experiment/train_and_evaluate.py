@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from gatrec_jax import runs
 from gatrec_jax.config.models import ModelSettings
 from gatrec_jax.config.overrides import differences, to_json
-from gatrec_jax.config.schema import Config
+from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.evaluate.files import write_recommendations
@@ -22,12 +24,16 @@ from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.user_values import write_user_values
 from gatrec_jax.experiment.cold_start import cold_evaluations
 from gatrec_jax.experiment.evaluation import evaluate_run, results_json
+from gatrec_jax.experiment.linear_weight import choose_weight
 from gatrec_jax.models.base import Recommender
+from gatrec_jax.models.gat.channels import Channels, known_linear_scores
+from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.ops.attention.selection import name_of
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.runs.paths import user_path
+from gatrec_jax.serve.kept import CHOICES, kept_linear, linear_seconds, with_choices, write_choices
 from gatrec_jax.serve.run import Run, assemble_run, make_serving_state, recommender_and_inputs
 from gatrec_jax.stages.config_file import read_config, write_config
 from gatrec_jax.stages.data import prepare
@@ -38,6 +44,8 @@ from gatrec_jax.train.sharded import own_folder
 from gatrec_jax.train.sweep import SweepResult, sweep
 
 _TRAINED_STAGES = ("data", "text", "model", "train")
+# Epochs are chosen on so many scores, but on so many users at least.
+_VALIDATION_SCORES, _LEAST_USERS = 2**27, 500
 USER_VALUES = "user_values.parquet"
 """The file of a run folder with every metric of every user."""
 RECOMMENDATIONS = "recommendations.parquet"
@@ -163,7 +171,8 @@ def train(
   Args: prepared: what the folder's data stage holds. mesh: as in `train_and_evaluate`.
   """
   texts = _texts(config, folder, prepared, log=log)
-  recommender, inputs = recommender_and_inputs(config, prepared, texts)
+  kept = kept_linear(config, prepared, folder, log=log)
+  recommender, inputs = recommender_and_inputs(config, prepared, texts, kept=kept)
   kind = config.model.kind
   log.info(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs, config.model, mesh)}")
   selects = config.train.select_on == "valid" if recommender.learned else len(prepared.split.valid)
@@ -177,6 +186,17 @@ def train(
       f"train: {progress.epoch} epochs in {progress.seconds:.0f} s, best at epoch "
       f"{progress.best_epoch} by {config.train.select_on}"
     )
+    seconds = progress.seconds + linear_seconds(folder)
+    progress = dataclasses.replace(progress, seconds=seconds)
+    if selects and isinstance(config.model, ModelConfig) and config.model.linear_choice == "valid":
+      state = make_serving_state(params, inputs, recommender=recommender)
+      values = make_values(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
+      _choose_weight(state, values, config, folder, log=log)
+      config = with_choices(config, folder)
+      weight = config.model.linear_weight
+      recommender = dataclasses.replace(
+        recommender, settings=dataclasses.replace(recommender.settings, linear_weight=weight)
+      )
   else:
     params, progress = fit(inputs, seed=config.train.seed, **common)
     log.info(f"train: {kind} fitted in {progress.seconds:.1f} s")
@@ -255,7 +275,26 @@ def make_validator(
   config: Config,
   mesh: Mesh | None = None,
 ) -> Callable[[Any], float]:
-  """params -> `select_metric` on the validation part, over all items without a training rating.
+  """params -> the mean `select_metric` on the validation part, as `make_values` gives it."""
+  values = make_values(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
+
+  def measure(params: Any) -> float:
+    return float(values(make_serving_state(params, inputs, recommender=recommender)).mean())
+
+  return measure
+
+
+def make_values(
+  prepared: Prepared,
+  inputs: Inputs,
+  *,
+  recommender: Recommender,
+  config: Config,
+  mesh: Mesh | None = None,
+) -> Callable[[Any], np.ndarray]:
+  """serving state -> [n] `select_metric` of each validation user.
+
+  Every item without a training rating is ranked. Of many users of a large catalog, a sample counts.
 
   Args: config: its metric, memory and share of validation ratings. mesh: as in `top_items_by`.
   """
@@ -269,14 +308,22 @@ def make_validator(
       field="valid_share",
       value=config.data.valid_share,
     )
-  users = np.unique(valid.user[liked])
+  users = _sample_of_users(np.unique(valid.user[liked]), recommender.num_items, config)
+  counted = valid.take(np.isin(valid.user, users))
   metric = config.train.select_metric
   k = int(metric.rpartition("@")[2])
+  linear = inputs.own.linear if isinstance(recommender, GatRecommender) else None
+  if linear is not None:
+    linear = known_linear_scores(
+      linear, users, num_users=recommender.num_users, num_items=recommender.num_items
+    )
 
-  def measure(params: Any) -> float:
+  def values(serving_state: Any) -> np.ndarray:
+    if linear is not None:
+      serving_state = serving_state._replace(linear=linear)
     items, _ = top_items_by(
       recommender.score,
-      make_serving_state(params, inputs, recommender=recommender),
+      serving_state,
       users,
       num_items=recommender.num_items,
       seen=train,
@@ -285,11 +332,42 @@ def make_validator(
       mesh=mesh,
     )
     evaluation = full_ranking(
-      items, users, train=train, test=valid, feedback=prepared.feedback, ks=(k,), num_bootstrap=0
+      items, users, train=train, test=counted, feedback=prepared.feedback, ks=(k,), num_bootstrap=0
     )
-    return evaluation.summary[metric].mean
+    return evaluation.per_user[metric]
 
-  return measure
+  return values
+
+
+def _choose_weight(
+  state: Channels,
+  values: Callable[[Any], np.ndarray],
+  config: Config,
+  folder: pathlib.Path,
+  *,
+  log: Log,
+) -> None:
+  """Records the weight of the linear channel in the run folder."""
+  if (folder / CHOICES).exists():
+    return
+  configured = config.model.linear_weight
+  weight, means = choose_weight(
+    configured, lambda weight: values(state._replace(weight=jnp.float32(weight)))
+  )
+  write_choices(folder, {"linear_weight": weight})
+  if weight != configured:
+    log.info(
+      f"train: linear_weight {weight:g} instead of {configured:g}, with which valid_"
+      f"{config.train.select_metric} is {means[weight]:.4f} instead of {means[configured]:.4f}"
+    )
+
+
+def _sample_of_users(users: np.ndarray, num_items: int, config: Config) -> np.ndarray:
+  """At most as many of the users as have `_VALIDATION_SCORES` scores together, sorted."""
+  most = max(_LEAST_USERS, _VALIDATION_SCORES // num_items)
+  if len(users) <= most:
+    return users
+  return np.sort(np.random.default_rng(config.data.valid_seed).choice(users, most, replace=False))
 
 
 def _selection(run: Run, progress: Progress) -> dict[str, float]:

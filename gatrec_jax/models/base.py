@@ -8,6 +8,7 @@ jitted functions. Inside a traced function a setting may be a traced number inst
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
 import jax
@@ -22,6 +23,13 @@ from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, histories
 from gatrec_jax.ops.negatives import NegativeSampler, make_sampler
 
 Array = jax.Array
+Kept = Callable[[Callable[[], Any]], Any]
+"""Calls the function that it is given, or returns what an earlier call of it returned."""
+
+
+def call(make: Callable[[], Any]) -> Any:
+  """A `Kept` that keeps nothing."""
+  return make()
 
 
 class Recommender(Protocol):
@@ -96,6 +104,12 @@ class LearnedRecommender(Recommender, Protocol):
     With `inputs` bound it is a loss for `train.train_step`.
     """
 
+  def completed(self, own: Any, kept: Kept) -> Any:
+    """`own_inputs` with what is fitted to them in closed form, which takes long (if there is any).
+
+    Args: kept: gives it.
+    """
+
   @staticmethod
   def on_mesh(own: Any) -> Any:
     """The part of `Inputs.own` that a step on a mesh of devices reads."""
@@ -119,6 +133,7 @@ def make_inputs(
   attributes: np.ndarray | None = None,
   new: np.ndarray | None = None,
   later: np.ndarray | None = None,
+  kept: Kept = call,
 ) -> Inputs:
   """The inputs of a recommender, on device. The order of the rows of `train` has no effect.
 
@@ -127,6 +142,7 @@ def make_inputs(
     text: [U + I, D] float32, users first; None for recommenders that read no text.
     feedback: which ratings count as liked and as disliked.
     attributes: [I, A] float32; None for none. new: [I] bool, later: [U] bool; None for none.
+    kept: gives what is fitted in closed form beside the parameters, such as a linear channel.
   Raises:
     InputError: no positive among the training rows.
 
@@ -149,6 +165,9 @@ def make_inputs(
     )
   if text is None:
     text = np.zeros((train.num_users + train.num_items, 1), np.float32)
+  own = recommender.own_inputs(train, judged)
+  if hasattr(recommender, "completed"):
+    own = recommender.completed(own, kept)
   user, item = train.user[liked], train.item[liked]
   rows = histories(user, item, num_users=train.num_users)
   inputs = Inputs(
@@ -161,7 +180,7 @@ def make_inputs(
     attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,
     new=np.zeros(train.num_items, bool) if new is None else new,
     later=np.zeros(train.num_users, bool) if later is None else later,
-    own=recommender.own_inputs(train, judged),
+    own=own,
   )
   return jax.tree.map(jnp.asarray, inputs)
 

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy over all items: the targets of the users, and the loss."""
+"""Softmax cross-entropy over all items or a draw of them: the users' targets, and the loss."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.ops.candidate_sampling import draw_items, inclusion_units
 from gatrec_jax.ops.numeric import is_off
 from gatrec_jax.ops.propagation import DenseEdges, SparseEdges, make_edges, sum_over_items
 from gatrec_jax.ops.scores import Pair
@@ -18,6 +19,8 @@ Array = jax.Array
 
 # Scores held in memory at a time; larger blocks are no faster.
 _BLOCK = 1 << 22
+_MOST_SCORES = 1 << 28
+_LEAST_DRAWN = 1 << 12
 
 
 class Targets(NamedTuple):
@@ -26,14 +29,46 @@ class Targets(NamedTuple):
   Attributes:
     edges: the pairs with a weight above 0, and their weights.
     total: [U] float32, the sum of each user's weights.
+    candidates: [I] bool, items that the softmax includes.
+    units: [I] int32, of a draw of them (`inclusion_units`); None where all are included.
   """
 
   edges: DenseEdges | SparseEdges
   total: Array
+  candidates: Array
+  units: Array | None
+
+
+def drawn_size(asked: int, *, num_users: int, num_items: int) -> int:
+  """How many items a step draws for its softmax; 0 = all of them.
+
+  Args: asked: a number; 0 = all items where a step over all users has at most 2^28 scores, else a
+    power of two for which it has.
+  """
+  if asked or num_users * num_items <= _MOST_SCORES:
+    return asked
+  return max(_LEAST_DRAWN, 2 ** ((_MOST_SCORES // num_users).bit_length() - 1))
+
+
+def temperature_of(asked: Any, *, num_items: int) -> Any:
+  """The temperature of the softmax of cosines.
+
+  Args: asked: a number, may be traced; 0 = by the number of items: with more of them, the same
+    difference of two scores has to make a larger one of probabilities.
+  """
+  if not is_off(asked):
+    return asked
+  return float(np.clip(0.6 - 0.047 * np.log(num_items), 0.05, 0.25))
 
 
 def make_targets(
-  train: Interactions, judged: JudgedRatings, *, relevance: str, propagation: str
+  train: Interactions,
+  judged: JudgedRatings,
+  *,
+  relevance: str,
+  propagation: str,
+  candidates: np.ndarray | None = None,
+  drawn: int = 0,
 ) -> Targets:
   """The targets of every user; numpy arrays.
 
@@ -41,6 +76,9 @@ def make_targets(
     relevance: `binary`, where positives weigh 1 and others nothing, or `graded`, where every rating
       weighs its relevance.
     propagation: as in `make_edges`.
+    candidates: [I] bool, items that the softmax includes; None for all.
+    drawn: how many of them a step draws, each with a probability in proportion to the root of its
+      number of targets plus 1; 0 = all are included.
 
   >>> train = Interactions.from_indices([0, 0], [0, 1], [5, 4], num_users=1, num_items=3)
   >>> judged = Feedback().judge(train.rating)
@@ -54,7 +92,13 @@ def make_targets(
     train.user[rows], train.item[rows], train.num_users, train.num_items, propagation, weight=weight
   )
   total = np.bincount(train.user[rows], weights=weight, minlength=train.num_users)
-  return Targets(edges, total.astype(np.float32))
+  if candidates is None:
+    candidates = np.ones(train.num_items, bool)
+  units = None
+  if drawn:
+    times = np.bincount(train.item[rows], minlength=train.num_items)
+    units = inclusion_units(candidates * np.sqrt(times + 1), size=drawn)
+  return Targets(edges, total.astype(np.float32), candidates, units)
 
 
 def softmax_loss(
@@ -67,10 +111,11 @@ def softmax_loss(
   l2_weight: Any = 0.0,
   user_power: Any = 0.0,
   where: Array,
-  candidates: Array | None = None,
+  drawn: int = 0,
+  key: Array | None = None,
   block: int = _BLOCK,
 ) -> Array:
-  """Cross-entropy of the users' targets under a softmax over all items.
+  """Cross-entropy of the users' targets under a softmax over all items, or over a draw of them.
 
   Weighted mean over the targets (u, i) of the counted users of log Σ_j exp(s_uj) − s_ui + l2_weight
   · ½ (‖user‖² + ‖item‖²), s = score ÷ temperature. The weight of a target is its weight in
@@ -84,7 +129,9 @@ def softmax_loss(
     targets: of all users.
     users: [B] int32. where: [B] bool, which of them count.
     temperature, l2_weight, user_power: may be traced.
-    candidates: [I] bool, items that the softmax includes; None for all.
+    drawn: how many items stand for all candidates in the sum over j, as `targets` was made for; 0 =
+      the whole sum.
+    key: of the draw, consumed; None without one.
     block: scores held at a time; beyond that they are computed in parts, and again for the
       gradient.
   Returns:
@@ -103,7 +150,13 @@ def softmax_loss(
   total = jnp.where(where, targets.total[users], 0.0)
   # Σ_i w_i u · v_i = u · Σ_i w_i v_i, so the targets need no scores of single pairs.
   wanted = sum_over_items(targets.edges, item, num_users=num_users, users=users)
-  losses = total * _log_normalizer(user, item, candidates, block=block)
+  if drawn:
+    sample = draw_items(key, targets.units, size=drawn)
+    bias = -sample.log_probability
+    normalizer = _log_normalizer(user, item[sample.items], None, bias=bias, block=block)
+  else:
+    normalizer = _log_normalizer(user, item, targets.candidates, block=block)
+  losses = total * normalizer
   losses -= jnp.sum(user * wanted, axis=1)
   if not is_off(l2_weight):
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularized)
@@ -118,11 +171,13 @@ def softmax_loss(
   )
 
 
-def _log_normalizer(user: Array, item: Array, candidates: Array | None, *, block: int) -> Array:
-  """[B]: log Σ_i exp(user · item_i) for [B, D] users and [I, D] items, those of `candidates`."""
+def _log_normalizer(
+  user: Array, item: Array, candidates: Array | None, *, bias: Array | float = 0.0, block: int
+) -> Array:
+  """[B]: log Σ_i exp(user · item_i + bias_i) for users [B, D] and items [I, D], the candidates."""
 
   def of_part(user: Array) -> Array:
-    scores = jnp.matmul(user, item.T, precision=jax.lax.Precision.HIGHEST)
+    scores = jnp.matmul(user, item.T, precision=jax.lax.Precision.HIGHEST) + bias
     return jax.nn.logsumexp(scores, axis=1, where=candidates)
 
   size = user.shape[0]

@@ -25,9 +25,10 @@ from gatrec_jax.runs.seals import (
   verify,
   write_sealed,
 )
-from gatrec_jax.runs.stage import facts_of_stage, require_same_origin, stage
+from gatrec_jax.runs.stage import MANIFEST, facts_of_stage, require_same_origin, stage
 
 __all__ = [
+  "MANIFEST",
   "MetricsFile",
   "atomic_path",
   "cache_dir",

@@ -18,12 +18,13 @@ from gatrec_jax.config.overrides import to_json
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
-from gatrec_jax.models.base import Recommender, make_inputs
+from gatrec_jax.models.base import Kept, Recommender, call, make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.profiles.attributes import item_attributes
 from gatrec_jax.runs.checkpoints import read_best
 from gatrec_jax.runs.paths import user_path
+from gatrec_jax.serve.kept import kept_linear, with_choices
 from gatrec_jax.stages.config_file import read_config
 from gatrec_jax.stages.data import load_prepared
 from gatrec_jax.stages.texts import Texts, TextsOfNewUsers, load_texts, no_texts, texts_of_new_users
@@ -37,7 +38,7 @@ class Run:
 
   Attributes:
     workdir: its folder.
-    config: its settings.
+    config: its settings, with those that training chose.
     prepared: interactions, split, item fields.
     texts: text vectors and where they came from.
     recommender: the model.
@@ -121,12 +122,13 @@ def _make_serving_state(
 
 
 def recommender_and_inputs(
-  config: Config, prepared: Prepared, texts: Texts
+  config: Config, prepared: Prepared, texts: Texts, *, kept: Kept = call
 ) -> tuple[Recommender, Inputs]:
   """The model of a run and what it trains on and serves from: the training rows alone.
 
   Where there is no text at all, the GAT's features are ids, whatever the configuration says.
 
+  Args: kept: gives the linear channel's weights (`kept_linear`); by default they are fitted.
   Raises: InputError: no text, for a model that recommends by text.
   """
   interactions = prepared.interactions
@@ -142,6 +144,7 @@ def recommender_and_inputs(
     attributes=item_attributes(prepared.item_fields) if config.model.reads_attributes else None,
     new=_new_items(config, prepared),
     later=np.isin(np.arange(interactions.num_users), prepared.later_users),
+    kept=kept,
   )
   return recommender, inputs
 
@@ -162,14 +165,15 @@ def load_run(workdir: str | os.PathLike[str]) -> Run:
     InputError: no run there, made by another version, not trained yet, or damaged.
   """
   folder = user_path(workdir)
-  config = read_config(folder)
+  config = with_choices(read_config(folder), folder)
   prepared = load_prepared(folder)
   texts = load_texts(folder) if config.model.reads_text else no_texts(prepared)
   # Otherwise the next check would be a note of what is about to be trained: readers write nothing.
   if not runs.has_checkpoints(folder):
     raise _without_checkpoint(folder)
   runs.require_same_origin(folder, "text vectors", texts.digest)
-  recommender, inputs = recommender_and_inputs(config, prepared, texts)
+  kept = kept_linear(config, prepared, folder, log=None)
+  recommender, inputs = recommender_and_inputs(config, prepared, texts, kept=kept)
   found = read_best(folder / "checkpoints", {"params": shapes_of_params(inputs, recommender)})
   if found is None:
     raise _without_checkpoint(folder)

@@ -196,9 +196,14 @@ def _place_edges(part: Any, mesh: Mesh) -> Any:
     # Padded with rows of users that no batch has.
     rows = np.pad(part.edges.adjacency, ((0, -len(part.edges.adjacency) % devices), (0, 0)))
     edges = DenseEdges(put(rows, NamedSharding(mesh, PartitionSpec("graph"))))
-    return Targets(edges, put(part.total, everywhere))
+    return jax.tree.map(lambda array: put(array, everywhere), part._replace(edges=None))._replace(
+      edges=edges
+    )
   if isinstance(part, Targets):
-    return Targets(_place_edges(part.edges, mesh), put(part.total, everywhere))
+    edges = _place_edges(part.edges, mesh)
+    return jax.tree.map(lambda array: put(array, everywhere), part._replace(edges=None))._replace(
+      edges=edges
+    )
   if isinstance(part, SparseEdges):
     weights = [
       np.ones(len(part.user), np.float32) if weight is None else weight

@@ -23,7 +23,13 @@ from gatrec_jax.ops.propagation import (
   mean_of_layers,
 )
 from gatrec_jax.ops.scores import Pair, dot_product_scores
-from gatrec_jax.ops.softmax_loss import Targets, make_targets, softmax_loss
+from gatrec_jax.ops.softmax_loss import (
+  Targets,
+  drawn_size,
+  make_targets,
+  softmax_loss,
+  temperature_of,
+)
 
 Array = jax.Array
 
@@ -66,9 +72,18 @@ class LightGcnRecommender:
     if isinstance(settings.objective, PairwiseObjective):
       return Own(graph, None)
     targets = make_targets(
-      train, judged, relevance=settings.objective.relevance, propagation=settings.propagation
+      train,
+      judged,
+      relevance=settings.objective.relevance,
+      propagation=settings.propagation,
+      drawn=self._drawn,
     )
     return Own(graph, targets)
+
+  @property
+  def _drawn(self) -> int:
+    objective = self.settings.objective
+    return drawn_size(objective.drawn_items, num_users=self.num_users, num_items=self.num_items)
 
   @property
   def serves_new_users(self) -> bool:
@@ -106,10 +121,12 @@ class LightGcnRecommender:
       start,
       inputs.own.targets,
       batch.rows,
-      temperature=objective.temperature,
+      temperature=temperature_of(objective.temperature, num_items=self.num_items),
       l2_weight=objective.l2_weight,
       user_power=objective.user_power,
       where=batch.where,
+      drawn=self._drawn,
+      key=key,
     )
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> Pair:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gatrec_jax.config.models import EaseRatedConfig
 from gatrec_jax.config.schema import ModelConfig
@@ -22,6 +23,7 @@ from gatrec_jax.ops.scores import Pair, dot_product_scores, mean_and_spread, sta
 Array = jax.Array
 
 _ATTRIBUTE_SCALE = 0.6  # of an attribute column, beside a text vector of length 1
+_KNOWN_AT_A_TIME = 2**24
 
 
 class Unrated(NamedTuple):
@@ -41,13 +43,24 @@ class Unrated(NamedTuple):
   shift: Array
 
 
+class KnownScores(NamedTuple):
+  """Scores of some users by the linear channel, in the place of its serving state.
+
+  Attributes: scores: [n, I] float32. row: [U] int32, the row of each of these users.
+  """
+
+  scores: Array
+  row: Array
+
+
 class Channels(NamedTuple):
   """The serving state of a GAT whose scores are more than dot products.
 
   Attributes:
     vectors: final vectors of the network, ([U, D], [I, D]) float32.
     states: of the items, [I, D_l] float32 for the input of each layer, which new users receive.
-    linear: serving state of the linear channel; None without one. weight: [] of that channel.
+    linear: serving state of the linear channel, or what it says of some users; None without one.
+    weight: [] of that channel.
     rated: [I] bool, items with a training rating.
     known: [U] bool, users with ratings.
     likes: [I] float32, training positives of each item.
@@ -57,7 +70,7 @@ class Channels(NamedTuple):
 
   vectors: Pair
   states: tuple[Array, ...]
-  linear: ServingState | None
+  linear: ServingState | KnownScores | None
   weight: Array
   rated: Array
   known: Array
@@ -116,7 +129,27 @@ def linear_channel(
 
 def linear_scores(serving_state: Channels, users: Array) -> Array:
   """[B, I] float32 scores of the linear channel alone."""
+  if isinstance(serving_state.linear, KnownScores):
+    return serving_state.linear.scores[serving_state.linear.row[users]]
   return RidgeRecommender.score(serving_state.linear, users)
+
+
+def known_linear_scores(
+  linear: ServingState, users: np.ndarray, *, num_users: int, num_items: int
+) -> KnownScores:
+  """The linear channel's scores of some users, for ranking them again and again.
+
+  Args: users: [n] int32, distinct. num_users, num_items: U and I.
+  """
+  size = max(1, min(len(users), _KNOWN_AT_A_TIME // num_items))
+  padded = np.pad(users, (0, -len(users) % size), mode="edge")
+  parts = [
+    np.asarray(_linear_scores_of(linear, padded[first : first + size]))
+    for first in range(0, len(padded), size)
+  ]
+  row = np.zeros(num_users, np.int32)
+  row[users] = np.arange(len(users))
+  return KnownScores(jnp.asarray(np.concatenate(parts)[: len(users)]), jnp.asarray(row))
 
 
 def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:
@@ -221,3 +254,6 @@ def fill_unrated(scores: Array, unrated: Unrated) -> Array:
   mean, spread, coefficients, shrunk = regression(scores, unrated)
   stretched = exact_matmul(coefficients, unrated.features.T) / shrunk
   return jnp.where(unrated.rated, scores, mean + spread * (stretched + unrated.shift))
+
+
+_linear_scores_of = jax.jit(RidgeRecommender.score)

@@ -19,6 +19,7 @@ from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.models.base import Kept
 from gatrec_jax.models.gat import vectors
 from gatrec_jax.models.gat.channels import (
   Channels,
@@ -38,7 +39,13 @@ from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
 from gatrec_jax.ops.neighbors import draw_subgraph
 from gatrec_jax.ops.scores import Pair, dot_product_scores, pair_scores
-from gatrec_jax.ops.softmax_loss import Targets, make_targets, softmax_loss
+from gatrec_jax.ops.softmax_loss import (
+  Targets,
+  drawn_size,
+  make_targets,
+  softmax_loss,
+  temperature_of,
+)
 
 Array = jax.Array
 
@@ -55,8 +62,8 @@ class Own(NamedTuple):
       by their texts, and are not to be pushed away.
     ratings: [U] float32, number of ratings of each user.
     likes: [I] float32, training positives of each item, the scores of users without ratings.
-    linear: serving state of the linear channel; None without one. It follows from the training
-      ratings alone, as the graph does, so it is made here and is no parameter.
+    linear: serving state of the linear channel; None without one. Its weights follow from the
+      training ratings alone, as the graph does, and are no parameters; None until `completed`.
   """
 
   graph: jraph.GraphsTuple
@@ -92,6 +99,7 @@ class GatRecommender:
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
     settings, linear, targets = self.settings, None, None
+    rated_items = np.bincount(train.item, minlength=self.num_items) > 0
     edges = np.ones(len(train), bool) if settings.graph == "rated" else judged.liked
     graph = bipartite_graph(
       dataclasses.replace(train, rating=judged.scaled).take(edges),
@@ -101,17 +109,28 @@ class GatRecommender:
     )
     if isinstance(settings.objective, SoftmaxObjective):
       targets = make_targets(
-        train, judged, relevance=settings.objective.relevance, propagation="auto"
+        train,
+        judged,
+        relevance=settings.objective.relevance,
+        propagation="auto",
+        candidates=rated_items,
+        drawn=self._drawn,
       )
     if (recommender := self._linear) is not None:
-      relations = recommender.own_inputs(train, judged)
-      linear = (jax.jit(recommender.weights)(relations), relations)
+      linear = None, recommender.own_inputs(train, judged)
     nodes = np.arange(self.num_users + self.num_items + 1)
     start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
-    rated_items = np.bincount(train.item, minlength=self.num_items) > 0
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
     likes = np.bincount(train.item[judged.liked], minlength=self.num_items).astype(np.float32)
     return Own(graph, self._layout(graph), start, targets, rated_items, ratings, likes, linear)
+
+  def completed(self, own: Own, kept: Kept) -> Own:
+    """With the weights of the linear channel, which `kept` gives."""
+    if self._linear is None:
+      return own
+    relations = own.linear[1]
+    weights = kept(lambda: jax.block_until_ready(jax.jit(self._linear.weights)(relations)))
+    return own._replace(linear=(weights, relations))
 
   def _layout(self, graph: jraph.GraphsTuple) -> Any:
     convolution, heads, width = self.settings.convolution, 1, self.settings.feature_width
@@ -128,6 +147,11 @@ class GatRecommender:
       platform=jax.default_backend(),
       chunk=convolution.edge_chunk,
     )
+
+  @property
+  def _drawn(self) -> int:
+    objective = self.settings.objective
+    return drawn_size(objective.drawn_items, num_users=self.num_users, num_items=self.num_items)
 
   @staticmethod
   def on_mesh(own: Own) -> Own:
@@ -155,11 +179,12 @@ class GatRecommender:
         pair,
         inputs.own.targets,
         rows,
-        temperature=objective.temperature,
+        temperature=temperature_of(objective.temperature, num_items=self.num_items),
         l2_weight=objective.l2_weight,
         user_power=objective.user_power,
         where=where,
-        candidates=inputs.own.rated,
+        drawn=self._drawn,
+        key=negative_key,
       )
     user, positive = inputs.user[rows], inputs.item[rows]
     negative, possible = draw_negatives(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from gatrec_jax.models.inputs import (
   valued_rows,
 )
 from gatrec_jax.models.linear.dense import ridge_weights
+from gatrec_jax.models.linear.in_place import ridge_weights_in_place
 from gatrec_jax.models.linear.scoring import low_rank_and_neighbors, scores_of_rows
 from gatrec_jax.models.linear.spectral import SpectralWeights, spectral_weights
 
@@ -31,6 +33,8 @@ Array = jax.Array
 
 # With more items, I × I matrices take too long to invert and to multiply by, or too much memory.
 EXACT_ITEMS = 6000
+# With no more users or features than this, all eigenvectors are taken, which is exact.
+WHOLE_RANK = 2000
 
 
 class Relations(NamedTuple):
@@ -104,17 +108,28 @@ class RidgeRecommender(ItemItemRecommender):
     return (self._exact if self._is_exact else self._spectral)(relations, penalties)
 
   def _exact(self, relations: Relations, penalties: Array) -> Array:
+    weights = jax.lax.platform_dependent(
+      relations, penalties, cpu=self._exact_on_host, default=self._exact_on_device
+    )
+    return weights * relations.item_scale[:, None]
+
+  def _exact_on_host(self, relations: Relations, penalties: Array) -> Array:
+    kind = jax.ShapeDtypeStruct((len(penalties), self.num_items, self.num_items), jnp.float32)
+    return self._on_host(ridge_weights_in_place, kind, relations, penalties)
+
+  def _exact_on_device(self, relations: Relations, penalties: Array) -> Array:
     scaled = relations._replace(values=_scaled(relations))
     together = gram_of_rows(
       lambda users: jnp.concatenate(_rows(scaled, users, num_items=self.num_items), axis=1),
       num_users=self.num_users,
       num_features=len(penalties) * self.num_items,
     )
-    return ridge_weights(together, penalties) * relations.item_scale[:, None]
+    return ridge_weights(together, penalties)
 
   def _spectral(self, relations: Relations, penalties: Array) -> SpectralWeights:
     count, items = penalties.shape[0], self.num_items
-    rank = min(self.settings.rank, self.num_users, count * items)
+    smaller = min(self.num_users, count * items)
+    rank = smaller if smaller <= WHOLE_RANK else min(self.settings.rank, smaller)
     neighbors = min(self.settings.neighbors, items - 1)
     shape = jax.ShapeDtypeStruct
     kinds = SpectralWeights(
@@ -125,11 +140,28 @@ class RidgeRecommender(ItemItemRecommender):
       tail=shape((), jnp.float32),
       dropped=shape((), jnp.float32),
     )
-    fit = partial(_fit_on_host, num_items=items, rank=rank, neighbors=neighbors)
-    pairs = relations.pairs
-    weights = jax.pure_callback(fit, kinds, pairs.item, pairs.start, _scaled(relations), penalties)
+    fit = partial(spectral_weights, rank=rank, neighbors=neighbors)
+    weights = self._on_host(fit, kinds, relations, penalties)
     scale = relations.item_scale[:, None]
     return weights._replace(left=weights.left * scale, values=weights.values * scale)
+
+  def _on_host(
+    self, fit: Callable[..., Any], kinds: Any, relations: Relations, penalties: Array
+  ) -> Any:
+    """`fit` of SciPy's sparse matrices and numbers, as part of a traced function."""
+
+    def call(item: Array, start: Array, values: Array, penalties: Array) -> Any:
+      import scipy.sparse
+
+      item, start = np.asarray(item), np.asarray(start)
+      shape = len(start) - 1, self.num_items
+      matrices = [scipy.sparse.csr_array((one, item, start), shape) for one in np.asarray(values)]
+      return fit(matrices, np.asarray(penalties).tolist())
+
+    pairs = relations.pairs
+    return jax.pure_callback(
+      call, kinds, pairs.item, pairs.start, _scaled(relations), penalties, vmap_method="sequential"
+    )
 
   def serving_state(self, params: dict[str, Weights], inputs: Inputs) -> ServingState:
     """The weights and the histories."""
@@ -206,21 +238,3 @@ def _scores(weights: Weights, rows: list[Array]) -> Array:
   if isinstance(weights, SpectralWeights):
     return scores_of_rows(weights, jnp.stack(rows))
   return sum(map(exact_matmul, rows, weights))
-
-
-def _fit_on_host(
-  item: Array,
-  start: Array,
-  values: Array,
-  penalties: Array,
-  *,
-  num_items: int,
-  rank: int,
-  neighbors: int,
-) -> SpectralWeights:
-  import scipy.sparse
-
-  item, start = np.asarray(item), np.asarray(start)
-  shape = len(start) - 1, num_items
-  relations = [scipy.sparse.csr_array((one, item, start), shape) for one in np.asarray(values)]
-  return spectral_weights(relations, np.asarray(penalties).tolist(), rank=rank, neighbors=neighbors)
