@@ -35,6 +35,8 @@ Array = jax.Array
 EXACT_ITEMS = 6000
 # With no more users or features than this, all eigenvectors are taken, which is exact.
 WHOLE_RANK = 2000
+# The head of a large catalog has so much of the ratings, if so many items have.
+HEAD_SHARE, HEAD_ITEMS = 0.95, 8000
 
 
 class Relations(NamedTuple):
@@ -44,12 +46,15 @@ class Relations(NamedTuple):
     pairs: sorted by user, then by item.
     values: [m, R] float32, of the pairs in each history.
     user_scale: [U], item_scale: [I], float32: what values are multiplied by before a fit.
+    head: [H] int32, the items with most ratings, whose weights for each other are exact in a large
+      catalog; H = 0 for none.
   """
 
   pairs: Histories
   values: Array
   user_scale: Array
   item_scale: Array
+  head: Array
 
 
 Weights = Array | SpectralWeights  # [m, I, I] float32, or in two terms
@@ -92,7 +97,8 @@ class RidgeRecommender(ItemItemRecommender):
     item_scale = _powers(item, self.num_items, settings.item_power)
     mean = np.mean((user_scale[user] * item_scale[item]) ** 2, dtype=np.float64)
     pairs = histories(user, item, num_users=self.num_users)
-    return Relations(pairs, values, user_scale, item_scale / np.float32(np.sqrt(mean)))
+    head = np.zeros(0, np.int32) if self._is_exact else _head(item, self.num_items)
+    return Relations(pairs, values, user_scale, item_scale / np.float32(np.sqrt(mean)), head)
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Weights]:
     del key
@@ -129,38 +135,53 @@ class RidgeRecommender(ItemItemRecommender):
   def _spectral(self, relations: Relations, penalties: Array) -> SpectralWeights:
     count, items = penalties.shape[0], self.num_items
     smaller = min(self.num_users, count * items)
-    rank = smaller if smaller <= WHOLE_RANK else min(self.settings.rank, smaller)
+    rank, head = self.settings.rank, relations.head
+    if smaller <= WHOLE_RANK:
+      rank, head = smaller, head[:0]
+    width = min(rank, smaller)
+    if len(head):
+      width = min(rank, len(head)) + 2 * min(-(-rank // 4), smaller)
     neighbors = min(self.settings.neighbors, items - 1)
     shape = jax.ShapeDtypeStruct
     kinds = SpectralWeights(
-      left=shape((count, items, rank), jnp.float32),
-      right=shape((items, rank), jnp.float32),
+      left=shape((count, items, width), jnp.float32),
+      right=shape((items, width), jnp.float32),
       neighbors=shape((items, neighbors), jnp.int32),
       values=shape((count, items, neighbors), jnp.float32),
       tail=shape((), jnp.float32),
       dropped=shape((), jnp.float32),
     )
     fit = partial(spectral_weights, rank=rank, neighbors=neighbors)
-    weights = self._on_host(fit, kinds, relations, penalties)
+    weights = self._on_host(fit, kinds, relations, penalties, head=head)
     scale = relations.item_scale[:, None]
     return weights._replace(left=weights.left * scale, values=weights.values * scale)
 
   def _on_host(
-    self, fit: Callable[..., Any], kinds: Any, relations: Relations, penalties: Array
+    self, fit: Callable[..., Any], kinds: Any, relations: Relations, penalties: Array, **more: Array
   ) -> Any:
     """`fit` of SciPy's sparse matrices and numbers, as part of a traced function."""
 
-    def call(item: Array, start: Array, values: Array, penalties: Array) -> Any:
+    def call(
+      item: Array, start: Array, values: Array, penalties: Array, more: dict[str, Array]
+    ) -> Any:
       import scipy.sparse
 
       item, start = np.asarray(item), np.asarray(start)
       shape = len(start) - 1, self.num_items
       matrices = [scipy.sparse.csr_array((one, item, start), shape) for one in np.asarray(values)]
-      return fit(matrices, np.asarray(penalties).tolist())
+      arrays = {name: np.asarray(array) for name, array in more.items()}
+      return fit(matrices, np.asarray(penalties).tolist(), **arrays)
 
     pairs = relations.pairs
     return jax.pure_callback(
-      call, kinds, pairs.item, pairs.start, _scaled(relations), penalties, vmap_method="sequential"
+      call,
+      kinds,
+      pairs.item,
+      pairs.start,
+      _scaled(relations),
+      penalties,
+      more,
+      vmap_method="sequential",
     )
 
   def serving_state(self, params: dict[str, Weights], inputs: Inputs) -> ServingState:
@@ -211,6 +232,14 @@ class RidgeRecommender(ItemItemRecommender):
     if isinstance(self.settings, EaseRatedConfig):
       rows.append((relevance > 0).astype(jnp.float32))
     return _scores(serving_state[0], rows)
+
+
+def _head(item: np.ndarray, num_items: int) -> np.ndarray:
+  """The fewest items with `HEAD_SHARE` of the ratings, sorted; none if they are too many."""
+  ratings = np.bincount(item, minlength=num_items)
+  order = np.argsort(-ratings, kind="stable")
+  count = 1 + int(np.searchsorted(np.cumsum(ratings[order]), HEAD_SHARE * ratings.sum()))
+  return np.sort(order[:count]).astype(np.int32) if count <= HEAD_ITEMS else np.zeros(0, np.int32)
 
 
 def _powers(ends: np.ndarray, count: int, power: float) -> np.ndarray:

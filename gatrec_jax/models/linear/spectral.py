@@ -11,6 +11,10 @@ what the leading ones leave of the co-occurrences. Of that rest each item keeps 
 A low-pass filter beside item-to-item neighbors is also the form of GF-CF (Shen et al. 2021) and of
 BSPM (Choi et al. 2023); here both terms follow from the ridge regression. The eigenvectors come
 from randomized subspace iteration (Halko, Martinsson and Tropp 2011).
+
+Where few items have nearly all ratings, the line is far from f on eigenvalues that matter. The
+weights of these items among themselves, the head, are then the exact solution for them alone, again
+in two terms: its leading singular vectors, and the largest entries of what these leave.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
+
+from gatrec_jax.models.linear.in_place import ridge_weights_in_place
 
 if TYPE_CHECKING:
   import scipy.sparse
@@ -63,6 +69,7 @@ def spectral_weights(
   *,
   rank: int,
   neighbors: int,
+  head: np.ndarray | None = None,
   seed: int = 0,
 ) -> SpectralWeights:
   """The weights of EASE, or of EASE with several relations, in two terms.
@@ -75,15 +82,19 @@ def spectral_weights(
     penalties: m numbers > 0.
     rank: R, at least 1; more than there are users or features count as so many.
     neighbors: K, from 0 to I − 1.
+    head: [H] int, items whose weights for each other are exact up to `dropped`; None for none. With
+      a head, R is the number of its singular vectors, and a quarter of it that of eigenvectors.
     seed: of the random start.
+  Returns: two terms of R numbers; with a head, of R + 2 ⌈R ÷ 4⌉ or fewer.
   """
   import scipy.sparse  # heavy, and only this form needs it
 
   count, (num_users, num_items) = len(relations), relations[0].shape
   roots = np.sqrt(np.float32(penalties))
   features = [one * np.float32(1 / root) for one, root in zip(relations, roots, strict=True)]
+  has_head = head is not None and len(head)
   values, vectors = leading_eigenpairs(
-    scipy.sparse.hstack(features, format="csr"), rank=rank, seed=seed
+    scipy.sparse.hstack(features, format="csr"), rank=-(-rank // 4) if has_head else rank, seed=seed
   )
   is_whole = len(values) == min(num_users, count * num_items)
   largest_left = 0.0 if is_whole else float(values[-1])
@@ -93,8 +104,13 @@ def spectral_weights(
   scale = np.sqrt(penalties[0]) * _constraints(features, parts, filtered - slope * values, slope)
   right = sum(part * one[:, None] for part, one in zip(parts, scale, strict=True))
   rest = _rest(features, parts * values, right, scale, factors=slope / roots)
-  nearest, kept, dropped = _largest(rest, neighbors, shape=(count, num_items))
   left = parts * filtered / roots[:, None, None]
+  if has_head:
+    exact = ridge_weights_in_place([one[:, head] for one in relations], penalties)
+    own = _leading_singular(exact, rank=rank, seed=seed)
+    left, right = _beside_head(left, right, *own, head)
+    rest = _with_exact_rest(rest, exact, *own, head)
+  nearest, kept, dropped = _largest(rest, neighbors, shape=(count, num_items))
   # f(w) − a w, with a = 1 ÷ (1 + w_r), is largest at 1 + w = √(1 + w_r).
   tail = (np.sqrt(1 + largest_left) - 1) ** 2 / (1 + largest_left)
   return SpectralWeights(
@@ -129,6 +145,64 @@ def leading_eigenpairs(
   values, rotation = values[::-1][:rank], rotation[:, ::-1][:, :rank]
   values = np.where(values > _LEAST_SHARE * values[0], values, 0.0)
   return values.astype(np.float32), basis @ rotation.astype(np.float32)
+
+
+def _leading_singular(
+  matrices: np.ndarray, *, rank: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Two terms [m, H, R] and [H, R] whose products are near m matrices [m, H, H], stacked."""
+  import scipy.linalg
+
+  count, size = matrices.shape[:2]
+  stacked = matrices.reshape(count * size, size)
+  rank = min(rank, size)
+  width = min(rank + _OVERSAMPLING, size)
+  basis = np.random.default_rng(seed).standard_normal((size, width), np.float32)
+  for _ in range(_POWER_ITERATIONS + 1):
+    basis = stacked.T @ (stacked @ basis)
+    basis = scipy.linalg.qr(basis, mode="economic", overwrite_a=True, check_finite=False)[0]
+  left, values, rotation = np.linalg.svd(stacked @ basis, full_matrices=False)
+  left = (left[:, :rank] * values[:rank]).reshape(count, size, rank)
+  return left, basis @ rotation[:rank].T
+
+
+def _beside_head(
+  left: np.ndarray,
+  right: np.ndarray,
+  head_left: np.ndarray,
+  head_right: np.ndarray,
+  head: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Both terms of all items: those of the head between its items, elsewhere those of the others."""
+  count, num_items, width = left.shape
+  rank = head_right.shape[1]
+  in_head = np.isin(np.arange(num_items), head)[:, None]
+  all_left = np.zeros((count, num_items, rank + 2 * width), np.float32)
+  all_right = np.zeros((num_items, rank + 2 * width), np.float32)
+  all_left[:, head, :rank], all_right[head, :rank] = head_left, head_right
+  first, second = slice(rank, rank + width), slice(rank + width, None)
+  all_left[:, :, first], all_right[:, first] = np.where(in_head, 0, left), right
+  all_left[:, :, second] = np.where(in_head, left, 0)
+  all_right[:, second] = np.where(in_head, 0, right)
+  return all_left, all_right
+
+
+def _with_exact_rest(
+  rest: Iterator[tuple[slice, np.ndarray]],
+  exact: np.ndarray,
+  left: np.ndarray,
+  right: np.ndarray,
+  head: np.ndarray,
+) -> Iterator[tuple[slice, np.ndarray]]:
+  """The rows of `_rest`, with what singular vectors leave of the exact weights within the head."""
+  place = np.argsort(head)
+  ordered = head[place]
+  for items, rows in rest:
+    start, stop = np.searchsorted(ordered, (items.start, items.stop))
+    own = place[start:stop]
+    for one, of_exact, of_left in zip(rows, exact, left, strict=True):
+      one[np.ix_(head[own] - items.start, head)] = of_exact[own] - of_left[own] @ right.T
+    yield items, rows
 
 
 def _product(left: scipy.sparse.csr_array, right: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.inputs import NewUsers
+from gatrec_jax.models.linear import ridge
 from gatrec_jax.models.linear.dense import ridge_weights
 from gatrec_jax.models.linear.spectral import leading_eigenpairs, spectral_weights
 from gatrec_jax.models.registry import make_recommender
@@ -63,6 +64,31 @@ def test_all_neighbors_leave_the_error_of_the_tail():
   fewer = fitted(chosen, penalties, rank=5, neighbors=3)
   assert fewer.tail == weights.tail and 0.3 < fewer.dropped < 1
   assert fitted(chosen, penalties, rank=5, neighbors=0).dropped == 1
+
+
+HEAD = np.array([2, 3, 5, 8, 13, 17, 18])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_weights_within_the_head_are_the_exact_ones_of_the_head_alone(count):
+  chosen, penalties = histories()[:count], [30.0, 60.0][:count]
+  head = np.ix_(HEAD, HEAD)
+  weights = fitted(chosen, penalties, rank=4, neighbors=24, head=HEAD)
+  assert weights.right.shape == (25, 4 + 2 * 1)
+  matrix = matrix_of(weights)
+  alone = exact([one[:, HEAD] for one in chosen], penalties)
+  np.testing.assert_allclose(np.stack([one[head] for one in matrix]), alone, atol=1e-5)
+  others = matrix_of(fitted(chosen, penalties, rank=1, neighbors=24))
+  for one, other in zip(matrix, others, strict=True):
+    one[head] = other[head] = 0
+  np.testing.assert_allclose(matrix, others, atol=1e-5)
+
+
+def test_singular_vectors_alone_are_the_head_where_there_are_enough():
+  chosen, penalties = histories(), [3.0, 5.0]
+  every = np.arange(25)
+  weights = fitted(chosen, penalties, rank=25, neighbors=0, head=every)
+  np.testing.assert_allclose(matrix_of(weights), exact(chosen, penalties), atol=2e-5)
 
 
 def test_the_largest_error_of_the_line_is_stated():
@@ -151,3 +177,18 @@ def test_powers_divide_by_the_numbers_of_ratings():
   scale = scaled[0, 0] * np.sqrt(2) / pairs.sum(axis=0) * pairs.sum(axis=0)[0]
   expected = pairs @ (weights * scale[:, None])
   np.testing.assert_allclose(recommender.score(state, jnp.arange(3)), expected, atol=1e-5)
+
+
+def test_the_head_has_nearly_all_ratings_or_there_is_none(monkeypatch):
+  rng = np.random.default_rng(0)
+  monkeypatch.setattr(ridge, "WHOLE_RANK", 5)
+  table = np.zeros((60, 30), int)
+  table[:, :6] = rng.integers(1, 6, (60, 6))
+  table[rng.integers(0, 60, 12), rng.integers(6, 30, 12)] = 5
+  recommender, inputs, params, state = made(EaseRatedConfig(form="spectral", rank=4), table)
+  assert inputs.own.head.tolist() == [0, 1, 2, 3, 4, 5]
+  assert params["weights"].right.shape == (30, 4 + 2 * 1)
+  assert np.isfinite(jax.jit(recommender.score)(state, jnp.arange(60))).all()
+  monkeypatch.setattr(ridge, "HEAD_ITEMS", 5)
+  _, inputs, params, _ = made(EaseRatedConfig(form="spectral", rank=4), table)
+  assert inputs.own.head.size == 0 and params["weights"].right.shape == (30, 4)
