@@ -1,5 +1,6 @@
 """Paths, environment and order of all tests."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -11,8 +12,8 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # tests import `helpers`
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that several tests start are compiled once per session.
-_compiled = tempfile.TemporaryDirectory(prefix="gatrec-compiled-")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
+_session = tempfile.TemporaryDirectory(prefix="gatrec-tests-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(_session.name, "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Most of the time is compilation, which takes two thirds with little optimization.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -22,6 +23,13 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
   os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # With as many threads as cores in each process, they would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Where no byte code is kept, every program that tests start would compile all its imports again,
+# which takes longer than to run it.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+  sys.dont_write_bytecode = False
+  sys.pycache_prefix = str(pathlib.Path(_session.name) / "bytecode")
+  os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 import jax  # noqa: E402  (reads the environment when imported)
 
@@ -48,6 +56,13 @@ def pytest_collection_modifyitems(items):
     return places.get(item.path.relative_to(tests).as_posix(), len(places))
 
   items.sort(key=place)  # stable: all other files keep their order
+
+
+def pytest_collection_finish():
+  """Keeps the garbage collector from searching all imported modules while JAX traces."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")
