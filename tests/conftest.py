@@ -35,16 +35,22 @@ import jax  # noqa: E402  (reads the environment when imported)
 
 # The longest files, which run first so that parallel processes finish at about the same time.
 LONGEST = (
+  "test_readme.py",
   "launch/test_rerank_program.py",
   "experiment/test_train_and_evaluate.py",
   "launch/test_programs.py",
   "lm/inference/test_generate.py",
+  "launch/test_own_data.py",
   "launch/test_resume.py",
   "explain/test_rescoring.py",
   "train/test_sharded.py",
+  "launch/test_processes.py",
   "train/test_sweep.py",
   "serve/test_new_ratings.py",
   "stages/test_written_profiles.py",
+  "launch/test_write_profiles_program.py",
+  "launch/test_soak.py",
+  "sharding/test_mesh.py",
 )
 
 
