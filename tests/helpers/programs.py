@@ -106,6 +106,13 @@ def environment(cwd):
   }
 
 
+def environment_of_devices(number=8):
+  """An environment in which the CPU is so many devices; other flags of XLA stay."""
+  flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={number}"
+  tests = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+  return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": tests}
+
+
 def quick_config(**fields):
   """The preset tiny on `demo` with the lexical encoder and a few epochs."""
   return with_fields(

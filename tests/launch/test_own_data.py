@@ -76,7 +76,8 @@ def test_the_frame(tmp_path, monkeypatch):
   frame = pandas.DataFrame(own_data.frame_columns())
   fit = g.fit
   monkeypatch.chdir(tmp_path)
-  quick = {"preset": "tiny", "epochs": 4, "bootstrap": 0, "log": g.SILENT}
+  one_layer = {"layer_widths": (16,), "heads": (1,)}  # compiles sooner
+  quick = {"preset": "tiny", "epochs": 4, **one_layer, "bootstrap": 0, "log": g.SILENT}
   monkeypatch.setattr(g, "fit", lambda *args, **named: fit(*args, **named, **quick))
   space = {"frame": frame}
   exec(compile(code, "README", "exec"), space)

@@ -22,7 +22,7 @@ TRAIN = (*TINY, "--bootstrap=20")
 def place(tmp_path_factory):
   """A folder with a finished run of the demo in runs/demo-tiny-0."""
   folder = tmp_path_factory.mktemp("place")
-  done = launch("train", *TRAIN, "--json_out=train.json", cwd=folder, check=0)
+  done = call("train", *TRAIN, "--json_out=train.json", cwd=folder, check=0)
   assert "NDCG@10" in done.stdout and "texts: lexical" in done.stdout
   return folder
 
@@ -52,7 +52,7 @@ def test_evaluate_agrees_with_train_and_with_the_run_s_own_lists(place):
 
 
 def test_prepare_and_embed_do_only_their_stage(tmp_path):
-  launch("prepare", "--preset=tiny", "--workdir=w", cwd=tmp_path, check=0)
+  call("prepare", "--preset=tiny", "--workdir=w", cwd=tmp_path, check=0)
   assert (tmp_path / "w/profiles/users.jsonl").exists() and not (tmp_path / "w/embeddings").exists()
   done = call("embed", "--preset=tiny", "--workdir=w", "--encoder=lexical", cwd=tmp_path, check=0)
   assert "data: unchanged" in done.stdout and "profiles: unchanged" in done.stdout

@@ -1,5 +1,6 @@
 """The lexical encoder: deterministic, plausible, and usable with few texts."""
 
+import os
 import subprocess
 import sys
 
@@ -50,7 +51,12 @@ def test_equal_to_the_byte_in_another_process():
   command = [sys.executable, "-c", program, str(__import__("pathlib").Path(__file__).parent)]
   hashes = {
     subprocess.run(
-      command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": seed}, timeout=60
+      command,
+      check=True,
+      capture_output=True,
+      text=True,
+      env=os.environ | {"PYTHONHASHSEED": seed},
+      timeout=60,
     ).stdout
     for seed in ("1", "2")
   }

@@ -1,7 +1,6 @@
 """Meshes: where arrays lie, and that several devices give the numbers of one."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from helpers.paths import ROOT
+from helpers.programs import environment_of_devices
 from jax.sharding import PartitionSpec
 
 from gatrec_jax.errors import InputError
@@ -72,12 +72,9 @@ def on_eight_devices(folder):
 def several(tmp_path_factory):
   """What eight devices gave: mesh -> (results, shapes in float32 and in int8)."""
   folder = tmp_path_factory.mktemp("mesh")
-  environment = os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-  }
-  subprocess.run([sys.executable, __file__, str(folder)], check=True, env=environment, timeout=300)
+  subprocess.run(
+    [sys.executable, __file__, str(folder)], check=True, env=environment_of_devices(), timeout=300
+  )
   found = {}
   for data, model in MESHES:
     with np.load(folder / f"{data}x{model}.npz", allow_pickle=False) as arrays:

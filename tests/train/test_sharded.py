@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.paths import ROOT
+from helpers.programs import environment_of_devices
 
 from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
@@ -210,15 +209,9 @@ def on_eight_devices(folder):
 def found(tmp_path_factory):
   """Results of eight devices: the folder, the metrics by run, the shapes by mesh."""
   folder = tmp_path_factory.mktemp("on_mesh")
-  environment = os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "JAX_PLATFORMS": "cpu",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-  }
   done = subprocess.run(
     [sys.executable, __file__, str(folder)],
-    env=environment,
+    env=environment_of_devices(),
     timeout=600,
     capture_output=True,
     text=True,

@@ -3,7 +3,6 @@
 import importlib.util
 import itertools
 import json
-import os
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.paths import LM_GOLDENS as GOLDENS
+from helpers.programs import environment_of_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,11 +167,9 @@ def test_eight_devices_equal_one(models, tmp_path):
     "texts = json.loads(str(np.load(sys.argv[1] + '/golden.npz')['texts'])) * 2\n"
     "np.save(sys.argv[2], encoder.encode(model, texts, max_tokens=16)[0])\n"
   )
-  flags = "--xla_force_host_platform_device_count=8"
-  environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
   output = tmp_path / "vectors.npy"
   command = [sys.executable, "-c", program, str(GOLDENS / "bert"), str(output)]
-  subprocess.run(command, check=True, env=environment, timeout=120)
+  subprocess.run(command, check=True, env=environment_of_devices(), timeout=120)
   sharded = np.load(output, allow_pickle=False)
   texts, _ = read_golden(GOLDENS / "bert" / "golden.npz")
   single, _ = encoder.encode(
