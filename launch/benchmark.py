@@ -92,11 +92,16 @@ def _suite() -> str:
   if compare not in (None, "torch", "implicit"):
     raise InputError("torch and implicit are the peers", field="compare", value=compare)
   if compare == "implicit" and not FLAGS["suite"].present:
-    return "als"
+    suite = "als"
   if (suite == "als") != (compare == "implicit") and (compare or FLAGS.peer_python):
     raise InputError(
       "suite als has the peer implicit, the others torch", field="suite", value=suite
     )
+  for name in ("dataset", "train_file", "test_file"):
+    if FLAGS[name].present and suite != "als":
+      raise InputError("only suite als reads it", field=name, value=FLAGS[name].value)
+  if FLAGS.dataset and FLAGS.train_file:
+    raise InputError("and `dataset` exclude each other", field="train_file", value=FLAGS.train_file)
   return suite
 
 

@@ -11,10 +11,9 @@ import numpy as np
 Array = jax.Array
 
 # Numbers that a chunk gathers, B · L · D: a core's cache, or enough to occupy a device.
-_CPU_CHUNK, _DEVICE_CHUNK = 1 << 18, 1 << 24
-# Another length must save so much padding: each is a loop, which takes .4 s to compile, as long as
-# 15 passes over this many pairs.
-_WORTH_A_LENGTH = 400_000
+_CPU_CHUNK, _DEVICE_CHUNK = 1 << 19, 1 << 24
+# Another length must save so many cells of padding: each is a loop of its own to compile.
+_WORTH_A_LENGTH = 100_000
 _STEP = 8
 
 

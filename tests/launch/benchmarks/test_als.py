@@ -106,6 +106,14 @@ def test_a_package_that_is_not_there_is_one_line(tmp_path):
   assert "--compare=implicit: this Python has no implicit; --peer_python" in error_line(done)
 
 
-def test_torch_is_no_peer_of_this_suite(tmp_path):
-  done = call("benchmark", "--suite=als", "--compare=torch", cwd=tmp_path, check=1)
-  assert "--suite=als: suite als has the peer implicit" in error_line(done)
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    (["--suite=als", "--compare=torch"], "--suite=als: suite als has the peer implicit"),
+    (["--suite=lm", "--dataset=demo"], "--dataset=demo: only suite als reads it"),
+    (["--suite=als", "--dataset=a", "--train_file=b"], "--train_file=b: and --dataset exclude"),
+    (["--suite=als", "--dataset=/no/such.csv"], "/no/such.csv"),
+  ],
+)
+def test_wrong_flags_are_one_line(tmp_path, flags, words):
+  assert words in error_line(call("benchmark", *flags, cwd=tmp_path, check=1))

@@ -137,7 +137,7 @@ def test_lengths_and_chunks_change_nothing(monkeypatch):
   matrix = matrix.astype(np.float64)
   matrix[0, 0] = 1
   results, shapes = [], []
-  for numbers, worth, step in ((1 << 18, 400_000, 8), (300, 0, 2), (1, 10, 8)):
+  for numbers, worth, step in ((1 << 19, 100_000, 8), (300, 0, 2), (1, 10, 8)):
     monkeypatch.setattr(ials_buckets, "_CPU_CHUNK", numbers)
     monkeypatch.setattr(ials_buckets, "_WORTH_A_LENGTH", worth)
     monkeypatch.setattr(ials_buckets, "_STEP", step)
