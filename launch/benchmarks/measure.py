@@ -131,21 +131,21 @@ def analysis(compiled: jax.stages.Compiled) -> Json:
 def peer_python(flags: Mapping[str, Any]) -> str | None:
   """The Python that --compare and --peer_python ask for, or None without them.
 
-  Raises: InputError if it does not exist, or would be this one, which has no torch.
+  Raises: InputError if it does not exist, or would be this one, which lacks the package.
   """
-  python = flags["peer_python"]
+  python, package = flags["peer_python"], flags["compare"] or "torch"
   if not (flags["compare"] or python):
     return None
-  if python is None and importlib.util.find_spec("torch") is None:
+  if python is None and importlib.util.find_spec(package) is None:
     raise InputError(
-      "this Python has no torch; `peer_python` names one that has it",
+      f"this Python has no {package}; `peer_python` names one that has it",
       field="compare",
-      value="torch",
+      value=package,
     )
   python = python or sys.executable
   if shutil.which(python) is None:
     raise InputError(
-      "no such program; name a Python that has torch", field="peer_python", value=python
+      f"no such program; name a Python that has {package}", field="peer_python", value=python
     )
   return python
 

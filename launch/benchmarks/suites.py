@@ -56,6 +56,7 @@ SUITES: Mapping[str, Suite] = {
     "injection", "run_injection_suite", "injection", "titles that demand the first place"
   ),
   "anchors": Suite("anchors", "run_anchors_suite", "anchors", "models on RecBole's own splits"),
+  "als": Suite("als", "run_als_suite", "als", "iALS on ML-1M or --dataset, beside implicit"),
   "peers": Suite(
     "peers_table", "run_peers_suite", "peers_table", "EASE and iALS, binary and graded"
   ),

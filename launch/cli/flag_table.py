@@ -313,8 +313,8 @@ PROFILES = (
 )
 BENCHMARK = (
   text("suite", "what to measure; the suites are listed above", "lm"),
-  text("compare", "torch also measures PyTorch, PyG or transformers on the same inputs"),
-  text("peer_python", "Python interpreter that has torch, for the peer (this one)"),
+  text("compare", "torch also measures PyTorch, PyG or transformers on the same inputs; implicit"),
+  text("peer_python", "Python interpreter that has the peer's packages (this one)"),
   whole("repeats", "timed runs; the median is reported", 3),
   text("random_shape", "suite lm without --llm: shape of the random model, 0.5b or tiny", "0.5b"),
   whole("prompt_tokens", "suite lm: tokens per prompt", 512),

@@ -1,4 +1,4 @@
-"""Implicit alternating least squares: matrix factorization over all pairs, solved exactly.
+"""Implicit alternating least squares: matrix factorization over all pairs, by conjugate gradients.
 
 Hu, Koren and Volinsky 2008; in the form of Rendle et al. 2022, "Revisiting the Performance of iALS
 on Item Recommendation Benchmarks". With user factors w, item factors h, observed pairs S and their
@@ -9,14 +9,18 @@ confidence c:
 
 c_u and c_i are the sums of confidence of a user and of an item. `binary`: S are the positives and
 c = 1. `graded`: S are all ratings and c is their relevance. With one side fixed, each row of the
-other is the solution of its own D × D system.
+other is the solution of its own D × D system. Conjugate gradients (Takács, Pilászy and Tikk 2011)
+read it only through products with the factors of the row's pairs. Turning both sides alike changes
+no score, so they are turned into the eigenbasis of the fixed side's Gram matrix Σ hhᵀ, in which all
+that the unobserved pairs and the penalty add to a system is diagonal. That is the preconditioner; n
+pairs differ from it by a matrix of rank n.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,44 +29,27 @@ import numpy as np
 from gatrec_jax.config.models import IalsConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.models.baselines.ials_buckets import Bucket, Layout, by_row, layout, padded_rows
+from gatrec_jax.models.baselines.item_item import exact_matmul
 from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows, new_relevance_rows
 from gatrec_jax.ops.scores import dot_product_scores
 
 Array = jax.Array
 _EXACT = jax.lax.Precision.HIGHEST
 
-# Floats that a chunk may gather: 64 MB. Smaller chunks mean more loops to compile and to run.
-_CHUNK_FLOATS = 16_000_000
-_SHORTEST = 16
-
-
-class Bucket(NamedTuple):
-  """Rows of one side with histories of similar length, in C chunks of B rows.
-
-  Attributes:
-    rows: [C, B] int32, the rows; the number of rows for padding.
-    lists: [C, B, L] int32, their pairs on the other side; its number of rows for padding.
-    weights: [C, B, L] float32, c of these pairs, 0 for padding; None if all are 1.
-  """
-
-  rows: Array
-  lists: Array
-  weights: Array | None
-
-
-class Sides(NamedTuple):
-  """The observed pairs by user and by item. Rows without pairs are in no bucket."""
-
-  users: tuple[Bucket, ...]
-  items: tuple[Bucket, ...]
+# A system is solved where the residual, in the norm of the preconditioner, is this share of the
+# factor. Exact arithmetic needs at most D steps; rounding may need some more.
+_TOLERANCE = 1e-6
+_MOST_STEPS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class IalsRecommender:
   """Implicit ALS. Users and items without observed pairs have the factor 0.
 
-  Params are {"user": [U, D] float32, "item": [I, D] float32}. Users are solved last, so that a new
-  user with the same ratings as a trained one gets the same factor.
+  Params are {"user": [U, D] float32, "item": [I, D] float32}. Users are solved last, and without
+  regard to `cg_steps`, so that a new user with the same ratings as a trained one gets the same
+  factor.
   """
 
   settings: IalsConfig
@@ -75,33 +62,48 @@ class IalsRecommender:
   takes_new_ratings: ClassVar[bool] = True
   explainable: ClassVar[bool] = False
 
-  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Sides:
+  def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Layout:
     user, item, weight = train.user, train.item, judged.relevance
     if self.settings.relevance == "binary":
       user, item, weight = user[judged.liked], item[judged.liked], None
-    return Sides(
-      users=self._buckets(user, item, weight, num_rows=self.num_users, num_others=self.num_items),
-      items=self._buckets(item, user, weight, num_rows=self.num_items, num_others=self.num_users),
+    return layout(
+      by_row(item, user, weight, num_rows=self.num_items),
+      by_row(user, item, weight, num_rows=self.num_users),
+      width=self.settings.width,
     )
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """`settings.iterations` passes over items, then users. `key` is consumed."""
+    own: Layout = inputs.own
     width = self.settings.width
     user = jax.random.normal(key, (self.num_users, width)) * (
       self.settings.init_stddev / np.sqrt(width)
     )
-    # Users without observed pairs are never solved, and must not affect the items either.
-    observed = jnp.zeros(self.num_users, bool)
-    for bucket in inputs.own.users:
-      observed = observed.at[bucket.rows].set(True, mode="drop")
-    user = jnp.where(observed[:, None], user, 0.0)
+    slots = sum(bucket.totals.size for bucket in own.buckets)
+    # Rows without pairs are never solved. The last slot stays 0, for them and for padding.
+    table = jnp.zeros((slots + 1, width)).at[own.user_slot].set(user).at[slots].set(0.0)
+    of_items = jnp.zeros(slots + 1, bool).at[own.item_slot].set(True)
+    last = 2 * self.settings.iterations - 1
 
-    def one_pass(_: int, factors: dict[str, Array]) -> dict[str, Array]:
-      item = self._solve(inputs.own.items, factors["user"], num_rows=self.num_items)
-      return {"user": self._solve(inputs.own.users, item, num_rows=self.num_users), "item": item}
+    def half(number: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+      """Solves one side. Carries factors by slot, and what turns the first basis into theirs."""
+      table, basis = carry
+      users = number % 2 == 1
+      spectrum, turn = self._unobserved(table * (of_items == users)[:, None])
+      table = exact_matmul(table, turn)
+      limit = jnp.where(number == last, _MOST_STEPS * width, self.settings.cg_steps)
+      solved, first = [], 0
+      for bucket in own.buckets:
+        size = bucket.totals.size
+        start = table[first : first + size].reshape(*bucket.totals.shape, width)
+        part = self._solved(bucket, table, spectrum, start, users=users, limit=limit)
+        solved.append(part.reshape(size, width))
+        first += size
+      return jnp.concatenate([*solved, table[slots:]]), exact_matmul(basis, turn)
 
-    factors = {"user": user, "item": jnp.zeros((self.num_items, width))}
-    return jax.lax.fori_loop(0, self.settings.iterations, one_pass, factors)
+    table, basis = jax.lax.fori_loop(0, last + 1, half, (table, jnp.eye(width)))
+    table = exact_matmul(table, basis.T)
+    return {"user": table[own.user_slot], "item": table[own.item_slot]}
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> tuple[Array, Array]:
     return params["user"], params["item"]
@@ -112,87 +114,114 @@ class IalsRecommender:
     self, params: dict[str, Array], inputs: Inputs, serving_state: Any, users: NewUsers
   ) -> Array:
     """[B, I] float32: the new users' factors are solved for the fixed items."""
-    count = len(users.liked)
     graded = self.settings.relevance == "graded"
-    relevance = (new_relevance_rows if graded else liked_rows)(users, num_items=self.num_items)
-    relevance = np.asarray(relevance)
-    row, item = np.nonzero(relevance)
-    buckets = self._buckets(
-      row, item, relevance[row, item] if graded else None, num_rows=count, num_others=self.num_items
+    relevance = np.asarray(
+      (new_relevance_rows if graded else liked_rows)(users, num_items=self.num_items)
     )
-    factors = self._solve(buckets, params["item"], num_rows=count)
-    return dot_product_scores((factors, params["item"]), jnp.arange(count))
+    row, item = np.nonzero(relevance)
+    pairs = by_row(row, item, relevance[row, item] if graded else None, num_rows=len(relevance))
+    bucket = padded_rows(pairs, num_items=self.num_items, width=self.settings.width)
+    factors = _new_factors(params["item"], jax.tree.map(jnp.asarray, bucket), recommender=self)
+    return dot_product_scores((factors, params["item"]), jnp.arange(len(relevance)))
 
-  def _buckets(
+  def _unobserved(self, others: Array) -> tuple[Array, Array]:
+    """α₀ Σ hhᵀ over the other side [N, D]: its eigenvalues [D] and eigenvectors [D, D]."""
+    spectrum, turn = jnp.linalg.eigh(
+      self.settings.unobserved_weight * exact_matmul(others.T, others)
+    )
+    return jnp.maximum(spectrum, 0.0), turn
+
+  def _solved(
     self,
-    row: np.ndarray,
-    other: np.ndarray,
-    weight: np.ndarray | None,
+    bucket: Bucket,
+    table: Array,
+    spectrum: Array,
+    start: Array,
     *,
-    num_rows: int,
-    num_others: int,
-  ) -> tuple[Bucket, ...]:
-    """Groups rows by their number of pairs, rounded up to a power of two (at most the longest).
+    users: Array | bool,
+    limit: Array | int,
+  ) -> Array:
+    """[C, B, D] float32, the factors of a bucket's rows; only one side's change.
 
     Args:
-      row, other: [P] int, the observed pairs, each once. weight: [P] float32, None for 1 each.
-      num_rows, num_others: of the sides.
+      table: [N + 1, D], the other side by what the lists hold, in the eigenbasis. spectrum: [D].
+      start: [C, B, D], the factors to start from.
+      users: the side to solve. limit: the most steps.
     """
-    order = np.lexsort((other, row))
-    row, other = row[order], other[order].astype(np.int32)
-    weight = None if weight is None else weight[order]
-    counts = np.bincount(row, minlength=num_rows)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    padded = np.minimum(
-      2 ** np.ceil(np.log2(np.maximum(counts, _SHORTEST))).astype(np.int64), counts.max(initial=1)
-    )
-    buckets = []
-    for length in np.unique(padded[counts > 0]).tolist():
-      inside = (padded == length) & (counts > 0)
-      chosen = np.flatnonzero(inside)
-      # A chunk holds gathered factors and normal matrices: [B, L, D] and [B, D, D].
-      fitting = _CHUNK_FLOATS // (self.settings.width * max(length, self.settings.width))
-      chunks = -(-len(chosen) // max(1, fitting))
-      batch = -(-len(chosen) // chunks)
-      rows = np.full(chunks * batch, num_rows, np.int32)
-      rows[: len(chosen)] = chosen
-      lists = np.full((chunks * batch, length), num_others, np.int32)
-      pairs = inside[row]
-      cells = np.searchsorted(chosen, row[pairs]), place[pairs]
-      lists[cells] = other[pairs]
-      weights = None
-      if weight is not None:
-        weights = np.zeros(lists.shape, np.float32)
-        weights[cells] = weight[pairs]
-        weights = weights.reshape(chunks, batch, length)
-      buckets.append(
-        Bucket(rows.reshape(chunks, batch), lists.reshape(chunks, batch, length), weights)
-      )
-    return tuple(buckets)
-
-  def _solve(self, buckets: tuple[Bucket, ...], others: Array, *, num_rows: int) -> Array:
-    """[num_rows, D] float32: the optimum of one side for the other side [N, D], held fixed."""
     settings = self.settings
-    num_others, width = others.shape
-    of_all = settings.unobserved_weight * jnp.matmul(others.T, others, precision=_EXACT)
+    others = jnp.where(users, self.num_items, self.num_users)
+    mass = bucket.totals + settings.unobserved_weight * others
+    l2 = settings.l2 * mass**settings.l2_power
 
-    def solve_chunk(table: Array, chunk: tuple[Array, Array | None]) -> Array:
-      lists, weights = chunk
-      # Padding gathers row N, a factor of 0, which adds nothing to any sum.
-      factors = table[lists]
-      weighted = factors if weights is None else factors * weights[..., None]
-      counts = (lists < num_others).sum(axis=-1) if weights is None else weights.sum(axis=-1)
-      l2 = settings.l2 * (counts + settings.unobserved_weight * num_others) ** settings.l2_power
-      normal = jnp.einsum("bld,ble->bde", weighted, factors, precision=_EXACT)
-      normal = normal + of_all + l2[:, None, None] * jnp.eye(width)
-      lower = jax.lax.linalg.cholesky(normal, symmetrize_input=False)
-      right = weighted.sum(axis=1)[..., None]
-      return jax.scipy.linalg.cho_solve((lower, True), right)[..., 0]
+    def of_chunk(values: Array, chunk: Array) -> Array:
+      return jax.lax.dynamic_index_in_dim(values, chunk, keepdims=False)
 
-    # Buckets form a chain, each reading the array that the one before it wrote: two batched LAPACK
-    # calls that XLA runs in parallel on a CPU can deadlock.
-    table = jnp.concatenate([others, jnp.zeros((num_rows + 1, width))])
-    for rows, lists, weights in buckets:
-      solved = jax.lax.map(functools.partial(solve_chunk, table), (lists, weights))
-      table = table.at[num_others + 1 + rows].set(solved, mode="drop")
-    return table[num_others + 1 :]
+    def solve_chunk(chunk: Array, factors: Array) -> Array:
+      weights = None if bucket.weights is None else of_chunk(bucket.weights, chunk)
+      solved = _solve(
+        table.at[of_chunk(bucket.lists, chunk)].get(mode="promise_in_bounds"),
+        weights,
+        # Where nothing is observed and α₀ is 0, so is this.
+        jnp.maximum(spectrum + of_chunk(l2, chunk)[:, None], 1e-20),
+        of_chunk(factors, chunk),
+        limit=limit,
+      )
+      return jax.lax.dynamic_update_index_in_dim(factors, solved, chunk, 0)
+
+    first = jnp.where(users, bucket.item_chunks, 0)
+    end = jnp.where(users, len(bucket.totals), bucket.item_chunks)
+    return jax.lax.fori_loop(first, end, solve_chunk, start)
+
+
+def _solve(
+  factors: Array, weights: Array | None, diagonal: Array, start: Array, *, limit: Array | int
+) -> Array:
+  """[B, D] float32: x of (diagonal + Σ c hhᵀ) x = Σ c h, row by row, by conjugate gradients.
+
+  Args:
+    factors: [B, L, D], h of each row's pairs, 0 for padding. weights: [B, L], c; None if 1.
+    diagonal: [B, D] > 0, which is also the preconditioner. start: [B, D].
+    limit: the most steps.
+  """
+
+  def products(target: Array, x: Array) -> Array:
+    """[B, D]: Σ c (target − ⟨h, x⟩) h − diagonal · x."""
+    values = target - jnp.einsum("bld,bd->bl", factors, x, precision=_EXACT)
+    values = values if weights is None else values * weights
+    return jnp.einsum("bl,bld->bd", values, factors, precision=_EXACT) - diagonal * x
+
+  def unsolved(state: tuple[Array, ...]) -> Array:
+    step, x, _, _, energy = state
+    solved = energy <= _TOLERANCE**2 * jnp.sum(diagonal * x * x, axis=-1)
+    return (step <= limit) & ~jnp.all(solved)
+
+  def advance(state: tuple[Array, ...]) -> tuple[Array, ...]:
+    step, x, residual, direction, energy = state
+    # The first advance goes from 0 to `start` and finds the residual there, so that the products,
+    # which are most of what has to be compiled, are there once.
+    first = step == 0
+    change = products(jnp.where(first, 1.0, 0.0), direction)
+    curvature = -jnp.sum(direction * change, axis=-1)
+    length = jnp.where(first, 1.0, jnp.where(curvature > 0, energy / curvature, 0.0))[:, None]
+    x, residual = x + length * direction, residual + length * change
+    scaled = residual / diagonal
+    left = jnp.sum(residual * scaled, axis=-1)
+    kept = jnp.where(first | (energy == 0), 0.0, left / energy)[:, None]
+    return step + 1, x, residual, scaled + kept * direction, left
+
+  zero = jnp.zeros_like(start)
+  state = 0, zero, zero, start, jnp.ones(len(start))
+  return jax.lax.while_loop(unsolved, advance, state)[1]
+
+
+@partial(jax.jit, static_argnames="recommender")
+def _new_factors(items: Array, bucket: Bucket, *, recommender: IalsRecommender) -> Array:
+  """[C · B, D] float32: users solved for the items [I, D]; those after the last are padding."""
+  width = items.shape[1]
+  spectrum, turn = recommender._unobserved(items)
+  table = exact_matmul(jnp.concatenate([items, jnp.zeros((1, width))]), turn)
+  # The bucket has one side, which it counts as items.
+  start = jnp.zeros((*bucket.totals.shape, width))
+  limit = _MOST_STEPS * width
+  solved = recommender._solved(bucket, table, spectrum, start, users=True, limit=limit)
+  return exact_matmul(solved.reshape(-1, width), turn.T)

@@ -323,7 +323,8 @@ def test_a_peer_runs_between_the_halves_of_our_runs():
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
-    (["--compare=other"], "--compare=other: torch is the only peer"),
+    (["--compare=other"], "--compare=other: torch and implicit are the peers"),
+    (["--compare=implicit"], ": suite als has the peer implicit, the others torch"),
     (["--repeats=0"], "--repeats=0: must be at least 1"),
     (["--peer_python=/no/such"], "--peer_python=/no/such: no such program"),
     (["--compare=torch", "--peer_python=/no/such"], "--peer_python=/no/such: no such program"),

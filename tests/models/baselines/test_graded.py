@@ -79,7 +79,9 @@ def test_ials_equals_dense_weighted_solves():
   rng = np.random.default_rng(4)
   table = rng.integers(1, 6, (12, 9)) * (rng.random((12, 9)) < 0.5)
   table[5], table[6] = 0, np.where(np.arange(9) < 2, 1, 0)  # no rating; dislikes alone
-  settings = IalsConfig(width=4, unobserved_weight=0.3, l2=0.02, l2_power=0.7, iterations=3)
+  settings = IalsConfig(
+    width=4, unobserved_weight=0.3, l2=0.02, l2_power=0.7, iterations=3, cg_steps=16
+  )
   graded = dataclasses.replace(settings, relevance="graded")
   model = fit(graded, interactions(table), seed=7)
   confidence = RELEVANCE[table]
