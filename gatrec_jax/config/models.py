@@ -183,7 +183,7 @@ class IalsConfig(ModelSettings):
     l2_power: ν; 0 is plain regularization, 1 scales it with frequency.
     iterations: passes over items, then users.
     cg_steps: steps of conjugate gradients in each pass, from the factors of the pass before; the
-      last pass over users is solved to rounding. 3 leave an error of .02 % to 2 % in a factor,
+      last pass over users is solved to rounding. 3 leave an error of .02 % to 2.5 % in a factor,
       which further passes remove; 50 solve every pass.
     init_stddev: the initial factors have this standard deviation ÷ √D.
     relevance: the observed pairs and their weights: `binary` (positives, 1 each) or `graded` (every
