@@ -50,6 +50,7 @@ _MOST_MAKERS = 2
 _NO_GENRE = frozenset(("", "unknown", "(no genres listed)"))
 _ITEM_TAGS, _ITEM_DISLIKES = 10, 5
 _TAGS_IN_PROSE = 5
+_COMMON_SHARE = 0.03  # of the items; few genres are as common, however many there are
 
 
 def build_item_profiles(
@@ -179,25 +180,33 @@ def listing(terms: Sequence[str]) -> str:
   return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _unlike_genres(genres: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], tuple[str, ...]]:
+def _unlike_genres(
+  genres: Sequence[tuple[str, ...]],
+) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
   """A function from an item's genres to the common genres that co-occur with them least."""
+  from scipy import sparse
+
   names = sorted({name for item in genres for name in item})
   index = {name: g for g, name in enumerate(names)}
-  table = np.zeros((len(genres), len(names)))
-  for i, item in enumerate(genres):
-    table[i, [index[name] for name in item]] = 1
-  share = table.mean(axis=0) if len(genres) else np.zeros(0)
-  together = table.T @ table
-  common = share >= 0.03
+  columns = [index[name] for item in genres for name in item]
+  starts = np.cumsum([0, *map(len, genres)])
+  table = sparse.csr_array((np.ones(len(columns)), columns, starts), (len(genres), len(names)))
+  share = table.sum(axis=0) / max(1, len(genres))
+  common = np.flatnonzero(share >= _COMMON_SHARE)
+  together = (table.T @ table[:, common]).tocsr()
 
-  def unlike(own: Sequence[str]) -> tuple[str, ...]:
+  @functools.cache
+  def unlike(own: tuple[str, ...]) -> tuple[str, ...]:
     if not own:
       return ()
     mine = [index[name] for name in own]
     # Lift: how often the genre co-occurs with the item's, relative to chance; lowest first.
-    lift = (together[mine].sum(axis=0) + 1) / (share[mine].sum() * share * len(genres) + 1)
-    order = sorted(range(len(names)), key=lambda g: (lift[g], names[g]))
-    return tuple(names[g] for g in order if common[g] and g not in mine)[:_ITEM_DISLIKES]
+    chance = share[mine].sum() * share[common] * len(genres)
+    lift = (together[mine].sum(axis=0) + 1) / (chance + 1)
+    order = sorted(
+      (value, names[g]) for value, g in zip(lift, common, strict=True) if g not in mine
+    )
+    return tuple(name for _, name in order[:_ITEM_DISLIKES])
 
   return unlike
 

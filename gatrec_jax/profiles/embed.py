@@ -26,6 +26,7 @@ if TYPE_CHECKING:
   from gatrec_jax.profiles.lexical import LexicalEncoder
 
 SAVE_EVERY_SECONDS = 60.0
+_LEXICAL_BATCH = 8192
 KEY_BYTES = 32
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -135,7 +136,10 @@ def lexical_text_encoder(encoder: LexicalEncoder, *, where: str) -> TextEncoder:
   from gatrec_jax.profiles.lexical import encode_lexical
 
   def encode_batches(texts: Sequence[str]) -> Iterator[Batch]:
-    yield np.arange(len(texts)), encode_lexical(encoder, texts), np.zeros(len(texts), bool)
+    for first in range(0, len(texts), _LEXICAL_BATCH):
+      part = texts[first : first + _LEXICAL_BATCH]
+      rows = np.arange(first, first + len(part))
+      yield rows, encode_lexical(encoder, part), np.zeros(len(part), bool)
 
   return TextEncoder(
     name="lexical (TF-IDF + SVD)",

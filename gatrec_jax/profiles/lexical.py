@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
+from gatrec_jax.runs.blas import one_blas_thread
 
 if TYPE_CHECKING:
   import scipy.sparse
@@ -32,6 +35,9 @@ STOP_WORDS = frozenset(
   who whom whose why will with within without would yet you your yours yourself yourselves
   """.split()
 )
+# Vectors that ARPACK iterates on beyond those wanted. More of them save no products and make each
+# step longer.
+_SPARE_VECTORS = 32
 # Singular values below this share of the largest are rounding noise with arbitrary vectors.
 MIN_SHARE = 1e-5
 
@@ -56,6 +62,21 @@ class LexicalEncoder:
   def dimension(self) -> int:
     return self.components.shape[1]
 
+  @functools.cached_property
+  def numbered(self) -> tuple[_Known, np.ndarray]:
+    """The vocabulary's words by number, and the [V] int64 keys of its terms (`_occurrences`)."""
+    words = _Known()
+    pairs = [[words.setdefault(w, len(words)) for w in term.split(" ")] for term in self.vocabulary]
+    keys = [pair[0] if len(pair) == 1 else (pair[0] + 1) * len(words) + pair[1] for pair in pairs]
+    return words, np.array(keys, np.int64)
+
+
+class _Known(dict[str, int]):
+  """Words by number; −1 for others."""
+
+  def __missing__(self, word: str) -> int:
+    return -1
+
 
 def fit_lexical(
   texts: Sequence[str],
@@ -76,24 +97,34 @@ def fit_lexical(
     max_terms: maximum number of terms; the most frequent ones are kept.
   Raises: InputError if no text contains a word.
   """
-  holding: collections.Counter[str] = collections.Counter()
-  for text in texts:
-    holding.update(set(_terms(text)))
-  terms = [t for t, n in holding.items() if min_texts <= n <= max_share * len(texts)]
-  terms = terms or list(holding)
-  if not terms:
+  words: collections.defaultdict[str, int] = collections.defaultdict()
+  words.update(dict.fromkeys(STOP_WORDS, -1))
+  words.default_factory = words.__len__
+  text, key = _occurrences(texts, words)
+  keys, holding = _texts_per_key(text, key)
+  usable = (holding >= min_texts) & (holding <= max_share * len(texts))
+  if usable.any():
+    keys, holding = keys[usable], holding[usable]
+  if not keys.size:
     raise InputError("the texts contain no words to learn from", field="encoder", value="lexical")
-  terms = sorted(sorted(terms), key=lambda term: -holding[term])[:max_terms]
-  vocabulary = {term: column for column, term in enumerate(sorted(terms))}
-  counts = np.array([holding[term] for term in vocabulary], np.float64)
-  weights = np.log((1 + len(texts)) / (1 + counts)) + 1
-  components = _directions(_tf_idf(texts, vocabulary, weights), dim)
+  names, size = list(words), len(words)
+  terms = [
+    names[k] if k < size else f"{names[k // size - 1]} {names[k % size]}" for k in keys.tolist()
+  ]
+  frequent = sorted(range(len(terms)), key=lambda t: (-holding[t], terms[t]))[:max_terms]
+  chosen = sorted(frequent, key=terms.__getitem__)
+  vocabulary = {terms[t]: column for column, t in enumerate(chosen)}
+  weights = np.log((1 + len(texts)) / (1 + holding[chosen])) + 1
+  components = _directions(_tf_idf(text, key, keys[chosen], weights, num_texts=len(texts)), dim)
   return _with_hash(vocabulary, weights, components)
 
 
 def encode_lexical(encoder: LexicalEncoder, texts: Sequence[str]) -> np.ndarray:
   """[N, D] float32 unit vectors of texts; zero for texts without a known term."""
-  vectors = _tf_idf(texts, encoder.vocabulary, encoder.weights) @ encoder.components
+  words, keys = encoder.numbered
+  text, key = _occurrences(texts, words)
+  table = _tf_idf(text, key, keys, encoder.weights, num_texts=len(texts))
+  vectors = table @ encoder.components
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
   # A text orthogonal to all directions leaves rounding noise, which must not be normalized.
   vectors = np.where(lengths > 1e-9, vectors / np.maximum(lengths, 1e-9), 0.0)
@@ -124,49 +155,78 @@ def load_lexical(folder: str | Path) -> LexicalEncoder:
   return _with_hash({term: i for i, term in enumerate(terms)}, weights, components)
 
 
-def _terms(text: str) -> Iterator[str]:
-  """Words that are not stop words, and pairs of adjacent such words."""
-  previous = None
-  for word in WORD.findall(text.lower()):
-    if word in STOP_WORDS:
-      previous = None
-      continue
-    yield word
-    if previous is not None:
-      yield f"{previous} {word}"
-    previous = word
+def _occurrences(texts: Sequence[str], words: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+  """Where terms occur: words with a number, and pairs of adjacent such words.
+
+  Args: words: numbers; −1 or less for words that are in no term.
+  Returns: [T] int64 text and [T] int64 key, which is a word's number, or (first + 1) · W + second
+    for a pair, with W the number of words after the call.
+  """
+  numbers, lengths = array.array("q"), []
+  for text in texts:
+    before = len(numbers)
+    numbers.extend(map(words.__getitem__, WORD.findall(text.lower())))
+    lengths.append(len(numbers) - before)
+  number = np.array(numbers, np.int64)
+  where = np.repeat(np.arange(len(texts)), lengths)
+  known = number >= 0
+  first = np.flatnonzero(known[:-1] & known[1:] & (where[:-1] == where[1:]))
+  pair = (number[first] + 1) * len(words) + number[first + 1]
+  return np.concatenate([where[known], where[first]]), np.concatenate([number[known], pair])
+
+
+def _texts_per_key(text: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The distinct keys, ascending, and the number of texts with each. Args: of `_occurrences`."""
+  order = np.lexsort((text, key))
+  text, key = text[order], key[order]
+  new_key = np.diff(key, prepend=-1) > 0
+  new_pair = new_key | (np.diff(text, prepend=-1) != 0)
+  starts = np.flatnonzero(new_key)
+  return key[starts], np.add.reduceat(new_pair, starts, dtype=np.int64) if starts.size else starts
 
 
 def _tf_idf(
-  texts: Sequence[str], vocabulary: dict[str, int], weights: np.ndarray
+  text: np.ndarray, key: np.ndarray, keys: np.ndarray, weights: np.ndarray, *, num_texts: int
 ) -> scipy.sparse.csr_array:
-  """[N, V] float64, rows of length 1 or 0, with logarithmic term counts."""
+  """[N, V] float64, rows of length 1 or 0, with logarithmic term counts.
+
+  Args: text, key: of `_occurrences`; other keys than the [V] `keys` do not count. weights: [V].
+  """
   from scipy import sparse
 
-  starts, columns, values = [0], [], []
-  for text in texts:
-    counts = collections.Counter(vocabulary[term] for term in _terms(text) if term in vocabulary)
-    row = np.array(sorted(counts), np.int64)
-    value = (1 + np.log([counts[column] for column in row])) * weights[row]
-    columns.append(row)
-    values.append(value / max(float(np.linalg.norm(value)), 1e-12))
-    starts.append(starts[-1] + len(row))
-  data = np.concatenate(values) if values else np.zeros(0)
-  indices = np.concatenate(columns) if columns else np.zeros(0, np.int64)
-  return sparse.csr_array((data, indices, np.array(starts)), shape=(len(texts), len(vocabulary)))
+  order = np.argsort(keys)
+  place = np.minimum(np.searchsorted(keys, key, sorter=order), len(keys) - 1)
+  column = order[place]
+  known = keys[column] == key
+  where = (text[known], column[known])
+  table = sparse.csr_array((np.ones(len(where[0])), where), shape=(num_texts, len(keys)))
+  table.sum_duplicates()
+  table.data = (1 + np.log(table.data)) * weights[table.indices]
+  lengths = np.sqrt(table.power(2).sum(axis=1))
+  table.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(table.indptr))
+  return table
 
 
 def _directions(matrix: scipy.sparse.csr_array, dim: int) -> np.ndarray:
   """[V, D] right singular vectors, largest first, each with its largest entry positive."""
-  from scipy.sparse.linalg import svds
+  import scipy.linalg
+  from scipy.sparse.linalg import LinearOperator, eigsh
 
-  size = min(matrix.shape)
-  if dim < size // 2:
-    start = np.random.default_rng(0).standard_normal(size)
-    _, values, rows = svds(matrix, k=dim, v0=start, solver="arpack")
-  else:
-    # ARPACK cannot find all directions; if nearly all are wanted, the matrix is small.
-    _, values, rows = np.linalg.svd(matrix.toarray(), full_matrices=False)
+  num_terms = matrix.shape[1]
+  with one_blas_thread():
+    if dim < min(matrix.shape) // 2:
+      # Eigenvectors of MᵀM are orthonormal as they come; `svds` would decompose them once more.
+      transposed = matrix.T.tocsr()
+      product = LinearOperator(
+        (num_terms, num_terms), matvec=lambda x: transposed @ (matrix @ x), dtype=np.float64
+      )
+      start = np.random.default_rng(0).standard_normal(num_terms)
+      iterated = min(num_terms, dim + _SPARE_VECTORS)
+      squares, columns = eigsh(product, k=dim, v0=start, ncv=iterated)
+      values, rows = np.sqrt(np.maximum(squares, 0)), columns.T
+    else:
+      # ARPACK cannot find all directions; if nearly all are wanted, the matrix is small.
+      _, values, rows = scipy.linalg.svd(matrix.toarray(), full_matrices=False)
   order = np.argsort(-values, kind="stable")[:dim]
   order = order[values[order] > MIN_SHARE * values.max()]
   rows = rows[order]

@@ -121,6 +121,8 @@ def _keywords(lines: list[str]) -> tuple[str, ...]:
 
 def _split(line: str) -> tuple[str, ...]:
   """Splits at commas outside parentheses and brackets."""
+  if "," not in line:
+    return (line.strip(),) if line.strip() else ()
   parts, depth, start = [], 0, 0
   for position, character in enumerate(line):
     depth = max(0, depth + (character in "([") - (character in ")]"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 # Shares of terms are smoothed toward the catalog's, as if a history had this many more items.
 _PRIOR_ITEMS = 5.0
-_USERS_PER_CHUNK = 8192
+_USERS_PER_CHUNK = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +74,11 @@ def _terms_of(
       if term.casefold() not in excluded:
         names.setdefault(term.casefold(), term)
   index = {key: t for t, key in enumerate(sorted(names))}
-  pairs = sorted(
-    {
-      (i, index[term.casefold()])
-      for i, terms in enumerate(item_terms)
-      for term in terms
-      if term.casefold() in index
-    }
-  )
-  rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
+  own = [
+    {index[key] for term in terms if (key := term.casefold()) in index} for terms in item_terms
+  ]
+  rows = np.repeat(np.arange(len(own)), np.array(list(map(len, own)), np.int64))
+  columns = np.fromiter(itertools.chain.from_iterable(own), np.int64)
   table = _ones(rows, columns, shape=(len(item_terms), len(index)))
   share = (times @ table + 1.0) / (times.sum() + 1.0)
   return _Terms(tuple(names[key] for key in sorted(names)), table, share)
@@ -261,7 +258,10 @@ def _best(row: np.ndarray, score: np.ndarray, *, most: int, least: int) -> np.nd
   """Positions of the best entries of each row, best first, rows ascending, ties by position."""
   # Rounded, so that equal terms are not ordered by rounding errors.
   score = np.round(score, 9)
-  order = np.lexsort((np.arange(len(row)), -score, row))
+  order = np.argsort(-score, kind="stable")
+  # NumPy sorts numbers as small as those of a chunk's rows in one pass.
+  small = row.astype(np.min_scalar_type(_USERS_PER_CHUNK))
+  order = order[np.argsort(small[order], kind="stable")]
   ordered = row[order]
   rank = np.arange(len(row)) - np.searchsorted(ordered, ordered, side="left")
   return order[((rank < most) & (score[order] > 0)) | (rank < least)]

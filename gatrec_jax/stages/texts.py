@@ -147,7 +147,8 @@ def embed_run(
   from gatrec_jax.lm.folders.source import resolve_encoder
 
   origin = build_profiles(text, workdir, prepared, data=data, log=log)
-  if not any(body for kind in ("users", "items") for body in read_texts(workdir, kind)):
+  bodies = {kind: read_texts(workdir, kind) for kind in ("users", "items")}
+  if not any(body for texts in bodies.values() for body in texts):
     return _without_text(workdir, prepared, inputs=runs.digest(_FORMAT, origin, "none"))
   source = resolve_encoder(text.encoder)
   log.info(f"embed: {source.name} ({source.where})")
@@ -167,7 +168,6 @@ def embed_run(
   lines = []
 
   def make() -> Mapping[str, Any]:
-    bodies = {kind: read_texts(workdir, kind) for kind in ("users", "items")}
     if source.kind == "lexical":
       # Fitted on item texts alone, so that no rating shapes it.
       lexical = fit_lexical([body for body in bodies["items"] if body])

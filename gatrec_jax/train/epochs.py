@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
@@ -44,7 +45,7 @@ def start_training(
 ) -> TrainState:
   """`new_state` as a compiled program; another seed or rate reuses it."""
   dynamic, recommender, config = split_dynamic(recommender, config)
-  return _new_state(inputs, dynamic, recommender=recommender, config=config)
+  return _new_state(inputs, dynamic, recommender=recommender, config=_of_program(config))
 
 
 def run_epochs(
@@ -54,7 +55,8 @@ def run_epochs(
   *,
   recommender: LearnedRecommender,
   config: TrainConfig,
-  num_epochs: int,
+  num_epochs: int | jax.Array,
+  most_epochs: int,
 ) -> tuple[TrainState, jax.Array]:
   """Runs whole epochs. Traceable.
 
@@ -67,9 +69,10 @@ def run_epochs(
     inputs: what a step reads.
     dynamic: numbers that take the place of those in recommender and config, may be traced.
     recommender, config: static settings.
-    num_epochs: how many.
+    num_epochs: how many, may be traced.
+    most_epochs: rows of the losses, at least `num_epochs`.
   Returns:
-    The new state and the [num_epochs, steps] float32 mean losses.
+    The new state and the [most_epochs, steps] float32 mean losses, 0 of epochs that were not run.
   """
   recommender, config = with_dynamic(recommender, config, dynamic)
   num_rows = recommender.num_rows(inputs)
@@ -80,7 +83,8 @@ def run_epochs(
     partial(recommender.loss, inputs=inputs), make_optimizer(config, num_rows=num_rows)
   )
 
-  def epoch(state: TrainState, _: None) -> tuple[TrainState, jax.Array]:
+  def epoch(number: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
+    state, losses = carry
     rows = jnp.arange(num_rows)
     if steps > 1:
       order_key = jax.random.fold_in(jax.random.fold_in(base_key, 2**31 - 2), state.step)
@@ -92,9 +96,10 @@ def run_epochs(
     state, metrics = jax.lax.scan(
       lambda state, xs: step(state, *xs), state, (Batch(rows, where, numbers), keys)
     )
-    return state, metrics["loss"]
+    return state, losses.at[number].set(metrics["loss"])
 
-  state, losses = jax.lax.scan(epoch, state, None, length=num_epochs)
+  losses = jnp.zeros((most_epochs, steps), jnp.float32)
+  state, losses = jax.lax.fori_loop(0, num_epochs, epoch, (state, losses))
   return constrain_tables(state), losses
 
 
@@ -109,15 +114,43 @@ def train_epochs(
   """`run_epochs` as a compiled program; `state` is donated.
 
   Another seed, learning rate, weight or dropout reuses the compiled program
-  (`hyperparameters.split_dynamic`); any other setting is static.
+  (`hyperparameters.split_dynamic`), and so does another number of epochs up to `evaluate_every`, or
+  another setting that only says when training stops. Any other setting is static.
+
+  Returns: the new state and the [num_epochs, steps] float32 mean losses.
   """
-  dynamic, recommender, config = split_dynamic(recommender, config)
-  return _run_epochs(
-    state, inputs, dynamic, recommender=recommender, config=config, num_epochs=num_epochs
+  dynamic, recommender, static = split_dynamic(recommender, config)
+  state, losses = _run_epochs(
+    state,
+    inputs,
+    dynamic,
+    recommender=recommender,
+    config=_of_program(static),
+    num_epochs=num_epochs,
+    most_epochs=max(num_epochs, config.evaluate_every),
+  )
+  return state, losses if len(losses) == num_epochs else losses[:num_epochs]
+
+
+def _of_program(config: TrainConfig) -> TrainConfig:
+  """The settings with those at their defaults that no compiled program reads.
+
+  Of the numbers of epochs, only a schedule reads the one over which it decays.
+  """
+  usual = TrainConfig()
+  decay = config.decay_epochs or config.epochs
+  return dataclasses.replace(
+    config,
+    epochs=decay if config.schedule == "cosine" else usual.epochs,
+    decay_epochs=usual.decay_epochs,
+    select_on=usual.select_on,
+    select_metric=usual.select_metric,
+    evaluate_every=usual.evaluate_every,
+    patience=usual.patience,
   )
 
 
 _new_state = jax.jit(new_state, static_argnames=("recommender", "config"))
 _run_epochs = jax.jit(
-  run_epochs, static_argnames=("recommender", "config", "num_epochs"), donate_argnames=("state",)
+  run_epochs, static_argnames=("recommender", "config", "most_epochs"), donate_argnames=("state",)
 )

@@ -123,7 +123,7 @@ def sweep(
 
 
 class _Learning:
-  """Blocks of epochs of a group of settings."""
+  """Blocks of epochs of a group of settings, all by one program."""
 
   def __init__(
     self,
@@ -142,15 +142,10 @@ class _Learning:
     self.spread = spread
     self.stop = threading.Event()
     self.lanes = (os.cpu_count() or 1) if spread == "map" else 1
-    self.programs: dict[int, Any] = {}
+    self.program: Any = None
     self.starts: Any = jax.jit(
       partial(_start, recommender=recommender, config=config, spread=spread)
     )
-
-  def blocks(self) -> set[int]:
-    """The numbers of epochs for which a program is needed."""
-    each, epochs = self.config.evaluate_every, self.config.epochs
-    return {min(each, epochs), epochs % each} - {0}
 
   def least_bytes(self, dynamic: Dynamic) -> int:
     """Bytes of one setting: parameters, optimizer state, gradients, best parameters."""
@@ -159,15 +154,19 @@ class _Learning:
     return tree_bytes(state) + 2 * tree_bytes(state.params)
 
   def compile(self, dynamic: Dynamic) -> list[tuple[Any, int]]:
-    """Programs for a group of that size, and bytes held beside arguments and results of each."""
+    """The program for a group of that size, and the bytes held beside its arguments and results."""
     state = jax.eval_shape(self.starts, self.inputs, dynamic)
     active = jnp.ones(state.step.shape, bool)
-    program = partial(_block, recommender=self.recommender, config=self.config, spread=self.spread)
-    for epochs in self.blocks():
-      jitted = jax.jit(partial(program, num_epochs=epochs), donate_argnums=0, keep_unused=True)
-      self.programs[epochs] = jitted.lower(state, self.inputs, dynamic, active).compile()
-    best = tree_bytes(state.params)
-    return [(program, best) for program in self.programs.values()]
+    block = partial(
+      _block,
+      recommender=self.recommender,
+      config=self.config,
+      most_epochs=min(self.config.evaluate_every, self.config.epochs),
+      spread=self.spread,
+    )
+    jitted = jax.jit(block, donate_argnums=0, keep_unused=True)
+    self.program = jitted.lower(state, self.inputs, dynamic, active, np.int32(1)).compile()
+    return [(self.program, tree_bytes(state.params))]
 
   def run(self, dynamic: Dynamic, settings: Sequence[Mapping[str, Any]]) -> list[Outcome]:
     """Trains a group to its end. Args: dynamic: [n] each; those after the settings are padding."""
@@ -181,8 +180,8 @@ class _Learning:
     while not all(one.finished for one in progress) and not self.stop.is_set():
       block = min(self.config.evaluate_every, self.config.epochs - epoch)
       active = np.array([not one.finished for one in progress])
-      state, lost = self.programs[block](state, self.inputs, dynamic, jnp.asarray(active))
-      lost, finite = np.asarray(lost), np.asarray(_finite_each(state.params))
+      state, lost = self.program(state, self.inputs, dynamic, jnp.asarray(active), np.int32(block))
+      lost, finite = np.asarray(lost)[:, :block], np.asarray(_finite_each(state.params))
       better = np.zeros(size, bool)
       for row in np.flatnonzero(active):
         value = value_of(
@@ -268,10 +267,11 @@ def _block(
   inputs: Inputs,
   dynamic: Dynamic,
   active: jax.Array,
+  num_epochs: jax.Array,
   *,
   recommender: LearnedRecommender,
   config: TrainConfig,
-  num_epochs: int,
+  most_epochs: int,
   spread: str,
 ) -> tuple[TrainState, jax.Array]:
   """`run_epochs` for each of n settings; everything has a leading axis [n]. With `map`, settings
@@ -279,7 +279,13 @@ def _block(
 
   def run(state: TrainState, dynamic: Dynamic) -> tuple[TrainState, jax.Array]:
     return run_epochs(
-      state, inputs, dynamic, recommender=recommender, config=config, num_epochs=num_epochs
+      state,
+      inputs,
+      dynamic,
+      recommender=recommender,
+      config=config,
+      num_epochs=num_epochs,
+      most_epochs=most_epochs,
     )
 
   if spread == "vmap":

@@ -90,7 +90,8 @@ def traced(config, dynamic):
     own, train = with_dynamic(recommender, config.train, dynamic)
     if config.model.learned:
       state = new_state(inputs, recommender=own, config=train)
-      params = run_epochs(state, inputs, recommender=own, config=train, num_epochs=1)[0].params
+      one = dict(num_epochs=1, most_epochs=1)  # known numbers, so that unused settings are found
+      params = run_epochs(state, inputs, recommender=own, config=train, **one)[0].params
     else:
       params = own.fit(inputs, jax.random.key(0))
     return own.score(own.serving_state(params, inputs), jnp.arange(12))

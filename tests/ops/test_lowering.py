@@ -81,6 +81,7 @@ def test_training_lowers(platform, preset, fields):
     recommender=recommender,
     config=config,
     num_epochs=2,
+    most_epochs=2,
   )
   assert "stablehlo.while" in text  # epochs and steps are loops of one program
   assert ("bf16" in text) == (fields.get("compute_dtype") == "bfloat16")
@@ -103,6 +104,7 @@ def test_training_with_row_kernels_lowers_for_gpus():
     recommender=recommender,
     config=config,
     num_epochs=1,
+    most_epochs=1,
     calls=[TRITON],
   )
   # All degrees are of one class: forwards, by receiver and by sender in each of three layers.

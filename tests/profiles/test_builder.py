@@ -7,6 +7,7 @@ import pytest
 
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.profiles import users
 from gatrec_jax.profiles.builder import build_item_profiles, item_texts, user_texts
 from gatrec_jax.profiles.keywords import keywords_of
 from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
@@ -66,6 +67,21 @@ def test_item_profiles():
   assert "No way out." in first.description and "tt1" not in first.description
   for profile in profiles:
     assert parse_profile(render_profile(profile)) == profile
+
+
+def test_dislikes_are_common_genres_that_rarely_go_together():
+  """Lifts beside A: of B (1 + 1) / (2 · 2 / 4 + 1) = 1, of C 1 / (2 · 1 / 4 + 1) = 2/3."""
+  fields = [{"genres": genres} for genres in (["A", "B"], ["A"], ["B"], ["C"])]
+  assert [p.dislikes for p in build_item_profiles(fields)] == [
+    ("C",),
+    ("C", "B"),
+    ("C", "A"),
+    ("A", "B"),
+  ]
+  rare = [{"genres": [f"only {i}"]} for i in range(2000)]
+  many = build_item_profiles([*fields * 600, *rare])
+  assert [p.dislikes for p in many[:4]] == [("C",), ("C", "B"), ("C", "A"), ("A", "B")]
+  assert {p.dislikes for p in many[2400:]} == {("A", "B", "C")}
 
 
 def test_items_with_little_or_no_text():
@@ -137,6 +153,13 @@ def test_no_title_or_person_in_user_profiles():
       text = user_texts([profile], style=style)[0].casefold()
       assert not any(title in text for title in titles)
       assert "vincent" not in text and "hanna" not in text
+
+
+def test_chunks_of_users_do_not_matter(monkeypatch):
+  train, items = ratings(num_users=7), build_item_profiles(catalog())
+  whole = build_user_profiles(train, items, feedback=FEEDBACK)
+  monkeypatch.setattr(users, "_USERS_PER_CHUNK", 3)
+  assert build_user_profiles(train, items, feedback=FEEDBACK) == whole
 
 
 def test_a_list_of_items_gives_the_same_profile_as_a_batch_of_users():

@@ -222,3 +222,13 @@ def test_lexical_encoder_end_to_end(tmp_path):
   assert vectors[2] @ vectors[4] > vectors[2] @ vectors[0]
   assert "lexical" in report.encoder and report.missing == 1
   assert not list(tmp_path.iterdir())
+
+
+def test_the_lexical_encoder_works_in_batches(monkeypatch):
+  texts = ["space rocket moon", "space moon crew", "police murder trial", "", "murder trial"]
+  encoder = lexical_text_encoder(fit_lexical(texts), where="here")
+  whole, _ = encoder.encode(texts)
+  monkeypatch.setattr(embed, "_LEXICAL_BATCH", 2)
+  batches = list(encoder.encode_batches(texts))
+  assert [rows.tolist() for rows, _, _ in batches] == [[0, 1], [2, 3], [4]]
+  np.testing.assert_array_equal(np.concatenate([part for _, part, _ in batches]), whole)

@@ -81,6 +81,33 @@ def test_both_solvers_agree():
   np.testing.assert_allclose(few.components, many.components[:, :6], atol=1e-8)
 
 
+def test_terms_and_weights_by_hand():
+  """A stop word parts a pair; terms in one text alone, "car red" and "blue bus", do not count."""
+  texts = ["red car", "Red car, red", "blue bus", "blue of bus"]
+  encoder = fit_lexical(texts)
+  assert encoder.vocabulary == {"blue": 0, "bus": 1, "car": 2, "red": 3, "red car": 4}
+  np.testing.assert_allclose(encoder.weights, np.log(5 / 3) + 1)
+  vectors = encode_lexical(encoder, [*texts, "blue car", "unknown"])
+  twice = 1 + np.log(2)
+  both = (2 + twice) / np.sqrt(3 * (2 + twice**2))
+  np.testing.assert_allclose((vectors @ vectors.T)[0, :4], [1, both, 0, 0], atol=1e-6)
+  np.testing.assert_allclose(vectors[2], vectors[3], atol=1e-6)
+  assert vectors[4] @ vectors[0] > 0.1 and vectors[4] @ vectors[2] > 0.1
+  assert not vectors[5].any()
+
+
+def test_the_most_frequent_terms_are_kept():
+  texts = ["red car", "red car", "red bus", "blue"]
+  assert list(fit_lexical(texts, max_share=1, max_terms=2).vocabulary) == ["car", "red"]
+
+
+def test_fewer_kinds_of_texts_than_directions():
+  texts = corpus(3)[0] * 20
+  encoder = fit_lexical(texts, dim=8)  # ARPACK, which meets an invariant subspace
+  assert encoder.dimension == 3
+  np.testing.assert_allclose(encoder.components.T @ encoder.components, np.eye(3), atol=1e-9)
+
+
 def test_no_words_at_all():
   with pytest.raises(InputError, match="contain no words"):
     fit_lexical(["", "the of and", "…"])

@@ -95,11 +95,36 @@ def test_loss_falls_and_blocks_of_epochs_do_not_matter(batch_size):
   assert int(whole.step) == losses.size
 
 
+@pytest.mark.parametrize("batch_size", [0, 8])
+def test_one_program_serves_short_blocks_and_any_number_of_epochs(batch_size):
+  fields = dict(batch_size=batch_size, learning_rate=0.02, evaluate_every=5)
+  whole, losses = run(5, **fields)
+  before = epochs._run_epochs._cache_size(), epochs._new_state._cache_size()
+  part, first = run(3, **fields, epochs=11, patience=3)
+  assert first.shape == losses[:3].shape
+  np.testing.assert_array_equal(first, losses[:3])
+  recommender, inputs = setup()
+  config = TrainConfig(schedule="constant", select_on="last", **fields)
+  rest, last = train_epochs(part, inputs, recommender=recommender, config=config, num_epochs=2)
+  assert before == (epochs._run_epochs._cache_size(), epochs._new_state._cache_size())
+  np.testing.assert_array_equal(last, losses[3:])
+  assert arrays_equal(jax.tree.leaves(rest), jax.tree.leaves(whole))
+
+
+def test_the_epochs_of_a_decay_do_matter():
+  fields = dict(schedule="cosine", learning_rate=0.1, warmup_steps=0)
+  long = run(4, **fields, epochs=20)[1]
+  np.testing.assert_array_equal(long, run(4, **fields, epochs=4, decay_epochs=20)[1])
+  assert not np.allclose(long, run(4, **fields, epochs=4)[1])
+
+
 def test_every_row_is_seen_once_an_epoch_in_a_new_order_and_padding_counts_nothing():
   config = TrainConfig(batch_size=8, learning_rate=0.0, schedule="constant")
   recommender = OneNumber()
   state = epochs.new_state(None, recommender=recommender, config=config)
-  _, losses = run_epochs(state, None, recommender=recommender, config=config, num_epochs=3)
+  _, losses = run_epochs(
+    state, None, recommender=recommender, config=config, num_epochs=3, most_epochs=3
+  )
   sums = np.asarray(losses) * np.array([8, 8, 5])
   np.testing.assert_allclose(sums.sum(axis=1), ROWS * (ROWS + 1) / 2, rtol=1e-5)
   assert len({tuple(row) for row in sums.round(2).tolist()}) == 3

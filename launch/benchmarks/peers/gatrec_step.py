@@ -93,7 +93,7 @@ def memory(ratings: int, devices: int) -> dict[str, Any]:
     state = epochs.start_training(on_devices, recommender=placed, config=config)
     dynamic, static, settings = split_dynamic(placed, config)
     program = epochs._run_epochs.lower(
-      state, on_devices, dynamic, recommender=static, config=settings, num_epochs=1
+      state, on_devices, dynamic, recommender=static, config=settings, num_epochs=1, most_epochs=1
     ).compile()
   found = program.memory_analysis()
   graph = on_devices.own.graph
