@@ -44,7 +44,8 @@ def load_dataset(
   catalog does not change, and they are counted in the notes.
 
   Args:
-    dataset: "demo", one of the MovieLens versions, or a path to a table of interactions.
+    dataset: "demo", one of the MovieLens versions, or a path to a table of interactions or to a
+      folder of Parquet files, which together are one.
     data_dir: folder of the MovieLens archives.
     fold: of ml-100k; sets `test_rows`.
     columns, reading, options, time_format: of the user's table, see `load_interactions`.
@@ -118,7 +119,7 @@ def _data_set(dataset: str, table: InteractionTable, *, valid_file: str, test_fi
 
 def _is_path(dataset: str) -> bool:
   path = user_path(dataset)
-  return has_known_suffix(path) or len(path.parts) > 1 or os.path.isfile(path)
+  return bool(dataset) and (has_known_suffix(path) or len(path.parts) > 1 or os.path.exists(path))
 
 
 def _unknown(dataset: str) -> str:
@@ -126,5 +127,5 @@ def _unknown(dataset: str) -> str:
   hint = f" Did you mean {near[0]}?" if near else ""
   return (
     f"unknown.{hint} It is one of {', '.join(DATASETS)}, or a path to a"
-    f" table ending in {', '.join(SUFFIXES)}"
+    f" table ending in {', '.join(SUFFIXES)}, or to a folder of Parquet files"
   )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.config.schema import DataConfig
-from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.datasets import DATASETS, load_dataset
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.meaning import Reading
@@ -20,6 +21,7 @@ from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.data.splits import split_interactions
 from gatrec_jax.data.tables.columns import Columns
+from gatrec_jax.data.tables.shards import shard_files
 from gatrec_jax.data.tables.source import TableOptions
 from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
@@ -37,10 +39,10 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
     InputError: files missing or unreadable, wrong fold, empty part.
   """
   paths = [data.item_metadata, data.valid_file, data.test_file]
-  if user_path(data.dataset).is_file():
+  if data.dataset not in DATASETS and os.path.exists(user_path(data.dataset)):
     paths.append(data.dataset)
   settings = {k: v for k, v in dataclasses.asdict(data).items() if k != "data_dir"}
-  inputs = runs.digest(_FORMAT, settings, [runs.file_digest(p) for p in paths])
+  inputs = runs.digest(_FORMAT, settings, [_digest_of(p) for p in paths])
   runs.require_same_origin(workdir, "data", inputs)
   folder = workdir / "data"
 
@@ -63,6 +65,14 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
     )
   log.info("data: " + ", ".join(f"{k} {v}" for k, v in prepared.facts.items() if k not in _UNSAID))
   return prepared
+
+
+def _digest_of(path: str) -> str | list[str]:
+  """A hash of the file's bytes; of a folder, one for each of its Parquet files, in their order."""
+  folder = user_path(path)
+  if not path or not os.path.isdir(folder):
+    return runs.file_digest(folder if path else "")
+  return [runs.file_digest(file) for file in shard_files(folder)]
 
 
 def prepared_in_memory(data: DataConfig) -> Prepared:

@@ -9,8 +9,8 @@ import numpy as np
 from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND
 from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.columns import Columns
-from gatrec_jax.data.tables.files import parquet_input, require_memory_for
 from gatrec_jax.data.tables.raw_columns import RawColumns
+from gatrec_jax.data.tables.shards import read_shards
 from gatrec_jax.data.tables.source import Source
 from gatrec_jax.data.tables.times import style_of_numbers
 from gatrec_jax.errors import InputError
@@ -34,7 +34,9 @@ def read_table(source: Source, columns: Columns | None) -> pa.Table | None:
     return None
   try:
     if source.format == "parquet":
-      return _parquet(source, columns)
+      ids = [name for name in (columns.user, columns.item, columns.event) if name]
+      others = [name for name in (columns.rating, columns.time) if name]
+      return read_shards(source.path, source.files, ids=ids, others=others)
     if source.format == "jsonl":
       import pyarrow.json as arrow_json
 
@@ -83,18 +85,6 @@ def numeric_columns(table: pa.Table) -> dict[str, str]:
       if least is not None:
         found[name] = f"{least:g} to {most:g}"
   return found
-
-
-def _parquet(source: Source, columns: Columns | None) -> pa.Table:
-  import pyarrow.parquet as parquet
-
-  wanted = None if columns is None else _wanted(columns)
-  file = parquet_input(source.path)
-  found = parquet.read_metadata(file)
-  # Equal values take no space in the file, but every row does in memory.
-  cells = found.num_rows * (found.num_columns if wanted is None else len(wanted))
-  require_memory_for(source.path, 8 * cells, what=f"its {found.num_rows:,} rows")
-  return parquet.read_table(file, columns=wanted)
 
 
 def _wanted(columns: Columns) -> list[str]:

@@ -66,7 +66,8 @@ def load_interactions(
 
   Args:
     path: a file ending in .csv, .tsv, .txt, .dat, .inter, .parquet or .jsonl, and possibly in .gz,
-      .bz2 or .zst after that. Text is UTF-8, with or without a byte-order mark.
+      .bz2 or .zst after that; or a folder of Parquet files, read in the order of their paths. Text
+      is UTF-8, with or without a byte-order mark.
     columns: their names.
     reading: what the values mean, where that is to be said.
     options: separator, encoding, names of columns.
