@@ -31,6 +31,7 @@ from gatrec_jax.sharding.placement import (
   pad,
   put,
   put_edges,
+  put_rows,
   put_tables,
   unpad,
 )
@@ -87,10 +88,10 @@ class OnMesh:
 def place_inputs(inputs: Inputs, mesh: Mesh, *, recommender: LearnedRecommender) -> Inputs:
   """The inputs of a step, placed on the mesh.
 
-  Edges are divided over `graph` (padded with edges that count 0), tables of texts by rows;
-  everything else is replicated. What only serving reads is left out.
+  Edges are divided over `graph` (padded with edges that count 0), tables of texts by rows, and
+  positives, what negatives are drawn from and where a user's begin by rows over all devices
+  (`put_rows`). What else a recommender adds is replicated; what only serving reads is left out.
   """
-  everywhere = NamedSharding(mesh, PartitionSpec())
   host = jax.tree.map(np.asarray, inputs)
   placed = jax.tree.map(
     lambda part: _place_edges(part, mesh),
@@ -98,8 +99,7 @@ def place_inputs(inputs: Inputs, mesh: Mesh, *, recommender: LearnedRecommender)
     is_leaf=lambda part: isinstance(part, _DIVIDED),
   )
   rest = dataclasses.replace(host, text=None, own=None)
-  rest = jax.tree.map(lambda array: put(array, everywhere), rest)
-  return dataclasses.replace(rest, text=put_tables(host.text, mesh), own=placed)
+  return dataclasses.replace(put_rows(rest, mesh), text=put_tables(host.text, mesh), own=placed)
 
 
 class Place:
