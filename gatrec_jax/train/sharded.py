@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -159,18 +158,6 @@ class Place:
   def local(self, tree: Any) -> Any:
     """Saved arrays for use outside of the mesh."""
     return tree if self._mesh is None else jax.tree.map(np.asarray, tree)
-
-
-def own_folder(workdir: pathlib.Path) -> pathlib.Path:
-  """The folder that this process writes to: the run folder, or for all but the first of several
-  processes a subfolder of it."""
-  index = jax.process_index()
-  return workdir / "processes" / str(index) if index else workdir
-
-
-def common_folder(folder: pathlib.Path) -> pathlib.Path:
-  """The run folder of all processes, where checkpoints lie. Args: folder: of `own_folder`."""
-  return folder.parent.parent if jax.process_index() else folder
 
 
 # What is divided along its edges; the rest of a recommender's own inputs is replicated.

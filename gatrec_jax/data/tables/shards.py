@@ -18,6 +18,7 @@ from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:
   import pyarrow as pa
+  import pyarrow.parquet as parquet
 
 _Found = TypeVar("_Found")
 _BATCH = 1 << 20  # rows that are decoded at a time; no row group is held in one piece
@@ -65,14 +66,21 @@ def shard_names(files: Sequence[Path]) -> tuple[str, ...]:
 
 
 def read_shards(
-  path: Path, files: Sequence[Path], *, ids: Sequence[str], others: Sequence[str]
+  path: Path,
+  files: Sequence[Path],
+  *,
+  ids: Sequence[str],
+  others: Sequence[str],
+  part: tuple[int, int],
 ) -> pa.Table:
-  """Some columns of all files, one after the other.
+  """Some columns of all files, one after the other; or of a part of the rows.
 
   Args:
     path: of the whole, for messages. files: at least one.
     ids: columns of ids, which are returned dictionary-encoded: whole numbers as int64, text as
       large_string. others: further columns, returned in a type that holds those of all files.
+    part: (k, n) for the row groups that begin in the k-th n-th of all rows. The parts follow each
+      other.
   Raises:
     InputError: a file cannot be read, or the columns do not fit into memory.
     pyarrow.ArrowException: types that differ between files, or ids that are missing.
@@ -82,7 +90,12 @@ def read_shards(
 
   names = list(dict.fromkeys((*ids, *others)))
   metadata = [_of_file(file, parquet.read_metadata) for file in files]
-  num_rows = sum(found.num_rows for found in metadata)
+  groups = _groups_of_part(metadata, part)
+  num_rows = sum(
+    found.row_group(group).num_rows
+    for found, own in zip(metadata, groups, strict=True)
+    for group in own
+  )
   # Equal values take no space in the file, but every row does in memory.
   require_memory_for(path, 8 * num_rows * len(names), what=f"its {num_rows:,} rows")
   schemas = [
@@ -92,8 +105,8 @@ def read_shards(
   target = pa.unify_schemas(schemas, promote_options="permissive")
   encoders = {name: _Encoder(num_rows) for name in ids}
   chunks: dict[str, list[pa.Array]] = {name: [] for name in target.names}
-  for file in files:
-    for batch in _batches(file, names):
+  for file, own in zip(files, groups, strict=True):
+    for batch in _batches(file, names, own):
       for name, encoder in encoders.items():
         encoder.add(batch.column(name))
       for name, parts in chunks.items():
@@ -189,8 +202,27 @@ def _of_file(path: Path, read: Callable[[Path | IO[bytes]], _Found]) -> _Found:
     return read(parquet_input(path))
 
 
-def _batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _groups_of_part(
+  metadata: Sequence[parquet.FileMetaData], part: tuple[int, int]
+) -> list[list[int]]:
+  """The row groups of each file that belong to a part."""
+  index, count = part
+  total, before, found = sum(one.num_rows for one in metadata), 0, []
+  for one in metadata:
+    own = []
+    for group in range(one.num_row_groups):
+      if before * count // max(total, 1) == index:
+        own.append(group)
+      before += one.row_group(group).num_rows
+    found.append(own)
+  return found
+
+
+def _batches(path: Path, names: Sequence[str], groups: list[int]) -> Iterator[pa.RecordBatch]:
   import pyarrow.parquet as parquet
 
+  if not groups:
+    return
+
   with readable(path), parquet.ParquetFile(parquet_input(path)) as file:
-    yield from file.iter_batches(_BATCH, columns=list(names))
+    yield from file.iter_batches(_BATCH, row_groups=groups, columns=list(names))
