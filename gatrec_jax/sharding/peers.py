@@ -8,6 +8,7 @@ stays one.
 from __future__ import annotations
 
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -86,13 +87,12 @@ class Processes:
         raise InputError(message, field=field or None, value=value or None)
 
   def close(self) -> None:
-    """Removes the files, which nothing that was returned may be read from any more."""
-    self._wait()
-    for path in self._folder.glob(f"*.{self.index}.arrow"):
-      path.unlink()
+    """Removes the folder, which nothing that was returned may be read from any more."""
     self._wait()
     if self.index == 0:
-      self._folder.rmdir()
+      # On NFS, what another process still maps may be left.
+      shutil.rmtree(self._folder, ignore_errors=True)
+    self._wait()
 
   def _wait(self) -> None:
     from jax.experimental import multihost_utils
@@ -103,7 +103,7 @@ class Processes:
   def _write(self, name: str, table: pa.Table) -> None:
     import pyarrow as pa
 
-    path = self._folder / f"{self._round}-{name}.{self.index}.arrow"
+    path = self._folder / f"{self._round}-{name}.arrow"
     with pa.ipc.new_file(str(path), table.schema) as file:
       file.write_table(table)
 
@@ -111,8 +111,7 @@ class Processes:
     """Mapped, so that only what is used becomes memory."""
     import pyarrow as pa
 
-    writer = name.partition("-")[0]
-    path = self._folder / f"{self._round - 1}-{name}.{writer}.arrow"
+    path = self._folder / f"{self._round - 1}-{name}.arrow"
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 

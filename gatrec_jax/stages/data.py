@@ -116,8 +116,12 @@ def _digest_of(path: str, peers: Peers) -> str | list[str]:
   folder = user_path(path)
   if not path or not os.path.isdir(folder):
     return runs.file_digest(folder if path else "")
-  files = shard_files(folder)
-  own = [runs.file_digest(file) for file in files[peers.index :: peers.count]]
+  files, own, error = shard_files(folder), [], None
+  try:
+    own = [runs.file_digest(file) for file in files[peers.index :: peers.count]]
+  except InputError as found:
+    error = found
+  peers.raise_together(error)
   tables = peers.gather(pa.table({"digest": pa.array(own, pa.string())}))
   digests = [table["digest"].to_pylist() for table in tables]
   return [digests[place % peers.count][place // peers.count] for place in range(len(files))]
@@ -126,8 +130,8 @@ def _digest_of(path: str, peers: Peers) -> str | list[str]:
 def prepared_in_memory(data: DataConfig, *, peers: Peers = ALONE) -> Prepared:
   """The split data, without a run folder; for evaluating other tools' lists.
 
-  Args: peers: processes that make them together. Each reads and divides the rows of some users;
-    what comes of it is the same in all of them.
+  Args: peers: processes that make them together. Each reads and divides the rows of some users,
+    then gets the result whole, which takes 21 bytes a row.
   """
   is_shipped = data.test_file or (data.fold and data.split != "kfold")
   kind = "shipped" if is_shipped else data.split

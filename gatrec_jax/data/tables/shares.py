@@ -1,8 +1,8 @@
 """Reads a Parquet data set by several processes, each a part of its files.
 
 Each process reads about the same number of rows, and passes them on to the process that has their
-user. So that all rows of a user are in one place, where repeated ones can be merged and a split can
-be drawn, no process holds the others' rows.
+user. All rows of a user are then in one place, where repeated ones are merged and splits are drawn
+without the other rows.
 """
 
 from __future__ import annotations
