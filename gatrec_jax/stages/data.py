@@ -172,14 +172,23 @@ def prepared_in_memory(data: DataConfig, *, peers: Peers = ALONE) -> Prepared:
 def _of_all(dataset: Dataset, split: Split, peers: Peers) -> tuple[Dataset, Split]:
   """The rows of all processes, in the order of the files, with their parts."""
   import pyarrow as pa
+  import pyarrow.compute as pc
 
   rows = dataset.interactions
   columns = {**_columns(rows, split), "position": dataset.position}
   tables = peers.gather(pa.table(columns))
-  found = {name: np.concatenate([one[name].to_numpy() for one in tables]) for name in columns}
-  order = np.argsort(found.pop("position"))
-  part = found.pop("part")[order]
-  every = {name: column[order] for name, column in found.items()}
+  taken = np.zeros(max(pc.max(one["position"]).as_py() or 0 for one in tables) + 1, bool)
+  for one in tables:
+    taken[one["position"].to_numpy()] = True
+  # Positions leave out rows that were merged into others.
+  place = np.cumsum(taken, dtype=np.int64) - 1
+  del columns["position"]
+  every = {name: np.empty(place[-1] + 1, column.dtype) for name, column in columns.items()}
+  for one in tables:
+    own = place[one["position"].to_numpy()]
+    for name, column in every.items():
+      column[own] = one[name].to_numpy()
+  part = every.pop("part")
   rows = dataclasses.replace(rows, **every)
   return dataclasses.replace(dataset, interactions=rows, position=None), _split_of(part)
 

@@ -145,6 +145,18 @@ def test_a_damaged_file_is_the_same_line_in_all_processes(folder):
   assert str(errors[0]).startswith(f"{path}: cannot be read ")
 
 
+@pytest.mark.parametrize("ratings", ([0.0] * 4, [0.0, 5.0, 4.0, 0.0]))
+def test_processes_without_rows_take_part(tmp_path, ratings):
+  """All rows are of one user, so of one process; some or all are not ratings and leave."""
+  columns = {"user_id": [1] * 4, "item_id": [3, 1, 2, 4], "rating": ratings}
+  folder = write(tmp_path / "data", columns, (4,), row_group_size=1)
+  options = {"split": "random", "test_share": 0.5, "valid_share": 0.0}
+  whole = prepared(folder, **options)
+  assert isinstance(whole, InputError) == (max(ratings) == 0)
+  for ours in together(3, lambda peers: prepared(folder, peers, **options)):
+    assert_same(ours, whole)
+
+
 def test_ids_of_mixed_types_are_found_across_processes(tmp_path):
   for number, ids in enumerate((["1", "2"], [1, 2])):
     parquet.write_table(
