@@ -17,6 +17,7 @@ from gatrec_jax.data.tables.metadata import ItemMetadata, load_item_metadata
 from gatrec_jax.data.tables.source import SUFFIXES, TableOptions, has_known_suffix
 from gatrec_jax.errors import InputError
 from gatrec_jax.runs.paths import user_path
+from gatrec_jax.sharding.peers import ALONE, Peers
 
 DATASETS = ("demo", *movielens.VERSIONS)
 
@@ -36,6 +37,7 @@ def load_dataset(
   item_noun: str = "",
   max_bad_share: float = 0.01,
   seed: int = 0,
+  peers: Peers = ALONE,
 ) -> Dataset:
   """Loads a data set, and adds the fields of `item_metadata` to its items.
 
@@ -44,7 +46,8 @@ def load_dataset(
   catalog does not change, and they are counted in the notes.
 
   Args:
-    dataset: "demo", one of the MovieLens versions, or a path to a table of interactions.
+    dataset: "demo", one of the MovieLens versions, or a path to a table of interactions or to a
+      folder of Parquet files, which together are one.
     data_dir: folder of the MovieLens archives.
     fold: of ml-100k; sets `test_rows`.
     columns, reading, options, time_format: of the user's table, see `load_interactions`.
@@ -53,6 +56,7 @@ def load_dataset(
     item_noun: what an item is called; "" = as the names of columns and files say.
     max_bad_share: share of rows of the user's tables that may be unreadable.
     seed: of the demo.
+    peers: processes that read the user's table together, as in `load_interactions`.
 
   Raises:
     InputError: an unknown name, a fold of another data set, or a problem with the files.
@@ -88,6 +92,7 @@ def load_dataset(
       options=options,
       time_format=time_format,
       max_bad_share=max_bad_share,
+      peers=peers,
     )
     item_column = table.item_column
     found = _data_set(dataset, table, valid_file=valid_file, test_file=test_file)
@@ -113,12 +118,13 @@ def _data_set(dataset: str, table: InteractionTable, *, valid_file: str, test_fi
     feedback=table.feedback,
     sentences=tuple(filter(None, (table.sentence, ", ".join(table.remarks)))),
     notes=table.notes,
+    position=table.position,
   )
 
 
 def _is_path(dataset: str) -> bool:
   path = user_path(dataset)
-  return has_known_suffix(path) or len(path.parts) > 1 or os.path.isfile(path)
+  return bool(dataset) and (has_known_suffix(path) or len(path.parts) > 1 or os.path.exists(path))
 
 
 def _unknown(dataset: str) -> str:
@@ -126,5 +132,5 @@ def _unknown(dataset: str) -> str:
   hint = f" Did you mean {near[0]}?" if near else ""
   return (
     f"unknown.{hint} It is one of {', '.join(DATASETS)}, or a path to a"
-    f" table ending in {', '.join(SUFFIXES)}"
+    f" table ending in {', '.join(SUFFIXES)}, or to a folder of Parquet files"
   )

@@ -12,6 +12,7 @@ import numpy as np
 from gatrec_jax.data.duplicates import merge_duplicates
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
+from gatrec_jax.sharding.peers import ALONE, Peers, any_of, sum_of
 
 if TYPE_CHECKING:
   import pyarrow as pa
@@ -155,6 +156,8 @@ class Dataset:
     sentences: what was understood of tables of the user's, a line each.
     notes: counts to report to the user, e.g. {"duplicate rows dropped": 3}.
     item_noun: what an item is called, such as "film"; "item" where nothing says it.
+    position: [R] int64, the places of the rows among those of all processes, where each process
+      has those of some users; None where the rows are all.
   """
 
   name: str
@@ -166,6 +169,7 @@ class Dataset:
   sentences: tuple[str, ...] = ()
   notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   item_noun: str = "item"
+  position: np.ndarray | None = None
 
 
 def build_interactions(
@@ -209,6 +213,7 @@ def index_interactions(
   user_ids: Iterable[int | str] | None = None,
   item_ids: Iterable[int | str] | None = None,
   source: str = "",
+  peers: Peers = ALONE,
 ) -> Interactions:
   """Interactions of all rows, those of the same user and item too.
 
@@ -219,6 +224,8 @@ def index_interactions(
     timestamp: [R] seconds since 1970, rounded down.
     user_ids, item_ids: raw ids that belong to the vocabularies even without rows.
     source: name of the file for error messages.
+    peers: processes with further rows of the same vocabularies: `user` and `item` are then encoded
+      by one dictionary in all of them.
 
   Raises:
     InputError: no rows, columns of unequal length, missing ids or ids of mixed types, ratings that
@@ -228,10 +235,10 @@ def index_interactions(
   lengths = {"user": len(user), "item": len(item), "rating": len(rating), "time": len(timestamp)}
   if len(set(lengths.values())) > 1:
     raise InputError(f"{prefix}columns differ in length: {lengths}; each row needs all four")
-  if not len(user):
+  if not sum_of(peers, len(user)):
     raise InputError(f"{prefix}there are no interactions; at least one row is needed")
-  user_index, user_vocabulary = _index_ids(user, user_ids, f"{prefix}user id")
-  item_index, item_vocabulary = _index_ids(item, item_ids, f"{prefix}item id")
+  user_index, user_vocabulary = _index_ids(user, user_ids, f"{prefix}user id", peers)
+  item_index, item_vocabulary = _index_ids(item, item_ids, f"{prefix}item id", peers)
   return Interactions(
     user=user_index,
     item=item_index,
@@ -262,14 +269,14 @@ def pair_keys(interactions: Interactions) -> np.ndarray:
 
 
 def _index_ids(
-  column: Column, given: Iterable[int | str] | None, what: str
+  column: Column, given: Iterable[int | str] | None, what: str, peers: Peers
 ) -> tuple[np.ndarray, tuple[str, ...]]:
   """Returns [R] int32 indices into the vocabulary, and the vocabulary."""
   encoded = _encode_ids(column, what)
   codes = encoded.indices.to_numpy(zero_copy_only=False)
   distinct = [str(value) for value in encoded.dictionary.to_pylist()]
   # A dictionary from a file may contain values without rows.
-  occurs = np.bincount(codes, minlength=len(distinct)) > 0
+  occurs = any_of(peers, np.bincount(codes, minlength=len(distinct)) > 0)
   occurring = [raw_id for raw_id, seen in zip(distinct, occurs, strict=True) if seen]
   if any(not raw_id.strip() for raw_id in occurring):
     raise InputError(f"{what}: some are empty; every row needs one")

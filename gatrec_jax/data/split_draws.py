@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.sharding.peers import ALONE, Peers, place_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ def seeded_generator(seed: int, *, purpose: int) -> np.random.Generator:
   return np.random.Generator(np.random.PCG64(sequence))
 
 
-def _text_rank(ids: tuple[str, ...]) -> np.ndarray:
+def text_rank(ids: tuple[str, ...]) -> np.ndarray:
   """[len(ids)] int64, the place of each id when all are sorted as text."""
   rank = np.empty(len(ids), dtype=np.int64)
   rank[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
@@ -37,15 +38,23 @@ def _pair_order(interactions: Interactions) -> np.ndarray:
   Ids are sorted as text even if all are numbers: the order of a catalog changes when its only
   non-numeric id disappears, and that id may belong to a test row.
   """
-  users = _text_rank(interactions.user_ids)[interactions.user]
-  items = _text_rank(interactions.item_ids)[interactions.item]
+  users = text_rank(interactions.user_ids)[interactions.user]
+  items = text_rank(interactions.item_ids)[interactions.item]
   return np.argsort(users * interactions.num_items + items, kind="stable")
 
 
-def pair_draws(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
-  """[R] int64, distinct random numbers that depend on the pairs, not on the order of rows."""
+def pair_draws(
+  interactions: Interactions, generator: np.random.Generator, peers: Peers = ALONE
+) -> np.ndarray:
+  """[R] int64, distinct random numbers that depend on the pairs, not on the order of rows.
+
+  Args: peers: with further rows. Their users, sorted as text, come before or after the own ones as
+    the processes do.
+  """
+  before, total = place_of(peers, len(interactions))
   draws = np.empty(len(interactions), dtype=np.int64)
-  draws[_pair_order(interactions)] = generator.permutation(len(interactions))
+  drawn = generator.permutation(total)[before : before + len(interactions)]
+  draws[_pair_order(interactions)] = drawn
   return draws
 
 

@@ -13,6 +13,7 @@ from gatrec_jax.data.split_draws import (
   seeded_generator,
 )
 from gatrec_jax.errors import InputError
+from gatrec_jax.sharding.peers import ALONE, Peers, place_of, sum_of
 
 KINDS = (
   "shipped",
@@ -26,6 +27,9 @@ KINDS = (
   "none",
 )
 
+DIVISIBLE = ("random", "per_user", "none")
+"""Kinds that several processes draw together, each for the rows of its own users."""
+
 
 def split_interactions(
   interactions: Interactions,
@@ -38,6 +42,7 @@ def split_interactions(
   fold: str = "",
   test_rows: np.ndarray | None = None,
   valid_rows: np.ndarray | None = None,
+  peers: Peers = ALONE,
 ) -> Split:
   """Divides the rows into training, validation and test.
 
@@ -59,6 +64,7 @@ def split_interactions(
     fold: "1" … "n", for `kfold`.
     test_rows: [R] bool, for `shipped`.
     valid_rows: [R] bool, for `shipped`; None = drawn from the training rows as elsewhere.
+    peers: processes with the rows of other users, as in `pair_draws`, for `DIVISIBLE` kinds.
 
   Raises:
     InputError: unknown kind or fold, a share outside [0, 1), a negative seed, no times where the
@@ -75,9 +81,9 @@ def split_interactions(
   if kind == "shipped":
     is_test = _shipped(interactions, test_rows)
   elif kind == "random":
-    is_test = _random(interactions, test_share, generator)
+    is_test = _random(interactions, test_share, generator, peers)
   elif kind == "per_user":
-    is_test = _per_user(interactions, test_share, generator)
+    is_test = _per_user(interactions, test_share, generator, peers)
   elif kind == "kfold":
     is_test = _kfold(interactions, test_share, generator, fold)
   elif kind == "temporal":
@@ -93,38 +99,52 @@ def split_interactions(
   else:
     raise _no_such_kind(kind)
   flags = f"`split={kind}` `test_share={test_share}`" + (f" `fold={fold}`" if fold else "")
-  if kind != "none" and (is_test.all() or not is_test.any()):
-    part = "training" if is_test.all() else "test"
-    advice = "" if is_test.all() else "; `split=none` trains on all rows"
-    raise InputError(f"empty split: no {part} rows are left of {len(is_test)} with {flags}{advice}")
+  tests, total = sum_of(peers, [int(is_test.sum()), len(is_test)])
+  if kind != "none" and tests in (0, total):
+    part = "test" if tests == 0 else "training"
+    advice = "; `split=none` trains on all rows" if tests == 0 else ""
+    raise InputError(f"empty split: no {part} rows are left of {total} with {flags}{advice}")
   if kind == "shipped" and valid_rows is not None:
     is_train = ~is_test & ~valid_rows
     if not is_train.any():
       raise InputError("empty split: no training rows are left beside the shipped parts")
     return Split(np.flatnonzero(is_train), np.flatnonzero(valid_rows), np.flatnonzero(is_test))
   train, valid = carve_validation(
-    interactions, np.flatnonzero(~is_test), valid_share=valid_share, valid_seed=valid_seed
+    interactions,
+    np.flatnonzero(~is_test),
+    valid_share=valid_share,
+    valid_seed=valid_seed,
+    peers=peers,
   )
   return Split(train=train, valid=valid, test=np.flatnonzero(is_test))
 
 
 def carve_validation(
-  interactions: Interactions, rows: np.ndarray, *, valid_share: float, valid_seed: int
+  interactions: Interactions,
+  rows: np.ndarray,
+  *,
+  valid_share: float,
+  valid_seed: int,
+  peers: Peers = ALONE,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Divides the training rows `rows` ([n] int64) into (train, valid), both ascending int64.
 
+  Args: peers: with further training rows, as in `pair_draws`.
   Raises:
     InputError: either part would be empty, with a `valid_share` above 0.
   """
-  count = round(valid_share * len(rows))
-  if valid_share > 0 and not 0 < count < len(rows):
+  before, total = place_of(peers, len(rows))
+  count = round(valid_share * total)
+  if valid_share > 0 and not 0 < count < total:
     part = "training" if count else "validation"
     raise InputError(
-      f"empty split: no {part} rows are left of {len(rows)} with `valid_share={valid_share}`"
+      f"empty split: no {part} rows are left of {total} with `valid_share={valid_share}`"
     )
+  is_valid = np.zeros(total, bool)
+  is_valid[seeded_generator(valid_seed, purpose=1).permutation(total)[:count]] = True
+  own = is_valid[before : before + len(rows)]
   ordered = rows[_pair_order(interactions.take(rows))]
-  drawn = seeded_generator(valid_seed, purpose=1).permutation(len(rows))
-  return np.sort(ordered[drawn[count:]]), np.sort(ordered[drawn[:count]])
+  return np.sort(ordered[~own]), np.sort(ordered[own])
 
 
 def _no_such_kind(kind: str) -> InputError:
@@ -158,9 +178,10 @@ def _shipped(interactions: Interactions, test_rows: np.ndarray | None) -> np.nda
 
 
 def _random(
-  interactions: Interactions, test_share: float, generator: np.random.Generator
+  interactions: Interactions, test_share: float, generator: np.random.Generator, peers: Peers
 ) -> np.ndarray:
-  return pair_draws(interactions, generator) < round(test_share * len(interactions))
+  count = round(test_share * int(sum_of(peers, len(interactions))))
+  return pair_draws(interactions, generator, peers) < count
 
 
 def _kfold(
@@ -183,10 +204,10 @@ def _kfold(
 
 
 def _per_user(
-  interactions: Interactions, test_share: float, generator: np.random.Generator
+  interactions: Interactions, test_share: float, generator: np.random.Generator, peers: Peers
 ) -> np.ndarray:
   user = interactions.user
-  rank = rank_within(user, np.lexsort((pair_draws(interactions, generator), user)))
+  rank = rank_within(user, np.lexsort((pair_draws(interactions, generator, peers), user)))
   counts = np.bincount(user, minlength=interactions.num_users)
   held_out = np.minimum(np.floor(counts * test_share + 0.5), counts - 1)
   return rank < held_out[user]

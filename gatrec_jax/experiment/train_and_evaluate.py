@@ -35,12 +35,12 @@ from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.runs.paths import user_path
 from gatrec_jax.serve.kept import CHOICES, kept_linear, linear_seconds, with_choices, write_choices
 from gatrec_jax.serve.run import Run, assemble_run, make_serving_state, recommender_and_inputs
+from gatrec_jax.sharding.peers import own_folder
 from gatrec_jax.stages.config_file import read_config, write_config
 from gatrec_jax.stages.data import prepare
 from gatrec_jax.stages.texts import Texts, embed_run, no_texts
 from gatrec_jax.train.fitted import fit
 from gatrec_jax.train.loop import Progress, learn
-from gatrec_jax.train.sharded import own_folder
 from gatrec_jax.train.sweep import SweepResult, sweep
 
 _TRAINED_STAGES = ("data", "text", "model", "train")

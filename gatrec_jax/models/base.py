@@ -175,6 +175,7 @@ def make_inputs(
     item=rows.item,
     start=rows.start,
     longest=rows.longest,
+    num_positives=len(user),
     sampler=_sampler(recommender, train, feedback),
     text=np.asarray(text, np.float32),
     attributes=np.zeros((train.num_items, 0), np.float32) if attributes is None else attributes,

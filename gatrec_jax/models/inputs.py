@@ -25,6 +25,7 @@ class Inputs:
     user, item: [P] int32, the positive training pairs, by user, then by item.
     start: [U + 1] int32, where each user's positives begin.
     longest: number of positives of the user who has most; static.
+    num_positives: P; static, since arrays on a mesh are padded.
     sampler: of negatives; None for recommenders that draw none.
     text: [U + I, D] float32 text vectors, users first; D = 1 and all 0 where none are read.
     attributes: [I, A] float32, of the items (`profiles.attributes`); A may be 0.
@@ -43,6 +44,7 @@ class Inputs:
   later: Array
   own: Any
   longest: int = dataclasses.field(metadata={"static": True})
+  num_positives: int = dataclasses.field(metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass

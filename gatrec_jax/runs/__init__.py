@@ -25,7 +25,7 @@ from gatrec_jax.runs.seals import (
   verify,
   write_sealed,
 )
-from gatrec_jax.runs.stage import MANIFEST, facts_of_stage, require_same_origin, stage
+from gatrec_jax.runs.stage import MANIFEST, facts_of_stage, is_made, require_same_origin, stage
 
 __all__ = [
   "MANIFEST",
@@ -37,6 +37,7 @@ __all__ = [
   "facts_of_stage",
   "file_digest",
   "has_checkpoints",
+  "is_made",
   "locked",
   "open_workdir",
   "peak_memory_mb",

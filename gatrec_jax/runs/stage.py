@@ -64,6 +64,18 @@ def stage(
   return facts
 
 
+def is_made(folder: pathlib.Path, *, inputs: str, outputs: tuple[str, ...]) -> bool:
+  """Whether `stage` would keep what is there. Args: as in `stage`."""
+  manifest = folder / MANIFEST
+  if not manifest.exists():
+    return False
+  with contextlib.suppress(DamagedFile):
+    if read_sealed(manifest)["inputs"] == inputs:
+      require_intact(manifest, *outputs)
+      return True
+  return False
+
+
 def facts_of_stage(folder: pathlib.Path, *outputs: str) -> dict[str, Any]:
   """What the manifest of a stage says, its outputs checked.
 

@@ -90,8 +90,7 @@ def start_processes(
 
   Args:
     coordinator: "host:port" of process 0, the same in all; `auto` takes everything from the
-      environment (Slurm, Open MPI, Cloud TPU, Kubernetes, or JAX_COORDINATOR_ADDRESS and its
-      like).
+      environment (Slurm, Open MPI, Cloud TPU, or Kubernetes with its Python package).
     num_processes, process_id: how many there are and which this is; None from the environment.
   Raises:
     InputError: an unusable address, or too little in the environment. Where the others do not

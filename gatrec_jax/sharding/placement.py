@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gatrec_jax.sharding.mesh import AXES
+
 # Tables of at least TABLE_ROWS rows are sharded. They are padded to a multiple of ROW_MULTIPLE, a
 # power of two and the most devices along `graph`, so that shapes do not depend on the mesh.
 TABLE_ROWS, ROW_MULTIPLE = 1024, 256
@@ -71,6 +73,26 @@ def put_tables(tree: Any, mesh: Mesh) -> Any:
     if more:
       host = np.pad(host, [(0, more)] + [(0, 0)] * (host.ndim - 1))
     return put(host, table_sharding(host, mesh))
+
+  return jax.tree.map(one, tree)
+
+
+def put_rows(tree: Any, mesh: Mesh) -> Any:
+  """Divides host arrays [R, …] of at least `TABLE_ROWS` rows over all devices of the mesh, the
+  shorter ones lie whole on each.
+
+  The last row is repeated up to a multiple of the devices. So what is looked up by rows below R
+  does not change, and a list of where each group's rows begin (whose last row is their number) ends
+  with empty groups.
+  """
+  divided, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((AXES,), ()))
+
+  def one(array: Any) -> jax.Array:
+    host = np.asarray(array)
+    if not host.ndim or len(host) < TABLE_ROWS:
+      return put(host, everywhere)
+    more = -len(host) % mesh.size
+    return put(np.pad(host, [(0, more)] + [(0, 0)] * (host.ndim - 1), mode="edge"), divided)
 
   return jax.tree.map(one, tree)
 

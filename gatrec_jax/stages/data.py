@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from gatrec_jax import runs
 from gatrec_jax.config.schema import DataConfig
-from gatrec_jax.data.datasets import load_dataset
+from gatrec_jax.data.datasets import DATASETS, load_dataset
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Dataset, Interactions
 from gatrec_jax.data.meaning import Reading
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
 from gatrec_jax.data.split_draws import Split
-from gatrec_jax.data.splits import split_interactions
+from gatrec_jax.data.splits import DIVISIBLE, split_interactions
 from gatrec_jax.data.tables.columns import Columns
+from gatrec_jax.data.tables.shards import shard_files
 from gatrec_jax.data.tables.source import TableOptions
 from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.paths import user_path
+from gatrec_jax.sharding.peers import ALONE, Peers, Processes, any_of, common_folder
 
 OUTPUTS = ("interactions.parquet", "users.parquet", "items.jsonl")
 _UNSAID = ("understood", "feedback", "content")  # facts that have a line of their own
@@ -33,24 +39,36 @@ _FORMAT = 2  # raised when the stage's files change their form, so that old ones
 def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
   """Reads and splits the interactions, or reads them from the run folder if nothing changed.
 
+  Several processes read a data set of Parquet files together (`peers_of`).
+
+  Args: workdir: the run folder; of several processes, the own one of each (`own_folder`).
   Raises:
     InputError: files missing or unreadable, wrong fold, empty part.
   """
+  with peers_of(data, workdir) as peers:
+    return _prepare(data, workdir, peers=peers, log=log)
+
+
+def _prepare(data: DataConfig, workdir: pathlib.Path, *, peers: Peers, log: Log) -> Prepared:
   paths = [data.item_metadata, data.valid_file, data.test_file]
-  if user_path(data.dataset).is_file():
+  if data.dataset not in DATASETS and os.path.exists(user_path(data.dataset)):
     paths.append(data.dataset)
   settings = {k: v for k, v in dataclasses.asdict(data).items() if k != "data_dir"}
-  inputs = runs.digest(_FORMAT, settings, [runs.file_digest(p) for p in paths])
+  inputs = runs.digest(_FORMAT, settings, [_digest_of(p, peers) for p in paths])
   runs.require_same_origin(workdir, "data", inputs)
   folder = workdir / "data"
-
+  if peers.count > 1:
+    # Where one process has to make it, all do.
+    kept = runs.is_made(folder, inputs=inputs, outputs=OUTPUTS)
+    if any_of(peers, not kept):
+      (folder / runs.MANIFEST).unlink(missing_ok=True)
   runs.stage(
     folder,
     name="data",
     inputs=inputs,
     log=log,
     outputs=OUTPUTS,
-    make=lambda: write_prepared(folder, prepared_in_memory(data)),
+    make=lambda: write_prepared(folder, prepared_in_memory(data, peers=peers)),
   )
   prepared = load_prepared(workdir)
   runs.require_same_origin(workdir, "contents of the data files", prepared.facts["content"])
@@ -65,8 +83,56 @@ def prepare(data: DataConfig, workdir: pathlib.Path, *, log: Log) -> Prepared:
   return prepared
 
 
-def prepared_in_memory(data: DataConfig) -> Prepared:
-  """The split data, without a run folder; for evaluating other tools' lists."""
+@contextlib.contextmanager
+def peers_of(data: DataConfig, workdir: pathlib.Path) -> Iterator[Peers]:
+  """The processes that read the data together: those of `jax.distributed`, for a data set of
+  Parquet files and a split that they can draw together; else each reads everything itself.
+
+  Args: workdir: of `own_folder`.
+  """
+  path = user_path(data.dataset)
+  together = (
+    jax.process_count() > 1
+    and data.dataset not in DATASETS
+    and (os.path.isdir(path) or path.suffix == ".parquet")
+    and not data.test_file
+    and data.split in DIVISIBLE
+  )
+  if not together:
+    yield ALONE
+    return
+  peers = Processes(common_folder(workdir) / "processes" / "data")
+  yield peers
+  peers.close()  # not after an error, which the others may not have
+
+
+def _digest_of(path: str, peers: Peers) -> str | list[str]:
+  """A hash of the file's bytes; of a folder, one for each of its Parquet files, in their order.
+
+  Each of several processes reads some of the files.
+  """
+  import pyarrow as pa
+
+  folder = user_path(path)
+  if not path or not os.path.isdir(folder):
+    return runs.file_digest(folder if path else "")
+  files, own, error = shard_files(folder), [], None
+  try:
+    own = [runs.file_digest(file) for file in files[peers.index :: peers.count]]
+  except InputError as found:
+    error = found
+  peers.raise_together(error)
+  tables = peers.gather(pa.table({"digest": pa.array(own, pa.string())}))
+  digests = [table["digest"].to_pylist() for table in tables]
+  return [digests[place % peers.count][place // peers.count] for place in range(len(files))]
+
+
+def prepared_in_memory(data: DataConfig, *, peers: Peers = ALONE) -> Prepared:
+  """The split data, without a run folder; for evaluating other tools' lists.
+
+  Args: peers: processes that make them together. Each reads and divides the rows of some users,
+    then gets the result whole, which takes 21 bytes a row.
+  """
   is_shipped = data.test_file or (data.fold and data.split != "kfold")
   kind = "shipped" if is_shipped else data.split
   dataset = load_dataset(
@@ -82,6 +148,7 @@ def prepared_in_memory(data: DataConfig) -> Prepared:
     item_metadata=data.item_metadata,
     item_noun=data.item_noun,
     max_bad_share=data.max_bad_share,
+    peers=peers,
   )
   if kind in PROTOCOLS:
     return _by_protocol(dataset, kind, data.split_seed)
@@ -95,8 +162,52 @@ def prepared_in_memory(data: DataConfig) -> Prepared:
     fold=data.fold,
     test_rows=dataset.test_rows,
     valid_rows=dataset.valid_rows,
+    peers=ALONE if dataset.position is None else peers,
   )
+  if dataset.position is not None:
+    dataset, split = _of_all(dataset, split, peers)
   return _prepared(dataset, split, _feedback(data, dataset))
+
+
+def _of_all(dataset: Dataset, split: Split, peers: Peers) -> tuple[Dataset, Split]:
+  """The rows of all processes, in the order of the files, with their parts."""
+  import pyarrow as pa
+  import pyarrow.compute as pc
+
+  rows = dataset.interactions
+  columns = {**_columns(rows, split), "position": dataset.position}
+  tables = peers.gather(pa.table(columns))
+  taken = np.zeros(max(pc.max(one["position"]).as_py() or 0 for one in tables) + 1, bool)
+  for one in tables:
+    taken[one["position"].to_numpy()] = True
+  # Positions leave out rows that were merged into others.
+  place = np.cumsum(taken, dtype=np.int64) - 1
+  del columns["position"]
+  every = {name: np.empty(place[-1] + 1, column.dtype) for name, column in columns.items()}
+  for one in tables:
+    own = place[one["position"].to_numpy()]
+    for name, column in every.items():
+      column[own] = one[name].to_numpy()
+  part = every.pop("part")
+  rows = dataclasses.replace(rows, **every)
+  return dataclasses.replace(dataset, interactions=rows, position=None), _split_of(part)
+
+
+def _columns(rows: Interactions, split: Split) -> dict[str, np.ndarray]:
+  """The columns of the rows, and their part: 0 for training, 1 for validation, 2 for test."""
+  part = np.zeros(len(rows), np.int8)
+  part[split.valid], part[split.test] = 1, 2
+  return {
+    "user": rows.user,
+    "item": rows.item,
+    "rating": rows.rating,
+    "timestamp": rows.timestamp,
+    "part": part,
+  }
+
+
+def _split_of(part: np.ndarray) -> Split:
+  return Split(*(np.flatnonzero(part == number) for number in (0, 1, 2)))
 
 
 def columns_of(data: DataConfig) -> Columns:
@@ -188,7 +299,7 @@ def load_prepared(workdir: pathlib.Path) -> Prepared:
   part = column.pop("part")
   return Prepared(
     interactions=Interactions(user_ids=user_ids, item_ids=item_ids, **column),
-    split=Split(*(np.flatnonzero(part == p) for p in (0, 1, 2))),
+    split=_split_of(part),
     item_fields=items,
     feedback=Feedback(facts["positive_threshold"], facts["negative_threshold"], facts["feedback"]),
     facts=facts,
@@ -229,17 +340,8 @@ def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
   import pyarrow.parquet as pq
 
   rows, split = prepared.interactions, prepared.split
-  parts = np.zeros(len(rows), np.int8)
-  parts[split.valid], parts[split.test] = 1, 2
-  columns = {
-    "user": rows.user,
-    "item": rows.item,
-    "rating": rows.rating,
-    "timestamp": rows.timestamp,
-    "part": parts,
-  }
   with runs.atomic_path(folder / "interactions.parquet") as path:
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(pa.table(_columns(rows, split)), path)
   with runs.atomic_path(folder / "users.parquet") as path:
     pq.write_table(pa.table({"user_id": pa.array(rows.user_ids, pa.string())}), path)
   with runs.atomic_path(folder / "items.jsonl") as path, open(path, "w", encoding="utf-8") as out:

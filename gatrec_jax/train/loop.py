@@ -23,8 +23,9 @@ from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.runs import tracing
 from gatrec_jax.runs.checkpoints import Checkpoints, latest, newest, restore
 from gatrec_jax.runs.log import Log
+from gatrec_jax.sharding.peers import common_folder
 from gatrec_jax.train.epochs import train_epochs
-from gatrec_jax.train.sharded import Place, common_folder
+from gatrec_jax.train.sharded import Place
 from gatrec_jax.train.state import TrainState
 
 Validate = Callable[[Any], float]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +30,7 @@ from gatrec_jax.sharding.placement import (
   pad,
   put,
   put_edges,
+  put_rows,
   put_tables,
   unpad,
 )
@@ -87,10 +87,10 @@ class OnMesh:
 def place_inputs(inputs: Inputs, mesh: Mesh, *, recommender: LearnedRecommender) -> Inputs:
   """The inputs of a step, placed on the mesh.
 
-  Edges are divided over `graph` (padded with edges that count 0), tables of texts by rows;
-  everything else is replicated. What only serving reads is left out.
+  Edges are divided over `graph` (padded with edges that count 0), tables of texts by rows, and
+  positives, what negatives are drawn from and where a user's begin by rows over all devices
+  (`put_rows`). What else a recommender adds is replicated; what only serving reads is left out.
   """
-  everywhere = NamedSharding(mesh, PartitionSpec())
   host = jax.tree.map(np.asarray, inputs)
   placed = jax.tree.map(
     lambda part: _place_edges(part, mesh),
@@ -98,8 +98,7 @@ def place_inputs(inputs: Inputs, mesh: Mesh, *, recommender: LearnedRecommender)
     is_leaf=lambda part: isinstance(part, _DIVIDED),
   )
   rest = dataclasses.replace(host, text=None, own=None)
-  rest = jax.tree.map(lambda array: put(array, everywhere), rest)
-  return dataclasses.replace(rest, text=put_tables(host.text, mesh), own=placed)
+  return dataclasses.replace(put_rows(rest, mesh), text=put_tables(host.text, mesh), own=placed)
 
 
 class Place:
@@ -161,18 +160,6 @@ class Place:
     return tree if self._mesh is None else jax.tree.map(np.asarray, tree)
 
 
-def own_folder(workdir: pathlib.Path) -> pathlib.Path:
-  """The folder that this process writes to: the run folder, or for all but the first of several
-  processes a subfolder of it."""
-  index = jax.process_index()
-  return workdir / "processes" / str(index) if index else workdir
-
-
-def common_folder(folder: pathlib.Path) -> pathlib.Path:
-  """The run folder of all processes, where checkpoints lie. Args: folder: of `own_folder`."""
-  return folder.parent.parent if jax.process_index() else folder
-
-
 # What is divided along its edges; the rest of a recommender's own inputs is replicated.
 _DIVIDED = (jraph.GraphsTuple, Targets, SparseEdges)
 
@@ -192,18 +179,13 @@ def _place_edges(part: Any, mesh: Mesh) -> Any:
       **put_edges(edges, mesh, size=size + more),
       **{name: put(count.astype(np.int32), everywhere) for name, count in counts.items()},
     )
-  if isinstance(part, Targets) and isinstance(part.edges, DenseEdges):
-    # Padded with rows of users that no batch has.
-    rows = np.pad(part.edges.adjacency, ((0, -len(part.edges.adjacency) % devices), (0, 0)))
-    edges = DenseEdges(put(rows, NamedSharding(mesh, PartitionSpec("graph"))))
-    return jax.tree.map(lambda array: put(array, everywhere), part._replace(edges=None))._replace(
-      edges=edges
-    )
   if isinstance(part, Targets):
-    edges = _place_edges(part.edges, mesh)
-    return jax.tree.map(lambda array: put(array, everywhere), part._replace(edges=None))._replace(
-      edges=edges
-    )
+    rest = jax.tree.map(lambda array: put(array, everywhere), part._replace(edges=None))
+    return rest._replace(edges=_place_edges(part.edges, mesh))
+  if isinstance(part, DenseEdges):
+    # Padded with rows of users that no batch has.
+    rows = np.pad(part.adjacency, ((0, -len(part.adjacency) % devices), (0, 0)))
+    return DenseEdges(put(rows, NamedSharding(mesh, PartitionSpec("graph"))))
   if isinstance(part, SparseEdges):
     weights = [
       np.ones(len(part.user), np.float32) if weight is None else weight

@@ -56,7 +56,8 @@ DATA = (
   text(
     "dataset",
     "demo, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, ml-latest-small, ml-latest, or the path "
-    "of your own table: CSV, TSV, Parquet, JSONL, RecBole's .inter, also compressed (demo)",
+    "of your own table: CSV, TSV, Parquet, JSONL, RecBole's .inter, also compressed, or a folder "
+    "of Parquet files (demo)",
   ),
   text("train_file", "instead of --dataset: the training part of a table that is split into files"),
   text("valid_file", "its validation part, if there is one"),

@@ -1,7 +1,10 @@
 """Training on a mesh: the results of one device, sharded arrays, checkpoints for any mesh."""
 
 import contextlib
+import dataclasses
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +23,7 @@ from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Batch
 from gatrec_jax.ops import propagation
+from gatrec_jax.ops.negatives import draw_negatives
 from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.checkpoints import newest
 from gatrec_jax.runs.log import SILENT
@@ -33,6 +37,7 @@ from gatrec_jax.train.state import TrainState
 # No number of users, nodes or edges is a multiple of the devices: everything has to be padded.
 USERS, ITEMS, TEXT = 37, 29, 5
 NODES, CUT = USERS + ITEMS, 72
+FEW = 8  # rows that are looked up
 MESHES = ("1x1", "1x2x1", "2x2x2", "1x8x1")
 MOVED = (("1x1", 2), ("1x2x1", 4), ("2x2x2", 6))  # the meshes of a resumed run, until which epoch
 # The paper's kind: a table of texts, hybrid loss, the plateau; with dropout of edges.
@@ -142,6 +147,13 @@ def read_again(folder, mesh):
     shapes["first"] = shapes_of_shards(place.init())
     placed = place_inputs(inputs, on, recommender=recommender)
     shapes["inputs"] = shapes_of_shards((placed.text, placed.own.graph))
+    rows = dataclasses.replace(placed, text=None, own=None)
+    shapes["rows"] = shapes_of_shards(rows)
+    shapes["whole"] = {
+      jax.tree_util.keystr(path): [leaf.shape, leaf.dtype.itemsize]
+      for path, leaf in jax.tree_util.tree_leaves_with_path(rows)
+      if leaf.is_fully_replicated
+    }
   return [np.asarray(leaf) for leaf in jax.tree.leaves(place.saved(state))], shapes
 
 
@@ -186,6 +198,24 @@ def shapes_of_shards(tree):
   }
 
 
+def looked_up(mesh):
+  """The collective operations of a program that looks up positives and draws negatives of a few
+  rows: the numbers of elements of their results."""
+  recommender, inputs, _ = prepared(HYBRID)
+  on = parse_mesh(mesh)
+  placed = place_inputs(inputs, on, recommender=recommender)
+
+  def draw(inputs, rows):
+    user = inputs.user[rows]
+    return user, inputs.item[rows], draw_negatives(jax.random.key(0), inputs.sampler, user, num=1)
+
+  with jax.set_mesh(on):
+    text = jax.jit(draw).lower(placed, jnp.arange(FEW)).compile().as_text()
+  results = re.findall(r"= (.+?) all-(?:reduce|gather)(?:-start)?\(", text)
+  shapes = [shape for result in results for shape in re.findall(r"\[([\d,]*)\]", result)]
+  return [math.prod(int(size) for size in shape.split(",") if size) for shape in shapes]
+
+
 def on_eight_devices(folder):
   """The part that runs in its own process, where the CPU is eight devices."""
   assert len(jax.devices()) == 8
@@ -198,6 +228,8 @@ def on_eight_devices(folder):
   for mesh in MESHES:
     leaves, shapes[mesh] = read_again(folder / "2x2x2", mesh)
     np.savez(folder / f"state {mesh}.npz", *leaves)
+  for mesh in ("1x8x1", "2x2x2"):
+    shapes[mesh]["collective"] = looked_up(mesh)
   for mesh in ("1x1", "1x8x1"):
     np.savez(folder / f"softmax {mesh}.npz", **softmax_step(mesh))
   propagation._DENSE_SHARE = 2.0  # lists of targets instead of a matrix
@@ -284,6 +316,42 @@ def test_tables_moments_and_edges_are_sharded(found, mesh, devices):
       [[edges, 1], [edges // devices, 1]],
     ]
   )
+
+
+@pytest.mark.parametrize(("mesh", "devices"), (("1x2x1", 2), ("2x2x2", 8), ("1x8x1", 8)))
+def test_positives_and_what_negatives_are_drawn_from_are_divided_over_all_devices(
+  found, mesh, devices
+):
+  shapes = found[2][mesh]
+  liked = ratings()[0].rating >= 4
+  forbidden = liked | (ratings()[0].rating <= 2)
+  sizes = {
+    ".user": liked.sum(),
+    ".item": liked.sum(),
+    ".start": USERS + 1,
+    ".sampler.allowed_before": forbidden.sum() + 1,
+    ".sampler.forbidden_through": forbidden.sum() + 1,
+    ".sampler.user_start": USERS + 1,
+    ".sampler.allowed_total": USERS,
+    ".sampler.dislike_start": USERS + 1,
+    ".sampler.dislikes": (forbidden & ~liked).sum(),
+    ".later": USERS,
+  }
+  padded = {name: int(size + -size % devices) for name, size in sizes.items()}
+  assert shapes["rows"] == {name: [[size], [size // devices]] for name, size in padded.items()}
+  # What lies on every device are figures of items alone, fewer than `TABLE_ROWS` of them here.
+  assert shapes["whole"] == {
+    ".attributes": [[ITEMS, 0], 4],
+    ".new": [[ITEMS], 1],
+    ".sampler.mass_before": [[ITEMS + 1], 4],
+    ".sampler.explicit_share": [[], 4],
+  }
+
+
+@pytest.mark.parametrize("mesh", ("1x8x1", "2x2x2"))
+def test_looking_rows_up_exchanges_the_rows_and_not_the_tables(found, mesh):
+  sizes = found[2][mesh]["collective"]
+  assert sizes and max(sizes) <= FEW < USERS
 
 
 if __name__ == "__main__":

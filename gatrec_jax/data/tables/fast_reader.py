@@ -9,10 +9,10 @@ import numpy as np
 from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND
 from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.columns import Columns
-from gatrec_jax.data.tables.files import parquet_input, require_memory_for
 from gatrec_jax.data.tables.raw_columns import RawColumns
+from gatrec_jax.data.tables.shards import read_shards
 from gatrec_jax.data.tables.source import Source
-from gatrec_jax.data.tables.times import style_of_numbers
+from gatrec_jax.data.tables.times import TimeStyle, style_of_numbers, witnesses
 from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,10 +23,14 @@ class Unclean(Exception):
   """A value that only the slow reader can handle."""
 
 
-def read_table(source: Source, columns: Columns | None) -> pa.Table | None:
+def read_table(
+  source: Source, columns: Columns | None, *, part: tuple[int, int] = (0, 1)
+) -> pa.Table | None:
   """The table, or the wanted columns of it; None where the slow reader has to read it.
 
-  Args: columns: with "" for absent ones; None = all (JSON lines, whose names come with the rows).
+  Args:
+    columns: with "" for absent ones; None = all (JSON lines, whose names come with the rows).
+    part: (k, n) for the k-th of n parts of the rows of Parquet, of about the same size.
   """
   import pyarrow as pa
 
@@ -34,7 +38,9 @@ def read_table(source: Source, columns: Columns | None) -> pa.Table | None:
     return None
   try:
     if source.format == "parquet":
-      return _parquet(source, columns)
+      ids = [name for name in (columns.user, columns.item, columns.event) if name]
+      others = [name for name in (columns.rating, columns.time) if name]
+      return read_shards(source.path, source.files, ids=ids, others=others, part=part)
     if source.format == "jsonl":
       import pyarrow.json as arrow_json
 
@@ -47,8 +53,14 @@ def read_table(source: Source, columns: Columns | None) -> pa.Table | None:
     raise InputError(f"{source.path}: cannot be read ({error})") from error
 
 
-def read_columns(table: pa.Table, columns: Columns) -> RawColumns:
-  """The columns of a table in memory. Raises Unclean where a value is irregular."""
+def read_columns(
+  table: pa.Table, columns: Columns, *, style: TimeStyle | None = None
+) -> RawColumns:
+  """The columns of a table in memory.
+
+  Args: style: of times that are numbers; None = found out.
+  Raises: Unclean where a value is irregular.
+  """
   import pyarrow as pa
 
   value, is_true_or_false, remarks = None, False, ()
@@ -58,7 +70,7 @@ def read_columns(table: pa.Table, columns: Columns) -> RawColumns:
     value = _values(column.cast(pa.int8()) if is_true_or_false else column)
   time = None
   if columns.time:
-    time, remark = _times(table[columns.time])
+    time, remark = _times(table[columns.time], style)
     remarks = (remark,) if remark else ()
   try:
     event = clean_ids(table[columns.event]) if columns.event else None
@@ -83,18 +95,6 @@ def numeric_columns(table: pa.Table) -> dict[str, str]:
       if least is not None:
         found[name] = f"{least:g} to {most:g}"
   return found
-
-
-def _parquet(source: Source, columns: Columns | None) -> pa.Table:
-  import pyarrow.parquet as parquet
-
-  wanted = None if columns is None else _wanted(columns)
-  file = parquet_input(source.path)
-  found = parquet.read_metadata(file)
-  # Equal values take no space in the file, but every row does in memory.
-  cells = found.num_rows * (found.num_columns if wanted is None else len(wanted))
-  require_memory_for(source.path, 8 * cells, what=f"its {found.num_rows:,} rows")
-  return parquet.read_table(file, columns=wanted)
 
 
 def _wanted(columns: Columns) -> list[str]:
@@ -180,7 +180,19 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
   return value
 
 
-def _times(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
+def witnesses_of_times(table: pa.Table | None, columns: Columns) -> np.ndarray:
+  """`times.witnesses` of the column of times; none where it is missing or no column of numbers."""
+  import pyarrow as pa
+
+  if table is None or not columns.time:
+    return np.zeros(0)
+  kind = table[columns.time].type
+  if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+    return np.zeros(0)
+  return witnesses(table[columns.time].drop_null().to_numpy())
+
+
+def _times(column: pa.ChunkedArray, style: TimeStyle | None) -> tuple[np.ndarray, str]:
   """[R] int64, seconds since 1970, and what was assumed."""
   import pyarrow as pa
 
@@ -194,7 +206,7 @@ def _times(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
   if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
     raise Unclean
   numbers = column.to_numpy()
-  style = style_of_numbers(numbers)
+  style = style_of_numbers(numbers) if style is None else style
   try:
     return style.seconds_of(numbers), style.remark
   except ValueError:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import csv
 import dataclasses
 import functools
 import gzip
 import io
 import json
 import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +24,19 @@ MOST_RATIO = 200  # tables of text become some 3 to 50 times smaller
 ALWAYS_BYTES = 64 << 20  # unpacked, are read whatever the ratio is
 _CHUNK = 1 << 24
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+  """Converts errors of the disk, of decompression and of pyarrow to an InputError with `path`."""
+  import pyarrow as pa
+
+  try:
+    yield
+  # UnicodeDecodeError: a column of Parquet whose name is not UTF-8.
+  except (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
+    reason = " ".join(str(error).split())[:200]
+    raise InputError(f"{path}: cannot be read ({reason})") from error
 
 
 def open_file(path: Path) -> IO[bytes]:

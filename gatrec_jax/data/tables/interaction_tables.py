@@ -18,10 +18,12 @@ from gatrec_jax.data.tables import row_reader as rows
 from gatrec_jax.data.tables.columns import COUNTS, Columns, bare, find_columns
 from gatrec_jax.data.tables.fast_reader import Unclean, numeric_columns, read_columns, read_table
 from gatrec_jax.data.tables.raw_columns import RawColumns, joined
+from gatrec_jax.data.tables.shares import read_share
 from gatrec_jax.data.tables.source import Source, TableOptions, open_source
 from gatrec_jax.data.tables.times import TimeStyle, style_of
 from gatrec_jax.errors import InputError
 from gatrec_jax.runs.paths import user_path
+from gatrec_jax.sharding.peers import ALONE, Peers, any_of, sum_of
 
 if TYPE_CHECKING:
   import pyarrow as pa
@@ -41,6 +43,8 @@ class InteractionTable:
     notes: counts of merged and of unreadable rows, if there are any.
     part: [R] int8, the number of the file that each row is from.
     item_column: the column that the items are from; "" for frames.
+    position: [R] int64, the places of the rows among those of all processes; None where they are
+      all.
   """
 
   interactions: Interactions
@@ -50,6 +54,7 @@ class InteractionTable:
   notes: Mapping[str, int]
   part: np.ndarray
   item_column: str = ""
+  position: np.ndarray | None = None
 
 
 def load_interactions(
@@ -61,12 +66,14 @@ def load_interactions(
   time_format: str = "",
   max_bad_share: float = 0.01,
   more: Sequence[str | Path] = (),
+  peers: Peers = ALONE,
 ) -> InteractionTable:
   """Loads a table of interactions, one per row, or one user and their items per line.
 
   Args:
     path: a file ending in .csv, .tsv, .txt, .dat, .inter, .parquet or .jsonl, and possibly in .gz,
-      .bz2 or .zst after that. Text is UTF-8, with or without a byte-order mark.
+      .bz2 or .zst after that; or a folder of Parquet files, read in the order of their paths. Text
+      is UTF-8, with or without a byte-order mark.
     columns: their names.
     reading: what the values mean, where that is to be said.
     options: separator, encoding, names of columns.
@@ -74,11 +81,15 @@ def load_interactions(
     max_bad_share: share of rows that may be unreadable; they are skipped with a warning.
     more: further files of the same kind, such as a validation and a test part. A pair that an
       earlier file holds is left out of the later ones.
+    peers: processes that read the table together, which each get the rows of some users (see
+      `shares`). Where only a slow reader can read it, or there are `more` files, each reads all.
 
   Raises:
     InputError: no such file or column, no rows, ids of mixed types, too many unreadable rows, or
       values that can be understood in two ways.
   """
+  if peers.count > 1 and not more and (table := _share(path, columns, reading, peers, options)):
+    return table
   found, remarks, notes = [], [], {}
   for file in (path, *more):
     bad = rows.BadRows(Path(file), max_bad_share)
@@ -99,8 +110,32 @@ def load_interactions(
   )
 
 
+def _share(
+  path: str | Path, columns: Columns, reading: Reading, peers: Peers, options: TableOptions
+) -> InteractionTable | None:
+  """The part of the table that this process has; None where each process has to read all."""
+  source = open_source(user_path(path), options)
+  if source.format != "parquet":
+    return None
+  columns, remarks = _find_columns(source, columns, reading, source.names)
+  found = read_share(source, columns, peers)
+  if found is None:
+    return None
+  raw, position = found
+  part = np.zeros(len(raw), np.int8)
+  table = understand(raw, part, reading=reading, source=str(path), peers=peers, position=position)
+  remarks = (*remarks, *raw.remarks)
+  return dataclasses.replace(table, remarks=remarks, item_column=columns.item)
+
+
 def understand(
-  raw: RawColumns, part: np.ndarray, *, reading: Reading, source: str
+  raw: RawColumns,
+  part: np.ndarray,
+  *,
+  reading: Reading,
+  source: str,
+  peers: Peers = ALONE,
+  position: np.ndarray | None = None,
 ) -> InteractionTable:
   """The interactions of raw columns, by what their values mean.
 
@@ -108,65 +143,73 @@ def understand(
     raw: R rows.
     part: [R] int8, the number of the file that each row is from.
     reading: as in `load_interactions`. source: for messages.
+    peers: processes with the rows of other users, encoded by the same dictionaries. position: [R]
+      int64, the places of the rows among all of them.
   Raises: InputError: as `load_interactions`.
   """
-  indexed = _indexed(raw, source)
-  meaning = _meaning(raw, indexed, reading, source)
-  if not meaning.kept.any():
+  indexed = _indexed(raw, source, peers)
+  meaning = _meaning(raw, indexed, reading, source, peers)
+  if not any_of(peers, meaning.kept.any()):
     raise InputError(f"{source}: every row says 'not rated'; at least one rating is needed")
   rating = meaning.rating
-  if not meaning.kept.all():
+  if any_of(peers, not meaning.kept.all()):
     rating, part = rating[meaning.kept], part[meaning.kept]
+    position = None if position is None else position[meaning.kept]
     # Users and items without any rating are not in the catalog.
-    indexed = _indexed(raw.take(meaning.kept), source)
-  num_parts = int(part.max()) + 1
+    indexed = _indexed(raw.take(meaning.kept), source, peers)
+  num_parts = int(part.max(initial=0)) + 1
   keys = pair_keys(indexed)
   kept, rating = merge_duplicates(
     keys * num_parts + part, indexed.timestamp, rating.astype(np.float32), rule=meaning.duplicates
   )
   interactions = dataclasses.replace(indexed, rating=rating)
   notes = {}
-  if kept is not None:
+  merged = int(sum_of(peers, 0 if kept is None else len(interactions) - len(kept)))
+  if merged:
     note = (
       "duplicate ratings dropped"
       if meaning.duplicates in ("last", "first")
       else "repeated rows merged"
     )
-    notes[note] = len(interactions) - len(kept)
+    notes[note] = merged
+  if kept is not None:
     interactions, part = interactions.take(kept), part[kept]
-  merged = sum(notes.values())
+    position = None if position is None else position[kept]
   if num_parts > 1:
     new = _not_in_earlier_parts(pair_keys(interactions), part, num_parts)
     if not new.all():
       notes["pairs of an earlier file left out"] = int((~new).sum())
       interactions, part = interactions.take(np.flatnonzero(new)), part[new]
-  line = sentence(meaning, interactions.rating, merged)
-  return InteractionTable(interactions, meaning.feedback, line, (), notes, part)
+  line = sentence(meaning, interactions.rating, merged, peers)
+  return InteractionTable(interactions, meaning.feedback, line, (), notes, part, position=position)
 
 
-def _indexed(raw: RawColumns, source: str) -> Interactions:
+def _indexed(raw: RawColumns, source: str, peers: Peers) -> Interactions:
   time = np.zeros(len(raw), np.int64) if raw.time is None else raw.time
   ones = np.ones(len(raw), np.float32)
-  return index_interactions(raw.user, raw.item, ones, time, source=source)
+  return index_interactions(raw.user, raw.item, ones, time, source=source, peers=peers)
 
 
-def _meaning(raw: RawColumns, indexed: Interactions, reading: Reading, source: str) -> Meaning:
+def _meaning(
+  raw: RawColumns, indexed: Interactions, reading: Reading, source: str, peers: Peers
+) -> Meaning:
   try:
     if raw.event is not None:
       event = raw.event.combine_chunks()
       codes = event.indices.to_numpy(zero_copy_only=False)
       events = [str(value) for value in event.dictionary.to_pylist()]
-      return meaning_of_events(codes, events, name=raw.event_name, reading=reading)
+      return meaning_of_events(codes, events, name=raw.event_name, reading=reading, peers=peers)
     if raw.is_true_or_false:
       reading = dataclasses.replace(reading, zeros_are_ratings=True)
-    keys = np.sort(pair_keys(indexed)) if raw.value is None else None
+    keys = np.sort(pair_keys(indexed)) if raw.value is None else np.zeros(0, np.int64)
     return find_meaning(
       raw.value,
       num_rows=len(raw),
-      has_repeats=keys is not None and bool((keys[1:] == keys[:-1]).any()),
+      has_repeats=bool(any_of(peers, (keys[1:] == keys[:-1]).any())),
       name=raw.value_name,
       is_count_name=bare(raw.value_name) in COUNTS,
       reading=reading,
+      peers=peers,
     )
   except InputError as error:
     raise InputError(f"{source}: {error.message}", field=error.field, value=error.value) from None

@@ -42,18 +42,23 @@ class RawColumns:
     return len(self.user)
 
   def take(self, kept: np.ndarray) -> RawColumns:
-    """The rows where `kept` [R] bool."""
-    import pyarrow as pa
-
-    mask = pa.array(kept)
+    """The rows where `kept` [R] bool; dictionaries stay as they are."""
     return dataclasses.replace(
       self,
-      user=self.user.filter(mask),
-      item=self.item.filter(mask),
+      user=_filtered(self.user, kept),
+      item=_filtered(self.item, kept),
       value=None if self.value is None else self.value[kept],
-      event=None if self.event is None else self.event.filter(mask),
+      event=None if self.event is None else _filtered(self.event, kept),
       time=None if self.time is None else self.time[kept],
     )
+
+
+def _filtered(column: pa.ChunkedArray, kept: np.ndarray) -> pa.ChunkedArray:
+  """In one chunk: where no row is left, `ChunkedArray.filter` would drop the dictionary too."""
+  import pyarrow as pa
+
+  whole = column.unify_dictionaries().combine_chunks()
+  return pa.chunked_array([whole.filter(pa.array(kept))])
 
 
 def joined(parts: Sequence[RawColumns]) -> RawColumns:

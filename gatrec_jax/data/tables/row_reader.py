@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatrec_jax.data.tables.files import parquet_input
-from gatrec_jax.data.tables.source import Source, readable, split_line
+from gatrec_jax.data.tables.files import parquet_input, readable
+from gatrec_jax.data.tables.source import Source, split_line
 from gatrec_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ class BadRows:
     self._first: list[str] = []
     self._count = 0
 
-  def add(self, row: int, reason: str, *, lines: int = 1) -> None:
-    """Counts the row at line `row` (of a Parquet file: row `row`, both from 1).
+  def add(self, row: int | str, reason: str, *, lines: int = 1) -> None:
+    """Counts the row at line `row` (of a Parquet file: row `row`, both from 1; of a
+    data set in a folder: "7 of part-2.parquet").
 
     `lines` is the number of lines it spans: an unclosed quotation mark may span many good ones.
     """
@@ -56,7 +57,7 @@ class BadRows:
     """
     if not self._count:
       return {}
-    unit = "row" if self._path.suffix == ".parquet" else "line"
+    unit = "row" if self._path.suffix == ".parquet" or self._path.is_dir() else "line"
     where = f"{unit} {', '.join(self._first)}" + (" …" if self._count > len(self._first) else "")
     total = self._count + good
     text = f"{self._path}: {self._count} of {total} rows cannot be read: {where}"
@@ -94,8 +95,9 @@ def first_rows(source: Source, most: int) -> list[Mapping[str, Any]]:
   return [row for _, row in islice(read_rows(source, bad), most)]
 
 
-def read_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
-  """Yields (line number from 1, fields) of each well-formed row.
+def read_rows(source: Source, bad: BadRows) -> Iterator[tuple[int | str, Mapping[str, Any]]]:
+  """Yields (line number from 1, fields) of each well-formed row; of a row of a data set in a folder
+  also its file, as in `BadRows.add`.
 
   The others go to `bad`. Values are text in tables of text, and typed in other formats; columns in
   `source.lists` hold lists of text.
@@ -207,17 +209,20 @@ def has_half_pair(value: Any) -> bool:
   return False
 
 
-def _parquet_rows(source: Source, bad: BadRows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _parquet_rows(source: Source, bad: BadRows) -> Iterator[tuple[int | str, Mapping[str, Any]]]:
   import pyarrow.parquet as parquet
 
-  start = 1
-  with parquet.ParquetFile(parquet_input(source.path)) as file:
-    for batch in file.iter_batches():
-      columns = [_plain_values(column) for column in batch.columns]
-      names = batch.schema.names
-      rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
-      yield from enumerate(rows, start=start)
-      start += batch.num_rows
+  for path in source.files:
+    where = "" if path == source.path else f" of {path.relative_to(source.path)}"
+    start = 1
+    with readable(path), parquet.ParquetFile(parquet_input(path)) as file:
+      for batch in file.iter_batches():
+        columns = [_plain_values(column) for column in batch.columns]
+        names = batch.schema.names
+        rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+        for line, row in enumerate(rows, start=start):
+          yield f"{line}{where}" if where else line, row
+        start += batch.num_rows
 
 
 def _plain_values(column: pa.Array) -> list[Any]:
@@ -246,9 +251,9 @@ class IdParser:
   def __init__(self, path: Path, name: str) -> None:
     self._path = path
     self._name = name
-    self._first: tuple[int, Any] | None = None
+    self._first: tuple[int | str, Any] | None = None
 
-  def parse(self, line: int, row: Mapping[str, Any]) -> str:
+  def parse(self, line: int | str, row: Mapping[str, Any]) -> str:
     """The id in `row`, without blanks around it.
 
     Raises:

@@ -7,19 +7,12 @@ import dataclasses
 import io
 import os
 import re
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Literal
 
-from gatrec_jax.data.tables.files import (
-  lines_of_array,
-  open_file,
-  parquet_input,
-  recode,
-  scan_bytes,
-)
+from gatrec_jax.data.tables.files import lines_of_array, open_file, readable, recode, scan_bytes
+from gatrec_jax.data.tables.shards import shard_files, shard_names
 from gatrec_jax.errors import InputError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".inter", ".item", ".user")
@@ -57,7 +50,7 @@ class Source:
   """A table's file and how to read it.
 
   Attributes:
-    path: of the file.
+    path: of the file, or of the folder of a data set of Parquet files.
     format: `table` (fields between separators), `lists` (a user and their items on each line),
       `jsonl` (an object on each line) or `parquet`.
     names: of the columns; of `jsonl`, () before it is read.
@@ -69,6 +62,7 @@ class Source:
     is_plain: whether a fast parser reads the text as we do: no quotation marks, no line ends other
       than LF or CRLF, no NUL, no line of JSON that is anything but a small object.
     has_quotes: whether there are quotation marks.
+    files: of `parquet`, the file itself or those of the folder, in their order.
     recoded: the whole file as lines in UTF-8, where its encoding or its form is another one.
   """
 
@@ -82,6 +76,7 @@ class Source:
   lines: int = 0
   is_plain: bool = True
   has_quotes: bool = False
+  files: tuple[Path, ...] = ()
   recoded: bytes | None = None
 
   def open(self) -> IO[bytes]:
@@ -99,18 +94,24 @@ def has_known_suffix(path: Path) -> bool:
 
 
 def open_source(path: Path, options: TableOptions = TableOptions()) -> Source:  # noqa: B008
-  """Finds out how the file is to be read; raises InputError where it cannot be."""
+  """Finds out how the file, or the folder of Parquet files, is to be read.
+
+  Raises: InputError where it cannot be.
+  """
+  if os.path.isdir(path):  # unlike pathlib's, also for names that no system takes
+    with readable(path):
+      return _parquet(path, shard_files(path))
   suffix = _plain_suffix(path)
   if suffix not in SUFFIXES:
     raise InputError(
       f"{path}: format unknown; the name must end in {', '.join(SUFFIXES)}, and may then end in "
       f"{', '.join(COMPRESSED_SUFFIXES)}"
     )
-  if not os.path.isfile(path):  # unlike pathlib's, also for names that no system takes
+  if not os.path.isfile(path):
     raise InputError(f"{path}: there is no such file")
   with readable(path):
     if suffix == ".parquet":
-      return Source(path, "parquet", _parquet_names(path), is_plain=True)
+      return _parquet(path, (path,))
     is_json = suffix in JSON_SUFFIXES
     scan = scan_bytes(open_file(path))
     recoded = recode(path, scan, options.encoding)
@@ -132,19 +133,6 @@ def open_source(path: Path, options: TableOptions = TableOptions()) -> Source:  
     return _with_dialect(source, suffix, options)
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-  """Converts errors of the disk, of decompression and of pyarrow to an InputError with `path`."""
-  import pyarrow as pa
-
-  try:
-    yield
-  # UnicodeDecodeError: a column of Parquet whose name is not UTF-8.
-  except (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
-    reason = " ".join(str(error).split())[:200]
-    raise InputError(f"{path}: cannot be read ({reason})") from error
-
-
 def split_line(line: str, separator: str) -> list[str]:
   """The fields of a line of plain text, for separators that a CSV reader does not know."""
   return line.split() if separator == " " else line.split(separator)
@@ -157,10 +145,8 @@ def _plain_suffix(path: Path) -> str:
   return suffixes[-1] if suffixes else ""
 
 
-def _parquet_names(path: Path) -> tuple[str, ...]:
-  import pyarrow.parquet as parquet
-
-  return _distinct(path, parquet.read_schema(parquet_input(path)).names)
+def _parquet(path: Path, files: tuple[Path, ...]) -> Source:
+  return Source(path, "parquet", _distinct(path, shard_names(files)), files=files)
 
 
 def _distinct(path: Path, names: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from gatrec_jax.errors import InputError
 # milliseconds the year 1973.
 _UNITS = ((1e17, 10**9, "nanoseconds"), (1e14, 10**6, "microseconds"), (1e11, 1000, "milliseconds"))
 _FIRST_DATE, _LAST_DATE = 1900_01_01, 2100_12_31
+_CHECKED = 1000  # distinct numbers, from the lowest on
 _STYLES = (
   "%Y-%m-%d",
   "%Y/%m/%d",
@@ -119,6 +120,21 @@ def style_of_numbers(numbers: np.ndarray) -> TimeStyle:
   return TimeStyle()
 
 
+def witnesses(numbers: np.ndarray) -> np.ndarray:
+  """A few numbers of a column: the style of those of all parts of a column together is its own."""
+  known = numbers[numbers != 0]
+  finite = np.isfinite(known)
+  if not finite.all():
+    return known[~finite][:1]
+  if not len(known):
+    return known
+  low, high = known.min(), known.max()
+  if low < _FIRST_DATE or high > _LAST_DATE:
+    return np.array([low, high])
+  fractions = known[known != np.floor(known)][:1]
+  return np.concatenate([np.unique(known)[:_CHECKED], fractions, [high]])
+
+
 def style_of(values: Iterable[Any], *, column: str, time_format: str = "") -> TimeStyle:
   """The style in which a column writes times.
 
@@ -207,7 +223,7 @@ def _is_iso(text: str) -> bool:
 def _are_dates(numbers: np.ndarray) -> bool:
   distinct = np.unique(numbers)
   return bool((distinct == np.floor(distinct)).all()) and all(
-    _reads(f"{number:.0f}", "%Y%m%d") for number in distinct[:1000].tolist()
+    _reads(f"{number:.0f}", "%Y%m%d") for number in distinct[:_CHECKED].tolist()
   )
 
 

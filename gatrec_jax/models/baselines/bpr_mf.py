@@ -42,7 +42,7 @@ class BprMfRecommender:
 
   def num_rows(self, inputs: Inputs) -> int:
     """P, the positives."""
-    return inputs.user.shape[0]
+    return inputs.num_positives
 
   def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """{"user": [U, D], "item": [I, D]} float32."""

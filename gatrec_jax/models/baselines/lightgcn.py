@@ -97,7 +97,7 @@ class LightGcnRecommender:
 
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users for `softmax`."""
-    return self.num_users if self._softmax else inputs.user.shape[0]
+    return self.num_users if self._softmax else inputs.num_positives
 
   def init(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """{"user": [U, D], "item": [I, D]} float32."""

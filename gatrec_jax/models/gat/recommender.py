@@ -161,7 +161,7 @@ class GatRecommender:
   def num_rows(self, inputs: Inputs) -> int:
     """P positives, or U users under a softmax."""
     is_softmax = isinstance(self.settings.objective, SoftmaxObjective)
-    return self.num_users if is_softmax else inputs.user.shape[0]
+    return self.num_users if is_softmax else inputs.num_positives
 
   def init(self, inputs: Inputs, key: Array) -> Any:
     return self.module.init(key, inputs.text, inputs.own.graph)["params"]

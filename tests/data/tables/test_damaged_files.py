@@ -10,7 +10,7 @@ import pytest
 
 from gatrec_jax.data import archives
 from gatrec_jax.data.archives import Archive
-from gatrec_jax.data.tables import fast_reader, files
+from gatrec_jax.data.tables import files, shards
 from gatrec_jax.data.tables.interaction_tables import load_interactions
 from gatrec_jax.data.tables.metadata import load_item_metadata
 from gatrec_jax.data.tables.source import TableOptions
@@ -81,7 +81,7 @@ def test_equal_rows_take_no_space_in_the_file_but_in_memory(tmp_path, monkeypatc
   monkeypatch.setattr(files, "free_bytes", lambda: 100_000)
   message = error_of(lambda: load_interactions(path))
   assert "its 10,000 rows need about" in message and "a part of the rows" in message
-  assert fast_reader.require_memory_for is files.require_memory_for
+  assert shards.require_memory_for is files.require_memory_for
 
 
 @pytest.mark.parametrize(
