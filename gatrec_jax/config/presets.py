@@ -66,7 +66,7 @@ def best() -> Config:
       weight_decay=0.0,
       schedule="constant",
       evaluate_every=10,
-      patience=60,
+      patience=40,
     ),
   )
 
