@@ -55,8 +55,6 @@ def best() -> Config:
       objective=SoftmaxObjective(temperature=0.0, relevance="graded", user_power=0.25),
       linear_weight=0.25,
       linear_choice="valid",
-      linear_user_power=0.25,
-      linear_item_power=0.25,
       unrated_l2=5.0,
       prior_weight=4.0,
     ),
@@ -66,7 +64,7 @@ def best() -> Config:
       weight_decay=0.0,
       schedule="constant",
       evaluate_every=10,
-      patience=40,
+      patience=60,
     ),
   )
 

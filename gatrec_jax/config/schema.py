@@ -132,8 +132,8 @@ class ModelConfig(ModelSettings):
       ratings, in closed form from the training ratings, with the relevance of the objective); 0 =
       none. Each channel's scores are divided by their standard deviation over the items, user by
       user.
-    linear_choice: `fixed`, or `valid`: after training, a multiple of the weight that is clearly
-      better on the validation part takes its place.
+    linear_choice: `fixed`, or `valid`: powers of .25 and, after training, a multiple of the weight
+      take the place of the configured ones if they are clearly better on the validation part.
     linear_l2, linear_rated_l2: penalties of the linear channel.
     linear_user_power, linear_item_power, linear_form, linear_rank, linear_neighbors: of the linear
       channel, as in `EaseRatedConfig`.

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from gatrec_jax import runs
 from gatrec_jax.config.models import ModelSettings
-from gatrec_jax.config.overrides import differences, to_json
+from gatrec_jax.config.overrides import differences, to_json, with_fields
 from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import DamagedFile, InputError
@@ -24,9 +24,9 @@ from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.user_values import write_user_values
 from gatrec_jax.experiment.cold_start import cold_evaluations
 from gatrec_jax.experiment.evaluation import evaluate_run, results_json
-from gatrec_jax.experiment.linear_weight import choose_weight
-from gatrec_jax.models.base import Recommender
-from gatrec_jax.models.gat.channels import Channels, known_linear_scores
+from gatrec_jax.experiment.linear_choices import MULTIPLES, OTHER_POWER, choose
+from gatrec_jax.models.base import Recommender, make_inputs
+from gatrec_jax.models.gat.channels import Channels, known_linear_scores, linear_channel
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.ops.attention.selection import name_of
@@ -39,7 +39,7 @@ from gatrec_jax.sharding.peers import own_folder
 from gatrec_jax.stages.config_file import read_config, write_config
 from gatrec_jax.stages.data import prepare
 from gatrec_jax.stages.texts import Texts, embed_run, no_texts
-from gatrec_jax.train.fitted import fit
+from gatrec_jax.train.fitted import fit, fit_params
 from gatrec_jax.train.loop import Progress, learn
 from gatrec_jax.train.sweep import SweepResult, sweep
 
@@ -171,6 +171,14 @@ def train(
   Args: prepared: what the folder's data stage holds. mesh: as in `train_and_evaluate`.
   """
   texts = _texts(config, folder, prepared, log=log)
+  chooses = (
+    isinstance(config.model, ModelConfig)
+    and config.model.linear_choice == "valid"
+    and config.model.linear_weight > 0
+    and config.train.select_on == "valid"
+  )
+  if chooses:
+    config = _choose_powers(config, folder, prepared, mesh=mesh, log=log)
   kept = kept_linear(config, prepared, folder, log=log)
   recommender, inputs = recommender_and_inputs(config, prepared, texts, kept=kept)
   kind = config.model.kind
@@ -188,11 +196,10 @@ def train(
     )
     seconds = progress.seconds + linear_seconds(folder)
     progress = dataclasses.replace(progress, seconds=seconds)
-    if selects and isinstance(config.model, ModelConfig) and config.model.linear_choice == "valid":
+    if chooses:
       state = make_serving_state(params, inputs, recommender=recommender)
       values = make_values(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
-      _choose_weight(state, values, config, folder, log=log)
-      config = with_choices(config, folder)
+      config = _choose_weight(state, values, config, folder, log=log)
       weight = config.model.linear_weight
       recommender = dataclasses.replace(
         recommender, settings=dataclasses.replace(recommender.settings, linear_weight=weight)
@@ -339,6 +346,46 @@ def make_values(
   return values
 
 
+def _choose_powers(
+  config: Config, folder: pathlib.Path, prepared: Prepared, *, mesh: Mesh | None, log: Log
+) -> Config:
+  """The configuration with the powers of the linear channel that validation users favor.
+
+  The channel is compared alone. The weights of the chosen powers are kept in the run folder.
+  """
+  if (folder / CHOICES).exists():
+    return with_choices(config, folder)
+  sizes = (prepared.interactions.num_users, prepared.interactions.num_items)
+  fitted: dict[tuple[float, float], Any] = {}
+
+  def with_powers(powers: tuple[float, float]) -> Config:
+    names = ("linear_user_power", "linear_item_power")
+    return with_fields(config, dict(zip(names, powers, strict=True)))
+
+  def values_of(powers: tuple[float, float]) -> np.ndarray:
+    own = with_powers(powers)
+    linear = linear_channel(own.model, num_users=sizes[0], num_items=sizes[1])
+    inputs = make_inputs(linear, prepared.train, feedback=prepared.feedback)
+    params = fit_params(inputs, jax.random.key(0), recommender=linear)
+    fitted[powers] = params["weights"]
+    values = make_values(prepared, inputs, recommender=linear, config=own, mesh=mesh)
+    return values(linear.serving_state(params, inputs))
+
+  configured = config.model.linear_user_power, config.model.linear_item_power
+  powers, means = choose(configured, [(OTHER_POWER, OTHER_POWER)], values_of)
+  names = ("linear_user_power", "linear_item_power")
+  write_choices(folder, dict(zip(names, powers, strict=True)))
+  if powers != configured:
+    log.info(
+      f"linear: histories are divided by powers {powers[0]:g} and {powers[1]:g} of the numbers of "
+      f"ratings, with which valid_{config.train.select_metric} of this channel alone is "
+      f"{means[powers]:.4f} instead of {means[configured]:.4f}"
+    )
+  config = with_choices(config, folder)
+  kept_linear(config, prepared, folder, log=log)(lambda: fitted[powers])
+  return config
+
+
 def _choose_weight(
   state: Channels,
   values: Callable[[Any], np.ndarray],
@@ -346,20 +393,23 @@ def _choose_weight(
   folder: pathlib.Path,
   *,
   log: Log,
-) -> None:
-  """Records the weight of the linear channel in the run folder."""
-  if (folder / CHOICES).exists():
-    return
-  configured = config.model.linear_weight
-  weight, means = choose_weight(
-    configured, lambda weight: values(state._replace(weight=jnp.float32(weight)))
-  )
-  write_choices(folder, {"linear_weight": weight})
-  if weight != configured:
-    log.info(
-      f"train: linear_weight {weight:g} instead of {configured:g}, with which valid_"
-      f"{config.train.select_metric} is {means[weight]:.4f} instead of {means[configured]:.4f}"
+) -> Config:
+  """The configuration with the weight of the linear channel that validation users favor."""
+  known = read_choices(folder)
+  if "linear_weight" not in known:
+    configured = config.model.linear_weight
+    weight, means = choose(
+      configured,
+      [configured * multiple for multiple in MULTIPLES],
+      lambda weight: values(state._replace(weight=jnp.float32(weight))),
     )
+    write_choices(folder, {**known, "linear_weight": weight})
+    if weight != configured:
+      log.info(
+        f"train: linear_weight {weight:g} instead of {configured:g}, with which valid_"
+        f"{config.train.select_metric} is {means[weight]:.4f} instead of {means[configured]:.4f}"
+      )
+  return with_choices(config, folder)
 
 
 def _sample_of_users(users: np.ndarray, num_items: int, config: Config) -> np.ndarray:

@@ -76,10 +76,15 @@ def write_choices(folder: pathlib.Path, choices: dict[str, Any]) -> None:
   runs.write_sealed(folder / CHOICES, choices)
 
 
+def read_choices(folder: pathlib.Path) -> dict[str, Any]:
+  """What `write_choices` recorded; empty where nothing was chosen. Raises: DamagedFile."""
+  path = folder / CHOICES
+  return runs.read_sealed(path) if path.exists() else {}
+
+
 def with_choices(config: Config, folder: pathlib.Path) -> Config:
   """The configuration of a run with what its training chose. Raises: DamagedFile."""
-  path = folder / CHOICES
-  return with_fields(config, runs.read_sealed(path)) if path.exists() else config
+  return with_fields(config, read_choices(folder))
 
 
 def _origin(config: Config, prepared: Prepared) -> str:
