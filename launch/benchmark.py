@@ -12,8 +12,10 @@ Python that has them, if it is not this one.
 
 Suite lm has random weights in the shape of Qwen2-0.5B unless --llm is given. Suites train, eval,
 embed, sweep and anchors need MovieLens in --data_dir; embed and fusion need the published profiles
-and lists in its folder published/; serve needs a trained run, --workdir. Suite all takes 40 minutes
-on two cores with the peers, sweep ten, anchors five, statistics three and fusion two.
+and lists in its folder published/; serve needs a trained run, --workdir. Suite size writes its
+tables into the user's cache; ml-20m and ml-25m take up to 12 GiB and more than an hour. Suite all
+takes 40 minutes on two cores with the peers, sweep ten, anchors five, statistics three and fusion
+two.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ define(
   "batch_sizes",
   "dtype",
   "continuations",
+  "shapes",
+  "epochs",
   "repeats",
   "workdir",
   "data_dir",
@@ -63,6 +67,7 @@ def main() -> None:
 
   require_one_of("suite", (*SUITES, "all"))
   require_at_least("repeats", 1)
+  require_at_least("epochs", 1)
   if FLAGS.compare not in (None, "torch"):
     raise InputError("torch is the only peer", field="compare", value=FLAGS.compare)
   require_writable("json_out")
