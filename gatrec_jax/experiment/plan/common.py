@@ -19,6 +19,8 @@ _ROW, _PLACE = 20, 8
 _ID = 90  # a text of an id, and an item's mapping of fields
 # Bytes of a text while profiles are written and encoded.
 _TEXT = 4_000
+# Of a score in a block: what `evaluate_memory_mb` counts, and the masks of candidates.
+_BOUNDED, _MASKS = 16, 2
 # Of a user with its lists, and of a user with test likes, for each place of the lists.
 _LISTED, _WRITTEN, _MEASURED = 24, 56, 60
 _METRICS = 9  # of each cut-off
@@ -56,9 +58,8 @@ def ranking_block(config: Config, users: int, items: int, *, copies: float) -> f
 
   Args: users: ranked ones. copies: of the block's scores, float32, that are alive at a time.
   """
-  fitting = max(1, int(config.evaluate.evaluate_memory_mb * 2**20 / (16 * max(items, 1))))
-  batch = -(-users // -(-users // fitting)) if users else 0
-  return (4 * copies + 2) * batch * items
+  bound = max(items, config.evaluate.evaluate_memory_mb * 2**20 / _BOUNDED)
+  return (4 * copies + _MASKS) * min(float(users) * items, bound)
 
 
 def validation(

@@ -54,8 +54,8 @@ def least_rows(path: Path) -> int:
     if plain_suffix(path) == ".parquet":
       return 0
     with open(path, "rb") as file:
-      sample = _unpacked(path, file).read(_SAMPLE_BYTES)
-      taken = file.tell()
+      unpacked = _unpacked(path, file)  # which closes the file when it is deleted
+      sample, taken = unpacked.read(_SAMPLE_BYTES), file.tell()
   except Exception:  # the reader says what is wrong with the file
     return 0
   size = path.stat().st_size

@@ -15,6 +15,7 @@ from gatrec_jax.experiment.plan.rates import WIDTH, Rates
 from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
 from gatrec_jax.models.gat.channels import has_channels, linear_channel
+from gatrec_jax.ops.attention.blocks import BLOCK_BYTES
 from gatrec_jax.ops.propagation import GATHERED_NUMBERS, is_dense
 from gatrec_jax.ops.softmax_loss import BLOCK, drawn_size
 from gatrec_jax.train.optimizer import steps_per_epoch
@@ -58,7 +59,7 @@ def stages(config: Config, sizes: Sizes, rates: Rates | None) -> list[Stage]:
     config, sizes, rates, copies=copies, state=state, known=channel is not None
   )
   times = ranked + (_RANKED_MULTIPLES if model.linear_choice == "valid" and channel else 0)
-  if validation.seconds is not None:
+  if rates is not None and validation.seconds:
     # The linear channel is computed once.
     once = validation.work * flops / rates.flops
     validation = validation._replace(seconds=validation.seconds * times + once)
@@ -94,8 +95,9 @@ def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None, *, weights: fl
   edges = 2.0 * _edges_rows(model, sizes)
   features = 4 * len(model.convolution.edge_features)
   has_layers = not isinstance(model.convolution, NoConvolution)
-  of_graph = edges * (_EDGE + features)
-  left = of_graph + (edges * _BLOCK_EDGE if has_layers else 0.0) + _POSITIVE * sizes.likes
+  left = edges * (_EDGE + features) + _POSITIVE * sizes.likes
+  if has_layers and 4 * max(_widths(model, sizes)) * sizes.nodes > BLOCK_BYTES:
+    left += edges * _BLOCK_EDGE
   choice = f"{round(edges):,} edges"
   if isinstance(model.objective, PairwiseObjective):
     left += _NEGATIVE * sizes.train

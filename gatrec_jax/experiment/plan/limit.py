@@ -88,13 +88,12 @@ def _part_that_fits(config: Config, sizes: Sizes, limit: int) -> str:
 
 def _fitting(config: Config, sizes: Sizes, limit: int) -> Iterator[str]:
   """Settings with which it fits, as hints: single ones, several together, another model."""
-  single = [
-    {name: value}
-    for name, value in _smaller(config)
-    if _peak(config, {name: value}, sizes) <= limit
-  ]
+  single: dict[str, Any] = {}
+  for name, value in _smaller(config):
+    if name not in single and _peak(config, {name: value}, sizes) <= limit:
+      single[name] = value
   if single:
-    yield from map(_hints, single[: _MOST_ALTERNATIVES - 1])
+    yield from (_hints({name: single[name]}) for name in list(single)[: _MOST_ALTERNATIVES - 1])
   elif together := _together(config, sizes, limit):
     yield _hints(together)
   for name in _MODELS:
@@ -135,8 +134,9 @@ def _peak(config: Config, fields: Mapping[str, Any], sizes: Sizes) -> int:
 
 def _smaller(config: Config) -> Iterator[tuple[str, Any]]:
   """The settings of this configuration that could be smaller, and what to try."""
+  of_training = (config.train,) if config.model.learned else ()
   for name, values in _SMALLER.items():
-    for settings in (config.model, config.train, config.evaluate):
+    for settings in (config.model, *of_training, config.evaluate):
       if name not in entries(settings) or unmet_need(settings, name):
         continue
       now = value_of(settings, name)

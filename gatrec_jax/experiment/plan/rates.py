@@ -14,10 +14,10 @@ from gatrec_jax.ops.attention import Edges, attention_light
 
 WIDTH = 64
 """Of the vectors that rates are measured with."""
-_REPEATS = 3
-_NODES, _EDGES = 20_000, 60_000
+_REPEATS = 5
+_NODES, _EDGES = 20_000, 30_000
 _USERS, _ITEMS = 128, 8_192
-_ROWS = 200_000
+_ROWS = 100_000
 
 
 class Rates(NamedTuple):

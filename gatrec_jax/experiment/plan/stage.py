@@ -73,8 +73,8 @@ class Plan:
   @property
   def seconds(self) -> float | None:
     """Of all stages; None where no rates were measured."""
-    known = [stage.seconds for stage in self.stages if stage.seconds is not None]
-    return sum(known) if known else None
+    seconds = [stage.seconds for stage in self.stages]
+    return None if None in seconds else sum(seconds)
 
   def to_json(self) -> dict[str, dict[str, dict[str, Any]]]:
     """`stages` by name, each with `choice`, `memory_mb`, `work`, `unit` and `seconds`."""
