@@ -207,11 +207,12 @@ def train(
   validate = None
   if selects:
     with usage.part("validation"):
-      measure = make_validator(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
+      values = make_values(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
 
     def validate(params: Any) -> float:
       with usage.part("validation"):
-        return measure(params)
+        state = make_serving_state(params, inputs, recommender=recommender)
+        return float(values(state).mean())
 
   common = dict(recommender=recommender, workdir=folder, validate=validate, log=log)
   if recommender.learned:
@@ -223,10 +224,9 @@ def train(
     )
     seconds = progress.seconds + linear_seconds(folder)
     progress = dataclasses.replace(progress, seconds=seconds)
-    if selects and isinstance(config.model, ModelConfig) and config.model.linear_choice == "valid":
+    if selects and _chooses_weight(config.model):
       with usage.part("validation"):
         state = make_serving_state(params, inputs, recommender=recommender)
-        values = make_values(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
         _choose_weight(state, values, config, folder, log=log)
       config = with_choices(config, folder)
       weight = config.model.linear_weight
@@ -302,6 +302,12 @@ def sweep_settings(
     validate=make_validator(prepared, inputs, recommender=recommender, config=config),
     memory_mb=memory_mb,
     log=log,
+  )
+
+
+def _chooses_weight(model: ModelSettings) -> bool:
+  return (
+    isinstance(model, ModelConfig) and model.linear_choice == "valid" and model.linear_weight > 0
   )
 
 

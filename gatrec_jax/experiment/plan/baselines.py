@@ -15,6 +15,7 @@ from gatrec_jax.experiment.plan.gat import expected_epochs
 from gatrec_jax.experiment.plan.rates import WIDTH, Rates
 from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
+from gatrec_jax.models.baselines.xsimgcl import CONTRASTED
 from gatrec_jax.ops.propagation import GATHERED_NUMBERS, is_dense
 from gatrec_jax.ops.softmax_loss import BLOCK, drawn_size
 from gatrec_jax.train.optimizer import steps_per_epoch
@@ -159,7 +160,7 @@ def _vectors(config: Config, sizes: Sizes) -> Fit:
       step += 4.0 * min(GATHERED_NUMBERS, sizes.likes * model.width)
   step += params * (4 + 4 * layers)
   if isinstance(model, models.XSimGclConfig):
-    step += 4.0 * 3 * batch**2 if batch < 2**14 else 0.0
+    step += 4.0 * 3 * min(batch, CONTRASTED) ** 2
   steps, epochs = steps_per_epoch(train, rows), expected_epochs(config)
   edges = epochs * steps * layers * 2.0 * sizes.likes * model.width / WIDTH
   flops = epochs * 8.0 * rows * drawn * model.width

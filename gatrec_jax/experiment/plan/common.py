@@ -21,6 +21,8 @@ _ID = 90  # a text of an id, and an item's mapping of fields
 _TEXT = 4_000
 # Of a score in a block: what `evaluate_memory_mb` counts, and the masks of candidates.
 _BOUNDED, _MASKS = 16, 2
+# Scores of the linear channel that are made at a time, and copies of them that are alive.
+_CHUNK_VALUES, _COPIES_OF_CHUNK = 2**24, 6
 # Of a user with its lists, and of a user with test likes, for each place of the lists.
 _LISTED, _WRITTEN, _MEASURED = 24, 56, 60
 _METRICS = 9  # of each cut-off
@@ -84,10 +86,12 @@ def validation(
   users = num_sampled(sizes.valid_users, sizes.items)
   scores = float(users) * sizes.items
   kept = 4 * scores if known else 0.0
-  peak = state + 2 * kept + ranking_block(config, users, sizes.items, copies=copies)
+  making = 4.0 * _COPIES_OF_CHUNK * min(_CHUNK_VALUES, scores) if known else 0.0
+  ranking = ranking_block(config, users, sizes.items, copies=copies)
+  peak = kept + max(making, state + ranking)
   seconds = None if rates is None else scores * (1 / rates.ranks + flops / rates.flops)
   sample = f"{users:,} of {sizes.valid_users:,} users"
-  return Stage("validation", sample, max(peak, 3 * kept), kept, scores, "scores", seconds)
+  return Stage("validation", sample, peak, kept, scores, "scores", seconds)
 
 
 def evaluation(

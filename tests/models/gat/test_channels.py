@@ -104,3 +104,24 @@ def test_degenerate_cases_are_finite():
   np.testing.assert_array_equal(fill_unrated(scores, every), scores)
   nothing = make_unrated(text, none, np.zeros(8, bool), l2=1.0)
   assert np.isfinite(fill_unrated(scores, nothing)).all()
+
+
+@pytest.mark.parametrize("form", ["exact", "spectral"])
+def test_scores_that_are_kept_are_those_of_the_linear_channel(monkeypatch, form):
+  train = toy_ratings(num_users=12, num_items=9)
+  recommender = RidgeRecommender(EaseRatedConfig(form=form, rank=3, neighbors=2), 12, 9)
+  inputs = make_inputs(recommender, train)
+  params = jax.jit(recommender.fit)(inputs, jax.random.key(0))
+  state = recommender.serving_state(params, inputs)
+  monkeypatch.setattr(channels, "_KNOWN_AT_A_TIME", 3 * 9)  # three users at a time
+  users = np.array([1, 2, 5, 7, 11], np.int32)
+  known = known_linear_scores(state, users, num_users=12, num_items=9)
+  expected = jnp.concatenate([RidgeRecommender.score(state, users[:3]), score_of(state, users[3:])])
+  assert np.array_equal(known.scores[known.row[users]], expected)
+
+
+def score_of(state, users):
+  """As a batch of three, the last user repeated."""
+  return RidgeRecommender.score(state, np.pad(users, (0, 3 - len(users)), mode="edge"))[
+    : len(users)
+  ]
