@@ -46,12 +46,11 @@ def stages(config: Config, sizes: Sizes, rates: Rates | None) -> list[Stage]:
     model = model.without_text()
   channel = linear_channel(model, num_users=sizes.users, num_items=sizes.items)
   found = [common.reading(config, sizes, rates), common.texts(config, sizes, rates)]
-  flops, weights = 0.0, 0.0
+  flops = 0.0
   if channel is not None:
     found.append(linear.linear(channel.settings, sizes, rates))
-    weights = linear.weights_of(channel.settings, sizes)
-    flops, weights = weights.score_flops, weights.bytes
-  found.append(_graph(model, sizes, rates, weights=weights))
+    flops = linear.weights_of(channel.settings, sizes).score_flops
+  found.append(_graph(model, sizes, rates))
   training, ranked = _training(config, model, sizes, rates)
   copies = _COPIES_OF_CHANNELS if has_channels(model) else _COPIES
   state = 4.0 * sizes.nodes * model.feature_width * (1 + model.convolution.num_layers)
@@ -87,11 +86,8 @@ def choices(model: ModelConfig, sizes: Sizes) -> str:
   return ", ".join(parts)
 
 
-def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None, *, weights: float) -> Stage:
-  """The graph, its order for attention, and targets or negatives; on the host, then the device.
-
-  Args: weights: bytes of the linear channel's, which are on the host too until they are copied.
-  """
+def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None) -> Stage:
+  """The graph, its order for attention, and targets or negatives; on the host, then the device."""
   edges = 2.0 * _edges_rows(model, sizes)
   features = 4 * len(model.convolution.edge_features)
   has_layers = not isinstance(model.convolution, NoConvolution)
@@ -104,7 +100,7 @@ def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None, *, weights: fl
   else:
     left += _target_bytes(sizes)
   left += 4.0 * sizes.nodes * max(sizes.text_width, 1)
-  peak = left + max(left + weights, _SORTED_EDGE * edges)
+  peak = left + max(left, _SORTED_EDGE * edges)
   seconds = None if rates is None else _SORTS * sizes.train / rates.rows
   return Stage("graph", choice, peak, left, edges, "edges", seconds)
 
