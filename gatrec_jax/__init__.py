@@ -19,6 +19,7 @@ from gatrec_jax.data.tables.interaction_tables import load_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.evaluation import evaluate_run
 from gatrec_jax.experiment.fit import fit, save
+from gatrec_jax.experiment.plan.run import plan_run
 from gatrec_jax.experiment.train_and_evaluate import sweep_settings, train_and_evaluate
 from gatrec_jax.explain import explain
 from gatrec_jax.runs.log import CONSOLE, SILENT
@@ -61,6 +62,7 @@ __all__ = [
   "load_run",
   "models",
   "ops",
+  "plan_run",
   "recommend",
   "recommend_to_new_user",
   "score",

@@ -16,8 +16,9 @@ of that name.
 Suite lm has random weights in the shape of Qwen2-0.5B unless --llm is given. Suites train, eval,
 embed, sweep and anchors need MovieLens in --data_dir, as does als without --dataset; embed and
 fusion need the published profiles and lists in its folder published/; serve needs a trained run,
---workdir. Suite all takes 40 minutes on two cores with the peers, sweep ten, anchors five,
-statistics three, fusion two and als one.
+--workdir. Suite size writes its tables into the user's cache; ml-20m and ml-25m take up to 12 GiB
+and more than an hour. Suite all takes 40 minutes on two cores with the peers, sweep ten, anchors
+five, statistics three, fusion two and als one.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ define(
   "batch_sizes",
   "dtype",
   "continuations",
+  "shapes",
+  "epochs",
   "repeats",
   "workdir",
   "dataset",
@@ -69,6 +72,7 @@ def main() -> None:
 
   require_one_of("suite", (*SUITES, "all"))
   require_at_least("repeats", 1)
+  require_at_least("epochs", 1)
   suite = _suite()
   require_writable("json_out")
   together = suite == "all"

@@ -13,6 +13,9 @@ WORKDIR/choosing), then with them. Re-ranking needs a run without --refit.
 --mesh trains on several devices. --coordinator uses those of several processes, each started with
 the same command and its own --process_id.
 
+--plan_only prints what the run would need: memory, work and time by stage. What does not fit into
+--memory_limit is refused before it is allocated, with settings that would fit.
+
 --search first searches hyperparameters on validation ratings; see WORKDIR/search/trials.parquet.
 """
 
@@ -50,6 +53,8 @@ define(
   "search_space",
   "search_seed",
   "refit",
+  "memory_limit",
+  "plan_only",
   "json_out",
   "trace",
   "mesh",
@@ -69,20 +74,27 @@ def main() -> None:
   from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
   from gatrec_jax.runs.log import CONSOLE, SILENT
   from gatrec_jax.serve.run import load_run
+  from launch.cli.plan import print_plan
   from launch.cli.results import print_results, traced
 
   require_writable("json_out")
   config = config_from_flags()
   workdir = workdir_from_flags(config)
+  if FLAGS.plan_only:
+    plan = print_plan(config, workdir, memory_limit=FLAGS.memory_limit)
+    if FLAGS.json_out:
+      runs.write_json(path_flag("json_out"), plan.to_json())
+    return
   mesh = mesh_from_flags()
   with traced(FLAGS.trace):
     log = CONSOLE if jax.process_index() == 0 else SILENT
     config = searched(config, workdir, mesh)
+    common = dict(memory_limit=FLAGS.memory_limit, mesh=mesh, log=log)
     if FLAGS.refit:
-      results = train_alike(config, workdir, refit=True, mesh=mesh, log=log)
+      results = train_alike(config, workdir, refit=True, **common)
       trained = load_run(workdir)
     else:
-      trained, results = train_and_evaluate(config, workdir, mesh=mesh, log=log)
+      trained, results = train_and_evaluate(config, workdir, **common)
   if jax.process_index():
     return
   print_results(results, title=f"{data_label(config)} · {workdir}", run=trained)

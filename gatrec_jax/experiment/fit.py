@@ -31,6 +31,7 @@ def fit(
   preset: str = "best",
   workdir: str | os.PathLike[str] | None = None,
   refit: bool = False,
+  memory_limit: float | None = None,
   log: Log = CONSOLE,
   **settings: Any,
 ) -> Run:
@@ -45,6 +46,7 @@ def fit(
     items: their metadata, likewise, or a sequence of mappings; None for none.
     preset: `best`, `paper`, `tiny` or a baseline such as `ease`.
     refit: after choosing the number of epochs, train again with the validation ratings.
+    memory_limit: as in `train_and_evaluate`.
     workdir: the run folder; None = a temporary one, which is deleted when Python ends (see `save`).
     log: where lines for the user go; `SILENT` prints nothing.
     **settings: any setting, such as `seed=1`, `split="leave_last"` or `epochs=100`. A model for use
@@ -69,9 +71,9 @@ def fit(
   config = with_fields(get_preset(preset), {**fields, **settings})
   try:
     if refit:
-      train_alike(config, folder, refit=True, log=log)
+      train_alike(config, folder, refit=True, memory_limit=memory_limit, log=log)
       return load_run(folder)
-    return train_and_evaluate(config, folder, log=log)[0]
+    return train_and_evaluate(config, folder, memory_limit=memory_limit, log=log)[0]
   except InputError as error:
     # The user knows the table, not its copy.
     message = error.message

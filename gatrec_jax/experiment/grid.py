@@ -87,7 +87,13 @@ def run_grid(
 
 
 def train_alike(
-  config: Config, folder: pathlib.Path, *, refit: bool, mesh: Mesh | None = None, log: Log
+  config: Config,
+  folder: pathlib.Path,
+  *,
+  refit: bool,
+  memory_limit: float | None = None,
+  mesh: Mesh | None = None,
+  log: Log,
 ) -> dict[str, Any]:
   """Trains and tests one model under the same conditions as all others of a table.
 
@@ -95,42 +101,43 @@ def train_alike(
   validation ratings is first trained without them, then again with them for the selected number of
   epochs. Without `refit` no model sees the validation ratings. Named protocols are never refitted.
 
-  Args: mesh: as in `train_and_evaluate`.
+  Args: memory_limit, mesh: as in `train_and_evaluate`.
   Returns: results.json, its `train_seconds` those of both trainings.
   Raises: InputError where the folder holds a run that did not choose first.
   """
+  common = dict(memory_limit=memory_limit, mesh=mesh, log=log)
   if config.data.split in FIXED_BY_SPLIT:
-    return _kept_or_trained(config, folder, mesh=mesh, log=log)
+    return _kept_or_trained(config, folder, **common)
   share = config.data.valid_share or 0.1
   if not refit:
-    return _kept_or_trained(with_fields(config, {"valid_share": share}), folder, mesh=mesh, log=log)
+    return _kept_or_trained(with_fields(config, {"valid_share": share}), folder, **common)
   if config.train.select_on != "valid":
-    return _kept_or_trained(with_fields(config, {"valid_share": 0.0}), folder, mesh=mesh, log=log)
+    return _kept_or_trained(with_fields(config, {"valid_share": 0.0}), folder, **common)
   if runs.has_checkpoints(folder) and not (folder / "choosing").is_dir():
     raise InputError(
       "holds a run that was trained without `refit`; use another `workdir`, or delete this one",
       field="workdir",
       value=folder,
     )
-  chosen = _kept_or_trained(config, folder / "choosing", mesh=mesh, log=log)
+  chosen = _kept_or_trained(config, folder / "choosing", **common)
   train = config.train
   refit_fields = {"valid_share": 0.0, "select_on": "last", "epochs": max(chosen["epoch"], 1)}
   if train.schedule == "cosine":
     refit_fields["decay_epochs"] = train.decay_epochs or train.epochs
   final = with_fields(with_choices(config, folder / "choosing"), refit_fields)
-  results = dict(_kept_or_trained(final, folder, mesh=mesh, log=log))
+  results = dict(_kept_or_trained(final, folder, **common))
   results["train_seconds"] = round(results["train_seconds"] + chosen["train_seconds"], 2)
   results["peak_memory_mb"] = max(results["peak_memory_mb"], chosen["peak_memory_mb"])
   return results
 
 
 def _kept_or_trained(
-  config: Config, folder: pathlib.Path, *, mesh: Mesh | None, log: Log
+  config: Config, folder: pathlib.Path, *, memory_limit: float | None, mesh: Mesh | None, log: Log
 ) -> dict[str, Any]:
   if results := finished_results(config, folder, log=log):
     log.info(f"already finished, kept ({folder})")
     return results
-  return train_and_evaluate(config, folder, mesh=mesh, log=log)[1]
+  return train_and_evaluate(config, folder, memory_limit=memory_limit, mesh=mesh, log=log)[1]
 
 
 def open_finished(folder: pathlib.Path) -> Finished:

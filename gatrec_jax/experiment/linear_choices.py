@@ -7,10 +7,25 @@ taken user by user: a choice between values that are nearly alike would be one b
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.schema import Config, ModelConfig
+from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.experiment.validation import make_values
+from gatrec_jax.models.base import make_inputs
+from gatrec_jax.models.gat.channels import Channels, linear_channel
+from gatrec_jax.models.linear.ridge import Weights
+from gatrec_jax.runs.log import Log
+from gatrec_jax.serve.kept import kept_linear, read_choices, with_choices, write_choices
+from gatrec_jax.train.fitted import fit_params
 
 # Multiples of the configured weight that are tried; 0 leaves the channel out.
 MULTIPLES = (0.0, 0.25, 0.5, 2.0, 4.0, 8.0, 16.0, 64.0)
@@ -44,3 +59,87 @@ def choose(
     if difference.mean() > max(gain, _STANDARD_ERRORS * error):
       best, gain = other, float(difference.mean())
   return best, means
+
+
+def has_choices(config: Config) -> bool:
+  """Whether anything is chosen for the linear channel."""
+  model = config.model
+  return (
+    isinstance(model, ModelConfig)
+    and model.linear_choice == "valid"
+    and model.linear_weight > 0
+    and config.train.select_on == "valid"
+  )
+
+
+def choose_powers(
+  config: Config, prepared: Prepared, folder: pathlib.Path, *, mesh: Mesh | None, log: Log
+) -> Config:
+  """The configuration with the powers of the linear channel that validation users favor.
+
+  The channel is compared alone. The weights of the chosen powers are kept in the run folder, and so
+  is the choice.
+  """
+  if read_choices(folder):
+    return with_choices(config, folder)
+  fitted: dict[tuple[float, float], Weights] = {}
+
+  def values_of(powers: tuple[float, float]) -> np.ndarray:
+    own = with_fields(config, _named(powers))
+    linear = linear_channel(
+      own.model,
+      num_users=prepared.interactions.num_users,
+      num_items=prepared.interactions.num_items,
+    )
+    inputs = make_inputs(linear, prepared.train, feedback=prepared.feedback)
+    params = fit_params(inputs, jax.random.key(0), recommender=linear)
+    fitted[powers] = params["weights"]
+    values = make_values(prepared, inputs, recommender=linear, config=own, mesh=mesh)
+    return values(linear.serving_state(params, inputs))
+
+  configured = config.model.linear_user_power, config.model.linear_item_power
+  powers, means = choose(configured, [(OTHER_POWER, OTHER_POWER)], values_of)
+  chosen = with_fields(config, _named(powers))
+  kept_linear(chosen, prepared, folder, log=log)(lambda: fitted[powers])
+  write_choices(folder, _named(powers))
+  if powers != configured:
+    log.info(
+      f"linear: histories are divided by powers {powers[0]:g} and {powers[1]:g} of the numbers of "
+      f"ratings, with which valid_{config.train.select_metric} of this channel alone is "
+      f"{means[powers]:.4f} instead of {means[configured]:.4f}"
+    )
+  return chosen
+
+
+def choose_weight(
+  config: Config,
+  state: Channels,
+  values: Callable[[Channels], np.ndarray],
+  folder: pathlib.Path,
+  *,
+  log: Log,
+) -> Config:
+  """The configuration with the weight of the linear channel that validation users favor.
+
+  Args: config: with the chosen powers. state: serving state of the trained model. values: of each
+    validation user.
+  """
+  known = read_choices(folder)
+  if "linear_weight" not in known:
+    configured = config.model.linear_weight
+    weight, means = choose(
+      configured,
+      [configured * multiple for multiple in MULTIPLES],
+      lambda weight: values(state._replace(weight=jnp.float32(weight))),
+    )
+    write_choices(folder, {**known, "linear_weight": weight})
+    if weight != configured:
+      log.info(
+        f"train: linear_weight {weight:g} instead of {configured:g}, with which valid_"
+        f"{config.train.select_metric} is {means[weight]:.4f} instead of {means[configured]:.4f}"
+      )
+  return with_choices(config, folder)
+
+
+def _named(powers: tuple[float, float]) -> dict[str, float]:
+  return dict(zip(("linear_user_power", "linear_item_power"), powers, strict=True))

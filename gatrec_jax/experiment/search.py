@@ -29,7 +29,7 @@ from gatrec_jax.experiment.successive_halving import (
   short,
   successive_halving,
 )
-from gatrec_jax.experiment.train_and_evaluate import make_validator
+from gatrec_jax.experiment.validation import make_validator
 from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 from gatrec_jax.serve.run import recommender_and_inputs
 from gatrec_jax.stages.config_file import FORMAT, read_format

@@ -9,43 +9,39 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from gatrec_jax import runs
 from gatrec_jax.config.models import ModelSettings
-from gatrec_jax.config.overrides import differences, to_json, with_fields
-from gatrec_jax.config.schema import Config, ModelConfig
+from gatrec_jax.config.overrides import differences, to_json
+from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.evaluate.files import write_recommendations
-from gatrec_jax.evaluate.ranking import full_ranking
 from gatrec_jax.evaluate.user_values import write_user_values
 from gatrec_jax.experiment.cold_start import cold_evaluations
 from gatrec_jax.experiment.evaluation import evaluate_run, results_json
-from gatrec_jax.experiment.linear_choices import MULTIPLES, OTHER_POWER, choose
-from gatrec_jax.models.base import Recommender, make_inputs
-from gatrec_jax.models.gat.channels import Channels, known_linear_scores, linear_channel
-from gatrec_jax.models.gat.recommender import GatRecommender
+from gatrec_jax.experiment.linear_choices import choose_powers, choose_weight, has_choices
+from gatrec_jax.experiment.plan.run import has_data, require_memory, require_reading
+from gatrec_jax.experiment.validation import make_validator, make_values
 from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.models.linear.ridge import Weights
 from gatrec_jax.ops.attention.selection import name_of
-from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.runs.paths import user_path
-from gatrec_jax.serve.kept import CHOICES, kept_linear, linear_seconds, with_choices, write_choices
+from gatrec_jax.runs.usage import Usage
+from gatrec_jax.serve.kept import kept_linear, linear_seconds
 from gatrec_jax.serve.run import Run, assemble_run, make_serving_state, recommender_and_inputs
 from gatrec_jax.sharding.peers import own_folder
 from gatrec_jax.stages.config_file import read_config, write_config
 from gatrec_jax.stages.data import prepare
 from gatrec_jax.stages.texts import Texts, embed_run, no_texts
-from gatrec_jax.train.fitted import fit, fit_params
+from gatrec_jax.train.fitted import fit
 from gatrec_jax.train.loop import Progress, learn
 from gatrec_jax.train.sweep import SweepResult, sweep
 
 _TRAINED_STAGES = ("data", "text", "model", "train")
-# Epochs are chosen on so many scores, but on so many users at least.
-_VALIDATION_SCORES, _LEAST_USERS = 2**27, 500
 USER_VALUES = "user_values.parquet"
 """The file of a run folder with every metric of every user."""
 RECOMMENDATIONS = "recommendations.parquet"
@@ -77,7 +73,12 @@ def open_run(config: Config, workdir: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def train_and_evaluate(
-  config: Config, workdir: str | os.PathLike[str], *, mesh: Mesh | None = None, log: Log = CONSOLE
+  config: Config,
+  workdir: str | os.PathLike[str],
+  *,
+  memory_limit: float | None = None,
+  mesh: Mesh | None = None,
+  log: Log = CONSOLE,
 ) -> tuple[Run, dict[str, Any]]:
   """Runs every stage that is not done yet and ends with the test metrics of the chosen checkpoint.
 
@@ -86,22 +87,30 @@ def train_and_evaluate(
   Args:
     config: all settings.
     workdir: the run folder; created or resumed.
+    memory_limit: in GiB, of the whole process; what is planned to need more is refused before it is
+      allocated. None = three quarters of what the machine or its cgroup has.
     mesh: the devices that share each step of training; those of this process then share the users
       to be evaluated. None for one device.
     log: where lines for the user go; `SILENT` prints nothing.
   Returns:
     The trained run and the content of `results.json`.
   Raises:
-    InputError: anything wrong with files, settings or data.
+    InputError: anything wrong with files, settings or data, or too little memory.
     Interrupted: a signal came; the same call resumes.
   """
+  is_read = has_data(user_path(workdir))
+  if not is_read:
+    require_reading(config, memory_limit)
   folder = open_run(config, workdir)
   with runs.locked(folder):
-    runs.reset_peak_memory()
-    prepared = prepare(config.data, folder, log=log)
-    run, progress = train(config, folder, prepared, mesh=mesh, log=log)
-    evaluations, items, scores = evaluate_run(run, mesh=mesh)
-    evaluations |= cold_evaluations(run, mesh=mesh)
+    usage = Usage()
+    with usage.part("data"):
+      prepared = prepare(config.data, folder, log=log)
+    require_memory(config, prepared, memory_limit=memory_limit, is_read=is_read, log=log)
+    run, progress = train(config, folder, prepared, mesh=mesh, log=log, usage=usage)
+    with usage.part("evaluation"):
+      evaluations, items, scores = evaluate_run(run, mesh=mesh)
+      evaluations |= cold_evaluations(run, mesh=mesh)
     interactions = prepared.interactions
     if evaluations:
       write_user_values(
@@ -121,7 +130,8 @@ def train_and_evaluate(
       epochs_run=progress.epoch,
       selection=_selection(run, progress),
       train_seconds=round(progress.seconds, 2),
-      peak_memory_mb=runs.peak_memory_mb(),
+      peak_memory_mb=usage.peak_memory_mb,
+      stages=usage.to_json(),
       encoder=run.texts.facts.get("encoder", "none"),
       seed=config.train.seed,
       config_digest=runs.digest(to_json(config)),
@@ -164,32 +174,52 @@ def truth_digest(prepared: Prepared) -> str:
 
 
 def train(
-  config: Config, folder: pathlib.Path, prepared: Prepared, *, mesh: Mesh | None = None, log: Log
+  config: Config,
+  folder: pathlib.Path,
+  prepared: Prepared,
+  *,
+  mesh: Mesh | None = None,
+  log: Log,
+  usage: Usage | None = None,
 ) -> tuple[Run, Progress]:
   """Embeds and trains, or resumes from what the run folder holds. Test rows are not read.
 
-  Args: prepared: what the folder's data stage holds. mesh: as in `train_and_evaluate`.
+  Args:
+    prepared: what the folder's data stage holds. mesh: as in `train_and_evaluate`.
+    usage: adds up what the parts take; None where nobody asks.
   """
-  texts = _texts(config, folder, prepared, log=log)
-  chooses = (
-    isinstance(config.model, ModelConfig)
-    and config.model.linear_choice == "valid"
-    and config.model.linear_weight > 0
-    and config.train.select_on == "valid"
-  )
+  usage = usage or Usage()
+  with usage.part("texts"):
+    texts = _texts(config, folder, prepared, log=log)
+  chooses = has_choices(config)
   if chooses:
-    config = _choose_powers(config, folder, prepared, mesh=mesh, log=log)
+    with usage.part("linear"):
+      config = choose_powers(config, prepared, folder, mesh=mesh, log=log)
   kept = kept_linear(config, prepared, folder, log=log)
-  recommender, inputs = recommender_and_inputs(config, prepared, texts, kept=kept)
+
+  def linear(fit: Callable[[], Weights]) -> Weights:
+    with usage.part("linear"):
+      return kept(fit)
+
+  with usage.part("graph"):
+    recommender, inputs = recommender_and_inputs(config, prepared, texts, kept=linear)
   kind = config.model.kind
   log.info(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs, config.model, mesh)}")
   selects = config.train.select_on == "valid" if recommender.learned else len(prepared.split.valid)
   validate = None
   if selects:
-    validate = make_validator(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
+    with usage.part("validation"):
+      values = make_values(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
+
+    def validate(params: Any) -> float:
+      with usage.part("validation"):
+        state = make_serving_state(params, inputs, recommender=recommender)
+        return float(values(state).mean())
+
   common = dict(recommender=recommender, workdir=folder, validate=validate, log=log)
   if recommender.learned:
-    params, progress = learn(inputs, config=config.train, mesh=mesh, **common)
+    with usage.part("training"):
+      params, progress = learn(inputs, config=config.train, mesh=mesh, **common)
     log.info(
       f"train: {progress.epoch} epochs in {progress.seconds:.0f} s, best at epoch "
       f"{progress.best_epoch} by {config.train.select_on}"
@@ -197,25 +227,27 @@ def train(
     seconds = progress.seconds + linear_seconds(folder)
     progress = dataclasses.replace(progress, seconds=seconds)
     if chooses:
-      state = make_serving_state(params, inputs, recommender=recommender)
-      values = make_values(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
-      config = _choose_weight(state, values, config, folder, log=log)
+      with usage.part("validation"):
+        state = make_serving_state(params, inputs, recommender=recommender)
+        config = choose_weight(config, state, values, folder, log=log)
       weight = config.model.linear_weight
       recommender = dataclasses.replace(
         recommender, settings=dataclasses.replace(recommender.settings, linear_weight=weight)
       )
   else:
-    params, progress = fit(inputs, seed=config.train.seed, **common)
+    with usage.part("training"):
+      params, progress = fit(inputs, seed=config.train.seed, **common)
     log.info(f"train: {kind} fitted in {progress.seconds:.1f} s")
-  run = assemble_run(
-    folder,
-    config=config,
-    prepared=prepared,
-    texts=texts,
-    recommender=recommender,
-    params=params,
-    inputs=inputs,
-  )
+  with usage.part("evaluation"):
+    run = assemble_run(
+      folder,
+      config=config,
+      prepared=prepared,
+      texts=texts,
+      recommender=recommender,
+      params=params,
+      inputs=inputs,
+    )
   return run, progress
 
 
@@ -272,152 +304,6 @@ def sweep_settings(
     memory_mb=memory_mb,
     log=log,
   )
-
-
-def make_validator(
-  prepared: Prepared,
-  inputs: Inputs,
-  *,
-  recommender: Recommender,
-  config: Config,
-  mesh: Mesh | None = None,
-) -> Callable[[Any], float]:
-  """params -> the mean `select_metric` on the validation part, as `make_values` gives it."""
-  values = make_values(prepared, inputs, recommender=recommender, config=config, mesh=mesh)
-
-  def measure(params: Any) -> float:
-    return float(values(make_serving_state(params, inputs, recommender=recommender)).mean())
-
-  return measure
-
-
-def make_values(
-  prepared: Prepared,
-  inputs: Inputs,
-  *,
-  recommender: Recommender,
-  config: Config,
-  mesh: Mesh | None = None,
-) -> Callable[[Any], np.ndarray]:
-  """serving state -> [n] `select_metric` of each validation user.
-
-  Every item without a training rating is ranked. Of many users of a large catalog, a sample counts.
-
-  Args: config: its metric, memory and share of validation ratings. mesh: as in `top_items_by`.
-  """
-  train, valid = prepared.train, prepared.valid
-  liked = prepared.feedback.liked(valid.rating)
-  if not liked.any():
-    raise InputError(
-      "no validation rating reaches "
-      f"`positive_threshold={prepared.feedback.positive_threshold:g}`; raise the share or use "
-      "`select_on=train_loss`",
-      field="valid_share",
-      value=config.data.valid_share,
-    )
-  users = _sample_of_users(np.unique(valid.user[liked]), recommender.num_items, config)
-  counted = valid.take(np.isin(valid.user, users))
-  metric = config.train.select_metric
-  k = int(metric.rpartition("@")[2])
-  linear = inputs.own.linear if isinstance(recommender, GatRecommender) else None
-  if linear is not None:
-    linear = known_linear_scores(
-      linear, users, num_users=recommender.num_users, num_items=recommender.num_items
-    )
-
-  def values(serving_state: Any) -> np.ndarray:
-    if linear is not None:
-      serving_state = serving_state._replace(linear=linear)
-    items, _ = top_items_by(
-      recommender.score,
-      serving_state,
-      users,
-      num_items=recommender.num_items,
-      seen=train,
-      k=k,
-      memory_mb=config.evaluate.evaluate_memory_mb,
-      mesh=mesh,
-    )
-    evaluation = full_ranking(
-      items, users, train=train, test=counted, feedback=prepared.feedback, ks=(k,), num_bootstrap=0
-    )
-    return evaluation.per_user[metric]
-
-  return values
-
-
-def _choose_powers(
-  config: Config, folder: pathlib.Path, prepared: Prepared, *, mesh: Mesh | None, log: Log
-) -> Config:
-  """The configuration with the powers of the linear channel that validation users favor.
-
-  The channel is compared alone. The weights of the chosen powers are kept in the run folder.
-  """
-  if (folder / CHOICES).exists():
-    return with_choices(config, folder)
-  sizes = (prepared.interactions.num_users, prepared.interactions.num_items)
-  fitted: dict[tuple[float, float], Any] = {}
-
-  def with_powers(powers: tuple[float, float]) -> Config:
-    names = ("linear_user_power", "linear_item_power")
-    return with_fields(config, dict(zip(names, powers, strict=True)))
-
-  def values_of(powers: tuple[float, float]) -> np.ndarray:
-    own = with_powers(powers)
-    linear = linear_channel(own.model, num_users=sizes[0], num_items=sizes[1])
-    inputs = make_inputs(linear, prepared.train, feedback=prepared.feedback)
-    params = fit_params(inputs, jax.random.key(0), recommender=linear)
-    fitted[powers] = params["weights"]
-    values = make_values(prepared, inputs, recommender=linear, config=own, mesh=mesh)
-    return values(linear.serving_state(params, inputs))
-
-  configured = config.model.linear_user_power, config.model.linear_item_power
-  powers, means = choose(configured, [(OTHER_POWER, OTHER_POWER)], values_of)
-  names = ("linear_user_power", "linear_item_power")
-  write_choices(folder, dict(zip(names, powers, strict=True)))
-  if powers != configured:
-    log.info(
-      f"linear: histories are divided by powers {powers[0]:g} and {powers[1]:g} of the numbers of "
-      f"ratings, with which valid_{config.train.select_metric} of this channel alone is "
-      f"{means[powers]:.4f} instead of {means[configured]:.4f}"
-    )
-  config = with_choices(config, folder)
-  kept_linear(config, prepared, folder, log=log)(lambda: fitted[powers])
-  return config
-
-
-def _choose_weight(
-  state: Channels,
-  values: Callable[[Any], np.ndarray],
-  config: Config,
-  folder: pathlib.Path,
-  *,
-  log: Log,
-) -> Config:
-  """The configuration with the weight of the linear channel that validation users favor."""
-  known = read_choices(folder)
-  if "linear_weight" not in known:
-    configured = config.model.linear_weight
-    weight, means = choose(
-      configured,
-      [configured * multiple for multiple in MULTIPLES],
-      lambda weight: values(state._replace(weight=jnp.float32(weight))),
-    )
-    write_choices(folder, {**known, "linear_weight": weight})
-    if weight != configured:
-      log.info(
-        f"train: linear_weight {weight:g} instead of {configured:g}, with which valid_"
-        f"{config.train.select_metric} is {means[weight]:.4f} instead of {means[configured]:.4f}"
-      )
-  return with_choices(config, folder)
-
-
-def _sample_of_users(users: np.ndarray, num_items: int, config: Config) -> np.ndarray:
-  """At most as many of the users as have `_VALIDATION_SCORES` scores together, sorted."""
-  most = max(_LEAST_USERS, _VALIDATION_SCORES // num_items)
-  if len(users) <= most:
-    return users
-  return np.sort(np.random.default_rng(config.data.valid_seed).choice(users, most, replace=False))
 
 
 def _selection(run: Run, progress: Progress) -> dict[str, float]:

@@ -19,7 +19,7 @@ Array = jax.Array
 # Largest size of the dense matrix.
 DENSE_BYTES = 1 << 30
 # Numbers that sparse edges gather at a time: 256 MiB.
-_GATHERED_NUMBERS = 1 << 26
+GATHERED_NUMBERS = 1 << 26
 # On a CPU, dense products are faster above this share of nonzero cells (measured on two cores,
 # D = 64, with the gradient: 6.7 ns per cell, 0.6 µs per edge).
 _DENSE_SHARE = 0.01
@@ -90,17 +90,22 @@ def make_edges(
   if kind not in ("auto", "dense", "sparse"):
     raise InputError(f"propagation={kind}: must be auto, dense or sparse")
   user, item = np.asarray(user, np.int32), np.asarray(item, np.int32)
-  if kind == "auto":
-    cells = num_users * num_items
-    quicker = jax.default_backend() != "cpu" or len(user) >= _DENSE_SHARE * cells
-    kind = "dense" if quicker and 4 * cells <= DENSE_BYTES else "sparse"
-  if kind == "dense":
+  if is_dense(kind, len(user), num_users, num_items, platform=jax.default_backend()):
     adjacency = np.zeros((num_users, num_items), np.float32)
     adjacency[user, item] = 1.0 if weight is None else weight
     return DenseEdges(adjacency)
   by_user, by_item = np.lexsort((item, user)), np.lexsort((user, item))
   weights = (None, None) if weight is None else (weight[by_user], weight[by_item])
   return SparseEdges(user[by_user], item[by_user], user[by_item], item[by_item], *weights)
+
+
+def is_dense(kind: str, pairs: int, num_users: int, num_items: int, *, platform: str) -> bool:
+  """Whether `make_edges` makes a matrix of P pairs. Args: platform: cpu, gpu, tpu."""
+  if kind != "auto":
+    return kind == "dense"
+  cells = num_users * num_items
+  quicker = platform != "cpu" or pairs >= _DENSE_SHARE * cells
+  return quicker and 4 * cells <= DENSE_BYTES
 
 
 def propagate(graph: Graph, vectors: Pair) -> Pair:
@@ -242,7 +247,7 @@ def _sorted_sums(
     return jraph.segment_sum(sent, receivers, num_receivers, indices_are_sorted=True)
 
   count = len(senders)
-  chunks = -(-count * values.shape[1] // _GATHERED_NUMBERS)
+  chunks = -(-count * values.shape[1] // GATHERED_NUMBERS)
   if chunks <= 1:
     return sums_of(senders, receivers, weight)
   size = -(-count // chunks)

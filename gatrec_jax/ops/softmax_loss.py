@@ -18,7 +18,7 @@ from gatrec_jax.ops.scores import Pair
 Array = jax.Array
 
 # Scores held in memory at a time; larger blocks are no faster.
-_BLOCK = 1 << 22
+BLOCK = 1 << 22
 _MOST_SCORES = 1 << 28
 _LEAST_DRAWN = 1 << 12
 
@@ -113,7 +113,7 @@ def softmax_loss(
   where: Array,
   drawn: int = 0,
   key: Array | None = None,
-  block: int = _BLOCK,
+  block: int = BLOCK,
 ) -> Array:
   """Cross-entropy of the users' targets under a softmax over all items, or over a draw of them.
 

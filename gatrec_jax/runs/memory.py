@@ -1,4 +1,4 @@
-"""How much memory this process may still take: of the machine, its container, and its limits."""
+"""How much memory this process may take: of the machine, its container, and its limits."""
 
 from __future__ import annotations
 
@@ -14,17 +14,67 @@ def free_bytes() -> int | None:
   return min(known) if known else None
 
 
+def total_bytes(root: Path = Path("/")) -> int | None:  # noqa: B008 - immutable
+  """Bytes of memory that this process may take in all; None if they cannot be determined.
+
+  The machine's, or less where its cgroup (v1 or v2) or one above it, or `ulimit -v`, allows less.
+
+  Args: root: where /proc and /sys are.
+  """
+  figures = [_total_of_machine(root), *_limits_of_cgroups(root)]
+  left = _of_address_space()
+  if left is not None:
+    figures.append(left + _resident_bytes(root))
+  known = [figure for figure in figures if figure is not None]
+  return min(known) if known else None
+
+
 def gibibytes(count: float) -> str:
   """Formats a number of bytes as "1.5 GiB"."""
   return f"{count / 2**30:.1f} GiB"
 
 
 def _of_machine() -> int | None:
+  return _kibibytes_of(Path("/proc/meminfo"), "MemAvailable:")
+
+
+def _total_of_machine(root: Path) -> int | None:
+  return _kibibytes_of(root / "proc/meminfo", "MemTotal:")
+
+
+def _resident_bytes(root: Path) -> int:
+  return _kibibytes_of(root / "proc/self/status", "VmRSS:") or 0
+
+
+def _kibibytes_of(path: Path, name: str) -> int | None:
+  """The figure of a line such as "MemTotal:  16384 kB", in bytes."""
   with contextlib.suppress(OSError, ValueError, IndexError):
-    for line in Path("/proc/meminfo").read_text().splitlines():
-      if line.startswith("MemAvailable:"):
+    for line in path.read_text().splitlines():
+      if line.startswith(name):
         return int(line.split()[1]) * 1024
   return None
+
+
+def _limits_of_cgroups(root: Path) -> list[int]:
+  """The limits of this process's cgroups and of those above them, in bytes.
+
+  In a container the folders may begin at its own group, whatever path the process is told.
+  """
+  found = []
+  with contextlib.suppress(OSError):
+    for line in (root / "proc/self/cgroup").read_text().splitlines():
+      _, _, rest = line.partition(":")
+      controllers, _, path = rest.partition(":")
+      if controllers and "memory" not in controllers.split(","):
+        continue
+      top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+      name = "memory.limit_in_bytes" if controllers else "memory.max"
+      group = top / path.lstrip("/")
+      for folder in dict.fromkeys((group, *group.parents, top)):
+        if folder == top or top in folder.parents:
+          with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            found.append(int((folder / name).read_text()))
+  return found
 
 
 def _of_container() -> int | None:

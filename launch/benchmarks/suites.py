@@ -45,6 +45,7 @@ SUITES: Mapping[str, Suite] = {
   "scale": Suite(
     "scale", "run_scale", "measure", "steps on 10^5 to 2.5 * 10^7 ratings, and memory"
   ),
+  "size": Suite("size", "run_size", "size", "whole runs on synthetic data, planned and measured"),
   "fusion": Suite(
     "fusion", "run_fusion_suite", "fusion", "whether fused lists can be worse than the candidates"
   ),

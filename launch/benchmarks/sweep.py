@@ -22,7 +22,7 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.experiment.train_and_evaluate import make_validator
+from gatrec_jax.experiment.validation import make_validator
 from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.serve.run import recommender_and_inputs
 from gatrec_jax.stages.data import prepared_in_memory

@@ -138,6 +138,12 @@ RUN = (
     "the RecBole protocols never do",
     True,
   ),
+  number(
+    "memory_limit",
+    "GiB that the run may take; what is planned to need more is refused, with settings that would "
+    "fit (three quarters of what the machine or its cgroup has)",
+  ),
+  switch("plan_only", "print the stages with their memory, work and time, and do nothing"),
   text("json_out", "also write the reported numbers to this JSON file"),
   switch("markdown", "also print the table as Markdown"),
   text(
@@ -318,6 +324,12 @@ BENCHMARK = (
   text("peer_python", "Python interpreter that has the peer's packages (this one)"),
   whole("repeats", "timed runs; the median is reported", 3),
   text("random_shape", "suite lm without --llm: shape of the random model, 0.5b or tiny", "0.5b"),
+  listed(
+    "shapes",
+    "suite size: small, ml-1m, gowalla, ml-20m, ml-25m, 1m-1m, comma-separated",
+    ("ml-1m", "gowalla"),
+  ),
+  whole("epochs", "suite size: epochs of training; each is a step over all users", 10),
   whole("prompt_tokens", "suite lm: tokens per prompt", 512),
   listed("batch_sizes", "suite lm: prompts per batch, comma-separated", ("1", "8")),
   whole("continuations", "suite lm: continuations scored after one prompt", 20),

@@ -90,7 +90,7 @@ class Source:
 
 def has_known_suffix(path: Path) -> bool:
   """Whether the name ends in one of `SUFFIXES`, with or without that of a compression."""
-  return _plain_suffix(path) in SUFFIXES
+  return plain_suffix(path) in SUFFIXES
 
 
 def open_source(path: Path, options: TableOptions = TableOptions()) -> Source:  # noqa: B008
@@ -101,7 +101,7 @@ def open_source(path: Path, options: TableOptions = TableOptions()) -> Source:  
   if os.path.isdir(path):  # unlike pathlib's, also for names that no system takes
     with readable(path):
       return _parquet(path, shard_files(path))
-  suffix = _plain_suffix(path)
+  suffix = plain_suffix(path)
   if suffix not in SUFFIXES:
     raise InputError(
       f"{path}: format unknown; the name must end in {', '.join(SUFFIXES)}, and may then end in "
@@ -138,7 +138,8 @@ def split_line(line: str, separator: str) -> list[str]:
   return line.split() if separator == " " else line.split(separator)
 
 
-def _plain_suffix(path: Path) -> str:
+def plain_suffix(path: Path) -> str:
+  """The suffix of a name in lower case, without that of a compression; "" if there is none."""
   suffixes = [suffix.lower() for suffix in path.suffixes]
   if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
     suffixes.pop()
@@ -174,7 +175,7 @@ def _with_dialect(source: Source, suffix: str, options: TableOptions) -> Source:
   """`source` with separator, quotation and names of its columns."""
   lines = _first_lines(source)
   given = _NAMED_SEPARATORS.get(options.separator, options.separator)
-  if not options.names and not given and suffix in (".txt", ".dat") and _are_lists(lines):
+  if not options.names and not given and suffix in (".txt", ".dat") and are_lists(lines):
     return dataclasses.replace(source, format="lists", names=("user_id", "item_id"))
   separator = given or _separator(lines, suffix)
   # A quotation mark is plain text where tabs separate, unless the names are in quotes themselves.
@@ -211,7 +212,7 @@ def _first_lines(source: Source) -> list[str]:
   return found[:_SAMPLED_LINES]
 
 
-def _are_lists(lines: Sequence[str]) -> bool:
+def are_lists(lines: Sequence[str]) -> bool:
   """Whether lines are `user item item …`, as LightGCN's files: whole numbers, of varying count."""
   split = [line.split() for line in lines]
   return len({len(tokens) for tokens in split}) > 1 and all(

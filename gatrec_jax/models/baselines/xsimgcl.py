@@ -30,7 +30,7 @@ from gatrec_jax.ops.scores import Pair, dot_product_scores
 Array = jax.Array
 
 # Most users, or items, that a step contrasts: the usual batch size; bounds the square matrix.
-_CONTRASTED = 2048
+CONTRASTED = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class XSimGclRecommender:
     for ids, view, other, own_key in zip(
       both, final, layers[settings.contrast_layer], contrast_keys, strict=True
     ):
-      chosen, present = distinct(own_key, ids, batch.where, num=view.shape[0], most=_CONTRASTED)
+      chosen, present = distinct(own_key, ids, batch.where, num=view.shape[0], most=CONTRASTED)
       loss += settings.contrast_weight * contrast_loss(
         view[chosen], other[chosen], temperature=settings.contrast_temperature, where=present
       )

@@ -7,6 +7,7 @@ and for items that nobody rated, predictions from their texts and attributes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -46,7 +47,8 @@ class Unrated(NamedTuple):
 class KnownScores(NamedTuple):
   """Scores of some users by the linear channel, in the place of its serving state.
 
-  Attributes: scores: [n, I] float32. row: [U] int32, the row of each of these users.
+  Attributes: scores: [n, I] float32, possibly with rows of padding. row: [U] int32, the row of each
+    of these users.
   """
 
   scores: Array
@@ -143,13 +145,12 @@ def known_linear_scores(
   """
   size = max(1, min(len(users), _KNOWN_AT_A_TIME // num_items))
   padded = np.pad(users, (0, -len(users) % size), mode="edge")
-  parts = [
-    np.asarray(_linear_scores_of(linear, padded[first : first + size]))
-    for first in range(0, len(padded), size)
-  ]
+  scores = jnp.zeros((len(padded), num_items), jnp.float32)
+  for first in range(0, len(padded), size):
+    scores = _with_linear_scores(scores, linear, padded[first : first + size], first)
   row = np.zeros(num_users, np.int32)
   row[users] = np.arange(len(users))
-  return KnownScores(jnp.asarray(np.concatenate(parts)[: len(users)]), jnp.asarray(row))
+  return KnownScores(scores, jnp.asarray(row))
 
 
 def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:
@@ -256,4 +257,7 @@ def fill_unrated(scores: Array, unrated: Unrated) -> Array:
   return jnp.where(unrated.rated, scores, mean + spread * (stretched + unrated.shift))
 
 
-_linear_scores_of = jax.jit(RidgeRecommender.score)
+@partial(jax.jit, donate_argnames="scores")
+def _with_linear_scores(scores: Array, linear: ServingState, users: Array, first: int) -> Array:
+  """`scores` [n, I] with those of `users` [B] in the rows from `first` on; in place."""
+  return jax.lax.dynamic_update_slice(scores, RidgeRecommender.score(linear, users), (first, 0))

@@ -80,7 +80,7 @@ class RidgeRecommender(ItemItemRecommender):
   settings: EaseConfig | EaseRatedConfig
 
   @property
-  def _is_exact(self) -> bool:
+  def is_exact(self) -> bool:
     form = self.settings.form
     return form == "exact" or (form == "auto" and self.num_items <= EXACT_ITEMS)
 
@@ -111,7 +111,7 @@ class RidgeRecommender(ItemItemRecommender):
     if isinstance(settings, EaseRatedConfig):
       penalties.append(settings.rated_l2)
     penalties = jnp.stack([jnp.float32(one) for one in penalties])
-    return (self._exact if self._is_exact else self._spectral)(relations, penalties)
+    return (self._exact if self.is_exact else self._spectral)(relations, penalties)
 
   def _exact(self, relations: Relations, penalties: Array) -> Array:
     weights = jax.lax.platform_dependent(

@@ -3,8 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from helpers.programs import toy_ratings
 
+from gatrec_jax.config.models import EaseRatedConfig
+from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat import channels
+from gatrec_jax.models.linear.ridge import RidgeRecommender
 
 # Compiled: one program for each shape takes less time than one for each operation.
 fill_unrated, make_unrated = map(jax.jit, (channels.fill_unrated, channels.make_unrated))
@@ -104,3 +109,18 @@ def test_degenerate_cases_are_finite():
   np.testing.assert_array_equal(fill_unrated(scores, every), scores)
   nothing = make_unrated(text, none, np.zeros(8, bool), l2=1.0)
   assert np.isfinite(fill_unrated(scores, nothing)).all()
+
+
+@pytest.mark.parametrize("form", ["exact", "spectral"])
+def test_scores_that_are_kept_are_those_of_the_linear_channel(monkeypatch, form):
+  settings = EaseRatedConfig(form=form, rank=3, neighbors=2)
+  recommender = RidgeRecommender(settings, num_users=12, num_items=9)
+  inputs = make_inputs(recommender, toy_ratings(num_users=12, num_items=9))
+  params = jax.jit(recommender.fit)(inputs, jax.random.key(0))
+  state = recommender.serving_state(params, inputs)
+  monkeypatch.setattr(channels, "_KNOWN_AT_A_TIME", 3 * 9)  # three users at a time
+  users = np.array([1, 2, 5, 7, 11], np.int32)
+  known = channels.known_linear_scores(state, users, num_users=12, num_items=9)
+  score = jax.jit(RidgeRecommender.score)
+  expected = np.concatenate([score(state, users[:3]), score(state, users[[3, 4, 4]])])[:5]
+  assert expected.any() and np.array_equal(known.scores[known.row[users]], expected)

@@ -1,0 +1,197 @@
+"""The stages of a run of the GAT: graph, training, and its choices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+
+from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
+from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
+from gatrec_jax.config.schema import Config, ModelConfig
+from gatrec_jax.experiment.plan import common, linear
+from gatrec_jax.experiment.plan.rates import WIDTH, Rates
+from gatrec_jax.experiment.plan.sizes import Sizes
+from gatrec_jax.experiment.plan.stage import Stage
+from gatrec_jax.models.gat.channels import has_channels, linear_channel
+from gatrec_jax.ops.attention.blocks import BLOCK_BYTES
+from gatrec_jax.ops.propagation import GATHERED_NUMBERS, is_dense
+from gatrec_jax.ops.softmax_loss import BLOCK, drawn_size
+from gatrec_jax.train.optimizer import steps_per_epoch
+
+# Bytes of an edge (sender, receiver, feature), of one in the order of blocks, and of one while the
+# graph is sorted.
+_EDGE, _BLOCK_EDGE, _SORTED_EDGE = 8, 12, 48
+_TARGET, _POSITIVE, _NEGATIVE = 24, 8, 12
+_SORTS = 12  # of all training rows, while the graph is made
+# Node tables that are alive in a step: gradient and moments while they are replaced, and for each
+# layer its input, its sums and both gradients.
+_TABLES, _TABLES_A_LAYER = 4, 4
+_BLOCKS_OF_SCORES = 4  # scores, exponentials and gradients of a block of the softmax
+# Numbers of an edge in a step: features and weights in the order of blocks, and their gradients.
+_NUMBERS_OF_EDGE = 4
+# Copies of a block of scores in ranking: of vectors, with channels, and with the linear channel's
+# histories and scores (XLA's analysis has 6, 6 and 8, to which lists and masks come).
+_COPIES, _COPIES_OF_CHANNELS, _COPIES_OF_LINEAR = 4, 6, 8
+_SAVED = 2  # copies of the parameters and moments while a checkpoint is written
+_RANKED_MULTIPLES = 9  # weights of the linear channel that are tried after training
+
+
+def stages(config: Config, sizes: Sizes, rates: Rates | None) -> list[Stage]:
+  """All stages of a run, in their order."""
+  model = config.model
+  assert isinstance(model, ModelConfig)
+  if not sizes.texts:
+    model = model.without_text()
+  channel = linear_channel(model, num_users=sizes.users, num_items=sizes.items)
+  found = [common.reading(config, sizes, rates), common.texts(config, sizes, rates)]
+  flops = 0.0
+  if channel is not None:
+    found.append(linear.linear(channel.settings, sizes, rates))
+    flops = linear.weights_of(channel.settings, sizes).score_flops
+  found.append(_graph(model, sizes, rates))
+  training, ranked = _training(config, model, sizes, rates)
+  copies = _COPIES_OF_CHANNELS if has_channels(model) else _COPIES
+  state = 4.0 * sizes.nodes * model.feature_width * (1 + model.convolution.num_layers)
+  validation = common.validation(
+    config, sizes, rates, copies=copies, state=state, known=channel is not None
+  )
+  times = ranked + (_RANKED_MULTIPLES if model.linear_choice == "valid" and channel else 0)
+  if rates is not None and validation.seconds:
+    # The linear channel is computed once.
+    once = validation.work * flops / rates.flops
+    validation = validation._replace(seconds=validation.seconds * times + once)
+  # The scores that validation keeps are there while training goes on.
+  found += [training._replace(peak=training.peak + validation.left), validation]
+  copies = copies if channel is None else _COPIES_OF_LINEAR
+  found.append(common.evaluation(config, sizes, rates, copies=copies, state=state, flops=flops))
+  # They are freed before the lists are made.
+  found[-2] = found[-2]._replace(left=0.0)
+  return found
+
+
+def choices(model: ModelConfig, sizes: Sizes) -> str:
+  """How attention and the objective are computed."""
+  parts = []
+  if not isinstance(model.convolution, NoConvolution):
+    parts.append(f"attention over {2 * _edges_rows(model, sizes):,} edges")
+  objective = model.objective
+  if isinstance(objective, PairwiseObjective):
+    parts.append(f"pairs with {objective.negatives_per_positive} negative(s)")
+  elif drawn := _drawn(objective, sizes):
+    parts.append(f"softmax over {drawn:,} drawn of {sizes.items:,} items")
+  else:
+    parts.append(f"softmax over all {sizes.items:,} items")
+  return ", ".join(parts)
+
+
+def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None) -> Stage:
+  """The graph, its order for attention, and targets or negatives; on the host, then the device."""
+  edges = 2.0 * _edges_rows(model, sizes)
+  features = 4 * len(model.convolution.edge_features)
+  has_layers = not isinstance(model.convolution, NoConvolution)
+  left = edges * (_EDGE + features) + _POSITIVE * sizes.likes
+  if has_layers and 4 * max(_widths(model, sizes)) * sizes.nodes > BLOCK_BYTES:
+    left += edges * _BLOCK_EDGE
+  choice = f"{round(edges):,} edges"
+  if isinstance(model.objective, PairwiseObjective):
+    left += _NEGATIVE * sizes.train
+  else:
+    left += _target_bytes(sizes)
+  left += 4.0 * sizes.nodes * max(sizes.text_width, 1)
+  peak = left + max(left, _SORTED_EDGE * edges)
+  seconds = None if rates is None else _SORTS * sizes.train / rates.rows
+  return Stage("graph", choice, peak, left, edges, "edges", seconds)
+
+
+def _training(
+  config: Config, model: ModelConfig, sizes: Sizes, rates: Rates | None
+) -> tuple[Stage, float]:
+  """The stage, and how often it is interrupted for validation."""
+  train, objective = config.train, model.objective
+  is_softmax = isinstance(objective, SoftmaxObjective)
+  rows = sizes.users if is_softmax else sizes.likes
+  batch = min(train.batch_size or rows, rows)
+  steps = steps_per_epoch(train, rows)
+  epochs = expected_epochs(config)
+  widths = _widths(model, sizes)
+  table = 4.0 * sizes.nodes
+  params = table * widths[0]
+  width = max(widths)
+  edges = 2.0 * _edges_rows(model, sizes)
+  memory = _TABLES * params + sum(_TABLES_A_LAYER * table * one for one in widths[1:])
+  memory += 4.0 * _NUMBERS_OF_EDGE * edges * (model.convolution.num_layers > 0)
+  if is_softmax:
+    drawn = _drawn(objective, sizes) or sizes.items
+    memory += 4.0 * _BLOCKS_OF_SCORES * min(BLOCK, batch * drawn)
+    if not _targets_are_dense(sizes):
+      gathered = sizes.train * widths[-1]
+      memory += 4.0 * min(GATHERED_NUMBERS, gathered)
+      memory += _TARGET * sizes.train * (gathered > GATHERED_NUMBERS)
+  else:
+    drawn = 1 + objective.negatives_per_positive
+    memory += 4.0 * 4 * batch * drawn * widths[-1]
+  # The parameters with their moments, beside what a step or a checkpoint needs.
+  memory = 3 * params + max(memory, _SAVED * 3 * params)
+  per_epoch = _attention_edges(model, sizes, edges, steps=steps, batch=batch)
+  seconds = None
+  if rates is not None:
+    scores = float(rows) * drawn
+    one = per_epoch * (width / WIDTH) / rates.edges
+    one += scores * (widths[-1] / WIDTH) / rates.softmax
+    one += steps * memory / rates.bandwidth
+    seconds = epochs * one
+  choice = f"{choices(model, sizes)}; {epochs:g} of at most {train.epochs} epochs"
+  stage = Stage("training", choice, memory, params, epochs * per_epoch, "edges", seconds)
+  return stage, epochs / train.evaluate_every
+
+
+def expected_epochs(config: Config) -> float:
+  """Epochs until training stops, as a guess: three times the patience, or all of them.
+
+  `best`, with a patience of 60 and at most 300 epochs, trained 110 on ML-100K's u1, 190 on Gowalla
+  and 300 on ML-1M.
+  """
+  train = config.train
+  if train.select_on == "last":
+    return train.epochs
+  return min(train.epochs, 3 * train.patience)
+
+
+def _attention_edges(
+  model: ModelConfig, sizes: Sizes, edges: float, *, steps: int, batch: int
+) -> float:
+  """Edges that the layers of an epoch read, forward and backward."""
+  layers, fanouts = model.convolution.num_layers, model.convolution.fanouts
+  if not fanouts:
+    return steps * layers * edges
+  nodes = 2.0 * batch + (sizes.items if isinstance(model.objective, SoftmaxObjective) else batch)
+  drawn = sum(nodes * math.prod(fanouts[: depth + 1]) for depth in range(len(fanouts)))
+  return steps * min(drawn, layers * edges)
+
+
+def _widths(model: ModelConfig, sizes: Sizes) -> Sequence[int]:
+  """Of the features and of each layer's output."""
+  features = sizes.text_width if model.node_features == "table" else model.feature_width
+  convolution = model.convolution
+  if isinstance(convolution, FullConvolution):
+    layers = zip(convolution.layer_widths, convolution.heads, strict=True)
+    return [features, *(width * heads for width, heads in layers)]
+  return [features] * (1 + convolution.num_layers)
+
+
+def _edges_rows(model: ModelConfig, sizes: Sizes) -> int:
+  return sizes.train if model.graph == "rated" else sizes.likes
+
+
+def _drawn(objective: SoftmaxObjective, sizes: Sizes) -> int:
+  return drawn_size(objective.drawn_items, num_users=sizes.users, num_items=sizes.items)
+
+
+def _targets_are_dense(sizes: Sizes) -> bool:
+  return is_dense("auto", sizes.train, sizes.users, sizes.items, platform=jax.default_backend())
+
+
+def _target_bytes(sizes: Sizes) -> float:
+  return 4.0 * sizes.users * sizes.items if _targets_are_dense(sizes) else _TARGET * sizes.train

@@ -1,0 +1,118 @@
+"""The stage that fits the linear item-item channel, or EASE as a model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
+from gatrec_jax.experiment.plan.rates import Rates
+from gatrec_jax.experiment.plan.sizes import Sizes
+from gatrec_jax.experiment.plan.stage import Stage
+from gatrec_jax.models.linear.ridge import WHOLE_RANK, RidgeRecommender
+
+# Values that are alive at a time in dense rows of histories, of Gram matrices and of the rest.
+_CHUNK_VALUES = 2**24
+_CHUNKS_EXACT, _CHUNKS_SPECTRAL = 2, 9  # float32 arrays of this size
+_OVERSAMPLING = 16
+_PRODUCTS = 7  # sparse products in the search for eigenvectors
+# Of the exact ones: the Gram matrices, the weights, the callback's and the scaled ones. Of the
+# others: those of the host, of the device, and the scaled ones.
+_COPIES_EXACT, _COPIES_SPECTRAL = 4, 3
+_COPIES_LEFT = 2  # as read from the run folder, and on the device
+_SPARSE_COST = 500  # as in `linear.in_place`
+_SELECTED = 60  # bytes of memory traffic of each cell among which neighbors are selected
+
+
+class Weights(NamedTuple):
+  """Attributes: choice: the form in words. bytes: of the weights. score_flops: of one score."""
+
+  choice: str
+  bytes: float
+  score_flops: float
+
+
+def weights_of(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> Weights:
+  """The weights of EASE, exact or in two terms."""
+  items, relations = sizes.items, 1 + isinstance(settings, EaseRatedConfig)
+  if is_exact(settings, sizes):
+    choice = f"exact: {relations} × {items:,} × {items:,} weights"
+    return Weights(choice, 4.0 * relations * items**2, 2.0 * relations * items)
+  rank, neighbors = _rank_and_neighbors(settings, sizes)
+  count = items * (rank * (relations + 1) + neighbors * (relations + 1))
+  choice = f"spectral: {rank} eigenvectors, {neighbors} neighbors"
+  return Weights(choice, 4.0 * count, 2.0 * rank)
+
+
+def is_exact(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> bool:
+  """Whether the weights are exact, as the model decides."""
+  return RidgeRecommender(settings, sizes.users, sizes.items).is_exact
+
+
+def linear(
+  settings: EaseConfig | EaseRatedConfig, sizes: Sizes, rates: Rates | None, *, name: str = "linear"
+) -> Stage:
+  """Fitting the weights, which it leaves.
+
+  Args: name: of the stage.
+  """
+  weights = weights_of(settings, sizes)
+  exact = is_exact(settings, sizes)
+  peak, work, seconds = (_exact if exact else _spectral)(settings, sizes, weights.bytes, rates)
+  rows = 12.0 * sizes.train
+  left = rows + _COPIES_LEFT * weights.bytes
+  return Stage(name, weights.choice, rows + peak, left, work, "FLOPs", seconds)
+
+
+def _exact(
+  settings: EaseConfig | EaseRatedConfig, sizes: Sizes, weights: float, rates: Rates | None
+) -> tuple[float, float, float | None]:
+  """Bytes, FLOPs and seconds: a Gram matrix, its factor and its inverse in place."""
+  items, relations = float(sizes.items), 1 + isinstance(settings, EaseRatedConfig)
+  grams = 1 if relations == 1 else 3
+  peak = (
+    _COPIES_EXACT * weights + 4 * _CHUNKS_EXACT * _CHUNK_VALUES + 16.0 * relations * sizes.train
+  )
+  solve = (relations * items) ** 3
+  dense = 2.0 * grams * sizes.users * items**2
+  is_sparse = _SPARSE_COST * sizes.pairs < sizes.users * items**2
+  work = solve + (2.0 * grams * sizes.pairs if is_sparse else dense)
+  if rates is None:
+    return peak, work, None
+  gram = grams * _SPARSE_COST * 2 * sizes.pairs if is_sparse else dense
+  return peak, work, (solve + gram) / rates.flops
+
+
+def _spectral(
+  settings: EaseConfig | EaseRatedConfig, sizes: Sizes, weights: float, rates: Rates | None
+) -> tuple[float, float, float | None]:
+  """Bytes, FLOPs and seconds: eigenvectors by subspace iteration, and the nearest of the rest."""
+  items, relations = float(sizes.items), 1 + isinstance(settings, EaseRatedConfig)
+  rank, _ = _rank_and_neighbors(settings, sizes)
+  width = rank + _OVERSAMPLING
+  pairs = float(relations) * sizes.train
+  tall = 4.0 * width * (relations * items + sizes.users)
+  # The relations, side by side, turned, and the targets in float64.
+  matrices = 8 * pairs * 4 + 12.0 * sizes.train
+  chunks = 4.0 * _CHUNKS_SPECTRAL * min(_CHUNK_VALUES, relations * items**2)
+  peak = max(
+    matrices + 3 * tall,
+    matrices + 2 * weights + 8 * items * rank + chunks,
+    _COPIES_SPECTRAL * weights,
+  )
+  products = 2.0 * _PRODUCTS * pairs * width
+  rest = 2.0 * relations * sizes.pairs
+  dense = 2.0 * relations * items**2 * rank + 12 * relations * items * width**2
+  work = products + rest + dense
+  if rates is None:
+    return peak, work, None
+  cells = _SELECTED * relations * items**2
+  # SciPy's products of two sparse matrices take some ten times as long as with a dense one.
+  sparse = (products / 2 + 10 * rest / 2) / rates.sparse
+  # Half of the dense work is in float64.
+  return peak, work, sparse + 2 * dense / rates.flops + cells / rates.bandwidth
+
+
+def _rank_and_neighbors(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> tuple[int, int]:
+  smaller = min(sizes.users, (1 + isinstance(settings, EaseRatedConfig)) * sizes.items)
+  rank = smaller if smaller <= WHOLE_RANK else min(settings.rank, smaller)
+  return rank, min(settings.neighbors, max(sizes.items - 1, 0))
