@@ -8,7 +8,7 @@ from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.experiment.plan.rates import Rates
 from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
-from gatrec_jax.models.linear.ridge import WHOLE_RANK, RidgeRecommender
+from gatrec_jax.models.linear.ridge import RidgeRecommender
 
 # Values that are alive at a time in dense rows of histories, of Gram matrices and of the rest.
 _CHUNK_VALUES = 2**24
@@ -37,15 +37,22 @@ def weights_of(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> Weights:
   if is_exact(settings, sizes):
     choice = f"exact: {relations} × {items:,} × {items:,} weights"
     return Weights(choice, 4.0 * relations * items**2, 2.0 * relations * items)
-  rank, neighbors = _rank_and_neighbors(settings, sizes)
-  count = items * (rank * (relations + 1) + neighbors * (relations + 1))
+  rank, width, has_head = _model(settings, sizes).widths(sizes.head)
+  neighbors = min(settings.neighbors, max(items - 1, 0))
+  count = items * (width * (relations + 1) + neighbors * (relations + 1))
   choice = f"spectral: {rank} eigenvectors, {neighbors} neighbors"
-  return Weights(choice, 4.0 * count, 2.0 * rank)
+  if has_head:
+    choice += f", exact for {sizes.head:,} items"
+  return Weights(choice, 4.0 * count, 2.0 * width)
 
 
 def is_exact(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> bool:
   """Whether the weights are exact, as the model decides."""
-  return RidgeRecommender(settings, sizes.users, sizes.items).is_exact
+  return _model(settings, sizes).is_exact
+
+
+def _model(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> RidgeRecommender:
+  return RidgeRecommender(settings, sizes.users, sizes.items)
 
 
 def linear(
@@ -87,7 +94,15 @@ def _spectral(
 ) -> tuple[float, float, float | None]:
   """Bytes, FLOPs and seconds: eigenvectors by subspace iteration, and the nearest of the rest."""
   items, relations = float(sizes.items), 1 + isinstance(settings, EaseRatedConfig)
-  rank, _ = _rank_and_neighbors(settings, sizes)
+  rank, _, has_head = _model(settings, sizes).widths(sizes.head)
+  if has_head:
+    of_head = sizes._replace(items=sizes.head)
+    of_exact, work_of_head, seconds_of_head = _exact(
+      settings, of_head, 4.0 * relations * sizes.head**2, rates
+    )
+    rank = -(-rank // 4)
+  else:
+    of_exact, work_of_head, seconds_of_head = 0.0, 0.0, 0.0
   width = rank + _OVERSAMPLING
   pairs = float(relations) * sizes.train
   tall = 4.0 * width * (relations * items + sizes.users)
@@ -98,21 +113,17 @@ def _spectral(
     matrices + 3 * tall,
     matrices + 2 * weights + 8 * items * rank + chunks,
     _COPIES_SPECTRAL * weights,
+    matrices + of_exact,
   )
   products = 2.0 * _PRODUCTS * pairs * width
   rest = 2.0 * relations * sizes.pairs
   dense = 2.0 * relations * items**2 * rank + 12 * relations * items * width**2
-  work = products + rest + dense
+  work = products + rest + dense + work_of_head
   if rates is None:
     return peak, work, None
   cells = _SELECTED * relations * items**2
   # SciPy's products of two sparse matrices take some ten times as long as with a dense one.
   sparse = (products / 2 + 10 * rest / 2) / rates.sparse
   # Half of the dense work is in float64.
-  return peak, work, sparse + 2 * dense / rates.flops + cells / rates.bandwidth
-
-
-def _rank_and_neighbors(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> tuple[int, int]:
-  smaller = min(sizes.users, (1 + isinstance(settings, EaseRatedConfig)) * sizes.items)
-  rank = smaller if smaller <= WHOLE_RANK else min(settings.rank, smaller)
-  return rank, min(settings.neighbors, max(sizes.items - 1, 0))
+  seconds = sparse + 2 * dense / rates.flops + cells / rates.bandwidth
+  return peak, work, seconds + seconds_of_head

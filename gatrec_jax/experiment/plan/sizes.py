@@ -8,6 +8,7 @@ import numpy as np
 
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.models.linear.ridge import head_of
 
 # Widths of text vectors: of the built-in encoder, and of small sentence encoders such as MiniLM.
 _LEXICAL_WIDTH, _ENCODER_WIDTH = 128, 384
@@ -25,6 +26,7 @@ class Sizes(NamedTuple):
   valid_users, test_users: users with a like there.
   pairs: the sum of the squared lengths of the users' training histories.
   longest: the longest of these.
+  head: items that have nearly all training ratings (`models.linear.ridge.head_of`); 0 if too many.
   texts: nodes with a text. text_width: of their vectors; 0 without texts.
   is_read: whether the run folder holds the data already.
   """
@@ -40,6 +42,7 @@ class Sizes(NamedTuple):
   test_users: int
   pairs: float
   longest: int
+  head: int = 0
   texts: int = 0
   text_width: int = 0
   is_read: bool = False
@@ -51,7 +54,7 @@ class Sizes(NamedTuple):
 
   def of_users(self, share: float) -> Sizes:
     """The sizes for a share of the users with all of their ratings."""
-    kept = {"items", "longest", "text_width", "is_read", "texts"}
+    kept = {"items", "longest", "head", "text_width", "is_read", "texts"}
     fewer = {
       name: type(value)(share * value) for name, value in self._asdict().items() if name not in kept
     }
@@ -82,6 +85,7 @@ def sizes_of(config: Config, prepared: Prepared, *, is_read: bool = False) -> Si
     test_users=likers(split.test),
     pairs=float(lengths @ lengths),
     longest=int(lengths.max(initial=0)),
+    head=len(head_of(rows.item[split.train], rows.num_items)),
     texts=texts,
     text_width=width,
     is_read=is_read,

@@ -84,6 +84,21 @@ class RidgeRecommender(ItemItemRecommender):
     form = self.settings.form
     return form == "exact" or (form == "auto" and self.num_items <= EXACT_ITEMS)
 
+  def widths(self, head: int) -> tuple[int, int, bool]:
+    """Of the spectral form: eigenvectors (of the head, singular vectors), the width of both terms,
+    and whether the head is exact. With all eigenvectors everything is.
+
+    Args: head: H.
+    """
+    count = 1 + isinstance(self.settings, EaseRatedConfig)
+    smaller = min(self.num_users, count * self.num_items)
+    if smaller <= WHOLE_RANK:
+      return smaller, smaller, False
+    rank = self.settings.rank
+    if not head:
+      return rank, min(rank, smaller), False
+    return rank, min(rank, head) + 2 * min(-(-rank // 4), smaller), True
+
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Relations:
     """The histories; of EASE with `relevance=binary`, the positives alone."""
     settings = self.settings
@@ -97,7 +112,7 @@ class RidgeRecommender(ItemItemRecommender):
     item_scale = _powers(item, self.num_items, settings.item_power)
     mean = np.mean((user_scale[user] * item_scale[item]) ** 2, dtype=np.float64)
     pairs = histories(user, item, num_users=self.num_users)
-    head = np.zeros(0, np.int32) if self._is_exact else _head(item, self.num_items)
+    head = np.zeros(0, np.int32) if self.is_exact else head_of(item, self.num_items)
     return Relations(pairs, values, user_scale, item_scale / np.float32(np.sqrt(mean)), head)
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Weights]:
@@ -134,13 +149,8 @@ class RidgeRecommender(ItemItemRecommender):
 
   def _spectral(self, relations: Relations, penalties: Array) -> SpectralWeights:
     count, items = penalties.shape[0], self.num_items
-    smaller = min(self.num_users, count * items)
-    rank, head = self.settings.rank, relations.head
-    if smaller <= WHOLE_RANK:
-      rank, head = smaller, head[:0]
-    width = min(rank, smaller)
-    if len(head):
-      width = min(rank, len(head)) + 2 * min(-(-rank // 4), smaller)
+    rank, width, has_head = self.widths(len(relations.head))
+    head = relations.head if has_head else relations.head[:0]
     neighbors = min(self.settings.neighbors, items - 1)
     shape = jax.ShapeDtypeStruct
     kinds = SpectralWeights(
@@ -234,8 +244,11 @@ class RidgeRecommender(ItemItemRecommender):
     return _scores(serving_state[0], rows)
 
 
-def _head(item: np.ndarray, num_items: int) -> np.ndarray:
-  """The fewest items with `HEAD_SHARE` of the ratings, sorted; none if they are too many."""
+def head_of(item: np.ndarray, num_items: int) -> np.ndarray:
+  """The fewest items with `HEAD_SHARE` of the ratings, sorted; none if they are too many.
+
+  Args: item: [R] int, of each rating. Returns: [H] int32.
+  """
   ratings = np.bincount(item, minlength=num_items)
   order = np.argsort(-ratings, kind="stable")
   count = 1 + int(np.searchsorted(np.cumsum(ratings[order]), HEAD_SHARE * ratings.sum()))
