@@ -8,6 +8,7 @@ taken user by user: a choice between values that are nearly alike would be one b
 from __future__ import annotations
 
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -82,6 +83,7 @@ def choose_powers(
   """
   if read_choices(folder):
     return with_choices(config, folder)
+  started = time.monotonic()
   fitted: dict[tuple[float, float], Weights] = {}
 
   def values_of(powers: tuple[float, float]) -> np.ndarray:
@@ -100,7 +102,8 @@ def choose_powers(
   configured = config.model.linear_user_power, config.model.linear_item_power
   powers, means = choose(configured, [(OTHER_POWER, OTHER_POWER)], values_of)
   chosen = with_fields(config, _named(powers))
-  kept_linear(chosen, prepared, folder, log=log)(lambda: fitted[powers])
+  spent = time.monotonic() - started
+  kept_linear(chosen, prepared, folder, log=log, spent=spent)(lambda: fitted[powers])
   write_choices(folder, _named(powers))
   if powers != configured:
     log.info(

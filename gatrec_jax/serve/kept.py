@@ -27,7 +27,7 @@ CHOICES = "choices.json"
 
 
 def kept_linear(
-  config: Config, prepared: Prepared, folder: pathlib.Path, *, log: Log | None
+  config: Config, prepared: Prepared, folder: pathlib.Path, *, log: Log | None, spent: float = 0.0
 ) -> Kept:
   """Keeps the weights of the linear channel in the run folder: their fit can take minutes.
 
@@ -37,6 +37,7 @@ def kept_linear(
     prepared: as the folder has it.
     log: of a program that trains; None for readers, which fit in memory what is not there and write
       nothing.
+    spent: seconds that finding them has taken before.
   """
   folder = folder / "linear"
 
@@ -51,7 +52,7 @@ def kept_linear(
     def make() -> dict[str, Any]:
       started = time.monotonic()
       weights = fit()
-      seconds = round(time.monotonic() - started, 1)
+      seconds = round(spent + time.monotonic() - started, 2)
       log.info(f"linear: {_described(weights)}, fitted in {seconds} s")
       _save(folder / _WEIGHTS, weights)
       return {"seconds": seconds}
