@@ -28,6 +28,7 @@ def make_plan(config: Config, sizes: Sizes, rates: Rates | None = None) -> Plan:
   Args: rates: of the machine, for seconds; None for memory alone.
 
   >>> from gatrec_jax.config.presets import get_preset
+  >>> from gatrec_jax.experiment.plan.sizes import sizes_of_table
   >>> config = get_preset("best")
   >>> sizes = sizes_of_table(config, users=29_858, items=40_981, ratings=1_027_370)
   >>> plan = make_plan(config, sizes)
