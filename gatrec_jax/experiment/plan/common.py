@@ -29,7 +29,9 @@ _METRICS = 9  # of each cut-off
 _COPIES_OF_VALUES = 6  # float64: stacked, with their mask, of a bucket
 # Texts that MiniLM and the built-in encoder encode for each FLOP/s of matrix products.
 _TEXTS_PER_FLOP = {True: 8e-9, False: 3e-10}
-_BOOTSTRAPPED = 12  # sorted rows that a drawn user takes as long as
+_BOOTSTRAPPED = 2  # sorted rows that a drawn user takes as long as
+# Copies of a block in the ranking that is measured; others take as much longer as they have more.
+_MEASURED_COPIES = 4
 _SORTED = 25  # times that a row is sorted, hashed or copied while it is read, as a sort of rows
 
 
@@ -89,7 +91,8 @@ def validation(
   making = 4.0 * _COPIES_OF_CHUNK * min(_CHUNK_VALUES, scores) if known else 0.0
   ranking = ranking_block(config, users, sizes.items, copies=copies)
   peak = kept + max(making, state + ranking)
-  seconds = None if rates is None else scores * (1 / rates.ranks + flops / rates.flops)
+  passes = copies / _MEASURED_COPIES
+  seconds = None if rates is None else scores * (passes / rates.ranks + flops / rates.flops)
   sample = f"{users:,} of {sizes.valid_users:,} users"
   return Stage("validation", sample, peak, kept, scores, "scores", seconds)
 
@@ -115,7 +118,9 @@ def evaluation(
   seconds = None
   if rates is not None:
     drawn = float(config.evaluate.bootstrap) * sizes.test_users
-    seconds = scores * (1 / rates.ranks + flops / rates.flops) + _BOOTSTRAPPED * drawn / rates.rows
+    passes = copies / _MEASURED_COPIES
+    seconds = scores * (passes / rates.ranks + flops / rates.flops)
+    seconds += _BOOTSTRAPPED * drawn / rates.rows
   block = config.evaluate.evaluate_memory_mb
   return Stage(
     "evaluation", f"{sizes.users:,} lists, {block} MiB a block", peak, 0, scores, "scores", seconds

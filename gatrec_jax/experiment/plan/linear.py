@@ -18,6 +18,7 @@ _PRODUCTS = 7  # sparse products in the search for eigenvectors
 # Of the exact ones: the Gram matrices, the weights, the callback's and the scaled ones. Of the
 # others: those of the host, of the device, and the scaled ones.
 _COPIES_EXACT, _COPIES_SPECTRAL = 4, 3
+_SPREAD = 350 << 20  # what threads of the spectral fit allocate and keep
 _COPIES_LEFT = 2  # as read from the run folder, and on the device
 _SPARSE_COST = 500  # as in `linear.in_place`
 _SELECTED = 60  # bytes of memory traffic of each cell among which neighbors are selected
@@ -66,8 +67,9 @@ def linear(
   exact = is_exact(settings, sizes)
   peak, work, seconds = (_exact if exact else _spectral)(settings, sizes, weights.bytes, rates)
   rows = 12.0 * sizes.train
-  left = rows + _COPIES_LEFT * weights.bytes
-  return Stage(name, weights.choice, rows + peak, left, work, "FLOPs", seconds)
+  spread = 0 if exact else _SPREAD
+  left = rows + _COPIES_LEFT * weights.bytes + spread
+  return Stage(name, weights.choice, rows + peak + spread, left, work, "FLOPs", seconds)
 
 
 def _exact(
