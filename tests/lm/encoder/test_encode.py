@@ -51,7 +51,7 @@ def test_token_vectors_equal_torch(models, layout):
   network = bert.EncoderModel(model.config)
   hidden = jax.jit(network.apply)({"params": model.params["encoder"]}, batch, lengths)
   ours = np.concatenate([hidden[row, :n] for row, n in enumerate(lengths)])
-  np.testing.assert_allclose(ours, golden["tokens"], atol=1e-5)
+  np.testing.assert_allclose(ours, golden["tokens"], rtol=1e-5, atol=1e-5)
   assert golden["tokens"].std() > 0.5
 
 
