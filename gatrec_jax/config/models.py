@@ -103,7 +103,7 @@ class EaseConfig(ModelSettings):
   item_power: float = setting(0.0, low=0, high=1, dynamic=False)
   form: str = setting("auto", choices=("auto", "exact", "spectral"))
   rank: int = setting(256, low=1, needs="form=auto|spectral")
-  neighbors: int = setting(128, low=0, needs="form=auto|spectral")
+  neighbors: int = setting(32, low=0, needs="form=auto|spectral")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ class EaseRatedConfig(ModelSettings):
   item_power: float = setting(0.0, low=0, high=1, dynamic=False)
   form: str = setting("auto", choices=("auto", "exact", "spectral"))
   rank: int = setting(256, low=1, needs="form=auto|spectral")
-  neighbors: int = setting(128, low=0, needs="form=auto|spectral")
+  neighbors: int = setting(32, low=0, needs="form=auto|spectral")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -174,7 +174,7 @@ class ModelConfig(ModelSettings):
   linear_item_power: float = setting(0.0, low=0, high=1, needs="linear_weight", dynamic=False)
   linear_form: str = setting("auto", choices=("auto", "exact", "spectral"), needs="linear_weight")
   linear_rank: int = setting(256, low=1, needs="linear_weight")
-  linear_neighbors: int = setting(128, low=0, needs="linear_weight")
+  linear_neighbors: int = setting(32, low=0, needs="linear_weight")
   unrated_l2: float = setting(0.0, low=0, dynamic=False)
   unrated_shift: float = setting(-1.0, low=-10, high=10, needs="unrated_l2", dynamic=False)
   prior_weight: float = setting(0.0, low=0, dynamic=False)

@@ -33,7 +33,7 @@ def make_plan(config: Config, sizes: Sizes, rates: Rates | None = None) -> Plan:
   >>> sizes = sizes_of_table(config, users=29_858, items=40_981, ratings=1_027_370)
   >>> plan = make_plan(config, sizes)
   >>> [stage.choice for stage in plan.stages if stage.name == "linear"]
-  ['spectral: 256 eigenvectors, 128 neighbors']
+  ['spectral: 256 eigenvectors, 32 neighbors']
   """
   is_gat = isinstance(config.model, ModelConfig)
   stages = (gat if is_gat else baselines).stages(config, sizes, rates)

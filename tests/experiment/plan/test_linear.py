@@ -42,7 +42,7 @@ def test_bytes_of_the_weights_are_those_that_are_made(settings):
 def test_the_choice_is_that_of_the_model():
   small, large = sizes(5000, EXACT_ITEMS, 10**6), sizes(5000, EXACT_ITEMS + 1, 10**6)
   assert weights_of(EaseConfig(), small).choice == "exact: 1 × 6,000 × 6,000 weights"
-  assert weights_of(EaseConfig(rank=64), large).choice == "spectral: 64 eigenvectors, 128 neighbors"
+  assert weights_of(EaseConfig(rank=64), large).choice == "spectral: 64 eigenvectors, 32 neighbors"
 
 
 def test_an_exact_fit_by_hand():
