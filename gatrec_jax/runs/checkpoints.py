@@ -114,7 +114,7 @@ class Checkpoints:
       }
     )
     args = ocp.args.Composite(**items, **{_META: ocp.args.JsonSave(about)})
-    self._clear()
+    self.wait()  # as Orbax would; what is no longer kept may still be on its way to be removed
     with writing(self.folder):
       self._manager.save(epoch, args=args, metrics={"value": value, "epoch": float(epoch)})
 

@@ -156,6 +156,22 @@ def test_a_checkpoint_is_removed_whole_or_not_at_all(tmp_path, monkeypatch):
   assert [path.name for path in folder.iterdir()] == ["4"]
 
 
+def test_what_is_removed_is_not_cleared_while_orbax_still_moves_it_there(tmp_path, monkeypatch):
+  busy = []
+  clear = Checkpoints._clear
+
+  def observed(store):
+    busy.append(store._manager.is_saving_in_progress())
+    clear(store)
+
+  store = Checkpoints(tmp_path / "checkpoints")
+  monkeypatch.setattr(Checkpoints, "_clear", observed)
+  for epoch in range(1, 6):
+    store.save(epoch, trees(epoch), value=epoch, meta={})
+  store.close()
+  assert len(busy) >= 6 and not any(busy)
+
+
 def test_a_reader_does_not_disturb_a_writer(tmp_path):
   """Each save makes the former best obsolete, so that readers meet its removal."""
   folder, failures, done = tmp_path / "c", [], threading.Event()
