@@ -12,9 +12,7 @@ answered by one line of JSON:
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +24,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import implicit
 import numpy as np
 import scipy.sparse
+from answering import answer_jobs, peak_memory
 from implicit.als import AlternatingLeastSquares
 
 
@@ -64,37 +63,14 @@ class Peer:
     model.fit(self.pairs, show_progress=False)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     np.savez(path, user=model.user_factors, item=model.item_factors)
-    return {"seconds": seconds, "cpu_seconds": cpu, "peak_memory_mb": _peak_memory()}
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_memory_mb": peak_memory()}
 
 
-def _peak_memory() -> float | None:
-  """The peak resident memory in MiB; None if the system does not report it."""
-  try:
-    with open("/proc/self/status") as file:
-      return next(int(one.split()[1]) for one in file if one.startswith("VmHWM:")) / 1024
-  except (OSError, StopIteration):
-    return None
-
-
-def main() -> None:
-  """Answers jobs until the input ends."""
-  # Libraries print to the log, so that standard output carries only answers.
-  answers = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)
+def make_jobs() -> dict[str, Callable[..., dict[str, Any]]]:
+  """The jobs by name."""
   peer = Peer()
-  jobs: dict[str, Callable[..., dict[str, Any]]] = {
-    "hello": peer.hello,
-    "load": peer.load,
-    "fit": peer.fit,
-  }
-  for line in sys.stdin:
-    arguments = json.loads(line)
-    try:
-      answer = jobs[arguments.pop("job")](**arguments)
-    except Exception as error:  # Told to the other side, which decides.
-      answer = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), file=answers, flush=True)
+  return {"hello": peer.hello, "load": peer.load, "fit": peer.fit}
 
 
 if __name__ == "__main__":
-  main()
+  answer_jobs(make_jobs)

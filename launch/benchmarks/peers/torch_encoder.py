@@ -10,15 +10,14 @@ on standard input is a job, answered by one line of JSON:
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import transformers
+from answering import answer_jobs
 from torch.nn import functional
 
 WARM_UP_TEXTS = 64
@@ -91,26 +90,11 @@ class Peer:
     return time.perf_counter()
 
 
-def main() -> None:
-  """Answers jobs until the input ends."""
-  # Libraries print to the log, so that standard output carries only answers.
-  answers = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)
+def make_jobs() -> dict[str, Callable[..., dict[str, Any]]]:
+  """The jobs by name."""
   peer = Peer()
-  jobs: dict[str, Callable[..., dict[str, Any]]] = {
-    "hello": peer.hello,
-    "load": peer.load,
-    "encode": peer.encode,
-  }
-  for line in sys.stdin:
-    arguments = json.loads(line)
-    try:
-      with torch.inference_mode():
-        answer = jobs[arguments.pop("job")](**arguments)
-    except Exception as error:  # reported to the caller, which decides
-      answer = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), file=answers, flush=True)
+  return {"hello": peer.hello, "load": peer.load, "encode": peer.encode}
 
 
 if __name__ == "__main__":
-  main()
+  answer_jobs(make_jobs, within=torch.inference_mode)

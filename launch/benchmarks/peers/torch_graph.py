@@ -19,10 +19,8 @@ memory of the process during the job, and torch's peak on a CUDA device (null el
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_geometric
+from answering import answer_jobs, peak_memory
 from torch.nn import functional
 from torch_geometric.nn import GATConv, GATv2Conv
 from torch_geometric.nn.models import LightGCN
@@ -242,7 +241,7 @@ class Peer:
     return {
       "seconds": seconds[1:],
       "loss": loss.item(),
-      "peak_memory_mb": _peak_memory(),
+      "peak_memory_mb": peak_memory(),
       "peak_device_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if on_cuda else None,
     }
 
@@ -302,23 +301,10 @@ def _sets(users: Iterable[int], items: Iterable[int]) -> Sets:
   return sets
 
 
-def _peak_memory() -> float | None:
-  """The peak resident memory in MiB; None if the system does not report it."""
-  # Not `ru_maxrss`: Linux hands the peak of the process that started this one down to it.
-  try:
-    with open("/proc/self/status") as file:
-      return next(int(one.split()[1]) for one in file if one.startswith("VmHWM:")) / 1024
-  except (OSError, StopIteration):
-    return None
-
-
-def main() -> None:
-  """Answers jobs until the input ends."""
-  # Libraries print to the log, so that standard output carries only answers.
-  answers = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)
+def make_jobs() -> dict[str, Callable[..., dict[str, Any]]]:
+  """The jobs by name."""
   peer = Peer()
-  jobs: dict[str, Callable[..., dict[str, Any]]] = {
+  return {
     "hello": peer.hello,
     "load": peer.load,
     "gat_step": peer.gat_step,
@@ -326,14 +312,7 @@ def main() -> None:
     "attention": peer.attention,
     "author_negatives": peer.author_negatives,
   }
-  for line in sys.stdin:
-    arguments = json.loads(line)
-    try:
-      answer = jobs[arguments.pop("job")](**arguments)
-    except Exception as error:  # Told to the other side, which decides.
-      answer = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-  main()
+  answer_jobs(make_jobs)

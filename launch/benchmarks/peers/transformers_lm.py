@@ -11,15 +11,14 @@ on standard input is a job, answered by one line of JSON:
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import transformers
+from answering import answer_jobs
 
 MEMORY_SHARE = 0.5  # of what is free: a batch of all continuations may take so much
 
@@ -154,27 +153,16 @@ def _timed(begun: float, first: float, ended: float, tokens: torch.Tensor) -> di
   }
 
 
-def main() -> None:
-  """Answers jobs until the input ends."""
-  # Libraries print to the log, so that standard output carries only answers.
-  answers = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)
+def make_jobs() -> dict[str, Callable[..., dict[str, Any]]]:
+  """The jobs by name."""
   peer = Peer()
-  jobs: dict[str, Callable[..., dict[str, Any]]] = {
+  return {
     "hello": peer.hello,
     "load": peer.load,
     "generate": peer.generate,
     "continuations": peer.continuations,
   }
-  for line in sys.stdin:
-    arguments = json.loads(line)
-    try:
-      with torch.inference_mode():
-        answer = jobs[arguments.pop("job")](**arguments)
-    except Exception as error:  # Told to the other side, which decides.
-      answer = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-  main()
+  answer_jobs(make_jobs, within=torch.inference_mode)
