@@ -24,6 +24,7 @@ from gatrec_jax.experiment.train_and_evaluate import (
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.runs.log import Log
 from gatrec_jax.serve.kept import with_choices
+from gatrec_jax.sharding.peers import own_folder
 from gatrec_jax.stages.config_file import read_config
 
 
@@ -124,7 +125,7 @@ def train_alike(
   refit_fields = {"valid_share": 0.0, "select_on": "last", "epochs": max(chosen["epoch"], 1)}
   if train.schedule == "cosine":
     refit_fields["decay_epochs"] = train.decay_epochs or train.epochs
-  final = with_fields(with_choices(config, folder / "choosing"), refit_fields)
+  final = with_fields(with_choices(config, own_folder(folder / "choosing")), refit_fields)
   results = dict(_kept_or_trained(final, folder, **common))
   results["train_seconds"] = round(results["train_seconds"] + chosen["train_seconds"], 2)
   results["peak_memory_mb"] = max(results["peak_memory_mb"], chosen["peak_memory_mb"])

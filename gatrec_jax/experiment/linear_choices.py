@@ -20,12 +20,13 @@ from jax.sharding import Mesh
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.errors import DamagedFile
 from gatrec_jax.experiment.validation import make_values
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat.channels import Channels, linear_channel
 from gatrec_jax.models.linear.ridge import Weights
 from gatrec_jax.runs.log import Log
-from gatrec_jax.serve.kept import kept_linear, read_choices, with_choices, write_choices
+from gatrec_jax.serve.kept import kept_linear, read_choices, write_choices
 from gatrec_jax.train.fitted import fit_params
 
 # Multiples of the configured weight that are tried; 0 leaves the channel out.
@@ -81,8 +82,8 @@ def choose_powers(
   The channel is compared alone. The weights of the chosen powers are kept in the run folder, and so
   is the choice.
   """
-  if read_choices(folder):
-    return with_choices(config, folder)
+  if known := _known(folder, log=log):
+    return with_fields(config, known)
   started = time.monotonic()
   fitted: dict[tuple[float, float], Weights] = {}
 
@@ -127,7 +128,9 @@ def choose_weight(
   Args: config: with the chosen powers. state: serving state of the trained model. values: of each
     validation user.
   """
-  known = read_choices(folder)
+  known = _known(folder, log=log) or _named(
+    (config.model.linear_user_power, config.model.linear_item_power)
+  )
   if "linear_weight" not in known:
     configured = config.model.linear_weight
     weight, means = choose(
@@ -135,13 +138,24 @@ def choose_weight(
       [configured * multiple for multiple in MULTIPLES],
       lambda weight: values(state._replace(weight=jnp.float32(weight))),
     )
-    write_choices(folder, {**known, "linear_weight": weight})
+    known = {**known, "linear_weight": weight}
+    write_choices(folder, known)
     if weight != configured:
       log.info(
         f"train: linear_weight {weight:g} instead of {configured:g}, with which valid_"
         f"{config.train.select_metric} is {means[weight]:.4f} instead of {means[configured]:.4f}"
       )
-  return with_choices(config, folder)
+  return with_fields(config, known)
+
+
+def _known(folder: pathlib.Path, *, log: Log) -> dict[str, float]:
+  """What was chosen before; empty where nothing was, or where the record is damaged: the same data
+  lead to the same choices."""
+  try:
+    return read_choices(folder)
+  except DamagedFile as damage:
+    log.info(f"choices: made again, since {str(damage).partition(';')[0]}")
+    return {}
 
 
 def _named(powers: tuple[float, float]) -> dict[str, float]:

@@ -31,7 +31,7 @@ from gatrec_jax.ops.attention.selection import name_of
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.runs.paths import user_path
 from gatrec_jax.runs.usage import Usage
-from gatrec_jax.serve.kept import kept_linear, linear_seconds
+from gatrec_jax.serve.kept import CHOICES, kept_linear, linear_seconds
 from gatrec_jax.serve.run import Run, assemble_run, make_serving_state, recommender_and_inputs
 from gatrec_jax.sharding.peers import own_folder
 from gatrec_jax.stages.config_file import read_config, write_config
@@ -137,6 +137,7 @@ def train_and_evaluate(
       config_digest=runs.digest(to_json(config)),
     )
     files = [RECOMMENDATIONS, *([USER_VALUES] if evaluations else [])]
+    files += [CHOICES] if (folder / CHOICES).exists() else []
     runs.write_sealed(folder / "results.json", results, files=files)
   return run, results
 

@@ -1,8 +1,21 @@
 """Choices for the linear channel: what is clearly better, and nothing else."""
 
-import numpy as np
+import json
 
-from gatrec_jax.experiment.linear_choices import MULTIPLES, choose
+import numpy as np
+import pytest
+from helpers.rerank_table import in_table_folder
+from helpers.served import QUICK, TEXTS
+
+from gatrec_jax.config.overrides import with_fields
+from gatrec_jax.config.presets import get_preset
+from gatrec_jax.experiment import linear_choices
+from gatrec_jax.experiment.grid import train_alike
+from gatrec_jax.experiment.linear_choices import MULTIPLES, OTHER_POWER, choose
+from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
+from gatrec_jax.runs.log import SILENT, Recorder
+from gatrec_jax.serve.kept import CHOICES
+from gatrec_jax.serve.run import load_run
 
 OTHERS = [0.25 * multiple for multiple in MULTIPLES]
 
@@ -26,3 +39,85 @@ def test_what_may_be_chance_is_not():
 
 def test_equal_values_keep_the_configured_weight():
   assert choose(3.0, OTHERS, lambda w: np.ones(5))[0] == 3.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  yield from in_table_folder(tmp_path_factory)
+
+
+@pytest.fixture
+def favored(monkeypatch):
+  """Validation users favor the other powers, and twice the weight; the fits that this took."""
+  asked = []
+
+  def choose_last(configured, others, values_of):
+    asked.append(configured)
+    for option in (configured, *others):
+      assert len(values_of(option)) > 1
+    other = others[0] if isinstance(configured, tuple) else 2 * configured
+    return other, {configured: 0.1, other: 0.2}
+
+  monkeypatch.setattr(linear_choices, "choose", choose_last)
+  return asked
+
+
+def config_of(**fields):
+  return with_fields(get_preset("best"), {**QUICK, **TEXTS, **fields})
+
+
+def test_what_is_favored_is_trained_kept_and_served(folder, favored):
+  place, lines = folder / "favored", []
+  run, _ = train_and_evaluate(config_of(), place, log=Recorder(lines))
+  model = run.config.model
+  assert (model.linear_user_power, model.linear_item_power) == (OTHER_POWER, OTHER_POWER)
+  assert model.linear_weight == 0.5 and run.recommender.settings.linear_weight == 0.5
+  assert favored == [(0.0, 0.0), 0.25]
+  assert any("powers 0.25 and 0.25" in line for line in lines)
+  scale = run.inputs.own.linear[1].user_scale
+  assert np.unique(np.asarray(scale)).size > 1  # with powers of 0 all are 1
+  again = load_run(place)
+  assert again.config.model == model
+  users = np.arange(4, dtype=np.int32)
+  np.testing.assert_array_equal(
+    again.recommender.score(again.serving_state, users),
+    run.recommender.score(run.serving_state, users),
+  )
+
+
+def test_it_is_chosen_once_and_damage_is_made_again(folder, favored):
+  place, lines = folder / "once", []
+  train_and_evaluate(config_of(), place, log=SILENT)
+  chosen = (place / CHOICES).read_bytes()
+  train_and_evaluate(config_of(), place, log=SILENT)
+  assert favored == [(0.0, 0.0), 0.25]
+  (place / CHOICES).write_bytes(chosen.replace(b"0.25", b"0.75"))
+  run, _ = train_and_evaluate(config_of(), place, log=Recorder(lines))
+  assert (place / CHOICES).read_bytes() == chosen
+  assert run.config.model.linear_user_power == OTHER_POWER
+  assert any(line.startswith("choices: made again") for line in lines)
+
+
+def test_a_refit_takes_what_was_chosen_and_damage_of_it_is_found(folder, favored):
+  place, lines = folder / "refit", []
+  train_alike(config_of(), place, refit=True, log=SILENT)
+  model = load_run(place).config.model
+  assert (model.linear_user_power, model.linear_weight) == (OTHER_POWER, 0.5)
+  assert favored == [(0.0, 0.0), 0.25] and not (place / CHOICES).exists()
+  record = place / "choosing" / CHOICES
+  chosen = record.read_bytes()
+  record.write_bytes(b"{}")
+  train_alike(config_of(), place, refit=True, log=Recorder(lines))
+  assert json.loads(record.read_bytes()) == json.loads(chosen)
+  assert any("choices.json" in line for line in lines)
+
+
+def test_nothing_is_chosen_where_nothing_is_held_out_for_it(folder, favored):
+  for name, fields in {
+    "last": {"select_on": "last", "valid_share": 0.0},
+    "fixed": {"linear_choice": "fixed"},
+    "without": {"linear_weight": 0.0},
+  }.items():
+    train_and_evaluate(config_of(**fields), folder / name, log=SILENT)
+    assert not (folder / name / CHOICES).exists()
+  assert favored == []

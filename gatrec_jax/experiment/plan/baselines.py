@@ -15,12 +15,12 @@ from gatrec_jax.experiment.plan.gat import expected_epochs
 from gatrec_jax.experiment.plan.rates import WIDTH, Rates
 from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
+from gatrec_jax.models.baselines.item_item import CHUNK_VALUES
 from gatrec_jax.models.baselines.xsimgcl import CONTRASTED
 from gatrec_jax.ops.propagation import GATHERED_NUMBERS, is_dense
 from gatrec_jax.ops.softmax_loss import BLOCK, drawn_size
 from gatrec_jax.train.optimizer import steps_per_epoch
 
-_CHUNK_VALUES = 2**25  # of dense histories
 _SORTED_ROW, _POSITIVE, _NEGATIVE, _PAIR = 90, 8, 12, 8
 _COPIES_OF_SCORES = 4
 _SORTS = 6
@@ -90,7 +90,7 @@ def _matrices(copies: int, cubes: float) -> Callable[[Config, Sizes], Fit]:
   def fit(config: Config, sizes: Sizes) -> Fit:
     items = float(sizes.items)
     matrix = 4 * items**2
-    histories = 4.0 * min(_CHUNK_VALUES, sizes.users * items)
+    histories = 4.0 * min(CHUNK_VALUES, sizes.users * items)
     iterations = getattr(config.model, "iterations", 1)
     flops = 2 * sizes.users * items**2 + cubes * iterations * items**3
     choice = f"{copies} matrices of {sizes.items:,} × {sizes.items:,}"

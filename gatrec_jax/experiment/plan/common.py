@@ -11,6 +11,7 @@ from gatrec_jax.experiment.plan.rates import Rates
 from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
 from gatrec_jax.experiment.validation import num_sampled
+from gatrec_jax.models.gat.channels import KNOWN_AT_A_TIME
 
 # Bytes of a row while a table is read, and while its stage is read again from the run folder.
 _READING, _READING_AGAIN = 110, 70
@@ -21,8 +22,8 @@ _ID = 90  # a text of an id, and an item's mapping of fields
 _TEXT = 4_000
 # Of a score in a block: what `evaluate_memory_mb` counts, and the masks of candidates.
 _BOUNDED, _MASKS = 16, 2
-# Scores of the linear channel that are made at a time, and copies of them that are alive.
-_CHUNK_VALUES, _COPIES_OF_CHUNK = 2**24, 6
+# Copies of the linear channel's scores that are made at a time.
+_COPIES_OF_CHUNK = 6
 # Of a user with its lists, and of a user with test likes, for each place of the lists.
 _LISTED, _WRITTEN, _MEASURED = 24, 56, 60
 _METRICS = 9  # of each cut-off
@@ -88,7 +89,7 @@ def validation(
   users = num_sampled(sizes.valid_users, sizes.items)
   scores = float(users) * sizes.items
   kept = 4 * scores if known else 0.0
-  making = 4.0 * _COPIES_OF_CHUNK * min(_CHUNK_VALUES, scores) if known else 0.0
+  making = 4.0 * _COPIES_OF_CHUNK * min(KNOWN_AT_A_TIME, scores) if known else 0.0
   ranking = ranking_block(config, users, sizes.items, copies=copies)
   peak = kept + max(making, state + ranking)
   passes = copies / _MEASURED_COPIES

@@ -8,19 +8,18 @@ from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.experiment.plan.rates import Rates
 from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
+from gatrec_jax.models.linear.in_place import CHUNK_VALUES, SPARSE_COST
 from gatrec_jax.models.linear.ridge import RidgeRecommender
+from gatrec_jax.models.linear.spectral import OVERSAMPLING, POWER_ITERATIONS
 
-# Values that are alive at a time in dense rows of histories, of Gram matrices and of the rest.
-_CHUNK_VALUES = 2**24
-_CHUNKS_EXACT, _CHUNKS_SPECTRAL = 2, 9  # float32 arrays of this size
-_OVERSAMPLING = 16
-_PRODUCTS = 7  # sparse products in the search for eigenvectors
+# Float32 arrays of `CHUNK_VALUES` that are alive at a time.
+_CHUNKS_EXACT, _CHUNKS_SPECTRAL = 2, 9
+_PRODUCTS = 2 * (POWER_ITERATIONS + 1) + 1  # sparse products in the search for eigenvectors
 # Of the exact ones: the Gram matrices, the weights, the callback's and the scaled ones. Of the
 # others: those of the host, of the device, and the scaled ones.
 _COPIES_EXACT, _COPIES_SPECTRAL = 4, 3
 _SPREAD = 350 << 20  # what threads of the spectral fit allocate and keep
 _COPIES_LEFT = 2  # as read from the run folder, and on the device
-_SPARSE_COST = 500  # as in `linear.in_place`
 _SELECTED = 60  # bytes of memory traffic of each cell among which neighbors are selected
 
 
@@ -78,16 +77,14 @@ def _exact(
   """Bytes, FLOPs and seconds: a Gram matrix, its factor and its inverse in place."""
   items, relations = float(sizes.items), 1 + isinstance(settings, EaseRatedConfig)
   grams = 1 if relations == 1 else 3
-  peak = (
-    _COPIES_EXACT * weights + 4 * _CHUNKS_EXACT * _CHUNK_VALUES + 16.0 * relations * sizes.train
-  )
+  peak = _COPIES_EXACT * weights + 4 * _CHUNKS_EXACT * CHUNK_VALUES + 16.0 * relations * sizes.train
   solve = (relations * items) ** 3
   dense = 2.0 * grams * sizes.users * items**2
-  is_sparse = _SPARSE_COST * sizes.pairs < sizes.users * items**2
+  is_sparse = SPARSE_COST * sizes.pairs < sizes.users * items**2
   work = solve + (2.0 * grams * sizes.pairs if is_sparse else dense)
   if rates is None:
     return peak, work, None
-  gram = grams * _SPARSE_COST * 2 * sizes.pairs if is_sparse else dense
+  gram = grams * SPARSE_COST * 2 * sizes.pairs if is_sparse else dense
   return peak, work, (solve + gram) / rates.flops
 
 
@@ -105,12 +102,12 @@ def _spectral(
     rank = -(-rank // 4)
   else:
     of_exact, work_of_head, seconds_of_head = 0.0, 0.0, 0.0
-  width = rank + _OVERSAMPLING
+  width = rank + OVERSAMPLING
   pairs = float(relations) * sizes.train
   tall = 4.0 * width * (relations * items + sizes.users)
   # The relations, side by side, turned, and the targets in float64.
   matrices = 8 * pairs * 4 + 12.0 * sizes.train
-  chunks = 4.0 * _CHUNKS_SPECTRAL * min(_CHUNK_VALUES, relations * items**2)
+  chunks = 4.0 * _CHUNKS_SPECTRAL * min(CHUNK_VALUES, relations * items**2)
   peak = max(
     matrices + 3 * tall,
     matrices + 2 * weights + 8 * items * rank + chunks,

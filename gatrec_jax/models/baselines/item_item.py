@@ -17,7 +17,7 @@ from gatrec_jax.models.inputs import Inputs, NewUsers, history_rows, liked_rows
 Array = jax.Array
 
 # Values of the dense histories in memory at a time: 128 MiB.
-_CHUNK_VALUES = 2**25
+CHUNK_VALUES = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def user_chunks(num_users: int, num_items: int) -> Array:
 
   Returns: [N, B] int32: 0 … num_users − 1, then larger indices as padding.
   """
-  fitting = max(1, _CHUNK_VALUES // num_items)
+  fitting = max(1, CHUNK_VALUES // num_items)
   num_chunks = math.ceil(num_users / fitting)
   size = math.ceil(num_users / num_chunks)
   return jnp.arange(num_chunks * size, dtype=jnp.int32).reshape(num_chunks, size)

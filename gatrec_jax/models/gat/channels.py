@@ -24,7 +24,7 @@ from gatrec_jax.ops.scores import Pair, dot_product_scores, mean_and_spread, sta
 Array = jax.Array
 
 _ATTRIBUTE_SCALE = 0.6  # of an attribute column, beside a text vector of length 1
-_KNOWN_AT_A_TIME = 2**24
+KNOWN_AT_A_TIME = 2**24
 
 
 class Unrated(NamedTuple):
@@ -143,7 +143,7 @@ def known_linear_scores(
 
   Args: users: [n] int32, distinct. num_users, num_items: U and I.
   """
-  size = max(1, min(len(users), _KNOWN_AT_A_TIME // num_items))
+  size = max(1, min(len(users), KNOWN_AT_A_TIME // num_items))
   padded = np.pad(users, (0, -len(users) % size), mode="edge")
   scores = jnp.zeros((len(padded), num_items), jnp.float32)
   for first in range(0, len(padded), size):

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
   import scipy.sparse
 
 # Values of dense histories and of blocks of a Gram matrix that are alive at a time: 64 MiB.
-_CHUNK_VALUES = 2**24
+CHUNK_VALUES = 2**24
 # One multiplication of a sparse product takes as long as so many of a dense one (two cores).
-_SPARSE_COST = 500
+SPARSE_COST = 500
 # Largest residual of the normal equations in float32, relative to their right side.
 _LARGEST_RESIDUAL = 1e-3
 _CHECKED_ITEMS = 8
@@ -82,7 +82,7 @@ def _of_one(
   if failed:
     return np.full((1, num_items, num_items), np.nan, dtype)
   scale = -1 / np.diagonal(matrix)
-  size = max(1, _CHUNK_VALUES // num_items)
+  size = max(1, CHUNK_VALUES // num_items)
   for first in range(0, num_items, size):
     rows = slice(first, min(first + size, num_items))
     below = matrix[rows.stop :, rows]
@@ -124,7 +124,7 @@ def _of_two(
   determinant = own * other - mixed**2
   multipliers = other / determinant, -mixed / determinant
   weights = np.empty((2, num_items, num_items), dtype)
-  size = max(1, _CHUNK_VALUES // num_items)
+  size = max(1, CHUNK_VALUES // num_items)
   for start in range(0, num_items, size):
     rows = slice(start, min(start + size, num_items))
     for weight, parts in (
@@ -161,15 +161,15 @@ def _add_gram(
   """Adds leftᵀ right to `out` [I, I]. Args: kept: np.tril or np.triu, the part that is added."""
   num_users, num_items = left.shape
   sparse = float(np.diff(left.indptr).astype(np.float64) @ np.diff(right.indptr))
-  columns = max(1, _CHUNK_VALUES // num_items)
+  columns = max(1, CHUNK_VALUES // num_items)
   transposed = right.T.tocsr()
-  if _SPARSE_COST * sparse < float(num_users) * num_items**2:
+  if SPARSE_COST * sparse < float(num_users) * num_items**2:
     for first in range(0, num_items, columns):
       part = slice(first, min(first + columns, num_items))
       block = (transposed[part] @ left).toarray().T  # [I, columns]
       out[:, part] += block if kept is None else kept(block, -first)
     return
-  users = max(1, _CHUNK_VALUES // num_items)
+  users = max(1, CHUNK_VALUES // num_items)
   for first in range(0, num_users, users):
     part = slice(first, min(first + users, num_users))
     rows = left[part].toarray(), right[part].toarray()

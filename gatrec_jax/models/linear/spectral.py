@@ -27,19 +27,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
-from gatrec_jax.models.linear.in_place import ridge_weights_in_place
+from gatrec_jax.models.linear.in_place import CHUNK_VALUES, ridge_weights_in_place
 
 if TYPE_CHECKING:
   import scipy.sparse
 
 Array = np.ndarray | jax.Array
 
-_OVERSAMPLING = 16
-_POWER_ITERATIONS = 2
+OVERSAMPLING = 16
+POWER_ITERATIONS = 2
 # Eigenvalues below this share of the largest are rounding error.
 _LEAST_SHARE = 1e-6
-# Values of the dense rows of the rest that are alive at a time: 64 MiB.
-_CHUNK_VALUES = 2**24
 
 
 class SpectralWeights(NamedTuple):
@@ -135,9 +133,9 @@ def leading_eigenpairs(
 
   transposed = features.T.tocsr()
   rank = min(rank, *features.shape)
-  width = min(rank + _OVERSAMPLING, *features.shape)
+  width = min(rank + OVERSAMPLING, *features.shape)
   basis = np.random.default_rng(seed).standard_normal((features.shape[1], width), np.float32)
-  for _ in range(_POWER_ITERATIONS + 1):
+  for _ in range(POWER_ITERATIONS + 1):
     basis = _product(transposed, _product(features, basis))
     basis = scipy.linalg.qr(basis, mode="economic", overwrite_a=True, check_finite=False)[0]
   projected = _product(features, basis).astype(np.float64)
@@ -156,9 +154,9 @@ def _leading_singular(
   count, size = matrices.shape[:2]
   stacked = matrices.reshape(count * size, size)
   rank = min(rank, size)
-  width = min(rank + _OVERSAMPLING, size)
+  width = min(rank + OVERSAMPLING, size)
   basis = np.random.default_rng(seed).standard_normal((size, width), np.float32)
-  for _ in range(_POWER_ITERATIONS + 1):
+  for _ in range(POWER_ITERATIONS + 1):
     basis = stacked.T @ (stacked @ basis)
     basis = scipy.linalg.qr(basis, mode="economic", overwrite_a=True, check_finite=False)[0]
   left, values, rotation = np.linalg.svd(stacked @ basis, full_matrices=False)
@@ -249,7 +247,7 @@ def _rest(
   count, num_items = len(features), right.shape[0]
   targets = sum(one.multiply(row[None]) for one, row in zip(features, scale, strict=True)).tocsr()
   transposed = [one.T.tocsr() for one in features]
-  size = max(1, _CHUNK_VALUES // (count * num_items))
+  size = max(1, CHUNK_VALUES // (count * num_items))
   for first in range(0, num_items if factors.any() else 0, size):
     items = slice(first, min(first + size, num_items))
     yield (

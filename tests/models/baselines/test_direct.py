@@ -143,7 +143,7 @@ def test_gram_is_the_same_in_chunks(monkeypatch):
   _, inputs = prepare(EaseConfig(), liked)
   expected = liked.T.astype(int) @ liked.astype(int)
   for values, chunks in ((2**25, 1), (12 * 7, 6), (1, 41)):
-    monkeypatch.setattr(item_item, "_CHUNK_VALUES", values)
+    monkeypatch.setattr(item_item, "CHUNK_VALUES", values)
     assert item_item.user_chunks(41, 12).shape[0] == chunks
     np.testing.assert_array_equal(item_item.gram(inputs, num_items=12), expected)
 

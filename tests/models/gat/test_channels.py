@@ -118,7 +118,7 @@ def test_scores_that_are_kept_are_those_of_the_linear_channel(monkeypatch, form)
   inputs = make_inputs(recommender, toy_ratings(num_users=12, num_items=9))
   params = jax.jit(recommender.fit)(inputs, jax.random.key(0))
   state = recommender.serving_state(params, inputs)
-  monkeypatch.setattr(channels, "_KNOWN_AT_A_TIME", 3 * 9)  # three users at a time
+  monkeypatch.setattr(channels, "KNOWN_AT_A_TIME", 3 * 9)  # three users at a time
   users = np.array([1, 2, 5, 7, 11], np.int32)
   known = channels.known_linear_scores(state, users, num_users=12, num_items=9)
   score = jax.jit(RidgeRecommender.score)

@@ -31,8 +31,8 @@ def sparse(relations):
 @pytest.mark.parametrize("sparse_cost", [1e-9, 1e9])  # the Gram matrix by sparse, by dense products
 @pytest.mark.parametrize("chunk_values", [2**24, 100])
 def test_it_is_the_plain_solution(monkeypatch, count, items, sparse_cost, chunk_values):
-  monkeypatch.setattr(in_place, "_SPARSE_COST", sparse_cost)
-  monkeypatch.setattr(in_place, "_CHUNK_VALUES", chunk_values)
+  monkeypatch.setattr(in_place, "SPARSE_COST", sparse_cost)
+  monkeypatch.setattr(in_place, "CHUNK_VALUES", chunk_values)
   relations, penalties = histories(items, count)
   got = ridge_weights_in_place(sparse(relations), penalties)
   np.testing.assert_allclose(got, plain(relations, penalties), atol=2e-5)
