@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from helpers.interactions import assert_same_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -46,12 +47,7 @@ def write(folder, columns, cuts, **options):
 
 def assert_equal(left, right):
   """Two `InteractionTable`s."""
-  one, other = left.interactions, right.interactions
-  assert (one.user_ids, one.item_ids) == (other.user_ids, other.item_ids)
-  for name in ("user", "item", "rating", "timestamp"):
-    ours, theirs = getattr(one, name), getattr(other, name)
-    assert ours.dtype == theirs.dtype
-    np.testing.assert_array_equal(ours, theirs)
+  assert_same_rows(left.interactions, right.interactions)
   assert left.feedback == right.feedback and left.sentence == right.sentence
   assert left.remarks == right.remarks and left.notes == right.notes
 

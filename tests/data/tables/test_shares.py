@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from helpers.interactions import assert_same_rows
 from helpers.peers import together
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,11 +33,7 @@ def assert_same(ours, whole):
     assert isinstance(ours, InputError) and str(ours) == str(whole)
     return
   assert not isinstance(ours, Exception), ours
-  rows, others = ours.interactions, whole.interactions
-  assert (rows.user_ids, rows.item_ids) == (others.user_ids, others.item_ids)
-  for name in ("user", "item", "rating", "timestamp"):
-    assert getattr(rows, name).dtype == getattr(others, name).dtype
-    np.testing.assert_array_equal(getattr(rows, name), getattr(others, name))
+  assert_same_rows(ours.interactions, whole.interactions)
   for name in ("train", "valid", "test"):
     np.testing.assert_array_equal(getattr(ours.split, name), getattr(whole.split, name))
   assert ours.feedback == whole.feedback and ours.sentences == whole.sentences
