@@ -158,3 +158,9 @@ def _check_fanouts(convolution: Convolution, train: TrainConfig) -> None:
       field="fanouts",
       value=shown,
     )
+  if getattr(convolution, "drawn_edges", 0):
+    raise InputError(
+      "edges are drawn around the rows of a batch already; set `drawn_edges=0`",
+      field="fanouts",
+      value=shown,
+    )

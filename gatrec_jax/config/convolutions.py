@@ -81,6 +81,8 @@ class LightConvolution(_GraphConvolution):
   Attributes:
     attention: `v1`, or `none` (the mean of the neighbors, weighted by the edges' relevance).
     layers: how many.
+    drawn_edges: edges of each node that a step of training draws to stand for all; 0 = all edges,
+      or a draw where there are more than 2^23 in both directions. Ranking reads the whole graph.
     The others: as in `FullConvolution`.
   """
 
@@ -88,6 +90,7 @@ class LightConvolution(_GraphConvolution):
   edge_features: tuple[str, ...] = setting(("relevance",))
   combine: str = setting("mean", choices=("last", "mean"))
   layers: int = setting(2, low=1)
+  drawn_edges: int = setting(0, low=0)
 
   @property
   def num_layers(self) -> int:

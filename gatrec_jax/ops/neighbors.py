@@ -1,24 +1,30 @@
-"""Layer-wise neighbor sampling (GraphSAGE, Hamilton et al. 2017, algorithm 2), drawn on device.
+"""Edges that a step of training draws, on device: of every node, or around the nodes of a batch.
 
-The cost of a step then depends on the number of seeds and on the fan-outs, and is bounded by the
-number of nodes times the fan-outs. The sample is a tree around the seeds: a node that sends to
-several others appears once for each of them, with independent draws. A level that would have at
-least as many places as the graph has nodes holds every node once instead. All shapes are therefore
-known before anything is drawn.
+The latter is layer-wise sampling (GraphSAGE, Hamilton et al. 2017, algorithm 2). The cost of a step
+then depends on the number of seeds and on the fan-outs, and is bounded by the number of nodes times
+the fan-outs. The sample is a tree around the seeds: a node that sends to several others appears
+once for each of them, with independent draws. A level that would have at least as many places as
+the graph has nodes holds every node once instead. All shapes are therefore known before anything is
+drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import jraph
+import numpy as np
 
 from gatrec_jax.ops.negatives import below
 
 Array = jax.Array
+
+# Up to so many directed edges a step reads all of them; beyond, at most so many of each node.
+_MOST_EDGES, DRAWN_EDGES = 2**23, 64
 
 
 @flax.struct.dataclass
@@ -123,12 +129,96 @@ def draw_places(key: Array, degrees: Array, *, num: int) -> tuple[Array, Array]:
     yields all of them in order.
   """
   turn_key, arc_key = jax.random.split(key)
-  degrees, arc = degrees[:, None], jnp.arange(num, dtype=jnp.int32)
-  size, longer = degrees // num, degrees % num
+  turns = jax.random.bits(turn_key, (len(degrees), 1))
   bits = jax.random.bits(arc_key, (len(degrees), num))
+  return _places(turns, bits, degrees[:, None], jnp.arange(num, dtype=jnp.int32), num=num)
+
+
+class Slots(NamedTuple):
+  """Places for edges that are drawn of every node.
+
+  Attributes: node: [S'] int32, ascending: each node as often as it has edges, but at most S times;
+    possibly followed by more of the last one.
+  """
+
+  node: Array
+
+
+def edges_a_node(asked: int, *, num_edges: int) -> int:
+  """S, how many edges of a node a step reads at most; 0 = all.
+
+  Args: asked: a number; 0 = all of at most 2²³ directed edges, else `DRAWN_EDGES`.
+  """
+  return asked if asked or num_edges <= _MOST_EDGES else DRAWN_EDGES
+
+
+def make_slots(start: np.ndarray, *, num: int) -> Slots:
+  """The slots of every node; numpy arrays.
+
+  Args: start: [N + 1] int, where each node's incoming edges begin. num: S.
+  """
+  count = np.minimum(np.diff(start), num)
+  return Slots(np.repeat(np.arange(len(count), dtype=np.int32), count))
+
+
+def draw_edges(
+  key: Array, graph: jraph.GraphsTuple, start: Array, slots: Slots, *, num: int
+) -> tuple[jraph.GraphsTuple, Array]:
+  """Draws up to `num` incoming edges of every node, as `draw_places` does; traceable.
+
+  Sums over them, and softmaxes, estimate those over all edges of a node.
+
+  Args:
+    key: PRNG key, consumed.
+    graph: receiver-sorted, fewer than 2³⁰ edges to any node.
+    start: [N + 1] int32, where each node's incoming edges begin.
+    slots: of `make_slots`, for the same S.
+    num: S, static.
+  Returns:
+    The same nodes with S' of the edges, sorted by receiver; and [S'] bool, False for what follows
+    `make_slots`.
+
+  >>> train = Interactions.from_indices([0, 1], [0, 0], num_users=2, num_items=1)
+  >>> graph = jax.tree.map(jnp.asarray, bipartite_graph(train))  # nodes 0, 1 are users, 2 the item
+  >>> start = jnp.searchsorted(graph.receivers, jnp.arange(4))
+  >>> slots = make_slots(start, num=1)
+  >>> found, _ = draw_edges(jax.random.key(0), graph, start, slots, num=1)
+  >>> found.receivers.tolist(), found.senders.tolist()[:2]
+  ([0, 1, 2], [2, 2])
+  """
+  node = jnp.asarray(slots.node)
+  turn_key, arc_key = jax.random.split(key)
+  degrees = start[1:] - start[:-1]
+  count = jnp.minimum(degrees, num)
+  arc = jnp.arange(len(node), dtype=jnp.int32) - (jnp.cumsum(count) - count)[node]
+  where = arc < count[node]
+  place, _ = _places(
+    jax.random.bits(turn_key, degrees.shape)[node],
+    jax.random.bits(arc_key, node.shape),
+    degrees[node],
+    arc,
+    num=num,
+  )
+  edge = jnp.where(where, start[node] + place, 0)
+  drawn = graph._replace(
+    senders=graph.senders[edge],
+    receivers=node,
+    edges=graph.edges[edge],
+    n_node=graph.n_node[:1],
+    n_edge=where.sum(dtype=jnp.int32)[None],
+  )
+  return drawn, where
+
+
+def _places(
+  turns: Array, bits: Array, degrees: Array, arc: Array, *, num: int
+) -> tuple[Array, Array]:
+  """What `draw_places` returns, from random bits of each row and of each of its arcs; any shapes
+  that broadcast."""
+  size, longer = degrees // num, degrees % num
   place = arc * size + jnp.minimum(arc, longer)
   place += below(bits, jnp.maximum(size + (arc < longer), 1))
-  place += below(jax.random.bits(turn_key, degrees.shape), jnp.maximum(degrees, 1))
+  place += below(turns, jnp.maximum(degrees, 1))
   place = jnp.where(place >= degrees, place - degrees, place)
   all_of_them = degrees <= num
   return jnp.where(all_of_them, arc, place), (arc < degrees) | ~all_of_them

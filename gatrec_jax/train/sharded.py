@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.models.base import LearnedRecommender
 from gatrec_jax.models.inputs import Batch, Inputs
+from gatrec_jax.ops.neighbors import Slots
 from gatrec_jax.ops.propagation import DenseEdges, SparseEdges
 from gatrec_jax.ops.softmax_loss import Targets
 from gatrec_jax.sharding.placement import (
@@ -161,7 +162,7 @@ class Place:
 
 
 # What is divided along its edges; the rest of a recommender's own inputs is replicated.
-_DIVIDED = (jraph.GraphsTuple, Targets, SparseEdges)
+_DIVIDED = (jraph.GraphsTuple, Slots, Targets, SparseEdges)
 
 
 def _place_edges(part: Any, mesh: Mesh) -> Any:
@@ -179,6 +180,9 @@ def _place_edges(part: Any, mesh: Mesh) -> Any:
       **put_edges(edges, mesh, size=size + more),
       **{name: put(count.astype(np.int32), everywhere) for name, count in counts.items()},
     )
+  if isinstance(part, Slots):
+    node = np.pad(part.node, (0, -len(part.node) % devices), mode="edge")
+    return Slots(put_edges(node, mesh, size=len(node)))
   if isinstance(part, Targets):
     rest = jax.tree.map(lambda array: put(array, everywhere), part._replace(edges=None))
     return rest._replace(edges=_place_edges(part.edges, mesh))

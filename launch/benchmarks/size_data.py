@@ -31,6 +31,7 @@ class Shape(NamedTuple):
 SHAPES: Mapping[str, Shape] = {
   "small": Shape(300, 200, 9_000, True),
   "ml-1m": Shape(6_040, 3_706, 1_000_209, True),
+  "ml-latest-small": Shape(610, 9_742, 100_836, True),
   "gowalla": Shape(29_858, 40_981, 1_027_370, False),
   "ml-20m": Shape(138_493, 26_744, 20_000_263, True),
   "ml-25m": Shape(162_541, 59_047, 25_000_095, True),
@@ -76,15 +77,22 @@ def draw_ratings(shape: Shape, *, seed: int) -> tuple[np.ndarray, np.ndarray, np
     item = np.searchsorted(popularity, draws.random(size)).astype(np.int64)
     own = item - item % _GROUPS + user % _GROUPS
     item = np.where((draws.random(size) < 0.5) & (own < num_items), own, item)
-    keys = np.unique(np.concatenate([keys, user * num_items + item]))
-  place = np.searchsorted(needed, keys)
-  spare = np.flatnonzero(needed[np.minimum(place, len(needed) - 1)] != keys)
+    more = np.unique(user * num_items + item)
+    more = more[_is_new(more, keys)]
+    keys = np.insert(keys, np.searchsorted(keys, more), more)
+  spare = np.flatnonzero(_is_new(keys, needed))
   keys = np.delete(keys, draws.choice(spare, len(keys) - count, replace=False))
   draws.shuffle(keys)
   user, item = (part.astype(np.int32) for part in np.divmod(keys, num_items))
   is_own = item % _GROUPS == user % _GROUPS
   rating = draws.integers(1, 6, count) + is_own * draws.integers(0, 3, count)
   return user, item, np.minimum(rating, 5).astype(np.int8)
+
+
+def _is_new(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
+  """[n] bool, which keys are not known. Args: known: sorted, at least one."""
+  place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+  return known[place] != keys
 
 
 def _power_law(draws: np.random.Generator, count: int, *, power: float) -> np.ndarray:

@@ -220,6 +220,16 @@ def test_text_is_read_as_the_type_of_the_setting():
     ({"fanouts": "10"}, "one entry a layer, 2 in all"),
     ({"fanouts": "10,0"}, "every entry must be at least 1"),
     ({"fanouts": "10,10", "batch_size": "0"}, "set `batch_size` above 0"),
+    (
+      {
+        "convolution": "light",
+        "node_features": "sum",
+        "fanouts": "10,10",
+        "drawn_edges": "5",
+        "batch_size": "64",
+      },
+      "set `drawn_edges=0`",
+    ),
     ({"attention_impl": "fast"}, "auto, segment, dense, pallas"),
     ({"compute_dtype": "float16"}, "float32, bfloat16"),
   ],

@@ -19,13 +19,21 @@ from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Batch
-from gatrec_jax.ops.neighbors import draw_places, draw_subgraph
+from gatrec_jax.ops.neighbors import (
+  Slots,
+  draw_edges,
+  draw_places,
+  draw_subgraph,
+  edges_a_node,
+  make_slots,
+)
 from gatrec_jax.train import epochs, start_training, train_epochs
 
 KEY = jax.random.key(0)
 USERS, ITEMS = 8, 6
 places_of = jax.jit(draw_places, static_argnames="num")
 subgraph_of = jax.jit(draw_subgraph, static_argnames="fanouts")
+edges_of = jax.jit(draw_edges, static_argnames="num")
 
 
 def interactions(user, item, rating, users=USERS, items=ITEMS):
@@ -135,6 +143,69 @@ def test_a_wide_row_is_drawn_evenly_too():
   assert np.abs(tenth / (count * num) - 0.1).max() < 4.5 * np.sqrt(0.09 / (count * num))
 
 
+def graph_of(rows):
+  """The graph, and where each node's edges begin."""
+  graph = bipartite_graph(rows)
+  return graph, np.searchsorted(graph.receivers, np.arange(rows.num_users + rows.num_items + 1))
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 100])
+def test_edges_of_every_node_are_distinct_and_as_many_as_said(num):
+  graph, start = graph_of(dense_rows())
+  slots = make_slots(start, num=num)
+  degrees = np.diff(start)
+  assert (
+    np.bincount(slots.node, minlength=len(degrees)).tolist() == np.minimum(degrees, num).tolist()
+  )
+  padded = Slots(np.pad(slots.node, (0, 3), mode="edge"))
+  graph = jax.tree.map(jnp.asarray, graph)
+  drawn, where = edges_of(KEY, graph, jnp.asarray(start), padded, num=num)
+  assert np.flatnonzero(~np.asarray(where)).tolist() == list(range(len(slots.node), len(where)))
+  assert int(drawn.n_edge[0]) == len(slots.node)
+  pairs = {
+    (s, r): e
+    for s, r, e in zip(
+      graph.senders.tolist(), graph.receivers.tolist(), graph.edges.tolist(), strict=True
+    )
+  }
+  found = [
+    ((s, r), e)
+    for s, r, e, there in zip(
+      drawn.senders.tolist(),
+      drawn.receivers.tolist(),
+      drawn.edges.tolist(),
+      where.tolist(),
+      strict=True,
+    )
+    if there
+  ]
+  assert len(dict(found)) == len(found)  # none twice
+  assert all(pairs[pair] == edge for pair, edge in found)
+  if num == 100:
+    assert dict(found) == pairs
+
+
+def test_every_edge_of_the_graph_is_drawn_with_the_chance_of_its_receiver():
+  graph, start = graph_of(dense_rows())
+  slots, device, count = make_slots(start, num=2), jax.tree.map(jnp.asarray, graph), 4000
+  keys = jax.random.split(KEY, count)
+  senders = jax.jit(
+    jax.vmap(lambda key: draw_edges(key, device, jnp.asarray(start), slots, num=2)[0].senders)
+  )(keys)
+  seen = np.zeros((len(start) - 1,) * 2)
+  np.add.at(seen, (np.broadcast_to(slots.node, senders.shape), np.asarray(senders)), 1 / count)
+  for sender, receiver in zip(graph.senders, graph.receivers, strict=True):
+    degree = start[receiver + 1] - start[receiver]
+    share = min(1.0, 2 / degree)
+    assert abs(seen[receiver, sender] - share) <= 4.5 * np.sqrt(share * (1 - share) / count) + 1e-9
+
+
+def test_large_graphs_draw_edges():
+  assert edges_a_node(0, num_edges=2**23) == 0
+  assert edges_a_node(0, num_edges=2**23 + 1) == 64
+  assert edges_a_node(7, num_edges=10) == 7
+
+
 LIGHT = dict(
   feature_width=4,
   convolution="light",
@@ -195,6 +266,23 @@ def test_whole_neighborhoods_give_what_the_whole_graph_gives(users, fields, comp
   whole, parts = run(params, ()), run(params, (9,) * recommender.settings.convolution.num_layers)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), parts, whole)
   assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(whole))
+
+
+def test_drawing_all_edges_trains_as_the_whole_graph_does():
+  fields = LIGHT | dict(node_features="sum")
+  batch = Batch(jnp.arange(USERS, dtype=jnp.int32), jnp.ones(USERS, bool), jnp.int32(0))
+
+  def gradient(params, drawn):
+    recommender, inputs = prepared(**fields, drawn_edges=drawn)
+    assert (inputs.own.slots is None) == (drawn == 0)
+    step = jax.jit(jax.value_and_grad(recommender.loss))
+    return step(params, batch, KEY, inputs=inputs)
+
+  recommender, inputs = prepared(**fields)
+  params = recommender.init(inputs, KEY)
+  whole, drawn, few = (gradient(params, number) for number in (0, 9, 1))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), drawn, whole)
+  assert abs(few[0] - whole[0]) > 1e-3
 
 
 def test_dropped_edges_leave_the_self_loops():

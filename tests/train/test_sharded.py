@@ -157,13 +157,14 @@ def read_again(folder, mesh):
   return [np.asarray(leaf) for leaf in jax.tree.leaves(place.saved(state))], shapes
 
 
-def softmax_step(mesh):
+def softmax_step(mesh, drawn_edges=0):
   """Loss and gradient, by path and in all numbers, for drawn parameters.
 
   Not a curve: at the start the gradient of a light layer's `target_vector` is 0, of which Adam
   makes a step by the sign of what rounding leaves.
   """
-  recommender, inputs, config = prepared(SOFTMAX)
+  settings = replaced(SOFTMAX[0], {"drawn_edges": drawn_edges})
+  recommender, inputs, config = prepared((settings, SOFTMAX[1]))
   rng, on = np.random.default_rng(2), parse_mesh(mesh)
   like = jax.eval_shape(recommender.init, inputs, jax.random.key(0))
   params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), like)

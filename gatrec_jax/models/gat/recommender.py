@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
+from gatrec_jax.config.convolutions import FullConvolution, LightConvolution, NoConvolution
 from gatrec_jax.config.objectives import SoftmaxObjective
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
@@ -37,7 +37,14 @@ from gatrec_jax.models.linear.ridge import RidgeRecommender, ServingState
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
-from gatrec_jax.ops.neighbors import draw_subgraph
+from gatrec_jax.ops.neighbors import (
+  DRAWN_EDGES,
+  Slots,
+  draw_edges,
+  draw_subgraph,
+  edges_a_node,
+  make_slots,
+)
 from gatrec_jax.ops.scores import Pair, dot_product_scores, pair_scores
 from gatrec_jax.ops.softmax_loss import (
   Targets,
@@ -57,6 +64,7 @@ class Own(NamedTuple):
     graph: of all training ratings, or of the likes.
     layout: of its edges, for the implementation of attention (ops/attention/selection.py).
     start: [U + I + 1] int32, where each node's incoming edges begin.
+    slots: of the edges that a step draws; None where it reads all of them.
     targets: of the softmax; None for the pairwise loss.
     rated: [I] bool, items with a training rating. The softmax is over these: the others are scored
       by their texts, and are not to be pushed away.
@@ -69,6 +77,7 @@ class Own(NamedTuple):
   graph: jraph.GraphsTuple
   layout: Any
   start: Array
+  slots: Slots | None
   targets: Targets | None
   rated: Array
   ratings: Array
@@ -122,7 +131,12 @@ class GatRecommender:
     start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
     likes = np.bincount(train.item[judged.liked], minlength=self.num_items).astype(np.float32)
-    return Own(graph, self._layout(graph), start, targets, rated_items, ratings, likes, linear)
+    slots = None
+    if drawn := self._edges_a_node(len(graph.senders)):
+      slots = make_slots(start, num=drawn)
+    return Own(
+      graph, self._layout(graph), start, slots, targets, rated_items, ratings, likes, linear
+    )
 
   def completed(self, own: Own, kept: Kept) -> Own:
     """With the weights of the linear channel, which `kept` gives."""
@@ -152,6 +166,12 @@ class GatRecommender:
   def _drawn(self) -> int:
     objective = self.settings.objective
     return drawn_size(objective.drawn_items, num_users=self.num_users, num_items=self.num_items)
+
+  def _edges_a_node(self, num_edges: int) -> int:
+    convolution = self.settings.convolution
+    if not isinstance(convolution, LightConvolution) or convolution.fanouts:
+      return 0
+    return edges_a_node(convolution.drawn_edges, num_edges=num_edges)
 
   @staticmethod
   def on_mesh(own: Own) -> Own:
@@ -212,17 +232,23 @@ class GatRecommender:
     """Vectors in a training step, with dropout, and the rows of `users` [B] and of `items` [B, K]
     (None for all) among them.
 
-    They are computed from the whole graph, or from up to `fanouts` edges a node drawn around these
-    users and items. `key` is consumed.
+    They are computed from the whole graph, from up to `drawn_edges` edges of every node, or from up
+    to `fanouts` edges a node drawn around these users and items. `key` is consumed.
     """
     text, own, fanouts = inputs.text, inputs.own, self.settings.convolution.fanouts
     every = jnp.arange(self.num_items, dtype=jnp.int32)
     if not fanouts:
+      graph, where, layout = own.graph, None, own.layout
+      if own.slots is not None:
+        key, drawing_key = jax.random.split(key)
+        num, layout = self.settings.convolution.drawn_edges or DRAWN_EDGES, None
+        graph, where = draw_edges(drawing_key, graph, own.start, own.slots, num=num)
       final = self.module.apply(
         {"params": params},
         text,
-        own.graph,
-        layout=own.layout,
+        graph,
+        where=where,
+        layout=layout,
         deterministic=False,
         rngs={"dropout": key},
       )
