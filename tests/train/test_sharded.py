@@ -233,6 +233,8 @@ def on_eight_devices(folder):
     shapes[mesh]["collective"] = looked_up(mesh)
   for mesh in ("1x1", "1x8x1"):
     np.savez(folder / f"softmax {mesh}.npz", **softmax_step(mesh))
+  for mesh in ("1x1", "2x2x2"):
+    np.savez(folder / f"drawn {mesh}.npz", **softmax_step(mesh, drawn_edges=3))
   propagation._DENSE_SHARE = 2.0  # lists of targets instead of a matrix
   np.savez(folder / "softmax 2x2x2.npz", **softmax_step("2x2x2"))
   (folder / "found.json").write_text(json.dumps([metrics, shapes]))
@@ -272,11 +274,13 @@ def test_a_mesh_gives_the_losses_and_metrics_of_one_device(found, run):
   assert metrics[run]["ndcg@5"] > 0
 
 
-@pytest.mark.parametrize("mesh", ("1x8x1", "2x2x2"))
-def test_a_mesh_gives_the_softmax_and_its_gradient_of_one_device(found, mesh):
+@pytest.mark.parametrize(
+  ("kind", "mesh"), [("softmax", "1x8x1"), ("softmax", "2x2x2"), ("drawn", "2x2x2")]
+)
+def test_a_mesh_gives_the_softmax_and_its_gradient_of_one_device(found, kind, mesh):
   with (
-    np.load(found[0] / f"softmax {mesh}.npz") as ours,
-    np.load(found[0] / "softmax 1x1.npz") as whole,
+    np.load(found[0] / f"{kind} {mesh}.npz") as ours,
+    np.load(found[0] / f"{kind} 1x1.npz") as whole,
   ):
     assert set(ours) == set(whole) and "loss" in whole
     for name in whole:
