@@ -90,7 +90,7 @@ class LightConvolution(_GraphConvolution):
   edge_features: tuple[str, ...] = setting(("relevance",))
   combine: str = setting("mean", choices=("last", "mean"))
   layers: int = setting(2, low=1)
-  drawn_edges: int = setting(0, low=0)
+  drawn_edges: int = setting(0, low=0, high=2**14)
 
   @property
   def num_layers(self) -> int:

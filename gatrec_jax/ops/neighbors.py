@@ -129,9 +129,15 @@ def draw_places(key: Array, degrees: Array, *, num: int) -> tuple[Array, Array]:
     yields all of them in order.
   """
   turn_key, arc_key = jax.random.split(key)
-  turns = jax.random.bits(turn_key, (len(degrees), 1))
+  degrees, arc = degrees[:, None], jnp.arange(num, dtype=jnp.int32)
+  size, longer = degrees // num, degrees % num
   bits = jax.random.bits(arc_key, (len(degrees), num))
-  return _places(turns, bits, degrees[:, None], jnp.arange(num, dtype=jnp.int32), num=num)
+  place = arc * size + jnp.minimum(arc, longer)
+  place += below(bits, jnp.maximum(size + (arc < longer), 1))
+  place += below(jax.random.bits(turn_key, degrees.shape), jnp.maximum(degrees, 1))
+  place = jnp.where(place >= degrees, place - degrees, place)
+  all_of_them = degrees <= num
+  return jnp.where(all_of_them, arc, place), (arc < degrees) | ~all_of_them
 
 
 class Slots(NamedTuple):
@@ -164,16 +170,18 @@ def make_slots(start: np.ndarray, *, num: int) -> Slots:
 def draw_edges(
   key: Array, graph: jraph.GraphsTuple, start: Array, slots: Slots, *, num: int
 ) -> tuple[jraph.GraphsTuple, Array]:
-  """Draws up to `num` incoming edges of every node, as `draw_places` does; traceable.
+  """Draws up to `num` incoming edges of every node, without replacement; traceable.
 
-  Sums over them, and softmaxes, estimate those over all edges of a node.
+  The draw is systematic (Madow 1949): of d edges and m = min(d, S) slots, slot k reads edge
+  ⌊(k d + r) ÷ m⌋, r uniform in 0 … d − 1. So each edge is drawn with probability m ÷ d, from one
+  random number a node, and means over the drawn edges estimate those over all.
 
   Args:
     key: PRNG key, consumed.
     graph: receiver-sorted, fewer than 2³⁰ edges to any node.
     start: [N + 1] int32, where each node's incoming edges begin.
     slots: of `make_slots`, for the same S.
-    num: S, static.
+    num: S, static, at most 2¹⁴.
   Returns:
     The same nodes with S' of the edges, sorted by receiver; and [S'] bool, False for what follows
     `make_slots`.
@@ -187,18 +195,14 @@ def draw_edges(
   ([0, 1, 2], [2, 2])
   """
   node = jnp.asarray(slots.node)
-  turn_key, arc_key = jax.random.split(key)
-  degrees = start[1:] - start[:-1]
-  count = jnp.minimum(degrees, num)
-  arc = jnp.arange(len(node), dtype=jnp.int32) - (jnp.cumsum(count) - count)[node]
-  where = arc < count[node]
-  place, _ = _places(
-    jax.random.bits(turn_key, degrees.shape)[node],
-    jax.random.bits(arc_key, node.shape),
-    degrees[node],
-    arc,
-    num=num,
-  )
+  degree = start[1:] - start[:-1]
+  count = jnp.minimum(degree, num)
+  turn = below(jax.random.bits(key, degree.shape), jnp.maximum(degree, 1))
+  k = jnp.arange(len(node), dtype=jnp.int32) - (jnp.cumsum(count) - count)[node]
+  m, d = count[node], degree[node]
+  where = k < m
+  # ⌊(k d + r) ÷ m⌋ without the product k d, which may be too large.
+  place = k * (d // m) + (k * (d % m) + turn[node]) // m
   edge = jnp.where(where, start[node] + place, 0)
   drawn = graph._replace(
     senders=graph.senders[edge],
@@ -208,17 +212,3 @@ def draw_edges(
     n_edge=where.sum(dtype=jnp.int32)[None],
   )
   return drawn, where
-
-
-def _places(
-  turns: Array, bits: Array, degrees: Array, arc: Array, *, num: int
-) -> tuple[Array, Array]:
-  """What `draw_places` returns, from random bits of each row and of each of its arcs; any shapes
-  that broadcast."""
-  size, longer = degrees // num, degrees % num
-  place = arc * size + jnp.minimum(arc, longer)
-  place += below(bits, jnp.maximum(size + (arc < longer), 1))
-  place += below(turns, jnp.maximum(degrees, 1))
-  place = jnp.where(place >= degrees, place - degrees, place)
-  all_of_them = degrees <= num
-  return jnp.where(all_of_them, arc, place), (arc < degrees) | ~all_of_them

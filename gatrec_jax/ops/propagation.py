@@ -251,15 +251,19 @@ def _sorted_sums(
   if chunks <= 1:
     return sums_of(senders, receivers, weight)
   size = -(-count // chunks)
-  # Padding leads to a receiver that does not exist, which a segment sum leaves out.
-  parts = (
-    jnp.pad(senders, (0, chunks * size - count)),
-    jnp.pad(receivers, (0, chunks * size - count), constant_values=num_receivers),
-    None if weight is None else jnp.pad(weight, (0, chunks * size - count)),
-  )
-  parts = jax.tree.map(lambda array: array.reshape(chunks, size), parts)
+
+  def add(number: Array, total: Array) -> Array:
+    # The last part begins earlier, to be as long as the others; what was in them counts 0.
+    first = jnp.minimum(number * size, count - size)
+    part = jax.tree.map(
+      lambda array: jax.lax.dynamic_slice_in_dim(array, first, size), (senders, receivers, weight)
+    )
+    is_new = first + jnp.arange(size, dtype=jnp.int32) >= number * size
+    # A segment sum leaves out a receiver that does not exist.
+    return total + sums_of(part[0], jnp.where(is_new, part[1], num_receivers), part[2])
+
   start = jnp.zeros((num_receivers, values.shape[1]), values.dtype)
-  return jax.lax.scan(lambda total, part: (total + sums_of(*part), None), start, parts)[0]
+  return jax.lax.fori_loop(0, chunks, add, start)
 
 
 def _sparse_forward(edges: SparseEdges, vectors: Pair) -> tuple[Pair, SparseEdges]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -148,42 +149,92 @@ def softmax_loss(
   user, item = vectors[0] / temperature, vectors[1]
   num_users = targets.total.shape[0]
   total = jnp.where(where, targets.total[users], 0.0)
+  factor = jnp.ones_like(total)
+  if not is_off(user_power):
+    factor = jnp.where(total > 0, jnp.maximum(total, 1e-9) ** -user_power, 0.0)
+  counted = jnp.sum(total * factor)
+  share = factor / jnp.where(counted > 0, counted, 1.0)
   # Σ_i w_i u · v_i = u · Σ_i w_i v_i, so the targets need no scores of single pairs.
   wanted = sum_over_items(targets.edges, item, num_users=num_users, users=users)
-  if drawn:
-    sample = draw_items(key, targets.units, size=drawn)
-    bias = -sample.log_probability
-    normalizer = _log_normalizer(user, item[sample.items], None, bias=bias, block=block)
-  else:
-    normalizer = _log_normalizer(user, item, targets.candidates, block=block)
-  losses = total * normalizer
-  losses -= jnp.sum(user * wanted, axis=1)
+  losses = -jnp.sum(user * wanted, axis=1)
   if not is_off(l2_weight):
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularized)
     of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users, users=users)
     losses += 0.5 * l2_weight * (total * of_user + of_wanted[:, 0])
-  if not is_off(user_power):
-    factor = jnp.where(total > 0, jnp.maximum(total, 1e-9) ** -user_power, 0.0)
-    losses, total = losses * factor, total * factor
-  counted = total.sum()
-  return jnp.where(
-    counted > 0, jnp.sum(jnp.where(where, losses, 0.0)) / jnp.where(counted > 0, counted, 1.0), 0.0
+  if drawn:
+    sample = draw_items(key, targets.units, size=drawn)
+    item, bias = item[sample.items], -sample.log_probability
+  else:
+    bias = jnp.where(targets.candidates, 0.0, -jnp.inf)
+  normalizers = _sum_of_normalizers(block, user, item, bias, share * total)
+  return normalizers + jnp.sum(jnp.where(where, share * losses, 0.0))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_of_normalizers(block: int, user: Array, item: Array, bias: Array, weight: Array) -> Array:
+  """[] float32: Σ_u weight_u log Σ_i exp(user_u · item_i + bias_i).
+
+  As the weights are known beforehand, the gradient is computed together with the value, so that
+  scores and exponentials are made once.
+
+  Args:
+    block: scores held at a time.
+    user: [B, D]. item: [I, D]. weight: [B]. bias: [I], −inf for an item that does not count; not
+      differentiated.
+  """
+  return _normalizers(block, user, item, bias, weight, with_gradient=False)[0]
+
+
+def _normalizers_forward(
+  block: int, user: Array, item: Array, bias: Array, weight: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
+  value, of_user, of_item, of_weight = _normalizers(
+    block, user, item, bias, weight, with_gradient=True
   )
+  return value, (of_user, of_item, of_weight)
 
 
-def _log_normalizer(
-  user: Array, item: Array, candidates: Array | None, *, bias: Array | float = 0.0, block: int
-) -> Array:
-  """[B]: log Σ_i exp(user · item_i + bias_i) for users [B, D] and items [I, D], the candidates."""
+def _normalizers_backward(
+  block: int, kept: tuple[Array, Array, Array], gradient: Array
+) -> tuple[Array, Array, None, Array]:
+  del block
+  of_user, of_item, of_weight = (gradient * part for part in kept)
+  return of_user, of_item, None, of_weight
 
-  def of_part(user: Array) -> Array:
-    scores = jnp.matmul(user, item.T, precision=jax.lax.Precision.HIGHEST) + bias
-    return jax.nn.logsumexp(scores, axis=1, where=candidates)
+
+_sum_of_normalizers.defvjp(_normalizers_forward, _normalizers_backward)
+
+
+def _normalizers(
+  block: int, user: Array, item: Array, bias: Array, weight: Array, *, with_gradient: bool
+) -> tuple[Array, ...]:
+  """The value; with its gradient, also those by user [B, D], item [I, D] and weight [B]."""
+
+  def product(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+  def of_part(of_item: Array, part: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+    user, weight = part
+    scores = product(user, item.T) + bias
+    largest = scores.max(axis=1, keepdims=True)
+    powers = jnp.exp(scores - largest)
+    total = powers.sum(axis=1, keepdims=True)
+    logarithm = (largest + jnp.log(total))[:, 0]
+    if not with_gradient:
+      return of_item, (logarithm, jnp.zeros_like(user))
+    weighted = powers * (weight[:, None] / total)
+    return of_item + product(weighted.T, user), (logarithm, product(weighted, item))
 
   size = user.shape[0]
   parts = min(size, -(-size * item.shape[0] // block))
-  if parts <= 1:
-    return of_part(user)
   each = -(-size // parts)
-  padded = jnp.pad(user, ((0, parts * each - size), (0, 0))).reshape(parts, each, -1)
-  return jax.lax.map(jax.checkpoint(of_part), padded).reshape(-1)[:size]
+
+  def divided(array: Array) -> Array:
+    more = [(0, parts * each - size)] + [(0, 0)] * (array.ndim - 1)
+    return jnp.pad(array, more).reshape(parts, each, *array.shape[1:])
+
+  begin = jnp.zeros_like(item)
+  of_item, found = jax.lax.scan(of_part, begin, (divided(user), divided(weight)))
+  logarithm, of_user = (one.reshape(parts * each, *one.shape[2:])[:size] for one in found)
+  value = jnp.sum(weight * logarithm)
+  return (value, of_user, of_item, logarithm) if with_gradient else (value,)

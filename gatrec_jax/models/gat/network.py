@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -234,10 +234,7 @@ class GatNetwork(nn.Module):
       found.append(nodes)
     if part is not None:
       nodes, *found = (state[: part.nodes_to[0]] for state in (nodes, *found))
-    if convolution.combine == "mean":
-      nodes = sum(found) / len(found)
-    if config.score == "cosine":
-      nodes = unit(nodes)
+    nodes = _combined(config)(found if convolution.combine == "mean" else found[-1:])
     more = (tuple(attention),) * return_attention + (tuple(found),) * return_states
     return (nodes, *more) if more else nodes
 
@@ -342,6 +339,17 @@ class GatNetwork(nn.Module):
   def _ids(self) -> jax.Array:
     shape = (self.num_users + self.num_items, self.config.feature_width)
     return self.param("ids", nn.initializers.normal(0.1), shape)
+
+
+def _combined(config: ModelConfig) -> Callable[[Sequence[jax.Array]], jax.Array]:
+  """The mean of states [N, D], of length 1 if scores are cosines. Its gradient computes them again
+  instead of keeping more tables of nodes."""
+
+  def combined(states: Sequence[jax.Array]) -> jax.Array:
+    mean = sum(states[1:], states[0]) / len(states)
+    return unit(mean) if config.score == "cosine" else mean
+
+  return jax.checkpoint(combined)
 
 
 def _receives(graph: jraph.GraphsTuple, where: jax.Array | None, num_nodes: int) -> jax.Array:

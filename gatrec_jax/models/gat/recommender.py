@@ -134,9 +134,8 @@ class GatRecommender:
     slots = None
     if drawn := self._edges_a_node(len(graph.senders)):
       slots = make_slots(start, num=drawn)
-    return Own(
-      graph, self._layout(graph), start, slots, targets, rated_items, ratings, likes, linear
-    )
+    layout = None if drawn else self._layout(graph)  # only ranking reads the whole graph then
+    return Own(graph, layout, start, slots, targets, rated_items, ratings, likes, linear)
 
   def completed(self, own: Own, kept: Kept) -> Own:
     """With the weights of the linear channel, which `kept` gives."""

@@ -105,10 +105,31 @@ def merged(one: Sums, other: Sums) -> Sums:
 
 def weighted_means(sums: Sums) -> Array:
   """[N, H · D] float32: `weighted` ÷ `total`; 0 for a receiver without counted edges."""
-  heads = sums.total.shape[1]
-  safe = not_zero(sums.total)
-  parts = sums.weighted.reshape(sums.weighted.shape[0], heads, -1) / safe[:, :, None]
-  return parts.reshape(sums.weighted.shape)
+  return _quotients(sums.weighted, not_zero(sums.total))
+
+
+@jax.custom_vjp
+def _quotients(weighted: Array, total: Array) -> Array:
+  """[N, H · D]: `weighted` [N, H · D] ÷ `total` [N, H], which is not 0. The gradient reads the
+  quotients, which the next layer keeps anyway, instead of `weighted`."""
+  heads = total.shape[1]
+  parts = weighted.reshape(weighted.shape[0], heads, -1) / total[:, :, None]
+  return parts.reshape(weighted.shape)
+
+
+def _quotients_forward(weighted: Array, total: Array) -> tuple[Array, tuple[Array, Array]]:
+  quotients = _quotients(weighted, total)
+  return quotients, (quotients, total)
+
+
+def _quotients_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+  quotients, total = kept
+  of_weighted = _quotients(gradient, total)
+  products = (of_weighted * quotients).reshape(total.shape[0], total.shape[1], -1)
+  return of_weighted, -products.sum(axis=-1)
+
+
+_quotients.defvjp(_quotients_forward, _quotients_backward)
 
 
 def segment_softmax(
