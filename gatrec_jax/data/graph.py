@@ -53,10 +53,12 @@ def bipartite_graph(
   )
   if not edge_features:
     features = features[:, :0]
-  items = interactions.item + num_users
-  senders = np.concatenate([interactions.user, items]).astype(np.int32)
-  receivers = np.concatenate([items, interactions.user]).astype(np.int32)
-  features = np.concatenate([features, features])
+  users, items = interactions.user.astype(np.int32), interactions.item + np.int32(num_users)
+  # All edges to users come before those to items, so that each half is sorted alone.
+  by_user, by_item = np.lexsort((items, users)), np.lexsort((users, items))
+  senders = np.concatenate([items[by_user], users[by_item]])
+  receivers = np.concatenate([users[by_user], items[by_item]])
+  features = np.concatenate([features[by_user], features[by_item]])
   if self_loops:
     count = np.bincount(receivers, minlength=num_nodes)
     sums = (
@@ -68,12 +70,13 @@ def bipartite_graph(
     senders, receivers = np.append(senders, nodes), np.append(receivers, nodes)
     means = (sums / np.maximum(count, 1)[:, None]).astype(np.float32)
     features = np.concatenate([features, means])
-  order = np.lexsort((senders, receivers))
+    order = np.lexsort((senders, receivers))
+    senders, receivers, features = senders[order], receivers[order], features[order]
   graph = jraph.GraphsTuple(
     nodes=None,
-    edges=features[order],
-    senders=senders[order],
-    receivers=receivers[order],
+    edges=features,
+    senders=senders,
+    receivers=receivers,
     globals=None,
     n_node=np.array([num_nodes], np.int32),
     n_edge=np.array([len(senders)], np.int32),

@@ -88,7 +88,7 @@ def make_targets(
   [[1.  0.8 0. ]] [1.8]
   """
   rows = judged.liked if relevance == "binary" else np.ones(len(train), bool)
-  weight = None if relevance == "binary" else judged.relevance
+  weight = None if relevance == "binary" or (judged.relevance == 1).all() else judged.relevance
   edges = make_edges(
     train.user[rows], train.item[rows], train.num_users, train.num_items, propagation, weight=weight
   )
