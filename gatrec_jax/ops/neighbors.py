@@ -24,7 +24,7 @@ from gatrec_jax.ops.negatives import below
 Array = jax.Array
 
 # Up to so many directed edges a step reads all of them; beyond, at most so many of each node.
-_MOST_EDGES, DRAWN_EDGES = 2**23, 64
+_MOST_EDGES, DRAWN_EDGES = 2**23, 32
 
 
 @flax.struct.dataclass

@@ -14,6 +14,7 @@ from gatrec_jax.ops.attention.edges import Edges, segment_softmax, weighted_mean
 from gatrec_jax.ops.attention.logits import (
   Logits,
   Terms,
+  dots_of_heads,
   logits_light,
   logits_v1,
   logits_v2,
@@ -94,8 +95,7 @@ def attention_v1(
   >>> means[:, 0, 0].tolist(), weights[:, 0].tolist()
   ([0.0, 0.0, 2.0], [0.5, 0.5])
   """
-  from_source = jnp.sum(sources * source_vector, axis=-1)
-  from_target = jnp.sum(sources * target_vector, axis=-1)
+  from_source, from_target = dots_of_heads(sources, (source_vector, target_vector))
 
   terms = Terms(from_source, from_target, edge_vector, jnp.asarray(slope, jnp.float32))
   return _attend(logits_v1, sources, terms, edges, keep=keep, chunk=chunk)
@@ -134,8 +134,7 @@ def attention_light(
   >>> f"{means[2, 0, 0]:.2f}", [f"{w:.2f}" for w in weights[:, 0]]  # (1 · 1 + 3 · 3) ÷ 4
   ('2.50', ['0.25', '0.75'])
   """
-  from_source = jnp.sum(values * source_vector, axis=-1)
-  from_target = jnp.sum(values * target_vector, axis=-1)
+  from_source, from_target = dots_of_heads(values, (source_vector, target_vector))
 
   terms = Terms(from_source, from_target, edge_vector, jnp.asarray(slope, jnp.float32))
   return _attend(logits_light, values, terms, edges, keep=keep, chunk=chunk)

@@ -107,6 +107,18 @@ def matrix_operations(heads: int) -> Operations:
   return Operations(functools.partial(_per_head, heads), _outer)
 
 
+def dots_of_heads(values: Array, vectors: Sequence[Array]) -> list[Array]:
+  """The dot products of [N, H, D] values with vectors [H, D], head by head: [N, H] float32 each.
+
+  One matrix product makes all of them, and one their gradient by the values.
+  """
+  heads = values.shape[1]
+  flat = values.reshape(values.shape[0], -1).astype(jnp.float32)
+  blocks = _blocks(heads, flat.shape[1])
+  matrix = jnp.concatenate([blocks * vector.reshape(-1, 1) for vector in vectors], axis=1)
+  return jnp.split(product(flat, matrix), len(vectors), axis=1)
+
+
 def head_sums(x: Array, heads: int) -> Array:
   """[..., H · D] -> [..., H], sums over D."""
   return product(x, _blocks(heads, x.shape[-1]))
