@@ -37,8 +37,8 @@ _SORTED = 25  # times that a row is sorted, hashed or copied while it is read, a
 
 
 def reading(config: Config, sizes: Sizes, rates: Rates | None) -> Stage:
-  """The data stage; it leaves all rows and those of each part."""
-  part_rows = sizes.train + 2 * (sizes.valid + sizes.test) + sizes.train + sizes.valid
+  """The data stage; it leaves all rows, and those that training and validation read."""
+  part_rows = sizes.train + 2 * sizes.valid
   left = sizes.ratings * (_ROW + _PLACE) + _ROW * part_rows + _ID * sizes.nodes
   peak = (_READING_AGAIN if sizes.is_read else _READING) * sizes.ratings + _ID * sizes.nodes
   choice = "kept in the run folder" if sizes.is_read else f"{sizes.ratings:,} ratings"
@@ -111,6 +111,7 @@ def evaluation(
   places = max(config.evaluate.ks)
   lists = float(places) * sizes.users
   known = sizes.train + sizes.valid
+  state += _ROW * (known + 2 * sizes.test)
   ranked = ranking_block(config, sizes.users, sizes.items, copies=copies) + 28 * known
   values = _METRICS * len(config.evaluate.ks) * sizes.test_users
   measured = _MEASURED * places * sizes.test_users + 8 * _COPIES_OF_VALUES * values

@@ -29,11 +29,16 @@ _SORTS = 12  # of all training rows, while the graph is made
 # layer its input, its sums and both gradients.
 _TABLES, _TABLES_A_LAYER = 4, 4
 _BLOCKS_OF_SCORES = 4  # scores, exponentials and gradients of a block of the softmax
-# Numbers of an edge in a step: features and weights in the order of blocks, and their gradients.
-_NUMBERS_OF_EDGE = 4
+# Bytes of an edge in a step: features and weights in the order of blocks, and their gradients. Of
+# one that is drawn: its place as it is found, both ends, features, weight, and gradients.
+_STEP_EDGE, _DRAWN_EDGE = 16, 38
+_SLOT = 4
 # Copies of a block of scores in ranking: of vectors, with channels, and with the linear channel's
 # histories and scores (XLA's analysis has 6, 6 and 8, to which lists and masks come).
 _COPIES, _COPIES_OF_CHANNELS, _COPIES_OF_LINEAR = 4, 6, 8
+# A target is gathered and added to its sum, forward and backward, in this part of the time that an
+# edge of attention takes.
+_GATHERS = 0.4
 _SAVED = 2  # copies of the parameters and moments while a checkpoint is written
 _RANKED_MULTIPLES = 9  # weights of the linear channel that are tried after training
 
@@ -75,7 +80,8 @@ def choices(model: ModelConfig, sizes: Sizes) -> str:
   """How attention and the objective are computed."""
   parts = []
   if not isinstance(model.convolution, NoConvolution):
-    parts.append(f"attention over {2 * _edges_rows(model, sizes):,} edges")
+    drawn = f"{sizes.drawn:,} drawn of " if sizes.drawn else ""
+    parts.append(f"attention over {drawn}{2 * _edges_rows(model, sizes):,} edges")
   objective = model.objective
   if isinstance(objective, PairwiseObjective):
     parts.append(f"pairs with {objective.negatives_per_positive} negative(s)")
@@ -92,7 +98,9 @@ def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None) -> Stage:
   features = 4 * len(model.convolution.edge_features)
   has_layers = not isinstance(model.convolution, NoConvolution)
   left = edges * (_EDGE + features) + _POSITIVE * sizes.likes
-  if has_layers and 4 * max(_widths(model, sizes)) * sizes.nodes > BLOCK_BYTES:
+  if sizes.drawn:
+    left += _SLOT * sizes.drawn
+  elif has_layers and 4 * max(_widths(model, sizes)) * sizes.nodes > BLOCK_BYTES:
     left += edges * _BLOCK_EDGE
   choice = f"{round(edges):,} edges"
   if isinstance(model.objective, PairwiseObjective):
@@ -121,14 +129,15 @@ def _training(
   width = max(widths)
   edges = 2.0 * _edges_rows(model, sizes)
   memory = _TABLES * params + sum(_TABLES_A_LAYER * table * one for one in widths[1:])
-  memory += 4.0 * _NUMBERS_OF_EDGE * edges * (model.convolution.num_layers > 0)
+  if sizes.drawn:
+    memory += _DRAWN_EDGE * sizes.drawn
+  elif model.convolution.num_layers:
+    memory += _STEP_EDGE * edges
   if is_softmax:
     drawn = _drawn(objective, sizes) or sizes.items
     memory += 4.0 * _BLOCKS_OF_SCORES * min(BLOCK, batch * drawn)
     if not _targets_are_dense(sizes):
-      gathered = sizes.train * widths[-1]
-      memory += 4.0 * min(GATHERED_NUMBERS, gathered)
-      memory += _TARGET * sizes.train * (gathered > GATHERED_NUMBERS)
+      memory += 4.0 * min(GATHERED_NUMBERS, sizes.train * widths[-1])
   else:
     drawn = 1 + objective.negatives_per_positive
     memory += 4.0 * 4 * batch * drawn * widths[-1]
@@ -139,6 +148,8 @@ def _training(
   if rates is not None:
     scores = float(rows) * drawn
     one = per_epoch * (width / WIDTH) / rates.edges
+    if is_softmax and not _targets_are_dense(sizes):
+      one += steps * _GATHERS * sizes.train * (widths[-1] / WIDTH) / rates.edges
     one += scores * (widths[-1] / WIDTH) / rates.softmax
     one += steps * memory / rates.bandwidth
     seconds = epochs * one
@@ -165,7 +176,7 @@ def _attention_edges(
   """Edges that the layers of an epoch read, forward and backward."""
   layers, fanouts = model.convolution.num_layers, model.convolution.fanouts
   if not fanouts:
-    return steps * layers * edges
+    return steps * layers * (sizes.drawn or edges)
   nodes = 2.0 * batch + (sizes.items if isinstance(model.objective, SoftmaxObjective) else batch)
   drawn = sum(nodes * math.prod(fanouts[: depth + 1]) for depth in range(len(fanouts)))
   return steps * min(drawn, layers * edges)

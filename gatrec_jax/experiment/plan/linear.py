@@ -19,7 +19,6 @@ _PRODUCTS = 2 * (POWER_ITERATIONS + 1) + 1  # sparse products in the search for 
 # others: those of the host, of the device, and the scaled ones.
 _COPIES_EXACT, _COPIES_SPECTRAL = 4, 3
 _SPREAD = 350 << 20  # what threads of the spectral fit allocate and keep
-_COPIES_LEFT = 2  # as read from the run folder, and on the device
 _SELECTED = 60  # bytes of memory traffic of each cell among which neighbors are selected
 
 
@@ -67,7 +66,7 @@ def linear(
   peak, work, seconds = (_exact if exact else _spectral)(settings, sizes, weights.bytes, rates)
   rows = 12.0 * sizes.train
   spread = 0 if exact else _SPREAD
-  left = rows + _COPIES_LEFT * weights.bytes + spread
+  left = rows + weights.bytes + spread
   return Stage(name, weights.choice, rows + peak + spread, left, work, "FLOPs", seconds)
 
 

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gatrec_jax.config.schema import Config
+from gatrec_jax.config.convolutions import LightConvolution
+from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.models.linear.ridge import head_of
+from gatrec_jax.ops.neighbors import edges_a_node
 
 # Widths of text vectors: of the built-in encoder, and of small sentence encoders such as MiniLM.
 _LEXICAL_WIDTH, _ENCODER_WIDTH = 128, 384
@@ -26,6 +28,7 @@ class Sizes(NamedTuple):
   valid_users, test_users: users with a like there.
   pairs: the sum of the squared lengths of the users' training histories.
   longest: the longest of these.
+  drawn: edges that a step of training reads, in both directions, where it draws them; else 0.
   head: items that have nearly all training ratings (`models.linear.ridge.head_of`); 0 if too many.
   texts: nodes with a text. text_width: of their vectors; 0 without texts.
   is_read: whether the run folder holds the data already.
@@ -42,6 +45,7 @@ class Sizes(NamedTuple):
   test_users: int
   pairs: float
   longest: int
+  drawn: int = 0
   head: int = 0
   texts: int = 0
   text_width: int = 0
@@ -85,6 +89,7 @@ def sizes_of(config: Config, prepared: Prepared, *, is_read: bool = False) -> Si
     test_users=likers(split.test),
     pairs=float(lengths @ lengths),
     longest=int(lengths.max(initial=0)),
+    drawn=_drawn_edges(config, prepared, liked),
     head=len(head_of(rows.item[split.train], rows.num_items)),
     texts=texts,
     text_width=width,
@@ -105,6 +110,9 @@ def sizes_of_table(config: Config, *, users: int, items: int, ratings: int) -> S
   valid = round(data.valid_share * (ratings - test))
   train = ratings - test - valid
   mean = train / max(users, 1)
+  likes = round(_LIKED_SHARE * train)
+  edges = _edges(config, rated=train, liked=likes)
+  most = _most_edges_a_node(config, edges)
   return Sizes(
     users=users,
     items=items,
@@ -112,12 +120,40 @@ def sizes_of_table(config: Config, *, users: int, items: int, ratings: int) -> S
     train=train,
     valid=valid,
     test=test,
-    likes=round(_LIKED_SHARE * train),
+    likes=likes,
     valid_users=min(users, valid),
     test_users=min(users, test),
     pairs=_UNEVEN * mean * train,
     longest=min(items, round(15 * mean)),
+    drawn=min(edges, most * (users + items)),
   )
+
+
+def _edges(config: Config, *, rated: int, liked: int) -> int:
+  """Directed edges of the GAT's graph; 0 for other models."""
+  if not isinstance(config.model, ModelConfig):
+    return 0
+  return 2 * (rated if config.model.graph == "rated" else liked)
+
+
+def _most_edges_a_node(config: Config, edges: int) -> int:
+  """As many as a step of training draws; 0 where it reads all."""
+  convolution = config.model.convolution
+  if not isinstance(convolution, LightConvolution) or convolution.fanouts:
+    return 0
+  return edges_a_node(convolution.drawn_edges, num_edges=edges)
+
+
+def _drawn_edges(config: Config, prepared: Prepared, liked: np.ndarray) -> int:
+  """`Sizes.drawn` of prepared data. Args: liked: [R] bool, of all rows."""
+  rows, train = prepared.interactions, prepared.split.train
+  if isinstance(config.model, ModelConfig) and config.model.graph != "rated":
+    train = train[liked[train]]
+  edges = _edges(config, rated=len(train), liked=len(train))
+  if not (most := _most_edges_a_node(config, edges)):
+    return 0
+  degrees = (np.bincount(ends[train], minlength=1) for ends in (rows.user, rows.item))
+  return sum(int(np.minimum(degree, most).sum()) for degree in degrees)
 
 
 def width_of_texts(config: Config) -> int:

@@ -80,8 +80,7 @@ def test_inputs_of_the_gat_take_what_the_plan_says(loss):
   inputs = make_inputs(recommender, train)
   made = sum(leaf.nbytes for leaf in jax.tree.leaves(inputs))
   plan = make_plan(config, sizes)
-  weights = 2 * 4 * 200**2  # once more on the host
-  planned = sum(stage_of(plan, name).left for name in ("linear", "graph")) - weights
+  planned = sum(stage_of(plan, name).left for name in ("linear", "graph"))
   assert planned == pytest.approx(made, rel=0.2)
 
 
@@ -114,7 +113,7 @@ def test_known_results_of_the_analysis_of_compiled_programs():
   """XLA's memory analysis of the epochs (jax 0.10.2, two cores): temporaries in MiB."""
   for users, items, train, found in (
     (29_858, 40_981, 740_000, 469.7),
-    (138_493, 26_744, 14_400_000, 1663.0),
+    (138_493, 26_744, 14_400_000, 976.0),  # 5.2 million edges are drawn
     (6_040, 3_706, 720_000, 118.6),
   ):
     config = with_fields(get_preset("best"), {"linear_weight": 0})
