@@ -98,7 +98,13 @@ def top_items_by(
   batch = -(-len(users) // (num_batches * devices)) * devices
   if batch <= min(_LARGEST_PADDED_BATCH, fitting // 2):
     batch = -(-_power_of_two(batch, 1) // devices) * devices
-  padded = np.concatenate([users, np.repeat(users[-1:], num_batches * batch - len(users))])
+  # Users with as many pairs each share a batch: the time of some scores is that of the longest.
+  order = np.arange(len(users))
+  if seen is not None and num_batches > 1:
+    lengths = np.bincount(seen.user, minlength=seen.num_users)[users]
+    order = np.argsort(lengths, kind="stable")
+  filling = np.repeat(order[-1:], num_batches * batch - len(users))
+  padded = users[np.concatenate([order, filling])]
   candidates = _candidates(padded, num_items, where=where, seen=seen, among=among)
 
   items = np.full((num_batches * batch, k), -1, np.int32)
@@ -118,7 +124,8 @@ def top_items_by(
     items[part, :width], scores[part, :width] = best[:, :width], values[:, :width]
   if np.isnan(scores).any():
     raise FloatingPointError("a score is NaN: the model's parameters or inputs are not finite")
-  return items[: len(users)], scores[: len(users)]
+  place = np.argsort(order)
+  return items[place], scores[place]
 
 
 def _power_of_two(count: int, least: int) -> int:
