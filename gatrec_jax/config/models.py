@@ -90,8 +90,9 @@ class EaseConfig(ModelSettings):
     l2: λ, the penalty of all weights.
     relevance: the entries of the matrix that is fitted: `binary` (positives, 1 each) or `graded`
       (every rating, by its relevance; gatrec_jax/data/feedback.py).
-    user_power, item_power: histories are multiplied by (ratings of the user)^−user_power and
-      (ratings of the item)^−item_power.
+    user_power, item_power, score_power: histories are multiplied by (ratings of the
+      user)^−user_power and (ratings of the item)^−item_power, and an item's scores by (its
+      ratings)^score_power.
     form: `exact`, `spectral` (two terms, for large catalogs), or `auto`: exact up to 6,000 items.
     rank, neighbors: of the spectral form: eigenvectors, and neighbors of each item.
   """
@@ -101,6 +102,7 @@ class EaseConfig(ModelSettings):
   relevance: str = setting("binary", choices=("binary", "graded"))
   user_power: float = setting(0.0, low=0, high=1, dynamic=False)
   item_power: float = setting(0.0, low=0, high=1, dynamic=False)
+  score_power: float = setting(0.0, low=0, high=1, dynamic=False)
   form: str = setting("auto", choices=("auto", "exact", "spectral"))
   rank: int = setting(256, low=1, needs="form=auto|spectral")
   neighbors: int = setting(32, low=0, needs="form=auto|spectral")
@@ -115,8 +117,9 @@ class EaseRatedConfig(ModelSettings):
     rated_l2: penalty of the weights from rated items.
     relevance: the target: `binary` (positives, 1 each) or `graded` (every rating, by its
       relevance; gatrec_jax/data/feedback.py).
-    user_power, item_power: histories are multiplied by (ratings of the user)^−user_power and
-      (ratings of the item)^−item_power.
+    user_power, item_power, score_power: histories are multiplied by (ratings of the
+      user)^−user_power and (ratings of the item)^−item_power, and an item's scores by (its
+      ratings)^score_power.
     form: `exact`, `spectral` (two terms, for large catalogs), or `auto`: exact up to 6,000 items.
     rank, neighbors: of the spectral form: eigenvectors, and neighbors of each item.
   """
@@ -127,6 +130,7 @@ class EaseRatedConfig(ModelSettings):
   relevance: str = setting("binary", choices=("binary", "graded"))
   user_power: float = setting(0.0, low=0, high=1, dynamic=False)
   item_power: float = setting(0.0, low=0, high=1, dynamic=False)
+  score_power: float = setting(0.0, low=0, high=1, dynamic=False)
   form: str = setting("auto", choices=("auto", "exact", "spectral"))
   rank: int = setting(256, low=1, needs="form=auto|spectral")
   neighbors: int = setting(32, low=0, needs="form=auto|spectral")

@@ -229,7 +229,7 @@ def lightgcn_softmax() -> Config:
   return Config(
     preset="lightgcn_softmax",
     model=models.LightGcnConfig(
-      objective=SoftmaxObjective(temperature=0.25, relevance="graded", user_power=0.25)
+      objective=SoftmaxObjective(temperature=0.0, relevance="graded", user_power=0.25)
     ),
     train=_constant_rate(
       batch_size=0, epochs=400, learning_rate=2e-2, evaluate_every=20, patience=160

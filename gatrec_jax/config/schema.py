@@ -132,11 +132,11 @@ class ModelConfig(ModelSettings):
       ratings, in closed form from the training ratings, with the relevance of the objective); 0 =
       none. Each channel's scores are divided by their standard deviation over the items, user by
       user.
-    linear_choice: `fixed`, or `valid`: powers of .25 and, after training, a multiple of the weight
+    linear_choice: `fixed`, or `valid`: other powers and, after training, a multiple of the weight
       take the place of the configured ones if they are clearly better on the validation part.
     linear_l2, linear_rated_l2: penalties of the linear channel.
-    linear_user_power, linear_item_power, linear_form, linear_rank, linear_neighbors: of the linear
-      channel, as in `EaseRatedConfig`.
+    linear_user_power, linear_item_power, linear_score_power, linear_form, linear_rank,
+      linear_neighbors: of the linear channel, as in `EaseRatedConfig`.
     unrated_l2: items without training ratings get the scores that a ridge regression with this
       penalty predicts from texts, genres, tags, people and years (models/gat/channels.py); 0 = they
       keep those of the network.
@@ -172,6 +172,7 @@ class ModelConfig(ModelSettings):
   linear_rated_l2: float = setting(600.0, low=1e-6, needs="linear_weight", dynamic=False)
   linear_user_power: float = setting(0.0, low=0, high=1, needs="linear_weight", dynamic=False)
   linear_item_power: float = setting(0.0, low=0, high=1, needs="linear_weight", dynamic=False)
+  linear_score_power: float = setting(0.0, low=0, high=1, needs="linear_weight", dynamic=False)
   linear_form: str = setting("auto", choices=("auto", "exact", "spectral"), needs="linear_weight")
   linear_rank: int = setting(256, low=1, needs="linear_weight")
   linear_neighbors: int = setting(32, low=0, needs="linear_weight")

@@ -31,8 +31,9 @@ from gatrec_jax.train.fitted import fit_params
 
 # Multiples of the configured weight that are tried; 0 leaves the channel out.
 MULTIPLES = (0.0, 0.25, 0.5, 2.0, 4.0, 8.0, 16.0, 64.0)
-# Another power that is tried for both numbers of ratings, of the user and of the item.
-OTHER_POWER = 0.25
+# Other powers that are tried: of the numbers of ratings of the user and of the item, and of scores.
+OTHER_POWERS = (0.25, 0.25, 0.15)
+_POWERS = ("linear_user_power", "linear_item_power", "linear_score_power")
 _STANDARD_ERRORS = 2.0
 T = TypeVar("T")
 
@@ -85,9 +86,9 @@ def choose_powers(
   if known := _known(folder, log=log):
     return with_fields(config, known)
   started = time.monotonic()
-  fitted: dict[tuple[float, float], Weights] = {}
+  fitted: dict[tuple[float, ...], Weights] = {}
 
-  def values_of(powers: tuple[float, float]) -> np.ndarray:
+  def values_of(powers: tuple[float, ...]) -> np.ndarray:
     own = with_fields(config, _named(powers))
     linear = linear_channel(
       own.model,
@@ -100,17 +101,17 @@ def choose_powers(
     values = make_values(prepared, inputs, recommender=linear, config=own, mesh=mesh)
     return values(linear.serving_state(params, inputs))
 
-  configured = config.model.linear_user_power, config.model.linear_item_power
-  powers, means = choose(configured, [(OTHER_POWER, OTHER_POWER)], values_of)
+  configured = tuple(getattr(config.model, name) for name in _POWERS)
+  powers, means = choose(configured, [OTHER_POWERS], values_of)
   chosen = with_fields(config, _named(powers))
   spent = time.monotonic() - started
   kept_linear(chosen, prepared, folder, log=log, spent=spent)(lambda: fitted[powers])
   write_choices(folder, _named(powers))
   if powers != configured:
     log.info(
-      f"linear: histories are divided by powers {powers[0]:g} and {powers[1]:g} of the numbers of "
-      f"ratings, with which valid_{config.train.select_metric} of this channel alone is "
-      f"{means[powers]:.4f} instead of {means[configured]:.4f}"
+      f"linear: powers {', '.join(f'{power:g}' for power in powers)} of the numbers of ratings of "
+      f"users, of items, and for scores, with which valid_{config.train.select_metric} of this "
+      f"channel alone is {means[powers]:.4f} instead of {means[configured]:.4f}"
     )
   return chosen
 
@@ -128,9 +129,7 @@ def choose_weight(
   Args: config: with the chosen powers. state: serving state of the trained model. values: of each
     validation user.
   """
-  known = _known(folder, log=log) or _named(
-    (config.model.linear_user_power, config.model.linear_item_power)
-  )
+  known = _known(folder, log=log) or {name: getattr(config.model, name) for name in _POWERS}
   if "linear_weight" not in known:
     configured = config.model.linear_weight
     weight, means = choose(
@@ -158,5 +157,5 @@ def _known(folder: pathlib.Path, *, log: Log) -> dict[str, float]:
     return {}
 
 
-def _named(powers: tuple[float, float]) -> dict[str, float]:
-  return dict(zip(("linear_user_power", "linear_item_power"), powers, strict=True))
+def _named(powers: tuple[float, ...]) -> dict[str, float]:
+  return dict(zip(_POWERS, powers, strict=True))

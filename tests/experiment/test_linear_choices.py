@@ -11,7 +11,7 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.experiment import linear_choices
 from gatrec_jax.experiment.grid import train_alike
-from gatrec_jax.experiment.linear_choices import MULTIPLES, OTHER_POWER, choose
+from gatrec_jax.experiment.linear_choices import MULTIPLES, OTHER_POWERS, choose
 from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
 from gatrec_jax.runs.log import SILENT, Recorder
 from gatrec_jax.serve.kept import CHOICES
@@ -70,10 +70,11 @@ def test_what_is_favored_is_trained_kept_and_served(folder, favored):
   place, lines = folder / "favored", []
   run, _ = train_and_evaluate(config_of(), place, log=Recorder(lines))
   model = run.config.model
-  assert (model.linear_user_power, model.linear_item_power) == (OTHER_POWER, OTHER_POWER)
+  powers = model.linear_user_power, model.linear_item_power, model.linear_score_power
+  assert powers == OTHER_POWERS
   assert model.linear_weight == 0.5 and run.recommender.settings.linear_weight == 0.5
-  assert favored == [(0.0, 0.0), 0.25]
-  assert any("powers 0.25 and 0.25" in line for line in lines)
+  assert favored == [(0.0, 0.0, 0.0), 0.25]
+  assert any("powers 0.25, 0.25, 0.15 of" in line for line in lines)
   scale = run.inputs.own.linear[1].user_scale
   assert np.unique(np.asarray(scale)).size > 1  # with powers of 0 all are 1
   again = load_run(place)
@@ -90,11 +91,11 @@ def test_it_is_chosen_once_and_damage_is_made_again(folder, favored):
   train_and_evaluate(config_of(), place, log=SILENT)
   chosen = (place / CHOICES).read_bytes()
   train_and_evaluate(config_of(), place, log=SILENT)
-  assert favored == [(0.0, 0.0), 0.25]
+  assert favored == [(0.0, 0.0, 0.0), 0.25]
   (place / CHOICES).write_bytes(chosen.replace(b"0.25", b"0.75"))
   run, _ = train_and_evaluate(config_of(), place, log=Recorder(lines))
   assert (place / CHOICES).read_bytes() == chosen
-  assert run.config.model.linear_user_power == OTHER_POWER
+  assert run.config.model.linear_user_power == OTHER_POWERS[0]
   assert any(line.startswith("choices: made again") for line in lines)
 
 
@@ -102,8 +103,8 @@ def test_a_refit_takes_what_was_chosen_and_damage_of_it_is_found(folder, favored
   place, lines = folder / "refit", []
   train_alike(config_of(), place, refit=True, log=SILENT)
   model = load_run(place).config.model
-  assert (model.linear_user_power, model.linear_weight) == (OTHER_POWER, 0.5)
-  assert favored == [(0.0, 0.0), 0.25] and not (place / CHOICES).exists()
+  assert (model.linear_user_power, model.linear_weight) == (OTHER_POWERS[0], 0.5)
+  assert favored == [(0.0, 0.0, 0.0), 0.25] and not (place / CHOICES).exists()
   record = place / "choosing" / CHOICES
   chosen = record.read_bytes()
   record.write_bytes(b"{}")

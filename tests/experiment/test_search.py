@@ -43,7 +43,8 @@ def test_ease_ends_at_least_as_well_as_it_began_and_keeps_its_valid_share(tmp_pa
   assert chosen == with_fields(small("ease"), {"l2": best["l2"]})
   assert chosen.data.valid_share == 0 and table[0]["l2"] == 300.0
   own = {"kind": "ease", "l2": table[1]["l2"], "relevance": "binary"}
-  own |= {"user_power": 0.0, "item_power": 0.0, "form": "auto", "rank": 256, "neighbors": 32}
+  own |= {"user_power": 0.0, "item_power": 0.0, "score_power": 0.0}
+  own |= {"form": "auto", "rank": 256, "neighbors": 32}
   assert json.loads(table[1]["settings"])["model"] == own
   assert sum(line.startswith("search: trial") for line in lines) == 4
   kept = json.loads((tmp_path / "search/chosen.json").read_text())

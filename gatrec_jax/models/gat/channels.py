@@ -122,6 +122,7 @@ def linear_channel(
     relevance=settings.objective.relevance,
     user_power=settings.linear_user_power,
     item_power=settings.linear_item_power,
+    score_power=settings.linear_score_power,
     form=settings.linear_form,
     rank=settings.linear_rank,
     neighbors=settings.linear_neighbors,

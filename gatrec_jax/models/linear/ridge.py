@@ -46,6 +46,7 @@ class Relations(NamedTuple):
     pairs: sorted by user, then by item.
     values: [m, R] float32, of the pairs in each history.
     user_scale: [U], item_scale: [I], float32: what values are multiplied by before a fit.
+    score_scale: [I] float32, what an item's weights are multiplied by after it.
     head: [H] int32, the items with most ratings, whose weights for each other are exact in a large
       catalog; H = 0 for none.
   """
@@ -54,6 +55,7 @@ class Relations(NamedTuple):
   values: Array
   user_scale: Array
   item_scale: Array
+  score_scale: Array
   head: Array
 
 
@@ -71,7 +73,9 @@ class RidgeRecommender(ItemItemRecommender):
   diag(W) = diag(V) = 0. If every rating is a like of relevance 1, this is EASE with the penalty
   l2 · rated_l2 ÷ (l2 + rated_l2). Both histories are first multiplied by powers of the numbers of
   ratings, (ratings of the user)^−user_power · (of the item)^−item_power, and by what makes the mean
-  of the squared factors 1.
+  of the squared factors 1. An item's scores are multiplied by (its ratings)^score_power: where the
+  fit is of normalized values, this returns to it some of its popularity, as the outer factors of
+  GF-CF do (Shen et al. 2021).
 
   Params are {"weights": [m, I, I] float32}, or `SpectralWeights` for large catalogs; they apply to
   histories that are not multiplied.
@@ -113,7 +117,14 @@ class RidgeRecommender(ItemItemRecommender):
     mean = np.mean((user_scale[user] * item_scale[item]) ** 2, dtype=np.float64)
     pairs = histories(user, item, num_users=self.num_users)
     head = np.zeros(0, np.int32) if self.is_exact else head_of(item, self.num_items)
-    return Relations(pairs, values, user_scale, item_scale / np.float32(np.sqrt(mean)), head)
+    return Relations(
+      pairs,
+      values,
+      user_scale,
+      item_scale / np.float32(np.sqrt(mean)),
+      _powers(item, self.num_items, -settings.score_power),
+      head,
+    )
 
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Weights]:
     del key
@@ -132,7 +143,7 @@ class RidgeRecommender(ItemItemRecommender):
     weights = jax.lax.platform_dependent(
       relations, penalties, cpu=self._exact_on_host, default=self._exact_on_device
     )
-    return weights * relations.item_scale[:, None]
+    return weights * relations.item_scale[:, None] * relations.score_scale
 
   def _exact_on_host(self, relations: Relations, penalties: Array) -> Array:
     kind = jax.ShapeDtypeStruct((len(penalties), self.num_items, self.num_items), jnp.float32)
@@ -163,8 +174,12 @@ class RidgeRecommender(ItemItemRecommender):
     )
     fit = partial(spectral_weights, rank=rank, neighbors=neighbors)
     weights = self._on_host(fit, kinds, relations, penalties, head=head)
-    scale = relations.item_scale[:, None]
-    return weights._replace(left=weights.left * scale, values=weights.values * scale)
+    scale, of_score = relations.item_scale[:, None], relations.score_scale
+    return weights._replace(
+      left=weights.left * scale,
+      right=weights.right * of_score[:, None],
+      values=weights.values * scale * of_score[weights.neighbors],
+    )
 
   def _on_host(
     self, fit: Callable[..., Any], kinds: Any, relations: Relations, penalties: Array, **more: Array

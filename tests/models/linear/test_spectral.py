@@ -134,13 +134,14 @@ def made(config, table):
 
 
 @pytest.mark.parametrize("config", [EaseConfig, EaseRatedConfig])
-@pytest.mark.parametrize("powers", [(0.0, 0.0), (0.25, 0.5)])
+@pytest.mark.parametrize("powers", [(0.0, 0.0, 0.0), (0.25, 0.5, 0.25)])
 def test_both_forms_serve_the_same(config, powers):
   rng = np.random.default_rng(1)
   table = rng.integers(1, 6, (50, 14)) * (rng.random((50, 14)) < 0.5)
   table[3] = 0
   table[table == 3] = 2  # new users say what they like and dislike, nothing between
-  common = dict(l2=4.0, user_power=powers[0], item_power=powers[1])
+  names = "user_power", "item_power", "score_power"
+  common = dict(l2=4.0, **dict(zip(names, powers, strict=True)))
   dense = made(config(form="exact", **common), table)
   terms = made(config(form="spectral", rank=40, **common), table)
   users = jnp.array([0, 3, 7, 49])
@@ -169,13 +170,14 @@ def test_both_forms_serve_the_same(config, powers):
 
 def test_powers_divide_by_the_numbers_of_ratings():
   table = np.array([[5, 5, 0], [5, 0, 5], [5, 5, 5]])
-  recommender, inputs, params, state = made(EaseConfig(1.0, user_power=0.5, item_power=1.0), table)
+  config = EaseConfig(1.0, user_power=0.5, item_power=1.0, score_power=0.5)
+  recommender, inputs, params, state = made(config, table)
   pairs = (table > 0).astype(float)
   scaled = pairs / np.sqrt(pairs.sum(axis=1))[:, None] / pairs.sum(axis=0)
   scaled /= np.sqrt((scaled[table > 0] ** 2).mean())
   weights = exact([np.float32(scaled)], [1.0])[0]
   scale = scaled[0, 0] * np.sqrt(2) / pairs.sum(axis=0) * pairs.sum(axis=0)[0]
-  expected = pairs @ (weights * scale[:, None])
+  expected = pairs @ (weights * scale[:, None]) * np.sqrt(pairs.sum(axis=0))
   np.testing.assert_allclose(recommender.score(state, jnp.arange(3)), expected, atol=1e-5)
 
 
