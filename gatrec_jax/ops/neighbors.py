@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
+from gatrec_jax.config.convolutions import Convolution, LightConvolution
 from gatrec_jax.ops.negatives import below
 
 Array = jax.Array
@@ -150,11 +151,14 @@ class Slots(NamedTuple):
   node: Array
 
 
-def edges_a_node(asked: int, *, num_edges: int) -> int:
-  """S, how many edges of a node a step reads at most; 0 = all.
+def edges_a_node(convolution: Convolution, *, num_edges: int) -> int:
+  """S, how many edges of each node a step over the whole graph reads at most; 0 = all.
 
-  Args: asked: a number; 0 = all of at most 2²³ directed edges, else `DRAWN_EDGES`.
+  Args: convolution: its `drawn_edges`; 0 = all of at most 2²³ directed edges, else `DRAWN_EDGES`.
   """
+  if not isinstance(convolution, LightConvolution) or convolution.fanouts:
+    return 0
+  asked = convolution.drawn_edges
   return asked if asked or num_edges <= _MOST_EDGES else DRAWN_EDGES
 
 

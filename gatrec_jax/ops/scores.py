@@ -61,11 +61,9 @@ def mean_and_spread(scores: Array, where: Array | None = None) -> tuple[Array, A
   ([[2.0]], [[1.0]])
   """
   count = jnp.ones(scores.shape[1]) if where is None else where.astype(jnp.float32)
-  share = (count / jnp.maximum(count.sum(), 1))[:, None]
-  # XLA's CPU backend computes matrix products many times faster than reductions.
-  mean = jnp.matmul(scores, share, precision=jax.lax.Precision.HIGHEST)
-  variance = jnp.matmul((scores - mean) ** 2, share, precision=jax.lax.Precision.HIGHEST)
-  return mean, jnp.sqrt(variance)
+  total = jnp.maximum(count.sum(), 1)
+  mean = jnp.sum(count * scores, axis=1, keepdims=True) / total
+  return mean, jnp.sqrt(jnp.sum(count * (scores - mean) ** 2, axis=1, keepdims=True) / total)
 
 
 def standardize(scores: Array, where: Array | None = None) -> Array:

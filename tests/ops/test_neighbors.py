@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
 from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
 from gatrec_jax.data.graph import bipartite_graph
@@ -201,9 +202,11 @@ def test_every_edge_of_the_graph_is_drawn_with_the_chance_of_its_receiver():
 
 
 def test_large_graphs_draw_edges():
-  assert edges_a_node(0, num_edges=2**23) == 0
-  assert edges_a_node(0, num_edges=2**23 + 1) == 32
-  assert edges_a_node(7, num_edges=10) == 7
+  assert edges_a_node(LightConvolution(), num_edges=2**23) == 0
+  assert edges_a_node(LightConvolution(), num_edges=2**23 + 1) == 32
+  assert edges_a_node(LightConvolution(drawn_edges=7), num_edges=10) == 7
+  assert edges_a_node(LightConvolution(fanouts=(2, 2)), num_edges=2**24) == 0
+  assert edges_a_node(FullConvolution(), num_edges=2**24) == 0
 
 
 LIGHT = dict(

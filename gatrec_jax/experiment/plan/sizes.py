@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gatrec_jax.config.convolutions import LightConvolution
 from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.models.linear.ridge import head_of
@@ -112,7 +111,7 @@ def sizes_of_table(config: Config, *, users: int, items: int, ratings: int) -> S
   mean = train / max(users, 1)
   likes = round(_LIKED_SHARE * train)
   edges = _edges(config, rated=train, liked=likes)
-  most = _most_edges_a_node(config, edges)
+  most = edges_a_node(config.model.convolution, num_edges=edges)
   return Sizes(
     users=users,
     items=items,
@@ -136,21 +135,13 @@ def _edges(config: Config, *, rated: int, liked: int) -> int:
   return 2 * (rated if config.model.graph == "rated" else liked)
 
 
-def _most_edges_a_node(config: Config, edges: int) -> int:
-  """As many as a step of training draws; 0 where it reads all."""
-  convolution = config.model.convolution
-  if not isinstance(convolution, LightConvolution) or convolution.fanouts:
-    return 0
-  return edges_a_node(convolution.drawn_edges, num_edges=edges)
-
-
 def _drawn_edges(config: Config, prepared: Prepared, liked: np.ndarray) -> int:
   """`Sizes.drawn` of prepared data. Args: liked: [R] bool, of all rows."""
   rows, train = prepared.interactions, prepared.split.train
   if isinstance(config.model, ModelConfig) and config.model.graph != "rated":
     train = train[liked[train]]
   edges = _edges(config, rated=len(train), liked=len(train))
-  if not (most := _most_edges_a_node(config, edges)):
+  if not (most := edges_a_node(config.model.convolution, num_edges=edges)):
     return 0
   degrees = (np.bincount(ends[train], minlength=1) for ends in (rows.user, rows.item))
   return sum(int(np.minimum(degree, most).sum()) for degree in degrees)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from gatrec_jax.config.convolutions import FullConvolution, LightConvolution, NoConvolution
+from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
 from gatrec_jax.config.objectives import SoftmaxObjective
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
@@ -34,17 +34,10 @@ from gatrec_jax.models.gat.grow import edges_to_new_users, grown_params
 from gatrec_jax.models.gat.network import GatNetwork
 from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
 from gatrec_jax.models.linear.ridge import RidgeRecommender, ServingState
+from gatrec_jax.ops import neighbors
 from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
-from gatrec_jax.ops.neighbors import (
-  DRAWN_EDGES,
-  Slots,
-  draw_edges,
-  draw_subgraph,
-  edges_a_node,
-  make_slots,
-)
 from gatrec_jax.ops.scores import Pair, dot_product_scores, pair_scores
 from gatrec_jax.ops.softmax_loss import (
   Targets,
@@ -77,7 +70,7 @@ class Own(NamedTuple):
   graph: jraph.GraphsTuple
   layout: Any
   start: Array
-  slots: Slots | None
+  slots: neighbors.Slots | None
   targets: Targets | None
   rated: Array
   ratings: Array
@@ -132,8 +125,8 @@ class GatRecommender:
     ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
     likes = np.bincount(train.item[judged.liked], minlength=self.num_items).astype(np.float32)
     slots = None
-    if drawn := self._edges_a_node(len(graph.senders)):
-      slots = make_slots(start, num=drawn)
+    if drawn := neighbors.edges_a_node(settings.convolution, num_edges=len(graph.senders)):
+      slots = neighbors.make_slots(start, num=drawn)
     layout = None if drawn else self._layout(graph)  # only ranking reads the whole graph then
     return Own(graph, layout, start, slots, targets, rated_items, ratings, likes, linear)
 
@@ -165,12 +158,6 @@ class GatRecommender:
   def _drawn(self) -> int:
     objective = self.settings.objective
     return drawn_size(objective.drawn_items, num_users=self.num_users, num_items=self.num_items)
-
-  def _edges_a_node(self, num_edges: int) -> int:
-    convolution = self.settings.convolution
-    if not isinstance(convolution, LightConvolution) or convolution.fanouts:
-      return 0
-    return edges_a_node(convolution.drawn_edges, num_edges=num_edges)
 
   @staticmethod
   def on_mesh(own: Own) -> Own:
@@ -240,8 +227,8 @@ class GatRecommender:
       graph, where, layout = own.graph, None, own.layout
       if own.slots is not None:
         key, drawing_key = jax.random.split(key)
-        num, layout = self.settings.convolution.drawn_edges or DRAWN_EDGES, None
-        graph, where = draw_edges(drawing_key, graph, own.start, own.slots, num=num)
+        num, layout = self.settings.convolution.drawn_edges or neighbors.DRAWN_EDGES, None
+        graph, where = neighbors.draw_edges(drawing_key, graph, own.start, own.slots, num=num)
       final = self.module.apply(
         {"params": params},
         text,
@@ -255,7 +242,7 @@ class GatRecommender:
     key, drawing_key = jax.random.split(key)
     items = every if items is None else items
     seeds = jnp.concatenate([users, self.num_users + items.ravel()])
-    part = draw_subgraph(drawing_key, own.graph, own.start, seeds, fanouts=fanouts)
+    part = neighbors.draw_subgraph(drawing_key, own.graph, own.start, seeds, fanouts=fanouts)
     final = self.module.apply(
       {"params": params}, text, own.graph, part=part, deterministic=False, rngs={"dropout": key}
     )

@@ -52,7 +52,7 @@ def test_an_exact_fit_by_hand():
   assert stage.work == pytest.approx(2e12 + 1e9) and stage.seconds == pytest.approx(2001.0)
   assert stage.left == 4 * 1000**2 + 12 * 10**6
   two = linear(EaseRatedConfig(form="exact"), one, RATES)
-  assert two.work == pytest.approx(3 * 2e12 + 8e9) and two.left == 2 * 8 * 1000**2 + 12 * 10**6
+  assert two.work == pytest.approx(3 * 2e12 + 8e9) and two.left == 8 * 1000**2 + 12 * 10**6
 
 
 def test_a_smaller_rank_takes_less():
