@@ -67,7 +67,8 @@ def by_row(
   row: np.ndarray, other: np.ndarray, weight: np.ndarray | None, *, num_rows: int
 ) -> Pairs:
   """Sorts pairs [P], each there once, by row and then as they are."""
-  order = np.argsort(row, kind="stable")
+  # NumPy sorts numbers of 16 bits by their digits, ten times as fast.
+  order = np.argsort(row.astype(np.uint16) if num_rows <= 1 << 16 else row, kind="stable")
   return Pairs(
     np.bincount(row, minlength=num_rows),
     other[order].astype(np.int32),
