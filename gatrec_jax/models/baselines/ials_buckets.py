@@ -67,7 +67,7 @@ def by_row(
   row: np.ndarray, other: np.ndarray, weight: np.ndarray | None, *, num_rows: int
 ) -> Pairs:
   """Sorts pairs [P], each there once, by row and then as they are."""
-  # NumPy sorts numbers of 16 bits by their digits, ten times as fast.
+  # NumPy sorts numbers of 16 bits by their digits, in a quarter of the time.
   order = np.argsort(row.astype(np.uint16) if num_rows <= 1 << 16 else row, kind="stable")
   return Pairs(
     np.bincount(row, minlength=num_rows),
