@@ -10,8 +10,9 @@ import numpy as np
 
 Array = jax.Array
 
-# Numbers that a chunk gathers, B · L · D: a core's cache, or enough to occupy a device.
-_CPU_CHUNK, _DEVICE_CHUNK = 1 << 19, 1 << 24
+# Numbers that a chunk gathers, B · L · D: half of a core's second cache, since every step reads
+# them twice (beyond it, a step takes three times as long); or enough to occupy a device.
+_CPU_CHUNK, _DEVICE_CHUNK = 1 << 17, 1 << 24
 # Another length must save so many cells of padding: each is a loop of its own to compile.
 _WORTH_A_LENGTH = 100_000
 _STEP = 8
@@ -66,7 +67,8 @@ def by_row(
   row: np.ndarray, other: np.ndarray, weight: np.ndarray | None, *, num_rows: int
 ) -> Pairs:
   """Sorts pairs [P], each there once, by row and then as they are."""
-  order = np.argsort(row, kind="stable")
+  # NumPy sorts numbers of 16 bits by their digits, in a quarter of the time.
+  order = np.argsort(row.astype(np.uint16) if num_rows <= 1 << 16 else row, kind="stable")
   return Pairs(
     np.bincount(row, minlength=num_rows),
     other[order].astype(np.int32),

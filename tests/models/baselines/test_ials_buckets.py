@@ -82,3 +82,13 @@ def test_padded_rows_by_hand():
   assert bucket.lists.shape == (1, 3, 8) and bucket.weights is None and bucket.item_chunks == 0
   assert bucket.lists[0, :, :3].tolist() == [[1, 5, 5], [5, 5, 5], [4, 3, 5]]
   assert bucket.totals.tolist() == [[1, 0, 2]]
+
+
+@pytest.mark.parametrize("num_rows", [1 << 16, (1 << 16) + 3])
+def test_rows_are_sorted_beyond_16_bits(num_rows):
+  row = np.array([num_rows - 1, 2, 0, num_rows - 1, 2])
+  pairs = by_row(
+    row, np.array([7, 5, 6, 3, 1]), np.arange(5.0, dtype=np.float32), num_rows=num_rows
+  )
+  assert pairs.other.tolist() == [6, 5, 1, 7, 3] and pairs.weight.tolist() == [2, 1, 4, 0, 3]
+  assert pairs.counts[[0, 2, num_rows - 1]].tolist() == [1, 2, 2] and pairs.counts.sum() == 5
