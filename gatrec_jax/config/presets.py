@@ -52,7 +52,9 @@ def best() -> Config:
         layers=2, attention="v1", edge_features=("relevance",), combine="mean"
       ),
       score="cosine",
-      objective=SoftmaxObjective(temperature=0.0, relevance="graded", user_power=0.25),
+      objective=SoftmaxObjective(
+        temperature=0.0, relevance="graded", popularity_weight=None, user_power=0.25
+      ),
       linear_weight=0.25,
       linear_choice="valid",
       unrated_l2=5.0,
@@ -229,7 +231,9 @@ def lightgcn_softmax() -> Config:
   return Config(
     preset="lightgcn_softmax",
     model=models.LightGcnConfig(
-      objective=SoftmaxObjective(temperature=0.0, relevance="graded", user_power=0.25)
+      objective=SoftmaxObjective(
+        temperature=0.0, relevance="graded", popularity_weight=None, user_power=0.25
+      )
     ),
     train=_constant_rate(
       batch_size=0, epochs=400, learning_rate=2e-2, evaluate_every=20, patience=160

@@ -35,7 +35,8 @@ def score_components(run: Run, user: int, items: Sequence[int]) -> dict[str, np.
   serving_state, index = run.serving_state, np.array([user])
   if not isinstance(serving_state, Channels):
     return {"graph": np.asarray(serving_state[0][user] @ serving_state[1][np.array(items)].T)}
-  components = {"graph": serving_state.vectors[0][index] @ serving_state.vectors[1].T}
+  products = serving_state.vectors[0][index] @ serving_state.vectors[1].T
+  components = {"graph": products + serving_state.bias}
   if serving_state.linear is not None:
     linear = standardize(linear_scores(serving_state, index), serving_state.rated)
     components = {

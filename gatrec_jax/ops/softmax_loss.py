@@ -32,12 +32,16 @@ class Targets(NamedTuple):
     total: [U] float32, the sum of each user's weights.
     candidates: [I] bool, items that the softmax includes.
     units: [I] int32, of a draw of them (`inclusion_units`); None where all are included.
+    popularity: [I] float32, what an item's score is larger by than its dot product; None for 0.
+    of_popularity: [U] float32, the sum of each user's weights times this; None with it.
   """
 
   edges: DenseEdges | SparseEdges
   total: Array
   candidates: Array
   units: Array | None
+  popularity: Array | None
+  of_popularity: Array | None
 
 
 def drawn_size(asked: int, *, num_users: int, num_items: int) -> int:
@@ -62,6 +66,13 @@ def temperature_of(asked: Any, *, num_items: int) -> Any:
   return float(np.clip(0.6 - 0.047 * np.log(num_items), 0.05, 0.25))
 
 
+def popularity_weight_of(asked: float | None, *, num_items: int) -> float:
+  """How much popularity counts in scores. Args: asked: a number; None = by the number of items."""
+  if asked is not None:
+    return asked
+  return float(np.clip(0.0215 * np.log(num_items / 4000), 0.0, 0.05))
+
+
 def make_targets(
   train: Interactions,
   judged: JudgedRatings,
@@ -70,6 +81,7 @@ def make_targets(
   propagation: str,
   candidates: np.ndarray | None = None,
   drawn: int = 0,
+  popularity_weight: float = 0.0,
 ) -> Targets:
   """The targets of every user; numpy arrays.
 
@@ -80,6 +92,7 @@ def make_targets(
     candidates: [I] bool, items that the softmax includes; None for all.
     drawn: how many of them a step draws, each with a probability in proportion to the root of its
       number of targets plus 1; 0 = all are included.
+    popularity_weight: an item's score is larger by this times log(1 + its number of targets).
 
   >>> train = Interactions.from_indices([0, 0], [0, 1], [5, 4], num_users=1, num_items=3)
   >>> judged = Feedback().judge(train.rating)
@@ -95,11 +108,15 @@ def make_targets(
   total = np.bincount(train.user[rows], weights=weight, minlength=train.num_users)
   if candidates is None:
     candidates = np.ones(train.num_items, bool)
-  units = None
-  if drawn:
-    times = np.bincount(train.item[rows], minlength=train.num_items)
-    units = inclusion_units(candidates * np.sqrt(times + 1), size=drawn)
-  return Targets(edges, total.astype(np.float32), candidates, units)
+  times = np.bincount(train.item[rows], minlength=train.num_items)
+  units = inclusion_units(candidates * np.sqrt(times + 1), size=drawn) if drawn else None
+  popularity = of_popularity = None
+  if popularity_weight:
+    popularity = np.float32(popularity_weight * np.log1p(times))
+    added = popularity[train.item[rows]] * (1.0 if weight is None else weight[rows])
+    of_popularity = np.bincount(train.user[rows], weights=added, minlength=train.num_users)
+    of_popularity = of_popularity.astype(np.float32)
+  return Targets(edges, total.astype(np.float32), candidates, units, popularity, of_popularity)
 
 
 def softmax_loss(
@@ -124,8 +141,8 @@ def softmax_loss(
   of Mult-VAE, Liang et al. 2018.)
 
   Args:
-    vectors: of these users and of all items, ([B, D], [I, D]) float32; their dot products are the
-      scores.
+    vectors: of these users and of all items, ([B, D], [I, D]) float32; their dot products, plus
+      the items' `popularity` of `targets`, are the scores.
     regularized: the vectors in the L2 term, ([B, D], [I, D]) float32.
     targets: of all users.
     users: [B] int32. where: [B] bool, which of them count.
@@ -157,15 +174,18 @@ def softmax_loss(
   # Σ_i w_i u · v_i = u · Σ_i w_i v_i, so the targets need no scores of single pairs.
   wanted = sum_over_items(targets.edges, item, num_users=num_users, users=users)
   losses = -jnp.sum(user * wanted, axis=1)
+  if targets.popularity is not None:
+    losses -= targets.of_popularity[users] / temperature
   if not is_off(l2_weight):
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularized)
     of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users, users=users)
     losses += 0.5 * l2_weight * (total * of_user + of_wanted[:, 0])
+  bias = jnp.zeros(len(item)) if targets.popularity is None else targets.popularity / temperature
   if drawn:
     sample = draw_items(key, targets.units, size=drawn)
-    item, bias = item[sample.items], -sample.log_probability
+    item, bias = item[sample.items], bias[sample.items] - sample.log_probability
   else:
-    bias = jnp.where(targets.candidates, 0.0, -jnp.inf)
+    bias = jnp.where(targets.candidates, bias, -jnp.inf)
   normalizers = _sum_of_normalizers(block, user, item, bias, share * total)
   return normalizers + jnp.sum(jnp.where(where, share * losses, 0.0))
 

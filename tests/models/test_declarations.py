@@ -19,6 +19,8 @@ SMALL = {
     dict(layer_widths=(4,), heads=(1,), linear_weight=0.5),
     dict(layer_widths=(4,), heads=(1,), unrated_l2=1.0),
     dict(layer_widths=(4,), heads=(1,), prior_weight=1.0),
+    dict(layer_widths=(4,), heads=(1,), loss="softmax", popularity_weight=0.5),
+    dict(layer_widths=(4,), heads=(1,), loss="softmax", popularity_weight=0.5, linear_weight=0.5),
   ],
   "multi_vae": [dict(hidden_widths=(4,), latent_width=2)],
   "text_ridge": [dict(factors="ease"), dict(factors="ials", width=2, iterations=1)],

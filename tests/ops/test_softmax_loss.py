@@ -3,15 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.ops.softmax_loss import drawn_size, make_targets, softmax_loss
+from gatrec_jax.ops.softmax_loss import drawn_size, make_targets, popularity_weight_of, softmax_loss
 
 USERS, ITEMS = 30, 60
 
 
-def made(drawn):
+def made(drawn, popularity_weight=0.0):
   rng = np.random.default_rng(0)
   user, item = np.nonzero((rng.random((USERS, ITEMS)) < 0.2) & (np.arange(ITEMS) != 7))
   train = Interactions.from_indices(
@@ -25,6 +26,7 @@ def made(drawn):
     propagation="sparse",
     candidates=candidates,
     drawn=drawn,
+    popularity_weight=popularity_weight,
   )
   targets = jax.tree.map(jnp.asarray, targets)
   pair = tuple(jnp.asarray(rng.normal(size=(n, 4)), jnp.float32) for n in (USERS, ITEMS))
@@ -47,11 +49,12 @@ def losses(targets, pair, drawn, keys, users=USERS):
   return jax.jit(jax.vmap(jax.value_and_grad(loss), in_axes=(None, 0)))(pair, keys)
 
 
-def test_a_draw_of_all_candidates_gives_the_whole_softmax():
+@pytest.mark.parametrize("popularity_weight", [0.0, 0.5])
+def test_a_draw_of_all_candidates_gives_the_whole_softmax(popularity_weight):
   keys = jax.random.split(jax.random.key(0), 1)
-  targets, pair = made(0)
+  targets, pair = made(0, popularity_weight)
   expected = losses(targets, pair, 0, keys)
-  targets, _ = made(ITEMS + 5)  # more than there are: the rest is padding
+  targets, _ = made(ITEMS + 5, popularity_weight)  # more than there are: the rest is padding
   got = losses(targets, pair, ITEMS + 5, keys)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), got, expected)
 
@@ -79,3 +82,22 @@ def test_how_many_items_are_drawn():
   assert drawn_size(0, num_users=29_858, num_items=40_981) == 8192
   assert drawn_size(0, num_users=10**6, num_items=10**6) == 4096
   assert drawn_size(100, num_users=10, num_items=1000) == 100
+
+
+def test_popularity_is_one_more_number_of_both_vectors():
+  keys = jax.random.split(jax.random.key(0), 1)
+  targets, pair = made(0, 0.5)
+  times = np.bincount(np.asarray(targets.edges.item), minlength=ITEMS)
+  wider = jnp.ones((USERS, 1)), jnp.asarray(0.5 * np.log1p(times), jnp.float32)[:, None]
+  wider = tuple(jnp.concatenate(both, axis=1) for both in zip(pair, wider, strict=True))
+  value, gradient = losses(targets, pair, 0, keys)
+  expected, of_wider = losses(made(0)[0], wider, 0, keys)
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
+  for one, other in zip(gradient, of_wider, strict=True):
+    np.testing.assert_allclose(one, other[..., :4], rtol=1e-4, atol=1e-6)
+
+
+def test_how_much_popularity_counts():
+  assert popularity_weight_of(None, num_items=3706) == 0
+  assert popularity_weight_of(None, num_items=40_981) == pytest.approx(0.05)
+  assert popularity_weight_of(0.0, num_items=10**6) == 0

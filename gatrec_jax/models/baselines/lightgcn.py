@@ -27,6 +27,7 @@ from gatrec_jax.ops.softmax_loss import (
   Targets,
   drawn_size,
   make_targets,
+  popularity_weight_of,
   softmax_loss,
   temperature_of,
 )
@@ -77,6 +78,9 @@ class LightGcnRecommender:
       relevance=settings.objective.relevance,
       propagation=settings.propagation,
       drawn=self._drawn,
+      popularity_weight=popularity_weight_of(
+        settings.objective.popularity_weight, num_items=self.num_items
+      ),
     )
     return Own(graph, targets)
 
@@ -111,7 +115,7 @@ class LightGcnRecommender:
 
   def loss(self, params: dict[str, Array], batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """`pairwise_loss` or `softmax_loss`, with L2 on the vectors before any hop (as the paper)."""
-    vectors, start = self.serving_state(params, inputs), (params["user"], params["item"])
+    vectors, start = self._vectors(params, inputs), (params["user"], params["item"])
     objective = self.settings.objective
     if isinstance(objective, PairwiseObjective):
       return pairwise_loss(vectors, start, inputs, batch, key, objective=objective)
@@ -130,7 +134,18 @@ class LightGcnRecommender:
     )
 
   def serving_state(self, params: dict[str, Array], inputs: Inputs) -> Pair:
-    """([U, D], [I, D]) float32, of length 1 for `softmax` (or 0)."""
+    """([U, D], [I, D]) float32, of length 1 for `softmax` (or 0); with popularity as one more."""
+    user, item = self._vectors(params, inputs)
+    if (bias := self._bias(inputs)) is None:
+      return user, item
+    return _with_one(user), jnp.concatenate([item, bias[:, None]], axis=1)
+
+  def _bias(self, inputs: Inputs) -> Array | None:
+    """[I], what an item's score is larger by than the dot product."""
+    targets = inputs.own.targets
+    return None if targets is None else targets.popularity
+
+  def _vectors(self, params: dict[str, Array], inputs: Inputs) -> Pair:
     vectors = mean_of_layers(
       layer_vectors(inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers)
     )
@@ -142,11 +157,18 @@ class LightGcnRecommender:
     """[B, I] scores of new users from the vectors that propagation gives them (see `fold_in`).
 
     A trained user with the same likes also has their own vector and what the items return of it. A
-    user without likes scores 0 everywhere.
+    user without likes gets 0, or popularity where it counts.
     """
     layers = layer_vectors(
       inputs.own.graph, (params["user"], params["item"]), layers=self.settings.layers
     )
     new = fold_in(inputs.own.graph, layers, liked_rows(users, num_items=self.num_items))
     new = unit(new) if self._softmax else new / (self.settings.layers + 1)
+    if self._bias(inputs) is not None:
+      new = _with_one(new)
     return self.score((new, serving_state[1]), jnp.arange(len(users.liked)))
+
+
+def _with_one(vectors: Array) -> Array:
+  """[B, D + 1] from [B, D]: a user's column for the popularity of items."""
+  return jnp.concatenate([vectors, jnp.ones((len(vectors), 1))], axis=1)

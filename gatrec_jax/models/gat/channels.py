@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.models import EaseRatedConfig
+from gatrec_jax.config.objectives import SoftmaxObjective
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.models.baselines.item_item import exact_matmul, inverse
 from gatrec_jax.models.linear.ridge import RidgeRecommender, ServingState
@@ -60,6 +61,7 @@ class Channels(NamedTuple):
 
   Attributes:
     vectors: final vectors of the network, ([U, D], [I, D]) float32.
+    bias: [I] float32, what an item's score by the network is larger by than its dot product.
     states: of the items, [I, D_l] float32 for the input of each layer, which new users receive.
     linear: serving state of the linear channel, or what it says of some users; None without one.
     weight: [] of that channel.
@@ -71,6 +73,7 @@ class Channels(NamedTuple):
   """
 
   vectors: Pair
+  bias: Array
   states: tuple[Array, ...]
   linear: ServingState | KnownScores | None
   weight: Array
@@ -83,7 +86,9 @@ class Channels(NamedTuple):
 
 def has_channels(settings: ModelConfig) -> bool:
   """Whether scores are more than dot products of the network's vectors."""
-  return bool(settings.linear_weight or settings.unrated_l2 or settings.prior_weight)
+  objective = settings.objective
+  has_bias = isinstance(objective, SoftmaxObjective) and objective.popularity_weight != 0
+  return bool(has_bias or settings.linear_weight or settings.unrated_l2 or settings.prior_weight)
 
 
 def channel_scores(serving_state: Channels, users: Array) -> Array:
@@ -98,13 +103,30 @@ def channel_scores(serving_state: Channels, users: Array) -> Array:
 def combined_scores(
   serving_state: Channels, graph: Array, linear: Array | None, known: Array, prior: Array
 ) -> Array:
-  """[B, I] from the channels' scores [B, I]. Args: known, prior: [B], as in `Channels`."""
-  scores = graph
+  """[B, I] from the network's dot products and the linear scores [B, I].
+
+  Args: known, prior: [B], as in `Channels`.
+  """
+  scores = graph + serving_state.bias
   if linear is not None:
-    scores = add_channels(graph, linear, weight=serving_state.weight, rated=serving_state.rated)
+    scores = add_channels(scores, linear, weight=serving_state.weight, rated=serving_state.rated)
   scores += prior_scores(serving_state, scores, prior)
   scores = jnp.where(known[:, None], scores, serving_state.likes)
   return scores if serving_state.unrated is None else fill_unrated(scores, serving_state.unrated)
+
+
+@partial(jax.jit, static_argnames="settings")
+def combined_scores_of_new(
+  serving_state: Channels,
+  graph: Array,
+  linear: Array | None,
+  ratings: Array,
+  *,
+  settings: ModelConfig,
+) -> Array:
+  """`combined_scores` of new users. Args: ratings: [B] float32, numbers of ratings."""
+  prior = prior_weights(settings, ratings)
+  return combined_scores(serving_state, graph, linear, ratings > 0, prior)
 
 
 # The linear channel

@@ -24,7 +24,7 @@ from gatrec_jax.models.gat import vectors
 from gatrec_jax.models.gat.channels import (
   Channels,
   channel_scores,
-  combined_scores,
+  combined_scores_of_new,
   has_channels,
   linear_channel,
   make_unrated,
@@ -43,6 +43,7 @@ from gatrec_jax.ops.softmax_loss import (
   Targets,
   drawn_size,
   make_targets,
+  popularity_weight_of,
   softmax_loss,
   temperature_of,
 )
@@ -117,6 +118,9 @@ class GatRecommender:
         propagation="auto",
         candidates=rated_items,
         drawn=self._drawn,
+        popularity_weight=popularity_weight_of(
+          settings.objective.popularity_weight, num_items=self.num_items
+        ),
       )
     if (recommender := self._linear) is not None:
       linear = None, recommender.own_inputs(train, judged)
@@ -255,6 +259,7 @@ class GatRecommender:
     if self.scores_by == "vectors":
       return pair
     own, settings, unrated = inputs.own, self.settings, None
+    bias = None if own.targets is None else own.targets.popularity
     if settings.unrated_l2:
       unrated = make_unrated(
         inputs.text[self.num_users :],
@@ -265,6 +270,7 @@ class GatRecommender:
       )
     return Channels(
       vectors=pair,
+      bias=jnp.zeros(self.num_items) if bias is None else bias,
       states=states,
       linear=own.linear,
       weight=jnp.float32(settings.linear_weight),
@@ -318,7 +324,7 @@ class GatRecommender:
     of_linear = None
     if (linear := self._linear) is not None:
       of_linear = linear.score_new({}, inputs, serving_state.linear, users)
-    return _combined_of_new(serving_state, graph, of_linear, ratings, recommender=self)
+    return combined_scores_of_new(serving_state, graph, of_linear, ratings, settings=self.settings)
 
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int
@@ -383,17 +389,3 @@ def _products_of_new(
   )
   new = recommender.module.apply({"params": params}, text, graph, where=where, known=known)
   return products(new, items)
-
-
-@partial(jax.jit, static_argnames="recommender")
-def _combined_of_new(
-  serving_state: Channels,
-  graph: Array,
-  linear: Array | None,
-  ratings: Array,
-  *,
-  recommender: GatRecommender,
-) -> Array:
-  """[B, I] from the channels' scores. Args: ratings: [B] float32, numbers of ratings."""
-  prior = prior_weights(recommender.settings, ratings)
-  return combined_scores(serving_state, graph, linear, ratings > 0, prior)

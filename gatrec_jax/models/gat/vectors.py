@@ -2,10 +2,11 @@
 
 A user's scores are sums of terms, each the product of something of the user and something of the
 item, as all means and deviations belong to the user. The columns, of width
-D + I (with a linear channel) + 3 (+ F + 2 where unrated items are predicted):
+D + I (with a linear channel) + 4 (+ F + 2 where unrated items are predicted):
 
   columns                 user                                     item
   D   network             vector ÷ deviation of its scores         vector, 0 if predicted
+  1   bias of the network 1 ÷ deviation of its scores              bias, 0 if predicted
   I   linear channel      its scores · weight ÷ their deviation    1 for the item, 0 if predicted
   1   popularity          prior · deviation of the scores          standardized logarithm of likes
   1   constant            minus both channels' means               1, 0 if predicted
@@ -43,13 +44,14 @@ def vectors_of_users(state: Channels, users: Array) -> Array:
   vectors, constant = state.vectors[0][users], jnp.zeros((len(users), 1))
   columns = []
   if state.linear is None:
-    columns.append(vectors)
+    columns += [vectors, jnp.ones((len(users), 1))]
   else:
-    mean, factor = _mean_and_factor(dot_product_scores(state.vectors, users), rated)
+    graph = dot_product_scores(state.vectors, users) + state.bias
+    mean, factor = _mean_and_factor(graph, rated)
     linear = linear_scores(state, users)
     linear_mean, linear_factor = _mean_and_factor(linear, rated)
     linear_factor = state.weight * linear_factor
-    columns += [vectors * factor, linear * linear_factor]
+    columns += [vectors * factor, factor, linear * linear_factor]
     constant = -mean * factor - linear_mean * linear_factor
   columns += [state.prior[users][:, None] * _spread_before_prior(state, users), constant]
   columns = [jnp.where(known, column, 0.0) for column in columns]
@@ -64,7 +66,7 @@ def vectors_of_users(state: Channels, users: Array) -> Array:
 def vectors_of_items(state: Channels) -> Array:
   """[I, W] float32; traceable."""
   num_items = len(state.likes)
-  columns = [state.vectors[1]]
+  columns = [state.vectors[1], state.bias[:, None]]
   if state.linear is not None:
     columns.append(jnp.eye(num_items))
   columns += [popularity_scores(state).T, jnp.ones((num_items, 1)), state.likes[:, None]]

@@ -124,15 +124,21 @@ def test_softmax_by_hand_with_masked_users(kind):
   assert of_all(recommender, params, inputs, where=jnp.zeros(8, bool), l2_weight=0.5) == 0
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_softmax_of_graded_relevance_by_hand(kind):
+@pytest.mark.parametrize(
+  "kind, popularity_weight", [("dense", 0.0), ("sparse", 0.0), ("sparse", 0.3)]
+)
+def test_softmax_of_graded_relevance_by_hand(kind, popularity_weight):
   pairs = np.array([[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 3]])
   train = dataclasses.replace(interactions(pairs, 3, 4), rating=np.float32([5, 4, 3, 1, 5, 2]))
   fields = {"temperature": 0.5, "relevance": "graded", "user_power": 0.5, "propagation": kind}
+  fields["popularity_weight"] = popularity_weight
   recommender = LightGcnRecommender(replaced(SOFTMAX, fields), 3, 4)
   inputs = make_inputs(recommender, train)
   params = jax.jit(recommender.init)(inputs, KEY)
   user, item = map(np.asarray, recommender.serving_state(params, inputs))
+  if popularity_weight:
+    np.testing.assert_allclose(item[:, -1], 0.3 * np.log1p([1, 2, 2, 1]), rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(item[:3, :-1], axis=1), 1, rtol=1e-5)
   scores = user @ item.T / 0.5
   log_share = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
   relevance = np.zeros((3, 4))

@@ -92,12 +92,14 @@ def value_and_gradient(recommender, params, inputs):
   )
 
 
-def test_the_softmax_by_hand():
-  recommender, inputs = made(user_power=0.25)
+@pytest.mark.parametrize("popularity_weight", [0.0, 0.3])
+def test_the_softmax_by_hand(popularity_weight):
+  recommender, inputs = made(user_power=0.25, popularity_weight=popularity_weight)
   params = prepared()[2]
   user, item = map(np.asarray, served(recommender, params, inputs).vectors)
   np.testing.assert_allclose(np.linalg.norm(user[:3], axis=1), 1, rtol=1e-5)
-  scores = user @ item.T / 0.5
+  popularity = popularity_weight * np.log1p((TABLE > 0).sum(axis=0))
+  scores = (user @ item.T + popularity) / 0.5
   log_share = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
   relevance = np.array([0, 0.05, 0.05, 0.25, 0.8, 1.0])[TABLE]
   weight = relevance * np.maximum(relevance.sum(axis=1, keepdims=True), 1e-9) ** -0.25
