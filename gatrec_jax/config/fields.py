@@ -198,6 +198,8 @@ def check_values(settings: Any) -> None:
     if words and value not in words:
       raise InputError(f"must be one of {', '.join(words)}", field=name, value=value)
     low, high = entry.metadata.get("range", (None, None))
+    if value is None:  # "auto", only where the type allows it
+      continue
     if (low is not None and value < low) or (high is not None and value > high):
       raise InputError(
         f"must lie in [{'-∞' if low is None else low}, {'∞' if high is None else high}]",

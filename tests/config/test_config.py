@@ -141,6 +141,15 @@ def test_a_word_chooses_settings_which_start_from_its_defaults():
   assert with_fields(LIGHTGCN, {"learning_rate": "0.5"}).train.learning_rate == 0.5
 
 
+def test_auto_is_a_word_where_a_setting_allows_it():
+  softmax = get_preset("lightgcn_softmax")
+  assert softmax.model.objective.popularity_weight is None
+  fixed = with_fields(softmax, {"popularity_weight": "0.5"})
+  assert with_fields(fixed, {"popularity_weight": "auto"}) == softmax
+  with pytest.raises(InputError, match=r"popularity_weight=-1.0: must lie in \[0, 1\]"):
+    with_fields(softmax, {"popularity_weight": -1})
+
+
 def test_names_of_all_settings_are_known():
   names = ("loss", "temperature", "bpr_weight", "heads", "layers", "kl_weight", "epochs", "fold")
   assert all(map(is_field, names)) and not is_field("objective") and not is_field("kind")

@@ -116,8 +116,8 @@ def test_a_baseline_is_evaluated_and_recommends_like_the_gat(place, done):
     (["--models=eaze"], "--models=eaze: unknown; did you mean ease"),
     (
       ["--models=ease:lambda=3"],
-      "lambda: no such setting; ease has form, item_power, l2, neighbors, rank, relevance, seed, "
-      "select_metric, user_power",
+      "lambda: no such setting; ease has form, item_power, l2, neighbors, rank, relevance, "
+      "score_power, seed, select_metric, user_power",
     ),
     (["--models=ease:l2"], "write it as field=value"),
     (["--models=ease,ease"], "the label 'ease' is already taken"),
