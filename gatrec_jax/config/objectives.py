@@ -59,7 +59,7 @@ class SoftmaxObjective(Option):
     user_power: a user's weight is (the sum of their relevance)^−user_power.
     l2_weight: weight of ½ (‖user‖² + ‖item‖²) of every target.
     drawn_items: items that each step draws to stand for all (a sampled softmax with logQ
-      correction); 0 = all items, or a draw where users × items exceed 2^28.
+      correction); 0 = all items, or a draw where users × items exceed 2^27.
   """
 
   selector: ClassVar[str] = "loss"

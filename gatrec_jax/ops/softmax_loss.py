@@ -20,7 +20,7 @@ Array = jax.Array
 
 # Scores held in memory at a time; larger blocks are no faster.
 BLOCK = 1 << 22
-_MOST_SCORES = 1 << 28
+_MOST_SCORES = 1 << 27
 _LEAST_DRAWN = 1 << 12
 
 
@@ -47,7 +47,7 @@ class Targets(NamedTuple):
 def drawn_size(asked: int, *, num_users: int, num_items: int) -> int:
   """How many items a step draws for its softmax; 0 = all of them.
 
-  Args: asked: a number; 0 = all items where a step over all users has at most 2^28 scores, else a
+  Args: asked: a number; 0 = all items where a step over all users has at most 2^27 scores, else a
     power of two for which it has.
   """
   if asked or num_users * num_items <= _MOST_SCORES:

@@ -79,7 +79,7 @@ def test_the_sum_over_a_draw_is_that_over_all_on_average():
 
 def test_how_many_items_are_drawn():
   assert drawn_size(0, num_users=6040, num_items=3706) == 0
-  assert drawn_size(0, num_users=29_858, num_items=40_981) == 8192
+  assert drawn_size(0, num_users=29_858, num_items=40_981) == 4096
   assert drawn_size(0, num_users=10**6, num_items=10**6) == 4096
   assert drawn_size(100, num_users=10, num_items=1000) == 100
 
