@@ -89,7 +89,7 @@ def test_what_is_chosen_is_said():
   sizes = sizes_of_table(config, users=29_858, items=40_981, ratings=1_027_370)
   plan = make_plan(config, sizes, RATES)
   assert stage_of(plan, "linear").choice == "spectral: 256 eigenvectors, 32 neighbors"
-  assert "softmax over 8,192 drawn of 40,981 items" in stage_of(plan, "training").choice
+  assert "softmax over 4,096 drawn of 40,981 items" in stage_of(plan, "training").choice
   assert stage_of(plan, "validation").choice == "3,275 of 29,858 users"
   (note,) = plan.notes
   assert "at the latest after 300" in note and "a guess" in note
