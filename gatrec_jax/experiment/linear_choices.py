@@ -101,7 +101,7 @@ def choose_powers(
     values = make_values(prepared, inputs, recommender=linear, config=own, mesh=mesh)
     return values(linear.serving_state(params, inputs))
 
-  configured = tuple(getattr(config.model, name) for name in _POWERS)
+  configured = _configured(config)
   powers, means = choose(configured, [OTHER_POWERS], values_of)
   chosen = with_fields(config, _named(powers))
   spent = time.monotonic() - started
@@ -129,7 +129,7 @@ def choose_weight(
   Args: config: with the chosen powers. state: serving state of the trained model. values: of each
     validation user.
   """
-  known = _known(folder, log=log) or {name: getattr(config.model, name) for name in _POWERS}
+  known = _known(folder, log=log) or _named(_configured(config))
   if "linear_weight" not in known:
     configured = config.model.linear_weight
     weight, means = choose(
@@ -155,6 +155,10 @@ def _known(folder: pathlib.Path, *, log: Log) -> dict[str, float]:
   except DamagedFile as damage:
     log.info(f"choices: made again, since {str(damage).partition(';')[0]}")
     return {}
+
+
+def _configured(config: Config) -> tuple[float, ...]:
+  return tuple(getattr(config.model, name) for name in _POWERS)
 
 
 def _named(powers: tuple[float, ...]) -> dict[str, float]:

@@ -81,7 +81,7 @@ def make_targets(
   propagation: str,
   candidates: np.ndarray | None = None,
   drawn: int = 0,
-  popularity_weight: float = 0.0,
+  popularity_weight: float | None = 0.0,
 ) -> Targets:
   """The targets of every user; numpy arrays.
 
@@ -92,7 +92,8 @@ def make_targets(
     candidates: [I] bool, items that the softmax includes; None for all.
     drawn: how many of them a step draws, each with a probability in proportion to the root of its
       number of targets plus 1; 0 = all are included.
-    popularity_weight: an item's score is larger by this times log(1 + its number of targets).
+    popularity_weight: an item's score is larger by this times log(1 + its number of targets); None
+      = by the number of items (`popularity_weight_of`).
 
   >>> train = Interactions.from_indices([0, 0], [0, 1], [5, 4], num_users=1, num_items=3)
   >>> judged = Feedback().judge(train.rating)
@@ -111,9 +112,9 @@ def make_targets(
   times = np.bincount(train.item[rows], minlength=train.num_items)
   units = inclusion_units(candidates * np.sqrt(times + 1), size=drawn) if drawn else None
   popularity = of_popularity = None
-  if popularity_weight:
-    popularity = np.float32(popularity_weight * np.log1p(times))
-    added = popularity[train.item[rows]] * (1.0 if weight is None else weight[rows])
+  if own_weight := popularity_weight_of(popularity_weight, num_items=train.num_items):
+    popularity = np.float32(own_weight * np.log1p(times))
+    added = popularity[train.item[rows]] * (1.0 if weight is None else weight)
     of_popularity = np.bincount(train.user[rows], weights=added, minlength=train.num_users)
     of_popularity = of_popularity.astype(np.float32)
   return Targets(edges, total.astype(np.float32), candidates, units, popularity, of_popularity)

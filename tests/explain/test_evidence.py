@@ -54,6 +54,7 @@ def run(folder):
       "epochs": 8,
       "bootstrap": 0,
       "feature_width": 16,
+      "popularity_weight": 0.1,
       "evaluate_every": 8,
       "select_on": "last",
       "valid_share": 0,

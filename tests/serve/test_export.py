@@ -18,10 +18,13 @@ def assert_exact(run):
   return found
 
 
+def width_of(state):
+  return 64 + 1 + 40 + 3 + state.unrated.features.shape[1] + 2
+
+
 def test_best_gives_its_scores_for_all_kinds_of_users_and_items(best):
   ids = best.prepared.interactions
-  width = 64 + 1 + 40 + 3 + best.serving_state.unrated.features.shape[1] + 2
-  assert assert_exact(best).items.shape == (40, width)
+  assert assert_exact(best).items.shape == (40, width_of(best.serving_state))
   # With an unrated item, a user who came later, and one without ratings.
   added = Interactions.from_arrays(["late"] * 3, ["2", "6", "9"], [5, 5, 1], user_ids=["none"])
   fields = {"fresh": dict(best.prepared.item_fields[5]), "bare": {}}
@@ -35,10 +38,7 @@ def test_best_gives_its_scores_for_all_kinds_of_users_and_items(best):
   "fields", [{"linear_weight": 0.0}, {"unrated_l2": 0.0}, {"linear_weight": 0.0, "unrated_l2": 0.0}]
 )
 def test_best_without_some_of_its_channels(best, fields):
-  state, width = (
-    best.serving_state,
-    64 + 1 + 40 + 3 + best.serving_state.unrated.features.shape[1] + 2,
-  )
+  state, width = best.serving_state, width_of(best.serving_state)
   if "linear_weight" in fields:
     state, width = state._replace(linear=None), width - 40
   if "unrated_l2" in fields:

@@ -12,7 +12,7 @@ from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.experiment.plan import common, linear
 from gatrec_jax.experiment.plan.rates import WIDTH, Rates
-from gatrec_jax.experiment.plan.sizes import Sizes
+from gatrec_jax.experiment.plan.sizes import Sizes, graph_rows
 from gatrec_jax.experiment.plan.stage import Stage
 from gatrec_jax.models.gat.channels import has_channels, linear_channel
 from gatrec_jax.ops.attention.blocks import BLOCK_BYTES
@@ -81,7 +81,7 @@ def choices(model: ModelConfig, sizes: Sizes) -> str:
   parts = []
   if not isinstance(model.convolution, NoConvolution):
     drawn = f"{sizes.drawn:,} drawn of " if sizes.drawn else ""
-    parts.append(f"attention over {drawn}{2 * _edges_rows(model, sizes):,} edges")
+    parts.append(f"attention over {drawn}{2 * graph_rows(model, sizes):,} edges")
   objective = model.objective
   if isinstance(objective, PairwiseObjective):
     parts.append(f"pairs with {objective.negatives_per_positive} negative(s)")
@@ -94,7 +94,7 @@ def choices(model: ModelConfig, sizes: Sizes) -> str:
 
 def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None) -> Stage:
   """The graph, its order for attention, and targets or negatives; on the host, then the device."""
-  edges = 2.0 * _edges_rows(model, sizes)
+  edges = 2.0 * graph_rows(model, sizes)
   features = 4 * len(model.convolution.edge_features)
   has_layers = not isinstance(model.convolution, NoConvolution)
   left = edges * (_EDGE + features) + _POSITIVE * sizes.likes
@@ -127,7 +127,7 @@ def _training(
   table = 4.0 * sizes.nodes
   params = table * widths[0]
   width = max(widths)
-  edges = 2.0 * _edges_rows(model, sizes)
+  edges = 2.0 * graph_rows(model, sizes)
   memory = _TABLES * params + sum(_TABLES_A_LAYER * table * one for one in widths[1:])
   if sizes.drawn:
     memory += _DRAWN_EDGE * sizes.drawn
@@ -190,10 +190,6 @@ def _widths(model: ModelConfig, sizes: Sizes) -> Sequence[int]:
     layers = zip(convolution.layer_widths, convolution.heads, strict=True)
     return [features, *(width * heads for width, heads in layers)]
   return [features] * (1 + convolution.num_layers)
-
-
-def _edges_rows(model: ModelConfig, sizes: Sizes) -> int:
-  return sizes.train if model.graph == "rated" else sizes.likes
 
 
 def _drawn(objective: SoftmaxObjective, sizes: Sizes) -> int:

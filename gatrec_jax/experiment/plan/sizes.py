@@ -110,9 +110,7 @@ def sizes_of_table(config: Config, *, users: int, items: int, ratings: int) -> S
   train = ratings - test - valid
   mean = train / max(users, 1)
   likes = round(_LIKED_SHARE * train)
-  edges = _edges(config, rated=train, liked=likes)
-  most = edges_a_node(config.model.convolution, num_edges=edges)
-  return Sizes(
+  sizes = Sizes(
     users=users,
     items=items,
     ratings=ratings,
@@ -124,24 +122,27 @@ def sizes_of_table(config: Config, *, users: int, items: int, ratings: int) -> S
     test_users=min(users, test),
     pairs=_UNEVEN * mean * train,
     longest=min(items, round(15 * mean)),
-    drawn=min(edges, most * (users + items)),
   )
-
-
-def _edges(config: Config, *, rated: int, liked: int) -> int:
-  """Directed edges of the GAT's graph; 0 for other models."""
   if not isinstance(config.model, ModelConfig):
-    return 0
-  return 2 * (rated if config.model.graph == "rated" else liked)
+    return sizes
+  edges = 2 * graph_rows(config.model, sizes)
+  most = edges_a_node(config.model.convolution, num_edges=edges)
+  return sizes._replace(drawn=min(edges, most * sizes.nodes))
+
+
+def graph_rows(model: ModelConfig, sizes: Sizes) -> int:
+  """Training ratings that are edges of the GAT's graph, in both directions."""
+  return sizes.train if model.graph == "rated" else sizes.likes
 
 
 def _drawn_edges(config: Config, prepared: Prepared, liked: np.ndarray) -> int:
   """`Sizes.drawn` of prepared data. Args: liked: [R] bool, of all rows."""
+  if not isinstance(config.model, ModelConfig):
+    return 0
   rows, train = prepared.interactions, prepared.split.train
-  if isinstance(config.model, ModelConfig) and config.model.graph != "rated":
+  if config.model.graph != "rated":
     train = train[liked[train]]
-  edges = _edges(config, rated=len(train), liked=len(train))
-  if not (most := edges_a_node(config.model.convolution, num_edges=edges)):
+  if not (most := edges_a_node(config.model.convolution, num_edges=2 * len(train))):
     return 0
   degrees = (np.bincount(ends[train], minlength=1) for ends in (rows.user, rows.item))
   return sum(int(np.minimum(degree, most).sum()) for degree in degrees)

@@ -27,7 +27,6 @@ from gatrec_jax.ops.softmax_loss import (
   Targets,
   drawn_size,
   make_targets,
-  popularity_weight_of,
   softmax_loss,
   temperature_of,
 )
@@ -78,9 +77,7 @@ class LightGcnRecommender:
       relevance=settings.objective.relevance,
       propagation=settings.propagation,
       drawn=self._drawn,
-      popularity_weight=popularity_weight_of(
-        settings.objective.popularity_weight, num_items=self.num_items
-      ),
+      popularity_weight=settings.objective.popularity_weight,
     )
     return Own(graph, targets)
 

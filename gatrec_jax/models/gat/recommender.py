@@ -43,7 +43,6 @@ from gatrec_jax.ops.softmax_loss import (
   Targets,
   drawn_size,
   make_targets,
-  popularity_weight_of,
   softmax_loss,
   temperature_of,
 )
@@ -118,9 +117,7 @@ class GatRecommender:
         propagation="auto",
         candidates=rated_items,
         drawn=self._drawn,
-        popularity_weight=popularity_weight_of(
-          settings.objective.popularity_weight, num_items=self.num_items
-        ),
+        popularity_weight=settings.objective.popularity_weight,
       )
     if (recommender := self._linear) is not None:
       linear = None, recommender.own_inputs(train, judged)
