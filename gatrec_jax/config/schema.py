@@ -248,7 +248,7 @@ class EvaluateConfig:
     protocol: `full`, `judged` or `both`.
     ks: cut-offs.
     bootstrap: resamples of the users for the 95 % intervals.
-    evaluate_memory_mb: bound on the block of scores in memory at a time.
+    evaluate_memory_mb: bound on the blocks of scores in memory at a time.
   """
 
   protocol: str = setting("full", choices=("full", "judged", "both"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,12 @@ ScoreBatch = Callable[[Any, Array], Array]
 
 # Copies of the [B, I] scores that are alive in a batch: scores, masked scores, workspace of top_k.
 _SCORE_COPIES = 4
-
+# Batches that are computed at the same time: what one does on a single core, and what the host
+# does, then delays no other.
+_AT_A_TIME = 2
+# Scores of a batch on a CPU: 16 MiB, which its caches hold. Larger batches are slower.
+_CACHED_SCORES = 2**22
+_MASKS = 2  # bytes of a candidate
 
 # Sizes that a request may choose are padded to powers of two from these on, so that requests of any
 # size run a few compiled programs.
@@ -54,9 +60,9 @@ def top_items_by(
 ) -> tuple[np.ndarray, np.ndarray]:
   """The k items with the highest scores for each user, without the items they have seen.
 
-  Users go through the device in equal batches, so one program is compiled. A second call with the
-  same function reuses it, whatever is left out, and also for other small numbers of users and of
-  items, which are padded to powers of two.
+  Users go through the device in equal batches, two at a time, so one program is compiled. A second
+  call with the same function reuses it, whatever is left out, and also for other small numbers of
+  users and of items, which are padded to powers of two.
 
   Args:
     score_batch: (params, users [B] int32) -> [B, I] scores; a function of module level (or one
@@ -67,7 +73,7 @@ def top_items_by(
     num_items: I.
     seen: interactions whose pairs are left out; None leaves out nothing.
     k: how many items.
-    memory_mb: bound on what one batch takes on the device; at least one user is scored at a time.
+    memory_mb: bound on what batches take on the device; at least one user is scored at a time.
     mesh: this process's devices of it share each batch of users; None for one device.
     where: [I] bool, items that may be recommended; None for all.
     among: interactions whose pairs alone may be recommended; None for all.
@@ -89,7 +95,7 @@ def top_items_by(
   users = np.asarray(users, np.int32)
   if not len(users):
     return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
-  fitting = max(1, int(memory_mb * 2**20 / (_SCORE_COPIES * 4 * max(num_items, 1))))
+  fitting = users_of_batch(num_items, memory_mb=memory_mb)
   mesh = local_mesh(mesh)
   devices = 1 if mesh is None else mesh.size
   if devices > 1:
@@ -109,23 +115,48 @@ def top_items_by(
 
   items = np.full((num_batches * batch, k), -1, np.int32)
   scores = np.full((num_batches * batch, k), -np.inf, np.float32)
+  width, started = min(k, num_items), collections.deque()
+
+  def finish() -> None:
+    part, found = started.popleft()
+    best, values = jax.device_get(found)
+    items[part, :width], scores[part, :width] = best[:, :width], values[:, :width]
+
   for first in range(0, len(padded), batch):
     part = slice(first, first + batch)
-    best, values = jax.device_get(
-      _best_of_batch(
-        score_batch,
-        params,
-        _divided(padded[part], mesh),
-        _divided(candidates(part), mesh),
-        k=_power_of_two(k, _LEAST_K),
-      )
+    found = _best_of_batch(
+      score_batch,
+      params,
+      _divided(padded[part], mesh),
+      _divided(candidates(part), mesh),
+      k=_power_of_two(k, _LEAST_K),
     )
-    width = min(k, best.shape[1])
-    items[part, :width], scores[part, :width] = best[:, :width], values[:, :width]
+    started.append((part, found))
+    if len(started) == _AT_A_TIME:
+      finish()
+  while started:
+    finish()
   if np.isnan(scores).any():
     raise FloatingPointError("a score is NaN: the model's parameters or inputs are not finite")
   place = np.argsort(order)
   return items[place], scores[place]
+
+
+def users_of_batch(num_items: int, *, memory_mb: float) -> int:
+  """How many users are scored in a batch. Args: memory_mb: as in `top_items_by`."""
+  most = memory_mb * 2**20 / (_AT_A_TIME * _SCORE_COPIES * 4)
+  if jax.default_backend() == "cpu":
+    most = min(most, _CACHED_SCORES)
+  return max(1, int(most / max(num_items, 1)))
+
+
+def bytes_of_batches(num_users: int, num_items: int, *, memory_mb: float, copies: float) -> float:
+  """Bytes of the arrays of all batches that are alive at a time.
+
+  Args: memory_mb: as in `top_items_by`. copies: of a batch's scores that are alive in it.
+  """
+  users = min(num_users, _AT_A_TIME * users_of_batch(num_items, memory_mb=memory_mb))
+  return (4 * copies + _MASKS) * float(users) * num_items
 
 
 def _power_of_two(count: int, least: int) -> int:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import evaluation as support
 
-from gatrec_jax.ops.top_k import top_items, top_items_by
+from gatrec_jax.ops.top_k import bytes_of_batches, top_items, top_items_by, users_of_batch
 
 
 def naive_top(scores, train, users, k):
@@ -52,3 +52,14 @@ def test_a_user_who_has_seen_everything_gets_nothing_and_nan_is_refused():
   np.testing.assert_array_equal(items, [[-1, -1], [0, 1]])
   with pytest.raises(FloatingPointError, match="NaN"):
     top_items(vectors * np.nan, vectors, np.array([1]), seen=train, k=1)
+
+
+def test_batches_that_are_alive_are_within_the_memory():
+  memory_mb, num_items = 2, 1000
+  users = users_of_batch(num_items, memory_mb=memory_mb)
+  assert users == 65  # two batches, each with four float32 copies of its scores
+  bound = memory_mb * 2**20 + 2 * 2 * users * num_items  # and masks
+  taken = bytes_of_batches(10_000, num_items, memory_mb=memory_mb, copies=4)
+  assert 0.98 * bound < taken <= bound
+  assert bytes_of_batches(65, num_items, memory_mb=memory_mb, copies=4) == taken / 2
+  assert users_of_batch(10**9, memory_mb=memory_mb) == 1

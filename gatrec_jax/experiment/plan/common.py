@@ -12,6 +12,7 @@ from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
 from gatrec_jax.experiment.validation import num_sampled
 from gatrec_jax.models.gat.channels import KNOWN_AT_A_TIME
+from gatrec_jax.ops.top_k import bytes_of_batches, users_of_batch
 
 # Bytes of a row while a table is read, and while its stage is read again from the run folder.
 _READING, _READING_AGAIN = 110, 70
@@ -20,8 +21,6 @@ _ROW, _PLACE = 20, 8
 _ID = 90  # a text of an id, and an item's mapping of fields
 # Bytes of a text while profiles are written and encoded.
 _TEXT = 4_000
-# Of a score in a block: what `evaluate_memory_mb` counts, and the masks of candidates.
-_BOUNDED, _MASKS = 16, 2
 # Copies of the linear channel's scores that are made at a time.
 _COPIES_OF_CHUNK = 6
 # Of a user with its lists, and of a user with test likes, for each place of the lists.
@@ -58,15 +57,6 @@ def texts(config: Config, sizes: Sizes, rates: Rates | None) -> Stage:
   return Stage("texts", choice, peak, vectors, sizes.texts, "texts", seconds)
 
 
-def ranking_block(config: Config, users: int, items: int, *, copies: float) -> float:
-  """Bytes of the arrays of a block of ranked users.
-
-  Args: users: ranked ones. copies: of the block's scores, float32, that are alive at a time.
-  """
-  bound = max(items, config.evaluate.evaluate_memory_mb * 2**20 / _BOUNDED)
-  return (4 * copies + _MASKS) * min(float(users) * items, bound)
-
-
 def validation(
   config: Config,
   sizes: Sizes,
@@ -80,8 +70,8 @@ def validation(
   """Ranking a sample of the validation users once.
 
   Args:
-    copies: as in `ranking_block`. state: bytes of the serving state. flops: of a score, beside the
-      product of vectors.
+    copies: as in `bytes_of_batches`. state: bytes of the serving state. flops: of a score, beside
+      the product of vectors.
     known: whether the linear channel's scores are computed once and kept.
   """
   if config.train.select_on != "valid" or not sizes.valid_users:
@@ -90,7 +80,8 @@ def validation(
   scores = float(users) * sizes.items
   kept = 4 * scores if known else 0.0
   making = 4.0 * _COPIES_OF_CHUNK * min(KNOWN_AT_A_TIME, scores) if known else 0.0
-  ranking = ranking_block(config, users, sizes.items, copies=copies)
+  memory_mb = config.evaluate.evaluate_memory_mb
+  ranking = bytes_of_batches(users, sizes.items, memory_mb=memory_mb, copies=copies)
   peak = kept + max(making, state + ranking)
   passes = copies / _MEASURED_COPIES
   seconds = None if rates is None else scores * (passes / rates.ranks + flops / rates.flops)
@@ -112,10 +103,11 @@ def evaluation(
   lists = float(places) * sizes.users
   known = sizes.train + sizes.valid
   state += _ROW * (known + 2 * sizes.test)
-  ranked = ranking_block(config, sizes.users, sizes.items, copies=copies) + 28 * known
+  memory_mb = config.evaluate.evaluate_memory_mb
+  ranked = bytes_of_batches(sizes.users, sizes.items, memory_mb=memory_mb, copies=copies)
   values = _METRICS * len(config.evaluate.ks) * sizes.test_users
   measured = _MEASURED * places * sizes.test_users + 8 * _COPIES_OF_VALUES * values
-  peak = state + _LISTED * lists + max(ranked, measured, _WRITTEN * lists)
+  peak = state + _LISTED * lists + max(ranked + 28 * known, measured, _WRITTEN * lists)
   scores = float(sizes.users) * sizes.items
   seconds = None
   if rates is not None:
@@ -123,7 +115,7 @@ def evaluation(
     passes = copies / _MEASURED_COPIES
     seconds = scores * (passes / rates.ranks + flops / rates.flops)
     seconds += _BOOTSTRAPPED * drawn / rates.rows
-  block = config.evaluate.evaluate_memory_mb
+  block = users_of_batch(sizes.items, memory_mb=memory_mb)
   return Stage(
-    "evaluation", f"{sizes.users:,} lists, {block} MiB a block", peak, 0, scores, "scores", seconds
+    "evaluation", f"{sizes.users:,} lists, {block:,} at a time", peak, 0, scores, "scores", seconds
   )

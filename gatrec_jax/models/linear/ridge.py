@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,19 @@ from gatrec_jax.models.inputs import (
   histories,
   liked_rows,
   new_relevance_rows,
-  valued_rows,
 )
 from gatrec_jax.models.linear.dense import ridge_weights
 from gatrec_jax.models.linear.in_place import ridge_weights_in_place
-from gatrec_jax.models.linear.scoring import low_rank_and_neighbors, scores_of_rows
+from gatrec_jax.models.linear.scoring import (
+  low_rank_and_neighbors,
+  rows_of_histories,
+  scores_of_histories,
+  scores_of_rows,
+)
 from gatrec_jax.models.linear.spectral import SpectralWeights, spectral_weights
+
+if TYPE_CHECKING:
+  import scipy.sparse
 
 Array = jax.Array
 
@@ -140,23 +147,26 @@ class RidgeRecommender(ItemItemRecommender):
     return (self._exact if self.is_exact else self._spectral)(relations, penalties)
 
   def _exact(self, relations: Relations, penalties: Array) -> Array:
-    weights = jax.lax.platform_dependent(
+    return jax.lax.platform_dependent(
       relations, penalties, cpu=self._exact_on_host, default=self._exact_on_device
     )
-    return weights * relations.item_scale[:, None] * relations.score_scale
 
   def _exact_on_host(self, relations: Relations, penalties: Array) -> Array:
     kind = jax.ShapeDtypeStruct((len(penalties), self.num_items, self.num_items), jnp.float32)
-    return self._on_host(ridge_weights_in_place, kind, relations, penalties)
+    scales = dict(of_rated=relations.item_scale, of_scored=relations.score_scale)
+    return self._on_host(_scaled_weights, kind, relations, penalties, **scales)
 
   def _exact_on_device(self, relations: Relations, penalties: Array) -> Array:
-    scaled = relations._replace(values=_scaled(relations))
+    pairs, scaled = relations.pairs, _scaled(relations)
     together = gram_of_rows(
-      lambda users: jnp.concatenate(_rows(scaled, users, num_items=self.num_items), axis=1),
+      lambda users: jnp.concatenate(
+        rows_of_histories(pairs, scaled, users, num_items=self.num_items), axis=1
+      ),
       num_users=self.num_users,
       num_features=len(penalties) * self.num_items,
     )
-    return ridge_weights(together, penalties)
+    weights = ridge_weights(together, penalties)
+    return weights * relations.item_scale[:, None] * relations.score_scale
 
   def _spectral(self, relations: Relations, penalties: Array) -> SpectralWeights:
     count, items = penalties.shape[0], self.num_items
@@ -220,8 +230,7 @@ class RidgeRecommender(ItemItemRecommender):
     if isinstance(weights, SpectralWeights):
       low_rank, near = low_rank_and_neighbors(weights, relations.pairs, relations.values, users)
       return exact_matmul(low_rank, weights.right.T) + near
-    rows = _rows(relations, users, num_items=weights.shape[1])
-    return sum(map(exact_matmul, rows, weights))
+    return scores_of_histories(weights, relations.pairs, relations.values, users)
 
   @staticmethod
   def vectors_of_users(serving_state: ServingState, users: Array) -> Array:
@@ -230,7 +239,10 @@ class RidgeRecommender(ItemItemRecommender):
     if isinstance(weights, SpectralWeights):
       both = low_rank_and_neighbors(weights, relations.pairs, relations.values, users)
       return jnp.concatenate(both, axis=1)
-    return jnp.concatenate(_rows(relations, users, num_items=weights.shape[1]), axis=1)
+    pairs, values = relations.pairs, relations.values
+    return jnp.concatenate(
+      rows_of_histories(pairs, values, users, num_items=weights.shape[1]), axis=1
+    )
 
   @staticmethod
   def vectors_of_items(serving_state: ServingState) -> Array:
@@ -244,7 +256,8 @@ class RidgeRecommender(ItemItemRecommender):
   def score_with_part(serving_state: ServingState, user: Array, part: Array) -> Array:
     """[B, I] float32 for a `user` [] int32 as if they had rated only the items in `part` [B, I]."""
     weights, relations = serving_state
-    rows = _rows(relations, user[None], num_items=part.shape[1])
+    pairs, values = relations.pairs, relations.values
+    rows = rows_of_histories(pairs, values, user[None], num_items=part.shape[1])
     return _scores(weights, [row * part for row in rows])
 
   def score_new(
@@ -276,18 +289,25 @@ def _powers(ends: np.ndarray, count: int, power: float) -> np.ndarray:
   return np.float32(np.maximum(pairs, 1) ** -float(power))
 
 
+def _scaled_weights(
+  relations: Sequence[scipy.sparse.csr_array],
+  penalties: Sequence[float],
+  *,
+  of_rated: np.ndarray,
+  of_scored: np.ndarray,
+) -> np.ndarray:
+  """The exact weights times the scales [I] of the items; a copy of them may be too large."""
+  weights = ridge_weights_in_place(relations, penalties)
+  weights *= of_rated[:, None]
+  weights *= of_scored
+  return weights
+
+
 def _scaled(relations: Relations) -> Array:
   """[m, R] float32, the values times the scales of their users and items."""
   lengths = jnp.diff(relations.pairs.start)
   of_pair = jnp.repeat(relations.user_scale, lengths, total_repeat_length=len(relations.pairs.item))
   return relations.values * of_pair * relations.item_scale[relations.pairs.item]
-
-
-def _rows(relations: Relations, users: Array, *, num_items: int) -> list[Array]:
-  """The m histories as rows, [B, I] float32 each."""
-  return [
-    valued_rows(relations.pairs, values, users, num_items=num_items) for values in relations.values
-  ]
 
 
 def _scores(weights: Weights, rows: list[Array]) -> Array:
