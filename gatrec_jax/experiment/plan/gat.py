@@ -10,6 +10,7 @@ import jax
 from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
 from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, ModelConfig
+from gatrec_jax.experiment.linear_choices import has_choices
 from gatrec_jax.experiment.plan import common, linear
 from gatrec_jax.experiment.plan.rates import WIDTH, Rates
 from gatrec_jax.experiment.plan.sizes import Sizes, graph_rows
@@ -53,7 +54,8 @@ def stages(config: Config, sizes: Sizes, rates: Rates | None) -> list[Stage]:
   found = [common.reading(config, sizes, rates), common.texts(config, sizes, rates)]
   flops = 0.0
   if channel is not None:
-    found.append(linear.linear(channel.settings, sizes, rates))
+    fits = 1 + has_choices(config)  # with other powers
+    found.append(linear.linear(channel.settings, sizes, rates, fits=fits))
     flops = linear.weights_of(channel.settings, sizes).score_flops
   found.append(_graph(model, sizes, rates))
   training, ranked = _training(config, model, sizes, rates)

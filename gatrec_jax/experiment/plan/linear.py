@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
@@ -15,9 +16,13 @@ from gatrec_jax.models.linear.spectral import OVERSAMPLING, POWER_ITERATIONS
 # Float32 arrays of `CHUNK_VALUES` that are alive at a time.
 _CHUNKS_EXACT, _CHUNKS_SPECTRAL = 2, 9
 _PRODUCTS = 2 * (POWER_ITERATIONS + 1) + 1  # sparse products in the search for eigenvectors
-# Of the exact ones: the Gram matrices, the weights, the callback's and the scaled ones. Of the
+# Of exact weights, by the number of relations: what is inverted, the weights of the host (one
+# relation is inverted in their place), and those of the device, which are scaled in place. Of the
 # others: those of the host, of the device, and the scaled ones.
-_COPIES_EXACT, _COPIES_SPECTRAL = 4, 3
+_COPIES_EXACT, _COPIES_SPECTRAL = {1: 2, 2: 3}, 3
+# Times that a multiplication takes longer than where rates are measured: of matrices by dense ones
+# that no cache holds, and of two sparse matrices.
+_FROM_MEMORY, _SPARSE_BY_SPARSE = 4, 80
 _SPREAD = 350 << 20  # what threads of the spectral fit allocate and keep
 _SELECTED = 60  # bytes of memory traffic of each cell among which neighbors are selected
 
@@ -55,11 +60,16 @@ def _model(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> RidgeRecomme
 
 
 def linear(
-  settings: EaseConfig | EaseRatedConfig, sizes: Sizes, rates: Rates | None, *, name: str = "linear"
+  settings: EaseConfig | EaseRatedConfig,
+  sizes: Sizes,
+  rates: Rates | None,
+  *,
+  name: str = "linear",
+  fits: int = 1,
 ) -> Stage:
   """Fitting the weights, which it leaves.
 
-  Args: name: of the stage.
+  Args: name: of the stage. fits: how often, with other powers.
   """
   weights = weights_of(settings, sizes)
   exact = is_exact(settings, sizes)
@@ -67,7 +77,9 @@ def linear(
   rows = 12.0 * sizes.train
   spread = 0 if exact else _SPREAD
   left = rows + weights.bytes + spread
-  return Stage(name, weights.choice, rows + peak + spread, left, work, "FLOPs", seconds)
+  if seconds is not None:
+    seconds *= fits
+  return Stage(name, weights.choice, rows + peak + spread, left, fits * work, "FLOPs", seconds)
 
 
 def _exact(
@@ -76,7 +88,11 @@ def _exact(
   """Bytes, FLOPs and seconds: a Gram matrix, its factor and its inverse in place."""
   items, relations = float(sizes.items), 1 + isinstance(settings, EaseRatedConfig)
   grams = 1 if relations == 1 else 3
-  peak = _COPIES_EXACT * weights + 4 * _CHUNKS_EXACT * CHUNK_VALUES + 16.0 * relations * sizes.train
+  peak = (
+    _COPIES_EXACT[relations] * weights
+    + 4 * _CHUNKS_EXACT * CHUNK_VALUES
+    + 16.0 * relations * sizes.train
+  )
   solve = (relations * items) ** 3
   dense = 2.0 * grams * sizes.users * items**2
   is_sparse = SPARSE_COST * sizes.pairs < sizes.users * items**2
@@ -120,8 +136,8 @@ def _spectral(
   if rates is None:
     return peak, work, None
   cells = _SELECTED * relations * items**2
-  # SciPy's products of two sparse matrices take some ten times as long as with a dense one.
-  sparse = (products / 2 + 10 * rest / 2) / rates.sparse
+  multiplications = _FROM_MEMORY * products / 2 + _SPARSE_BY_SPARSE * rest / 2
+  sparse = multiplications / (rates.sparse * (os.cpu_count() or 1))
   # Half of the dense work is in float64.
   seconds = sparse + 2 * dense / rates.flops + cells / rates.bandwidth
   return peak, work, seconds + seconds_of_head

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +32,6 @@ from gatrec_jax.models.linear.scoring import (
   scores_of_rows,
 )
 from gatrec_jax.models.linear.spectral import SpectralWeights, spectral_weights
-
-if TYPE_CHECKING:
-  import scipy.sparse
 
 Array = jax.Array
 
@@ -147,14 +144,14 @@ class RidgeRecommender(ItemItemRecommender):
     return (self._exact if self.is_exact else self._spectral)(relations, penalties)
 
   def _exact(self, relations: Relations, penalties: Array) -> Array:
-    return jax.lax.platform_dependent(
+    weights = jax.lax.platform_dependent(
       relations, penalties, cpu=self._exact_on_host, default=self._exact_on_device
     )
+    return weights * relations.item_scale[:, None] * relations.score_scale
 
   def _exact_on_host(self, relations: Relations, penalties: Array) -> Array:
     kind = jax.ShapeDtypeStruct((len(penalties), self.num_items, self.num_items), jnp.float32)
-    scales = dict(of_rated=relations.item_scale, of_scored=relations.score_scale)
-    return self._on_host(_scaled_weights, kind, relations, penalties, **scales)
+    return self._on_host(ridge_weights_in_place, kind, relations, penalties)
 
   def _exact_on_device(self, relations: Relations, penalties: Array) -> Array:
     pairs, scaled = relations.pairs, _scaled(relations)
@@ -165,8 +162,7 @@ class RidgeRecommender(ItemItemRecommender):
       num_users=self.num_users,
       num_features=len(penalties) * self.num_items,
     )
-    weights = ridge_weights(together, penalties)
-    return weights * relations.item_scale[:, None] * relations.score_scale
+    return ridge_weights(together, penalties)
 
   def _spectral(self, relations: Relations, penalties: Array) -> SpectralWeights:
     count, items = penalties.shape[0], self.num_items
@@ -287,20 +283,6 @@ def _powers(ends: np.ndarray, count: int, power: float) -> np.ndarray:
   """[count] float32, (number of pairs)^−power; 1 without any."""
   pairs = np.bincount(ends, minlength=count)
   return np.float32(np.maximum(pairs, 1) ** -float(power))
-
-
-def _scaled_weights(
-  relations: Sequence[scipy.sparse.csr_array],
-  penalties: Sequence[float],
-  *,
-  of_rated: np.ndarray,
-  of_scored: np.ndarray,
-) -> np.ndarray:
-  """The exact weights times the scales [I] of the items; a copy of them may be too large."""
-  weights = ridge_weights_in_place(relations, penalties)
-  weights *= of_rated[:, None]
-  weights *= of_scored
-  return weights
 
 
 def _scaled(relations: Relations) -> Array:

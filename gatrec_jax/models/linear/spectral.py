@@ -20,7 +20,7 @@ in two terms: its leading singular vectors, and the largest entries of what thes
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
   import scipy.sparse
 
 Array = np.ndarray | jax.Array
+# Rows of what the leading eigenvectors leave of the weights: of some items, [m, C, I] float32.
+Rest = Callable[[slice], np.ndarray]
 
 OVERSAMPLING = 16
 POWER_ITERATIONS = 2
@@ -101,13 +103,13 @@ def spectral_weights(
   filtered = values / (1 + values)
   scale = np.sqrt(penalties[0]) * _constraints(features, parts, filtered - slope * values, slope)
   right = sum(part * one[:, None] for part, one in zip(parts, scale, strict=True))
-  rest = _rest(features, parts * values, right, scale, factors=slope / roots)
+  rest = None if is_whole else _rest(features, parts * values, right, scale, slope / roots)
   left = parts * filtered / roots[:, None, None]
   if has_head:
     exact = ridge_weights_in_place([one[:, head] for one in relations], penalties)
     own = _leading_singular(exact, rank=rank, seed=seed)
     left, right = _beside_head(left, right, *own, head)
-    rest = _with_exact_rest(rest, exact, *own, head)
+    rest = rest and _with_exact_rest(rest, exact, *own, head)
   nearest, kept, dropped = _largest(rest, neighbors, shape=(count, num_items))
   # f(w) − a w, with a = 1 ÷ (1 + w_r), is largest at 1 + w = √(1 + w_r).
   tail = (np.sqrt(1 + largest_left) - 1) ** 2 / (1 + largest_left)
@@ -186,21 +188,21 @@ def _beside_head(
 
 
 def _with_exact_rest(
-  rest: Iterator[tuple[slice, np.ndarray]],
-  exact: np.ndarray,
-  left: np.ndarray,
-  right: np.ndarray,
-  head: np.ndarray,
-) -> Iterator[tuple[slice, np.ndarray]]:
-  """The rows of `_rest`, with what singular vectors leave of the exact weights within the head."""
+  rest: Rest, exact: np.ndarray, left: np.ndarray, right: np.ndarray, head: np.ndarray
+) -> Rest:
+  """The rows of `rest`, with what singular vectors leave of the exact weights within the head."""
   place = np.argsort(head)
   ordered = head[place]
-  for items, rows in rest:
+
+  def rows_of(items: slice) -> np.ndarray:
+    rows = rest(items)
     start, stop = np.searchsorted(ordered, (items.start, items.stop))
     own = place[start:stop]
     for one, of_exact, of_left in zip(rows, exact, left, strict=True):
       one[np.ix_(head[own] - items.start, head)] = of_exact[own] - of_left[own] @ right.T
-    yield items, rows
+    return rows
+
+  return rows_of
 
 
 def _product(left: scipy.sparse.csr_array, right: np.ndarray) -> np.ndarray:
@@ -237,52 +239,57 @@ def _rest(
   weighted: np.ndarray,
   right: np.ndarray,
   scale: np.ndarray,
-  *,
   factors: np.ndarray,
-) -> Iterator[tuple[slice, np.ndarray]]:
-  """Rows of the weights without those of the leading eigenvectors: (items, [m, C, I] float32).
+) -> Rest:
+  """Rows of the weights without those of the leading eigenvectors.
 
   Args: weighted: [m, I, R], V w. scale: [m, I], of the targets. factors: [m], of the relations.
   """
-  count, num_items = len(features), right.shape[0]
   targets = sum(one.multiply(row[None]) for one, row in zip(features, scale, strict=True)).tocsr()
   transposed = [one.T.tocsr() for one in features]
-  size = max(1, CHUNK_VALUES // (count * num_items))
-  for first in range(0, num_items if factors.any() else 0, size):
-    items = slice(first, min(first + size, num_items))
-    yield (
-      items,
-      np.stack(
-        [
-          factor * ((one[items] @ targets).toarray() - part[items] @ right.T)
-          for one, part, factor in zip(transposed, weighted, factors, strict=True)
-        ]
-      ).astype(np.float32),
-    )
+
+  def rows_of(items: slice) -> np.ndarray:
+    rows = np.empty((len(features), items.stop - items.start, len(right)), np.float32)
+    for out, one, part, factor in zip(rows, transposed, weighted, factors, strict=True):
+      out[:] = factor * ((one[items] @ targets).toarray() - part[items] @ right.T)
+    return rows
+
+  return rows_of
 
 
 def _largest(
-  rest: Iterator[tuple[slice, np.ndarray]], neighbors: int, *, shape: tuple[int, int]
+  rest: Rest | None, neighbors: int, *, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, float]:
   """The columns with the largest entries of each row, over all relations, its own one excepted.
 
-  Args: shape: m and I.
+  Args: rest: None where nothing is left. shape: m and I.
   Returns: [I, K] int32; their entries [m, I, K] float32; the share of all squares left out.
   """
   count, num_items = shape
   nearest = np.tile(np.arange(neighbors, dtype=np.int32), (num_items, 1))
   kept = np.zeros((count, num_items, neighbors), np.float32)
-  squares = total = 0.0
-  for items, rows in rest:
+  if rest is None:
+    return nearest, kept, 0.0
+
+  def take(items: slice) -> tuple[float, float]:
+    """Of these rows the squares that are kept, and all of them."""
+    rows = rest(items)
     size = np.square(rows).sum(axis=0)
     own = np.arange(items.start, items.stop)
     size[np.arange(len(own)), own] = 0
-    total += float(size.sum())
+    total = float(size.sum())
     if not neighbors:
-      continue
+      return 0.0, total
     found = np.argpartition(size, num_items - neighbors, axis=1)[:, num_items - neighbors :]
     nearest[items] = np.sort(found, axis=1)
     kept[:, items] = np.take_along_axis(rows, nearest[None, items], axis=2)
     kept[:, items][:, nearest[items] == own[:, None]] = 0
-    squares += float(np.take_along_axis(size, nearest[items], axis=1).sum())
-  return nearest, kept, 1 - squares / total if total else 0.0
+    return float(np.take_along_axis(size, nearest[items], axis=1).sum()), total
+
+  # A product of two sparse matrices takes most of the time, on one core.
+  cores = os.cpu_count() or 1
+  step = max(1, CHUNK_VALUES // (cores * count * num_items))
+  chunks = [slice(one, min(one + step, num_items)) for one in range(0, num_items, step)]
+  with ThreadPoolExecutor(cores) as threads:
+    squares, total = np.sum(list(threads.map(take, chunks)), axis=0)
+  return nearest, kept, float(1 - squares / total) if total else 0.0
