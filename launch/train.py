@@ -74,6 +74,7 @@ def main() -> None:
   from gatrec_jax.experiment.train_and_evaluate import train_and_evaluate
   from gatrec_jax.runs.log import CONSOLE, SILENT
   from gatrec_jax.serve.run import load_run
+  from gatrec_jax.sharding.mesh import parse_mesh_shape
   from launch.cli.plan import print_plan
   from launch.cli.results import print_results, traced
 
@@ -81,7 +82,8 @@ def main() -> None:
   config = config_from_flags()
   workdir = workdir_from_flags(config)
   if FLAGS.plan_only:
-    plan = print_plan(config, workdir, memory_limit=FLAGS.memory_limit)
+    mesh = parse_mesh_shape(FLAGS.mesh)
+    plan = print_plan(config, workdir, memory_limit=FLAGS.memory_limit, mesh=mesh)
     if FLAGS.json_out:
       runs.write_json(path_flag("json_out"), plan.to_json())
     return

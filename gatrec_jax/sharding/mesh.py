@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -48,10 +49,21 @@ def make_mesh(
   return Mesh(np.array(devices[: math.prod(sizes)]).reshape(sizes), AXES)
 
 
-def parse_mesh(text: str, *, field: str = "mesh") -> Mesh | None:
-  """The mesh of "data x model" or "data x graph x model", such as 1x8x1; None for one device.
+class MeshShape(NamedTuple):
+  """Attributes: data, graph, model: numbers of devices along each axis."""
 
-  Raises: InputError for anything else, or where there are too few devices.
+  data: int
+  graph: int
+  model: int
+
+  def __str__(self) -> str:
+    return "x".join(map(str, self))
+
+
+def parse_mesh_shape(text: str, *, field: str = "mesh") -> MeshShape | None:
+  """The shape of "data x model" or "data x graph x model", such as 1x8x1; None for one device.
+
+  Raises: InputError for anything else.
   """
   numbers = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", text.replace(" ", ""))
   if numbers is None:
@@ -64,11 +76,20 @@ def parse_mesh(text: str, *, field: str = "mesh") -> Mesh | None:
   first, *_, last = sizes = [int(size) for size in numbers.groups() if size]
   if 0 in sizes:
     raise InputError("each number must be at least 1", field=field, value=text)
-  graph = sizes[1] if len(sizes) == 3 else 1
-  if set(sizes) == {1}:
+  shape = MeshShape(first, sizes[1] if len(sizes) == 3 else 1, last)
+  return None if set(shape) == {1} else shape
+
+
+def parse_mesh(text: str, *, field: str = "mesh") -> Mesh | None:
+  """The mesh of a shape as `parse_mesh_shape` reads it.
+
+  Raises: InputError for anything else, or where there are too few devices.
+  """
+  shape = parse_mesh_shape(text, field=field)
+  if shape is None:
     return None
   try:
-    return make_mesh(data=first, graph=graph, model=last)
+    return make_mesh(**shape._asdict())
   except InputError as error:
     raise InputError(str(error), field=field, value=text) from None
 

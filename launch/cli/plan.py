@@ -11,18 +11,30 @@ from launch.cli.grid import Table, print_grid
 if TYPE_CHECKING:
   from gatrec_jax.config.schema import Config
   from gatrec_jax.experiment.plan.stage import Plan
+  from gatrec_jax.sharding.mesh import MeshShape
 
 _HEADER = ("stage", "choice", "memory, GiB", "work", "time")
 
 
-def print_plan(config: Config, workdir: pathlib.Path, *, memory_limit: float | None) -> Plan:
-  """Prints the plan of a run. Raises InputError where it does not fit, after the table."""
+def print_plan(
+  config: Config,
+  workdir: pathlib.Path,
+  *,
+  memory_limit: float | None,
+  mesh: MeshShape | None = None,
+) -> Plan:
+  """Prints the plan of a run.
+
+  Args: mesh: also says what its devices need.
+  Raises: InputError where it does not fit one device, after the table, unless there is a mesh.
+  """
   from gatrec_jax.experiment.plan.limit import limit_bytes, require_fits
   from gatrec_jax.experiment.plan.run import plan_run
 
-  plan = plan_run(config, workdir, memory_limit=memory_limit)
+  plan = plan_run(config, workdir, memory_limit=memory_limit, mesh=mesh)
   print_grid(table_of(plan, title=f"{data_label(config)} · {config.preset}"))
-  require_fits(plan, config, limit_bytes(memory_limit))
+  if mesh is None:
+    require_fits(plan, config, limit_bytes(memory_limit))
   return plan
 
 

@@ -17,6 +17,14 @@ def test_a_plan_is_a_table_and_nothing_is_written(tmp_path):
   assert not (tmp_path / "run").exists() and not (tmp_path / "runs").exists()
 
 
+def test_a_plan_for_devices_that_are_not_here(tmp_path):
+  flags = (*TINY, "--plan_only", "--mesh=1x64x1", "--memory_limit=0.1")
+  done = call("train", *flags, cwd=tmp_path, check=0)
+  assert "on a mesh of 1x64x1 training needs" in " ".join(done.stdout.split())
+  line = error_line(call("train", *TINY, "--plan_only", "--mesh=64", cwd=tmp_path, check=1))
+  assert line.startswith("error: --mesh=64: two or three numbers")
+
+
 def test_a_plan_as_json(tmp_path):
   call("train", "--model=ease", "--plan_only", "--json_out=plan.json", cwd=tmp_path, check=0)
   stages = json.loads((tmp_path / "plan.json").read_text())["stages"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
-from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
+from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.experiment.linear_choices import has_choices
 from gatrec_jax.experiment.plan import common, linear
@@ -19,6 +19,7 @@ from gatrec_jax.models.gat.channels import has_channels, linear_channel
 from gatrec_jax.ops.attention.blocks import BLOCK_BYTES
 from gatrec_jax.ops.propagation import GATHERED_NUMBERS, is_dense
 from gatrec_jax.ops.softmax_loss import BLOCK, drawn_size
+from gatrec_jax.sharding.mesh import MeshShape
 from gatrec_jax.train.optimizer import steps_per_epoch
 
 # Bytes of an edge (sender, receiver, feature), of one in the order of blocks, and of one while the
@@ -126,30 +127,13 @@ def _training(
   steps = steps_per_epoch(train, rows)
   epochs = expected_epochs(config)
   widths = _widths(model, sizes)
-  table = 4.0 * sizes.nodes
-  params = table * widths[0]
-  width = max(widths)
+  params, memory = _bytes_of_training(config, model, sizes)
   edges = 2.0 * graph_rows(model, sizes)
-  memory = _TABLES * params + sum(_TABLES_A_LAYER * table * one for one in widths[1:])
-  if sizes.drawn:
-    memory += _DRAWN_EDGE * sizes.drawn
-  elif model.convolution.num_layers:
-    memory += _STEP_EDGE * edges
-  if is_softmax:
-    drawn = _drawn(objective, sizes) or sizes.items
-    memory += 4.0 * _BLOCKS_OF_SCORES * min(BLOCK, batch * drawn)
-    if not _targets_are_dense(sizes):
-      memory += 4.0 * min(GATHERED_NUMBERS, sizes.train * widths[-1])
-  else:
-    drawn = 1 + objective.negatives_per_positive
-    memory += 4.0 * 4 * batch * drawn * widths[-1]
-  # The parameters with their moments, beside what a step or a checkpoint needs.
-  memory = 3 * params + max(memory, _SAVED * 3 * params)
   per_epoch = _attention_edges(model, sizes, edges, steps=steps, batch=batch)
   seconds = None
   if rates is not None:
-    scores = float(rows) * drawn
-    one = per_epoch * (width / WIDTH) / rates.edges
+    scores = float(rows) * _candidates(objective, sizes)
+    one = per_epoch * (max(widths) / WIDTH) / rates.edges
     if is_softmax and not _targets_are_dense(sizes):
       one += steps * _GATHERS * sizes.train * (widths[-1] / WIDTH) / rates.edges
     one += scores * (widths[-1] / WIDTH) / rates.softmax
@@ -158,6 +142,56 @@ def _training(
   choice = f"{choices(model, sizes)}; {epochs:g} of at most {train.epochs} epochs"
   stage = Stage("training", choice, memory, params, epochs * per_epoch, "edges", seconds)
   return stage, epochs / train.evaluate_every
+
+
+def bytes_a_device(config: Config, sizes: Sizes, shape: MeshShape) -> tuple[float, float]:
+  """Bytes of training on each device of a mesh, and how many of them more devices do not divide.
+
+  Tables of parameters, the graph and the targets are divided over `graph`. Every device holds the
+  vectors of all nodes that a layer reads and makes, draws the edges of a step, and gets the whole
+  state when it is saved.
+  """
+  model = config.model if sizes.texts else config.model.without_text()
+  _, memory = _bytes_of_training(config, model, sizes, devices=shape.graph)
+  _, fixed = _bytes_of_training(config, model, sizes, devices=math.inf)
+  return memory + _graph(model, sizes, None).left / shape.graph, fixed
+
+
+def _bytes_of_training(
+  config: Config, model: ModelConfig, sizes: Sizes, *, devices: float = 1
+) -> tuple[float, float]:
+  """Bytes of the parameters, and of them with their moments and what a step or a checkpoint needs.
+
+  Args: devices: over which tables are divided.
+  """
+  objective, widths, table = model.objective, _widths(model, sizes), 4.0 * sizes.nodes
+  params = table * widths[0]
+  edges = 2.0 * graph_rows(model, sizes)
+  step = _TABLES * params / devices + sum(_TABLES_A_LAYER * table * one for one in widths[1:])
+  if sizes.drawn:
+    step += _DRAWN_EDGE * sizes.drawn
+  elif model.convolution.num_layers:
+    step += _STEP_EDGE * edges / devices
+  rows = sizes.users if isinstance(objective, SoftmaxObjective) else sizes.likes
+  batch = min(config.train.batch_size or rows, rows)
+  candidates = _candidates(objective, sizes)
+  if isinstance(objective, SoftmaxObjective):
+    step += 4.0 * _BLOCKS_OF_SCORES * min(BLOCK, batch * candidates)
+    if not _targets_are_dense(sizes):
+      step += 4.0 * min(GATHERED_NUMBERS, sizes.train * widths[-1])
+  else:
+    step += 4.0 * 4 * batch * candidates * widths[-1]
+  state = 3 * params
+  # The whole state is on every device while it is saved.
+  saved = _SAVED * state if devices == 1 else state
+  return params, state / devices + max(step, saved)
+
+
+def _candidates(objective: Objective, sizes: Sizes) -> int:
+  """Items whose scores the loss reads for each of its rows."""
+  if isinstance(objective, SoftmaxObjective):
+    return _drawn(objective, sizes) or sizes.items
+  return 1 + objective.negatives_per_positive
 
 
 def expected_epochs(config: Config) -> float:

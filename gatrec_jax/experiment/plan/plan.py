@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.experiment.plan import baselines, gat
 from gatrec_jax.experiment.plan.rates import Rates
 from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Plan
+from gatrec_jax.runs.memory import gibibytes
+from gatrec_jax.sharding.mesh import MeshShape
 
 # Seconds of importing what a stage needs, and of compiling its programs the first time (two cores).
 _STARTING = {
@@ -20,12 +24,19 @@ _STARTING = {
 }
 
 
-def make_plan(config: Config, sizes: Sizes, rates: Rates | None = None) -> Plan:
+# What every host of a mesh does with all rows, before devices have their parts.
+_ON_HOSTS = ("data", "texts", "linear", "graph")
+
+
+def make_plan(
+  config: Config, sizes: Sizes, rates: Rates | None = None, *, mesh: MeshShape | None = None
+) -> Plan:
   """The stages of a run with these settings on data of these sizes.
 
   It reads nothing else, so that the same sizes give the same choices on every machine.
 
-  Args: rates: of the machine, for seconds; None for memory alone.
+  Args: rates: of the machine, for seconds; None for memory alone. mesh: the stages are those of one
+    device; a note says what each device of a mesh needs, if the model is a GAT.
 
   >>> from gatrec_jax.config.presets import get_preset
   >>> from gatrec_jax.experiment.plan.sizes import sizes_of_table
@@ -46,4 +57,18 @@ def make_plan(config: Config, sizes: Sizes, rates: Rates | None = None) -> Plan:
       f"training stops {train.patience} epochs after the best one, at the latest after "
       f"{train.epochs}: the time is that of {gat.expected_epochs(config):g}, a guess"
     )
-  return Plan(tuple(stages), sizes, tuple(notes))
+  plan = Plan(tuple(stages), sizes, tuple(notes))
+  if mesh is None or not is_gat:
+    return plan
+  of_device, fixed = gat.bytes_a_device(config, sizes, mesh)
+  of_host = max(
+    memory
+    for stage, memory in zip(plan.stages, plan.memory, strict=True)
+    if stage.name in _ON_HOSTS
+  )
+  note = (
+    f"on a mesh of {mesh} training needs {gibibytes(of_device)} on each device, "
+    f"{gibibytes(fixed)} with any number of them along `graph`; before it, each host reads all "
+    f"rows and makes the graph with {gibibytes(of_host)}"
+  )
+  return dataclasses.replace(plan, notes=(*plan.notes, note))

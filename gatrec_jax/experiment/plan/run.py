@@ -18,6 +18,7 @@ from gatrec_jax.experiment.plan.stage import Plan
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.memory import gibibytes
 from gatrec_jax.runs.paths import user_path
+from gatrec_jax.sharding.mesh import MeshShape
 from gatrec_jax.stages.data import load_prepared, prepared_in_memory
 
 # With fewer training rows the plan is a line, and no rates are measured.
@@ -29,12 +30,14 @@ def plan_run(
   workdir: str | os.PathLike[str] | None = None,
   *,
   memory_limit: float | None = None,
+  mesh: MeshShape | None = None,
 ) -> Plan:
   """What `train_and_evaluate` would need for the same configuration; it writes nothing.
 
   Args:
     workdir: its run folder, whose data are read if they are there; None = without one.
     memory_limit: in GiB; None = three quarters of what the machine or its cgroup has.
+    mesh: as in `make_plan`; its devices need not be here.
   Raises:
     InputError: anything wrong with files, settings or data, or reading them does not fit.
 
@@ -48,7 +51,8 @@ def plan_run(
   if not is_read:
     require_reading(config, memory_limit)
   prepared = load_prepared(folder) if is_read else prepared_in_memory(config.data)
-  return make_plan(config, sizes_of(config, prepared, is_read=is_read), measure_rates())
+  sizes = sizes_of(config, prepared, is_read=is_read)
+  return make_plan(config, sizes, measure_rates(), mesh=mesh)
 
 
 def has_data(folder: pathlib.Path) -> bool:

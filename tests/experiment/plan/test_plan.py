@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import PRESETS, get_preset
+from gatrec_jax.experiment.plan import gat
 from gatrec_jax.experiment.plan.plan import make_plan
 from gatrec_jax.experiment.plan.rates import Rates
 from gatrec_jax.experiment.plan.sizes import sizes_of_table
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.linear.ridge import WHOLE_RANK
 from gatrec_jax.models.registry import make_recommender
+from gatrec_jax.sharding.mesh import MeshShape
 
 RATES = Rates(flops=1e11, edges=4e6, softmax=1e8, ranks=2e8, sparse=1e9, rows=1e7, bandwidth=1e10)
 MIB = 2**20
@@ -123,3 +125,35 @@ def test_known_results_of_the_analysis_of_compiled_programs():
     training = stage_of(make_plan(config, sizes), "training")
     params = 3 * 4 * (users + items) * 64
     assert (training.peak - params) / MIB == pytest.approx(found, rel=0.2)
+
+
+@pytest.mark.parametrize(
+  ("devices", "ratings", "nodes", "found"),
+  [
+    (8, 6e6, 3e5, 96.4 + 1872.4),
+    (32, 6e6, 3e5, 29.3 + 1728.8),
+    (8, 12e6, 3e5, 128.4 + 2135.7),
+    (8, 6e6, 6e5, 158.5 + 2983.9),
+  ],
+)
+def test_a_device_of_a_mesh_needs_what_the_analysis_of_compiled_programs_says(
+  devices, ratings, nodes, found
+):
+  """XLA's arguments and temporaries of the epochs in MiB (jax 0.10.2, forced CPU devices)."""
+  config = with_fields(get_preset("best"), {"linear_weight": 0})
+  sizes = sizes_of_table(config, users=int(nodes), items=int(nodes), ratings=int(ratings))
+  sizes = sizes._replace(train=int(ratings), likes=int(ratings))
+  sizes = sizes._replace(drawn=min(2 * sizes.train, 32 * sizes.nodes))
+  of_device, fixed = gat.bytes_a_device(config, sizes, MeshShape(1, devices, 1))
+  assert of_device / MIB == pytest.approx(found, rel=0.2) and fixed < of_device
+
+
+def test_a_plan_for_a_mesh_says_what_devices_and_hosts_need():
+  config = get_preset("best")
+  sizes = sizes_of_table(config, users=10**6, items=10**6, ratings=50 * 10**6)
+  few, many = (
+    make_plan(config, sizes, mesh=MeshShape(1, graph, 1)).notes[-1] for graph in (16, 256)
+  )
+  assert few.startswith("on a mesh of 1x16x1 training needs ") and "each host reads all" in few
+  assert gat.bytes_a_device(config, sizes, MeshShape(1, 256, 1))[0] < 2**33
+  assert few != many.replace("1x256x1", "1x16x1")
