@@ -64,8 +64,9 @@ def full_ranking(
   ks = tuple(require_list(ks, field="ks"))
   users = np.asarray(users)
   recommended = np.asarray(recommended, np.int32)
-  _check_lists(recommended, users, train)
-  _check_truth(train, test)
+  known = _pair_keys(train)
+  _check_lists(recommended, users, train, known)
+  _check_truth(train, test, known)
   relevant = feedback.liked(test.rating)
   num_relevant = np.bincount(test.user[relevant], minlength=test.num_users)
   evaluated = np.flatnonzero(num_relevant).astype(np.int32)
@@ -143,8 +144,9 @@ def judged_ranking(
   ks = tuple(require_list(ks, field="ks"))
   users = np.asarray(users)
   recommended = np.asarray(recommended, np.int32)
-  _check_lists(recommended, users, train)
-  _check_truth(train, test)
+  known = _pair_keys(train)
+  _check_lists(recommended, users, train, known)
+  _check_truth(train, test, known)
   if not len(test):
     raise InputError("the test part has no rows: nothing to evaluate")
   relevant = feedback.liked(test.rating)
@@ -277,11 +279,15 @@ def _is_member(
   lists: np.ndarray, users: np.ndarray, keys: np.ndarray, num_items: int
 ) -> np.ndarray:
   """[n, L] bool: whether (user of the row, item) is among the sorted keys; False for −1."""
-  if not len(keys):
-    return np.zeros(lists.shape, bool)
   wanted = users[:, None].astype(np.int64) * num_items + lists
-  found = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)]
-  return (found == wanted) & (lists >= 0)
+  return _contains(keys, wanted) & (lists >= 0)
+
+
+def _contains(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+  """Whether each of `wanted` is among the sorted keys; fast where `wanted` is sorted, too."""
+  if not len(keys):
+    return np.zeros(wanted.shape, bool)
+  return keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
 
 
 def _lists_of(
@@ -295,7 +301,10 @@ def _lists_of(
   return lists
 
 
-def _check_lists(recommended: np.ndarray, users: np.ndarray, train: Interactions) -> None:
+def _check_lists(
+  recommended: np.ndarray, users: np.ndarray, train: Interactions, known: np.ndarray
+) -> None:
+  """Args: known: keys of `train`."""
   if recommended.ndim != 2 or recommended.shape[0] != len(users):
     raise InputError(
       f"{len(users)} users need recommendations of shape [{len(users)}, K], "
@@ -314,23 +323,25 @@ def _check_lists(recommended: np.ndarray, users: np.ndarray, train: Interactions
   if repeated.any():
     user = train.user_ids[users[np.flatnonzero(repeated)[0]]]
     raise InputError(f"an item appears twice among the recommendations of user {user}")
-  known = _is_member(recommended, users, _pair_keys(train), train.num_items)
-  if known.any():
-    row, rank = np.argwhere(known)[0]
+  if _is_member(ordered, users, known, train.num_items).any():
+    rated = _is_member(recommended, users, known, train.num_items)
+    row, rank = np.argwhere(rated)[0]
     raise InputError(
-      f"{known.sum()} recommendations are training pairs (first: user {train.user_ids[users[row]]}"
+      f"{rated.sum()} recommendations are training pairs (first: user {train.user_ids[users[row]]}"
       f", item {train.item_ids[recommended[row, rank]]}); leave out what users rated in training"
     )
 
 
-def _check_truth(train: Interactions, test: Interactions) -> None:
+def _check_truth(train: Interactions, test: Interactions, known: np.ndarray) -> None:
+  """Args: known: keys of `train`."""
   if train.user_ids != test.user_ids or train.item_ids != test.item_ids:
     raise InputError("training and test part must share one vocabulary of users and items")
-  overlap = _is_member(test.item[:, None], test.user, _pair_keys(train), train.num_items)[:, 0]
-  if overlap.any():
-    row = np.flatnonzero(overlap)[0]
+  keys = _pair_keys(test)
+  overlap = keys[_contains(known, keys)]
+  if len(overlap):
+    user, item = divmod(int(overlap[0]), train.num_items)
     raise InputError(
-      f"{overlap.sum()} test pairs are also in the training history (first: user "
-      f"{test.user_ids[test.user[row]]}, item {test.item_ids[test.item[row]]}); "
+      f"{len(overlap)} test pairs are also in the training history (first: user "
+      f"{test.user_ids[user]}, item {test.item_ids[item]}); "
       "the parts of a split must be disjoint"
     )

@@ -21,11 +21,12 @@ ScoreBatch = Callable[[Any, Array], Array]
 
 # Copies of the [B, I] scores that are alive in a batch: scores, masked scores, workspace of top_k.
 _SCORE_COPIES = 4
-# Batches that are computed at the same time: what one does on a single core, and what the host
-# does, then delays no other.
+# Calls that are computed at the same time: what one does on a single core, and what the host does,
+# then delays no other.
 _AT_A_TIME = 2
-# Scores of a batch on a CPU: 16 MiB, which its caches hold. Larger batches are slower.
-_CACHED_SCORES = 2**22
+# Scores of a batch on a CPU: 16 MiB, which its caches hold. Larger batches are slower. A call has
+# several batches, which share its temporary memory: new pages for each take a third of the time.
+_CACHED_SCORES, _BATCHES_OF_CALL = 2**22, 8
 _MASKS = 2  # bytes of a candidate
 
 # Sizes that a request may choose are padded to powers of two from these on, so that requests of any
@@ -34,15 +35,23 @@ _LARGEST_PADDED_BATCH, _LEAST_K = 64, 16
 
 
 @functools.partial(jax.jit, static_argnames=("score_batch", "k"))
-def _best_of_batch(
+def _best_of_batches(
   score_batch: ScoreBatch, params: Any, users: Array, candidates: Array, *, k: int
 ) -> tuple[Array, Array]:
-  """users: [B]; candidates: [B, I] bool."""
-  scores = score_batch(params, users).astype(jnp.float32)
-  scores = jnp.where(candidates, scores, -jnp.inf)
-  # lax.top_k puts the lower index first among equal scores: ties are broken by item index.
-  values, items = jax.lax.top_k(scores, min(k, scores.shape[1]))
-  return jnp.where(values > -jnp.inf, items, -1).astype(jnp.int32), values
+  """[n, B, k] items and scores. Args: users: [n, B] int32. candidates: [n, B, I] bool."""
+
+  def best(batch: tuple[Array, Array]) -> tuple[Array, Array]:
+    users, candidates = batch
+    scores = score_batch(params, users).astype(jnp.float32)
+    scores = jnp.where(candidates, scores, -jnp.inf)
+    # lax.top_k puts the lower index first among equal scores: ties are broken by item index.
+    values, items = jax.lax.top_k(scores, min(k, scores.shape[1]))
+    return jnp.where(values > -jnp.inf, items, -1).astype(jnp.int32), values
+
+  if users.shape[0] > 1:
+    return jax.lax.map(best, (users, candidates))
+  items, values = best((users[0], candidates[0]))
+  return items[None], values[None]
 
 
 def top_items_by(
@@ -60,9 +69,9 @@ def top_items_by(
 ) -> tuple[np.ndarray, np.ndarray]:
   """The k items with the highest scores for each user, without the items they have seen.
 
-  Users go through the device in equal batches, two at a time, so one program is compiled. A second
-  call with the same function reuses it, whatever is left out, and also for other small numbers of
-  users and of items, which are padded to powers of two.
+  Users go through the device in equal batches, two calls at a time, so one program is compiled. A
+  second call with the same function reuses it, whatever is left out, and also for other small
+  numbers of users and of items, which are padded to powers of two.
 
   Args:
     score_batch: (params, users [B] int32) -> [B, I] scores; a function of module level (or one
@@ -101,6 +110,9 @@ def top_items_by(
   if devices > 1:
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
   num_batches = -(-len(users) // fitting)
+  num_calls = -(-num_batches // (_BATCHES_OF_CALL if _in_caches(mesh) else 1))
+  of_call = -(-num_batches // num_calls)
+  num_batches = num_calls * of_call
   batch = -(-len(users) // (num_batches * devices)) * devices
   if batch <= min(_LARGEST_PADDED_BATCH, fitting // 2):
     batch = -(-_power_of_two(batch, 1) // devices) * devices
@@ -119,16 +131,17 @@ def top_items_by(
 
   def finish() -> None:
     part, found = started.popleft()
-    best, values = jax.device_get(found)
-    items[part, :width], scores[part, :width] = best[:, :width], values[:, :width]
+    best, values = (one.reshape(-1, one.shape[-1])[:, :width] for one in jax.device_get(found))
+    items[part, :width], scores[part, :width] = best, values
 
-  for first in range(0, len(padded), batch):
-    part = slice(first, first + batch)
-    found = _best_of_batch(
+  size = of_call * batch
+  for first in range(0, len(padded), size):
+    part = slice(first, first + size)
+    found = _best_of_batches(
       score_batch,
       params,
-      _divided(padded[part], mesh),
-      _divided(candidates(part), mesh),
+      _divided(padded[part].reshape(of_call, batch), mesh),
+      _divided(candidates(part).reshape(of_call, batch, num_items), mesh),
       k=_power_of_two(k, _LEAST_K),
     )
     started.append((part, found))
@@ -145,9 +158,14 @@ def top_items_by(
 def users_of_batch(num_items: int, *, memory_mb: float) -> int:
   """How many users are scored in a batch. Args: memory_mb: as in `top_items_by`."""
   most = memory_mb * 2**20 / (_AT_A_TIME * _SCORE_COPIES * 4)
-  if jax.default_backend() == "cpu":
+  if _in_caches(None):
     most = min(most, _CACHED_SCORES)
   return max(1, int(most / max(num_items, 1)))
+
+
+def _in_caches(mesh: Mesh | None) -> bool:
+  """Whether batches are made for a CPU's caches."""
+  return jax.default_backend() == "cpu" and (mesh is None or mesh.size == 1)
 
 
 def bytes_of_batches(num_users: int, num_items: int, *, memory_mb: float, copies: float) -> float:
@@ -155,8 +173,9 @@ def bytes_of_batches(num_users: int, num_items: int, *, memory_mb: float, copies
 
   Args: memory_mb: as in `top_items_by`. copies: of a batch's scores that are alive in it.
   """
-  users = min(num_users, _AT_A_TIME * users_of_batch(num_items, memory_mb=memory_mb))
-  return (4 * copies + _MASKS) * float(users) * num_items
+  users = _AT_A_TIME * users_of_batch(num_items, memory_mb=memory_mb)
+  masked = min(num_users, users * (_BATCHES_OF_CALL if _in_caches(None) else 1))
+  return (4 * copies * min(num_users, users) + _MASKS * masked) * float(num_items)
 
 
 def _power_of_two(count: int, least: int) -> int:
@@ -165,10 +184,10 @@ def _power_of_two(count: int, least: int) -> int:
 
 
 def _divided(rows: np.ndarray, mesh: Mesh | None) -> Array | np.ndarray:
-  """[B, …] rows of a batch divided over the devices of the mesh, if there are several."""
+  """[n, B, …] rows of batches divided over the devices of the mesh, if there are several."""
   if mesh is None or mesh.size == 1:
     return rows
-  return jax.device_put(rows, NamedSharding(mesh, PartitionSpec("data")))
+  return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, "data")))
 
 
 def _candidates(

@@ -58,8 +58,8 @@ def test_batches_that_are_alive_are_within_the_memory():
   memory_mb, num_items = 2, 1000
   users = users_of_batch(num_items, memory_mb=memory_mb)
   assert users == 65  # two batches, each with four float32 copies of its scores
-  bound = memory_mb * 2**20 + 2 * 2 * users * num_items  # and masks
-  taken = bytes_of_batches(10_000, num_items, memory_mb=memory_mb, copies=4)
-  assert 0.98 * bound < taken <= bound
-  assert bytes_of_batches(65, num_items, memory_mb=memory_mb, copies=4) == taken / 2
+  masks = 2 * 2 * 8 * users * num_items  # of all batches of a call
+  taken = bytes_of_batches(10_000, num_items, memory_mb=memory_mb, copies=4) - masks
+  assert 0.98 * memory_mb * 2**20 < taken <= memory_mb * 2**20
+  assert bytes_of_batches(65, num_items, memory_mb=memory_mb, copies=4) == 18 * 65 * num_items
   assert users_of_batch(10**9, memory_mb=memory_mb) == 1
