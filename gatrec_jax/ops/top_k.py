@@ -28,6 +28,7 @@ _AT_A_TIME = 2
 # several batches, which share its temporary memory: new pages for each take a third of the time.
 _CACHED_SCORES, _BATCHES_OF_CALL = 2**22, 8
 _MASKS = 2  # bytes of a candidate
+_RETAINED = 16  # batches of scores that the allocator keeps (measured)
 
 # Sizes that a request may choose are padded to powers of two from these on, so that requests of any
 # size run a few compiled programs.
@@ -157,25 +158,28 @@ def top_items_by(
 
 def users_of_batch(num_items: int, *, memory_mb: float) -> int:
   """How many users are scored in a batch. Args: memory_mb: as in `top_items_by`."""
+  return max(1, int(_scores_of_batch(memory_mb) / max(num_items, 1)))
+
+
+def bytes_of_batches(num_users: int, num_items: int, *, memory_mb: float, copies: float) -> float:
+  """Bytes of the arrays of all batches that are alive at a time, at most.
+
+  Args: memory_mb: as in `top_items_by`. copies: of a batch's scores that are alive in it.
+  """
+  scores, batch = float(num_users) * num_items, max(num_items, _scores_of_batch(memory_mb))
+  scored = copies * min(scores, _AT_A_TIME * batch) + _RETAINED * min(scores, batch)
+  of_calls = _AT_A_TIME * (_BATCHES_OF_CALL if _in_caches(None) else 1)
+  return 4 * scored + _MASKS * min(scores, of_calls * batch)
+
+
+def _scores_of_batch(memory_mb: float) -> float:
   most = memory_mb * 2**20 / (_AT_A_TIME * _SCORE_COPIES * 4)
-  if _in_caches(None):
-    most = min(most, _CACHED_SCORES)
-  return max(1, int(most / max(num_items, 1)))
+  return min(most, _CACHED_SCORES) if _in_caches(None) else most
 
 
 def _in_caches(mesh: Mesh | None) -> bool:
   """Whether batches are made for a CPU's caches."""
   return jax.default_backend() == "cpu" and (mesh is None or mesh.size == 1)
-
-
-def bytes_of_batches(num_users: int, num_items: int, *, memory_mb: float, copies: float) -> float:
-  """Bytes of the arrays of all batches that are alive at a time.
-
-  Args: memory_mb: as in `top_items_by`. copies: of a batch's scores that are alive in it.
-  """
-  users = _AT_A_TIME * users_of_batch(num_items, memory_mb=memory_mb)
-  masked = min(num_users, users * (_BATCHES_OF_CALL if _in_caches(None) else 1))
-  return (4 * copies * min(num_users, users) + _MASKS * masked) * float(num_items)
 
 
 def _power_of_two(count: int, least: int) -> int:

@@ -58,8 +58,10 @@ def test_batches_that_are_alive_are_within_the_memory():
   memory_mb, num_items = 2, 1000
   users = users_of_batch(num_items, memory_mb=memory_mb)
   assert users == 65  # two batches, each with four float32 copies of its scores
-  masks = 2 * 2 * 8 * users * num_items  # of all batches of a call
-  taken = bytes_of_batches(10_000, num_items, memory_mb=memory_mb, copies=4) - masks
-  assert 0.98 * memory_mb * 2**20 < taken <= memory_mb * 2**20
-  assert bytes_of_batches(65, num_items, memory_mb=memory_mb, copies=4) == 18 * 65 * num_items
+  one = memory_mb * 2**20 / 32  # scores of a batch
+  more = 2 * 2 * 8 * one + 16 * 4 * one  # masks of all batches of a call, and what is retained
+  taken = bytes_of_batches(10_000, num_items, memory_mb=memory_mb, copies=4) - more
+  assert taken == memory_mb * 2**20
+  few = bytes_of_batches(65, num_items, memory_mb=memory_mb, copies=4)
+  assert few == (4 * 4 + 2 + 16 * 4) * 65 * num_items
   assert users_of_batch(10**9, memory_mb=memory_mb) == 1

@@ -55,8 +55,7 @@ def stages(config: Config, sizes: Sizes, rates: Rates | None) -> list[Stage]:
   found = [common.reading(config, sizes, rates), common.texts(config, sizes, rates)]
   flops = 0.0
   if channel is not None:
-    fits = 1 + has_choices(config)  # with other powers
-    found.append(linear.linear(channel.settings, sizes, rates, fits=fits))
+    found.append(linear.linear(channel.settings, sizes, rates, chooses=has_choices(config)))
     flops = linear.weights_of(channel.settings, sizes).score_flops
   found.append(_graph(model, sizes, rates))
   training, ranked = _training(config, model, sizes, rates)

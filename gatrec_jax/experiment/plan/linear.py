@@ -9,7 +9,7 @@ from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.experiment.plan.rates import Rates
 from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
-from gatrec_jax.models.linear.in_place import CHUNK_VALUES, SPARSE_COST
+from gatrec_jax.models.linear.in_place import CHUNK_VALUES, LAPACK_ROWS, SPARSE_COST
 from gatrec_jax.models.linear.ridge import RidgeRecommender
 from gatrec_jax.models.linear.spectral import OVERSAMPLING, POWER_ITERATIONS
 
@@ -65,11 +65,12 @@ def linear(
   rates: Rates | None,
   *,
   name: str = "linear",
-  fits: int = 1,
+  chooses: bool = False,
 ) -> Stage:
   """Fitting the weights, which it leaves.
 
-  Args: name: of the stage. fits: how often, with other powers.
+  Args: name: of the stage. chooses: whether weights with other powers are fitted too, and kept
+    until validation has chosen.
   """
   weights = weights_of(settings, sizes)
   exact = is_exact(settings, sizes)
@@ -77,9 +78,10 @@ def linear(
   rows = 12.0 * sizes.train
   spread = 0 if exact else _SPREAD
   left = rows + weights.bytes + spread
-  if seconds is not None:
-    seconds *= fits
-  return Stage(name, weights.choice, rows + peak + spread, left, fits * work, "FLOPs", seconds)
+  if chooses:
+    peak, work = peak + weights.bytes, 2 * work
+    seconds = None if seconds is None else 2 * seconds
+  return Stage(name, weights.choice, rows + peak + spread, left, work, "FLOPs", seconds)
 
 
 def _exact(
@@ -93,7 +95,7 @@ def _exact(
     + 4 * _CHUNKS_EXACT * CHUNK_VALUES
     + 16.0 * relations * sizes.train
   )
-  solve = (relations * items) ** 3
+  solve = (1 + (items > LAPACK_ROWS)) * (relations * items) ** 3
   dense = 2.0 * grams * sizes.users * items**2
   is_sparse = SPARSE_COST * sizes.pairs < sizes.users * items**2
   work = solve + (2.0 * grams * sizes.pairs if is_sparse else dense)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 CHUNK_VALUES = 2**24
 # One multiplication of a sparse product takes as long as so many of a dense one (two cores).
 SPARSE_COST = 500
+# Items of the largest matrices that SciPy's LAPACK is given: of one relation (it ends the process
+# on 29,000 rows), and of two in packed format (it refuses 23,500 items).
+LAPACK_ROWS, PACKED_ITEMS = 23_000, 20_000
+_SWEPT = 2048  # rows that are eliminated at a time from larger ones
 # Largest residual of the normal equations in float32, relative to their right side.
 _LARGEST_RESIDUAL = 1e-3
 _CHECKED_ITEMS = 8
@@ -28,6 +32,9 @@ def ridge_weights_in_place(
   relations: Sequence[scipy.sparse.csr_array], penalties: Sequence[float]
 ) -> np.ndarray:
   """The weights of `linear.dense.ridge_weights` from the histories themselves.
+
+  One relation of more than `LAPACK_ROWS` items is inverted block by block, in twice as many
+  operations.
 
   It works in float32, and a second time in float64 if the normal equations of some columns are not
   fulfilled within a thousandth.
@@ -69,19 +76,38 @@ def residual(
 def _of_one(
   relations: Sequence[scipy.sparse.csr_array], penalties: Sequence[float], dtype: type
 ) -> np.ndarray:
-  import scipy.linalg
-
   num_items = relations[0].shape[1]
   matrix = np.zeros((num_items, num_items), dtype, order="F")
   _add_gram(matrix, relations[0], relations[0])
   np.einsum("ii->i", matrix)[:] += penalties[0]
-  factorize, invert = scipy.linalg.get_lapack_funcs(("potrf", "potri"), (matrix,))
-  matrix, failed = factorize(matrix, lower=1, clean=0, overwrite_a=1)
-  if not failed:
-    matrix, failed = invert(matrix, lower=1, overwrite_c=1)
-  if failed:
+  if num_items > LAPACK_ROWS:
+    invert_in_place(matrix.T)
+    inverted = np.isfinite(matrix[0, 0])
+  else:
+    inverted = _invert_lower(matrix)
+  if not inverted:
     return np.full((1, num_items, num_items), np.nan, dtype)
   scale = -1 / np.diagonal(matrix)
+  matrix = matrix.T  # symmetric, and now by rows
+  matrix *= scale
+  np.fill_diagonal(matrix, 0)
+  return matrix[None]
+
+
+def _invert_lower(matrix: np.ndarray) -> bool:
+  """Inverts a symmetric [I, I] in the order of Fortran by its Cholesky factor, in place.
+
+  Returns: whether it was positive definite.
+  """
+  import scipy.linalg
+
+  factorize, invert = scipy.linalg.get_lapack_funcs(("potrf", "potri"), (matrix,))
+  _, failed = factorize(matrix, lower=1, clean=0, overwrite_a=1)
+  if not failed:
+    _, failed = invert(matrix, lower=1, overwrite_c=1)
+  if failed:
+    return False
+  num_items = len(matrix)
   size = max(1, CHUNK_VALUES // num_items)
   for first in range(0, num_items, size):
     rows = slice(first, min(first + size, num_items))
@@ -89,10 +115,33 @@ def _of_one(
     matrix[rows, rows.stop :] = below.T
     block = matrix[rows, rows]
     block[:] = np.tril(block) + np.tril(block, -1).T
-  matrix = matrix.T  # symmetric, and now by rows
-  matrix *= scale
-  np.fill_diagonal(matrix, 0)
-  return matrix[None]
+  return True
+
+
+def invert_in_place(matrix: np.ndarray) -> None:
+  """Inverts a symmetric positive definite [n, n], by rows, by Gauss-Jordan elimination of blocks.
+
+  Without pivots, which such a matrix does not need; NaN where it is not positive definite.
+  """
+  size = len(matrix)
+  step = max(1, CHUNK_VALUES // size)
+  for start in range(0, size, _SWEPT):
+    block = slice(start, min(start + _SWEPT, size))
+    pivot = matrix[block, block].astype(np.float64)
+    try:
+      np.linalg.cholesky(pivot)
+    except np.linalg.LinAlgError:
+      matrix[:] = np.nan
+      return
+    pivot = np.linalg.inv(pivot).astype(matrix.dtype)
+    columns = matrix[:, block].copy()
+    rows = pivot @ matrix[block]
+    for first in range(0, size, step):
+      part = slice(first, min(first + step, size))
+      matrix[part] -= columns[part] @ rows
+    matrix[:, block] = -columns @ pivot
+    matrix[block] = rows
+    matrix[block, block] = pivot
 
 
 def _of_two(

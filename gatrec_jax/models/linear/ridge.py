@@ -14,6 +14,7 @@ import numpy as np
 from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
 from gatrec_jax.models.baselines.item_item import ItemItemRecommender, exact_matmul, gram_of_rows
 from gatrec_jax.models.inputs import (
   Histories,
@@ -24,7 +25,7 @@ from gatrec_jax.models.inputs import (
   new_relevance_rows,
 )
 from gatrec_jax.models.linear.dense import ridge_weights
-from gatrec_jax.models.linear.in_place import ridge_weights_in_place
+from gatrec_jax.models.linear.in_place import PACKED_ITEMS, ridge_weights_in_place
 from gatrec_jax.models.linear.scoring import (
   low_rank_and_neighbors,
   rows_of_histories,
@@ -135,11 +136,20 @@ class RidgeRecommender(ItemItemRecommender):
     return {"weights": self.weights(inputs.own)}
 
   def weights(self, relations: Relations) -> Weights:
-    """`fit` from the histories alone; traceable."""
+    """`fit` from the histories alone; traceable.
+
+    Raises: InputError: an exact fit of two relations of more items than the host's LAPACK takes.
+    """
     settings = self.settings
     penalties = [settings.l2]
     if isinstance(settings, EaseRatedConfig):
       penalties.append(settings.rated_l2)
+      if self.is_exact and self.num_items > PACKED_ITEMS and jax.default_backend() == "cpu":
+        raise InputError(
+          f"takes up to {PACKED_ITEMS:,} items with two relations; use spectral",
+          field="form",
+          value=settings.form,
+        )
     penalties = jnp.stack([jnp.float32(one) for one in penalties])
     return (self._exact if self.is_exact else self._spectral)(relations, penalties)
 

@@ -39,6 +39,17 @@ def test_it_is_the_plain_solution(monkeypatch, count, items, sparse_cost, chunk_
   assert got.dtype == np.float32 and got.flags.c_contiguous
 
 
+@pytest.mark.parametrize("swept", [1, 4, 64])
+def test_more_items_than_lapack_takes_are_eliminated_by_blocks(monkeypatch, swept):
+  monkeypatch.setattr(in_place, "LAPACK_ROWS", 10)
+  monkeypatch.setattr(in_place, "_SWEPT", swept)
+  monkeypatch.setattr(in_place, "CHUNK_VALUES", 100)
+  relations, penalties = histories(30, 1)
+  got = ridge_weights_in_place(sparse(relations), penalties)
+  np.testing.assert_allclose(got, plain(relations, penalties), atol=2e-5)
+  assert np.isnan(ridge_weights_in_place(sparse(relations), [-50.0])).all()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_residual_finds_a_wrong_weight(count):
   relations, penalties = histories(30, count)

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from gatrec_jax.config.models import EaseConfig, EaseRatedConfig
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.inputs import NewUsers
+from gatrec_jax.models.linear import ridge
 from gatrec_jax.models.linear.dense import ridge_weights
+from gatrec_jax.models.linear.ridge import RidgeRecommender
 from gatrec_jax.models.registry import make_recommender
 
 KEY = jax.random.key(0)
@@ -152,3 +155,10 @@ def test_no_item_speaks_for_itself_and_a_cold_item_for_none(seed, l2, rated_l2):
     assert np.isfinite(weights).all()
     assert (np.diag(weights) == 0).all()
     assert (weights[-1] == 0).all() and (weights[:, -1] == 0).all()
+
+
+def test_an_exact_fit_of_two_relations_of_too_many_items_is_refused(monkeypatch):
+  monkeypatch.setattr(ridge, "PACKED_ITEMS", 5)
+  recommender = RidgeRecommender(EaseRatedConfig(form="exact"), 3, 6)
+  with pytest.raises(InputError, match="takes up to 5 items with two relations; use spectral"):
+    recommender.weights(None)
