@@ -11,6 +11,7 @@ from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
 from gatrec_jax.models.linear.in_place import CHUNK_VALUES, LAPACK_ROWS, SPARSE_COST
 from gatrec_jax.models.linear.ridge import RidgeRecommender
+from gatrec_jax.models.linear.scoring import ITEMS_PER_RATING
 from gatrec_jax.models.linear.spectral import OVERSAMPLING, POWER_ITERATIONS
 
 # Float32 arrays of `CHUNK_VALUES` that are alive at a time.
@@ -40,7 +41,9 @@ def weights_of(settings: EaseConfig | EaseRatedConfig, sizes: Sizes) -> Weights:
   items, relations = sizes.items, 1 + isinstance(settings, EaseRatedConfig)
   if is_exact(settings, sizes):
     choice = f"exact: {relations} × {items:,} × {items:,} weights"
-    return Weights(choice, 4.0 * relations * items**2, 2.0 * relations * items)
+    # Users with short histories are scored by the weights of their ratings alone.
+    columns = min(float(items), ITEMS_PER_RATING * sizes.train / max(sizes.users, 1))
+    return Weights(choice, 4.0 * relations * items**2, 2.0 * relations * columns)
   rank, width, has_head = _model(settings, sizes).widths(sizes.head)
   neighbors = min(settings.neighbors, max(items - 1, 0))
   count = items * (width * (relations + 1) + neighbors * (relations + 1))

@@ -16,7 +16,7 @@ Array = jax.Array
 # Entries of each history that are read at a time, by what is done with them.
 _ADDED, _SCATTERED = 4, 16
 # Adding the weights of one rating takes as long as so many columns of a matrix product.
-_ITEMS_PER_RATING = 64
+ITEMS_PER_RATING = 64
 
 
 def rows_of_histories(
@@ -44,7 +44,7 @@ def scores_of_histories(weights: Array, pairs: Histories, values: Array, users: 
     return sum(map(exact_matmul, rows, weights))
 
   return jax.lax.cond(
-    longest * _ITEMS_PER_RATING < num_items,
+    longest * ITEMS_PER_RATING < num_items,
     lambda: _sums_of_rows(weights, pairs, values, users),
     product,
   )

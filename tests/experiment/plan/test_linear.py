@@ -45,6 +45,12 @@ def test_the_choice_is_that_of_the_model():
   assert weights_of(EaseConfig(rank=64), large).choice == "spectral: 64 eigenvectors, 32 neighbors"
 
 
+def test_short_histories_are_scored_by_the_weights_of_their_ratings():
+  settings, few = EaseConfig(form="exact"), sizes(10**5, 40_000, 10**6)._replace(train=10**6)
+  assert weights_of(settings, few).score_flops == 2 * 64 * 10
+  assert weights_of(settings, few._replace(train=10**8)).score_flops == 2 * 40_000
+
+
 def test_an_exact_fit_by_hand():
   one = sizes(10**6, 1000, 50 * 10**6)._replace(train=10**6, pairs=1e12)
   stage = linear(EaseConfig(form="exact"), one, RATES)

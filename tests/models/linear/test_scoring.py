@@ -29,7 +29,7 @@ def drawn(num_items, longest, relations):
 @pytest.mark.parametrize("relations", [1, 2])
 @pytest.mark.parametrize("longest", [3, 20])
 def test_both_ways_give_the_sum_of_the_weights(longest, relations):
-  num_items = 10 * scoring._ITEMS_PER_RATING  # between both lengths
+  num_items = 10 * scoring.ITEMS_PER_RATING  # between both lengths
   weights, pairs, values, expected = drawn(num_items, longest, relations)
   users = jnp.array([5, 0, 3, 3, 1])
   scores = scoring.scores_of_histories(weights, pairs, values, users)
@@ -38,7 +38,7 @@ def test_both_ways_give_the_sum_of_the_weights(longest, relations):
 
 
 def test_short_histories_of_large_catalogs_are_not_multiplied_as_rows(monkeypatch):
-  weights, pairs, values, _ = drawn(10 * scoring._ITEMS_PER_RATING, 3, 1)
+  weights, pairs, values, _ = drawn(10 * scoring.ITEMS_PER_RATING, 3, 1)
   monkeypatch.setattr(scoring, "exact_matmul", lambda rows, weights: rows * np.nan)
   users = jnp.arange(NUM_USERS)
   assert np.isfinite(scoring.scores_of_histories(weights, pairs, values, users)).all()
