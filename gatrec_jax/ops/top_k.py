@@ -28,7 +28,7 @@ _AT_A_TIME = 2
 # several batches, which share its temporary memory: new pages for each take a third of the time.
 _CACHED_SCORES, _BATCHES_OF_CALL = 2**22, 8
 _MASKS = 2  # bytes of a candidate
-_RETAINED = 16  # batches of scores that the allocator keeps (measured)
+_RETAINED = 16  # batches of scores that the host's allocator keeps (measured)
 
 # Sizes that a request may choose are padded to powers of two from these on, so that requests of any
 # size run a few compiled programs.
@@ -167,9 +167,11 @@ def bytes_of_batches(num_users: int, num_items: int, *, memory_mb: float, copies
   Args: memory_mb: as in `top_items_by`. copies: of a batch's scores that are alive in it.
   """
   scores, batch = float(num_users) * num_items, max(num_items, _scores_of_batch(memory_mb))
-  scored = copies * min(scores, _AT_A_TIME * batch) + _RETAINED * min(scores, batch)
-  of_calls = _AT_A_TIME * (_BATCHES_OF_CALL if _in_caches(None) else 1)
-  return 4 * scored + _MASKS * min(scores, of_calls * batch)
+  scored, masked = copies * min(scores, _AT_A_TIME * batch), _AT_A_TIME * batch
+  if _in_caches(None):
+    scored += _RETAINED * min(scores, batch)
+    masked *= _BATCHES_OF_CALL
+  return 4 * scored + _MASKS * min(scores, masked)
 
 
 def _scores_of_batch(memory_mb: float) -> float:

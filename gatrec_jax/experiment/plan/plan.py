@@ -36,7 +36,7 @@ def make_plan(
   It reads nothing else, so that the same sizes give the same choices on every machine.
 
   Args: rates: of the machine, for seconds; None for memory alone. mesh: the stages are those of one
-    device; a note says what each device of a mesh needs, if the model is a GAT.
+    device; a note says what each device of a mesh needs, or that only the GAT has such a plan.
 
   >>> from gatrec_jax.config.presets import get_preset
   >>> from gatrec_jax.experiment.plan.sizes import sizes_of_table
@@ -58,8 +58,11 @@ def make_plan(
       f"{train.epochs}: the time is that of {gat.expected_epochs(config):g}, a guess"
     )
   plan = Plan(tuple(stages), sizes, tuple(notes))
-  if mesh is None or not is_gat:
+  if mesh is None:
     return plan
+  if not is_gat:
+    note = f"what devices of a mesh need is planned for the GAT alone, not for {config.model.kind}"
+    return dataclasses.replace(plan, notes=(*plan.notes, note))
   of_device, fixed = gat.bytes_a_device(config, sizes, mesh)
   of_host = max(
     memory

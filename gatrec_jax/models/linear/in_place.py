@@ -80,12 +80,8 @@ def _of_one(
   matrix = np.zeros((num_items, num_items), dtype, order="F")
   _add_gram(matrix, relations[0], relations[0])
   np.einsum("ii->i", matrix)[:] += penalties[0]
-  if num_items > LAPACK_ROWS:
-    invert_in_place(matrix.T)
-    inverted = np.isfinite(matrix[0, 0])
-  else:
-    inverted = _invert_lower(matrix)
-  if not inverted:
+  invert = _eliminate if num_items > LAPACK_ROWS else _invert_lower
+  if not invert(matrix):
     return np.full((1, num_items, num_items), np.nan, dtype)
   scale = -1 / np.diagonal(matrix)
   matrix = matrix.T  # symmetric, and now by rows
@@ -118,11 +114,9 @@ def _invert_lower(matrix: np.ndarray) -> bool:
   return True
 
 
-def invert_in_place(matrix: np.ndarray) -> None:
-  """Inverts a symmetric positive definite [n, n], by rows, by Gauss-Jordan elimination of blocks.
-
-  Without pivots, which such a matrix does not need; NaN where it is not positive definite.
-  """
+def _eliminate(matrix: np.ndarray) -> bool:
+  """The same by Gauss-Jordan elimination of blocks, which such a matrix needs no pivots for."""
+  matrix = matrix.T  # by rows
   size = len(matrix)
   step = max(1, CHUNK_VALUES // size)
   for start in range(0, size, _SWEPT):
@@ -131,8 +125,7 @@ def invert_in_place(matrix: np.ndarray) -> None:
     try:
       np.linalg.cholesky(pivot)
     except np.linalg.LinAlgError:
-      matrix[:] = np.nan
-      return
+      return False
     pivot = np.linalg.inv(pivot).astype(matrix.dtype)
     columns = matrix[:, block].copy()
     rows = pivot @ matrix[block]
@@ -142,6 +135,7 @@ def invert_in_place(matrix: np.ndarray) -> None:
     matrix[:, block] = -columns @ pivot
     matrix[block] = rows
     matrix[block, block] = pivot
+  return True
 
 
 def _of_two(

@@ -61,6 +61,22 @@ def test_an_exact_fit_by_hand():
   assert two.work == pytest.approx(3 * 2e12 + 8e9) and two.left == 8 * 1000**2 + 12 * 10**6
 
 
+def test_a_choice_fits_twice_and_keeps_both_weights():
+  large = sizes(10**5, 50_000, 10**7)
+  once, twice = (linear(EaseRatedConfig(), large, RATES, chooses=both) for both in (False, True))
+  assert twice.seconds == 2 * once.seconds and twice.work == 2 * once.work
+  assert twice.peak - once.peak == weights_of(EaseRatedConfig(), large).bytes
+  assert twice.left == once.left
+
+
+def test_elimination_takes_twice_the_operations_of_lapack():
+  few, many = sizes(10, 23_000, 1000), sizes(10, 23_001, 1000)
+  assert linear(EaseConfig(form="exact"), few, RATES).work == pytest.approx(23_000**3, rel=1e-2)
+  assert linear(EaseConfig(form="exact"), many, RATES).work == pytest.approx(
+    2 * 23_001**3, rel=1e-2
+  )
+
+
 def test_a_smaller_rank_takes_less():
   large = sizes(10**5, 50_000, 10**7)
   many, few = (linear(EaseRatedConfig(rank=rank), large, RATES) for rank in (256, 64))

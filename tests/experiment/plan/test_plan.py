@@ -157,3 +157,5 @@ def test_a_plan_for_a_mesh_says_what_devices_and_hosts_need():
   assert few.startswith("on a mesh of 1x16x1 training needs ") and "each host reads all" in few
   assert gat.bytes_a_device(config, sizes, MeshShape(1, 256, 1))[0] < 2**33
   assert few != many.replace("1x256x1", "1x16x1")
+  other = make_plan(get_preset("ease"), sizes, mesh=MeshShape(1, 16, 1))
+  assert other.notes[-1].endswith("planned for the GAT alone, not for ease")
