@@ -42,6 +42,7 @@ def run(main: Callable[[], None], doc: str, argv: Sequence[str] | None = None) -
   if lacking := memory.lacking_address_space():
     fail(lacking, 1)
   try:
+    _let_blas_threads_sleep()
     _keep_compiled_programs()
     _quiet_libraries()
     main()
@@ -78,6 +79,14 @@ def fail(message: str, code: int) -> None:
   """Prints `error: …` as one line to standard error and exits."""
   say(f"error: {' '.join(message.split())}", err=True)
   sys.exit(code)
+
+
+def _let_blas_threads_sleep() -> None:
+  """Has OpenBLAS's threads sleep soon after a product, 2^10 cycles; it has to be loaded later.
+
+  By default they stay awake for 2^26, on the cores that XLA's threads need next.
+  """
+  os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
 
 
 def _is_text(arg: str) -> bool:

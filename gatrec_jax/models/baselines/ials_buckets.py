@@ -10,11 +10,11 @@ import numpy as np
 
 Array = jax.Array
 
-# Numbers that a chunk gathers, B · L · D: half of a core's second cache, since every step reads
-# them twice (beyond it, a step takes three times as long); or enough to occupy a device.
-_CPU_CHUNK, _DEVICE_CHUNK = 1 << 17, 1 << 24
+# Numbers that a chunk gathers, B · L · D: a core's second cache, since every step reads them twice
+# (well beyond it, a step takes three times as long); or enough to occupy a device.
+_CPU_CHUNK, _DEVICE_CHUNK = 1 << 18, 1 << 24
 # Another length must save so many cells of padding: each is a loop of its own to compile.
-_WORTH_A_LENGTH = 100_000
+_WORTH_A_LENGTH = 30_000
 _STEP = 8
 
 
