@@ -110,7 +110,12 @@ def combined_scores(
   scores = graph + serving_state.bias
   if linear is not None:
     scores = add_channels(scores, linear, weight=serving_state.weight, rated=serving_state.rated)
-  scores += prior_scores(serving_state, scores, prior)
+  scores = jax.lax.cond(
+    jnp.any(prior != 0),
+    lambda scores: scores + prior_scores(serving_state, scores, prior),
+    lambda scores: scores,
+    scores,
+  )
   scores = jnp.where(known[:, None], scores, serving_state.likes)
   return scores if serving_state.unrated is None else fill_unrated(scores, serving_state.unrated)
 

@@ -29,6 +29,7 @@ from gatrec_jax.models.linear.in_place import PACKED_ITEMS, ridge_weights_in_pla
 from gatrec_jax.models.linear.scoring import (
   low_rank_and_neighbors,
   rows_of_histories,
+  scores_in_two_terms,
   scores_of_histories,
   scores_of_rows,
 )
@@ -234,8 +235,7 @@ class RidgeRecommender(ItemItemRecommender):
     """[B, I] float32 for `users` [B] int32; a user without a history scores 0 everywhere."""
     weights, relations = serving_state
     if isinstance(weights, SpectralWeights):
-      low_rank, near = low_rank_and_neighbors(weights, relations.pairs, relations.values, users)
-      return exact_matmul(low_rank, weights.right.T) + near
+      return scores_in_two_terms(weights, relations.pairs, relations.values, users)
     return scores_of_histories(weights, relations.pairs, relations.values, users)
 
   @staticmethod

@@ -72,19 +72,35 @@ def low_rank_and_neighbors(
 
   Args: pairs: P of them, by user. values: [m, P] float32. users: [B] int32.
   """
-  num_items = weights.right.shape[0]
+  low_rank = _sums_of_rows(weights.left, pairs, values, users)
+  zeros = jnp.zeros((users.shape[0], weights.right.shape[0]))
+  return low_rank, _with_neighbors(zeros, weights, pairs, values, users)
+
+
+def scores_in_two_terms(
+  weights: SpectralWeights, pairs: Histories, values: Array, users: Array
+) -> Array:
+  """[B, I] float32, both terms of many users' scores. Args: as of `low_rank_and_neighbors`."""
+  low_rank = _sums_of_rows(weights.left, pairs, values, users)
+  scores = exact_matmul(low_rank, weights.right.T)
+  # Added in place: a sum of two arrays [B, I] would read and write both once more.
+  return _with_neighbors(scores, weights, pairs, values, users)
+
+
+def _with_neighbors(
+  scores: Array, weights: SpectralWeights, pairs: Histories, values: Array, users: Array
+) -> Array:
+  """[B, I] float32, `scores` plus what the neighbors of each user's history add."""
   row = jnp.arange(users.shape[0])[:, None]
 
-  def add(near: Array, items: Array, entries: Array) -> Array:
+  def add(total: Array, items: Array, entries: Array) -> Array:
     added = sum(
       one[:, :, None] * of[items] for one, of in zip(entries, weights.values, strict=True)
     )
     neighbors = weights.neighbors[items].reshape(len(users), -1)
-    return near.at[row, neighbors].add(added.reshape(neighbors.shape))
+    return total.at[row, neighbors].add(added.reshape(neighbors.shape))
 
-  zeros = jnp.zeros((users.shape[0], num_items))
-  near = _over_histories(add, zeros, pairs, values, users, step=_SCATTERED)
-  return _sums_of_rows(weights.left, pairs, values, users), near
+  return _over_histories(add, scores, pairs, values, users, step=_SCATTERED)
 
 
 def _sums_of_rows(tables: Array, pairs: Histories, values: Array, users: Array) -> Array:
