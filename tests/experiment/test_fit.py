@@ -14,8 +14,6 @@ from gatrec_jax.errors import InputError
 
 # One layer compiles in half the time of the two of the preset.
 SETTINGS = {"epochs": 2, "encoder": "lexical", "bootstrap": 0, "layer_widths": "8", "heads": "1"}
-
-
 ITEMS = 200
 
 
