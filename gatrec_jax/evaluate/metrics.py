@@ -217,7 +217,7 @@ def intra_list_diversity(
   return _masked(jnp.where(pairs > 0, 1.0 - _ratio(cosines, pairs), 0.0), where)
 
 
-def self_information(counts: Array, num_users: int) -> Array:
+def self_information(counts: Array, num_users: int | Array) -> Array:
   """−log2 of the share of users who rated each item (Zhou et al. 2010); unrated items count as 1.
 
   Args: counts: [I] int32 training ratings per item. num_users: users with training ratings.

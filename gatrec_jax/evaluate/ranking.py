@@ -14,6 +14,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate import metrics
 from gatrec_jax.evaluate.evaluation import Evaluation, summarize
+from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 
@@ -84,8 +85,8 @@ def full_ranking(
     hits,
     lists,
     num_relevant[evaluated].astype(np.int32),
-    metrics.self_information(item_counts, num_training_users),
-    metrics.popularity_percentile(item_counts),
+    item_counts.astype(np.int32),
+    np.int32(num_training_users),
     ks=ks,
   )
   per_user = _in_order(values)
@@ -97,12 +98,11 @@ def full_ranking(
       if f"{name}@{k}" in per_user:
         per_user[f"{name}@{k}"][lengths < shortest] = np.nan
 
+  tops = [lists[:, :k] for k in ks]
+  times = [np.bincount(top[top >= 0], minlength=train.num_items) for top in tops]
   together = {}
-  for k in ks:
-    top = lists[:, :k]
-    times = np.bincount(top[top >= 0], minlength=train.num_items)
-    together[f"coverage@{k}"] = float(metrics.coverage(times))
-    together[f"gini@{k}"] = float(metrics.gini(times))
+  for k, coverage, gini in zip(ks, *_catalog_metrics(np.array(times, np.int32)), strict=True):
+    together |= {f"coverage@{k}": float(coverage), f"gini@{k}": float(gini)}
   return summarize(
     "full",
     evaluated,
@@ -184,12 +184,14 @@ def _full_metrics(
   hits: Array,
   lists: Array,
   num_relevant: Array,
-  information: Array,
-  percentile: Array,
+  item_counts: Array,
+  num_users: Array,
   *,
   ks: tuple[int, ...],
 ) -> dict[str, Array]:
   """All per-user metrics that need no item vectors: {"ndcg@10": [n] float32}."""
+  information = metrics.self_information(item_counts, num_users)
+  percentile = metrics.popularity_percentile(item_counts)
   valid = lists >= 0
   values = {}
   for k in ks:
@@ -204,6 +206,12 @@ def _full_metrics(
       f"popularity@{k}": metrics.list_mean(percentile[lists], valid, k=k),
     }
   return values
+
+
+@jax.jit
+def _catalog_metrics(times: Array) -> tuple[Array, Array]:
+  """[K] coverage and Gini index. Args: times: [K, I], how often each item is recommended."""
+  return jax.vmap(metrics.coverage)(times), jax.vmap(metrics.gini)(times)
 
 
 @functools.partial(jax.jit, static_argnames="ks")
@@ -256,7 +264,7 @@ def _diversity_of_batch(item_vectors: Array, lists: Array, *, ks: tuple[int, ...
 def _diversity(
   item_vectors: np.ndarray, lists: np.ndarray, ks: Sequence[int]
 ) -> dict[str, np.ndarray]:
-  item_vectors = jnp.asarray(item_vectors)
+  item_vectors = to_device(item_vectors)
   batch = min(_DIVERSITY_BATCH, len(lists))
   padded = np.pad(lists, ((0, -len(lists) % batch), (0, 0)), constant_values=-1)
   parts = [

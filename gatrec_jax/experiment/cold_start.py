@@ -19,6 +19,7 @@ from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.serve.new_ratings import with_new_ratings
 from gatrec_jax.serve.recommendations import top_lists
 from gatrec_jax.serve.run import Run
+from gatrec_jax.sharding.placement import to_device
 
 GIVEN = (1, 3, 5, 10)
 """Numbers of ratings that users new to the model are given."""
@@ -47,7 +48,7 @@ def among_new_items(run: Run, *, mesh: Mesh | None = None) -> Evaluation:
   users = np.arange(prepared.interactions.num_users, dtype=np.int32)
   items, _ = top_items_by(
     _AmongItems(run.recommender.score),
-    (run.serving_state, jnp.asarray(new)),
+    (run.serving_state, to_device(new)),
     users,
     num_items=run.recommender.num_items,
     seen=prepared.known,

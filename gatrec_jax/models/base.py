@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.objectives import PairwiseObjective
@@ -21,6 +20,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, histories
 from gatrec_jax.ops.negatives import NegativeSampler, make_sampler
+from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 Kept = Callable[[Callable[[], Any]], Any]
@@ -186,7 +186,7 @@ def make_inputs(
   leaves, structure = jax.tree.flatten(inputs)
   del own, user, item, rows, inputs, train, judged, liked
   for place, leaf in enumerate(leaves):  # each is freed on the host before the next one is copied
-    leaves[place] = jnp.asarray(leaf)
+    leaves[place] = to_device(leaf)
     del leaf
   return jax.tree.unflatten(structure, leaves)
 

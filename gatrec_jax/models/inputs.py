@@ -12,6 +12,7 @@ import numpy as np
 from gatrec_jax.data.feedback import DISLIKE
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.ops.negatives import NegativeSampler
+from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 
@@ -125,7 +126,7 @@ def liked_rows(users: NewUsers, *, num_items: int) -> Array:
   rows = np.zeros((len(users.liked), num_items), np.float32)
   for row, liked in zip(rows, users.liked, strict=True):
     row[liked] = 1.0
-  return jnp.asarray(rows)
+  return to_device(rows)
 
 
 def item_counts(inputs: Inputs, *, num_items: int) -> Array:

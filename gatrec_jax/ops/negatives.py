@@ -17,6 +17,7 @@ import numpy as np
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError
+from gatrec_jax.sharding.placement import to_device
 
 MODES = ("uniform", "popularity", "unliked", "explicit", "mixed")
 """Which items may be drawn; see `make_sampler`."""
@@ -97,7 +98,7 @@ def make_sampler(
   share = {"explicit": 1.0, "mixed": explicit_share}.get(mode, 0.0)
 
   def whole(array: np.ndarray) -> jax.Array:
-    return jnp.asarray(array, jnp.int32)
+    return to_device(np.asarray(array, np.int32))
 
   return NegativeSampler(
     mass_before=whole(mass_before),
@@ -107,7 +108,7 @@ def make_sampler(
     allowed_total=whole(mass_before[-1] - total),
     dislike_start=whole(np.searchsorted(dislike_user, np.arange(num_users + 1))),
     dislikes=whole(dislike_item if len(dislike_item) else np.zeros(1)),
-    explicit_share=jnp.float32(share),
+    explicit_share=to_device(np.float32(share)),
   )
 
 

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -17,6 +16,7 @@ from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.serve.filters import Condition, item_mask, pairs_of, unrated
 from gatrec_jax.serve.run import Run, indices_of, require_positive
+from gatrec_jax.sharding.placement import to_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
   """
   users = require_list(users, field="users")
   index = indices_of(users, run.user_index, "user")
-  return np.asarray(run.recommender.score(run.serving_state, jnp.asarray(index)), np.float32)
+  return np.asarray(run.recommender.score(run.serving_state, to_device(index)), np.float32)
 
 
 def recommend(

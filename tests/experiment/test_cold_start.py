@@ -20,7 +20,9 @@ QUICK = {
   "item_metadata": "items.jsonl",
   "encoder": "lexical",
 }
-LEARNED = {"epochs": 5, "evaluate_every": 5, "bootstrap": 0}
+LEARNED = {"epochs": 5, "evaluate_every": 5}
+# Less to compile; choices are tested in test_linear_choices.py.
+PLAIN = LEARNED | {"layers": 1, "linear_choice": "fixed"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +36,7 @@ def trained(preset, folder, **fields):
 
 
 def test_only_new_items_are_candidates(folder):
-  run, results = trained("best", folder, split="cold_items", **LEARNED)
+  run, results = trained("best", folder, split="cold_items", **PLAIN)
   train, test = run.prepared.train, run.prepared.test
   new = np.setdiff1d(np.arange(train.num_items), train.item)
   assert set(test.item) <= set(new)
@@ -51,7 +53,7 @@ def test_only_new_items_are_candidates(folder):
 
 def test_new_users_are_given_ratings_and_judged_on_others(folder, monkeypatch):
   monkeypatch.setattr(cold_start, "GIVEN", (5,))  # each number compiles anew
-  _, results = trained("best", folder, split="cold_users", **LEARNED)
+  _, results = trained("best", folder, split="cold_users", **PLAIN)
   assert given(results) == ["given_5"] and results["given_5"]["ndcg@10"]["n"] > 0
   assert results["full"]["ndcg@10"]["mean"] != results["given_5"]["ndcg@10"]["mean"]
   # Models that cannot take ratings have no such result.

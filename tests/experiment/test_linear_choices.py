@@ -1,11 +1,12 @@
 """Choices for the linear channel: what is clearly better, and nothing else."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from helpers.rerank_table import in_table_folder
-from helpers.served import QUICK, TEXTS
+from helpers.served import QUICK, TEXTS, trained
 
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
@@ -46,9 +47,8 @@ def folder(tmp_path_factory):
   yield from in_table_folder(tmp_path_factory)
 
 
-@pytest.fixture
-def favored(monkeypatch):
-  """Validation users favor the other powers, and twice the weight; the fits that this took."""
+def favor_others(patch):
+  """Validation users favor the other powers, and twice the weight. Returns: what was asked."""
   asked = []
 
   def choose_last(configured, others, values_of):
@@ -58,26 +58,39 @@ def favored(monkeypatch):
     other = others[0] if isinstance(configured, tuple) else 2 * configured
     return other, {configured: 0.1, other: 0.2}
 
-  monkeypatch.setattr(linear_choices, "choose", choose_last)
+  patch.setattr(linear_choices, "choose", choose_last)
   return asked
 
 
-def config_of(**fields):
-  return with_fields(get_preset("best"), {**QUICK, **TEXTS, **fields})
+@pytest.fixture
+def favored(monkeypatch):
+  return favor_others(monkeypatch)
 
 
-def test_what_is_favored_is_trained_kept_and_served(folder, favored):
-  place, lines = folder / "favored", []
-  run, _ = train_and_evaluate(config_of(), place, log=Recorder(lines))
+CONFIG = with_fields(get_preset("best"), {**QUICK, **TEXTS, "layers": 1})
+
+
+@pytest.fixture(scope="module")
+def chosen(folder):
+  """A run for which the others were favored, what it said, and what was asked."""
+  lines = []
+  with pytest.MonkeyPatch.context() as patch:
+    asked = favor_others(patch)
+    run, _ = train_and_evaluate(CONFIG, folder / "favored", log=Recorder(lines))
+  return run, lines, asked
+
+
+def test_what_is_favored_is_trained_kept_and_served(chosen):
+  run, lines, asked = chosen
   model = run.config.model
   powers = model.linear_user_power, model.linear_item_power, model.linear_score_power
   assert powers == OTHER_POWERS
   assert model.linear_weight == 0.5 and run.recommender.settings.linear_weight == 0.5
-  assert favored == [(0.0, 0.0, 0.0), 0.25]
+  assert asked == [(0.0, 0.0, 0.0), 0.25]
   assert any("powers 0.25, 0.25, 0.15 of" in line for line in lines)
   scale = run.inputs.own.linear[1].user_scale
   assert np.unique(np.asarray(scale)).size > 1  # with powers of 0 all are 1
-  again = load_run(place)
+  again = load_run(run.workdir)
   assert again.config.model == model
   users = np.arange(4, dtype=np.int32)
   np.testing.assert_array_equal(
@@ -86,29 +99,30 @@ def test_what_is_favored_is_trained_kept_and_served(folder, favored):
   )
 
 
-def test_it_is_chosen_once_and_damage_is_made_again(folder, favored):
+def test_it_is_chosen_once_and_damage_is_made_again(folder, chosen, favored):
   place, lines = folder / "once", []
-  train_and_evaluate(config_of(), place, log=SILENT)
-  chosen = (place / CHOICES).read_bytes()
-  train_and_evaluate(config_of(), place, log=SILENT)
+  shutil.copytree(chosen[0].workdir, place)
+  kept = (place / CHOICES).read_bytes()
+  train_and_evaluate(CONFIG, place, log=SILENT)
+  assert favored == []
+  (place / CHOICES).write_bytes(kept.replace(b"0.25", b"0.75"))
+  run, _ = train_and_evaluate(CONFIG, place, log=Recorder(lines))
   assert favored == [(0.0, 0.0, 0.0), 0.25]
-  (place / CHOICES).write_bytes(chosen.replace(b"0.25", b"0.75"))
-  run, _ = train_and_evaluate(config_of(), place, log=Recorder(lines))
-  assert (place / CHOICES).read_bytes() == chosen
+  assert (place / CHOICES).read_bytes() == kept
   assert run.config.model.linear_user_power == OTHER_POWERS[0]
   assert any(line.startswith("choices: made again") for line in lines)
 
 
 def test_a_refit_takes_what_was_chosen_and_damage_of_it_is_found(folder, favored):
   place, lines = folder / "refit", []
-  train_alike(config_of(), place, refit=True, log=SILENT)
+  train_alike(CONFIG, place, refit=True, log=SILENT)
   model = load_run(place).config.model
   assert (model.linear_user_power, model.linear_weight) == (OTHER_POWERS[0], 0.5)
   assert favored == [(0.0, 0.0, 0.0), 0.25] and not (place / CHOICES).exists()
   record = place / "choosing" / CHOICES
   chosen = record.read_bytes()
   record.write_bytes(b"{}")
-  train_alike(config_of(), place, refit=True, log=Recorder(lines))
+  train_alike(CONFIG, place, refit=True, log=Recorder(lines))
   assert json.loads(record.read_bytes()) == json.loads(chosen)
   assert any("choices.json" in line for line in lines)
 
@@ -119,6 +133,6 @@ def test_nothing_is_chosen_where_nothing_is_held_out_for_it(folder, favored):
     "fixed": {"linear_choice": "fixed"},
     "without": {"linear_weight": 0.0},
   }.items():
-    train_and_evaluate(config_of(**fields), folder / name, log=SILENT)
-    assert not (folder / name / CHOICES).exists()
+    run = trained("best", folder / name, **{**QUICK, **TEXTS, "layers": 1, **fields})
+    assert not (run.workdir / CHOICES).exists()
   assert favored == []

@@ -102,7 +102,13 @@ def traced(config, dynamic):
   return (str(program), arrays), {name for name, is_used in zip(sorted(dynamic), used) if is_used}
 
 
-SMALLER = {"ials": {"width": 4}, "multi_vae": {"hidden_widths": "8", "latent_width": 4}}
+SMALLER = {
+  "ials": {"width": 4},
+  "multi_vae": {"hidden_widths": "8", "latent_width": 4},
+  "best": {"layers": 1},
+  "paper": {"layer_widths": "8", "heads": "1"},
+  "tiny": {"layer_widths": "8", "heads": "1"},
+}
 
 
 @pytest.mark.parametrize("name", SEARCHED)

@@ -29,9 +29,17 @@ from gatrec_jax.runs.log import SILENT, Recorder
 from gatrec_jax.serve.recommendations import new_user_scores, top_lists
 from gatrec_jax.stages import data as stages
 
-# For claims that hold of any model: each trains another program, and one layer compiles sooner.
-ONE_LAYER = {"layer_widths": (16,), "heads": (1,), "ks": (10,)}
-TRAINED = {"epochs": 9, "evaluate_every": 3, "protocol": "both", "ks": (10, 50)}
+ONE_LAYER = {"layer_widths": (16,), "heads": (1,)}
+# For claims that hold of any model: each trains another program, and this layer compiles soonest.
+LIGHT = {
+  "convolution": "light",
+  "attention": "none",
+  "layers": 1,
+  "combine": "last",
+  "feature_width": 8,
+  "ks": (10,),
+}
+TRAINED = {**ONE_LAYER, "epochs": 9, "evaluate_every": 3, "protocol": "both", "ks": (10, 50)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -192,7 +200,7 @@ def altered(folder, part, change):
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory):
   folder = tmp_path_factory.mktemp("untouched")
-  config = quick_config(epochs=1, select_on="train_loss", negatives="popularity", **ONE_LAYER)
+  config = quick_config(epochs=1, select_on="train_loss", negatives="popularity", **LIGHT)
   prepared = stages.prepare(config.data, folder, log=SILENT)
   before = folder.with_name("before")
   shutil.copytree(folder, before)
@@ -246,17 +254,14 @@ def test_too_many_missing_texts(tmp_path):
     "user_id,item_id,rating\n"
     + "".join(f"u{u},i{(u * 7 + k) % 15},{1 + (u + k) % 5}\n" for u in range(12) for k in range(6))
   )
-  config = quick_config(dataset=str(csv), item_metadata=str(items))
+  fields = {"dataset": str(csv), "item_metadata": str(items), "encoder": "lexical", "bootstrap": 0}
+  config = with_fields(get_preset("content_knn"), fields)
   message = "10 of 15 items have no text: give `item_metadata`.*`max_missing_share=0.67`"
   with pytest.raises(InputError, match=message):
     pipeline.train_and_evaluate(config, tmp_path / "run", log=SILENT)
   items.write_text("item_id,title\n" + "".join(f"i{n},T{n}\n" for n in range(15)))
   # Titles alone are no ground for texts of users, who need none.
-  run, _ = pipeline.train_and_evaluate(
-    with_fields(config, {"epochs": 1, "layer_widths": "8", "heads": "1"}),
-    tmp_path / "b",
-    log=SILENT,
-  )
+  run, _ = pipeline.train_and_evaluate(config, tmp_path / "b", log=SILENT)
   assert run.texts.is_text and not run.texts.vectors[: run.texts.num_users].any()
 
 
@@ -266,9 +271,7 @@ def test_implicit_feedback_has_no_dislikes_and_ids_need_no_texts(tmp_path):
     "user_id,item_id\n"
     + "".join(f"u{u},i{(u * 7 + k) % 15}\n" for u in range(12) for k in range(6))
   )
-  config = quick_config(
-    dataset=str(csv), node_features="ids", epochs=1, edge_features="", **ONE_LAYER
-  )
+  config = quick_config(dataset=str(csv), node_features="ids", epochs=1, edge_features="", **LIGHT)
   lines = []
   run, results = pipeline.train_and_evaluate(config, tmp_path / "run", log=Recorder(lines))
   assert results["encoder"] == "none"
@@ -292,13 +295,14 @@ def test_an_unusual_scale_is_asked_about(tmp_path):
 
 
 def test_non_finite_loss_names_the_step_and_keeps_the_good_checkpoint(tmp_path):
+  write_table(tmp_path)
   config = with_fields(
     get_preset("bpr_mf"),
-    {"epochs": 8, "learning_rate": 1e30, "schedule": "constant", "warmup_steps": 4}
-    | {"evaluate_every": 1, "width": 4, "batch_size": 0},
+    {"dataset": str(tmp_path / "ratings.csv"), "evaluate_every": 1, "width": 4, "batch_size": 0}
+    | {"epochs": 8, "learning_rate": 1e30, "schedule": "constant", "warmup_steps": 4},
   )
   with pytest.raises(InputError, match=r"at step \d+; .*(checkpoint|nothing)"):
-    pipeline.train_and_evaluate(config, tmp_path, log=SILENT)
+    pipeline.train_and_evaluate(config, tmp_path / "run", log=SILENT)
 
 
 def test_a_folder_of_another_version_is_refused_in_a_line(trained, tmp_path):

@@ -112,8 +112,8 @@ def sample(automaton, starts, budget, logits, key, *, steps):
 
 def runs(automaton, starts, budget, *, seed=0, spread=2.0, logits=None):
   """Random runs, by default with random logits in each row: token lists, and the last state."""
-  budget = jnp.asarray(budget, jnp.int32)
-  starts = jnp.broadcast_to(jnp.asarray(starts, jnp.int32), budget.shape)
+  budget = np.asarray(budget, np.int32)
+  starts = np.broadcast_to(np.asarray(starts, np.int32), budget.shape)
   logits_key, key = jax.random.split(jax.random.key(seed))
   if logits is None:
     logits = spread * jax.random.normal(logits_key, (len(budget), automaton.vocabulary))

@@ -13,7 +13,8 @@ def scripted_model(tokenizer, *scripts, vocabulary=None, **fields):
   The successor has a logit of about 80, all other tokens 0.
   """
   vocabulary = vocabulary or len(tokenizer)
-  config = tiny_config(vocabulary=vocabulary, width=vocabulary, tied=False, **fields)
+  own = {"vocabulary": vocabulary, "width": vocabulary, "tied": False}
+  config = tiny_config(**own, **{"layers": tiny_config().layers[:1], **fields})
   params = random_params(config)
   for layer in range(len(config.layers)):
     for block, name in (("attention", "o"), ("mlp", "down")):
@@ -27,5 +28,5 @@ def scripted_model(tokenizer, *scripts, vocabulary=None, **fields):
   params["embed"]["embedding"] = np.eye(vocabulary, dtype=np.float32)
   params["final_norm"]["scale"] = np.ones(vocabulary, np.float32)
   params["head"]["kernel"] = head
-  params = jax.tree.map(jax.numpy.asarray, params)
+  params = jax.device_put(params)
   return LanguageModel("scripted", None, config, params, tokenizer)

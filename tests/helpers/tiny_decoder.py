@@ -40,9 +40,10 @@ def random_params(config, dtype="float32"):
   def draw(shape):
     noise = random.normal(size=shape.shape)
     value = noise / shape.shape[-1] ** 0.5 if noise.ndim > 1 else 1 + 0.1 * noise
-    return jnp.asarray(value, jnp.float32).astype(dtype)
+    return value.astype(np.float32).astype(jnp.dtype(dtype))
 
-  return jax.tree.map(draw, jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0)))
+  shapes = jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0))
+  return jax.device_put(jax.tree.map(draw, shapes))
 
 
 def tiny_model(dtype="float32", **fields):

@@ -13,14 +13,16 @@ from gatrec_jax.models.registry import make_recommender, recommender_class
 from gatrec_jax.ops.scores import dot_product_scores
 
 USERS, ITEMS = 12, 9
+# The channels beside it are of interest, and this layer compiles soonest.
+LIGHT = dict(convolution="light", layers=1, attention="none", feature_width=4)
 SMALL = {
   "gat": [
     dict(layer_widths=(4,), heads=(1,)),
-    dict(layer_widths=(4,), heads=(1,), linear_weight=0.5),
-    dict(layer_widths=(4,), heads=(1,), unrated_l2=1.0),
-    dict(layer_widths=(4,), heads=(1,), prior_weight=1.0),
-    dict(layer_widths=(4,), heads=(1,), loss="softmax", popularity_weight=0.5),
-    dict(layer_widths=(4,), heads=(1,), loss="softmax", popularity_weight=0.5, linear_weight=0.5),
+    LIGHT | dict(linear_weight=0.5),
+    LIGHT | dict(unrated_l2=1.0),
+    LIGHT | dict(prior_weight=1.0),
+    LIGHT | dict(loss="softmax", popularity_weight=0.5),
+    LIGHT | dict(loss="softmax", popularity_weight=0.5, linear_weight=0.5),
   ],
   "multi_vae": [dict(hidden_widths=(4,), latent_width=2)],
   "text_ridge": [dict(factors="ease"), dict(factors="ials", width=2, iterations=1)],
@@ -63,11 +65,15 @@ def test_declarations_are_complete_and_true(settings):
     assert users.shape[1:] == items.shape[1:] and len(users.shape) == 2
   else:
     assert recommender.scores_by == "scores"
-    state = jax.jit(recommender.serving_state)(jax.jit(make)(inputs, jax.random.key(0)), inputs)
     everyone = np.arange(USERS)
-    users = jax.jit(recommender.vectors_of_users)(state, everyone)
-    items = jax.jit(recommender.vectors_of_items)(state)
-    scores = jax.jit(recommender.score)(state, everyone)
+
+    @jax.jit
+    def served(inputs):
+      state = recommender.serving_state(make(inputs, jax.random.key(0)), inputs)
+      users = recommender.vectors_of_users(state, everyone)
+      return users, recommender.vectors_of_items(state), recommender.score(state, everyone)
+
+    users, items, scores = map(np.asarray, served(inputs))
     np.testing.assert_allclose(users @ items.T, scores, rtol=1e-4, atol=1e-4)
   # Another seed gives other parameters, or the same.
   if learned:

@@ -25,23 +25,23 @@ from gatrec_jax.serve import run as serving
 from gatrec_jax.train import epochs, new_state
 from gatrec_jax.train.hyperparameters import split_dynamic, split_settings
 
-PLATFORMS = ["cuda", "tpu"]
+PLATFORMS = ("cuda", "tpu")
 TRITON = "__gpu$xla.gpu.triton"
 # Notes to the compiler on how arrays lie, which are no calls of anything.
 ANNOTATIONS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 USERS, ITEMS, TEXT = 12, 9, 5
 
 
-def exported(function, platform, *arguments, calls=(), **static):
-  """The text of the module of a jitted function for another platform.
+def exported(function, platforms, *arguments, calls=(), **static):
+  """The text of the module of a jitted function for other platforms.
 
   It calls nothing but `calls`: neither the host (callbacks), nor what only a CPU has (LAPACK).
   """
   allowed = [jax.export.DisabledSafetyCheck.custom_call(name) for name in calls]
-  found = jax.export.export(function, platforms=[platform], disabled_checks=allowed)(
+  found = jax.export.export(function, platforms=platforms, disabled_checks=allowed)(
     *arguments, **static
   )
-  assert found.platforms == (platform,)
+  assert found.platforms == platforms
   text = found.mlir_module()
   assert "stablehlo" in text and "callback" not in text and "lapack" not in text
   assert set(re.findall(r"custom_call @([\w$.]+)", text)) - ANNOTATIONS == set(calls)
@@ -59,7 +59,6 @@ def prepared(preset, **fields):
   return recommender, inputs, config.train, state
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize(
   ("preset", "fields"),
   [
@@ -68,13 +67,13 @@ def prepared(preset, **fields):
     ("best", {"attention_impl": "segment"}),
   ],
 )
-def test_training_lowers(platform, preset, fields):
+def test_training_lowers(preset, fields):
   """The paper's hybrid loss with its dropouts and plateau, and the softmax over items."""
   recommender, inputs, config, state = prepared(preset, **fields)
   dynamic, recommender, config = split_dynamic(recommender, config)
   text = exported(
     epochs._run_epochs,
-    platform,
+    PLATFORMS,
     state,
     inputs,
     dynamic,
@@ -92,12 +91,12 @@ def test_training_with_row_kernels_lowers_for_gpus():
   layout = make_layout(
     "pallas", jax.tree.map(np.asarray, inputs.own.graph), heads=4, width=64, platform="gpu"
   )
-  own = inputs.own._replace(layout=jax.tree.map(jnp.asarray, layout))
+  own = inputs.own._replace(layout=jax.device_put(layout))
   inputs = dataclasses.replace(inputs, own=own)
   dynamic, recommender, config = split_dynamic(recommender, config)
   text = exported(
     epochs._run_epochs,
-    "cuda",
+    ("cuda",),
     state,
     inputs,
     dynamic,
@@ -111,17 +110,16 @@ def test_training_with_row_kernels_lowers_for_gpus():
   assert text.count(f"@{TRITON}") == 9
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("preset", ["paper", "best"])
-def test_tables_and_top_items_lower(platform, preset):
+def test_tables_and_top_items_lower(preset):
   """Dot products; and the channels of `best` with what fills in unrated items."""
   recommender, inputs, _, state = prepared(preset, attention_impl="segment")
   dynamic, taken = split_settings(recommender)
   # What fills in unrated items solves linear equations.
-  calls = ["cusolver_potrf_ffi"] if (preset, platform) == ("best", "cuda") else []
+  calls = ["cusolver_potrf_ffi"] if preset == "best" else []
   exported(
     serving._make_serving_state,
-    platform,
+    PLATFORMS,
     state.params,
     inputs,
     dynamic,
@@ -134,31 +132,30 @@ def test_tables_and_top_items_lower(platform, preset):
   users = jax.ShapeDtypeStruct((2, 4), jnp.int32)
   candidates = jax.ShapeDtypeStruct((2, 4, ITEMS), bool)
   text = exported(
-    _best_of_batches, platform, recommender.score, serving_state, users, candidates, k=3
+    _best_of_batches, PLATFORMS, recommender.score, serving_state, users, candidates, k=3
   )
   assert "top_k" in text and "stablehlo.while" in text  # the batches of a call are a loop
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_metrics_lower(platform):
+def test_metrics_lower():
   shape = jax.ShapeDtypeStruct
   lists, hits = shape((4, 6), jnp.int32), shape((4, 6), bool)
-  relevant, of_items = shape((4,), jnp.int32), shape((ITEMS,), jnp.float32)
-  exported(ranking._full_metrics, platform, hits, lists, relevant, of_items, of_items, ks=(2, 5))
-  counts = shape((ITEMS,), jnp.int32)
-  exported(ranking._judged_metrics, platform, hits, hits, lists, relevant, counts, ks=(2, 5))
-  exported(ranking._diversity_of_batch, platform, shape((ITEMS, 4), jnp.float32), lists, ks=(2, 5))
+  relevant = shape((4,), jnp.int32)
+  counts, number = shape((ITEMS,), jnp.int32), shape((), jnp.int32)
+  exported(ranking._full_metrics, PLATFORMS, hits, lists, relevant, counts, number, ks=(2, 5))
+  exported(ranking._catalog_metrics, PLATFORMS, shape((2, ITEMS), jnp.int32))
+  exported(ranking._judged_metrics, PLATFORMS, hits, hits, lists, relevant, counts, ks=(2, 5))
+  exported(ranking._diversity_of_batch, PLATFORMS, shape((ITEMS, 4), jnp.float32), lists, ks=(2, 5))
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize(
   ("layout", "dtype"), [("bert", "float32"), ("bert", "bfloat16"), ("mpnet", "float32")]
 )
-def test_embedding_lowers(platform, layout, dtype):
+def test_embedding_lowers(layout, dtype):
   model = encoder.load_encoder(ENCODERS / layout, dtype=dtype)
   text = exported(
     encoder.embed_tokens,
-    platform,
+    PLATFORMS,
     model.params,
     jax.ShapeDtypeStruct((4, 32), jnp.int32),
     jax.ShapeDtypeStruct((4,), jnp.int32),
@@ -202,7 +199,7 @@ def test_attention_lowers(name, platform):
   )
   text = exported(
     attention_and_gradients,
-    platform,
+    (platform,),
     parts,
     edges,
     calls=[TRITON] if name == "pallas" else [],

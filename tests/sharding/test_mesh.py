@@ -8,12 +8,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import LM_GOLDENS, ROOT
 from helpers.programs import environment_of_devices
 from jax.sharding import PartitionSpec
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.model import forward, logical_axes
+from gatrec_jax.lm.encoder.encode import encode, load_encoder
 from gatrec_jax.lm.folders.load import load_decoder
 from gatrec_jax.lm.inference.generate import generate
 from gatrec_jax.lm.inference.sampling import Sampling
@@ -23,6 +24,7 @@ from gatrec_jax.sharding.mesh import make_mesh, parameter_sharding
 GOLDENS = ROOT / "tests" / "lm" / "goldens" / "decoders"
 # Eight heads of queries, four of keys and values, windows, sandwich norms.
 FOLDER = GOLDENS / "gemma3_multimodal"
+ENCODER = LM_GOLDENS / "bert"
 PROMPTS = [[2, 5, 9], [2, *range(20, 33)], [4, 4, 8, 17, 10], [7]]
 MESHES = ((2, 4), (1, 8))
 SAMPLED = Sampling(temperature=3.0, top_k=40)
@@ -66,15 +68,30 @@ def on_eight_devices(folder):
     small = load_decoder(FOLDER, mesh=mesh, quantize="int8")
     shapes = shapes_of_shards(whole.params), shapes_of_shards(small.params)
     (folder / f"{data}x{model}.json").write_text(json.dumps(shapes))
+  np.save(folder / "encoded.npy", encoded())
+
+
+def encoded(devices=None):
+  """Vectors of texts, which the devices share."""
+  model = load_encoder(ENCODER)
+  with np.load(ENCODER / "golden.npz", allow_pickle=False) as golden:
+    texts = json.loads(str(golden["texts"])) * 2
+  return encode(model, texts, max_tokens=16, devices=devices)[0]
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory):
-  """What eight devices gave: mesh -> (results, shapes in float32 and in int8)."""
+def folder(tmp_path_factory):
+  """The folder of what eight devices gave."""
   folder = tmp_path_factory.mktemp("mesh")
   subprocess.run(
     [sys.executable, __file__, str(folder)], check=True, env=environment_of_devices(), timeout=300
   )
+  return folder
+
+
+@pytest.fixture(scope="module")
+def several(folder):
+  """What eight devices gave: mesh -> (results, shapes in float32 and in int8)."""
   found = {}
   for data, model in MESHES:
     with np.load(folder / f"{data}x{model}.npz", allow_pickle=False) as arrays:
@@ -99,6 +116,11 @@ def test_eight_devices_equal_one(several, single, mesh):
     rows = [row[:n] for row, n in zip(golden["logits"], lengths, strict=True)]
   np.testing.assert_allclose(found["logits"], np.concatenate(rows), rtol=0, atol=1e-4)
   assert len(set(single["tokens"].tolist())) > 20
+
+
+def test_eight_devices_encode_like_one(folder):
+  single = encoded(jax.local_devices()[:1])
+  np.testing.assert_allclose(np.load(folder / "encoded.npy"), single, atol=1e-6)
 
 
 @pytest.mark.parametrize(("data", "model"), MESHES)

@@ -83,10 +83,14 @@ def run(num_epochs, calls=1, settings=BprMfConfig(width=4), **fields):
   return state, np.concatenate(losses)
 
 
+# One program for up to so many epochs.
+PROGRAM = dict(evaluate_every=6, learning_rate=0.02)
+
+
 @pytest.mark.parametrize("batch_size", [0, 8])
 def test_loss_falls_and_blocks_of_epochs_do_not_matter(batch_size):
-  whole, losses = run(6, batch_size=batch_size, learning_rate=0.02)
-  halves, again = run(3, calls=2, batch_size=batch_size, learning_rate=0.02)
+  whole, losses = run(6, batch_size=batch_size, **PROGRAM)
+  halves, again = run(3, calls=2, batch_size=batch_size, **PROGRAM)
   assert losses[-1].mean() < losses[0].mean()
   np.testing.assert_array_equal(losses, again)
   assert arrays_equal(jax.tree.leaves(whole), jax.tree.leaves(halves))
@@ -97,15 +101,15 @@ def test_loss_falls_and_blocks_of_epochs_do_not_matter(batch_size):
 
 @pytest.mark.parametrize("batch_size", [0, 8])
 def test_one_program_serves_short_blocks_and_any_number_of_epochs(batch_size):
-  fields = dict(batch_size=batch_size, learning_rate=0.02, evaluate_every=5)
-  whole, losses = run(5, **fields)
+  fields = dict(batch_size=batch_size, **PROGRAM)
+  whole, losses = run(6, **fields)
   before = epochs._run_epochs._cache_size(), epochs._new_state._cache_size()
   part, first = run(3, **fields, epochs=11, patience=3)
   assert first.shape == losses[:3].shape
   np.testing.assert_array_equal(first, losses[:3])
   recommender, inputs = setup()
   config = TrainConfig(schedule="constant", select_on="last", **fields)
-  rest, last = train_epochs(part, inputs, recommender=recommender, config=config, num_epochs=2)
+  rest, last = train_epochs(part, inputs, recommender=recommender, config=config, num_epochs=3)
   assert before == (epochs._run_epochs._cache_size(), epochs._new_state._cache_size())
   np.testing.assert_array_equal(last, losses[3:])
   assert arrays_equal(jax.tree.leaves(rest), jax.tree.leaves(whole))
@@ -147,7 +151,7 @@ def test_seeds_of_a_gat_differ_and_repeat_compile_nothing_and_the_old_state_is_d
 def test_an_epoch_is_train_step_with_the_recommender_s_loss():
   config = TrainConfig(schedule="constant", learning_rate=0.02)
   recommender, inputs = setup()
-  trained, losses = run(2, learning_rate=0.02)
+  trained, losses = run(2, **PROGRAM)
   rows = recommender.num_rows(inputs)
   optimizer = make_optimizer(config, num_rows=rows)
   step = jax.jit(train_step(partial(recommender.loss, inputs=inputs), optimizer))

@@ -31,12 +31,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.tokens.token_bytes import BY_MISSING_BYTES, UTF8_STATES
+from gatrec_jax.sharding.placement import to_device
 
 SINK, ACCEPTED, START = 0, 1, 2
 FAR = 1 << 28  # Distance if no accepting state can be reached; the sum of two does not overflow.
@@ -292,8 +292,8 @@ def padded(arrays: Mapping[str, np.ndarray], *, width: int, eos: tuple[int, ...]
     elif name == "next_dense" and len(values):
       more = (1 << (len(values) - 1).bit_length()) - len(values)
       values = np.pad(values, ((0, more), (0, 0)), constant_values=-1)
-    filled[name] = jnp.asarray(values, bool if name in ("accepting", "final") else jnp.int32)
-  return Automaton(**filled, width=width, eos=eos)
+    filled[name] = values.astype(bool if name in ("accepting", "final") else np.int32)
+  return Automaton(**to_device(filled), width=width, eos=eos)
 
 
 def _power_of_two(count: int) -> int:

@@ -41,6 +41,7 @@ from gatrec_jax.lm.constraints.automaton import (
 )
 from gatrec_jax.lm.tokens.chat import require_list
 from gatrec_jax.lm.tokens.token_bytes import UTF8_STATES, make_spelling, spell
+from gatrec_jax.sharding.placement import to_device
 
 if TYPE_CHECKING:
   from transformers import PreTrainedTokenizerFast
@@ -276,8 +277,9 @@ def union(automata: Sequence[Automaton]) -> tuple[Automaton, jax.Array]:
     limits += len(old["needed"])
   arrays = {name: np.concatenate(values) for name, values in joined.items()}
   arrays["next_dense"] = np.array(rows, np.int32).reshape(len(rows), parts[0].vocabulary)
-  starts = jnp.array([offsets[id(automaton)] + START for automaton in automata], jnp.int32)
-  return padded(arrays, width=max(part.width for part in parts), eos=parts[0].eos), starts
+  starts = np.array([offsets[id(automaton)] + START for automaton in automata], np.int32)
+  both = padded(arrays, width=max(part.width for part in parts), eos=parts[0].eos)
+  return both, to_device(starts)
 
 
 def _listed(automaton: Automaton, state: State) -> tuple[jax.Array, jax.Array, jax.Array]:

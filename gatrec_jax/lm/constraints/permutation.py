@@ -24,6 +24,7 @@ from flax import struct
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.constraints.automaton import Automaton
 from gatrec_jax.lm.constraints.choices import State, advance, allowed_tokens, finished, min_tokens
+from gatrec_jax.sharding.placement import to_device
 
 NO_TOKEN = -1
 
@@ -126,7 +127,7 @@ def stack(orderings: Sequence[Ordering]) -> Ordering:
       where = (slice(start, start + len(part)), *map(slice, part.shape[1:]))
       whole[where] = part
       start += len(part)
-    joined[name] = jnp.asarray(whole)
+    joined[name] = to_device(whole)
   return Ordering(**joined, vocabulary=orderings[0].vocabulary, eos=orderings[0].eos)
 
 

@@ -6,6 +6,7 @@ the speed of decoding on a CPU. Kernels are [out, in], as in Hugging Face files.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -121,8 +122,14 @@ def logical_axes(config: DecoderConfig) -> dict[str, Any]:
 
 def parameter_count(config: DecoderConfig) -> int:
   """Counts the parameters of a configuration without allocating any."""
-  shapes = jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0))
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+  # Layers differ in their windows and positions alone: one says how many all of them have.
+  one = dataclasses.replace(config, layers=config.layers[:1])
+  shapes = jax.eval_shape(lambda key: init_params(key, one), jax.random.key(0))
+
+  def count(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+  return count(shapes) + (len(config.layers) - 1) * count(shapes["layer_0"])
 
 
 def _boxed_params(key: jax.Array, config: DecoderConfig) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from gatrec_jax.lm.tokens.token_bytes import Spelling, make_spelling
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.runs.paths import user_path
 from gatrec_jax.sharding.mesh import DEFAULT_RULES, Rules, parameter_sharding, parse_mesh
+from gatrec_jax.sharding.placement import to_device
 
 if TYPE_CHECKING:
   from jax.sharding import Mesh
@@ -244,7 +245,7 @@ def read_params(
 
     def put(value: np.ndarray, names: tuple[str | None, ...]) -> jax.Array:
       if mesh is None:
-        return jnp.asarray(value)
+        return to_device(value)
       return jax.device_put(value, parameter_sharding(names, value.shape, mesh, rules))
 
     if target in small:

@@ -21,6 +21,7 @@ import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, which safetensor
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.sharding.placement import to_device
 
 Place = Callable[[str, np.ndarray], jax.Array]
 MOST_NAMED = 20  # tensors or files in one message
@@ -132,7 +133,7 @@ def load_params(
     file.
   """
   folder = Path(folder)
-  place = place or (lambda _, array: jnp.asarray(array))
+  place = place or (lambda _, array: to_device(array))
   with open_tensors(folder, renames) as tensors:
     rules = matched_rules(folder, tensors, rules, unused)
     params: dict[str, Any] = {}

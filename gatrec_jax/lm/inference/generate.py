@@ -30,6 +30,7 @@ from gatrec_jax.lm.inference.decode import Decoding, decode, prefill
 from gatrec_jax.lm.inference.sampling import Sampler, Sampling, make_sampler
 from gatrec_jax.lm.tokens.chat import encode_prompt, require_list
 from gatrec_jax.lm.tokens.detokenize import TextTail, cut_at_stop
+from gatrec_jax.sharding.placement import to_device
 
 # Decoding steps between two checks of the text, with streaming or stop strings.
 STEPS_AT_ONCE = 16
@@ -211,7 +212,7 @@ class _Loop:
       "sampler": sampler,
       "constraint": constraint,
       # -1 is not a token: models without EOS tokens run the same program.
-      "eos": jnp.array(model.eos or (-1,), jnp.int32),
+      "eos": to_device(np.array(model.eos or (-1,), np.int32)),
       "lora": lora,
     }
 

@@ -33,6 +33,7 @@ from gatrec_jax.models.baselines.ials_buckets import Bucket, Layout, by_row, lay
 from gatrec_jax.models.baselines.item_item import exact_matmul
 from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows, new_relevance_rows
 from gatrec_jax.ops.scores import dot_product_scores
+from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 _EXACT = jax.lax.Precision.HIGHEST
@@ -121,7 +122,7 @@ class IalsRecommender:
     row, item = np.nonzero(relevance)
     pairs = by_row(row, item, relevance[row, item] if graded else None, num_rows=len(relevance))
     bucket = padded_rows(pairs, num_items=self.num_items, width=self.settings.width)
-    factors = _new_factors(params["item"], jax.tree.map(jnp.asarray, bucket), recommender=self)
+    factors = _new_factors(params["item"], to_device(bucket), recommender=self)
     return dot_product_scores((factors, params["item"]), jnp.arange(len(relevance)))
 
   def _unobserved(self, others: Array) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ from gatrec_jax.models.baselines.item_item import exact_matmul, inverse
 from gatrec_jax.models.linear.ridge import RidgeRecommender, ServingState
 from gatrec_jax.ops.numeric import unit
 from gatrec_jax.ops.scores import Pair, dot_product_scores, mean_and_spread, standardize
+from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 
@@ -178,7 +179,7 @@ def known_linear_scores(
     scores = _with_linear_scores(scores, linear, padded[first : first + size], first)
   row = np.zeros(num_users, np.int32)
   row[users] = np.arange(len(users))
-  return KnownScores(scores, jnp.asarray(row))
+  return KnownScores(scores, to_device(row))
 
 
 def add_channels(graph: Array, linear: Array, *, weight: Array | float, rated: Array) -> Array:

@@ -46,6 +46,7 @@ from gatrec_jax.ops.softmax_loss import (
   softmax_loss,
   temperature_of,
 )
+from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 
@@ -302,10 +303,8 @@ class GatRecommender:
     self, params: Any, inputs: Inputs, serving_state: Pair | Channels, users: NewUsers
   ) -> Array:
     """[B, I] float32 scores for new users, as nodes that receive from their items, untrained."""
-    ratings = jnp.array(
-      [len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)],
-      jnp.float32,
-    )
+    counts = [len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)]
+    ratings = to_device(np.array(counts, np.float32))
     graph = _products_of_new(
       params,
       inputs,

@@ -41,10 +41,10 @@ def trie(sequences=SEQUENCES, vocabulary=10, eos=(EOS,)):
 
 
 def allowed_after(automaton, prefix, remaining, start=START):
-  state = start_state(jnp.array([start]))
+  state = start_state(np.int32([start]))
   for token in prefix:
-    state = move(automaton, state, jnp.array([token]))
-  return set(np.flatnonzero(masks(automaton, state, jnp.array([remaining]))[0]).tolist())
+    state = move(automaton, state, np.int32([token]))
+  return set(np.flatnonzero(masks(automaton, state, np.int32([remaining]))[0]).tolist())
 
 
 def reference(sequences, prefix, remaining, eos):
@@ -78,26 +78,26 @@ def test_budget_solved_by_hand():
 
 def test_ends_and_the_sink():
   automaton = trie()
-  state = start_state(jnp.full(4, START))
+  state = start_state(np.full(4, START, np.int32))
   for tokens in ([1, 1, 6, 7], [2, 2, 3, 0], [EOS, 3, 3, 8]):
-    state = move(automaton, state, jnp.array(tokens))
+    state = move(automaton, state, np.int32(tokens))
   assert finished(automaton, state).tolist() == [True, True, True, True]
   assert accepting(automaton, state).tolist() == [True, True, True, False]
   assert state.node[3] == SINK
-  assert not masks(automaton, state, jnp.full(4, 9)).any()
-  again = move(automaton, state, jnp.array([1, 2, 3, 4]))
+  assert not masks(automaton, state, np.full(4, 9)).any()
+  again = move(automaton, state, np.int32([1, 2, 3, 4]))
   assert again.node.tolist() == state.node.tolist()
 
 
 @pytest.mark.parametrize("token", [EOS, 0, -1, 10, 10_000])
 def test_tokens_that_are_not_allowed_end_the_row(token):
-  state = move(trie(), start_state(jnp.array([START])), jnp.array([token]))
+  state = move(trie(), start_state(np.int32([START])), np.int32([token]))
   assert state.node.tolist() == [SINK]
   assert finished(trie(), state).all() and not accepting(trie(), state).any()
   wide = trie([(token,) for token in range(1, 60)], vocabulary=61, eos=[60])
   assert wide.next_dense.shape[0] == 1
-  outside = jnp.array([token if token < 0 else 0 if token == EOS else token + 61])
-  assert move(wide, start_state(jnp.array([START])), outside).node.tolist() == [SINK]
+  outside = np.int32([token if token < 0 else 0 if token == EOS else token + 61])
+  assert move(wide, start_state(np.int32([START])), outside).node.tolist() == [SINK]
 
 
 @given(
@@ -114,14 +114,14 @@ def test_masks_equal_the_definition(sequences, wide):
   assert automaton.next_dense.shape[0] == wide
   prefixes = sorted({row[:cut] for row in sequences for cut in range(len(row))})
   prefixes = (prefixes + [()] * 128)[:128]
-  state = start_state(jnp.full(128, START))
+  state = start_state(np.full(128, START, np.int32))
   for place in range(4):
-    tokens = jnp.array([row[place] if place < len(row) else 0 for row in prefixes])
-    going = jnp.array([place < len(row) for row in prefixes])
+    tokens = np.int32([row[place] if place < len(row) else 0 for row in prefixes])
+    going = np.array([place < len(row) for row in prefixes])
     moved = move(automaton, state, tokens)
     state = jax.tree.map(lambda new, old, going=going: jnp.where(going, new, old), moved, state)
   for remaining in range(4):
-    found = np.asarray(masks(automaton, state, jnp.full(128, remaining)))
+    found = np.asarray(masks(automaton, state, np.full(128, remaining)))
     for prefix, row in zip(prefixes, found, strict=True):
       expected = reference(sequences, prefix, remaining, (62, 63))
       assert set(np.flatnonzero(row).tolist()) == expected
@@ -153,7 +153,7 @@ def test_sampled_frequencies_are_those_of_the_renormalized_softmax():
   assert sum(expected.values()) == pytest.approx(1.0)
   count = 10_000
   rows, state = helpers.runs(
-    automaton, START, np.full(count, 9), logits=jnp.asarray(logits, jnp.float32), seed=1
+    automaton, START, np.full(count, 9), logits=jax.device_put(np.float32(logits)), seed=1
   )
   assert finished(automaton, state).all() and accepting(automaton, state).all()
   seen = collections.Counter(tuple(token for token in row if token != EOS) for row in rows)
@@ -183,7 +183,7 @@ def test_too_small_a_budget_allows_nothing_and_does_not_hang():
   automaton = trie([(1, 2, 3)])
   rows, state = helpers.runs(automaton, START, np.full(4, 2))
   assert not accepting(automaton, state).any()
-  assert not masks(automaton, start_state(jnp.full(4, START)), jnp.full(4, 2)).any()
+  assert not masks(automaton, start_state(np.full(4, START, np.int32)), np.full(4, 2)).any()
   assert all(len(row) <= 2 for row in rows)
 
 
@@ -191,7 +191,7 @@ def test_vmap_over_single_rows_is_the_batch():
   wide = trie([(token, 1) for token in range(10, 60)], vocabulary=64)
   both, starts = union([wide, trie(vocabulary=64)])
   state = start_state(starts)
-  remaining = jnp.array([4, 1])
+  remaining = np.int32([4, 1])
 
   def one(node, used, left):
     return allowed_tokens(both, State(node[None], used[None]), left[None])[0]
@@ -211,14 +211,14 @@ def test_union_gives_each_row_its_own_automaton():
   assert starts[0] == starts[3] and len(set(starts.tolist())) == 3
   assert both.next_dense.shape[0] == 2
   state = start_state(starts)
-  alone = [start_state(jnp.array([START])) for _ in parts]
+  alone = [start_state(np.int32([START])) for _ in parts]
   for tokens in ([5, 1, 7, 59], [1, 60, 3, 2]):
-    found = masks(both, state, jnp.full(4, 5))
+    found = masks(both, state, np.full(4, 5))
     for row, part in enumerate(parts):
-      own = masks(part, alone[row], jnp.array([5]))[0]
+      own = masks(part, alone[row], np.int32([5]))[0]
       np.testing.assert_array_equal(found[row], own)
-      alone[row] = move(part, alone[row], jnp.array(tokens[row : row + 1]))
-    state = move(both, state, jnp.array(tokens))
+      alone[row] = move(part, alone[row], np.int32(tokens[row : row + 1]))
+    state = move(both, state, np.int32(tokens))
   assert accepting(both, state).tolist() == [True, True, True, False]
   assert [min_tokens(both, int(start)) for start in starts] == [2, 1, 2, 2]
   assert accepts(both, [4, 3], int(starts[2])) and not accepts(both, [4, 3], int(starts[0]))
@@ -243,7 +243,7 @@ def test_automata_of_similar_size_share_a_program():
   compiled = jax.jit(lambda *arguments: allowed_tokens(*arguments))
   for size in (3, 5, 20):
     automaton = trie([(token, 1) for token in range(size)], vocabulary=32, eos=[31])
-    compiled(automaton, start_state(jnp.array([START])), jnp.array([3]))
+    compiled(automaton, start_state(np.int32([START])), np.int32([3]))
   assert compiled._cache_size() == 1
 
 
@@ -257,7 +257,7 @@ def test_ten_thousand_titles_stay_small():
   automaton = token_trie(sorted(rows), vocabulary=150_000, eos=[0])
   size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(automaton))
   assert size < 8e6
-  mask = masks(automaton, start_state(jnp.array([START])), jnp.array([9]))[0]
+  mask = masks(automaton, start_state(np.int32([START])), np.int32([9]))[0]
   assert set(np.flatnonzero(mask).tolist()) == {row[0] for row in rows}
 
 

@@ -1,6 +1,5 @@
 """Orderings: every answer is a permutation of a known number of tokens."""
 
-import dataclasses
 import functools
 import itertools
 
@@ -26,7 +25,7 @@ from gatrec_jax.lm.constraints.permutation import first_state, make_ordering, or
 from gatrec_jax.lm.decoder.model import forward
 from gatrec_jax.lm.inference.generate import generate
 from gatrec_jax.lm.inference.sampling import Sampling
-from gatrec_jax.lm.tokens.token_bytes import spell
+from gatrec_jax.lm.tokens.token_bytes import make_spelling, spell
 
 V = 24
 END = 23
@@ -203,8 +202,7 @@ def test_lines_get_their_numbers():
 
 
 def spell_in(tokenizer, text):
-  model = dataclasses.replace(tiny_model(vocabulary=len(tokenizer)), tokenizer=tokenizer)
-  return spell(model.spelling, text)
+  return spell(make_spelling(tokenizer, vocabulary=len(tokenizer), eos=(2,)), text)
 
 
 def test_a_budget_suffices_or_is_rejected():

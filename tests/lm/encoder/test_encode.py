@@ -1,17 +1,17 @@
-"""The sentence encoder: parity with torch, batching, truncation, sharding, invalid folders."""
+"""The sentence encoder: parity with torch, batching, truncation, invalid folders.
+
+Several devices are compared with one in tests/sharding/test_mesh.py.
+"""
 
 import importlib.util
 import itertools
 import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.paths import LM_GOLDENS as GOLDENS
-from helpers.programs import environment_of_devices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,27 +155,6 @@ def test_progress_counts_every_text_once(models):
   seen = []
   encoder.encode(models["bert"], ["a film"] * 130, max_tokens=16, progress=seen.append)
   assert sum(seen) == 130
-
-
-def test_eight_devices_equal_one(models, tmp_path):
-  """Runs in a separate process, because the number of devices is fixed when jax starts."""
-  program = (
-    "import sys, numpy as np, jax, json\n"
-    "from gatrec_jax.lm.encoder import encode as encoder\n"
-    "assert len(jax.devices()) == 8\n"
-    "model = encoder.load_encoder(sys.argv[1])\n"
-    "texts = json.loads(str(np.load(sys.argv[1] + '/golden.npz')['texts'])) * 2\n"
-    "np.save(sys.argv[2], encoder.encode(model, texts, max_tokens=16)[0])\n"
-  )
-  output = tmp_path / "vectors.npy"
-  command = [sys.executable, "-c", program, str(GOLDENS / "bert"), str(output)]
-  subprocess.run(command, check=True, env=environment_of_devices(), timeout=120)
-  sharded = np.load(output, allow_pickle=False)
-  texts, _ = read_golden(GOLDENS / "bert" / "golden.npz")
-  single, _ = encoder.encode(
-    models["bert"], texts * 2, max_tokens=16, devices=jax.local_devices()[:1]
-  )
-  np.testing.assert_allclose(sharded, single, atol=1e-6)
 
 
 @given(limit=st.integers(1, 9000))

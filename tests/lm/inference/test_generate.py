@@ -49,10 +49,10 @@ def test_batch_size_does_not_change_answers():
 
 
 def test_order_of_prompts_is_kept():
-  prompts = [[3, 4, 5, 6] * n for n in (6, 1, 5, 2)]
+  prompts = [[3, 4, 5, 6, 7, 8][:n] for n in (6, 1, 5, 2)]
   settings, done = {"max_tokens": 4, "batch_size": 1}, []
   answers = generate(endless(), prompts, **settings, on_done=done.append)
-  assert [answer.prompt_tokens for answer in answers] == [24, 4, 20, 8] and done == [1] * 4
+  assert [answer.prompt_tokens for answer in answers] == [6, 1, 5, 2] and done == [1] * 4
   assert answers == generate(endless(), prompts[::-1], **settings)[::-1]
 
 

@@ -1,6 +1,7 @@
 """iALS: parity with a dense numpy solve, its objective, steps, chunks, regularizer, fold-in."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,17 @@ def setup(matrix, settings=SETTINGS):
   return recommender, inputs
 
 
+@functools.partial(jax.jit, static_argnames="recommender")
+def _fit(inputs, key, iterations, cg_steps, *, recommender):
+  settings = dataclasses.replace(SETTINGS, iterations=iterations, cg_steps=cg_steps)
+  return dataclasses.replace(recommender, settings=settings).fit(inputs, key)
+
+
+def fit(recommender, inputs, key, iterations=SETTINGS.iterations, cg_steps=SETTINGS.cg_steps):
+  """By one program for all numbers of passes and steps."""
+  return _fit(inputs, key, iterations, cg_steps, recommender=recommender)
+
+
 def initial_users(recommender, matrix, key):
   drawn = np.asarray(
     jax.random.normal(key, (recommender.num_users, recommender.settings.width)), np.float64
@@ -83,51 +95,41 @@ def objective(matrix, user, item, settings):
 
 @pytest.mark.parametrize("passes", [1, 5])
 def test_equals_dense_solves(matrix, passes):
-  settings = dataclasses.replace(SETTINGS, iterations=passes)
-  recommender, inputs = setup(matrix, settings)
+  recommender, inputs = setup(matrix)
   key = jax.random.key(7)
-  got = jax.jit(recommender.fit)(inputs, key)
-  user, item = dense_fit(matrix, initial_users(recommender, matrix, key), settings, passes)
+  got = fit(recommender, inputs, key, passes)
+  user, item = dense_fit(matrix, initial_users(recommender, matrix, key), SETTINGS, passes)
   np.testing.assert_allclose(got["user"], user, atol=1e-4)
   np.testing.assert_allclose(got["item"], item, atol=1e-4)
   assert np.abs(user).max() > 0.1
 
 
 def test_objective_falls_with_every_pass(matrix):
-  _, inputs = setup(matrix)
-
-  @jax.jit
-  def fit(inputs, passes):
-    settings = dataclasses.replace(SETTINGS, iterations=passes)
-    return IalsRecommender(settings, USERS, ITEMS).fit(inputs, jax.random.key(1))
-
+  recommender, inputs = setup(matrix)
   losses = []
   for passes in range(1, 9):
-    got = jax.tree.map(lambda values: np.asarray(values, np.float64), fit(inputs, passes))
+    got = fit(recommender, inputs, jax.random.key(1), passes)
+    got = jax.tree.map(lambda values: np.asarray(values, np.float64), got)
     losses.append(objective(matrix, got["user"], got["item"], SETTINGS))
   assert (np.diff(losses) < 1e-6).all() and losses[-1] < losses[0] - 1e-3
 
 
 def test_steps_approach_the_solution_and_the_last_pass_is_solved(matrix):
   key, errors = jax.random.key(7), []
+  recommender, inputs = setup(matrix)
   for steps in (1, 2, 3, 16):
-    settings = dataclasses.replace(SETTINGS, iterations=1, cg_steps=steps)
-    recommender, inputs = setup(matrix, settings)
-    got = jax.tree.map(np.asarray, jax.jit(recommender.fit)(inputs, key))
-    item = dense_half_step(matrix.T, initial_users(recommender, matrix, key), settings)
+    got = jax.tree.map(np.asarray, fit(recommender, inputs, key, 1, steps))
+    item = dense_half_step(matrix.T, initial_users(recommender, matrix, key), SETTINGS)
     errors.append(np.linalg.norm(got["item"] - item) / np.linalg.norm(item))
-    user = dense_half_step(matrix, got["item"].astype(np.float64), settings)
+    user = dense_half_step(matrix, got["item"].astype(np.float64), SETTINGS)
     np.testing.assert_allclose(got["user"], user, atol=1e-4)
   assert errors[0] > errors[1] > errors[2] > errors[3]
   assert errors[0] < 0.2 and errors[2] < 0.02 and errors[3] < 1e-5
 
 
 def test_steps_that_are_too_few_are_made_up_for_by_passes(matrix):
-  results = []
-  for steps in (3, 16):
-    settings = dataclasses.replace(SETTINGS, iterations=100, cg_steps=steps)
-    recommender, inputs = setup(matrix, settings)
-    results.append(jax.jit(recommender.fit)(inputs, jax.random.key(3)))
+  recommender, inputs = setup(matrix)
+  results = [fit(recommender, inputs, jax.random.key(3), 100, steps) for steps in (3, 16)]
   scores = [np.asarray(got["user"] @ got["item"].T) for got in results]
   np.testing.assert_allclose(scores[0], scores[1], atol=1e-3)
 
@@ -143,7 +145,7 @@ def test_lengths_and_chunks_change_nothing(monkeypatch):
     monkeypatch.setattr(ials_buckets, "_STEP", step)
     recommender, inputs = setup(matrix)
     shapes.append([bucket.lists.shape for bucket in inputs.own.buckets])
-    results.append(jax.jit(recommender.fit)(inputs, jax.random.key(2)))
+    results.append(fit(recommender, inputs, jax.random.key(2)))
   assert len(shapes[0]) == 1 and len(shapes[1]) > 3
   assert any(chunks > 2 and batch > 1 for chunks, batch, _ in shapes[1])
   assert all(batch == 1 for _, batch, _ in shapes[2])
@@ -168,7 +170,7 @@ def test_regularizer_of_one_user_by_hand():
 
 def test_who_has_nothing_gets_zero_and_weighs_nothing(matrix):
   recommender, inputs = setup(matrix)
-  got = recommender.fit(inputs, jax.random.key(0))
+  got = fit(recommender, inputs, jax.random.key(0))
   assert not np.asarray(got["user"][5]).any() and not np.asarray(got["item"][2]).any()
   for side, axis in (("user", 1), ("item", 0)):
     has_any = matrix.any(axis=axis)
@@ -179,7 +181,7 @@ def test_who_has_nothing_gets_zero_and_weighs_nothing(matrix):
 
 def test_fold_in_gives_a_known_user_her_factor(matrix):
   recommender, inputs = setup(matrix)
-  params = recommender.fit(inputs, jax.random.key(4))
+  params = fit(recommender, inputs, jax.random.key(4))
   serving_state = recommender.serving_state(params, inputs)
   known = np.array([0, 11, 5])
   likes = [np.flatnonzero(matrix[user])[::-1] for user in known]
@@ -191,15 +193,15 @@ def test_fold_in_gives_a_known_user_her_factor(matrix):
 
 def test_settings_may_be_traced_and_mapped(matrix):
   recommender, inputs = setup(matrix)
-  key, values, weights = jax.random.key(5), np.float32([0.01, 0.1]), np.float32([0.1, 0.5])
+  key, values, weights = jax.random.key(5), (SETTINGS.l2, 0.1), (SETTINGS.unobserved_weight, 0.5)
 
-  def fit(inputs, l2, weight):
+  def fit_with(inputs, l2, weight):
     settings = dataclasses.replace(SETTINGS, l2=l2, unobserved_weight=weight)
     return IalsRecommender(settings, USERS, ITEMS).fit(inputs, key)
 
-  mapped = jax.jit(jax.vmap(fit, (None, 0, 0)))(inputs, values, weights)
-  for run in range(2):
-    alone = fit(inputs, float(values[run]), float(weights[run]))
+  mapped = jax.jit(jax.vmap(fit_with, (None, 0, 0)))(inputs, *np.float32([values, weights]))
+  other = jax.jit(lambda inputs: fit_with(inputs, values[1], weights[1]))(inputs)
+  for run, alone in enumerate((fit(recommender, inputs, key), other)):
     np.testing.assert_allclose(mapped["user"][run], alone["user"], atol=2e-5)
   shapes = jax.eval_shape(recommender.fit, inputs, key)
   assert shapes["user"].shape == (USERS, 4) and shapes["item"].shape == (ITEMS, 4)
@@ -213,7 +215,7 @@ def test_order_of_rows_has_no_effect_and_seeds_do(matrix):
     return make_inputs(recommender, rows, text=np.zeros((1, 1)))
 
   results = [
-    recommender.fit(inputs(rows), jax.random.key(seed))["user"]
+    fit(recommender, inputs(rows), jax.random.key(seed))["user"]
     for rows, seed in ((train, 0), (train.take(np.arange(len(train))[::-1]), 0), (train, 1))
   ]
   np.testing.assert_array_equal(results[0], results[1])

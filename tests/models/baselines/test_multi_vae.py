@@ -49,8 +49,12 @@ loss_of = jax.jit(traced_loss, static_argnums=0)
 def zero_params(items, *, mean=0.0, log_variance=0.0):
   """An encoder that always gives this code, and a decoder that gives every item the score 0."""
   return {
-    "encoder": {"0": {"kernel": jnp.zeros((items, 2)), "bias": jnp.array([mean, log_variance])}},
-    "decoder": {"0": {"kernel": jnp.zeros((1, items)), "bias": jnp.zeros(items)}},
+    "encoder": {
+      "0": {"kernel": np.zeros((items, 2), np.float32), "bias": np.float32([mean, log_variance])}
+    },
+    "decoder": {
+      "0": {"kernel": np.zeros((1, items), np.float32), "bias": np.zeros(items, np.float32)}
+    },
   }
 
 
@@ -61,20 +65,20 @@ def test_loss_by_hand():
   recommender, inputs = setup(MATRIX, TINY)
   # The standard normal code costs nothing; each of a user's items has the likelihood ¼.
   for key in (0, 1):
-    got = loss_of(recommender, zero_params(4), inputs, jnp.array([0, 1]), key=key)
+    got = loss_of(recommender, zero_params(4), inputs, np.array([0, 1]), key=key)
     np.testing.assert_allclose(got, (2 + 1) * np.log(4) / 2, rtol=1e-6)
   # KL of N(2, e) is ½ (e + 4 − 1 − 1), once for each of the two users.
-  got = loss_of(recommender, zero_params(4, mean=2.0, log_variance=1.0), inputs, jnp.array([0, 1]))
+  got = loss_of(recommender, zero_params(4, mean=2.0, log_variance=1.0), inputs, np.array([0, 1]))
   np.testing.assert_allclose(got, 1.5 * np.log(4) + 0.5 * (np.e + 2), rtol=1e-6)
 
 
 def test_loss_with_a_decoder_that_prefers_items():
   recommender, inputs = setup(MATRIX, TINY)
   params = zero_params(4)
-  params["decoder"]["0"]["bias"] = jnp.array([1.0, 0.0, -1.0, 2.0])
+  params["decoder"]["0"]["bias"] = np.float32([1.0, 0.0, -1.0, 2.0])
   share = np.exp([1.0, 0.0, -1.0, 2.0]) / np.exp([1.0, 0.0, -1.0, 2.0]).sum()
   np.testing.assert_allclose(
-    loss_of(recommender, params, inputs, jnp.array([0])), -np.log(share[:2]).sum(), rtol=1e-6
+    loss_of(recommender, params, inputs, np.array([0])), -np.log(share[:2]).sum(), rtol=1e-6
   )
 
 
@@ -84,10 +88,10 @@ def test_scores_come_from_the_mean_of_the_code_of_the_unit_history():
   decoder = np.array([[1.0, -2.0, 0.5, 0.0]])
   bias = np.array([0.0, 1.0, 0.0, 0.0])
   params = {
-    "encoder": {"0": {"kernel": jnp.asarray(encoder), "bias": jnp.array([0.5, 0.0])}},
-    "decoder": {"0": {"kernel": jnp.asarray(decoder), "bias": jnp.asarray(bias)}},
+    "encoder": {"0": {"kernel": np.float32(encoder), "bias": np.float32([0.5, 0.0])}},
+    "decoder": {"0": {"kernel": np.float32(decoder), "bias": np.float32(bias)}},
   }
-  got = recommender.score(recommender.serving_state(params, inputs), jnp.array([0, 1, 2]))
+  got = recommender.score(recommender.serving_state(params, inputs), np.array([0, 1, 2]))
   means = np.array([[(1 + 3) / np.sqrt(2) + 0.5], [5 + 0.5], [0.5]])
   np.testing.assert_allclose(got, means @ decoder + bias, rtol=1e-5)
   new = NewUsers(
@@ -110,7 +114,7 @@ def test_rows_that_do_not_count_and_empty_users():
   )
 
   def grad(params, rows, where):
-    return value_and_grad(params, inputs, jnp.array(rows), jnp.array(where))
+    return value_and_grad(params, inputs, np.array(rows), np.array(where))
 
   alone, alone_grad = grad(params, [2, 2, 2, 2], [True] * 4)
   assert alone == 0 and not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(alone_grad))
@@ -137,7 +141,7 @@ def test_annealing(step, anneal_steps, expected):
   np.testing.assert_allclose(got, expected, rtol=1e-6)
   settings = dataclasses.replace(TINY, kl_weight=0.4, anneal_steps=anneal_steps)
   recommender, inputs = setup(MATRIX, settings)
-  loss = loss_of(recommender, zero_params(4, mean=2.0), inputs, jnp.array([1]), step=step)
+  loss = loss_of(recommender, zero_params(4, mean=2.0), inputs, np.array([1]), step=step)
   np.testing.assert_allclose(loss, np.log(4) + expected * 2, rtol=1e-6)
 
 
@@ -149,11 +153,11 @@ def test_dropout_rate_may_be_traced_and_hides_items():
     recommender = MultiVaeRecommender(
       dataclasses.replace(settings, input_dropout=rate, kl_weight=kl_weight), *MATRIX.shape
     )
-    return traced_loss(recommender, params, inputs, jnp.array([0, 1]))
+    return traced_loss(recommender, params, inputs, np.array([0, 1]))
 
   params = jax.jit(MultiVaeRecommender(settings, *MATRIX.shape).init)(inputs, jax.random.key(1))
   alone = [jax.jit(loss, static_argnums=0)(rate, 0.3, params) for rate in (0.0, 0.8)]
-  mapped = jax.jit(jax.vmap(loss, (0, None, None)))(jnp.array([0.0, 0.8]), 0.3, params)
+  mapped = jax.jit(jax.vmap(loss, (0, None, None)))(np.float32([0.0, 0.8]), 0.3, params)
   np.testing.assert_allclose(mapped, alone, rtol=1e-5)
   assert len({float(value) for value in alone}) > 1
 

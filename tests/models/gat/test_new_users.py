@@ -1,7 +1,6 @@
 """New users of a trained GAT: their edges by hand, their vectors as nodes of a larger graph."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,7 +29,7 @@ def rows(*items):
   out = np.zeros((len(items), ITEMS), np.float32)
   for row, own in zip(out, items, strict=True):
     row[list(own)] = 1
-  return jnp.asarray(out)
+  return jax.device_put(out)
 
 
 def edges(liked, disliked, **fields):
@@ -78,12 +77,13 @@ def test_their_vectors_are_those_of_nodes_that_only_receive(layers, features):
   width = {} if features == "table" else {"feature_width": 6}
   own = settings(**layers | width, node_features=features)
   rng = np.random.default_rng(0)
-  text = jnp.asarray(rng.normal(size=(USERS + ITEMS, 6)), jnp.float32)
-  new_text = jnp.asarray(rng.normal(size=(1, 6)), jnp.float32)
+  text = rng.normal(size=(USERS + ITEMS, 6)).astype(np.float32)
+  new_text = rng.normal(size=(1, 6)).astype(np.float32)
   loops = own.convolution.self_loops
   graph = bipartite_graph(RATED, self_loops=loops)
   model = GatNetwork(own, USERS, ITEMS)
-  params = jax.jit(model.init)(jax.random.key(0), text, graph)["params"]
+  shapes = jax.eval_shape(model.init, jax.random.key(0), text, graph)["params"]
+  params = jax.tree.map(lambda leaf: np.float32(rng.normal(size=leaf.shape) / 2), shapes)
   run = jax.jit(model.apply, static_argnames="return_states")
   states = run({"params": params}, text, graph, return_states=True)[1]
   known = [state[USERS:] for state in states[:-1]]
@@ -93,13 +93,13 @@ def test_their_vectors_are_those_of_nodes_that_only_receive(layers, features):
   got = run({"params": params}, new_text, new, where=where, known=known)
   # The same user as a node between the users and the items of a larger network.
   grown = {
-    name: jnp.insert(params[name], USERS, row, axis=0)
+    name: np.insert(params[name], USERS, row, axis=0)
     for name, row in (("table", new_text[0]), ("ids", None))
     if name in params
     for row in [params["ids"][:USERS].mean(axis=0) if row is None else row]
   }
   larger = with_user(graph, [0, 2, 3], [5.0, 5.0, 1.0], loops=loops)
-  text = jnp.insert(text, USERS, new_text[0], axis=0)
+  text = np.insert(text, USERS, new_text[0], axis=0)
   want = jax.jit(GatNetwork(own, USERS + 1, ITEMS).apply)({"params": params | grown}, text, larger)
   np.testing.assert_allclose(got, want[USERS : USERS + 1], atol=1e-5)
 

@@ -24,7 +24,7 @@ BEST = dict(
   node_features="ids",
   feature_width=6,
   convolution="light",
-  layers=2,
+  layers=1,
   attention="v1",
   combine="mean",
   edge_features=("relevance",),
@@ -189,7 +189,7 @@ def test_a_channel_without_spread_adds_nothing():
 def test_rows_of_nodes_without_ratings_are_replaced_when_a_model_grows(features):
   recommender, former, params = prepared()
   if features == "table":
-    params = {"table": jnp.asarray(np.random.default_rng(2).normal(size=(29, 1)), jnp.float32)}
+    params = {"table": jax.device_put(np.float32(np.random.default_rng(2).normal(size=(29, 1))))}
   larger = GatRecommender(recommender.settings, 22, 10)
   more = dataclasses.replace(
     TRAIN, user_ids=tuple(map(str, range(22))), item_ids=tuple(map(str, range(10)))
