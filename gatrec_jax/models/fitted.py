@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.config.fields import check_values, entries, replaced
@@ -19,6 +18,7 @@ from gatrec_jax.models.base import FittedRecommender, make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.top_k import top_items_by
+from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 
@@ -42,7 +42,7 @@ class FittedModel:
 
   def score(self, users: np.ndarray) -> Array:
     """[B, I] float32 scores of all items. Args: users: [B] int, user indices."""
-    users = jnp.asarray(require_list(users, field="users"), jnp.int32)
+    users = to_device(np.asarray(require_list(users, field="users"), np.int32))
     return self.recommender.score(self.serving_state, users)
 
   def top_items(

@@ -26,6 +26,7 @@ from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.models.base import FittedRecommender, LearnedRecommender, Recommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.runs.log import Log
+from gatrec_jax.sharding.placement import to_device
 from gatrec_jax.train.epochs import new_state, run_epochs
 from gatrec_jax.train.hyperparameters import Dynamic, recommender_with
 from gatrec_jax.train.loop import Progress, Validate, advanced, all_finite, value_of
@@ -109,7 +110,7 @@ def sweep(
   def run(first: int) -> list[Outcome]:
     # The last group is padded, so that one program serves all.
     rows = np.minimum(np.arange(first, first + plan.group_size), len(settings) - 1)
-    group = {name: jnp.asarray(values[rows]) for name, values in dynamic.items()}
+    group = to_device({name: values[rows] for name, values in dynamic.items()})
     return work.run(group, settings[first : first + plan.group_size])
 
   with ThreadPoolExecutor(plan.lanes) as lanes:
@@ -180,7 +181,7 @@ class _Learning:
     while not all(one.finished for one in progress) and not self.stop.is_set():
       block = min(self.config.evaluate_every, self.config.epochs - epoch)
       active = np.array([not one.finished for one in progress])
-      state, lost = self.program(state, self.inputs, dynamic, jnp.asarray(active), np.int32(block))
+      state, lost = self.program(state, self.inputs, dynamic, to_device(active), np.int32(block))
       lost, finite = np.asarray(lost)[:, :block], np.asarray(_finite_each(state.params))
       better = np.zeros(size, bool)
       for row in np.flatnonzero(active):
@@ -198,7 +199,7 @@ class _Learning:
           continue
         better[row] = value > progress[row].best_value
         progress[row] = advanced(progress[row], self.config, epochs=block, value=value, seconds=0.0)
-      best = _better_of(jnp.asarray(better), state.params, best)
+      best = _better_of(to_device(better), state.params, best)
       epoch += block
     params = jax.device_get(best)
     return [

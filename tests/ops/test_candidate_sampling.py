@@ -1,7 +1,6 @@
 """Draws of items for a sampled softmax: their probabilities, exactly and as observed."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,7 +37,7 @@ def test_they_sum_to_the_size_and_are_in_proportion_up_to_1(weight, size):
 def test_each_item_is_drawn_as_often_as_its_probability_says():
   weight = np.random.default_rng(0).zipf(1.5, 50).clip(0, 500).astype(float)
   weight[:5] = 0
-  units = jnp.asarray(units_of(weight, 12))
+  units = jax.device_put(units_of(weight, 12))
   drawn = jax.vmap(lambda key: draw_items(key, units, size=12))(
     jax.random.split(jax.random.key(0), 4000)
   )
@@ -53,7 +52,7 @@ def test_each_item_is_drawn_as_often_as_its_probability_says():
 
 def test_a_sum_is_estimated_without_bias():
   value = np.random.default_rng(1).normal(size=40) ** 2
-  units = jnp.asarray(units_of(np.arange(1, 41), 10))
+  units = jax.device_put(units_of(np.arange(1, 41), 10))
   drawn = jax.vmap(lambda key: draw_items(key, units, size=10))(
     jax.random.split(jax.random.key(1), 4000)
   )
@@ -63,7 +62,7 @@ def test_a_sum_is_estimated_without_bias():
 
 
 def test_with_fewer_items_than_draws_all_are_drawn_and_the_rest_is_padding():
-  drawn = draw_items(jax.random.key(3), jnp.asarray(units_of([0, 2, 0, 5, 1], 8)), size=8)
+  drawn = draw_items(jax.random.key(3), jax.device_put(units_of([0, 2, 0, 5, 1], 8)), size=8)
   counted = np.isfinite(drawn.log_probability)
   assert sorted(np.asarray(drawn.items)[counted].tolist()) == [1, 3, 4]
   assert np.asarray(drawn.log_probability)[counted].tolist() == pytest.approx([0, 0, 0])

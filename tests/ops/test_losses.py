@@ -51,8 +51,8 @@ def test_hybrid_by_hand_with_every_part():
 
 def test_hybrid_masked_rows_add_nothing_not_even_to_the_gradient():
   draw = np.random.default_rng(0).normal
-  user, positive = jnp.asarray(draw(size=(3, 4))), jnp.asarray(draw(size=(3, 4)))
-  negative = jnp.asarray(draw(size=(3, 2, 4)))
+  user, positive = jax.device_put(draw(size=(3, 4))), jax.device_put(draw(size=(3, 4)))
+  negative = jax.device_put(draw(size=(3, 2, 4)))
   where = jnp.array([True, False, True])
 
   def total(user):
@@ -66,6 +66,6 @@ def test_hybrid_masked_rows_add_nothing_not_even_to_the_gradient():
 
 def test_vmap_equals_the_batch():
   draw = np.random.default_rng(1).normal
-  parts = [jnp.asarray(draw(size=s), jnp.float32) for s in ((5, 4), (5, 4), (5, 3, 4))]
+  parts = [jax.device_put(np.float32(draw(size=s))) for s in ((5, 4), (5, 4), (5, 3, 4))]
   single = jax.vmap(lambda u, p, n: hybrid_loss(u[None], p[None], n[None])[0])(*parts)
   np.testing.assert_allclose(single, hybrid_loss(*parts), rtol=1e-5)

@@ -69,7 +69,7 @@ def prepared(train=TrainConfig(), rows=None, **fields):
 def test_a_tree_by_hand():
   # Users 0, 1 and items 2, 3, 4: edges 0-2 (5), 0-3 (3), 1-2 (1); item 4 is isolated.
   rows = interactions([0, 0, 1], [0, 1, 0], [5, 3, 1], users=2, items=3)
-  graph = jax.tree.map(jnp.asarray, bipartite_graph(rows))
+  graph = jax.device_put(bipartite_graph(rows))
   start = jnp.array([0, 2, 3, 5, 6, 6])
   part = subgraph_of(KEY, graph, start, jnp.array([4, 0], jnp.int32), fanouts=(2, 2))
   # 4 places on level 1; level 2 would have 8, so that it is the 5 nodes.
@@ -85,11 +85,11 @@ def test_a_tree_by_hand():
 
 @pytest.mark.parametrize("seeds", [[0, 5, 5], list(range(14)) * 2])
 def test_what_is_drawn_is_of_the_graph(seeds):
-  graph = jax.tree.map(jnp.asarray, bipartite_graph(dense_rows(), self_loops=True))
+  graph = jax.device_put(bipartite_graph(dense_rows(), self_loops=True))
   start = np.searchsorted(graph.receivers, np.arange(15))
   part = jax.tree.map(
     np.asarray,
-    subgraph_of(KEY, graph, jnp.asarray(start), jnp.array(seeds, jnp.int32), fanouts=(3, 2)),
+    subgraph_of(KEY, graph, jax.device_put(start), jnp.array(seeds, jnp.int32), fanouts=(3, 2)),
   )
   assert (np.diff(part.graph.receivers) >= 0).all() and part.nodes[: len(seeds)].tolist() == seeds
   ends = zip(graph.senders.tolist(), graph.receivers.tolist(), strict=True)
@@ -159,8 +159,8 @@ def test_edges_of_every_node_are_distinct_and_as_many_as_said(num):
     np.bincount(slots.node, minlength=len(degrees)).tolist() == np.minimum(degrees, num).tolist()
   )
   padded = Slots(np.pad(slots.node, (0, 3), mode="edge"))
-  graph = jax.tree.map(jnp.asarray, graph)
-  drawn, where = edges_of(KEY, graph, jnp.asarray(start), padded, num=num)
+  graph = jax.device_put(graph)
+  drawn, where = edges_of(KEY, graph, jax.device_put(start), padded, num=num)
   assert np.flatnonzero(~np.asarray(where)).tolist() == list(range(len(slots.node), len(where)))
   assert int(drawn.n_edge[0]) == len(slots.node)
   pairs = {
@@ -188,10 +188,10 @@ def test_edges_of_every_node_are_distinct_and_as_many_as_said(num):
 
 def test_every_edge_of_the_graph_is_drawn_with_the_chance_of_its_receiver():
   graph, start = graph_of(dense_rows())
-  slots, device, count = make_slots(start, num=2), jax.tree.map(jnp.asarray, graph), 4000
+  slots, device, count = make_slots(start, num=2), jax.device_put(graph), 4000
   keys = jax.random.split(KEY, count)
   senders = jax.jit(
-    jax.vmap(lambda key: draw_edges(key, device, jnp.asarray(start), slots, num=2)[0].senders)
+    jax.vmap(lambda key: draw_edges(key, device, jax.device_put(start), slots, num=2)[0].senders)
   )(keys)
   seen = np.zeros((len(start) - 1,) * 2)
   np.add.at(seen, (np.broadcast_to(slots.node, senders.shape), np.asarray(senders)), 1 / count)
@@ -265,32 +265,31 @@ def test_whole_neighborhoods_give_what_the_whole_graph_gives(users, fields, comp
   run = jax.jit(run, static_argnums=1)
   shapes = jax.eval_shape(recommender.init, inputs, KEY)
   rng = np.random.default_rng(2)
-  params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) / 2, jnp.float32), shapes)
+  params = jax.tree.map(lambda p: jax.device_put(np.float32(rng.normal(size=p.shape) / 2)), shapes)
   whole, parts = run(params, ()), run(params, (9,) * recommender.settings.convolution.num_layers)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), parts, whole)
   assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(whole))
 
 
 def test_drawing_all_edges_trains_as_the_whole_graph_does():
-  fields = LIGHT | dict(node_features="sum")
+  fields = LIGHT | dict(node_features="sum", layers=1)
   batch = Batch(jnp.arange(USERS, dtype=jnp.int32), jnp.ones(USERS, bool), jnp.int32(0))
 
-  def gradient(params, drawn):
+  def found(drawn, of=jax.value_and_grad):
     recommender, inputs = prepared(**fields, drawn_edges=drawn)
     assert (inputs.own.slots is None) == (drawn == 0)
-    step = jax.jit(jax.value_and_grad(recommender.loss))
-    return step(params, batch, KEY, inputs=inputs)
+    return jax.jit(of(recommender.loss))(params, batch, KEY, inputs=inputs)
 
   recommender, inputs = prepared(**fields)
-  params = recommender.init(inputs, KEY)
-  whole, drawn, few = (gradient(params, number) for number in (0, 9, 1))
+  params = jax.jit(recommender.init)(inputs, KEY)
+  whole, drawn = found(0), found(9)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), drawn, whole)
-  assert abs(few[0] - whole[0]) > 1e-3
+  assert abs(found(1, of=lambda loss: loss) - whole[0]) > 1e-3
 
 
 def test_dropped_edges_leave_the_self_loops():
   rows = interactions([0, 1], [0, 0], [5, 5], users=2, items=2)
-  graph = jax.tree.map(jnp.asarray, bipartite_graph(rows, self_loops=True))
+  graph = jax.device_put(bipartite_graph(rows, self_loops=True))
   fields = LIGHT | dict(
     node_features="ids",
     layers=1,

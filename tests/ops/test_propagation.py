@@ -46,7 +46,7 @@ def test_dense_equals_sparse_with_gradients(seed, num_edges):
   rng = np.random.default_rng(seed)
   user, item = np.divmod(rng.permutation(35)[:num_edges], 7)
   vectors, weights = (
-    tuple(jnp.asarray(rng.normal(size=(n, 3)), jnp.float32) for n in (5, 7)) for _ in range(2)
+    tuple(jax.device_put(np.float32(rng.normal(size=(n, 3)))) for n in (5, 7)) for _ in range(2)
   )
   dense, sparse = (
     some_function(vectors, make_propagation(user, item, 5, 7, kind), weights)
@@ -92,8 +92,8 @@ def test_noise_moves_each_vector_by_its_length_within_its_orthant():
 
 def test_pair_scores_by_matrix_equal_those_by_vectors(monkeypatch):
   draw = np.random.default_rng(0)
-  vectors = tuple(jnp.asarray(draw.normal(size=(n, 4)), jnp.float32) for n in (6, 9))
-  users, items = jnp.asarray(draw.integers(0, 6, 8)), jnp.asarray(draw.integers(0, 9, (8, 3)))
+  vectors = tuple(jax.device_put(np.float32(draw.normal(size=(n, 4)))) for n in (6, 9))
+  users, items = jax.device_put(draw.integers(0, 6, 8)), jax.device_put(draw.integers(0, 9, (8, 3)))
   both = []
   for cells in (0, 10**6):
     monkeypatch.setattr(pairs, "_CELLS_PER_PAIR", cells)

@@ -28,8 +28,8 @@ def made(drawn, popularity_weight=0.0):
     drawn=drawn,
     popularity_weight=popularity_weight,
   )
-  targets = jax.tree.map(jnp.asarray, targets)
-  pair = tuple(jnp.asarray(rng.normal(size=(n, 4)), jnp.float32) for n in (USERS, ITEMS))
+  targets = jax.device_put(targets)
+  pair = tuple(jax.device_put(np.float32(rng.normal(size=(n, 4)))) for n in (USERS, ITEMS))
   return targets, pair
 
 
@@ -88,7 +88,7 @@ def test_popularity_is_one_more_number_of_both_vectors():
   keys = jax.random.split(jax.random.key(0), 1)
   targets, pair = made(0, 0.5)
   times = np.bincount(np.asarray(targets.edges.item), minlength=ITEMS)
-  wider = jnp.ones((USERS, 1)), jnp.asarray(0.5 * np.log1p(times), jnp.float32)[:, None]
+  wider = jnp.ones((USERS, 1)), jax.device_put(np.float32(0.5 * np.log1p(times)))[:, None]
   wider = tuple(jnp.concatenate(both, axis=1) for both in zip(pair, wider, strict=True))
   value, gradient = losses(targets, pair, 0, keys)
   expected, of_wider = losses(made(0)[0], wider, 0, keys)

@@ -39,7 +39,7 @@ USERS, ITEMS, TEXT = 37, 29, 5
 NODES, CUT = USERS + ITEMS, 72
 FEW = 8  # rows that are looked up
 MESHES = ("1x1", "1x2x1", "2x2x2", "1x8x1")
-MOVED = (("1x1", 2), ("1x2x1", 4), ("2x2x2", 6))  # the meshes of a resumed run, until which epoch
+MOVED = (("1x1", 2), ("2x2x2", 4), ("1x1", 6))  # the meshes of a resumed run, until which epoch
 # The paper's kind: a table of texts, hybrid loss, the plateau; with dropout of edges.
 HYBRID = (
   replaced(

@@ -82,9 +82,10 @@ def single(recommender, inputs, setting, config, workdir):
   return params, progress, [line["value"] for line in lines if line["name"] == "loss"]
 
 
+DROPPING = replaced(GAT, dict(feature_dropout=0.1, attention_dropout=0.2))
 SWEPT = {
   "gat": (
-    replaced(GAT, dict(feature_dropout=0.1, attention_dropout=0.2)),
+    DROPPING,
     [
       {"seed": 3, "learning_rate": 0.05, "edge_dropout": 0.3},
       {"seed": 4, "feature_dropout": 0.5, "weight_decay": 0.1, "edge_dropout": 0.1},
@@ -189,7 +190,7 @@ def test_one_that_diverges_leaves_the_others_alone():
 
 
 def test_another_number_compiles_nothing():
-  recommender, inputs = setup(replaced(GAT, dict(edge_dropout=0.1)))
+  recommender, inputs = setup(replaced(DROPPING, dict(edge_dropout=0.1)))
 
   def run(**fields):
     config = dataclasses.replace(TRAIN, **fields)
@@ -198,7 +199,9 @@ def test_another_number_compiles_nothing():
 
   first = run()
   sizes = epochs._run_epochs._cache_size(), epochs._new_state._cache_size()
-  recommender = dataclasses.replace(recommender, settings=replaced(GAT, dict(edge_dropout=0.5)))
+  recommender = dataclasses.replace(
+    recommender, settings=replaced(DROPPING, dict(edge_dropout=0.5))
+  )
   assert not arrays_equal([first], [run(seed=7, learning_rate=0.3, weight_decay=0.2)])
   assert sizes == (epochs._run_epochs._cache_size(), epochs._new_state._cache_size())
   ease, inputs = setup(EaseConfig())

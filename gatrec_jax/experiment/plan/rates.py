@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.ops.attention import Edges, attention_light
+from gatrec_jax.sharding.placement import to_device
 
 WIDTH = 64
 """Of the vectors that rates are measured with."""
@@ -50,8 +51,8 @@ def measure_rates() -> Rates:
   size = 1024 if jax.default_backend() == "cpu" else 8192
   matrix = jnp.ones((size, size))
   users, items = (jnp.ones((count, WIDTH)) for count in (_USERS, _ITEMS))
-  senders = jnp.asarray(draws.integers(0, _NODES, _EDGES), jnp.int32)
-  receivers = jnp.asarray(np.sort(draws.integers(0, _NODES, _EDGES)), jnp.int32)
+  senders = to_device(draws.integers(0, _NODES, _EDGES).astype(np.int32))
+  receivers = to_device(np.sort(draws.integers(0, _NODES, _EDGES)).astype(np.int32))
   edges = Edges(senders, receivers, jnp.ones((_EDGES, 1)))
   nodes = jnp.ones((_NODES, WIDTH))
   pairs = scipy.sparse.random_array((2_000, 2_000), density=0.02, dtype=np.float32, rng=draws)

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.weights import weight_rules
+from gatrec_jax.sharding.placement import to_device
 
 LARGEST = 127
 
@@ -56,7 +56,7 @@ def _quantized(tree: Mapping[str, Any]) -> dict[str, Any]:
       out[name] = _quantized(value)
     elif name == "kernel":
       values, scales = quantize_array(value)
-      out |= {"kernel_int8": jnp.asarray(values), "kernel_scale": jnp.asarray(scales)}
+      out |= to_device({"kernel_int8": values, "kernel_scale": scales})
     else:
       out[name] = value
   return out

@@ -20,6 +20,7 @@ from gatrec_jax.lm.folders.fields import flag, real, require_object, shown, whol
 from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.lm.folders.weights import readable_weights, some
 from gatrec_jax.runs.paths import user_path
+from gatrec_jax.sharding.placement import to_device
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 ADAPTER_FILES = CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
@@ -215,7 +216,7 @@ def load_lora(folder: str | Path, config: DecoderConfig) -> Lora:
       elif not np.isfinite(tensors[key]).all():
         problems.append(f"{key} has values that are not finite")
       else:
-        _put(tree, (*parts, side), jnp.asarray(tensors[key], jnp.float32))
+        _put(tree, (*parts, side), to_device(np.asarray(tensors[key], np.float32)))
   problems += [f"unexpected {key}" for key in sorted(tensors) if key not in wanted]
   if problems or not tree:
     raise InputError(

@@ -4,7 +4,6 @@ import functools
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import constraints as helpers
@@ -138,8 +137,8 @@ def test_random_runs_are_valid_whatever_their_budget(kind):
   assert accepting(automaton, state).all()
   least = min_tokens(automaton)
   assert {len(row) for row, limit in zip(rows, budget, strict=True) if limit == least} == {least}
-  start = start_state(jnp.full(500, START))
-  assert not masks(automaton, start, jnp.full(500, least - 1)).any()
+  start = start_state(np.full(500, START, np.int32))
+  assert not masks(automaton, start, np.full(500, least - 1)).any()
   table = token_bytes(KINDS[kind][0])
   values = []
   for row, limit in zip(rows, budget, strict=True):
@@ -205,13 +204,13 @@ def test_the_device_counts_like_the_host():
   texts = [letter * count for letter in ("a", "é", "😀") for count in range(7)]
   rows = [byte_by_byte("bytes", f'"{text}"') for text in texts]
   tokens = np.array([row + [row[-1]] * (26 - len(row)) for row in rows])
-  state = start_state(jnp.full(len(rows), START))
+  state = start_state(np.full(len(rows), START, np.int32))
   for place in range(tokens.shape[1]):
     # With enough budget, `advance` rejects exactly what the mask forbids.
-    allowed = masks(automaton, state, jnp.full(len(rows), 99))
-    allowed = allowed[jnp.arange(len(rows)), tokens[:, place]]
+    allowed = masks(automaton, state, np.full(len(rows), 99))
+    allowed = np.asarray(allowed)[np.arange(len(rows)), tokens[:, place]]
     going = ~finished(automaton, state)
-    state = move(automaton, state, jnp.asarray(tokens[:, place]))
+    state = move(automaton, state, tokens[:, place])
     assert (allowed == (going & (state.node != SINK))).all()
   assert finished(automaton, state).all()
   assert accepting(automaton, state).tolist() == [2 <= len(text) <= 4 for text in texts]
@@ -241,7 +240,7 @@ def test_sampled_text_splits_characters_but_stays_valid(kind):
   inside = np.array([bool(data) and data[0] >= 0x80 for data in table] + [False] * 4)
   logits = np.where(inside, 3.0, 0.0) * np.ones((300, 1))
   rows, state = helpers.runs(
-    automaton, START, min_tokens(automaton) + np.arange(300) % 15, logits=jnp.asarray(logits)
+    automaton, START, min_tokens(automaton) + np.arange(300) % 15, logits=logits
   )
   assert accepting(automaton, state).all()
   split = 0

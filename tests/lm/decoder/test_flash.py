@@ -39,7 +39,7 @@ def random_arrays(seed, batch, tokens, heads, kv_heads, size, dtype="float32"):
   random = np.random.default_rng(seed)
   counts = (heads, kv_heads, kv_heads)
   shapes = [(batch, tokens, count, size) for count in counts]
-  return [jnp.asarray(random.normal(size=shape), dtype) for shape in shapes]
+  return [jax.device_put(random.normal(size=shape).astype(jnp.dtype(dtype))) for shape in shapes]
 
 
 def assert_equals_naive(arrays, lengths, *, blocks, scale=0.3, window=None, softcap=None):
@@ -47,7 +47,7 @@ def assert_equals_naive(arrays, lengths, *, blocks, scale=0.3, window=None, soft
   lengths = np.asarray(lengths, np.int32)
   out = flash_attention(
     *arrays,
-    jnp.asarray(lengths),
+    jax.device_put(lengths),
     scale=scale,
     window=window,
     softcap=softcap,
@@ -111,8 +111,8 @@ def test_equals_naive_attention_of_any_shape(data):
 
 def test_solved_by_hand():
   # Equal scores: each query averages the values it attends to.
-  value = jnp.asarray([1.0, 3.0, 5.0, 100.0]).reshape(1, 4, 1, 1)
-  still = jnp.zeros((1, 4, 1, 1))
+  value = np.float32([1.0, 3.0, 5.0, 100.0]).reshape(1, 4, 1, 1)
+  still = np.zeros((1, 4, 1, 1), np.float32)
   options = {"scale": 1.0, "softcap": None, "interpret": True}
   every = flash_attention(still, still, value, jnp.array([3]), window=None, **options)
   last_two = flash_attention(still, still, value, jnp.array([3]), window=2, **options)

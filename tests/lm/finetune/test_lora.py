@@ -36,7 +36,7 @@ def random_lora(config, targets=TARGETS):
   random = np.random.default_rng(1)
 
   def noise(leaf):
-    return jnp.asarray(0.3 * random.normal(size=leaf.shape), jnp.float32)
+    return jax.device_put(np.float32(0.3 * random.normal(size=leaf.shape)))
 
   return jax.tree.map(noise, lora)
 

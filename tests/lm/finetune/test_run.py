@@ -331,8 +331,8 @@ def test_int8_weights_allow_adapters_but_not_full_training(model):
   kernel = np.asarray(attention["q"]["kernel"])
   scale = np.abs(kernel).max(axis=1) / 127
   attention["q"] = {
-    "kernel_int8": jnp.asarray(np.round(kernel / scale[:, None]), jnp.int8),
-    "kernel_scale": jnp.asarray(scale),
+    "kernel_int8": jax.device_put(np.int8(np.round(kernel / scale[:, None]))),
+    "kernel_scale": jax.device_put(scale),
   }
   params = model.params | {"layer_0": model.params["layer_0"] | {"attention": attention}}
   small = dataclasses.replace(model, params=params)

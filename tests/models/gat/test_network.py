@@ -45,7 +45,9 @@ def edges_of_golden(loops):
     senders, receivers = np.append(senders, nodes), np.append(receivers, nodes)
     features = np.concatenate([features, means])
   order = np.argsort(receivers, kind="stable")
-  return Edges(*(jnp.asarray(a[order]) for a in (senders, receivers, features.astype(np.float32))))
+  return Edges(
+    *(jax.device_put(a[order]) for a in (senders, receivers, features.astype(np.float32)))
+  )
 
 
 def params_of_golden(prefix):
@@ -81,8 +83,8 @@ def params_of_golden(prefix):
 @pytest.mark.parametrize("prefix", ["v2", "v2_loops", "v1", "v1_loops"])
 def test_layer_equals_pytorch_geometric(prefix):
   layer = GraphAttention(width=3, heads=2, version=prefix[:2], chunk=16)
-  edges, nodes = edges_of_golden("loops" in prefix), jnp.asarray(GOLDEN["nodes"])
-  params = jax.tree.map(jnp.asarray, params_of_golden(prefix))
+  edges, nodes = edges_of_golden("loops" in prefix), jax.device_put(GOLDEN["nodes"])
+  params = jax.device_put(params_of_golden(prefix))
   # Shapes alone, and one compiled program: operation by operation, compiling takes longer.
   shapes = jax.eval_shape(layer.init, jax.random.key(0), nodes, edges)["params"]
   shapes = jax.tree.map(lambda leaf: leaf.shape, shapes)
@@ -120,7 +122,7 @@ def build(**fields):
     edge_features=convolution.edge_features,
     relevance=RELEVANCE,
   )
-  graph, text = jax.tree.map(jnp.asarray, (graph, TEXT))
+  graph, text = jax.device_put((graph, TEXT))
   if convolution.word == "light":
     return model, jax.jit(model.init)(jax.random.key(1), text, graph), text, graph
   shapes, rng = jax.eval_shape(model.init, jax.random.key(1), text, graph), np.random.default_rng(1)
@@ -201,7 +203,7 @@ def test_padding_changes_no_real_node():
   params = variables["params"]
   table, text = (jnp.pad(one, ((0, 3), (0, 0))) for one in (params["table"], text))
   more = {"params": params | {"table": table}}
-  got = apply(model, more, text, jax.tree.map(jnp.asarray, padded))
+  got = apply(model, more, text, jax.device_put(padded))
   np.testing.assert_allclose(got[:9], want, atol=1e-6)
 
 

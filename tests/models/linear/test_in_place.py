@@ -1,5 +1,6 @@
 """The exact fit in LAPACK's packed arrays, against the plain one, and its own check."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def histories(items, count, seed=0):
 
 def plain(relations, penalties):
   both = np.concatenate(relations, axis=1)
-  return np.asarray(ridge_weights(jnp.asarray(both.T @ both), jnp.float32(penalties)))
+  return np.asarray(ridge_weights(jax.device_put(both.T @ both), jnp.float32(penalties)))
 
 
 def sparse(relations):

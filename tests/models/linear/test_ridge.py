@@ -150,7 +150,7 @@ def test_new_users_are_served_as_trained_ones():
 def test_no_item_speaks_for_itself_and_a_cold_item_for_none(seed, l2, rated_l2):
   table = ratings(30, 6, seed)
   both = np.concatenate([table >= 4, table > 0], axis=1).astype(np.float32)
-  for weights in ridge_weights(jnp.asarray(both.T @ both), jnp.float32([l2, rated_l2])):
+  for weights in ridge_weights(jax.device_put(both.T @ both), jnp.float32([l2, rated_l2])):
     weights = np.asarray(weights)
     assert np.isfinite(weights).all()
     assert (np.diag(weights) == 0).all()

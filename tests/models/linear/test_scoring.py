@@ -22,7 +22,7 @@ def drawn(num_items, longest, relations):
   rows = np.zeros((relations, NUM_USERS, num_items))
   rows[:, user, item] = values
   pairs = histories(user.astype(np.int32), item.astype(np.int32), num_users=NUM_USERS)
-  weights, pairs, values = jax.tree.map(jnp.asarray, (weights, pairs, values))
+  weights, pairs, values = jax.device_put((weights, pairs, values))
   return weights, pairs, values, (rows @ np.asarray(weights)).sum(axis=0)
 
 

@@ -37,7 +37,7 @@ def matrix_of(weights):
 
 def exact(relations, penalties):
   both = np.concatenate(relations, axis=1)
-  return np.asarray(ridge_weights(jnp.asarray(both.T @ both), jnp.float32(penalties)))
+  return np.asarray(ridge_weights(jax.device_put(both.T @ both), jnp.float32(penalties)))
 
 
 def fitted(relations, penalties, **sizes):
@@ -146,7 +146,7 @@ def test_both_forms_serve_the_same(config, powers):
   terms = made(config(form="spectral", rank=40, **common), table)
   users = jnp.array([0, 3, 7, 49])
   seen = table[np.asarray(users)] > 0
-  part = jnp.asarray(rng.random((5, 14)) < 0.5, jnp.float32)
+  part = jax.device_put(np.float32(rng.random((5, 14)) < 0.5))
   new = NewUsers(
     [np.flatnonzero(table[u] >= 4) for u in users],
     [np.flatnonzero((table[u] > 0) & (table[u] < 4)) for u in users],

@@ -104,7 +104,7 @@ def make_case(version, make_edges, where, with_keep):
   order = np.argsort(receivers, kind="stable")
 
   def draw(*shape):
-    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+    return jax.device_put(np.float32(rng.normal(size=shape)))
 
   parts = {"values": draw(NODES, HEADS, WIDTH)}
   if version == "v2":
@@ -122,15 +122,15 @@ def make_case(version, make_edges, where, with_keep):
   counted = (rng.random(EDGES) < 0.7) & (receivers[order] != 5)
   mask = {
     None: None,
-    "bool": jnp.asarray(counted),
-    "counts": jnp.asarray(counted * rng.integers(1, 4, EDGES), jnp.float32),
+    "bool": jax.device_put(counted),
+    "counts": jax.device_put(np.float32(counted * rng.integers(1, 4, EDGES))),
   }[where]
   edges = Edges(
-    jnp.asarray(senders[order]), jnp.asarray(receivers[order]), draw(EDGES, FEATURES), mask
+    jax.device_put(senders[order]), jax.device_put(receivers[order]), draw(EDGES, FEATURES), mask
   )
   keep = None
   if with_keep:
-    keep = jnp.asarray((rng.random((EDGES, HEADS)) < 0.8) / 0.8, jnp.float32)
+    keep = jax.device_put(np.float32((rng.random((EDGES, HEADS)) < 0.8) / 0.8))
   return parts, edges, keep
 
 
@@ -216,7 +216,7 @@ def test_without_edges_dense_tiles_give_zeros():
   parts, edges, _ = make_case("v2", random_edges, None, False)
   none = jax.tree.map(lambda of_edge: of_edge[:0], edges)
   host = make_dense_layout(*map(np.asarray, none[:3]), tile=TILE)
-  none = none._replace(layout=jax.tree.map(jnp.asarray, host))
+  none = none._replace(layout=jax.device_put(host))
   found, (of_parts, *_) = means_and_gradients(attend, "v2", parts, none, None)
   assert not np.asarray(found).any()
   assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(of_parts))

@@ -28,13 +28,13 @@ def random_case(seed, *, num_nodes=7, num_edges=20):
   rng = np.random.default_rng(seed)
   receivers = np.sort(rng.integers(0, num_nodes, num_edges)).astype(np.int32)
   edges = Edges(
-    jnp.asarray(rng.integers(0, num_nodes, num_edges), jnp.int32),
-    jnp.asarray(receivers),
-    jnp.asarray(rng.normal(size=(num_edges, FEATURES)), jnp.float32),
+    jax.device_put(np.int32(rng.integers(0, num_nodes, num_edges))),
+    jax.device_put(receivers),
+    jax.device_put(np.float32(rng.normal(size=(num_edges, FEATURES)))),
   )
 
   def draw(*shape):
-    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+    return jax.device_put(np.float32(rng.normal(size=shape)))
 
   return edges, draw
 
@@ -71,7 +71,7 @@ def test_v2_equals_the_loops_for_every_chunk_size(chunk, masked):
   out, weights = attend(
     sources,
     targets,
-    edges._replace(where=None if where is None else jnp.asarray(where)),
+    edges._replace(where=None if where is None else jax.device_put(where)),
     vector=vector,
     edge_kernel=kernel,
     keep=keep,
@@ -214,8 +214,8 @@ def test_no_edges_at_all():
 @given(st.integers(0, 10_000), st.floats(-50, 50))
 def test_segment_softmax_sums_to_one_and_ignores_shifts(seed, shift):
   rng = np.random.default_rng(seed)
-  receivers = jnp.asarray(np.sort(rng.integers(0, 4, 9)), jnp.int32)
-  logits = jnp.asarray(rng.normal(size=(9, 2)) * 3, jnp.float32)
+  receivers = jax.device_put(np.int32(np.sort(rng.integers(0, 4, 9))))
+  logits = jax.device_put(np.float32(rng.normal(size=(9, 2)) * 3))
   weights = np.asarray(segment_softmax(logits, receivers, 4))
   sums = np.zeros((4, 2))
   np.add.at(sums, np.asarray(receivers), weights)

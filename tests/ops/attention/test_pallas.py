@@ -40,18 +40,18 @@ def make_case(logits, graph, *, heads, width, features, where=None, keep=False, 
   num_edges = len(senders)
 
   def draw(*shape):
-    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+    return jax.device_put(np.float32(rng.normal(size=shape)))
 
   # Node 0 has no counted edge where edges are masked.
-  counted = jnp.asarray((rng.random(num_edges) < 0.7) & (receivers > 0))
+  counted = jax.device_put((rng.random(num_edges) < 0.7) & (receivers > 0))
   mask = {
     None: None,
     "bool": counted,
-    "float": counted * jnp.asarray(rng.integers(1, 4, num_edges), jnp.float32),
+    "float": counted * jax.device_put(np.float32(rng.integers(1, 4, num_edges))),
   }[where]
   edges = Edges(
-    jnp.asarray(senders),
-    jnp.asarray(receivers),
+    jax.device_put(senders),
+    jax.device_put(receivers),
     draw(num_edges, features),
     mask,
     make_rows_layout(senders, receivers, num_nodes),
