@@ -43,7 +43,7 @@ class FittedModel:
   def score(self, users: np.ndarray) -> Array:
     """[B, I] float32 scores of all items. Args: users: [B] int, user indices."""
     users = jnp.asarray(require_list(users, field="users"), jnp.int32)
-    return self.recommender.score(self.serving_state, users)
+    return jax.jit(self.recommender.score)(self.serving_state, users)
 
   def top_items(
     self, users: np.ndarray, *, k: int = 10, exclude_seen: bool = True

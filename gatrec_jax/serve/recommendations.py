@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -44,7 +43,7 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
   """
   users = require_list(users, field="users")
   index = indices_of(users, run.user_index, "user")
-  return np.asarray(run.recommender.score(run.serving_state, jnp.asarray(index)), np.float32)
+  return np.asarray(jax.jit(run.recommender.score)(run.serving_state, index), np.float32)
 
 
 def recommend(
