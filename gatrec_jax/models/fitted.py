@@ -18,7 +18,6 @@ from gatrec_jax.models.base import FittedRecommender, make_inputs
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.top_k import top_items_by
-from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 
@@ -42,8 +41,8 @@ class FittedModel:
 
   def score(self, users: np.ndarray) -> Array:
     """[B, I] float32 scores of all items. Args: users: [B] int, user indices."""
-    users = to_device(np.asarray(require_list(users, field="users"), np.int32))
-    return self.recommender.score(self.serving_state, users)
+    users = np.asarray(require_list(users, field="users"), np.int32)
+    return jax.jit(self.recommender.score)(self.serving_state, users)
 
   def top_items(
     self, users: np.ndarray, *, k: int = 10, exclude_seen: bool = True

@@ -16,7 +16,6 @@ from gatrec_jax.ops.top_k import top_items_by
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.serve.filters import Condition, item_mask, pairs_of, unrated
 from gatrec_jax.serve.run import Run, indices_of, require_positive
-from gatrec_jax.sharding.placement import to_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ def score(run: Run, users: Sequence[str | int]) -> np.ndarray:
   """
   users = require_list(users, field="users")
   index = indices_of(users, run.user_index, "user")
-  return np.asarray(run.recommender.score(run.serving_state, to_device(index)), np.float32)
+  return np.asarray(jax.jit(run.recommender.score)(run.serving_state, index), np.float32)
 
 
 def recommend(

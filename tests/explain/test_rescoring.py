@@ -74,10 +74,13 @@ def rescorer(train=None, params=None, **fields):
     recommender, train, text=text, later=np.isin(np.arange(train.num_users), [2, 5])
   )
   if params is None:
-    params = recommender.init(inputs, jax.random.key(0))
+    params = jax.jit(recommender.init)(inputs, jax.random.key(0))
     # Light layers start with 0, which would make all attention uniform.
     params = jax.tree.map(
-      lambda leaf: leaf + 0.3 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), params
+      lambda leaf: (
+        np.asarray(leaf) + 0.3 * np.cos(np.arange(leaf.size, dtype="f4")).reshape(leaf.shape)
+      ),
+      params,
     )
   serving_state = jax.jit(recommender.serving_state)(params, inputs)
   ratings = np.bincount(train.user, minlength=train.num_users)
@@ -103,11 +106,12 @@ def test_a_partial_rerun_equals_a_full_rerun(fields):
   partial = rescorer(**fields)
   assert partial.states is not None
   full = dataclasses.replace(partial, states=None)
+  score = jax.jit(partial.recommender.score)
   for user in (2, 5):
     without = sets_of(rows(), user)
     got, want = partial(user, without), full(user, without)
     np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
-    served = np.asarray(partial.recommender.score(partial.serving_state, np.array([user])))
+    served = np.asarray(score(partial.serving_state, np.array([user])))
     np.testing.assert_allclose(got[:1], served, atol=1e-5, rtol=1e-5)
     assert np.abs(got[1:] - got[:1]).max() > 1e-3
   if not fields:  # without any rating, popularity is left
@@ -124,5 +128,5 @@ def test_a_full_rerun_equals_a_graph_that_never_had_the_ratings(fields):
   gone = [int(item) for item in train.item[train.user == 2][:2]]
   kept = train.take(~((train.user == 2) & np.isin(train.item, gone)))
   other = rescorer(kept, params=whole.params, **fields)
-  want = np.asarray(other.recommender.score(other.serving_state, np.array([2])))
+  want = np.asarray(jax.jit(other.recommender.score)(other.serving_state, np.array([2])))
   np.testing.assert_allclose(whole(2, [gone]), want, atol=1e-5, rtol=1e-5)

@@ -122,7 +122,7 @@ def test_other_presets_prepare_and_embed_without_texts(bare, preset):
 
 def test_best_trains_without_texts(bare):
   flags = ("--dataset=mine.csv", "--set=epochs=1", "--bootstrap=0", "--refit=false", "--ks=10")
-  call("train", *flags, "--workdir=best-trained", cwd=bare, check=0)
+  call("train", *flags, "--set=layers=1", "--workdir=best-trained", cwd=bare, check=0)
   done = call("recommend", "--workdir=best-trained", "--liked=2", "--top_n=2", cwd=bare, check=0)
   assert done.stdout.count("(no title)") == 2
 

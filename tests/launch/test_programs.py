@@ -197,29 +197,29 @@ def test_wrong_input_is_one_line_and_writes_no_results(tmp_path, flags, code, wo
   assert not list(tmp_path.rglob("results.json"))
 
 
-@pytest.mark.parametrize(("flag", "code"), [("--seed=one", 2), ("--dataset=nowhere.csv", 1)])
-def test_a_refusal_of_the_process_is_the_same(tmp_path, flag, code):
-  lines = [error_line(by("train", flag, cwd=tmp_path, check=code)) for by in (launch, call)]
+def test_a_refusal_of_the_process_is_the_same(tmp_path):
+  wrong = ("train", "--dataset=nowhere.csv")
+  lines = [error_line(by(*wrong, cwd=tmp_path, check=1)) for by in (launch, call)]
   assert lines[0] == lines[1]
 
 
 def test_wrong_requests_to_a_run(place):
-  for by, flags, words in (
-    (launch, ["--users=5000"], ["user 5000", "600"]),
-    (call, ["--liked=5000"], ["item 5000"]),
-    (call, ["--top_n=0"], ["--top_n"]),
-    (call, ["--out=lists.xlsx"], [".parquet"]),
-    (call, ["--workdir=runs/none"], ["runs/none"]),
-    (call, ["--disliked=3"], ["--liked"]),
-    (call, ["--only=genres=Hrror"], ["--only", "horror"]),
-    (call, ["--exclude=colour=red"], ["--exclude", "colour", "genres"]),
-    (call, ["--only=nowhere.csv"], ["--only", "nowhere.csv"]),
-    (call, ["--candidates=nowhere.csv"], ["nowhere.csv"]),
-    (call, ["--candidates=x", "--liked=3"], ["--candidates", "--only"]),
-    (call, ["--similar_to=5000"], ["item 5000"]),
-    (call, ["--similar_to=3", "--users=1"], ["--similar_to", "--users"]),
+  for flags, words in (
+    (["--users=5000"], ["user 5000", "600"]),
+    (["--liked=5000"], ["item 5000"]),
+    (["--top_n=0"], ["--top_n"]),
+    (["--out=lists.xlsx"], [".parquet"]),
+    (["--workdir=runs/none"], ["runs/none"]),
+    (["--disliked=3"], ["--liked"]),
+    (["--only=genres=Hrror"], ["--only", "horror"]),
+    (["--exclude=colour=red"], ["--exclude", "colour", "genres"]),
+    (["--only=nowhere.csv"], ["--only", "nowhere.csv"]),
+    (["--candidates=nowhere.csv"], ["nowhere.csv"]),
+    (["--candidates=x", "--liked=3"], ["--candidates", "--only"]),
+    (["--similar_to=5000"], ["item 5000"]),
+    (["--similar_to=3", "--users=1"], ["--similar_to", "--users"]),
   ):
-    done = by("recommend", "--preset=tiny", *flags, cwd=place, check=1)
+    done = call("recommend", "--preset=tiny", *flags, cwd=place, check=1)
     assert all(word in error_line(done) for word in words)
   done = call("evaluate", "--preset=tiny", "--split_seed=7", cwd=place, check=1)
   assert "split_seed" in error_line(done)

@@ -13,12 +13,15 @@ from helpers.rerank_table import write_table
 
 from gatrec_jax.serve.run import load_run
 
-# Four steps per epoch, and so many epochs that the last kill comes long before the end. One narrow
-# layer compiles quickly; negatives and both kinds of dropout draw random numbers in every step.
+# Four steps per epoch, and so many epochs that the last kill comes long before the end. This layer
+# compiles quickly; negatives and both kinds of dropout draw random numbers in every step.
 FLAGS = (
   "--preset=tiny",
-  "--set=layer_widths=8",
-  "--set=heads=1",
+  "--set=convolution=light",
+  "--set=attention=none",
+  "--set=layers=1",
+  "--set=feature_dropout=0.1",
+  "--set=edge_dropout=0.1",
   "--set=feature_width=8",
   "--encoder=lexical",
   "--set=epochs=24",
@@ -26,6 +29,7 @@ FLAGS = (
   "--set=patience=24",
   "--set=batch_size=128",
   "--bootstrap=20",
+  "--ks=10",
   "--dataset=ratings.csv",
   "--item_metadata=items.jsonl",
 )

@@ -1,5 +1,6 @@
 """What a run keeps beside its checkpoints: weights that are not fitted again, settings it chose."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ def unfitted(monkeypatch):
 
 
 def scores_of(run):
-  return np.asarray(run.recommender.score(run.serving_state, USERS))
+  return np.asarray(jax.jit(run.recommender.score)(run.serving_state, USERS))
 
 
 def test_a_reader_takes_the_weights_that_training_kept(best, unfitted):

@@ -218,6 +218,12 @@ def test_requests_of_any_size_run_the_programs_of_the_first(best, caplog):
   assert not compiled(caplog, lambda: serving.recommend(best, ["3"], **same))
 
 
+def test_scores_are_a_single_program(best, caplog):
+  jax.clear_caches()
+  assert len(compiled(caplog, lambda: serving.score(best, ["1", "2"]))) == 1
+  assert not compiled(caplog, lambda: serving.score(best, ["3", "40"]))
+
+
 def test_texts_of_new_users_are_prepared_once(best, monkeypatch):
   first = best.texts_of_new_users([np.array([2, 6])], [np.array([], int)])
   monkeypatch.setattr(os, "open", None)  # nothing is read again

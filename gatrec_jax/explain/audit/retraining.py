@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 
 from gatrec_jax import runs
@@ -86,7 +87,7 @@ def _standings(run: Run, of: Run, pairs: Pairs) -> list[tuple[float, int]]:
   """Score and rank of each pair by `run`, among the items that users have not rated in `of`."""
   known, found = of.prepared.known, []
   for user, item in pairs:
-    scores = np.asarray(run.recommender.score(run.serving_state, np.array([user])))[0]
+    scores = np.asarray(jax.jit(run.recommender.score)(run.serving_state, np.array([user])))[0]
     free = np.ones(len(scores), bool)
     free[known.item[known.user == user]] = False
     found.append((float(scores[item]), 1 + int(((scores > scores[item]) & free).sum())))
