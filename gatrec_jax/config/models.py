@@ -187,8 +187,8 @@ class IalsConfig(ModelSettings):
     l2_power: ν; 0 is plain regularization, 1 scales it with frequency.
     iterations: passes over items, then users.
     cg_steps: steps of conjugate gradients in each pass, from the factors of the pass before; the
-      last pass over users is solved to rounding. 3 leave an error of .02 % to 2.5 % in a factor,
-      which further passes remove; 50 solve every pass.
+      last pass over users is solved to rounding. What few leave undone, further passes make up
+      for; 50 solve every pass.
     init_stddev: the initial factors have this standard deviation ÷ √D.
     relevance: the observed pairs and their weights: `binary` (positives, 1 each) or `graded` (every
       rating, by its relevance; gatrec_jax/data/feedback.py).
@@ -200,7 +200,7 @@ class IalsConfig(ModelSettings):
   l2: float = setting(0.01, low=1e-9, search=LogUniform(1e-3, 0.05))
   l2_power: float = setting(1.0, low=0, high=2)
   iterations: int = setting(12, low=1, search=LogUniform(4, 32, whole=True))
-  cg_steps: int = setting(3, low=1)
+  cg_steps: int = setting(2, low=1)
   init_stddev: float = setting(0.1, low=1e-9)
   relevance: str = setting("binary", choices=("binary", "graded"))
 
