@@ -106,6 +106,8 @@ def build_user_profiles(
   Returns:
     [U] profiles, None for users without positives or whose liked items have no terms.
   """
+  if not any(profile and (profile.genres or profile.tags) for profile in item_profiles):
+    return [None] * train.num_users
   vocabulary = taste_vocabulary(train, item_profiles, noun=noun)
   liked = _history(train, feedback.liked(train.rating), recent)
   disliked = _history(train, feedback.disliked(train.rating), recent)

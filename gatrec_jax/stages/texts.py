@@ -147,9 +147,9 @@ def embed_run(
   from gatrec_jax.lm.folders.source import resolve_encoder
 
   origin = build_profiles(text, workdir, prepared, data=data, log=log)
-  bodies = {kind: read_texts(workdir, kind) for kind in ("users", "items")}
-  if not any(body for texts in bodies.values() for body in texts):
+  if not any_text(runs.facts_of_stage(workdir / "profiles")["facts"]):
     return _without_text(workdir, prepared, inputs=runs.digest(_FORMAT, origin, "none"))
+  bodies = {kind: read_texts(workdir, kind) for kind in ("users", "items")}
   source = resolve_encoder(text.encoder)
   log.info(f"embed: {source.name} ({source.where})")
   folder = workdir / "embeddings"

@@ -103,6 +103,7 @@ def test_items_with_little_or_no_text():
   assert profiles[7].name == "1984" and profiles[7].description == "An item by Acme."
   assert item_texts(profiles, style="unified")[0] is None
   assert build_item_profiles([]) == []
+  assert build_item_profiles([{}, {}]) == [None, None]
 
 
 def test_keywords_occur_in_several_texts_and_are_ordered():
