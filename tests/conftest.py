@@ -17,10 +17,14 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(_session.name, "
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Most of the time is compilation, which takes two thirds with little optimization.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# XLA's newer fusion compiles half as fast. Other versions of XLA end the process at a flag that
-# they do not know. `XLA_FLAGS= bash launch/test.sh` tests with what users have.
+# XLA's newer fusion compiles half as fast, and dividing a program among threads takes a tenth more
+# of their time. Other versions of XLA end the process at a flag that they do not know.
+# `XLA_FLAGS= bash launch/test.sh` tests with what users have.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-  os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+  os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+  )
 # With as many threads as cores in each process, they would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
