@@ -22,8 +22,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # `XLA_FLAGS= bash launch/test.sh` tests with what users have.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
   )
 # With as many threads as cores in each process, they would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
