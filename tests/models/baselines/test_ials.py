@@ -179,7 +179,7 @@ def test_who_has_nothing_gets_zero_and_weighs_nothing(matrix):
   assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(got))
 
 
-def test_fold_in_gives_a_known_user_her_factor(matrix):
+def test_fold_in_gives_a_known_user_the_factor_of_training(matrix):
   recommender, inputs = setup(matrix)
   params = fit(recommender, inputs, jax.random.key(4))
   serving_state = recommender.serving_state(params, inputs)
