@@ -25,6 +25,18 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,30}")
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
+def distinct(values: np.ndarray) -> np.ndarray:
+  """The distinct values of [n], ascending.
+
+  By sorting, since the hashing of `np.unique` (NumPy 2.3) takes twenty times as long for millions.
+
+  >>> distinct(np.array([3, 1, 3])).tolist()
+  [1, 3]
+  """
+  ordered = np.sort(values)
+  return ordered[np.concatenate([np.ones(len(ordered[:1]), bool), ordered[1:] != ordered[:-1]])]
+
+
 @dataclasses.dataclass(frozen=True)
 class Interactions:
   """Ratings as columns: user[r] rated item[r] with rating[r] at timestamp[r].

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from gatrec_jax.data.feedback import Feedback
-from gatrec_jax.data.interactions import Dataset, Interactions
+from gatrec_jax.data.interactions import Dataset, Interactions, distinct
 from gatrec_jax.data.split_draws import Split, pair_draws, rank_within, seeded_generator
 from gatrec_jax.errors import InputError
 
@@ -70,7 +70,7 @@ def apply_protocol(dataset: Dataset, protocol: Protocol) -> Dataset:
     InputError: see `filtered`.
   """
   interactions, rows, notes = filtered(dataset.interactions, protocol)
-  kept_items = np.unique(dataset.interactions.item[rows])
+  kept_items = distinct(dataset.interactions.item[rows])
   return dataclasses.replace(
     dataset,
     interactions=interactions,

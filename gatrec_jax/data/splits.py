@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.interactions import Interactions, distinct
 from gatrec_jax.data.split_draws import (
   Split,
   _pair_order,
@@ -253,6 +253,6 @@ def _leave_last(interactions: Interactions, generator: np.random.Generator) -> n
 
 def _cold(index: np.ndarray, test_share: float, generator: np.random.Generator) -> np.ndarray:
   """Rows of users or items that are held out as a whole; only those with rows are drawn."""
-  present = np.unique(index)
+  present = distinct(index)
   held_out = generator.permutation(present)[: round(test_share * len(present))]
   return np.isin(index, held_out)

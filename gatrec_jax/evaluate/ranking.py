@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.data.feedback import Feedback
-from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.interactions import Interactions, distinct
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.evaluate import metrics
 from gatrec_jax.evaluate.evaluation import Evaluation, summarize
@@ -80,7 +80,7 @@ def full_ranking(
   hits = _is_member(lists, evaluated, _pair_keys(test, relevant), test.num_items)
 
   item_counts = np.bincount(train.item, minlength=train.num_items)
-  num_training_users = len(np.unique(train.user))
+  num_training_users = len(distinct(train.user))
   values = _full_metrics(
     hits,
     lists,
@@ -150,7 +150,7 @@ def judged_ranking(
   if not len(test):
     raise InputError("the test part has no rows: nothing to evaluate")
   relevant = feedback.liked(test.rating)
-  evaluated = np.unique(test.user).astype(np.int32)
+  evaluated = distinct(test.user)
   num_relevant = np.bincount(test.user[relevant], minlength=test.num_users)[evaluated]
   lists = _lists_of(evaluated, recommended, users, width=max(ks))
   judged = _is_member(lists, evaluated, _pair_keys(test), test.num_items)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.interactions import Interactions, distinct
 from gatrec_jax.data.split_draws import pair_draws, rank_within, seeded_generator
 from gatrec_jax.evaluate.evaluation import Evaluation
 from gatrec_jax.evaluate.ranking import full_ranking
@@ -77,7 +77,7 @@ def users_given_ratings(run: Run, *, mesh: Mesh | None = None) -> dict[str, Eval
   truth = test.take(enough & (rank >= max(GIVEN)))
   if not run.prepared.feedback.liked(truth.rating).any():
     return {}
-  users = np.unique(truth.user).astype(np.int32)
+  users = distinct(truth.user)
   found = {}
   for count in GIVEN:
     extended = with_new_ratings(run, test.take(enough & (rank < count)))

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gatrec_jax.config.schema import Config
+from gatrec_jax.data.interactions import distinct
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.ranking import full_ranking
@@ -64,7 +65,7 @@ def make_values(
       field="valid_share",
       value=config.data.valid_share,
     )
-  users = _sample_of_users(np.unique(valid.user[liked]), recommender.num_items, config)
+  users = _sample_of_users(distinct(valid.user[liked]), recommender.num_items, config)
   counted = valid.take(np.isin(valid.user, users))
   metric = config.train.select_metric
   k = int(metric.rpartition("@")[2])

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from gatrec_jax.data.feedback import Feedback
-from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.interactions import Interactions, distinct
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
@@ -103,7 +103,7 @@ def validation_candidates(run: Run, *, top: int) -> Candidates:
       f"{run.workdir}: has no validation ratings to learn the fusion weights on; train with "
       "`valid_share=0.1`"
     )
-  users = np.unique(prepared.valid.user[liked]).astype(np.int32)
+  users = distinct(prepared.valid.user[liked])
   return _of_run(run, users, prepared.valid, seen=prepared.train, top=top, length=top)
 
 

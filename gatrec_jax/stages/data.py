@@ -17,7 +17,7 @@ from gatrec_jax import runs
 from gatrec_jax.config.schema import DataConfig
 from gatrec_jax.data.datasets import DATASETS, load_dataset
 from gatrec_jax.data.feedback import Feedback
-from gatrec_jax.data.interactions import Dataset, Interactions
+from gatrec_jax.data.interactions import Dataset, Interactions, distinct
 from gatrec_jax.data.meaning import Reading
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.protocols import PROTOCOLS, apply_protocol, protocol_split
@@ -354,8 +354,8 @@ def write_prepared(folder: pathlib.Path, prepared: Prepared) -> dict[str, Any]:
     "train": len(split.train),
     "valid": len(split.valid),
     "test": len(split.test),
-    "users without training ratings": rows.num_users - len(np.unique(rows.user[split.train])),
-    "items without training ratings": rows.num_items - len(np.unique(rows.item[split.train])),
+    "users without training ratings": rows.num_users - len(distinct(rows.user[split.train])),
+    "items without training ratings": rows.num_items - len(distinct(rows.item[split.train])),
     "positive_threshold": prepared.feedback.positive_threshold,
     "negative_threshold": prepared.feedback.negative_threshold,
     "feedback": prepared.feedback.kind,

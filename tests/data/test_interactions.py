@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatrec_jax.data.interactions import Interactions, build_interactions, catalog_order, pair_keys
+from gatrec_jax.data.interactions import (
+  Interactions,
+  build_interactions,
+  catalog_order,
+  distinct,
+  pair_keys,
+)
 from gatrec_jax.errors import InputError
 
 
@@ -140,3 +146,11 @@ def test_indices_keep_their_places():
     with pytest.raises(InputError, match="must lie in 0…11") as caught:
       Interactions.from_indices(user, item, num_users=12, num_items=12)
     assert caught.value.field == field
+
+
+@given(st.lists(st.integers(-3, 3)), st.sampled_from([np.int32, np.int64, np.float64]))
+def test_distinct_values_are_those_of_numpy(values, kind):
+  values = np.array(values, kind)
+  found = distinct(values)
+  assert found.dtype == kind
+  np.testing.assert_array_equal(found, np.unique(values))

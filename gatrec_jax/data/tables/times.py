@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND
+from gatrec_jax.data.interactions import FIRST_SECOND, LAST_SECOND, distinct
 from gatrec_jax.errors import InputError
 
 # Values from which numbers are taken as finer units: 1e11 seconds is the year 5138, and 1e11
@@ -132,7 +132,7 @@ def witnesses(numbers: np.ndarray) -> np.ndarray:
   if low < _FIRST_DATE or high > _LAST_DATE:
     return np.array([low, high])
   fractions = known[known != np.floor(known)][:1]
-  return np.concatenate([np.unique(known)[:_CHECKED], fractions, [high]])
+  return np.concatenate([distinct(known)[:_CHECKED], fractions, [high]])
 
 
 def style_of(values: Iterable[Any], *, column: str, time_format: str = "") -> TimeStyle:
@@ -221,9 +221,9 @@ def _is_iso(text: str) -> bool:
 
 
 def _are_dates(numbers: np.ndarray) -> bool:
-  distinct = np.unique(numbers)
-  return bool((distinct == np.floor(distinct)).all()) and all(
-    _reads(f"{number:.0f}", "%Y%m%d") for number in distinct[:_CHECKED].tolist()
+  dates = distinct(numbers)
+  return bool((dates == np.floor(dates)).all()) and all(
+    _reads(f"{number:.0f}", "%Y%m%d") for number in dates[:_CHECKED].tolist()
   )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.schema import Config
-from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.interactions import Interactions, distinct
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.split_draws import Split
 from gatrec_jax.data.splits import split_interactions
@@ -108,7 +108,7 @@ def _lists_of(part: Run, *, length: int) -> TrainingLists:
   prepared: Prepared = part.prepared
   held_out = prepared.valid
   liked = prepared.feedback.liked(held_out.rating)
-  users = np.unique(held_out.user[liked]).astype(np.int32)
+  users = distinct(held_out.user[liked])
   items, _ = top_lists(
     dataclasses.replace(part, prepared=_without_held_out(prepared)), users, k=length
   )

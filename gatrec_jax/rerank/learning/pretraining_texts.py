@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gatrec_jax.data.feedback import Feedback
-from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.data.interactions import Interactions, distinct
 from gatrec_jax.rerank.prompting.contexts import make_contexts
 from gatrec_jax.rerank.prompting.prompts import (
   LABELS,
@@ -60,7 +60,7 @@ def pretraining_texts(
     for body, title in zip(item_profiles, titles, strict=True)
     if body
   ]
-  users = np.unique(train.user)
+  users = distinct(train.user)
   popularity = np.bincount(train.item, minlength=train.num_items).astype(float)
   for number in range(rounds):
     draws = np.random.default_rng([seed, number])
