@@ -50,7 +50,8 @@ def call(program, *flags, cwd, check=None, env=None):
   """The same as `launch`, but within this process, without starting Python and importing JAX.
 
   The program runs as `__main__`, so its flags go through `launch.cli.run`, which turns errors into
-  one line and an exit code. An error that the program would not catch is raised.
+  one line and an exit code. An error that the program would not catch is raised. One refusal of
+  each program is tested by `launch` too.
   """
   out, err, code = io.StringIO(), io.StringIO(), 0
   absl_level, formatwarning = logging.getLogger("absl").level, warnings.formatwarning

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers.programs import call, error_line
+from helpers.programs import call, error_line, launch
 
 SMALL = ("--bootstrap=200",)
 QUICK = "bpr_mf:width=8:batch_size=0:epochs=4:evaluate_every=2:learning_rate=0.05"
@@ -136,6 +136,12 @@ def test_a_baseline_is_evaluated_and_recommends_like_the_gat(place, done):
 def test_wrong_input_is_one_line(place, flags, message):
   done = call("compare", *flags, "--workdir=w", *SMALL, cwd=place, check=1)
   assert message in error_line(done)
+
+
+def test_a_refusal_of_the_process_is_the_same(place):
+  wrong = ("compare", "--models=ease,ease", "--workdir=w")
+  lines = [error_line(by(*wrong, cwd=place, check=1)) for by in (launch, call)]
+  assert lines[0] == lines[1]
 
 
 def test_a_model_and_another_preset_exclude_each_other(place):

@@ -7,7 +7,7 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.programs import call, error_line
+from helpers.programs import call, error_line, launch
 from helpers.rerank_table import write_table
 
 from gatrec_jax.explain import STYLES, builtin_author, language_model_author
@@ -38,9 +38,14 @@ def place(tmp_path_factory):
   return folder
 
 
-def explain(place, *flags, check=0):
+def explain(place, *flags, check=0, by=call):
   """Calls the program with templates as the author, unless a test gives another --llm."""
-  return call("explain", "--workdir=run", "--llm=none", *flags, cwd=place, check=check)
+  return by("explain", "--workdir=run", "--llm=none", *flags, cwd=place, check=check)
+
+
+def test_a_process_refuses_with_the_same_line(place):
+  lines = [error_line(explain(place, "--top_n=0", check=1, by=by)) for by in (launch, call)]
+  assert lines[0] == lines[1]
 
 
 def rows(path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT, SHARED
-from helpers.programs import call, environment, error_line
+from helpers.programs import call, environment, error_line, launch
 
 FOLDER = ROOT / "tests" / "lm" / "goldens" / "decoders" / "qwen2"
 STORIES = SHARED / "models" / "stories260K"
@@ -27,7 +27,7 @@ def generated(place, *flags, llm=LLM):
 
 
 def test_prints_text_and_speed_and_writes_them(place):
-  done = call(
+  done = launch(
     "generate",
     LLM,
     "--chat=false",
@@ -108,6 +108,13 @@ def test_invalid_input_is_one_line(place, flags, said):
   done = call("generate", *flags, cwd=place, check=1)
   assert said in error_line(done)
   assert done.stdout == ""
+
+
+def test_errors_are_the_same_in_a_process_of_its_own(place):
+  wrong = ("generate", LLM, "--prompt=a", "--mesh=8")
+  done = [by(*wrong, cwd=place, check=1) for by in (launch, call)]
+  assert error_line(done[0]) == error_line(done[1])
+  assert done[0].stdout == done[1].stdout == ""
 
 
 def test_a_folder_of_pytorch_weights_says_how_to_convert_them(place):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from helpers.programs import TINY, call, error_line
+from helpers.programs import TINY, call, error_line, launch
 
 
 def test_a_plan_is_a_table_and_nothing_is_written(tmp_path):
@@ -37,7 +37,7 @@ def test_a_table_that_is_too_large_is_refused_before_it_is_read(tmp_path):
   zeros = np.zeros(5_000_000, np.int32)
   pq.write_table(pa.table({"user_id": zeros, "item_id": zeros}), tmp_path / "t.parquet")
   flags = ("--dataset=t.parquet", "--memory_limit=0.75", "--workdir=run")
-  done = call("train", *flags, cwd=tmp_path, check=1)
+  done = launch("train", *flags, cwd=tmp_path, check=1)
   line = error_line(done)
   assert line.startswith("error: --memory_limit=0.75: ") and " needs at least " in line
   assert "the limit is 0.8 GiB" in line and "--memory_limit=" in line.split("; or ")[-1]

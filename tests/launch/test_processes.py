@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from helpers.programs import call, environment, error_line
+from helpers.programs import call, environment, error_line, launch
 
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
@@ -124,15 +124,17 @@ def test_a_coordinator_without_numbers_is_refused():
 def test_the_program_refuses_in_one_line(tmp_path):
   """Exit code 1, one line that names the flag, nothing made."""
 
-  def refuse(*flags):
-    return error_line(call("train", *FLAGS, *flags, cwd=tmp_path, check=1))
+  def refuse(by, *flags):
+    return error_line(by("train", *FLAGS, *flags, cwd=tmp_path, check=1))
 
-  assert refuse("--mesh=1x99x1").startswith("error: --mesh=1x99x1: a mesh of 1 × 99 × 1")
-  assert refuse("--mesh=eight").startswith("error: --mesh=eight: two or three numbers")
+  assert refuse(launch, "--mesh=1x99x1").startswith("error: --mesh=1x99x1: a mesh of 1 × 99 × 1")
+  assert refuse(call, "--mesh=eight").startswith("error: --mesh=eight: two or three numbers")
   for flag in ("--process_id=0", "--num_processes=2"):
-    assert refuse(flag) == ("error: --num_processes and --process_id need --coordinator=HOST:PORT")
+    assert refuse(call, flag) == (
+      "error: --num_processes and --process_id need --coordinator=HOST:PORT"
+    )
   for flag in ("--refit", "--search=2"):
-    line = refuse("--coordinator=127.0.0.1:1", flag)
+    line = refuse(call, "--coordinator=127.0.0.1:1", flag)
     assert line.startswith("error: --coordinator: several processes train a single run")
   assert not (tmp_path / "runs").exists()
 

@@ -197,13 +197,15 @@ def test_wrong_input_is_one_line_and_writes_no_results(tmp_path, flags, code, wo
   assert not list(tmp_path.rglob("results.json"))
 
 
-def test_a_refusal_of_the_process_is_the_same(tmp_path):
-  wrong = ("train", "--dataset=nowhere.csv")
-  lines = [error_line(by(*wrong, cwd=tmp_path, check=1)) for by in (launch, call)]
+@pytest.mark.parametrize(("flag", "code"), [("--seed=one", 2), ("--dataset=nowhere.csv", 1)])
+def test_a_refusal_of_the_process_is_the_same(tmp_path, flag, code):
+  lines = [error_line(by("train", flag, cwd=tmp_path, check=code)) for by in (launch, call)]
   assert lines[0] == lines[1]
 
 
 def test_wrong_requests_to_a_run(place):
+  unknown = launch("recommend", "--preset=tiny", "--users=5000", cwd=place, check=1)
+  assert "user 5000" in error_line(unknown)
   for flags, words in (
     (["--users=5000"], ["user 5000", "600"]),
     (["--liked=5000"], ["item 5000"]),

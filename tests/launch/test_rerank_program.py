@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers.paths import ROOT
-from helpers.programs import TINY, call, environment, error_line
+from helpers.programs import TINY, call, environment, error_line, launch
 from helpers.rerank_table import write_table
 
 from gatrec_jax.lm.folders.export import export_folder
@@ -43,20 +43,20 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def label_scores(place):
-  """The folder of an uninterrupted run of the program, with the scores of `label`."""
+  """The folder of a run of the program in a process of its own, with the scores of `label`."""
   before = set(folders(place))
-  rerank(place)
+  rerank(place, by=launch)
   (new,) = set(folders(place)) - before
   return new
 
 
-def rerank(place, *flags, workdir="run"):
-  return call("rerank", f"--workdir={workdir}", *RERANK, *flags, cwd=place, check=0)
+def rerank(place, *flags, workdir="run", by=call):
+  return by("rerank", f"--workdir={workdir}", *RERANK, *flags, cwd=place, check=0)
 
 
-def refused(place, *flags, workdir="run"):
+def refused(place, *flags, workdir="run", by=call):
   """The error line of a call of launch.rerank with invalid flags."""
-  return error_line(call("rerank", f"--workdir={workdir}", *RERANK, *flags, cwd=place, check=1))
+  return error_line(by("rerank", f"--workdir={workdir}", *RERANK, *flags, cwd=place, check=1))
 
 
 def cost_of(folder):
@@ -194,6 +194,13 @@ def test_wrong_input_is_one_line(place, flags, message):
   assert message in refused(place, *flags)
 
 
+def test_a_process_refuses_with_the_same_line(place):
+  assert refused(place, "--users=nobody", by=launch) == refused(place, "--users=nobody")
+  wrong = ("finetune", "--workdir=run", "--llm=model", "--out_of_fold=1")
+  lines = [error_line(by(*wrong, cwd=place, check=1)) for by in (launch, call)]
+  assert lines[0] == lines[1]
+
+
 def test_candidates_with_unknown_or_repeated_ids_are_refused(place):
   for text, message in (
     ("1,nothing,1\n", "row 1: item_id nothing is unknown"),
@@ -223,5 +230,5 @@ def test_invalid_settings_of_fine_tuning_are_one_line(place):
 
 def test_the_programs_have_help():
   for program in ("rerank", "finetune"):
-    done = call(program, "--help", cwd=ROOT, check=0)
+    done = launch(program, "--help", cwd=ROOT, check=0)
     assert "builtin" in done.stdout and "--top_candidates" in done.stdout

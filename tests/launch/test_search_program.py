@@ -8,13 +8,13 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
-from helpers.programs import call, environment, error_line
+from helpers.programs import call, environment, error_line, launch
 
 FLAGS = ("--model=ease", "--bootstrap=0", "--workdir=w")
 
 
 def test_search_trains_the_chosen_settings_and_a_larger_budget_trains_again(tmp_path):
-  done = call("train", *FLAGS, "--search=2", cwd=tmp_path, check=0)
+  done = launch("train", *FLAGS, "--search=2", cwd=tmp_path, check=0)
   assert "search: trial 1 l2=" in done.stdout and "best is trial" in done.stdout
   assert "2 trials reached the end" in done.stdout
   config = json.loads((tmp_path / "w/config.json").read_text())["config"]

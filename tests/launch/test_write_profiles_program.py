@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from helpers.paths import ROOT
-from helpers.programs import call, environment, error_line
+from helpers.programs import call, environment, error_line, launch
 from helpers.writers import write_model
 
 from gatrec_jax.profiles.schema import parse_profile
@@ -46,11 +46,11 @@ def write_table(folder):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-  """A folder with a model and an uninterrupted run."""
+  """A folder with a model and an uninterrupted run in a process of its own."""
   folder = tmp_path_factory.mktemp("place")
   write_table(folder)
   write_model(folder / "model")
-  call("write_profiles", *flags("whole"), cwd=folder, check=0)
+  launch("write_profiles", *flags("whole"), cwd=folder, check=0)
   return folder
 
 
