@@ -111,12 +111,7 @@ def combined_scores(
   scores = graph + serving_state.bias
   if linear is not None:
     scores = add_channels(scores, linear, weight=serving_state.weight, rated=serving_state.rated)
-  scores = jax.lax.cond(
-    jnp.any(prior != 0),
-    lambda scores: scores + prior_scores(serving_state, scores, prior),
-    lambda scores: scores,
-    scores,
-  )
+  scores += prior_scores(serving_state, scores, prior)
   scores = jnp.where(known[:, None], scores, serving_state.likes)
   return scores if serving_state.unrated is None else fill_unrated(scores, serving_state.unrated)
 
@@ -207,8 +202,13 @@ def prior_scores(serving_state: Channels, scores: Array, prior: Array) -> Array:
   scores, times `prior` [B]. Little is known of a user with few ratings and without a trained row,
   and most users like what is popular.
   """
-  _, spread = mean_and_spread(scores, serving_state.rated)
-  return prior[:, None] * spread * popularity_scores(serving_state)
+  # The spread alone is left out where no weight needs it: a conditional would copy all scores.
+  weight = jax.lax.cond(
+    jnp.any(prior != 0),
+    lambda: prior[:, None] * mean_and_spread(scores, serving_state.rated)[1],
+    lambda: jnp.zeros((len(prior), 1)),
+  )
+  return weight * popularity_scores(serving_state)
 
 
 def popularity_scores(serving_state: Channels) -> Array:
