@@ -46,7 +46,8 @@ class Interactions:
     item: [R] int32, index into `item_ids`.
     rating: [R] float32, finite: ratings, counts or weights of events; 1.0 everywhere for implicit
       feedback.
-    timestamp: [R] int64, seconds since 1970; 0 if times are unknown.
+    timestamp: [R] int64, seconds since 1970; 0 if times are unknown. Of ratings or times that are
+      all the same, the array is a read-only view of one number.
     user_ids: [U] raw user ids as strings, in numeric order if all are integers, else sorted.
     item_ids: [I] raw item ids as strings, likewise.
   """
@@ -57,6 +58,11 @@ class Interactions:
   timestamp: np.ndarray
   user_ids: tuple[str, ...]
   item_ids: tuple[str, ...]
+
+  def __post_init__(self) -> None:
+    # Unknown times and the ratings of implicit feedback are one number, which a view repeats.
+    for name in ("rating", "timestamp"):
+      object.__setattr__(self, name, _without_copies(getattr(self, name)))
 
   @property
   def num_users(self) -> int:
@@ -151,6 +157,13 @@ class Interactions:
       rating=self.rating[rows],
       timestamp=self.timestamp[rows],
     )
+
+
+def _without_copies(column: np.ndarray) -> np.ndarray:
+  """The column, or a view of its first value where all are the same."""
+  if len(column) < 2 or column[0] != column[-1] or (column != column[0]).any():
+    return column
+  return np.broadcast_to(column[:1].copy()[0], column.shape)
 
 
 @dataclasses.dataclass(frozen=True)
