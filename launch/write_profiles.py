@@ -67,11 +67,10 @@ def origin_from_flags() -> dict[str, str]:
   import pathlib
 
   from gatrec_jax import runs
-  from gatrec_jax.lm.folders.load import EXAMPLE
-  from gatrec_jax.lm.folders.source import resolve_folder
+  from gatrec_jax.lm.folders.decoder_source import resolve_decoder
   from gatrec_jax.stages.written_profiles import folder_hash
 
-  found = resolve_folder(FLAGS.llm, field="llm", example=EXAMPLE)
+  found = resolve_decoder(FLAGS.llm)
   origin = {"model": found.name, "model hash": folder_hash(pathlib.Path(found.folder))}
   origin |= {name: FLAGS[name].value for name in ("dtype", "quantize", "attention", "mesh")}
   if FLAGS.lora:
@@ -101,9 +100,9 @@ def open_author() -> LocalAuthor:
 
 def _require_model() -> None:
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.folders.load import EXAMPLE
+  from gatrec_jax.lm.folders.decoder_source import NAMED
 
-  wanted = f"name the folder of a decoder, or a hub id such as {EXAMPLE}"
+  wanted = f"name a decoder's folder, GGUF file or hub id, or one of {', '.join(NAMED)}"
   if FLAGS.llm in ("builtin", "none"):
     raise InputError(
       f"the built-in model re-ranks and cannot write profiles; {wanted} (without one, "

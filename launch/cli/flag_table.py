@@ -262,7 +262,8 @@ EXPLAIN = (
 LANGUAGE_MODEL = (
   text(
     "llm",
-    "folder or hub id of a decoder (llama, mistral, qwen2, qwen3, smollm3, gemma2, gemma3); for "
+    "decoder (llama, mistral, qwen2, qwen3, smollm3, gemma2, gemma3): a folder, a GGUF file, a hub "
+    "id, ollama:NAME, or a name such as smollm2, which is downloaded on first use; for "
     "re-ranking and reasons also builtin (a small model trained on first use) and none",
   ),
   text("lora", "folder of a LoRA adapter in PEFT's format"),

@@ -1,9 +1,10 @@
-"""Parsers of model folders: configs, safetensors, indexes, tokenizers, adapters, modules."""
+"""Parsers of model folders (configs, safetensors, tokenizers, adapters, modules) and GGUF files."""
 
 from __future__ import annotations
 
 import functools
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,65 @@ def _load_adapter(folder: Path) -> None:
   load_lora(folder, decoder_config(_LLAMA))
 
 
+@functools.cache
+def _gguf(kind: str) -> bytes:
+  """A llama file of a layer, with a tokenizer. Args: kind: `gpt2` or `llama`."""
+  import gguf
+
+  with tempfile.TemporaryDirectory() as folder:
+    writer = gguf.GGUFWriter(path := Path(folder) / "model.gguf", "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(16)
+    writer.add_embedding_length(4)
+    writer.add_feed_forward_length(4)
+    writer.add_head_count(2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(2.0)
+    writer.add_tokenizer_model(kind)
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(["<s>", "</s>", "a", "b", "ab", "<x>"])
+    writer.add_token_types([3, 3, 1, 1, 1, 4])
+    if kind == "gpt2":
+      writer.add_token_merges(["a b"])
+    else:
+      writer.add_token_scores([0.0, 0.0, -1.0, -2.0, -3.0, 0.0])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    square, norm = np.ones((4, 4), np.float32), np.ones(4, np.float32)
+    writer.add_tensor("token_embd.weight", np.ones((6, 4), np.float32))
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+      writer.add_tensor(f"blk.0.{name}.weight", square)
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+      writer.add_tensor(f"{name}.weight", norm)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+def _ggufs() -> list[Files]:
+  return [{"model.gguf": _gguf("gpt2")}, {"model.gguf": _gguf("llama")}]
+
+
+def _check_gguf(folder: Path) -> None:
+  """What loading does before it allocates: metadata, tokenizer, and the tensors' headers."""
+  from gatrec_jax.lm.decoder.config import decoder_config
+  from gatrec_jax.lm.decoder.gguf import config_fields, named_tensors
+  from gatrec_jax.lm.decoder.weights import unused_names, weight_rules
+  from gatrec_jax.lm.folders.gguf import read_gguf
+  from gatrec_jax.lm.folders.weights import matched_rules
+  from gatrec_jax.lm.tokens.gguf import gguf_tokenizer
+
+  path = folder / "model.gguf"
+  file = read_gguf(path)
+  config = decoder_config(config_fields(file), where=str(path))
+  gguf_tokenizer(file.fields, where=str(path))
+  matched_rules(path, named_tensors(file), weight_rules(config), unused_names(config))
+
+
 _change = some_of({".json": in_json, ".safetensors": in_safetensors})
 
 PARSERS = (
@@ -252,4 +312,5 @@ PARSERS = (
   Parser("tokenizer", _tokenizers, _change, _load_tokenizer),
   Parser("chat_tokenizer", _chat_tokenizers, _change, _load_chat_tokenizer),
   Parser("lora", _adapters, _change, _load_adapter),
+  Parser("gguf", _ggufs, _change, _check_gguf),
 )

@@ -4,9 +4,16 @@ import ast
 
 from helpers.paths import ROOT
 
-# From the ground up. Four files of `folders` know no model; the other two load and export one.
+# From the ground up. Six files of `folders` know no model; the other two load and export one.
 LAYERS = (
-  ("folders.fields", "folders.source", "folders.weights", "folders.memory"),
+  (
+    "folders.fields",
+    "folders.gguf",
+    "folders.source",
+    "folders.decoder_source",
+    "folders.weights",
+    "folders.memory",
+  ),
   ("tokens",),
   ("decoder",),
   ("folders.load", "folders.export"),

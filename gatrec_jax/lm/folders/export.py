@@ -16,8 +16,10 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig, decoder_config
+from gatrec_jax.lm.decoder.gguf import config_fields
 from gatrec_jax.lm.decoder.model import compute_dtype
 from gatrec_jax.lm.decoder.weights import weight_rules
+from gatrec_jax.lm.folders.gguf import is_gguf, read_gguf
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.folders.source import read_json
 from gatrec_jax.runs.folder import writing
@@ -121,6 +123,8 @@ def llama_fields(config: DecoderConfig) -> dict[str, Any]:
 def _config_fields(model: LanguageModel, dtype: str) -> dict[str, Any]:
   if model.folder is None:
     return llama_fields(model.config) | {"dtype": dtype}
+  if is_gguf(model.folder):
+    return config_fields(read_gguf(model.folder)) | {"dtype": dtype}
   fields = dict(read_json(model.folder / "config.json"))
   if isinstance(fields.get("text_config"), dict):  # Only the text model was loaded.
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
@@ -134,7 +138,7 @@ def _config_fields(model: LanguageModel, dtype: str) -> dict[str, Any]:
 
 def _write_tokenizer(model: LanguageModel, target: Path) -> None:
   """Copies the source folder's tokenizer files, or writes them for a model without one."""
-  if model.folder is not None:
+  if model.folder is not None and model.folder.is_dir():
     for path in sorted({path for pattern in _COPIED for path in model.folder.glob(pattern)}):
       if path.is_file():
         shutil.copyfile(path, target / path.name)

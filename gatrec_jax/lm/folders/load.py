@@ -1,7 +1,8 @@
-"""Loads decoders from Hugging Face folders: configuration, weights and tokenizer."""
+"""Loads decoders from Hugging Face folders and GGUF files: configuration, weights and tokenizer."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -16,14 +17,17 @@ import numpy as np
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.attention import resolve_attention
 from gatrec_jax.lm.decoder.cache import cache_bytes
-from gatrec_jax.lm.decoder.config import DecoderConfig, read_decoder_config
+from gatrec_jax.lm.decoder.config import DecoderConfig, decoder_config, read_decoder_config
+from gatrec_jax.lm.decoder.gguf import config_fields, named_tensors
 from gatrec_jax.lm.decoder.model import logical_axes
 from gatrec_jax.lm.decoder.quantize import quantize_array, quantized_paths
 from gatrec_jax.lm.decoder.weights import RENAMES, unused_names, weight_rules
+from gatrec_jax.lm.folders.decoder_source import EXAMPLE, NAMED, resolve_decoder
+from gatrec_jax.lm.folders.gguf import GgufFile, is_gguf, read_gguf
 from gatrec_jax.lm.folders.memory import require_memory
-from gatrec_jax.lm.folders.source import resolve_folder
-from gatrec_jax.lm.folders.weights import load_params, matched_rules, open_tensors, weight_files
+from gatrec_jax.lm.folders.weights import matched_rules, open_tensors, params_of, weight_files
 from gatrec_jax.lm.tokens.chat import ChatEncoder, load_chat_tokenizer
+from gatrec_jax.lm.tokens.gguf import gguf_tokenizer
 from gatrec_jax.lm.tokens.token_bytes import Spelling, make_spelling
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.runs.paths import user_path
@@ -36,7 +40,6 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16")
 QUANTIZATIONS = ("none", "int8")
-EXAMPLE = "Qwen/Qwen3-0.6B"
 HEAD = "lm_head.weight"
 CACHE_TOKENS = 4096  # loading requires memory for a cache of this many tokens
 
@@ -46,7 +49,8 @@ class LanguageModel:
   """A decoder with its tokenizer.
 
   Attributes:
-    name: display name. folder: where it was loaded from; None for a model made in memory.
+    name: display name.
+    folder: the folder or the GGUF file it was loaded from; None for a model made in memory.
     config: architecture and sizes. params: nested dict of arrays in `dtype` (or int8 with scales).
     tokenizer: a fast transformers tokenizer; None if prompts can only be given as ids.
     dtype: of the arithmetic. attention: the implementation that prefill uses.
@@ -116,10 +120,11 @@ def load_decoder(
   name: str = "",
   log: Log = CONSOLE,
 ) -> LanguageModel:
-  """Loads a decoder from a Hugging Face folder.
+  """Loads a decoder from a Hugging Face folder or a GGUF file.
 
   Args:
-    folder: contains config.json, safetensors weights, and usually a tokenizer.
+    folder: contains config.json, safetensors weights, and usually a tokenizer; or a GGUF file of
+      any quantization, or any part of one that was split.
     dtype: `float32` or `bfloat16`; weights are cast while they are read.
     quantize: `none`, or `int8` to keep matrices in 8 bits with one scale per output channel.
     attention: `auto`, `xla`, `cudnn` or `pallas`.
@@ -131,18 +136,24 @@ def load_decoder(
     than the available memory.
   """
   folder = user_path(folder)
-  if not folder.is_dir():
-    raise InputError(f"{folder}: no such folder (open_decoder takes hub ids too)")
+  if not folder.is_dir() and not (is_gguf(folder) and folder.is_file()):
+    raise InputError(f"{folder}: no such folder or GGUF file (open_decoder takes hub ids too)")
   if dtype not in DTYPES:
     raise InputError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
   if quantize not in QUANTIZATIONS:
     raise InputError(f"not one of {', '.join(QUANTIZATIONS)}", field="quantize", value=quantize)
-  config = _with_own_head(folder, read_decoder_config(folder), log)
-  tokenizer = load_chat_tokenizer(folder)
+  file = read_gguf(folder) if is_gguf(folder) else None
+  if file is not None:
+    config = decoder_config(config_fields(file), where=str(folder))
+    tokenizer = gguf_tokenizer(file.fields, where=str(folder))
+  else:
+    config = _with_own_head(folder, read_decoder_config(folder), log)
+    tokenizer = load_chat_tokenizer(folder)
   # Added tokens past the table, such as those of images, do not occur in ordinary prompts.
   if tokenizer is not None and tokenizer.vocab_size > config.vocabulary:
+    fields = "config.json" if file is None else "token_embd.weight"
     raise InputError(
-      f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, config.json a vocab_size of "
+      f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, {fields} a vocab_size of "
       f"{config.vocabulary}; they belong to different models"
     )
   implementation = resolve_attention(
@@ -158,10 +169,16 @@ def load_decoder(
     devices=None if mesh is None else mesh.local_devices,
   )
   params = read_params(
-    folder, config, dtype=dtype, quantize=quantize, mesh=mesh, rules=rules, head=True
+    folder, config, dtype=dtype, quantize=quantize, mesh=mesh, rules=rules, file=file
   )
   return LanguageModel(
-    name or folder.resolve().name, folder, config, params, tokenizer, dtype, implementation
+    name or (folder.resolve().name if file is None else folder.stem),
+    folder,
+    config,
+    params,
+    tokenizer,
+    dtype,
+    implementation,
   )
 
 
@@ -174,15 +191,18 @@ def open_decoder(
   mesh: str = "1x1",
   log: Log = CONSOLE,
 ) -> LanguageModel:
-  """Loads a decoder from a folder or by hub id, downloading it if it is not cached.
+  """Loads a decoder from a folder, a GGUF file or by hub id, downloading it if it is not cached.
 
-  Args: spec: a folder or a hub id. mesh: devices as "DATAxMODEL". log: SILENT hides the progress
-    bars of a download. The other arguments are those of `load_decoder`.
+  Args: spec: as `resolve_decoder` takes it. mesh: devices as "DATAxMODEL". log: SILENT hides the
+    progress bars of a download. The other arguments are those of `load_decoder`.
   Raises: InputError that says what would have worked.
   """
   if not spec:
-    raise InputError("give a model folder, or a hub id such as " + EXAMPLE, field="llm")
-  found = resolve_folder(spec, field="llm", example=EXAMPLE, log=log)
+    raise InputError(
+      f"give a model folder, a GGUF file, a hub id such as {EXAMPLE}, or {', '.join(NAMED)}",
+      field="llm",
+    )
+  found = resolve_decoder(spec, log=log)
   model = load_decoder(
     found.folder,
     dtype=dtype,
@@ -192,6 +212,13 @@ def open_decoder(
     log=log,
   )
   return dataclasses.replace(model, name=found.name, folder=Path(found.folder))
+
+
+def read_config(folder: Path) -> DecoderConfig:
+  """The configuration of a folder or a GGUF file. Raises: InputError as `load_decoder`."""
+  if is_gguf(folder):
+    return decoder_config(config_fields(read_gguf(folder)), where=str(folder))
+  return read_decoder_config(folder)
 
 
 def _with_own_head(folder: Path, config: DecoderConfig, log: Log) -> DecoderConfig:
@@ -230,10 +257,11 @@ def read_params(
   mesh: Mesh | None = None,
   rules: Rules = DEFAULT_RULES,
   head: bool = True,
+  file: GgufFile | None = None,
 ) -> dict[str, Any]:
   """Loads the weights of a folder, cast and placed one by one. Arguments as in `load_decoder`.
 
-  Args: head: whether to load an untied output head.
+  Args: head: whether to load an untied output head. file: in the place of the folder's weights.
   """
   axes = logical_axes(config) if mesh is not None else None
   small = quantized_paths(config) if quantize == "int8" else frozenset()
@@ -253,14 +281,19 @@ def read_params(
       return {"kernel_int8": put(values, names), "kernel_scale": put(scales, names[:1])}
     return put(array, names)
 
-  params = load_params(
-    folder,
-    weight_rules(config, head=head),
-    dtype=dtype,
-    renames=RENAMES,
-    unused=unused_names(config, head=head),
-    place=place,
-  )
+  with contextlib.ExitStack() as stack:
+    if file is not None:
+      tensors = named_tensors(file)
+    else:
+      tensors = stack.enter_context(open_tensors(folder, RENAMES))
+    params = params_of(
+      tensors,
+      weight_rules(config, head=head),
+      where=folder,
+      dtype=dtype,
+      unused=unused_names(config, head=head),
+      place=place,
+    )
   return _lifted(params) if small else params
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.folders.gguf import gguf_parts
 from gatrec_jax.lm.folders.weights import inside, weight_files
 from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 from gatrec_jax.runs.paths import user_path
@@ -35,7 +36,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
-  """A model folder: its path, display name, and how it was found."""
+  """A model's folder or GGUF file: its path, display name, and how it was found."""
 
   folder: Path
   name: str
@@ -138,7 +139,12 @@ def resolve_folder(
 
 
 def content_hash(folder: Path) -> str:
-  """sha256 of the names and contents of all files that determine an encoder's vectors."""
+  """sha256 of the names and contents of all files that determine what a model computes.
+
+  Args: folder: of an encoder or a decoder, or a GGUF file.
+  """
+  if folder.is_file():
+    return hashlib.sha256("\n".join(map(_sha256, gguf_parts(folder))).encode()).hexdigest()
   modules = []
   if (folder / "modules.json").is_file():
     modules = [path for _, path in module_folders(folder)]

@@ -132,17 +132,28 @@ def load_params(
   Raises: InputError that lists every missing, unexpected and misshaped tensor, or names a damaged
     file.
   """
-  folder = Path(folder)
+  with open_tensors(Path(folder), renames) as tensors:
+    return params_of(tensors, rules, where=Path(folder), dtype=dtype, unused=unused, place=place)
+
+
+def params_of(
+  tensors: Tensors,
+  rules: Sequence[Rule],
+  *,
+  where: Path,
+  dtype: Any = "float32",
+  unused: Sequence[str] = (),
+  place: Place | None = None,
+) -> dict[str, Any]:
+  """The same from tensors that are open. Args: where: they lie, for messages."""
   place = place or (lambda _, array: to_device(array))
-  with open_tensors(folder, renames) as tensors:
-    rules = matched_rules(folder, tensors, rules, unused)
-    params: dict[str, Any] = {}
-    for rule in rules:
-      node = params
-      *parents, leaf = rule.target.split("/")
-      for part in parents:
-        node = node.setdefault(part, {})
-      node[leaf] = place(rule.target, _read(rule, tensors, jnp.dtype(dtype)))
+  params: dict[str, Any] = {}
+  for rule in matched_rules(where, tensors, rules, unused):
+    node = params
+    *parents, leaf = rule.target.split("/")
+    for part in parents:
+      node = node.setdefault(part, {})
+    node[leaf] = place(rule.target, _read(rule, tensors, jnp.dtype(dtype)))
   return params
 
 
@@ -217,8 +228,9 @@ def matched_rules(
     if name not in wanted and not ignored.fullmatch(name)
   ]
   if problems:
+    fields = "its metadata" if folder.is_file() else "config.json"
     raise InputError(
-      f"{folder}: the weights do not match config.json, {len(problems)} tensors: "
+      f"{folder}: the weights do not match {fields}, {len(problems)} tensors: "
       + some(problems, between="; ")
     )
   return kept
@@ -231,7 +243,7 @@ def _read(rule: Rule, tensors: Tensors, dtype: np.dtype) -> np.ndarray:
     parts = []
     for name, _ in rule.sources:
       file, original = tensors[name.format(layer=layer)]
-      array = file.get_tensor(original).astype(dtype)
+      array = file.get_tensor(original).astype(dtype, copy=False)
       parts.append(array.T if rule.transpose else array)
     layers.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
   return layers[0] if rule.layers is None else np.stack(layers)

@@ -61,8 +61,8 @@ class Settings:
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:
   """The settings in the flags of launch.benchmark. Raises InputError."""
-  from gatrec_jax.lm.folders.load import DTYPES, EXAMPLE
-  from gatrec_jax.lm.folders.source import resolve_folder
+  from gatrec_jax.lm.folders.decoder_source import resolve_decoder
+  from gatrec_jax.lm.folders.load import DTYPES
 
   if flags["dtype"] not in DTYPES:
     raise InputError(f"must be one of {', '.join(DTYPES)}", field="dtype", value=flags["dtype"])
@@ -75,7 +75,7 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     ) from None
   folder = None
   if flags["llm"]:
-    folder = Path(resolve_folder(flags["llm"], field="llm", example=EXAMPLE).folder)
+    folder = resolve_decoder(flags["llm"]).folder
   same = ("random_shape", "dtype", "prompt_tokens", "max_tokens", "continuations", "repeats")
   return Settings(
     folder=folder,
@@ -100,7 +100,7 @@ def run_lm(settings: Settings, *, log: Log) -> Json:
   Raises: InputError for a model that cannot be loaded, a prompt longer than its context, or a peer
     that does not work.
   """
-  from gatrec_jax.lm.decoder.config import read_decoder_config
+  from gatrec_jax.lm.folders.load import read_config
   from launch.benchmarks.lm.random_folder import random_folder
 
   with contextlib.ExitStack() as stack:
@@ -113,7 +113,7 @@ def run_lm(settings: Settings, *, log: Log) -> Json:
       folder = settings.workdir / f"model-{settings.random_shape}"
       log.info(f"random weights: {folder}")
       folder = random_folder(folder, settings.random_shape)
-    config = read_decoder_config(folder)
+    config = read_config(folder)
     needed = settings.prompt_tokens + max(settings.max_tokens, CONTINUATION_TOKENS)
     if needed > config.context:
       fits = config.context - needed + settings.prompt_tokens

@@ -153,9 +153,9 @@ def test_too_little_memory_is_reported_before_loading(folder, monkeypatch, quant
   needed = weight_bytes(config, dtype="float32", quantize=quantize)
   needed += cache_bytes(config, rows=1, slots=config.context, dtype="float32")
   loaded = []
-  reading = load_module.load_params
+  reading = load_module.params_of
   monkeypatch.setattr(
-    load_module, "load_params", lambda *args, **rest: loaded.append(1) or reading(*args, **rest)
+    load_module, "params_of", lambda *args, **rest: loaded.append(1) or reading(*args, **rest)
   )
   free = round(needed / (1 - memory.SPARE_SHARE))
   monkeypatch.setattr(memory, "available_bytes", lambda devices=None: free - 2)
