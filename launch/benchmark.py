@@ -44,6 +44,7 @@ define(
   "llm",
   "random_shape",
   "peer_python",
+  "peer_node",
   "prompt_tokens",
   "max_tokens",
   "batch_sizes",

@@ -56,6 +56,9 @@ SUITES: Mapping[str, Suite] = {
   "injection": Suite(
     "injection", "run_injection_suite", "injection", "titles that demand the first place"
   ),
+  "llama_cpp": Suite(
+    "llama_cpp", "run_llama_cpp_suite", "llama_cpp", "a GGUF file here and by llama.cpp"
+  ),
   "anchors": Suite("anchors", "run_anchors_suite", "anchors", "models on RecBole's own splits"),
   "als": Suite("als", "run_als_suite", "als", "iALS on ML-1M or --dataset, beside implicit"),
   "peers": Suite(

@@ -323,6 +323,7 @@ BENCHMARK = (
   text("suite", "what to measure; the suites are listed above", "lm"),
   text("compare", "torch also measures PyTorch, PyG or transformers on the same inputs; implicit"),
   text("peer_python", "Python interpreter that has the peer's packages (this one)"),
+  text("peer_node", "suite llama_cpp: folder with the npm package node-llama-cpp (this one)"),
   whole("repeats", "timed runs; the median is reported", 3),
   text("random_shape", "suite lm without --llm: shape of the random model, 0.5b or tiny", "0.5b"),
   listed(

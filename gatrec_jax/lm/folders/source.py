@@ -144,7 +144,7 @@ def content_hash(folder: Path) -> str:
   Args: folder: of an encoder or a decoder, or a GGUF file.
   """
   if folder.is_file():
-    return hashlib.sha256("\n".join(map(_sha256, gguf_parts(folder))).encode()).hexdigest()
+    return hashlib.sha256("\n".join(map(file_sha256, gguf_parts(folder))).encode()).hexdigest()
   modules = []
   if (folder / "modules.json").is_file():
     modules = [path for _, path in module_folders(folder)]
@@ -159,7 +159,7 @@ def content_hash(folder: Path) -> str:
   # Sorted by path within the folder, so that a copy elsewhere has the same hash.
   for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
     if path.is_file():
-      digest.update(f"{name}\0{_sha256(path)}\n".encode())
+      digest.update(f"{name}\0{file_sha256(path)}\n".encode())
   return digest.hexdigest()
 
 
@@ -236,7 +236,7 @@ def _minilm_package() -> ModelFolder | None:
   weights = folder / "model.safetensors"
   if not weights.is_file():
     raise InputError(f"{weights}: not found; reinstall the package: {MINILM_HELP}")
-  found = _sha256(weights)
+  found = file_sha256(weights)
   if found != MINILM_SHA256:
     raise InputError(
       f"{weights}: sha256 {found[:12]}… is not that of {MINILM} ({MINILM_SHA256[:12]}…); "
@@ -288,7 +288,8 @@ def _download_bars(*, shown: bool) -> Iterator[None]:
     enable_progress_bars()
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+  """A file's sha256. Raises: InputError if it cannot be read."""
   try:
     with path.open("rb") as file:
       return hashlib.file_digest(file, "sha256").hexdigest()

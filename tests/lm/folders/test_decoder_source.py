@@ -1,13 +1,13 @@
 """Finding decoders: names, files, Ollama's store, and the packages of PyPI."""
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import zipfile
 
 import pytest
 
-from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.folders import decoder_source, source
 from gatrec_jax.lm.folders.decoder_source import NAMED, resolve_decoder
@@ -29,7 +29,9 @@ def cache(tmp_path, monkeypatch):
 
 def known_as(monkeypatch, name, path, **changes):
   """Makes `path` the file of a named model."""
-  model = dataclasses.replace(NAMED[name], sha256=runs.file_digest(path), **changes)
+  model = dataclasses.replace(
+    NAMED[name], sha256=hashlib.sha256(path.read_bytes()).hexdigest(), **changes
+  )
   monkeypatch.setitem(decoder_source.NAMED, name, model)
 
 
