@@ -128,7 +128,7 @@ def test_another_model_is_refused_and_the_same_one_elsewhere_is_kept(place):
   ("changed", "said"),
   [
     (("--llm=builtin",), "--llm=builtin: the built-in model re-ranks and cannot write profiles"),
-    (("--llm=",), "--llm: name the folder"),
+    (("--llm=",), "--llm: name a decoder's folder, GGUF file or hub id, or one of smollm2"),
     (("--llm=missing/model",), "--llm=missing/model"),
     (("--write=films",), "--write=films: must be one of items, users"),
     ((f"--llm={QWEN}",), "longer context"),
