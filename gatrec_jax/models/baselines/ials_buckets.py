@@ -10,9 +10,9 @@ import numpy as np
 
 Array = jax.Array
 
-# Numbers that a chunk gathers, B · L · D: a core's second cache, since every step reads them twice
-# (well beyond it, a step takes three times as long); or enough to occupy a device.
-_CPU_CHUNK, _DEVICE_CHUNK = 1 << 18, 1 << 24
+# Numbers that a chunk gathers, B · L · D: about a core's second cache, since every step reads them
+# twice (far beyond it, a step takes three times as long); or enough to occupy a device.
+_CPU_CHUNK, _DEVICE_CHUNK = 1 << 19, 1 << 24
 # Another length must save so many cells of padding: each is a loop of its own to compile.
 _WORTH_A_LENGTH = 30_000
 _STEP = 8
