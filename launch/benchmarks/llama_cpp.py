@@ -74,7 +74,7 @@ def run_llama_cpp_suite(flags: Mapping[str, Any], *, log: Log) -> Json:
 
   if not flags["llm"]:
     raise InputError("the suite needs a GGUF file, or the name of one", field="llm")
-  file = Path(resolve_decoder(flags["llm"], log=log).folder)
+  file = resolve_decoder(flags["llm"], log=log).folder
   if not is_gguf(file):
     raise InputError("the suite needs a GGUF file", field="llm", value=flags["llm"])
   folder = Path(flags["peer_node"] or ".")

@@ -299,7 +299,7 @@ def _check_gguf(folder: Path) -> None:
   file = read_gguf(path)
   config = decoder_config(config_fields(file), where=str(path))
   gguf_tokenizer(file.fields, where=str(path))
-  matched_rules(path, named_tensors(file), weight_rules(config), unused_names(config))
+  matched_rules(path, named_tensors(file, config), weight_rules(config), unused_names(config))
 
 
 _change = some_of({".json": in_json, ".safetensors": in_safetensors})

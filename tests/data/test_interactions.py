@@ -154,3 +154,13 @@ def test_distinct_values_are_those_of_numpy(values, kind):
   found = distinct(values)
   assert found.dtype == kind
   np.testing.assert_array_equal(found, np.unique(values))
+
+
+def test_a_column_of_one_value_takes_no_memory():
+  rows = Interactions.from_indices([0, 1, 2], [0, 1, 2], [5, 5, 5], num_users=3, num_items=3)
+  for part in (rows, rows.take(np.array([0, 2]))):
+    assert part.rating.strides == part.timestamp.strides == (0,)
+    assert part.rating.tolist() == [5.0] * len(part) and part.timestamp.dtype == np.int64
+  mixed = Interactions.from_indices([0, 1, 2], [0, 1, 2], [5, 4, 5], num_users=3, num_items=3)
+  assert mixed.rating.tolist() == [5.0, 4.0, 5.0] and mixed.rating.strides == (4,)
+  assert mixed.take(np.array([0, 2])).rating.tolist() == [5.0, 5.0]

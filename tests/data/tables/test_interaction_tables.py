@@ -258,6 +258,8 @@ def test_bad_files_are_named(tmp_path, name, text, message):
 def test_missing_file_and_bad_share(tmp_path):
   with pytest.raises(InputError, match="no.csv: there is no such file"):
     load_interactions(tmp_path / "no.csv")
+  with pytest.raises(InputError, match="no: there is no such file or folder"):
+    load_interactions(tmp_path / "no")
   with pytest.raises(InputError, match="max_bad_share=1.5: must be from 0 to 1"):
     load_interactions(write_rows(tmp_path / "x.csv"), max_bad_share=1.5)
 

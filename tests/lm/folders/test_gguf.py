@@ -77,12 +77,18 @@ def test_a_model_equals_that_of_its_folder(tmp_path, name):
   assert model.name == "model" and model.config == read_config(tmp_path / "model.gguf")
 
 
-def test_frequencies_that_are_not_llama_3s_are_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(
-    "helpers.gguf_files._llama3_divisors", lambda config: np.array([1, 3, 2, 8], np.float32)
-  )
+@pytest.mark.parametrize(
+  "dtype, said",
+  [
+    (np.float32, "rope_freqs.weight is not what Llama 3 has"),
+    (np.int32, "rope_freqs.weight has type I32, which cannot be dequantized"),
+  ],
+)
+def test_frequencies_that_are_not_llama_3s_are_refused(tmp_path, monkeypatch, dtype, said):
+  divisors = np.array([1, 3, 2, 8], dtype)
+  monkeypatch.setattr("helpers.gguf_files._llama3_divisors", lambda config: divisors)
   path = write_gguf(GOLDENS / "llama3_rope", tmp_path / "model.gguf")
-  assert error_of(load_decoder, path) == f"{path}: rope_freqs.weight is not what Llama 3 has"
+  assert error_of(load_decoder, path) == f"{path}: {said}"
 
 
 def test_a_tokenizer_has_the_ids_of_its_folder(qwen):
@@ -104,16 +110,19 @@ def test_matrices_are_dequantized_as_the_package_does(qwen):
   assert not np.array_equal(kernel, own)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in gguf.GGMLQuantizationType if kind.name != "F64"])
+@pytest.mark.parametrize("kind", list(gguf.GGMLQuantizationType))
 def test_every_type_of_the_package(kind):
   block, size = gguf.GGML_QUANT_SIZES[kind]
   data = np.random.default_rng(0).integers(0, 256, (3, 2 * size)).astype(np.uint8)
+  data.flags.writeable = False  # as a file is
   stored = Stored((3, 2 * block), kind.name, data.ravel())
   if not can_dequantize(kind.name):
-    with pytest.raises(NotImplementedError, match=kind.name):
+    with pytest.raises(InputError, match=f"type {kind.name} of a tensor cannot be dequantized"):
       dequantized(stored)
     return
-  np.testing.assert_array_equal(dequantized(stored), gguf.quants.dequantize(data, kind))
+  values = dequantized(stored)
+  np.testing.assert_array_equal(values, gguf.quants.dequantize(data, kind))
+  assert values.dtype == np.float32 and not np.shares_memory(values, data)
 
 
 def test_a_type_without_dequantization_is_named(tmp_path):
@@ -150,6 +159,11 @@ def test_everything_that_is_missing_stands_in_one_error(tmp_path):
     ({"qwen2.expert_count": 8}, "mixtures of experts cannot be read"),
     ({"qwen2.rope.scaling.type": "longrope"}, "rope.scaling.type 'longrope' is not linear or yarn"),
     ({"qwen2.rope.dimension_count": 4}, "rope.dimension_count is not the size of a head"),
+    ({"general.architecture": ["qwen2"]}, "general.architecture ['qwen2'] is not one of llama, "),
+    ({"tokenizer.ggml.pre": ["qwen2"]}, "tokenizer.ggml.pre ['qwen2'] is not one of gpt-2"),
+    ({"tokenizer.ggml.merges": [1, 2]}, "tokenizer.ggml.merges is no list of texts"),
+    ({"tokenizer.ggml.token_type": 3}, "tokenizer.ggml.token_type is no list of numbers"),
+    ({"tokenizer.ggml.eos_token_id": [2]}, "tokenizer.ggml.eos_token_id is [2]; there are 128"),
     ({"qwen2.attention.head_count": [4, 2]}, "attention.head_count is [4, 2]; it must be a whole"),
   ],
 )

@@ -61,6 +61,8 @@ def test_fields_that_do_not_fit():
     gguf_tokenizer(sentencepiece(scores=[0.0]), where="a.gguf")
   with pytest.raises(InputError, match=r"271 tokens, but 1 entries of token_type"):
     gguf_tokenizer(sentencepiece(token_type=[1]), where="a.gguf")
+  with pytest.raises(InputError, match=r"tokenizer.ggml.scores is no list of numbers"):
+    gguf_tokenizer(sentencepiece(scores=["1"] * 271), where="a.gguf")
   with pytest.raises(InputError, match=r"tokenizer.ggml.tokens is no list of texts"):
     gguf_tokenizer(sentencepiece(tokens=[1, 2]), where="a.gguf")
   assert gguf_tokenizer({}, where="a.gguf") is None
