@@ -45,6 +45,7 @@ define(
   "random_shape",
   "peer_python",
   "peer_node",
+  "quantize",
   "prompt_tokens",
   "max_tokens",
   "batch_sizes",

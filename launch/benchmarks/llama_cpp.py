@@ -89,23 +89,36 @@ def run_llama_cpp_suite(flags: Mapping[str, Any], *, log: Log) -> Json:
   command = ["node", str(script), str(folder)]
   with Process(command, what=f"--peer_node={folder}") as peer:
     return run_llama_cpp(
-      file, peer, prompt_tokens=flags["prompt_tokens"], max_tokens=flags["max_tokens"], log=log
+      file,
+      peer,
+      quantize=flags["quantize"],
+      prompt_tokens=flags["prompt_tokens"],
+      max_tokens=flags["max_tokens"],
+      log=log,
     )
 
 
 def run_llama_cpp(
-  file: Path, peer: Process, *, prompt_tokens: int, max_tokens: int, log: Log
+  file: Path,
+  peer: Process,
+  *,
+  prompt_tokens: int,
+  max_tokens: int,
+  quantize: str = "none",
+  log: Log,
 ) -> Json:
   """All comparisons of a file.
 
-  Args: prompt_tokens, max_tokens: of the measured speed, and max_tokens of the answers.
+  Args:
+    quantize: as in `load_decoder`.
+    prompt_tokens, max_tokens: of the measured speed, and max_tokens of the answers.
   Returns: `peer`, `model`, `strings`, `stored` (the file as it is), `exact` (as float32; None for a
     large model) and `speed`, as plain values.
   """
   from gatrec_jax.lm.folders.load import load_decoder
 
   log.info(f"{file.name}: reading it")
-  model = load_decoder(file)
+  model = load_decoder(file, quantize=quantize)
   about = peer.ask("hello")
   threads = os.cpu_count() or 1
   settings = {"threads": threads, "tokens": max(WINDOW, prompt_tokens + max_tokens)}

@@ -268,7 +268,12 @@ LANGUAGE_MODEL = (
   ),
   text("lora", "folder of a LoRA adapter in PEFT's format"),
   text("dtype", "float32 or bfloat16, for weights and arithmetic", "float32"),
-  text("quantize", "none, or int8 to store matrices in 8 bits", "none"),
+  text(
+    "quantize",
+    "none; keep, for the matrices of a GGUF file to stay in its 4 to 8 bits; or int8, to round "
+    "them to 8 bits",
+    "none",
+  ),
   text("attention", "attention over prompts: auto, xla, cudnn or pallas", "auto"),
   whole("batch_size", "prompts per batch", 8),
 )

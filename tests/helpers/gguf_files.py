@@ -172,3 +172,13 @@ def _llama3_divisors(config):
       smooth = (rope.original_context / wavelength - low) / (high - low)
       found.append(1 / ((1 - smooth) / rope.factor + smooth))
   return np.array(found, np.float32)
+
+
+def quantized_bytes(kind, rows, columns, *, seed=0):
+  """[rows, bytes] uint8 of a matrix of a type: any integers, and scales that are finite."""
+  block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+  raw = np.random.default_rng(seed).integers(0, 256, (rows, columns // block, size), dtype=np.uint8)
+  # The upper byte of a float16: below 0xFC, and small.
+  for place in {"Q6_K": (209,)}.get(kind, (1, 3) if kind[-1] in "1K" else (1,)):
+    raw[..., place] &= 0xA7
+  return raw.reshape(rows, -1)

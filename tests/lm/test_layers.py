@@ -4,11 +4,12 @@ import ast
 
 from helpers.paths import ROOT
 
-# From the ground up. Six files of `folders` know no model; the other two load and export one.
+# From the ground up. Seven files of `folders` know no model; the other two load and export one.
 LAYERS = (
   (
     "folders.fields",
     "folders.gguf",
+    "folders.gguf_blocks",
     "folders.source",
     "folders.decoder_source",
     "folders.weights",

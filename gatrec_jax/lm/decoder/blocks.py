@@ -14,6 +14,7 @@ from gatrec_jax.lm.decoder.attention import Keys, attend, self_attention
 from gatrec_jax.lm.decoder.cache import visible
 from gatrec_jax.lm.decoder.config import DecoderConfig, Layer
 from gatrec_jax.lm.decoder.linear import linear
+from gatrec_jax.lm.decoder.packed import Packed
 from gatrec_jax.lm.decoder.rope import rotate, rotations
 
 ACTIVATIONS = {
@@ -24,7 +25,7 @@ ACTIVATIONS = {
 
 
 class Projection(nn.Module):
-  """Computes x Wᵀ + bias, where W may be int8, plus the LoRA term if the layer has an adapter.
+  """Computes x Wᵀ + bias, plus the LoRA term if the layer has an adapter. W may be int8 or packed.
 
   Attributes:
     features: size of the output. bias: whether to add one. axes: logical axis names of [out, in].
@@ -43,7 +44,10 @@ class Projection(nn.Module):
     """x: [..., in]. Returns: [..., features]."""
     dtype = self.out_dtype or x.dtype
     out_axis, in_axis = self.axes
-    if self.has_variable("params", "kernel_int8"):
+    stored = self.get_variable("params", "kernel")
+    if isinstance(stored, Packed):
+      y = linear(x, stored, out_dtype=dtype)
+    elif self.has_variable("params", "kernel_int8"):
       kernel = self.get_variable("params", "kernel_int8").astype(x.dtype)
       scale = self.get_variable("params", "kernel_scale")
       y = (linear(x, kernel, out_dtype=jnp.float32) * scale).astype(dtype)

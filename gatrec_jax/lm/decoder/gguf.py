@@ -17,6 +17,8 @@ from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.families import FULL, SLIDING
 from gatrec_jax.lm.decoder.rope import Rope, inverse_frequencies
 from gatrec_jax.lm.folders.gguf import GgufFile, GgufTensors, can_dequantize, dequantized
+from gatrec_jax.lm.folders.gguf_blocks import Words, has_blocks, words_of
+from gatrec_jax.lm.folders.weights import Rule, read_rule
 from gatrec_jax.lm.tokens.gguf import CONTROL, END_TOKENS
 
 Tensors = dict[str, tuple[GgufTensors, str]]
@@ -154,6 +156,19 @@ def named_tensors(file: GgufFile, config: DecoderConfig) -> Tensors:
       changes[name] = _minus_one
     found[ours] = opened, name
   return found
+
+
+def kept_words(rule: Rule, tensors: Tensors, dtype: np.dtype) -> np.ndarray | Words:
+  """A parameter as `read_rule` reads it, but in its 4 or 8 bits where its type has blocks."""
+  ((name, _),) = rule.sources
+  opened, original = tensors[name]
+  stored = opened.file.tensors[original]
+  if not has_blocks(stored.shape, stored.kind):
+    return read_rule(rule, tensors, dtype)
+  words = words_of(stored.data, stored.shape, stored.kind)
+  change = opened.changes.get(original)
+  # Matrices are changed in the order of their rows alone.
+  return words if change is None else words.reordered(change(np.arange(stored.shape[0])))
 
 
 class _Fields:

@@ -7,6 +7,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from gatrec_jax.lm.decoder.packed import Packed, packed_product
+
 # Up to this many rows, a CPU is faster with the weights as the left factor, because then the small
 # factor is the one that gets packed: 7 instead of 10 ms for 8 rows of a 4864 × 896 matrix on two
 # cores. From about a hundred rows on, the order makes no difference. This form is used only for
@@ -15,19 +17,23 @@ import jax.numpy as jnp
 FEW_ROWS = 64
 
 
-def linear(x: jax.Array, kernel: jax.Array, *, out_dtype: jnp.dtype | None = None) -> jax.Array:
+def linear(
+  x: jax.Array, kernel: jax.Array | Packed, *, out_dtype: jnp.dtype | None = None
+) -> jax.Array:
   """Computes x Wᵀ, accumulated in float32.
 
   Args:
     x: [..., in] float.
-    kernel: [out, in] float, of the same dtype.
+    kernel: [out, in] float, of the same dtype, or packed.
     out_dtype: of the result; None for that of `x`.
   Returns: [..., out].
   """
   rows = math.prod(x.shape[:-1])
   flat = x.reshape(rows, x.shape[-1])
   whole_texts = x.ndim > 2 and x.shape[-2] > 1
-  if rows == 0 or rows > FEW_ROWS or whole_texts:
+  if isinstance(kernel, Packed):
+    product = packed_product(flat, kernel, 0 < rows <= FEW_ROWS and not whole_texts)
+  elif rows == 0 or rows > FEW_ROWS or whole_texts:
     product = _plain(flat, kernel)
   else:
     few = _matrix_vector if rows == 1 else _weights_first

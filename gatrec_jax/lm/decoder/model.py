@@ -21,6 +21,7 @@ from gatrec_jax.lm.decoder.attention import resolve_attention
 from gatrec_jax.lm.decoder.blocks import Batch, Block, Projection, RmsNorm
 from gatrec_jax.lm.decoder.cache import Cache
 from gatrec_jax.lm.decoder.config import DecoderConfig
+from gatrec_jax.lm.decoder.packed import Packed, dequantized
 
 Params = Mapping[str, Any]
 
@@ -41,7 +42,7 @@ class Lora:
 
 
 class Embedding(nn.Module):
-  """Embedding table lookup."""
+  """Embedding table lookup, in a table that may be packed."""
 
   vocabulary: int
   width: int
@@ -49,6 +50,10 @@ class Embedding(nn.Module):
   @nn.compact
   def __call__(self, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """tokens: [B, T] int32. Returns: [B, T, D] in `dtype`."""
+    stored = self.get_variable("params", "embedding")
+    if isinstance(stored, Packed):
+      rows = dequantized(stored.rows(tokens.ravel()), dtype).T
+      return rows.reshape(*tokens.shape, self.width)
     init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
     return self.param("embedding", init, (self.vocabulary, self.width))[tokens].astype(dtype)
 
@@ -239,7 +244,7 @@ def logits_of(
   """
   kernel = params["embed"]["embedding"] if config.tied else params["head"]["kernel"]
   if tokens is not None:
-    kernel = kernel[tokens]
+    kernel = kernel.rows(tokens) if isinstance(kernel, Packed) else kernel[tokens]
   hidden = hidden.astype(compute_dtype(params))
   logits = _head(kernel.shape[0]).apply({"params": {"kernel": kernel}}, hidden)
   cap = config.final_softcap

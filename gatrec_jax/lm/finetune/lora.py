@@ -15,6 +15,7 @@ from gatrec_jax import runs
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import Lora
+from gatrec_jax.lm.decoder.packed import Packed
 from gatrec_jax.lm.decoder.weights import weight_rules
 from gatrec_jax.lm.folders.fields import flag, real, require_object, shown, whole
 from gatrec_jax.lm.folders.source import read_json
@@ -92,7 +93,7 @@ def merge_lora(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
   Returns:
     New parameters, which share all leaves without adapters with `params`.
   Raises:
-    InputError: a kernel is int8, missing, or of another shape.
+    InputError: a kernel is quantized, missing, or of another shape.
   """
 
   def merged(node: dict[str, Any], adapter: dict[str, Any], path: str) -> dict[str, Any]:
@@ -101,10 +102,11 @@ def merge_lora(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
       if missing:
         raise InputError(f"{path}{missing[0]}: the adapters have it, but the model does not")
       return {**node, **{n: merged(node[n], adapter[n], f"{path}{n}/") for n in adapter}}
-    if "kernel_int8" in node:
+    if "kernel_int8" in node or isinstance(node.get("kernel"), Packed):
+      name = "kernel_int8" if "kernel_int8" in node else "kernel"
       raise InputError(
-        f"{path}kernel_int8: adapters cannot be merged into int8 weights; load the model "
-        "without `quantize=int8`"
+        f"{path}{name}: adapters cannot be merged into quantized weights; load the model with "
+        "`quantize=none`"
       )
     kernel, a, b = node["kernel"], adapter["a"], adapter["b"]
     if kernel.shape != (b.shape[0], a.shape[1]):

@@ -13,6 +13,7 @@ import optax
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import Lora, hidden_states, logits_of
+from gatrec_jax.lm.decoder.packed import Packed
 from gatrec_jax.lm.finetune.lora import init_lora
 from gatrec_jax.lm.finetune.objectives import Objective
 from gatrec_jax.lm.finetune.packing import LabelRows, TokenRows
@@ -141,9 +142,12 @@ def init_state(model: LanguageModel, spec: StepSpec) -> FinetuneState:
       dropout=config.lora_dropout,
     ).params
   else:
-    if any(leaf.dtype == jnp.int8 for leaf in jax.tree.leaves(model.params)):
+    leaves = jax.tree.leaves(model.params, is_leaf=lambda leaf: isinstance(leaf, Packed))
+    packed = any(isinstance(leaf, Packed) for leaf in leaves)
+    if packed or any(leaf.dtype == jnp.int8 for leaf in leaves):
       raise InputError(
-        "int8 weights cannot be trained; load the model without `quantize=int8`",
+        f"{'packed' if packed else 'int8'} weights cannot be trained; load the model with "
+        "`quantize=none`",
         field="mode",
         value="full",
       )

@@ -18,6 +18,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.config import DecoderConfig, decoder_config
 from gatrec_jax.lm.decoder.gguf import config_fields
 from gatrec_jax.lm.decoder.model import compute_dtype
+from gatrec_jax.lm.decoder.packed import Packed
 from gatrec_jax.lm.decoder.weights import weight_rules
 from gatrec_jax.lm.folders.gguf import is_gguf, read_gguf
 from gatrec_jax.lm.folders.load import LanguageModel
@@ -161,9 +162,10 @@ def _named_leaves(model: LanguageModel) -> dict[str, Any]:
     *parents, leaf = rule.target.split("/")
     for part in parents:
       node = node[part]
-    if leaf not in node:
+    if isinstance(node.get(leaf), Packed | None):
       raise InputError(
-        f"{model.name}: its weights are int8; load it without `quantize=int8` to export it"
+        f"{model.name}: its weights are {'packed' if leaf in node else 'int8'}; load it with "
+        "`quantize=none` to export it"
       )
     ((name, _),) = rule.sources
     tensors[name] = node[leaf]

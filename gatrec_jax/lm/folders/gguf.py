@@ -1,7 +1,8 @@
 """Reads GGUF files, the format of llama.cpp: metadata, and tensors in any of its quantizations.
 
-The `gguf` package knows the types and dequantizes them. Its reader is not used: it takes seconds
-for the 150,000 to 260,000 tokens of a vocabulary, and trusts the file's own sizes.
+The `gguf` package knows the types, and dequantizes those that `gguf_blocks` does not. Its reader is
+not used: it takes seconds for the 150,000 to 260,000 tokens of a vocabulary, and trusts the file's
+own sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.folders.gguf_blocks import has_blocks, values_of
 
 SUFFIX = ".gguf"
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
@@ -120,6 +122,8 @@ def dequantized(stored: Stored) -> np.ndarray:
   """A tensor's values, float32 in its shape. Raises: InputError: of a type that has none."""
   import gguf
 
+  if has_blocks(stored.shape, stored.kind):
+    return values_of(stored.data, stored.shape, stored.kind)
   if not can_dequantize(stored.kind):
     raise InputError(f"type {stored.kind} of a tensor cannot be dequantized")
   # Row by row, which bounds the temporaries of the package.

@@ -18,12 +18,14 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.attention import resolve_attention
 from gatrec_jax.lm.decoder.cache import cache_bytes
 from gatrec_jax.lm.decoder.config import DecoderConfig, decoder_config, read_decoder_config
-from gatrec_jax.lm.decoder.gguf import config_fields, named_tensors
+from gatrec_jax.lm.decoder.gguf import config_fields, kept_words, named_tensors
 from gatrec_jax.lm.decoder.model import logical_axes
+from gatrec_jax.lm.decoder.packed import Packed, packed_words
 from gatrec_jax.lm.decoder.quantize import quantize_array, quantized_paths
 from gatrec_jax.lm.decoder.weights import RENAMES, unused_names, weight_rules
 from gatrec_jax.lm.folders.decoder_source import EXAMPLE, NAMED, resolve_decoder
 from gatrec_jax.lm.folders.gguf import GgufFile, is_gguf, read_gguf
+from gatrec_jax.lm.folders.gguf_blocks import Words, has_blocks, words_bytes
 from gatrec_jax.lm.folders.memory import require_memory
 from gatrec_jax.lm.folders.weights import matched_rules, open_tensors, params_of, weight_files
 from gatrec_jax.lm.tokens.chat import ChatEncoder, load_chat_tokenizer
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
   from transformers import PreTrainedTokenizerBase
 
 DTYPES = ("float32", "bfloat16")
-QUANTIZATIONS = ("none", "int8")
+QUANTIZATIONS = ("none", "int8", "keep")
 HEAD = "lm_head.weight"
 CACHE_TOKENS = 4096  # loading requires memory for a cache of this many tokens
 
@@ -51,7 +53,8 @@ class LanguageModel:
   Attributes:
     name: display name.
     folder: the folder or the GGUF file it was loaded from; None for a model made in memory.
-    config: architecture and sizes. params: nested dict of arrays in `dtype` (or int8 with scales).
+    config: architecture and sizes. params: nested dict of arrays in `dtype` (or int8 with scales,
+      or `Packed`).
     tokenizer: a fast transformers tokenizer; None if prompts can only be given as ids.
     dtype: of the arithmetic. attention: the implementation that prefill uses.
   """
@@ -105,7 +108,9 @@ class LanguageModel:
   @property
   def parameters(self) -> int:
     """Number of weights, not counting the scales of quantized ones."""
-    leaves = jax.tree_util.tree_leaves_with_path(self.params)
+    leaves = jax.tree_util.tree_leaves_with_path(
+      self.params, is_leaf=lambda leaf: isinstance(leaf, Packed)
+    )
     return sum(leaf.size for path, leaf in leaves if path[-1].key != "kernel_scale")
 
 
@@ -126,7 +131,8 @@ def load_decoder(
     folder: contains config.json, safetensors weights, and usually a tokenizer; or a GGUF file of
       any quantization, or any part of one that was split.
     dtype: `float32` or `bfloat16`; weights are cast while they are read.
-    quantize: `none`, or `int8` to keep matrices in 8 bits with one scale per output channel.
+    quantize: `none`; `int8` to keep matrices in 8 bits with one scale per output channel; `keep`
+      to keep those of a GGUF file in the 4 or 8 bits that they are stored in, without rounding.
     attention: `auto`, `xla`, `cudnn` or `pallas`.
     mesh: devices to place the weights on; None for the default device.
     rules: logical axis name -> mesh axis.
@@ -143,6 +149,10 @@ def load_decoder(
   if quantize not in QUANTIZATIONS:
     raise InputError(f"not one of {', '.join(QUANTIZATIONS)}", field="quantize", value=quantize)
   file = read_gguf(folder) if is_gguf(folder) else None
+  if quantize == "keep" and file is None:
+    raise InputError(
+      "is for GGUF files, whose weights are quantized; use int8", field="quantize", value=quantize
+    )
   if file is not None:
     config = decoder_config(config_fields(file), where=str(folder))
     tokenizer = gguf_tokenizer(file.fields, where=str(folder))
@@ -161,11 +171,12 @@ def load_decoder(
   )
   slots = min(CACHE_TOKENS, config.context)
   require_memory(
-    weight_bytes(config, dtype=dtype, quantize=quantize)
+    weight_bytes(config, dtype=dtype, quantize=quantize, file=file)
     + cache_bytes(config, rows=1, slots=slots, dtype=dtype),
-    what=f"{folder}: weights ({dtype}{', int8' if quantize == 'int8' else ''}) and a cache of "
-    f"{slots} tokens",
-    remedy="use `dtype=bfloat16`, `quantize=int8`, a smaller model or more devices",
+    what=f"{folder}: weights ({dtype}{'' if quantize == 'none' else ', ' + quantize}) and a cache "
+    f"of {slots} tokens",
+    remedy=f"use `dtype=bfloat16`, `quantize={'int8' if file is None else 'keep'}`, a smaller "
+    "model or more devices",
     devices=None if mesh is None else mesh.local_devices,
   )
   params = read_params(
@@ -266,7 +277,7 @@ def read_params(
   axes = logical_axes(config) if mesh is not None else None
   small = quantized_paths(config) if quantize == "int8" else frozenset()
 
-  def place(target: str, array: np.ndarray) -> jax.Array | dict[str, jax.Array]:
+  def place(target: str, array: np.ndarray | Words) -> Packed | jax.Array | dict[str, jax.Array]:
     names: tuple[str | None, ...] = ()
     if mesh is not None:
       names = tuple(functools.reduce(lambda tree, part: tree[part], target.split("/"), axes))
@@ -276,6 +287,11 @@ def read_params(
         return to_device(value)
       return jax.device_put(value, parameter_sharding(names, value.shape, mesh, rules))
 
+    if isinstance(array, Words):
+      # Axes: blocks of inputs, words of a block or none, outputs.
+      return packed_words(
+        array, lambda one: put(one, (*names[1:], *[None] * (one.ndim - 2), *names[:1]))
+      )
     if target in small:
       values, scales = quantize_array(array)
       return {"kernel_int8": put(values, names), "kernel_scale": put(scales, names[:1])}
@@ -293,12 +309,26 @@ def read_params(
       dtype=dtype,
       unused=unused_names(config, head=head),
       place=place,
+      read=kept_words if quantize == "keep" else None,
     )
   return _lifted(params) if small else params
 
 
-def weight_bytes(config: DecoderConfig, *, dtype: str, quantize: str = "none") -> int:
-  """Returns the size of a decoder's weights in bytes, without allocating them."""
+def weight_bytes(
+  config: DecoderConfig, *, dtype: str, quantize: str = "none", file: GgufFile | None = None
+) -> int:
+  """Returns the size of a decoder's weights in bytes, without allocating them.
+
+  Args: file: that they are in, for `keep`. The others as in `load_decoder`.
+  """
+  if quantize == "keep":
+    wide = jnp.dtype(dtype).itemsize
+    return sum(
+      words_bytes(one.data, one.shape, one.kind)
+      if has_blocks(one.shape, one.kind)
+      else wide * math.prod(one.shape)
+      for one in file.tensors.values()
+    )
   small = quantized_paths(config) if quantize == "int8" else frozenset()
   wide = jnp.dtype(dtype).itemsize
   total = 0

@@ -144,8 +144,13 @@ def params_of(
   dtype: Any = "float32",
   unused: Sequence[str] = (),
   place: Place | None = None,
+  read: Callable[[Rule, Tensors, np.dtype], Any] | None = None,
 ) -> dict[str, Any]:
-  """The same from tensors that are open. Args: where: they lie, for messages."""
+  """The same from tensors that are open.
+
+  Args: where: they lie, for messages. read: reads a parameter for `place`; None for `read_rule`.
+  """
+  read = read or read_rule
   place = place or (lambda _, array: to_device(array))
   params: dict[str, Any] = {}
   for rule in matched_rules(where, tensors, rules, unused):
@@ -153,7 +158,7 @@ def params_of(
     *parents, leaf = rule.target.split("/")
     for part in parents:
       node = node.setdefault(part, {})
-    node[leaf] = place(rule.target, _read(rule, tensors, jnp.dtype(dtype)))
+    node[leaf] = place(rule.target, read(rule, tensors, jnp.dtype(dtype)))
   return params
 
 
@@ -236,7 +241,7 @@ def matched_rules(
   return kept
 
 
-def _read(rule: Rule, tensors: Tensors, dtype: np.dtype) -> np.ndarray:
+def read_rule(rule: Rule, tensors: Tensors, dtype: np.dtype) -> np.ndarray:
   """Reads the rule's parameter, cast to `dtype` tensor by tensor."""
   layers = []
   for layer in range(1 if rule.layers is None else rule.layers):

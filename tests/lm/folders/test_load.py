@@ -138,7 +138,7 @@ def test_damaged_weights(folder):
   ("options", "expected"),
   (
     ({"dtype": "float16"}, "dtype 'float16' is not one of float32, bfloat16"),
-    ({"quantize": "int4"}, "quantize=int4: not one of none, int8"),
+    ({"quantize": "int4"}, "quantize=int4: not one of none, int8, keep"),
     ({"attention": "flash"}, "attention=flash: not one of auto, xla, cudnn, pallas"),
     ({"attention": "cudnn"}, "attention=cudnn: it needs a GPU; use `attention=xla`"),
   ),

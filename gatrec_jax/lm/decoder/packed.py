@@ -1,0 +1,252 @@
+"""Products with matrices that stay in 4 or 8 bits, as GGUF files store them.
+
+The integers are unpacked within the product. For one row on a CPU that is a loop over blocks of the
+inputs, whose body is elementwise in the outputs, which XLA turns into vector instructions; several
+rows are multiplied with tiles of the matrix that fit into a cache. The forms were chosen by
+measurement (launch/benchmarks/RESULTS.md 6.10): others that say the same are up to ten times as
+slow.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gatrec_jax.lm.folders.gguf_blocks import Words
+from gatrec_jax.sharding.placement import to_device
+
+BLOCK = 32
+# Numbers of a tile.
+_FEW_TILE, _TILE = 1 << 20, 1 << 22
+_SUMS = 4
+
+
+@flax.struct.dataclass
+class Packed:
+  """A matrix [out, in]: scale · multiplier · (integer − offset) − minimum · minimum_multiplier.
+
+  Attributes:
+    words: [in / 32, bits, out] int32: 32 integers of an output, in order, from the lowest bits.
+    scale: [in / 32, out] float32, or [in / 256, out], one for eight blocks.
+    multipliers: [in / 32, out] int8, or [in / 16, out], one for each half of a block; None for 1.
+    minimum: like `scale`; None for 0. minimum_multipliers: [in / 32, out] int8; None for 1.
+    bits: 4 or 8. offset: that is taken off.
+  """
+
+  words: jax.Array
+  scale: jax.Array
+  multipliers: jax.Array | None
+  minimum: jax.Array | None
+  minimum_multipliers: jax.Array | None
+  bits: int = flax.struct.field(pytree_node=False)
+  offset: int = flax.struct.field(pytree_node=False)
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """(out, in)."""
+    return self.words.shape[2], self.words.shape[0] * BLOCK
+
+  @property
+  def size(self) -> int:
+    """The number of weights."""
+    return math.prod(self.shape)
+
+  @property
+  def parts(self) -> int:
+    """Parts of a block that have a scale each."""
+    return 1 if self.multipliers is None else self.multipliers.shape[0] // self.words.shape[0]
+
+  def rows(self, chosen: jax.Array) -> Packed:
+    """[R, in]: some rows of the matrix. Args: chosen: [R] int32."""
+    return jax.tree.map(lambda leaf: leaf[..., chosen], self)
+
+
+def packed_words(words: Words, place: Callable[[np.ndarray], jax.Array] = to_device) -> Packed:
+  """What a file has, on a device. Args: place: puts an array there."""
+  arrays = (words.scale, words.multipliers, words.minimum, words.minimum_multipliers)
+  placed = [None if one is None else place(one) for one in arrays]
+  return Packed(place(words.words), *placed, bits=words.bits, offset=words.offset)
+
+
+def dequantized(matrix: Packed, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+  """The values [in, out], transposed. Computed in float32, exactly as the `gguf` package does."""
+  return _tile(_axes_of(matrix), 0, matrix.shape[0], matrix, dtype)
+
+
+def _axes_of(matrix: Packed) -> tuple[jax.Array | None, ...]:
+  """Its arrays with six axes that broadcast.
+
+  They are: groups of blocks that share a scale, blocks of a group, their parts, words of a part,
+  integers of a word, outputs.
+  """
+  blocks, bits, out = matrix.words.shape
+  supers, parts = matrix.scale.shape[0], matrix.parts
+  each = blocks // supers
+
+  def shaped(values: jax.Array | None, *shape: int) -> jax.Array | None:
+    return None if values is None else values.reshape(*shape, *[1] * (5 - len(shape)), out)
+
+  return (
+    shaped(matrix.words, supers, each, parts, bits // parts),
+    shaped(matrix.scale, supers),
+    shaped(matrix.multipliers, supers, each, parts),
+    shaped(matrix.minimum, supers),
+    shaped(matrix.minimum_multipliers, supers, each),
+  )
+
+
+def _tile(
+  arrays: tuple[jax.Array | None, ...],
+  first: jax.Array | int,
+  width: int,
+  matrix: Packed,
+  dtype: jnp.dtype,
+) -> jax.Array:
+  """[in, width]: some outputs of a matrix, dequantized. Args: arrays: from `_axes_of`."""
+  words, scale, multipliers, minimum, minimum_multipliers = (
+    None if one is None else jax.lax.dynamic_slice_in_dim(one, first, width, axis=-1)
+    for one in arrays
+  )
+  shifts = matrix.bits * jnp.arange(BLOCK // matrix.bits, dtype=jnp.int32)[:, None]
+  values = (((words >> shifts) & ((1 << matrix.bits) - 1)) - matrix.offset).astype(jnp.float32)
+  values *= scale if multipliers is None else scale * multipliers
+  if minimum is not None:
+    values -= minimum if minimum_multipliers is None else minimum * minimum_multipliers
+  # With a reshape among them, XLA would compute all places anew, number by number.
+  return jax.lax.optimization_barrier(values.astype(dtype)).reshape(-1, width)
+
+
+def vector_product(x: jax.Array, matrix: Packed) -> jax.Array:
+  """W x in float32, [out]. Args: x: [in] float. matrix: W, [out, in]."""
+  blocks, bits, out = matrix.words.shape
+  supers = blocks // matrix.scale.shape[0]
+  x = x.astype(jnp.float32).reshape(blocks, BLOCK)
+  parts = matrix.parts
+  of_parts = x.reshape(blocks, parts, -1).sum(axis=-1)
+  of_blocks = x.sum(axis=-1)
+
+  def step(number: jax.Array, total: jax.Array) -> jax.Array:
+    """Adds one block. Everything in it is [out] or a number: XLA makes one loop of it."""
+
+    def own(values: jax.Array, place: jax.Array = number) -> jax.Array:
+      return jax.lax.dynamic_index_in_dim(values, place, keepdims=False)
+
+    words, inputs, sums = own(matrix.words), own(x), own(of_parts)
+    scale = own(matrix.scale, number // supers)
+    for part in range(parts):
+      product = _block_product(words, inputs, bits=bits, part=part, parts=parts)
+      if matrix.offset:
+        product -= matrix.offset * sums[part]
+      several = matrix.multipliers
+      total += product * (scale if several is None else scale * own(several, number * parts + part))
+    if matrix.minimum is not None:
+      minimum = own(matrix.minimum, number // supers)
+      if matrix.minimum_multipliers is not None:
+        minimum *= own(matrix.minimum_multipliers)
+      total -= minimum * own(of_blocks)
+    return total
+
+  return jax.lax.fori_loop(0, blocks, step, jnp.zeros(out))
+
+
+def _block_product(
+  words: jax.Array, inputs: jax.Array, *, bits: int, part: int, parts: int
+) -> jax.Array:
+  """[out]: the integers of a part of a block times its inputs.
+
+  Args: words: [bits, out] int32. inputs: [32]. part, parts: the first, second … of equal parts.
+  """
+  sums: list[Any] = [0.0] * _SUMS  # several, as an addition waits for the last one
+  for place in range(part * BLOCK // parts, (part + 1) * BLOCK // parts):
+    word, shift = divmod(place * bits, 32)
+    integers = (words[word] >> shift) & ((1 << bits) - 1)
+    sums[place % _SUMS] += integers.astype(jnp.float32) * inputs[place]
+  return (sums[0] + sums[1]) + (sums[2] + sums[3])
+
+
+def tiled_product(x: jax.Array, matrix: Packed, *, few: bool) -> jax.Array:
+  """x Wᵀ in float32, [rows, out], over tiles of outputs, which are dequantized one by one.
+
+  Args: x: [rows, in] float. matrix: W, [out, in]. few: whether tiles fit into a core's own cache,
+    as a few rows need them.
+  """
+  arrays, out = _axes_of(matrix), matrix.shape[0]
+  width = _width_of_tiles(matrix, few=few)
+
+  def product(first: jax.Array | int, width: int) -> jax.Array:
+    return _dot(x, _tile(arrays, first, width, matrix, x.dtype))
+
+  def step(number: jax.Array, total: jax.Array) -> jax.Array:
+    first = number * width
+    return jax.lax.dynamic_update_slice(total, product(first, width), (0, first))
+
+  whole = out // width
+  total = jax.lax.fori_loop(0, whole, step, jnp.zeros((len(x), out)))
+  if rest := out - whole * width:
+    total = total.at[:, whole * width :].set(product(whole * width, rest))
+  return total
+
+
+def transposed_product(y: jax.Array, matrix: Packed) -> jax.Array:
+  """y W in float32, [rows, in], over tiles. Args: y: [rows, out] float. matrix: W, [out, in]."""
+  arrays, (out, inputs) = _axes_of(matrix), matrix.shape
+  width = _width_of_tiles(matrix, few=False)
+
+  def product(first: jax.Array | int, width: int) -> jax.Array:
+    own = jax.lax.dynamic_slice_in_dim(y, first, width, axis=1)
+    return _dot(own, _tile(arrays, first, width, matrix, y.dtype).T)
+
+  whole = out // width
+  total = jax.lax.fori_loop(
+    0, whole, lambda n, total: total + product(n * width, width), jnp.zeros((len(y), inputs))
+  )
+  rest = out - whole * width
+  return total + product(whole * width, rest) if rest else total
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def packed_product(x: jax.Array, matrix: Packed, few: bool) -> jax.Array:
+  """x Wᵀ in float32, [rows, out], in the form for the device. Differentiable in x alone.
+
+  Args: x: [rows, in] float. matrix: W, [out, in]. few: whether these are single tokens.
+  """
+  if few and len(x) == 1:
+    on_cpu = lambda x, matrix: vector_product(x[0], matrix)[None]  # noqa: E731
+  else:
+    on_cpu = functools.partial(tiled_product, few=few)
+  return jax.lax.platform_dependent(x, matrix, cpu=on_cpu, default=_whole_product)
+
+
+def _forward(x: jax.Array, matrix: Packed, few: bool) -> tuple[jax.Array, Any]:
+  # An empty array carries the dtype.
+  return packed_product(x, matrix, few), (matrix, x[:0])
+
+
+def _backward(few: bool, kept: Any, gradient: jax.Array) -> tuple[jax.Array, None]:
+  matrix, like = kept
+  return transposed_product(gradient.astype(like.dtype), matrix).astype(like.dtype), None
+
+
+packed_product.defvjp(_forward, _backward)
+
+
+def _whole_product(x: jax.Array, matrix: Packed) -> jax.Array:
+  return _dot(x, dequantized(matrix, x.dtype))
+
+
+def _dot(x: jax.Array, values: jax.Array) -> jax.Array:
+  """A product in float32; by default, GPUs and TPUs multiply float32 numbers in fewer bits."""
+  precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+  return jnp.dot(x, values, precision=precision, preferred_element_type=jnp.float32)
+
+
+def _width_of_tiles(matrix: Packed, *, few: bool) -> int:
+  out, inputs = matrix.shape
+  return min(out, max(1, (_FEW_TILE if few else _TILE) // inputs))
