@@ -26,6 +26,9 @@ BLOCK = 32
 # Numbers of a tile.
 _FEW_TILE, _TILE = 1 << 20, 1 << 22
 _SUMS = 4
+# XLA divides each step among threads, which costs more than it gains below this many outputs. What
+# it writes into a row of an array, in place, it does not divide.
+_WIDE = 4096
 
 
 @flax.struct.dataclass
@@ -131,29 +134,40 @@ def vector_product(x: jax.Array, matrix: Packed) -> jax.Array:
   parts = matrix.parts
   of_parts = x.reshape(blocks, parts, -1).sum(axis=-1)
   of_blocks = x.sum(axis=-1)
+  scaled = x * np.exp2(-_shifts_left(bits)).astype(np.float32)
 
-  def step(number: jax.Array, total: jax.Array) -> jax.Array:
-    """Adds one block. Everything in it is [out] or a number: XLA makes one loop of it."""
+  def added(number: jax.Array) -> jax.Array:
+    """[out]: a block's part. Everything in it is [out] or a number: XLA makes one loop of it."""
 
     def own(values: jax.Array, place: jax.Array = number) -> jax.Array:
       return jax.lax.dynamic_index_in_dim(values, place, keepdims=False)
 
-    words, inputs, sums = own(matrix.words), own(x), own(of_parts)
+    words, inputs, sums = own(matrix.words), own(scaled), own(of_parts)
     scale = own(matrix.scale, number // supers)
+    found = jnp.float32(0.0)
     for part in range(parts):
       product = _block_product(words, inputs, bits=bits, part=part, parts=parts)
       if matrix.offset:
         product -= matrix.offset * sums[part]
       several = matrix.multipliers
-      total += product * (scale if several is None else scale * own(several, number * parts + part))
+      found += product * (scale if several is None else scale * own(several, number * parts + part))
     if matrix.minimum is not None:
       minimum = own(matrix.minimum, number // supers)
       if matrix.minimum_multipliers is not None:
         minimum *= own(matrix.minimum_multipliers)
-      total -= minimum * own(of_blocks)
-    return total
+      found -= minimum * own(of_blocks)
+    return found
 
-  return jax.lax.fori_loop(0, blocks, step, jnp.zeros(out))
+  def step(number: jax.Array, total: jax.Array) -> jax.Array:
+    if out > _WIDE:
+      return total + added(number)
+    row = number % 2
+    own = jax.lax.dynamic_index_in_dim(total, row, keepdims=False) + added(number)
+    return jax.lax.dynamic_update_index_in_dim(total, own, row, 0)
+
+  start = jnp.zeros(out if out > _WIDE else (2, out))
+  total = jax.lax.fori_loop(0, blocks, step, start)
+  return total if out > _WIDE else total.sum(axis=0)
 
 
 def _block_product(
@@ -161,14 +175,26 @@ def _block_product(
 ) -> jax.Array:
   """[out]: the integers of a part of a block times its inputs.
 
-  Args: words: [bits, out] int32. inputs: [32]. part, parts: the first, second … of equal parts.
+  Args:
+    words: [bits, out] int32.
+    inputs: [32], divided by the powers of two by which integers are too large where they lie.
+    part, parts: the first, second … of equal parts.
   """
   sums: list[Any] = [0.0] * _SUMS  # several, as an addition waits for the last one
   for place in range(part * BLOCK // parts, (part + 1) * BLOCK // parts):
     word, shift = divmod(place * bits, 32)
-    integers = (words[word] >> shift) & ((1 << bits) - 1)
+    if shift + bits == 32:  # in place, the highest bit would be a sign
+      integers = jax.lax.shift_right_logical(words[word], shift)
+    else:
+      integers = words[word] & (((1 << bits) - 1) << shift)
     sums[place % _SUMS] += integers.astype(jnp.float32) * inputs[place]
   return (sums[0] + sums[1]) + (sums[2] + sums[3])
+
+
+def _shifts_left(bits: int) -> np.ndarray:
+  """[32] int: how far left the integers of a block lie as `_block_product` takes them."""
+  shifts = np.arange(BLOCK) * bits % 32
+  return np.where(shifts + bits == 32, 0, shifts)
 
 
 def tiled_product(x: jax.Array, matrix: Packed, *, few: bool) -> jax.Array:
