@@ -126,6 +126,8 @@ def _tile(
   return jax.lax.optimization_barrier(values.astype(dtype)).reshape(-1, width)
 
 
+# Traced once for all matrices of a shape, which are many.
+@jax.jit
 def vector_product(x: jax.Array, matrix: Packed) -> jax.Array:
   """W x in float32, [out]. Args: x: [in] float. matrix: W, [out, in]."""
   blocks, bits, out = matrix.words.shape
@@ -197,6 +199,7 @@ def _shifts_left(bits: int) -> np.ndarray:
   return np.where(shifts + bits == 32, 0, shifts)
 
 
+@functools.partial(jax.jit, static_argnames="few")
 def tiled_product(x: jax.Array, matrix: Packed, *, few: bool) -> jax.Array:
   """x Wᵀ in float32, [rows, out], over tiles of outputs, which are dequantized one by one.
 
@@ -220,6 +223,7 @@ def tiled_product(x: jax.Array, matrix: Packed, *, few: bool) -> jax.Array:
   return total
 
 
+@jax.jit
 def transposed_product(y: jax.Array, matrix: Packed) -> jax.Array:
   """y W in float32, [rows, in], over tiles. Args: y: [rows, out] float. matrix: W, [out, in]."""
   arrays, (out, inputs) = _axes_of(matrix), matrix.shape
