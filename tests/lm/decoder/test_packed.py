@@ -1,4 +1,4 @@
-"""Products with packed matrices, and models whose weights stay packed."""
+"""Packed matrices, and models whose weights stay packed."""
 
 import functools
 
@@ -6,39 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.gguf_files import bpe_fields, quantized_bytes, write_gguf
+from helpers.gguf_files import bpe_fields, write_gguf
+from helpers.packed_matrices import inputs, matrix_of
 from helpers.paths import DECODER_GOLDENS as GOLDENS
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder import packed
-from gatrec_jax.lm.decoder.linear import FEW_ROWS, linear
 from gatrec_jax.lm.decoder.model import forward, logits_of
-from gatrec_jax.lm.decoder.packed import Packed, packed_words
+from gatrec_jax.lm.decoder.packed import Packed
 from gatrec_jax.lm.finetune.examples import text_example
 from gatrec_jax.lm.finetune.lora import merge_lora
 from gatrec_jax.lm.finetune.run import FinetuneConfig, finetune
 from gatrec_jax.lm.folders.export import export_folder
-from gatrec_jax.lm.folders.gguf_blocks import _READERS, values_of, words_of
+from gatrec_jax.lm.folders.gguf_blocks import _READERS
 from gatrec_jax.lm.folders.load import load_decoder, weight_bytes
 from gatrec_jax.lm.inference.generate import generate
 
-OUT, IN = 72, 512
 TOKENS = np.arange(24, dtype=np.int32).reshape(2, 12)
-
-
-def matrix_of(kind, out=OUT):
-  """A packed matrix and its values [out, in]."""
-  data = quantized_bytes(kind, out, IN).ravel()
-  words = words_of(data, (out, IN), kind)
-  return packed_words(words), values_of(data, (out, IN), kind)
-
-
-def inputs(*shape):
-  return np.random.default_rng(1).normal(size=shape).astype(np.float32)
-
-
-def assert_close(found, expected):
-  np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")
@@ -56,40 +40,6 @@ def test_values_are_those_of_the_file(kind):
   assert matrix.shape == values.shape and matrix.size == values.size
   np.testing.assert_array_equal(packed.dequantized(matrix), values.T)
   np.testing.assert_array_equal(packed.dequantized(matrix.rows(np.array([5, 0]))), values[[5, 0]].T)
-
-
-@pytest.mark.parametrize("kind", _READERS)
-@pytest.mark.parametrize("shape", [(1, IN), (3, IN), (2, 1, IN), (2, 40, IN), (0, IN)])
-def test_linear_equals_that_of_the_values(kind, shape):
-  matrix, values = matrix_of(kind)
-  x = inputs(*shape)
-  found = jax.jit(linear)(x, matrix)
-  assert found.shape == (*shape[:-1], OUT) and found.dtype == x.dtype
-  if found.size:
-    assert_close(found, x.astype(np.float64) @ values.T.astype(np.float64))
-
-
-@pytest.mark.parametrize("few", [False, True])
-def test_tiles_with_a_rest(few, monkeypatch):
-  # 72 outputs in tiles of 20, and a rest of 12.
-  monkeypatch.setattr(packed, "_TILE", 20 * IN)
-  monkeypatch.setattr(packed, "_FEW_TILE", 20 * IN)
-  matrix, values = matrix_of("Q4_K")
-  x, y = inputs(3, IN), inputs(3, OUT)
-  assert_close(packed.tiled_product(x, matrix, few=few), x @ values.T)
-  assert_close(packed.transposed_product(y, matrix), y @ values)
-
-
-@pytest.mark.parametrize("rows", [1, 2, FEW_ROWS + 1])
-def test_the_gradient_of_the_inputs(rows):
-  matrix, values = matrix_of("Q6_K")
-  x, y = inputs(rows, IN), inputs(rows, OUT)
-  found = jax.grad(lambda x: jnp.sum(linear(x, matrix) * y))(x)
-  assert_close(found, y @ values)
-  half = jax.grad(lambda x: jnp.sum(linear(x, matrix).astype(jnp.float32) * y))(
-    x.astype("bfloat16")
-  )
-  assert half.dtype == jnp.bfloat16
 
 
 def test_logits_equal_those_of_dequantized_weights(models):
