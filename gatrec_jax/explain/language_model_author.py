@@ -79,7 +79,7 @@ class LanguageModelAuthor:
     lora: Lora | None = None,
     model_hash: str = "",
     instructed: bool = True,
-    batch_size: int = 16,
+    batch_size: int = 8,
   ) -> None:
     """Args:
       model: the decoder.
