@@ -101,7 +101,7 @@ def load_encoder(
   config, tokenizer = _config_and_tokenizer(modules.transformer, file)
   if (size := tokenizer.get_vocab_size(with_added_tokens=False)) > config.vocabulary:
     raise InputError(
-      f"{modules.transformer}: the tokenizer has {size} tokens, the model a vocabulary of "
+      f"{modules.transformer}: the tokenizer has {size} tokens, the model a vocab_size of "
       f"{config.vocabulary}; they belong to different models"
     )
   width = config.width * len(head.modes)
