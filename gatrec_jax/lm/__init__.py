@@ -1,6 +1,6 @@
 """Language models in Flax from Hugging Face folders, without torch: encoders and decoders."""
 
-from gatrec_jax.lm.constraints.api import answer_choices, answer_schema
+from gatrec_jax.lm.constraints.api import answer_choices, answer_network, answer_schema
 from gatrec_jax.lm.constraints.choices import Automaton, token_trie
 from gatrec_jax.lm.decoder.config import DecoderConfig, decoder_config, read_decoder_config
 from gatrec_jax.lm.decoder.model import Lora, forward, hidden_states, init_params, parameter_count
@@ -48,6 +48,7 @@ __all__ = [
   "Sampling",
   "Speed",
   "answer_choices",
+  "answer_network",
   "answer_schema",
   "build_small",
   "decoder_config",

@@ -7,10 +7,12 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.gguf_files import bpe_fields, write_gguf
+from helpers.paths import DECODER_GOLDENS
 from helpers.programs import call, error_line, launch
 from helpers.rerank_table import write_table
 
-from gatrec_jax.explain import STYLES, builtin_author, language_model_author
+from gatrec_jax.explain import STYLES, builtin_author
 from gatrec_jax.explain.builtin_author import AuthorRecipe
 
 USERS, ITEMS = 16, 32
@@ -200,24 +202,43 @@ def test_an_audit_is_printed_and_written(place):
   assert not any((place / "run/retrained").iterdir())
 
 
-def test_sentences_of_a_language_model_are_checked(place, monkeypatch):
-  """An untrained model: its sentences fail, and templates replace them and are counted."""
+def small_author(monkeypatch, **fields):
   recipe = functools.partial(
-    AuthorRecipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64
+    AuthorRecipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64, **fields
   )
   monkeypatch.setattr(builtin_author, "AuthorRecipe", recipe)
-  monkeypatch.setattr(language_model_author, "_MAX_TOKENS", 16)
+
+
+def test_an_untrained_model_writes_every_sentence(place, monkeypatch):
+  small_author(monkeypatch)
   flags = ("--users=3", "--top_n=2", "--out=written.jsonl")
   done = explain(place, *flags, "--llm=builtin")
   assert "building a small language model that rephrases facts" in done.stdout + done.stderr
   written = rows(place / "written.jsonl")
   assert {row["model"] for row in written} == {"builtin"}
-  assert all(row["by_template"] == len(row["sentences"]) for row in written)
+  assert all(row["by_template"] == 0 for row in written)
   assert all(row["checks"]["unsupported"] == [] for row in written)
-  shown = explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
-  assert "4 of 4 sentences are templates, because those of builtin did not" in shown
+  assert "templates" not in explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
   other = explain(place, *flags, check=1)
   assert "model builtin instead of template, other weights" in error_line(other)
+
+
+def test_templates_replace_what_does_not_fit_into_a_context(place, monkeypatch):
+  small_author(monkeypatch, context=24)
+  shown = explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
+  assert "4 of 4 sentences are templates, because those of builtin did not" in shown
+
+
+def test_reasons_come_from_a_file_of_llama_cpp(place, tmp_path):
+  folder = DECODER_GOLDENS / "qwen2"
+  tokens = bpe_fields(folder, cut="qwen2")
+  file = write_gguf(folder, tmp_path / "own.gguf", more=tokens | {"qwen2.context_length": 2048})
+  flags = ("--users=3,4", "--top_n=2", f"--llm={file}", "--style=detailed", "--out=gguf.jsonl")
+  explain(place, *flags)
+  written = rows(place / "gguf.jsonl")
+  assert [row["by_template"] for row in written] == [0] * 4
+  assert {row["model"] for row in written} == {"own"}
+  assert all(row["checks"]["unsupported"] == [] for row in written)
 
 
 @pytest.mark.parametrize(
