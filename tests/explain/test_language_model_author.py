@@ -160,7 +160,7 @@ RECORDS = [
 
 
 @pytest.mark.parametrize(
-  ("tokenizer", "eos", "styles"), [(byte_level, 1, STYLES[1:]), (sentence_piece, 2, STYLES[:1])]
+  ("tokenizer", "eos", "styles"), [(byte_level, 1, STYLES[2:]), (sentence_piece, 2, STYLES[:1])]
 )
 def test_no_sentence_of_an_untrained_model_is_a_template(tokenizer, eos, styles):
   author = LanguageModelAuthor(untrained(tokenizer(), eos), instructed=False)

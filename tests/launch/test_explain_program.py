@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.gguf_files import bpe_fields, write_gguf
-from helpers.paths import DECODER_GOLDENS
 from helpers.programs import call, error_line, launch
 from helpers.rerank_table import write_table
 
+from gatrec_jax import lm
 from gatrec_jax.explain import STYLES, builtin_author
 from gatrec_jax.explain.builtin_author import AuthorRecipe
 
@@ -202,15 +202,11 @@ def test_an_audit_is_printed_and_written(place):
   assert not any((place / "run/retrained").iterdir())
 
 
-def small_author(monkeypatch, **fields):
+def test_an_untrained_model_writes_every_sentence(place, monkeypatch):
   recipe = functools.partial(
-    AuthorRecipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64, **fields
+    AuthorRecipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64
   )
   monkeypatch.setattr(builtin_author, "AuthorRecipe", recipe)
-
-
-def test_an_untrained_model_writes_every_sentence(place, monkeypatch):
-  small_author(monkeypatch)
   flags = ("--users=3", "--top_n=2", "--out=written.jsonl")
   done = explain(place, *flags, "--llm=builtin")
   assert "building a small language model that rephrases facts" in done.stdout + done.stderr
@@ -223,22 +219,21 @@ def test_an_untrained_model_writes_every_sentence(place, monkeypatch):
   assert "model builtin instead of template, other weights" in error_line(other)
 
 
-def test_templates_replace_what_does_not_fit_into_a_context(place, monkeypatch):
-  small_author(monkeypatch, context=24)
-  shown = explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
-  assert "4 of 4 sentences are templates, because those of builtin did not" in shown
-
-
 def test_reasons_come_from_a_file_of_llama_cpp(place, tmp_path):
-  folder = DECODER_GOLDENS / "qwen2"
-  tokens = bpe_fields(folder, cut="qwen2")
-  file = write_gguf(folder, tmp_path / "own.gguf", more=tokens | {"qwen2.context_length": 2048})
-  flags = ("--users=3,4", "--top_n=2", f"--llm={file}", "--style=detailed", "--out=gguf.jsonl")
-  explain(place, *flags)
+  sizes = dict(vocabulary=300, width=32, layers=1, heads=2, kv_heads=1, inner=32, context=1024)
+  small = lm.build_small(["You liked it."] * 8, tmp_path / "small", **sizes, steps=1)
+  tokens = bpe_fields(tmp_path / "small", cut="gpt-2")
+  file = write_gguf(tmp_path / "small", tmp_path / "own.gguf", kind="Q8_0", more=tokens)
+  explain(place, "--users=3,4", "--top_n=2", f"--llm={file}", "--out=gguf.jsonl")
   written = rows(place / "gguf.jsonl")
   assert [row["by_template"] for row in written] == [0] * 4
   assert {row["model"] for row in written} == {"own"}
   assert all(row["checks"]["unsupported"] == [] for row in written)
+  # Templates replace what does not fit into the context.
+  short = tokens | {f"{small.config.family}.context_length": 48}
+  write_gguf(tmp_path / "small", file, kind="Q8_0", more=short)
+  shown = explain(place, "--users=3", "--top_n=2", f"--llm={file}").stdout
+  assert "4 of 4 sentences are templates, because own could not state their facts" in shown
 
 
 @pytest.mark.parametrize(
