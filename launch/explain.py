@@ -9,9 +9,10 @@
   python -m launch.explain --workdir=RUN --recommendations=RUN/rerank/…/recommendations.parquet
 
 The evidence is computed by removing ratings and scoring again. The sentences are written by --llm:
-builtin (a small model trained on first use), a model folder, or none for templates. Every sentence
-is checked against the evidence and replaced by a template if it says anything else. A file of
-reasons is continued where it stopped; each line has the text, the evidence and the checks.
+builtin (a small model trained on first use), a decoder, or none for templates.
+A model chooses among phrases that state a fact, and connecting words. Every sentence is checked
+against the evidence and replaced by a template if it says anything else. A file of reasons is
+continued where it stopped; each line has the text, the evidence and the checks.
 
 --audit measures how many claims are true with an independent checker; --retrain also trains the
 model again without the cited ratings. --recommendations explains a re-ranked list.

@@ -97,7 +97,7 @@ def workdir_for(config: Config) -> Path:
   """
   import pathlib
 
-  from gatrec_jax.lm.folders.source import resolve_encoder
+  from gatrec_jax.lm.folders.encoder_source import resolve_encoder
 
   encoder = resolve_encoder(config.text.encoder)
   kind = "lexical" if encoder.kind == "lexical" else encoder.name.split("/")[-1].lower()

@@ -9,7 +9,14 @@ from typing import Any
 from gatrec_jax.config.convolutions import Convolution, FullConvolution, LightConvolution
 from gatrec_jax.config.fields import check_values, value_of
 from gatrec_jax.config.objectives import PairwiseObjective
-from gatrec_jax.config.schema import STAGES, Config, DataConfig, ModelConfig, TrainConfig
+from gatrec_jax.config.schema import (
+  STAGES,
+  Config,
+  DataConfig,
+  ModelConfig,
+  TextConfig,
+  TrainConfig,
+)
 from gatrec_jax.errors import InputError
 
 _SELECTABLE = ("precision", "recall", "ndcg", "map", "mrr", "hit")
@@ -35,6 +42,7 @@ def validated(config: Config) -> Config:
   for stage in STAGES:
     check_values(getattr(config, stage))
   _check_data(config.data, config.train)
+  _check_text(config.text)
   _check_selection(config.train, config.data)
   if not config.evaluate.ks or any(k < 1 for k in config.evaluate.ks):
     raise InputError(
@@ -50,6 +58,13 @@ def validated(config: Config) -> Config:
     _check_convolution(config.model.convolution, config.model)
     _check_fanouts(config.model.convolution, config.train)
   return config
+
+
+def _check_text(text: TextConfig) -> None:
+  if text.encoder == "lexical":
+    for name in ("encoder_prompt", "encoder_pooling"):
+      if (value := getattr(text, name)) != getattr(TextConfig, name):
+        raise InputError("has no effect with `encoder=lexical`", field=name, value=value)
 
 
 def _check_data(data: DataConfig, train: TrainConfig) -> None:

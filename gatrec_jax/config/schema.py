@@ -94,10 +94,12 @@ class TextConfig:
   Attributes:
     item_profiles, user_profiles: JSONL files of profiles ("" = built without an LLM).
     profile_style: `unified` (the paper's Markdown schema) or `integrated` (one paragraph).
-    encoder: folder, hub id, `minilm`, `lexical`, or `auto`.
+    encoder: folder, hub id, GGUF file, name of a decoder, `minilm`, `lexical`, or `auto`.
     encoder_max_tokens: longer texts are truncated to this length; a run reports how many.
     encoder_dtype: `float32` or `bfloat16`, the encoder's arithmetic.
     encoder_prompt: instruction put before every text ("" = the one in the encoder's folder).
+    encoder_pooling: a text's vector is the `mean` of its tokens' or that of its `last` token;
+      `auto` = as the encoder's folder says, otherwise the mean.
     max_missing_share: largest tolerated share of users, or of items, without any text.
   """
 
@@ -108,6 +110,7 @@ class TextConfig:
   encoder_max_tokens: int = setting(256, low=2)
   encoder_dtype: str = setting("float32", choices=("float32", "bfloat16"))
   encoder_prompt: str = ""
+  encoder_pooling: str = setting("auto", choices=("auto", "mean", "last"))
   max_missing_share: float = setting(0.5, low=0, high=1)
 
 

@@ -2,7 +2,8 @@
 
 Titles, names and numbers are placeholders to it, so it needs no knowledge of any catalog. It is
 trained from scratch on every kind of fact, in lists like those of real reasons, each followed by
-randomly drawn wordings. It is built once per machine and kept in the user's cache.
+randomly drawn wordings, some with connecting words. It is built once per machine and kept in the
+user's cache.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ import shutil
 import numpy as np
 
 from gatrec_jax import runs
-from gatrec_jax.explain.language_model_author import MAX_FACTS, facts_prompt, placeholders_of
-from gatrec_jax.explain.phrases import PHRASES, complete
-from gatrec_jax.lm.constraints.placeholders import mark
+from gatrec_jax.explain.language_model_author import MAX_FACTS, facts_prompt, mark, placeholders_of
+from gatrec_jax.explain.phrases import CONNECTING, PHRASES, complete
 from gatrec_jax.lm.finetune.from_scratch import build_small
 from gatrec_jax.lm.folders.load import LanguageModel, load_decoder
 from gatrec_jax.runs.log import Log
@@ -39,6 +39,7 @@ _ORDER = (
   ("moved",),
   ("leaves", "stays"),
 )
+_CONNECTED = 0.3  # share of the sentences after the first with connecting words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +120,11 @@ def training_texts(count: int, *, seed: int) -> list[str]:
     size = int(rng.integers(1, MAX_FACTS + 1))
     chosen = np.sort(rng.choice(len(_ORDER), size, replace=False))
     kinds = [str(rng.choice(_ORDER[place])) for place in chosen]
-    sentences = [
-      complete(PHRASES[kind][rng.integers(len(PHRASES[kind]))], placeholders)
-      for kind, placeholders in zip(kinds, placeholders_of(kinds), strict=True)
-    ]
+    sentences = []
+    for kind, placeholders in zip(kinds, placeholders_of(kinds), strict=True):
+      phrase = PHRASES[kind][rng.integers(len(PHRASES[kind]))]
+      words = CONNECTING[phrase] if sentences and rng.random() < _CONNECTED else ()
+      connecting = str(rng.choice(words)) if words else ""
+      sentences.append(complete(phrase, placeholders, connecting=connecting))
     texts.append(facts_prompt(kinds) + " ".join(sentences))
   return texts

@@ -50,6 +50,8 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "Recommended because you <liked|enjoyed> {titles}.",
     "You might like this because you <liked|enjoyed> {titles}.",
     "You <liked|enjoyed> {titles}, so you might like this <too|as well>.",
+    "Since you <liked|enjoyed> {titles}, you might like this <too|as well>.",
+    "Picked for you because you <liked|enjoyed> {titles}.",
   ),
   "liked_too": (
     "Also because you <liked|enjoyed> {titles}.",
@@ -91,6 +93,7 @@ _TABLE: Mapping[str, Sequence[str]] = {
     "{name} is one of its genres, and {n} of the {m} titles you liked <have|share> it.",
     "Of the {m} titles you liked, {n} are in the {name} genre, and so is this one.",
     "It shares the genre {name} with {n} of the {m} titles you liked.",
+    "Like {n} of the {m} titles you liked, it is in the {name} genre.",
   ),
   "both": (
     "{n} people liked both this and {title}.",
@@ -123,6 +126,28 @@ _TABLE: Mapping[str, Sequence[str]] = {
   ),
 }
 
+# Words that may connect a sentence with the one before it. They claim nothing.
+_ADDING = (
+  "And ",
+  "Also, ",
+  "Besides, ",
+  "Moreover, ",
+  "In addition, ",
+  "Furthermore, ",
+  "What is more, ",
+  "On top of that, ",
+)
+_CONNECTING: Mapping[str, Sequence[str]] = {
+  "liked": (),
+  "rated": (),
+  "likes": (),
+  "moved": (),
+  "strongest": ("In fact, ", "Indeed, "),
+  "leaves": ("Still, ", "That said, ", "Then again, "),
+  "stays": ("Still, ", "Even so, ", "In any case, "),
+}  # other kinds: _ADDING
+_ADDS = re.compile(r"\b(?:also|too|as well)\b", re.IGNORECASE)
+
 _EITHER = re.compile(r"<([^>]*)>")
 
 
@@ -138,6 +163,23 @@ PHRASES: Mapping[str, tuple[Phrase, ...]] = {
   for kind, own in _TABLE.items()
 }
 """Every sentence that a reason may contain, by kind; the first of a kind is the plainest."""
+
+
+def _connecting(phrase: Phrase) -> tuple[str, ...]:
+  """The connecting words that sound natural before this phrase."""
+  words = _CONNECTING.get(phrase.kind, _ADDING)
+  if ", and " in phrase.words or phrase.words.startswith("Here,"):
+    words = tuple(one for one in words if one not in ("And ", "In fact, ", "Indeed, "))
+  if _ADDS.search(phrase.words):
+    words = tuple(one for one in words if one == "And ")
+  return tuple(words)
+
+
+CONNECTING: Mapping[Phrase, tuple[str, ...]] = {
+  phrase: _connecting(phrase) for own in PHRASES.values() for phrase in own
+}
+"""The words, with the comma or space after them, that may stand before a phrase that follows
+another sentence. The phrase then goes on in lower case."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _NO_ONE = "no one"
@@ -159,9 +201,13 @@ def write(phrase: Phrase, values: Mapping[str, str | Sequence[str]]) -> str:
   return complete(phrase, {slot: slot_text(slot, values) for slot in slots_of(phrase)})
 
 
-def complete(phrase: Phrase, texts: Mapping[str, str]) -> str:
-  """The sentence with these texts in its slots. Args: texts: by slot."""
-  return _SLOT.sub(lambda slot: texts[slot.group(1)], phrase.words)
+def complete(phrase: Phrase, texts: Mapping[str, str], *, connecting: str = "") -> str:
+  """The sentence with these texts in its slots.
+
+  Args: texts: by slot. connecting: one of the words of `CONNECTING`, or none.
+  """
+  words = connecting + phrase.words[0].lower() + phrase.words[1:] if connecting else phrase.words
+  return _SLOT.sub(lambda slot: texts[slot.group(1)], words)
 
 
 def slot_text(slot: str, values: Mapping[str, str | Sequence[str]]) -> str:
@@ -189,6 +235,8 @@ def listed(titles: Sequence[str]) -> str:
 
 def read(sentence: str, titles: Sequence[str]) -> tuple[Claim, ...] | None:
   """The claims of a sentence, or None if no phrase matches it.
+
+  Connecting words before it are passed over.
 
   Args:
     titles: those that the sentence may name, as `shown_title` gives them. A list of titles is
@@ -253,12 +301,16 @@ def _pattern(phrase: Phrase) -> re.Pattern[str]:
     "role": r"(?P<role>[\w ]+)",
     "tag": "“(?P<name>.+)”",
   }
-  return re.compile(
-    "".join(
-      re.escape(piece) if place % 2 == 0 else kinds.get(piece, f"(?P<{piece}>.+)")
-      for place, piece in enumerate(pieces)
-    )
-  )
+  parts = [
+    re.escape(piece) if place % 2 == 0 else kinds.get(piece, f"(?P<{piece}>.+)")
+    for place, piece in enumerate(pieces)
+  ]
+  if connecting := "|".join(map(re.escape, CONNECTING[phrase])):
+    first = pieces[0][:1]  # "" where a slot begins the phrase
+    parts[0] = f"(?:{first}|(?:{connecting}){first.lower()}){re.escape(pieces[0][1:])}"
+    if not first:
+      parts[0] = f"(?:{connecting})?"
+  return re.compile("".join(parts))
 
 
 _PATTERNS = tuple((phrase, _pattern(phrase)) for own in PHRASES.values() for phrase in own)

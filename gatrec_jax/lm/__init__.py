@@ -1,11 +1,12 @@
 """Language models in Flax from Hugging Face folders, without torch: encoders and decoders."""
 
-from gatrec_jax.lm.constraints.api import answer_choices, answer_schema
+from gatrec_jax.lm.constraints.api import answer_choices, answer_network, answer_schema
 from gatrec_jax.lm.constraints.choices import Automaton, token_trie
 from gatrec_jax.lm.decoder.config import DecoderConfig, decoder_config, read_decoder_config
 from gatrec_jax.lm.decoder.model import Lora, forward, hidden_states, init_params, parameter_count
 from gatrec_jax.lm.decoder.quantize import quantize_params
-from gatrec_jax.lm.encoder.encode import Encoder, EncodeStats, encode, load_encoder
+from gatrec_jax.lm.encoder.encode import EncodeStats, encode
+from gatrec_jax.lm.encoder.load import Encoder, load_encoder
 from gatrec_jax.lm.finetune import objectives
 from gatrec_jax.lm.finetune.examples import (
   CompletionExample,
@@ -17,9 +18,9 @@ from gatrec_jax.lm.finetune.from_scratch import build_small
 from gatrec_jax.lm.finetune.lora import init_lora, load_lora, merge_lora, save_lora
 from gatrec_jax.lm.finetune.run import Finetuned, finetune
 from gatrec_jax.lm.finetune.step import FinetuneConfig
+from gatrec_jax.lm.folders.encoder_source import EncoderSource, resolve_encoder
 from gatrec_jax.lm.folders.export import export_folder
 from gatrec_jax.lm.folders.load import LanguageModel, load_decoder, open_decoder
-from gatrec_jax.lm.folders.source import EncoderSource, resolve_encoder
 from gatrec_jax.lm.inference.generate import Generation, Speed, generate, warm_up
 from gatrec_jax.lm.inference.sampling import Sampling
 from gatrec_jax.lm.inference.scoring import (
@@ -47,6 +48,7 @@ __all__ = [
   "Sampling",
   "Speed",
   "answer_choices",
+  "answer_network",
   "answer_schema",
   "build_small",
   "decoder_config",

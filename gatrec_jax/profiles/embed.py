@@ -22,7 +22,7 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.runs.log import CONSOLE, Log
 
 if TYPE_CHECKING:
-  from gatrec_jax.lm.folders.source import EncoderSource
+  from gatrec_jax.lm.folders.encoder_source import EncoderSource
   from gatrec_jax.profiles.lexical import LexicalEncoder
 
 SAVE_EVERY_SECONDS = 60.0
@@ -97,7 +97,12 @@ class EmbedReport:
 
 
 def open_encoder(
-  source: EncoderSource, *, max_tokens: int = 256, dtype: str = "float32", prompt: str = ""
+  source: EncoderSource,
+  *,
+  max_tokens: int = 256,
+  dtype: str = "float32",
+  prompt: str = "",
+  pooling: str = "auto",
 ) -> TextEncoder:
   """Loads the encoder that `resolve_encoder` found in a folder.
 
@@ -108,10 +113,15 @@ def open_encoder(
     max_tokens: longer texts are truncated.
     dtype: of the arithmetic, `float32` or `bfloat16`; vectors are float32.
     prompt: prefix of every text; "" for the folder's own.
+    pooling: `mean`, `last`, or `auto` for the folder's own.
   """
+  from gatrec_jax.lm.decoder.config import DecoderConfig
   from gatrec_jax.lm.encoder import encode as neural
+  from gatrec_jax.lm.encoder.load import load_encoder
 
-  model = neural.load_encoder(source.folder, dtype=dtype, name=source.name, prompt=prompt or None)
+  model = load_encoder(
+    source.folder, dtype=dtype, name=source.name, prompt=prompt or None, pooling=pooling
+  )
 
   def encode_batches(texts: Sequence[str]) -> Iterator[Batch]:
     ids, truncated = neural.tokenize(model, texts, max_tokens=max_tokens)
@@ -120,6 +130,8 @@ def open_encoder(
 
   limit = min(max_tokens, model.max_tokens)
   settings = f"{source.content_hash} {limit} {dtype}" + (f" {prompt}" if prompt else "")
+  if pooling != "auto" or isinstance(model.config, DecoderConfig):
+    settings += f" pooling {'+'.join(model.head.modes)}"  # not said by the folder's files
   return TextEncoder(
     name=source.name,
     where=source.where,

@@ -25,7 +25,7 @@ from gatrec_jax.runs.log import SILENT, Log
 from gatrec_jax.stages.text_coverage import any_text, require_texts
 
 if TYPE_CHECKING:
-  from gatrec_jax.lm.folders.source import EncoderSource
+  from gatrec_jax.lm.folders.encoder_source import EncoderSource
 
 _FORMAT = 3  # raised when a stage's files change their form, so that old ones are made again
 
@@ -144,7 +144,7 @@ def embed_run(
   Raises:
     InputError: as `build_profiles`, or the encoder is not available.
   """
-  from gatrec_jax.lm.folders.source import resolve_encoder
+  from gatrec_jax.lm.folders.encoder_source import resolve_encoder
 
   origin = build_profiles(text, workdir, prepared, data=data, log=log)
   if not any_text(runs.facts_of_stage(workdir / "profiles")["facts"]):
@@ -162,6 +162,7 @@ def embed_run(
     text.encoder_max_tokens,
     text.encoder_dtype,
     *filter(None, [text.encoder_prompt]),
+    *([] if text.encoder_pooling == "auto" else [f"pooling {text.encoder_pooling}"]),
   )
 
   runs.require_same_origin(workdir, "text vectors", inputs)
@@ -277,7 +278,7 @@ def _encoder_of(workdir: pathlib.Path, text: TextConfig, texts: Texts) -> TextEn
     folder = workdir / "embeddings" / "lexical"
     encoder = lexical_text_encoder(load_lexical(folder), where=str(folder))
   else:
-    from gatrec_jax.lm.folders.source import resolve_encoder
+    from gatrec_jax.lm.folders.encoder_source import resolve_encoder
 
     encoder = _open(text, resolve_encoder(text.encoder))
   if encoder.content_hash != texts.facts["content_hash"]:
@@ -316,7 +317,11 @@ def texts_of_new_items(
 
 def _open(text: TextConfig, source: EncoderSource) -> TextEncoder:
   return open_encoder(
-    source, max_tokens=text.encoder_max_tokens, dtype=text.encoder_dtype, prompt=text.encoder_prompt
+    source,
+    max_tokens=text.encoder_max_tokens,
+    dtype=text.encoder_dtype,
+    prompt=text.encoder_prompt,
+    pooling=text.encoder_pooling,
   )
 
 

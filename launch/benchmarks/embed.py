@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.encoder.encode import encode, load_encoder
-from gatrec_jax.lm.folders.source import resolve_encoder
+from gatrec_jax.lm.encoder.encode import encode
+from gatrec_jax.lm.encoder.load import load_encoder
+from gatrec_jax.lm.folders.encoder_source import resolve_encoder
 from gatrec_jax.runs.log import Log
 from launch.benchmarks.hardware import device_rates
 from launch.benchmarks.measure import Counts, Figure, Json, peer_device, peer_process, suite_results

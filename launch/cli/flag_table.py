@@ -109,9 +109,15 @@ TEXT = (
   text("item_profiles", "JSONL with item_id and profile (built without an LLM)"),
   text("user_profiles", "JSONL with user_id and profile (built from training ratings)"),
   number("max_missing_share", "largest tolerated share of users or items without text (0.5)"),
-  text("encoder", "sentence encoder: a folder, a hub id, minilm, lexical or auto (auto)"),
+  text(
+    "encoder",
+    "text encoder: a folder, a hub id, minilm, lexical, auto, or a decoder as for --llm (auto)",
+  ),
   whole("encoder_max_tokens", "texts are truncated to this many tokens (256)"),
   text("encoder_prompt", "instruction placed before every text (the encoder's own)"),
+  text(
+    "encoder_pooling", "mean or last: vector of a text from its tokens (the encoder's own, or mean)"
+  ),
 )
 RUN = (
   text("preset", "best, paper, tiny, or any name that --model takes", "best"),

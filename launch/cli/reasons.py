@@ -46,8 +46,8 @@ def print_reasons(
       say_text(_wrapped(reason.text))
   if by_template and author.name != TemplateAuthor.name:
     say(
-      f"{by_template} of {sentences} sentences are templates, because those of {author.name} did "
-      "not match the evidence"
+      f"{by_template} of {sentences} sentences are templates, because {author.name} could not "
+      "state their facts"
     )
 
 

@@ -194,7 +194,7 @@ def _tokenizers() -> list[Files]:
 
 
 def _load_tokenizer(folder: Path) -> None:
-  from gatrec_jax.lm.encoder.encode import load_tokenizer
+  from gatrec_jax.lm.encoder.load import load_tokenizer
 
   load_tokenizer(folder)
 

@@ -8,7 +8,9 @@ import re
 import jax
 import numpy as np
 import pytest
+from helpers.constraints import byte_level
 from helpers.rerank_table import in_table_folder
+from helpers.tiny_decoder import tiny_config, tiny_model
 from scipy.stats import rankdata, spearmanr
 
 from gatrec_jax.config.overrides import with_fields
@@ -19,6 +21,7 @@ from gatrec_jax.explain.audit.audit import MEANINGS, audit_reasons
 from gatrec_jax.explain.audit.fact_checker import make_checker
 from gatrec_jax.explain.authors import TemplateAuthor
 from gatrec_jax.explain.explainer import explain_items, make_explainer, profile_tags
+from gatrec_jax.explain.language_model_author import LanguageModelAuthor
 from gatrec_jax.explain.rescoring import scores_by_full_rerun
 from gatrec_jax.runs.log import SILENT
 from gatrec_jax.serve.recommendations import top_lists
@@ -187,6 +190,21 @@ def test_reasons_are_true_and_corruptions_are_caught(explainer):
   assert figures["corruptions"] >= 200 and len(figures["corruptions_by_kind"]) >= 8
   assert figures["corruptions_caught"] >= 0.99, figures["corruptions_by_kind"]
   assert {name for name in MEANINGS if not name.startswith("retrained")} <= figures.keys()
+
+
+def test_reasons_of_an_untrained_language_model_are_true_whatever_it_chooses(explainer):
+  """Random weights choose every phrase and connecting word that the grammar offers."""
+  model = tiny_model(vocabulary=420, layers=tiny_config().layers[:1], context=1024, eos=(1,))
+  author = LanguageModelAuthor(
+    dataclasses.replace(model, tokenizer=byte_level()), instructed=False, batch_size=64
+  )
+  figures = audit_reasons(
+    explainer, author, pairs=15, style="detailed", top_n=5, seed=0, log=SILENT
+  )
+  assert figures["pairs"] == 15 and figures["claims"] > 75
+  assert figures["evidence_precision"] == 1.0, figures["wrong_claims"]
+  assert figures["invented_title_rate"] == figures["template_share"] == 0
+  assert figures["corruptions_caught"] >= 0.99, figures["corruptions_by_kind"]
 
 
 def test_the_checker_rejects_texts_without_a_statement_to_look_up(run, explainer):

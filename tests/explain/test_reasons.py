@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.explain.authors import TemplateAuthor
-from gatrec_jax.explain.phrases import PHRASES, Claim, claims_of, read, shown_title, slots_of, write
+from gatrec_jax.explain.phrases import (
+  CONNECTING,
+  PHRASES,
+  Claim,
+  claims_of,
+  complete,
+  read,
+  shown_title,
+  slot_text,
+  slots_of,
+  write,
+)
 from gatrec_jax.explain.reasons import STYLES, points_of, unsupported
 from gatrec_jax.explain.traits import Trait
 
@@ -140,6 +151,45 @@ def test_any_title_can_be_written(titles, name, phrase):
   sentence = write(phrase, used)
   assert all(title in sentence for title in used.get("titles", ()))
   assert claims_of(phrase.kind, used)
+
+
+VALUES = {
+  "titles": ("Up (2009)", "de Niro, and Also (1995)"),
+  "title": "Up (2009)",
+  "name": "de Niro",
+  "n": "3",
+  "m": "10",
+  "rating": "2.5",
+  "role": "actor",
+}
+
+
+def test_connecting_words_claim_nothing():
+  seen = set()
+  for phrase in (phrase for own in PHRASES.values() for phrase in own):
+    texts = {slot: slot_text(slot, VALUES) for slot in slots_of(phrase)}
+    plain = complete(phrase, texts)
+    for words in CONNECTING[phrase]:
+      sentence = complete(phrase, texts, connecting=words)
+      first = plain[0] if phrase.words[0] == "{" else plain[0].lower()
+      assert sentence == words + first + plain[1:]
+      assert read(sentence, VALUES["titles"]) == claims_of(phrase.kind, VALUES)
+      if not phrase.words.startswith("{"):  # in the middle of a sentence there is no capital
+        assert read(words + plain, VALUES["titles"]) is None
+      seen.add(words)
+    assert read(f"Luckily, {plain[0].lower()}{plain[1:]}", VALUES["titles"]) != claims_of(
+      phrase.kind, VALUES
+    )
+  assert len(seen) > 10 and all(words.endswith((", ", "And ")) for words in seen)
+
+
+def test_connecting_words_do_not_say_the_same_twice():
+  for phrase, words in CONNECTING.items():
+    if re.search("also|too|as well", phrase.words, re.IGNORECASE):
+      assert set(words) <= {"And "}, phrase
+    if ", and" in phrase.words:
+      assert "And " not in words, phrase
+  assert not any(CONNECTING[one] for kind in ("liked", "rated", "likes") for one in PHRASES[kind])
 
 
 def test_titles_with_braces_tokens_and_markup_are_unchanged():

@@ -7,10 +7,12 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.gguf_files import bpe_fields, write_gguf
 from helpers.programs import call, error_line, launch
 from helpers.rerank_table import write_table
 
-from gatrec_jax.explain import STYLES, builtin_author, language_model_author
+from gatrec_jax import lm
+from gatrec_jax.explain import STYLES, builtin_author
 from gatrec_jax.explain.builtin_author import AuthorRecipe
 
 USERS, ITEMS = 16, 32
@@ -200,24 +202,38 @@ def test_an_audit_is_printed_and_written(place):
   assert not any((place / "run/retrained").iterdir())
 
 
-def test_sentences_of_a_language_model_are_checked(place, monkeypatch):
-  """An untrained model: its sentences fail, and templates replace them and are counted."""
+def test_an_untrained_model_writes_every_sentence(place, monkeypatch):
   recipe = functools.partial(
     AuthorRecipe, texts=40, steps=2, width=16, layers=1, batch_size=2, row_tokens=64
   )
   monkeypatch.setattr(builtin_author, "AuthorRecipe", recipe)
-  monkeypatch.setattr(language_model_author, "_MAX_TOKENS", 16)
   flags = ("--users=3", "--top_n=2", "--out=written.jsonl")
   done = explain(place, *flags, "--llm=builtin")
   assert "building a small language model that rephrases facts" in done.stdout + done.stderr
   written = rows(place / "written.jsonl")
   assert {row["model"] for row in written} == {"builtin"}
-  assert all(row["by_template"] == len(row["sentences"]) for row in written)
+  assert all(row["by_template"] == 0 for row in written)
   assert all(row["checks"]["unsupported"] == [] for row in written)
-  shown = explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
-  assert "4 of 4 sentences are templates, because those of builtin did not" in shown
+  assert "templates" not in explain(place, "--users=3", "--top_n=2", "--llm=builtin").stdout
   other = explain(place, *flags, check=1)
   assert "model builtin instead of template, other weights" in error_line(other)
+
+
+def test_reasons_come_from_a_file_of_llama_cpp(place, tmp_path):
+  sizes = dict(vocabulary=300, width=32, layers=1, heads=2, kv_heads=1, inner=32, context=1024)
+  small = lm.build_small(["You liked it."] * 8, tmp_path / "small", **sizes, steps=1)
+  tokens = bpe_fields(tmp_path / "small", cut="gpt-2")
+  file = write_gguf(tmp_path / "small", tmp_path / "own.gguf", kind="Q8_0", more=tokens)
+  explain(place, "--users=3,4", "--top_n=2", f"--llm={file}", "--out=gguf.jsonl")
+  written = rows(place / "gguf.jsonl")
+  assert [row["by_template"] for row in written] == [0] * 4
+  assert {row["model"] for row in written} == {"own"}
+  assert all(row["checks"]["unsupported"] == [] for row in written)
+  # Templates replace what does not fit into the context.
+  short = tokens | {f"{small.config.family}.context_length": 48}
+  write_gguf(tmp_path / "small", file, kind="Q8_0", more=short)
+  shown = explain(place, "--users=3", "--top_n=2", f"--llm={file}").stdout
+  assert "4 of 4 sentences are templates, because own could not state their facts" in shown
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ LAYERS = (
     "folders.gguf_blocks",
     "folders.source",
     "folders.decoder_source",
+    "folders.encoder_source",
     "folders.weights",
     "folders.memory",
   ),

@@ -16,6 +16,7 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.evaluate import ranking
 from gatrec_jax.lm.encoder import encode as encoder
+from gatrec_jax.lm.encoder.load import load_encoder
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.ops.attention import Edges, attention_v2
@@ -152,7 +153,7 @@ def test_metrics_lower():
   ("layout", "dtype"), [("bert", "float32"), ("bert", "bfloat16"), ("mpnet", "float32")]
 )
 def test_embedding_lowers(layout, dtype):
-  model = encoder.load_encoder(ENCODERS / layout, dtype=dtype)
+  model = load_encoder(ENCODERS / layout, dtype=dtype)
   text = exported(
     encoder.embed_tokens,
     PLATFORMS,

@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from helpers.paths import LM_GOLDENS
+from helpers.paths import DECODER_GOLDENS, LM_GOLDENS
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.folders.source import resolve_encoder
+from gatrec_jax.lm.folders.encoder_source import resolve_encoder
 from gatrec_jax.profiles import embed
 from gatrec_jax.profiles.embed import TextEncoder, embed_texts, lexical_text_encoder, open_encoder
 from gatrec_jax.profiles.lexical import fit_lexical
@@ -212,6 +212,23 @@ def test_folder_encoder_end_to_end(tmp_path):
   hashes = {encoder.content_hash, open_encoder(source, max_tokens=16).content_hash}
   hashes.add(open_encoder(source, max_tokens=32, dtype="bfloat16").content_hash)
   assert len(hashes) == 3
+
+
+def test_vectors_of_a_decoder_are_cached_by_pooling_and_prompt(tmp_path):
+  folder = DECODER_GOLDENS / "qwen2"
+  source, texts = resolve_encoder(str(folder)), ["a quiet film", "space", "a quiet film"]
+  settings = [{}, {"pooling": "mean"}, {"pooling": "last"}, {"prompt": "Find: "}]
+  encoders = [open_encoder(source, **one) for one in settings]
+  # A folder without modules has the mean; saying so changes nothing.
+  assert encoders[0].content_hash == encoders[1].content_hash
+  assert len({one.content_hash for one in encoders}) == 3
+  found = [embed_texts(texts, one, cache_dir=tmp_path, log=SILENT) for one in encoders]
+  assert [report.encoded for _, report in found] == [2, 0, 2, 2]
+  np.testing.assert_array_equal(found[0][0], found[1][0])
+  again = open_encoder(source, pooling="last")
+  kept, report = embed_texts(texts, again, cache_dir=tmp_path, log=SILENT)
+  assert report.encoded == 0 and np.abs(kept - found[0][0]).max() > 1e-3
+  np.testing.assert_array_equal(kept, found[2][0])
 
 
 def test_lexical_encoder_end_to_end(tmp_path):

@@ -14,7 +14,8 @@ from jax.sharding import PartitionSpec
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.decoder.model import forward, logical_axes
-from gatrec_jax.lm.encoder.encode import encode, load_encoder
+from gatrec_jax.lm.encoder.encode import encode
+from gatrec_jax.lm.encoder.load import load_encoder
 from gatrec_jax.lm.folders.load import load_decoder
 from gatrec_jax.lm.inference.generate import generate
 from gatrec_jax.lm.inference.sampling import Sampling

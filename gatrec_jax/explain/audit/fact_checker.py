@@ -33,7 +33,7 @@ _QUOTED = re.compile(r"“([^”]+)”")
 _OTHERS = re.compile(r"\b(?:people|those)(?: who)? liked?\b")
 _LIKED = re.compile(r"\byou (?:have |really |also )*(?:liked|loved|enjoyed|love|like)\b", re.I)
 _DISLIKED = re.compile(r"\byou (?:have |really |also )*(?:disliked|hated)\b", re.I)
-_DEPENDS = re.compile(r"because|so you might|\bhelps\b|\b(?:counts|matters)\b", re.I)
+_DEPENDS = re.compile(r"because|so you might|\bsince you\b|\bhelps\b|\b(?:counts|matters)\b", re.I)
 _MOST = re.compile(
   r"\bmost\b|\b(?:nothing|anything) else\b|more than any other|above all|\bmainly\b", re.I
 )
@@ -51,9 +51,9 @@ _BOTH = (
   re.compile(r"(?P<n>\d+) people who liked ⟦(?P<title>\d+)⟧ also liked this"),
 )
 _LIKES = re.compile(r"liked by (\d+ (?:people|person)|no one)", re.I)
-_LEAVES = re.compile(r"(?:Without|If|Take) .*number (\d+)\b.* top (\d+)")
+_LEAVES = re.compile(r"\b(?:without|if|take) .*number (\d+)\b.* top (\d+)", re.I)
 _STAYS = (
-  re.compile(r"(?:Remove any one|No single) .*top (\d+)"),
+  re.compile(r"\b(?:remove any one|no single) .*top (\d+)", re.I),
   re.compile(r"stay in your top (\d+) whichever item"),
 )
 _MOVED = re.compile(r"from position (\d+) to position (\d+)")

@@ -8,6 +8,7 @@ from typing import Any
 from gatrec_jax.lm.constraints.automaton import Automaton
 from gatrec_jax.lm.constraints.choices import choices
 from gatrec_jax.lm.constraints.json_schema import json_schema
+from gatrec_jax.lm.constraints.network import Places, network
 from gatrec_jax.lm.folders.load import LanguageModel
 
 
@@ -18,6 +19,16 @@ def answer_choices(model: LanguageModel, texts: Sequence[str]) -> Automaton:
   Raises: InputError as in `choices`, or for a model without a tokenizer.
   """
   return choices(model.spelling.tokenizer, texts, vocabulary=model.config.vocabulary, eos=model.eos)
+
+
+def answer_network(model: LanguageModel, places: Places) -> Automaton:
+  """Constrains the answers of `generate` to the paths of a network of texts.
+
+  Args: places: for each place its texts, each with the place that it leads to, which is a later
+    one or, with the number of places, the end.
+  Raises: InputError as in `network`, or for a model without a tokenizer.
+  """
+  return network(model.spelling, places, vocabulary=model.config.vocabulary, eos=model.eos)
 
 
 def answer_schema(

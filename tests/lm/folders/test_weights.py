@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.encoder import bert
-from gatrec_jax.lm.encoder.encode import load_encoder
+from gatrec_jax.lm.encoder.load import load_encoder
 from gatrec_jax.lm.folders.weights import Rule, load_params
 
 RULES = (
