@@ -297,6 +297,7 @@ GENERATE = (
   number("top_p", "sample from the smallest set of tokens with this total probability", 1.0),
   number("min_p", "sample from tokens at least this likely relative to the most likely one", 0.0),
   number("repetition_penalty", "values above 1 make tokens that already occurred less likely", 1.0),
+  whole("no_repeat", "no sequence of so many tokens occurs twice in an answer; 0 for any", 0),
   repeated("stop", "end the answer before this text; repeatable"),
   repeated("choice", "restrict the answer to this text or the other choices; repeatable"),
   text("schema", "JSON schema file that the answer must follow"),

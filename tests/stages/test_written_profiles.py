@@ -1,5 +1,6 @@
 """Written profiles as a stage of a run: training rows alone, signals, one origin, for training."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -174,6 +175,56 @@ def test_a_second_call_asks_nothing_and_a_lost_file_is_made_again(table, tmp_pat
     out.write("{}\n")
   with pytest.raises(InputError, match="users.jsonl: damaged .was changed after it was written"):
     write(config_of(table), tmp_path)
+
+
+def test_some_items_and_the_first_users(table, tmp_path):
+  config, author, lines = config_of(table), Script(lambda prompt, again: PLAIN), []
+  write(config, tmp_path, author, items=("7", "2", "5", "2"), limit=2, lines=lines)
+  assert [row["item_id"] for row in rows(tmp_path, "items")] == ["2", "5"]
+  assert [row["user_id"] for row in rows(tmp_path, "users")] == ["0", "1"]
+  told = [prompt for prompts in author.asked for prompt in prompts if "Items:" in prompt]
+  assert told and "Of rain." in told[0]  # items that were not written are built
+  # The same request keeps them, and another one is refused.
+  write(config, tmp_path, items=("2", "5"), limit=2, open=lambda: 1 / 0)
+  with pytest.raises(InputError, match="items: .* use another `workdir`"):
+    write(config, tmp_path)
+  with pytest.raises(InputError, match="items: item x is not in the catalog of 10 items"):
+    write(config, tmp_path / "other", items=("x",))
+
+
+def test_items_are_asked_by_length_and_kept_in_their_order(table, tmp_path):
+  items = [json.loads(line) for line in (table / "items.jsonl").read_text().splitlines()]
+  for item in items:
+    item["overview"] = "Of rain. " * (ITEMS - item["item_id"])
+  (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+  author = Script(lambda prompt, again: PLAIN)
+  config = config_of(table, item_metadata=str(tmp_path / "items.jsonl"))
+  write(config, tmp_path, author, kinds=("items",))
+  asked = [prompt for prompts in author.asked for prompt in prompts]
+  assert [prompt.count("Of rain.") for prompt in asked] == list(range(1, ITEMS + 1))
+  assert [row["item_id"] for row in rows(tmp_path, "items")] == [str(n) for n in range(ITEMS)]
+
+
+def test_progress_counts_tokens(table, tmp_path):
+  class Counting(Script):
+    def answers(self, queries, *, seed, again):
+      self.speed.prompt_tokens += 100 * len(queries)
+      return super().answers(queries, seed=seed, again=again)
+
+  shown = []
+
+  class Log(Recorder):
+    @contextlib.contextmanager
+    def progress(self, description, *, total, done=0):
+      yield lambda done, **values: shown.append((description, done, values))
+
+  request = written.Request(
+    {}, lambda: Counting(lambda prompt, again: PLAIN), ("items",), "unified", 5, 0
+  )
+  written.write_profiles(config_of(table), tmp_path, request, log=Log([]))
+  own = [(done, values["about"]) for kind, done, values in shown if kind == "items"]
+  assert own == [(5, "500 tokens"), (10, "0 tokens")]
+  assert all("tokens/s" in values["at"] for kind, _, values in shown if kind == "items")
 
 
 def test_profiles_of_two_origins_are_never_mixed(table, tmp_path, monkeypatch):

@@ -191,29 +191,28 @@ def taste_candidates(items: Sequence[Profile], present: Profile, *, liked: bool)
     the items, or disliked them.
   Returns: genres and tags that the user may like, the commonest first; others: that they may avoid.
   """
-  genres = _commonest([present.genres, *(item.genres for item in items if liked)])
-  tags = _commonest([present.tags, *(item.tags for item in items if liked)])
-  if not liked and present == Profile():  # all that is known is disliked
-    genres, tags = (_commonest(getattr(item, f) for item in items) for f in ("genres", "tags"))
-  kept = stems_of([*genres, *tags]) if present != Profile() else set()
-  avoided = _commonest([present.dislikes, *((*item.genres, *item.tags) for item in items)])
-  texts = [text for item in items for text in (item.overview, item.description)]
-  small = [word for text in texts for word in _TOKEN.findall(text) if word.islower()]
+  of_items = {
+    field: _commonest(getattr(item, field) for item in items) for field in ("genres", "tags")
+  }
+  if liked or present == Profile():  # where only dislikes are known, they are all there is
+    genres = _commonest([present.genres, of_items["genres"]])
+    tags = _commonest([present.tags, of_items["tags"]])
+  else:
+    genres, tags = present.genres, present.tags
+  others: tuple[str, ...] = ()
+  if not liked:
+    kept = set() if present == Profile() else stems_of([*genres, *tags])
+    avoided = _commonest([present.dislikes, *of_items.values()])
+    others = tuple(term for term in avoided if not stems_of([term]) <= kept)
   words = [word.lower() for term in (*genres, *tags) for word in _TOKEN.findall(term)]
-  words += [word for word in [*present.overview.split(), *small] if word.islower()]
+  prose = [present.overview, *(t for item in items for t in (item.overview, item.description))]
+  words += [word for text in prose for word in _TOKEN.findall(text) if word.islower()]
+  kept_words = (word for word in words if len(word) > 2 and word[0].isalpha() and _is_plain(word))
   return Candidates(
     genres=genres[:_MOST_TASTES],
     tags=tags[:_MOST_TASTES],
-    others=()
-    if liked
-    else tuple(term for term in avoided if not stems_of([term]) <= kept)[:_MOST_TASTES],
-    words=tuple(
-      dict.fromkeys(
-        word
-        for word in words
-        if len(word) > 2 and word[0].isalpha() and _is_plain(word) and word not in STOP_WORDS
-      )
-    )[:_MOST_WORDS],
+    others=others[:_MOST_TASTES],
+    words=tuple(dict.fromkeys(w for w in kept_words if w not in STOP_WORDS))[:_MOST_WORDS],
   )
 
 
