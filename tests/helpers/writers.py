@@ -2,6 +2,9 @@
 
 import json
 
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
 from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, train_tokenizer
 from gatrec_jax.lm.inference.generate import Speed
 from gatrec_jax.profiles.writer.prompts import Budget
@@ -12,8 +15,16 @@ def write_model(folder, *, seed=0, context=640, template=""):
   """Random weights and a byte-level tokenizer of 512 tokens. Returns: the folder."""
   random_folder(folder, "tiny", seed=seed)
   config = json.loads((folder / "config.json").read_text())
-  (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": context}))
+  config |= {"max_position_embeddings": context, "tie_word_embeddings": False}
+  (folder / "config.json").write_text(json.dumps(config))
   tokenizer = train_tokenizer(["A story of the harbor, the verdict and the rain."], vocabulary=512)
+  # A head of its own, as one that is tied to random embeddings repeats the last token; and periods
+  # are likely, so that sentences of random words are short. The first feature is always on.
+  weights = load_file(folder / "model.safetensors")
+  table = weights["model.embed_tokens.weight"]
+  head = 0.02 * np.random.default_rng(seed).normal(size=table.shape).astype(np.float32)
+  table[:, 0], head[tokenizer.token_to_id("."), 0] = 0.5, 1.0
+  save_file(weights | {"lm_head.weight": head}, folder / "model.safetensors")
   tokenizer.save(str(folder / "tokenizer.json"))
   settings = {
     "tokenizer_class": "PreTrainedTokenizerFast",

@@ -46,7 +46,7 @@ def test_profiles_that_are_the_built_ones_have_their_figures(catalog, tmp_path):
   low, high = kinds["written"]["auc interval"]
   assert low < kinds["written"]["auc"] < high
   # One word of its own each: nothing in common, so chance; and no section but one.
-  assert kinds["given"]["schema"] == 0 and kinds["given"]["auc"] == pytest.approx(0.5)
+  assert kinds["given"]["schema"] == 0 and kinds["given"]["auc"] == pytest.approx(0.5, abs=0.05)
   assert kinds["given"]["written against it"]["lo"] > 0
   assert json.loads((tmp_path / "written" / "audit.json").read_text())["users"] == facts["users"]
   kinds["built"]["written against it"] = against

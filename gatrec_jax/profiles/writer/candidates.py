@@ -20,7 +20,7 @@ from gatrec_jax.profiles.writer.domains import Domain
 
 _TOKEN = re.compile(r"[^\W\d_][\w'’-]*|[^\w\s]|\S+")
 _VERBAL = re.compile(r"(?:ly|ed|ing)$")
-_MOST_TAGS, _MOST_SINGLE, _MOST_OTHERS = 14, 10, 6
+_FEWEST_TAGS, _MOST_TAGS, _MOST_SINGLE, _MOST_OTHERS = 3, 14, 10, 6
 _SEGMENT = re.compile(r"[,(;:|\[]| [-–—] ")
 _PHRASE_WORDS = (2, 3)
 # Titles with a phrase, for it to name a kind of products.
@@ -120,12 +120,11 @@ class Catalog:
       self._phrases(text), key=lambda phrase: -sum(stem(word) in salient for word in phrase.split())
     )[: _MOST_TAGS // 2]
     within = {word for phrase in phrases for word in phrase.split()}
-    singles = [
-      word
-      for word in self._cased_words(text)
-      if stem(word) in salient and word not in within and not _VERBAL.search(word)
-    ]
-    chosen = dict.fromkeys([*phrases, *list(dict.fromkeys(singles))[: _MOST_TAGS - len(phrases)]])
+    singles = [word for word in self._cased_words(text) if word not in within and _tells(word)]
+    telling = dict.fromkeys(word for word in singles if stem(word) in salient)
+    chosen = [*phrases, *list(telling)[: _MOST_TAGS - len(phrases)]]
+    if len(chosen) < _FEWEST_TAGS:  # of a short text, every word counts
+      chosen = list(dict.fromkeys([*chosen, *singles]))[:_MOST_TAGS]
     lower = text.lower()
     return tuple(sorted(chosen, key=lambda tag: lower.find(tag.lower())))
 
@@ -135,7 +134,7 @@ class Catalog:
     run: list[str] = []
     for token in [*_TOKEN.findall(text), "."]:
       word = self._cased(token)
-      if len(word) > 2 and word.lower() not in STOP_WORDS and not _VERBAL.search(word):
+      if _tells(word):
         run.append(word)
         continue
       if len(run) in _PHRASE_WORDS:
@@ -194,14 +193,13 @@ def taste_candidates(items: Sequence[Profile], present: Profile, *, liked: bool)
   of_items = {
     field: _commonest(getattr(item, field) for item in items) for field in ("genres", "tags")
   }
-  if liked or present == Profile():  # where only dislikes are known, they are all there is
-    genres = _commonest([present.genres, of_items["genres"]])
-    tags = _commonest([present.tags, of_items["tags"]])
-  else:
-    genres, tags = present.genres, present.tags
+  genres, tags = present.genres, present.tags
+  if liked:
+    genres = _commonest([genres, of_items["genres"]])
+    tags = _commonest([tags, of_items["tags"]])
   others: tuple[str, ...] = ()
   if not liked:
-    kept = set() if present == Profile() else stems_of([*genres, *tags])
+    kept = stems_of([*genres, *tags])
     avoided = _commonest([present.dislikes, *of_items.values()])
     others = tuple(term for term in avoided if not stems_of([term]) <= kept)
   words = [word.lower() for term in (*genres, *tags) for word in _TOKEN.findall(term)]
@@ -243,6 +241,11 @@ def _kinds_of(title: str) -> tuple[str, ...]:
     ended = False
   sizes = [size for size in (*_PHRASE_WORDS, 1) if size <= len(run)]
   return tuple(" ".join(run[-size:]) for size in sizes)
+
+
+def _tells(word: str) -> bool:
+  """Whether a word may be a keyword, or part of one."""
+  return len(word) > 2 and word.lower() not in STOP_WORDS and not _VERBAL.search(word)
 
 
 def _is_plain(text: str) -> bool:

@@ -119,7 +119,8 @@ def user_problems(profile: Profile, sections: Sequence[str], names: Names) -> li
   Args: profile: to check. sections: fields that must not be empty. names: that must not occur.
   """
   texts = [profile.overview, *profile.genres, *profile.tags, profile.description, *profile.dislikes]
-  return [*_empty(profile, sections), *_form_problems(profile), *_named(texts, names)]
+  prose = (profile.overview, profile.description)
+  return [*_empty(profile, sections), *_form_problems(profile, prose), *_named(texts, names)]
 
 
 def item_problems(profile: Profile, sections: Sequence[str], names: Names) -> list[str]:
@@ -128,13 +129,14 @@ def item_problems(profile: Profile, sections: Sequence[str], names: Names) -> li
   Its prose may contain names, because user profiles are made from keywords.
   """
   keywords = [*profile.tags, *profile.dislikes]
-  return [*_empty(profile, sections), *_form_problems(profile), *_named(keywords, names)]
+  prose = (profile.description,)  # the overview is given
+  return [*_empty(profile, sections), *_form_problems(profile, prose), *_named(keywords, names)]
 
 
-def _form_problems(profile: Profile) -> list[str]:
+def _form_problems(profile: Profile, prose: Iterable[str]) -> list[str]:
   """What shows that the model lost its thread, whatever the profile is about."""
   return [
-    *(f'repeats "{text}"' for text in loops(profile.description)),
+    *(f'repeats "{again}"' for text in prose for again in loops(text)),
     *(f'copies keyword "{term}"' for term in copied_keywords(profile)),
     *(f'restates as dislike "{term}"' for term in restated_dislikes(profile)),
   ]

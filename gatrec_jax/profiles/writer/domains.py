@@ -24,6 +24,7 @@ LINKS = tuple(
 )
 _START_GENRES, _START_MOODS = 2, 6
 TASTE_STARTS = ("Enjoys", "Likes", "Looks for", "Prefers", "Wants")
+AVOIDED_STARTS = ("Avoids", "Dislikes")  # of users of whom only dislikes are known
 
 
 @dataclasses.dataclass(frozen=True)

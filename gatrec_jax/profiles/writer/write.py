@@ -18,7 +18,7 @@ from gatrec_jax.profiles.writer import answers
 from gatrec_jax.profiles.writer.batches import HistoryBatches
 from gatrec_jax.profiles.writer.candidates import Candidates, Catalog, taste_candidates
 from gatrec_jax.profiles.writer.checks import Names, item_problems, user_problems
-from gatrec_jax.profiles.writer.domains import LINKS, TASTE_STARTS, domain_of
+from gatrec_jax.profiles.writer.domains import AVOIDED_STARTS, LINKS, TASTE_STARTS, domain_of
 from gatrec_jax.profiles.writer.prompts import (
   Budget,
   Query,
@@ -230,14 +230,14 @@ class UserTask:
       noun=self.noun,
       liked=liked,
       present=profile_text(present) if present else "",
-      form=self._form(candidates),
+      form=self._form(candidates, TASTE_STARTS if liked or present else AVOIDED_STARTS),
     )
 
-  def _form(self, candidates: Candidates) -> dict[str, Any]:
+  def _form(self, candidates: Candidates, starts: Sequence[str]) -> dict[str, Any]:
     words = [*candidates.words, self.noun, plural(self.noun)]
 
     def prose(field: str) -> dict[str, Any]:
-      return answers.sentence(words, LINKS, TASTE_STARTS, answers.LENGTHS[field])
+      return answers.sentence(words, LINKS, starts, answers.LENGTHS[field])
 
     if self.form == "summary":
       return answers.answer_form({"summary": prose("summary")})

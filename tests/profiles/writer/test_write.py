@@ -140,7 +140,12 @@ def test_a_summary_is_one_paragraph():
 
 def test_items_keep_their_title_and_genres():
   fields = [
-    {"title": "Heat (1995)", "genres": ["Crime"], "overview": "Two men.", "director": "M. Mann"},
+    {
+      "title": "Heat (1995)",
+      "genres": ["Crime"],
+      "overview": "Two thieves.",
+      "director": "M. Mann",
+    },
     {"title": "Matrix, The (1999)", "overview": "A hacker."},
     {},
     {"title": "Odd (2000)", "genres": ["Drama"], "overview": "Two odd men."},
@@ -149,7 +154,7 @@ def test_items_keep_their_title_and_genres():
   task = ItemTask(fields, build_item_profiles(fields, noun="film"), Names(fields), "film")
   found = task.write(author, range(4), seed=0)
   (known, without, odd), (again,) = author.asked
-  assert "Film: Heat (1995)\nGenres: Crime\nText: Two men." in known and "Mann" not in known
+  assert "Film: Heat (1995)\nGenres: Crime\nText: Two thieves." in known and "Mann" not in known
   assert again == odd
   fields = [list(query.form["properties"]) for query in author.queries[0]]
   assert "genres" in fields[1] and "genres" not in fields[0] and "overview" not in fields[0]
