@@ -44,6 +44,7 @@ define(
   "top_p",
   "min_p",
   "repetition_penalty",
+  "no_repeat",
   "stop",
   "choice",
   "schema",
@@ -102,7 +103,7 @@ def sampling_from_flags() -> Sampling:
   """How tokens are drawn. Raises InputError."""
   from gatrec_jax.lm.inference.sampling import Sampling
 
-  names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+  names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat")
   return Sampling(**{name: FLAGS[name].value for name in names})
 
 

@@ -247,11 +247,17 @@ SERVE = (
 )
 EXPLAIN = (
   switch("explain", "print a reason below each item"),
-  listed("items", "item ids to explain, instead of the users' own lists"),
+  listed(
+    "items", "item ids: to explain, instead of the users' own lists, or to write profiles of (all)"
+  ),
   text(
     "style", "kind of reason: short, detailed or counterfactual (what would change it)", "short"
   ),
-  whole("audit", "measure this many reasons instead of printing any", 0),
+  whole(
+    "audit",
+    "measure this many reasons instead of printing any, or this many written profiles of items",
+    0,
+  ),
   whole(
     "retrain",
     "with --audit: also retrain the model without the ratings that the reasons of this many users "
@@ -297,6 +303,7 @@ GENERATE = (
   number("top_p", "sample from the smallest set of tokens with this total probability", 1.0),
   number("min_p", "sample from tokens at least this likely relative to the most likely one", 0.0),
   number("repetition_penalty", "values above 1 make tokens that already occurred less likely", 1.0),
+  whole("no_repeat", "no sequence of so many tokens occurs twice in an answer; 0 for any", 0),
   repeated("stop", "end the answer before this text; repeatable"),
   repeated("choice", "restrict the answer to this text or the other choices; repeatable"),
   text("schema", "JSON schema file that the answer must follow"),
@@ -328,6 +335,7 @@ FINETUNE = (
 )
 PROFILES = (
   listed("write", "items, users or both (both; users if --item_profiles is given)", None),
+  whole("limit", "write only the first so many items and users; 0 for all", 0),
   text("profile_form", "unified (Markdown sections) or summary (one paragraph)", "unified"),
 )
 BENCHMARK = (

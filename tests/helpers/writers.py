@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
 from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, train_tokenizer
 from gatrec_jax.lm.inference.generate import Speed
-from gatrec_jax.profiles.writer.answers import item_limits, user_limits
 from gatrec_jax.profiles.writer.prompts import Budget
 from launch.benchmarks.lm.random_folder import random_folder
 
@@ -13,8 +15,16 @@ def write_model(folder, *, seed=0, context=640, template=""):
   """Random weights and a byte-level tokenizer of 512 tokens. Returns: the folder."""
   random_folder(folder, "tiny", seed=seed)
   config = json.loads((folder / "config.json").read_text())
-  (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": context}))
+  config |= {"max_position_embeddings": context, "tie_word_embeddings": False}
+  (folder / "config.json").write_text(json.dumps(config))
   tokenizer = train_tokenizer(["A story of the harbor, the verdict and the rain."], vocabulary=512)
+  # A head of its own, as one that is tied to random embeddings repeats the last token; and periods
+  # are likely, so that sentences of random words are short. The first feature is always on.
+  weights = load_file(folder / "model.safetensors")
+  table = weights["model.embed_tokens.weight"]
+  head = 0.02 * np.random.default_rng(seed).normal(size=table.shape).astype(np.float32)
+  table[:, 0], head[tokenizer.token_to_id("."), 0] = 0.5, 1.0
+  save_file(weights | {"lm_head.weight": head}, folder / "model.safetensors")
   tokenizer.save(str(folder / "tokenizer.json"))
   settings = {
     "tokenizer_class": "PreTrainedTokenizerFast",
@@ -40,26 +50,38 @@ def words_budget(tokens):
 
 
 class Script:
-  """An author that records its prompts; `answer` makes answers from a prompt and `again`."""
+  """An author that records its prompts; `answer` makes answers from a prompt and `again`.
+
+  Its answers keep to no form, so that what the checks do with wrong ones can be seen.
+  """
+
+  examples = 1
 
   def __init__(self, answer=None, tokens=10_000):
     self.budget, self.asked, self.seeds, self.speed = words_budget(tokens), [], [], Speed()
-    self.item_limits, self.user_limits = item_limits(1024, 4.5), user_limits(1024, 4.5)
+    self.queries = []
     self._answer = answer or (lambda prompt, again: {})
 
-  def answers(self, prompts, form, *, seed, again):
-    self.asked.append(list(prompts))
+  def answers(self, queries, *, seed, again):
+    if not queries:
+      return []
+    self.queries.append(list(queries))
+    self.asked.append([query.prompt for query in queries])
     self.seeds.append(seed)
     number = len(self.asked)
     plain = {
       "overview": f"Over {number}.",
       "genres": ["Drama"],
       "tags": [f"tag {number}"],
+      "moods": [],
       "description": f"Text {number}.",
       "dislikes": [f"not {number}"],
       "summary": f"Summary {number}.",
     }
     return [
-      {field: (plain | self._answer(prompt, again))[field] for field in form["properties"]}
-      for prompt in prompts
+      {
+        field: (plain | self._answer(query.prompt, again))[field]
+        for field in query.form["properties"]
+      }
+      for query in queries
     ]

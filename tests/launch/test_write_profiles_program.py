@@ -124,6 +124,17 @@ def test_another_model_is_refused_and_the_same_one_elsewhere_is_kept(place):
   assert files(place / "whole") == before
 
 
+def test_some_items_are_written_and_measured(place):
+  more = ("--write=items", "--items=0,3,5,6", "--limit=3", "--audit=2", "--encoder=lexical")
+  done = call("write_profiles", *flags("some", *more), cwd=place, check=0)
+  assert [row["item_id"] for row in rows(place / "some", "items")] == ["0", "3", "5"]
+  assert "profiles ·" in done.stdout and "grounded" in done.stdout
+  facts = json.loads((place / "some" / "written" / "audit.json").read_text())
+  assert facts["items"] in (1, 2) and list(facts["kinds"]) == ["written", "built"]
+  assert facts["kinds"]["written"]["grounded"] == 1 and facts["kinds"]["written"]["schema"] == 1
+  assert facts["kinds"]["written"]["restated dislikes"] == 0
+
+
 @pytest.mark.parametrize(
   ("changed", "said"),
   [
@@ -131,6 +142,9 @@ def test_another_model_is_refused_and_the_same_one_elsewhere_is_kept(place):
     (("--llm=",), "--llm: name a decoder's folder, GGUF file or hub id, or one of smollm2"),
     (("--llm=missing/model",), "--llm=missing/model"),
     (("--write=films",), "--write=films: must be one of items, users"),
+    (("--items=0,x",), "--items: item x is not in the catalog of 8 items"),
+    (("--limit=-1",), "--limit=-1: must be at least 0"),
+    (("--audit=5", "--write=users"), "--audit: measures profiles of items; add --write=items"),
     ((f"--llm={QWEN}",), "longer context"),
   ],
 )

@@ -1,9 +1,11 @@
 """Written profiles as a stage of a run: training rows alone, signals, one origin, for training."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import tempfile
@@ -48,6 +50,7 @@ def table(tmp_path_factory):
     {"item_id": i, "title": f"The Film {i} (1999)", "genres": ["Drama"], "overview": "Of rain."}
     for i in range(ITEMS)
   ]
+  items[-1]["genres"] = ["War"]
   (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
   return folder
 
@@ -90,10 +93,10 @@ def rows(folder, kind):
 @pytest.mark.parametrize("at", [1, 2, 3, 6])
 def test_a_signal_ends_after_the_batch_and_the_same_call_goes_on(table, tmp_path, at):
   class Stopped(Script):
-    def answers(self, prompts, form, *, seed, again):
+    def answers(self, queries, *, seed, again):
       if len(self.asked) == at:
         os.kill(os.getpid(), signal.SIGTERM)
-      return super().answers(prompts, form, seed=seed, again=again)
+      return super().answers(queries, seed=seed, again=again)
 
   with pytest.raises(Interrupted, match="stopped by SIGTERM after .* the same command goes on"):
     write(config_of(table), tmp_path / "stopped", Stopped(lambda prompt, again: PLAIN))
@@ -132,7 +135,7 @@ def test_killed_anywhere_it_ends_with_the_same_bytes_and_repeats_nothing(whole, 
     ]
     done = data.count(b"\n", 0, at)
     left = len(lines) - (done if done == len(lines) else done // 3 * 3)
-    asked = {prompt for prompts in author.asked for prompt in prompts if "Title:" in prompt}
+    asked = {prompt for prompts in author.asked for prompt in prompts if "Text:" in prompt}
     if kind == "items":
       assert len(asked) == left
     elif not left:
@@ -174,11 +177,61 @@ def test_a_second_call_asks_nothing_and_a_lost_file_is_made_again(table, tmp_pat
     write(config_of(table), tmp_path)
 
 
+def test_some_items_and_the_first_users(table, tmp_path):
+  config, author, lines = config_of(table), Script(lambda prompt, again: PLAIN), []
+  write(config, tmp_path, author, items=("7", "2", "5", "2"), limit=2, lines=lines)
+  assert [row["item_id"] for row in rows(tmp_path, "items")] == ["2", "5"]
+  assert [row["user_id"] for row in rows(tmp_path, "users")] == ["0", "1"]
+  told = [prompt for prompts in author.asked for prompt in prompts if "Items:" in prompt]
+  assert told and "Of rain." in told[0]  # items that were not written are built
+  # The same request keeps them, and another one is refused.
+  write(config, tmp_path, items=("2", "5"), limit=2, open=lambda: 1 / 0)
+  with pytest.raises(InputError, match="items: .* use another `workdir`"):
+    write(config, tmp_path)
+  with pytest.raises(InputError, match="items: item x is not in the catalog of 10 items"):
+    write(config, tmp_path / "other", items=("x",))
+
+
+def test_items_are_asked_by_length_and_kept_in_their_order(table, tmp_path):
+  items = [json.loads(line) for line in (table / "items.jsonl").read_text().splitlines()]
+  for item in items:
+    item["overview"] = "Of rain. " * (ITEMS - item["item_id"])
+  (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+  author = Script(lambda prompt, again: PLAIN)
+  config = config_of(table, item_metadata=str(tmp_path / "items.jsonl"))
+  write(config, tmp_path, author, kinds=("items",))
+  asked = [prompt for prompts in author.asked for prompt in prompts]
+  assert [prompt.count("Of rain.") for prompt in asked] == list(range(1, ITEMS + 1))
+  assert [row["item_id"] for row in rows(tmp_path, "items")] == [str(n) for n in range(ITEMS)]
+
+
+def test_progress_counts_tokens(table, tmp_path):
+  class Counting(Script):
+    def answers(self, queries, *, seed, again):
+      self.speed.prompt_tokens += 100 * len(queries)
+      return super().answers(queries, seed=seed, again=again)
+
+  shown = []
+
+  class Log(Recorder):
+    @contextlib.contextmanager
+    def progress(self, description, *, total, done=0):
+      yield lambda done, **values: shown.append((description, done, values))
+
+  request = written.Request(
+    {}, lambda: Counting(lambda prompt, again: PLAIN), ("items",), "unified", 5, 0
+  )
+  written.write_profiles(config_of(table), tmp_path, request, log=Log([]))
+  own = [(done, values["about"]) for kind, done, values in shown if kind == "items"]
+  assert own == [(5, "500 tokens"), (10, "0 tokens")]
+  assert all("tokens/s" in values["at"] for kind, _, values in shown if kind == "items")
+
+
 def test_profiles_of_two_origins_are_never_mixed(table, tmp_path, monkeypatch):
   write(config_of(table), tmp_path)
   before = files(tmp_path), (tmp_path / "data" / "manifest.json").read_bytes()
   monkeypatch.setattr(written, "PROMPT_VERSION", written.PROMPT_VERSION + 1)
-  with pytest.raises(InputError, match="prompt version: 1 → 2.*use another `workdir`"):
+  with pytest.raises(InputError, match="prompt version: 2 → 3.*use another `workdir`"):
     write(config_of(table), tmp_path)
   monkeypatch.undo()
   for config, request, said in (
@@ -229,13 +282,15 @@ def test_given_items_are_what_users_are_told_of_and_training_takes_the_rest(tabl
 
 
 def test_users_are_told_of_items_as_they_were_just_written(table, tmp_path):
-  author = Script(lambda prompt, again: PLAIN if "Title:" in prompt else {})
+  author = Script(lambda prompt, again: PLAIN if "Text:" in prompt else {})
   write(config_of(table), tmp_path, author)
   assert parse_profile(rows(tmp_path, "items")[4]["profile"]) == Profile(
-    "The Film 4", "Rain.", ("Drama",), ("rain",), "Wet.", ("sun",)
+    "The Film 4", "Of rain.", ("Drama",), ("rain",), "Wet.", ("sun",)
   )
   asked = [prompt for prompts in author.asked for prompt in prompts if "Items:" in prompt]
-  assert asked and all("1. Genres: Drama. Tags: rain. Not in it: sun. Rain." in p for p in asked)
+  assert len(asked) > 10
+  for prompt in asked:
+    assert re.search(r"1\. Genres: (Drama|War)\. Tags: rain\. Not in it: sun\. Of rain\.", prompt)
 
 
 def scribbled(prepared, change):

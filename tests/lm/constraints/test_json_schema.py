@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.constraints import json_schema as schemas
+from gatrec_jax.lm.constraints import schema as schemas
 from gatrec_jax.lm.constraints.automaton import SINK
 from gatrec_jax.lm.constraints.choices import (
   START,
