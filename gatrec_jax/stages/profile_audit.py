@@ -15,7 +15,7 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.evaluation import bootstrap_intervals
 from gatrec_jax.evaluate.significance import paired_difference
-from gatrec_jax.lm.folders.source import resolve_encoder
+from gatrec_jax.lm.folders.encoder_source import resolve_encoder
 from gatrec_jax.profiles import builder
 from gatrec_jax.profiles import provided as given
 from gatrec_jax.profiles.audit import liked_auc, text_figures
