@@ -323,13 +323,18 @@ RERANK = (
   whole("batch", "batchwise and relevancy: candidates per batch", 5),
   whole("stride", "batchwise and relevancy: offset between batches; below --batch they overlap", 3),
   text("merge", "batchwise: borda or trueskill", "borda"),
-  whole("history", "liked titles in a prompt; a third as many disliked ones are added", 30),
+  whole("history", "liked titles in a prompt; also a third as many disliked (10; builtin: 30)"),
   text("fusion", "linear, zscore, reciprocal, or auto to choose by cross-fitting", "linear"),
   listed("features", "more scores to fuse: popularity, text, recency"),
+  whole("valid_users", "validation users to learn the weight on (as many as --minutes allow)"),
+  whole("max_users", "re-rank and measure a random sample of so many test users (all)"),
+  switch("measure_only", "score only test lists whose accuracy can change; write no lists"),
   switch("by_segment", "separate weights for users with few and with many ratings, if supported"),
   number("diversity", "MMR weight of the score; values below 1 favor diverse lists", 1.0),
 )
 FINETUNE = (
+  number("minutes", "time to learn: for validation lists, or steps of fine-tuning", 10.0),
+  text("objective", "loss over the candidates of a list: softmax, listnet or ranknet", "softmax"),
   whole("out_of_fold", "folds of the training ratings, each predicted by a GAT without it", 4),
   repeated("tune", "field=value of fine-tuning: steps=500, lora_rank=16, mode=full; repeatable"),
 )

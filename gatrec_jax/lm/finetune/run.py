@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,27 +100,13 @@ def finetune(
   """
   workdir = runs.open_workdir(workdir)
   data = _Data(model, examples, config, log)
-  spec = StepSpec(
-    decoder=model.config,
-    config=config,
-    objective=objective or (next_token if data.tokens else label_cross_entropy),
-    total_steps=config.steps or config.epochs * data.steps_in(0),
-    dtype=str(compute_dtype(model.params)),
-    # The kernel's backward pass is plain attention, so it has no advantage here.
-    attention="xla" if model.attention == "pallas" else model.attention,
-  )
+  spec = _spec_of(model, data, config, objective)
   valid = data.collate(validation) if len(validation) else None
   if valid is not None and type(valid) is not type(data.rows(0)):
     raise InputError("the validation examples are not of the same kind as the training examples")
   origin = _digest(model, spec, data.rows(0), valid)
   runs.require_same_origin(workdir, "fine-tuning examples, settings or model", origin)
-  if config.mode == "full":
-    require_memory(
-      BYTES_PER_WEIGHT * count_params(model.params),
-      what=f"full fine-tuning of {model.name}",
-      remedy="use `mode=lora`, a smaller model or more devices",
-      devices=sorted(jax.tree.leaves(model.params)[0].devices(), key=lambda device: device.id),
-    )
+  _require_memory(model, config)
   base = model.params if config.mode == "lora" else None
   folder = workdir / "checkpoints"
   state, progress = _resume(folder, model, spec, log)
@@ -155,6 +142,63 @@ def finetune(
     return Finetuned(model, lora, history, chosen)
   params = jax.tree.map(lambda leaf: leaf.astype(spec.dtype), params)
   return Finetuned(dataclasses.replace(model, params=params), None, history, chosen)
+
+
+def _require_memory(model: LanguageModel, config: FinetuneConfig) -> None:
+  if config.mode == "full":
+    require_memory(
+      BYTES_PER_WEIGHT * count_params(model.params),
+      what=f"full fine-tuning of {model.name}",
+      remedy="use `mode=lora`, a smaller model or more devices",
+      devices=sorted(jax.tree.leaves(model.params)[0].devices(), key=lambda device: device.id),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+  """The speed of fine-tuning.
+
+  Attributes:
+    seconds_per_step: without compilation. tokens_per_step: with padding.
+    steps_per_epoch: in which each row is used once.
+  """
+
+  seconds_per_step: float
+  tokens_per_step: int
+  steps_per_epoch: int
+
+
+def pace_of(
+  model: LanguageModel,
+  examples: Sequence[Example],
+  config: FinetuneConfig,
+  objective: Objective | None = None,
+) -> Pace:
+  """Measures a step, after one that compiles. Nothing is written. Args, Raises: as `finetune`."""
+  _require_memory(model, config)
+  data = _Data(model, examples, config, SILENT)
+  spec = _spec_of(model, data, config, objective)
+  state, base = init_state(model, spec), model.params if config.mode == "lora" else None
+  _, _, batch = next(data.batches(0, 0))
+  for _ in range(2):
+    begun = time.perf_counter()
+    state, values = train_step(state, base, batch, spec=spec)
+    values["loss"].block_until_ready()
+  return Pace(time.perf_counter() - begun, batch.tokens.size, data.steps_in(0))
+
+
+def _spec_of(
+  model: LanguageModel, data: _Data, config: FinetuneConfig, objective: Objective | None
+) -> StepSpec:
+  return StepSpec(
+    decoder=model.config,
+    config=config,
+    objective=objective or (next_token if data.tokens else label_cross_entropy),
+    total_steps=config.steps or config.epochs * data.steps_in(0),
+    dtype=str(compute_dtype(model.params)),
+    # The kernel's backward pass is plain attention, so it has no advantage here.
+    attention="xla" if model.attention == "pallas" else model.attention,
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.rerank.prompting.prompts import Context, profile_line
 
 LIKED, DISLIKED = 30, 10
+SHORT = 10  # liked titles for models to which a title is many tokens
 
 
 def make_contexts(
@@ -59,5 +60,5 @@ def make_contexts(
 def _some(places: np.ndarray, most: int, draws: np.random.Generator | None) -> np.ndarray:
   """At most `most` of the places: the last ones, or random ones if `draws` is given."""
   if draws is None or len(places) <= most:
-    return places[len(places) - most :] if most else places[:0]
+    return places[max(len(places) - most, 0) :]
   return draws.choice(places, most, replace=False)

@@ -20,7 +20,7 @@ from gatrec_jax.lm.constraints.permutation import Constraint, Ordering, make_ord
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.inference.generate import Generation, Speed, generate
 from gatrec_jax.lm.inference.scoring import label_tokens
-from gatrec_jax.lm.inference.shared_prefix import score_labels_shared
+from gatrec_jax.lm.inference.shared_prefix import score_continuations_shared, score_labels_shared
 from gatrec_jax.lm.tokens.token_bytes import spell
 from gatrec_jax.rerank.prompting.prompts import (
   CONTENT_FREE,
@@ -144,6 +144,41 @@ class Queries:
     return [
       log_softmax(found[0, [column[title] for title in titles]])
       for found, titles in zip(logits, lists, strict=True)
+    ]
+
+  def likelihoods(self, users: Sequence[int], lists: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """How much more likely each title is as the next liked one because of the user, in nats.
+
+    log p(title | user) − log p(title | nobody): the pointwise mutual information, in which what
+    is likely for everybody (short and common words) cancels. Each user's description is evaluated
+    once, and each title once without a user.
+
+    Args: users: indices of N users. lists: titles for each.
+    Returns: for each user [k] float32.
+    """
+    if not lists:
+      return []
+    spelled = {t: self._spelled(line_end(t)) for titles in lists for t in titles}
+    reserved = [max((len(spelled[t]) for t in titles), default=0) for titles in lists]
+    # A profile would have told a model in training what it is to predict.
+    prompts = [lambda context: [next_prompt(Context(history=context.history))]] * len(lists)
+    encode = PromptEncoder(self.model, chat=False)  # a text that goes on, not an answer
+    encoded = [ids for (ids,) in self._fitted(users, prompts, reserved, encode)]
+    (alone,) = encode([next_prompt(Context())])
+    # Titles are scored alone in groups as large as the lists, which needs no other program.
+    known, size = list(spelled), max(map(len, lists))
+    known += known[-1:] * (-len(known) % size)
+    groups = [known[start : start + size] for start in range(0, len(known), size)]
+    speed, endings = Speed(), [[spelled[title] for title in titles] for titles in [*lists, *groups]]
+    shared = {"batch_size": self.batch_size, "lora": self.lora, "speed": speed}
+    asked = [*encoded, *[alone] * len(groups)]
+    scored = score_continuations_shared(self.model, asked, endings, **shared)
+    self.usage.queries += len(scored)
+    self.usage.prompt_tokens += speed.prompt_tokens
+    prior = dict(zip(known, np.concatenate(scored[len(lists) :]), strict=True))
+    return [
+      found - np.array([prior[title] for title in titles], np.float32)
+      for found, titles in zip(scored, lists, strict=False)
     ]
 
   def own_labels(self, titles: Iterable[str]) -> dict[str, int] | None:
@@ -334,11 +369,15 @@ class Queries:
     return found
 
   def _fitted(
-    self, users: Sequence[int], prompts: Sequence[Prompts], reserved: Sequence[int]
+    self,
+    users: Sequence[int],
+    prompts: Sequence[Prompts],
+    reserved: Sequence[int],
+    encode: PromptEncoder | None = None,
   ) -> list[list[list[int]]]:
     """The token ids of these users' prompts. Contexts stay shortened for later queries."""
     before = [self.contexts[user] for user in users]
-    encoded, after = fit_prompts(self._encode, before, prompts, reserved)
+    encoded, after = fit_prompts(encode or self._encode, before, prompts, reserved)
     for user, old, new in zip(users, before, after, strict=True):
       self.contexts[user] = new
       if new is not old and user not in self._shortened:

@@ -22,7 +22,7 @@ from gatrec_jax.rerank.prompting.prompts import Context
 from gatrec_jax.rerank.prompting.queries import Queries, Usage
 from gatrec_jax.rerank.prompting.truncation import PromptEncoder
 from gatrec_jax.rerank.strategies.batchwise import batchwise
-from gatrec_jax.rerank.strategies.label import label, pointwise
+from gatrec_jax.rerank.strategies.label import label, next_title, pointwise
 from gatrec_jax.rerank.strategies.listwise import listwise
 from gatrec_jax.rerank.strategies.pairwise import all_pairs, insertion_tree
 from gatrec_jax.rerank.strategies.rank_aggregation import MERGES
@@ -83,6 +83,7 @@ STRATEGIES: dict[str, Callable[[Options], Rank]] = {
   "relevancy": lambda options: functools.partial(
     relevancy, size=options.batch, stride=options.stride
   ),
+  "title": lambda _: next_title,
 }
 # name -> the options that its scores depend on.
 OPTIONS_OF: dict[str, tuple[str, ...]] = {
