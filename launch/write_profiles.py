@@ -2,14 +2,17 @@
 
   python -m launch.write_profiles --llm=FOLDER --dataset=ml-100k --fold=u1 --workdir=runs/u1
   python -m launch.write_profiles --llm=FOLDER --write=users --profile_form=summary
+  python -m launch.write_profiles --llm=smollm2 --write=items --limit=200 --audit=200
   python -m launch.train --dataset=ml-100k --fold=u1 --workdir=runs/u1-gat \\
       --item_profiles=runs/u1/written/items.jsonl --user_profiles=runs/u1/written/users.jsonl
 
-Items are described from their title, genres and overview. Users are described in batches of five,
-from the profiles of the items that they most recently liked and disliked in training. Results are
+Items are described from their title, genres and text: the model chooses tags, moods and dislikes,
+and writes a sentence in words of the metadata. Users are described in batches of five, from the
+profiles of the items that they most recently liked and disliked in training. Results are
 WORKDIR/written/items.jsonl and users.jsonl, one profile per line, and manifest.json. If a run is
 stopped or killed, the same command continues it. launch.train accepts the profiles with the same
 --preset and data flags, and refuses them with others, because they would leak test ratings.
+--audit measures the written profiles of items beside built ones, and beside --item_profiles.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from launch.cli import (
   LANGUAGE_MODEL,
   RUN,
   config_from_flags,
+  data_label,
   define,
   path_flag,
   require_at_least,
@@ -31,14 +35,30 @@ from launch.cli import (
 )
 
 if TYPE_CHECKING:
+  import pathlib
+
+  from gatrec_jax.config.schema import Config
   from gatrec_jax.profiles.writer.local_author import LocalAuthor
 
-define(*DATA, "item_profiles", *RUN, *LANGUAGE_MODEL, "batch_size", "write", "profile_form")
+define(
+  *DATA,
+  "item_profiles",
+  "encoder",
+  *RUN,
+  *LANGUAGE_MODEL,
+  "batch_size",
+  "write",
+  "profile_form",
+  "items",
+  "limit",
+  "audit",
+)
 
 
 def main() -> None:
   """Flags -> config and model -> files."""
   from gatrec_jax import runs
+  from gatrec_jax.errors import InputError
   from gatrec_jax.profiles.writer.answers import FORMS
   from gatrec_jax.runs.log import CONSOLE
   from gatrec_jax.stages.written_profiles import KINDS, Request, write_profiles
@@ -48,6 +68,8 @@ def main() -> None:
   if FLAGS.write:
     require_one_of("write", tuple(KINDS))
   require_at_least("batch_size", 1)
+  require_at_least("limit", 0)
+  require_at_least("audit", 0)
   config = config_from_flags()
   request = Request(
     origin_from_flags(),
@@ -56,10 +78,37 @@ def main() -> None:
     form=FLAGS.profile_form,
     batch_size=FLAGS.batch_size,
     seed=config.train.seed,
+    items=FLAGS.items,
+    limit=FLAGS.limit,
   )
+  if FLAGS.audit and "items" not in request.kinds:
+    raise InputError("measures profiles of items; add `write=items`", field="audit")
   folder = runs.open_workdir(workdir_from_flags(config))
   with runs.locked(folder):
     write_profiles(config, folder, request, log=CONSOLE)
+    if FLAGS.audit:
+      print_audit(config, folder)
+
+
+def print_audit(config: Config, folder: pathlib.Path) -> None:
+  """Measures the written profiles of items, prints the figures, and keeps them in the run."""
+  from gatrec_jax.runs.log import SILENT
+  from gatrec_jax.stages.data import prepare
+  from gatrec_jax.stages.profile_audit import audit_profiles
+  from gatrec_jax.stages.written_profiles import written_items
+  from launch.cli.grid import print_grid
+  from launch.cli.profile_audit import audit_table
+
+  prepared = prepare(config.data, folder, log=SILENT)
+  facts = audit_profiles(
+    config,
+    folder,
+    prepared,
+    written_items(folder, prepared),
+    count=FLAGS.audit,
+    seed=config.train.seed,
+  )
+  print_grid(audit_table(facts, title=data_label(config)))
 
 
 def origin_from_flags() -> dict[str, str]:

@@ -81,7 +81,7 @@ def build_item_profiles(
     for field in CREDIT_FIELDS
     for name in terms_of(fields.get(field))
   }
-  unlike = _unlike_genres(genres)
+  unlike = unlike_genres(genres, most=_ITEM_DISLIKES)
   profiles: list[Profile | None] = []
   for i, fields in enumerate(item_fields):
     given = [tag for field in TAG_FIELDS for tag in terms_of(fields.get(field))]
@@ -182,10 +182,13 @@ def listing(terms: Sequence[str]) -> str:
   return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _unlike_genres(
-  genres: Sequence[tuple[str, ...]],
+def unlike_genres(
+  genres: Sequence[tuple[str, ...]], *, most: int
 ) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
-  """A function from an item's genres to the common genres that co-occur with them least."""
+  """A function from an item's genres to the common genres that co-occur with them least.
+
+  Args: genres: [I] of all items. most: genres that it returns, the most unlike first.
+  """
   from scipy import sparse
 
   names = sorted({name for item in genres for name in item})
@@ -208,7 +211,7 @@ def _unlike_genres(
     order = sorted(
       (value, names[g]) for value, g in zip(lift, common, strict=True) if g not in mine
     )
-    return tuple(name for _, name in order[:_ITEM_DISLIKES])
+    return tuple(name for _, name in order[:most])
 
   return unlike
 

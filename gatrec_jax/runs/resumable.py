@@ -26,6 +26,7 @@ def in_chunks(
   chunk: int,
   name: str,
   log: Log,
+  values: Callable[[int], Mapping[str, float | str]] = lambda done: {},
 ) -> list[Record]:
   """Makes a record for each key, resuming where a former process stopped, however it ended.
 
@@ -41,6 +42,7 @@ def in_chunks(
     chunk: number of keys at a time.
     name: of the job, for the user.
     log: where progress is shown.
+    values: number of records -> what is shown beside the progress.
   Returns:
     n records, "key" included.
   Raises:
@@ -63,7 +65,7 @@ def in_chunks(
       lines = [sealed_line(record) for record in fresh]
       _append(out, "".join(lines).encode())
       records += fresh
-      show(len(records))
+      show(len(records), **values(len(records)))
       if received:
         raise Interrupted(
           f"stopped by {signal.Signals(received[0]).name} after {len(records)} of {len(keys)}, "

@@ -174,7 +174,7 @@ def embed_run(
       save_lexical(lexical, folder / "lexical")
       encoder = lexical_text_encoder(lexical, where=source.where)
     else:
-      encoder = _open(text, source)
+      encoder = open_configured(text, source)
     vectors, report = embed_texts(
       bodies["users"] + bodies["items"], encoder, cache_dir=runs.cache_dir() / "embeddings", log=log
     )
@@ -279,7 +279,7 @@ def _encoder_of(workdir: pathlib.Path, text: TextConfig, texts: Texts) -> TextEn
   else:
     from gatrec_jax.lm.folders.source import resolve_encoder
 
-    encoder = _open(text, resolve_encoder(text.encoder))
+    encoder = open_configured(text, resolve_encoder(text.encoder))
   if encoder.content_hash != texts.facts["content_hash"]:
     raise InputError(
       f"is now {encoder.name} ({encoder.where}), but the run's texts were encoded by "
@@ -314,7 +314,8 @@ def texts_of_new_items(
   return embed_texts(bodies, encoder, cache_dir=runs.cache_dir() / "embeddings", log=SILENT)[0]
 
 
-def _open(text: TextConfig, source: EncoderSource) -> TextEncoder:
+def open_configured(text: TextConfig, source: EncoderSource) -> TextEncoder:
+  """The encoder of a source that is not lexical, as configured."""
   return open_encoder(
     source, max_tokens=text.encoder_max_tokens, dtype=text.encoder_dtype, prompt=text.encoder_prompt
   )

@@ -49,6 +49,8 @@ class Request:
     origin: everything that determines the model's answers, as plain values; kept in the manifest.
     open: loads the model; called only where something is left to write.
     kinds: of `KINDS`.
+    items: ids of the items to write; () for all. limit: write only the first so many of these
+      items, and of the users; 0 for no limit.
     form: of users' profiles, `unified` or `summary`.
     batch_size: profiles that are written together, and lost when the process is killed.
     seed: of the random draws.
@@ -60,6 +62,8 @@ class Request:
   form: str
   batch_size: int
   seed: int
+  items: Sequence[str] = ()
+  limit: int = 0
 
 
 def folder_hash(folder: pathlib.Path) -> str:
@@ -87,23 +91,48 @@ def write_profiles(
   manifest.tie_data(prepared.facts["content"])
   author = _Once(request.open)
   if "items" in request.kinds:
-    ids = prepared.train.item_ids
-    if not manifest.is_complete("items", {}, log=log):
+    chosen = _chosen(request, prepared.train.item_ids)
+    origin = {} if len(chosen) == prepared.train.num_items else {"items": runs.digest(chosen)}
+    if not manifest.is_complete("items", origin, log=log):
       built = builder.build_item_profiles(prepared.item_fields, noun=prepared.item_noun)
       names = Names(prepared.item_fields)
       task = ItemTask(prepared.item_fields, built, names, prepared.item_noun)
-      _write(manifest, "items", ids, task, author, request, log=log)
+      _write(manifest, "items", prepared.train.item_ids, chosen, task, author, request, log=log)
   if "users" in request.kinds:
     items = _item_profiles(config, prepared, manifest)
     ids = prepared.train.user_ids
+    chosen = list(range(len(ids)))[: request.limit or None]
     origin = {
       "form": request.form,
+      **({} if len(chosen) == len(ids) else {"users": len(chosen)}),
       "item profiles": runs.digest([item and dataclasses.asdict(item) for item in items]),
     }
     if not manifest.is_complete("users", origin, log=log):
       task = _user_task(prepared, items, request.form)
-      _write(manifest, "users", ids, task, author, request, log=log)
+      _write(manifest, "users", ids, chosen, task, author, request, log=log)
   return manifest.tree
+
+
+def written_items(workdir: pathlib.Path, prepared: Prepared) -> dict[int, str]:
+  """The profiles by item that the model wrote, as `write_profiles` left them in a run.
+
+  Raises: InputError where there are none, or the file is damaged.
+  """
+  path = workdir / "written" / "items.jsonl"
+  index = {raw: item for item, raw in enumerate(prepared.train.item_ids)}
+  return {
+    index[line["item_id"]]: line["profile"] for line in _read_lines(path) if line["source"] == "llm"
+  }
+
+
+def _chosen(request: Request, ids: Sequence[str]) -> list[int]:
+  """Indices of the items to write, in the order of the catalog. Raises: InputError."""
+  index = {raw: item for item, raw in enumerate(ids)}
+  unknown = [raw for raw in request.items if raw not in index]
+  if unknown:
+    raise InputError(f"item {unknown[0]} is not in the catalog of {len(ids)} items", field="items")
+  chosen = sorted({index[raw] for raw in request.items}) or list(range(len(ids)))
+  return chosen[: request.limit or None]
 
 
 class _Once:
@@ -226,35 +255,50 @@ def _write(
   manifest: _Manifest,
   kind: str,
   ids: Sequence[str],
+  chosen: Sequence[int],
   task: ItemTask | UserTask,
   author: _Once,
   request: Request,
   *,
   log: Log,
 ) -> None:
+  """Writes the profiles of some rows; similar ones together, and in the file in their order."""
   path, id_field = manifest.folder / f"{kind}.jsonl", f"{kind[:-1]}_id"
   before = {name: manifest.tree[kind].get(name, 0) for name in ("tokens", "seconds")}
   writer = author()
+  order = sorted(chosen, key=task.size)
   spent, begun = _tokens(writer), time.perf_counter()
+  first: list[int] = []
 
   def make(places: range) -> list[dict[str, Any]]:
-    written = task.write(writer, places, seed=request.seed)
+    first[:] = first or [places.start]
+    rows = [order[place] for place in places]
+    written = task.write(writer, rows, seed=request.seed)
     seconds = round(before["seconds"] + time.perf_counter() - begun, 1)
     manifest.note(kind, tokens=before["tokens"] + _tokens(writer) - spent, seconds=seconds)
     return [
       {
-        id_field: ids[place],
+        id_field: ids[row],
         "profile": one.text,
         "source": one.source,
         "batches": one.batches,
         "attempts": one.attempts,
         "problems": list(one.problems),
       }
-      for place, one in zip(places, written, strict=True)
+      for row, one in zip(rows, written, strict=True)
     ]
 
-  journal = _journal(path)
-  records = in_chunks(journal, ids, make, chunk=request.batch_size, name=kind, log=log)
+  def values(done: int) -> dict[str, str]:
+    tokens, seconds = _tokens(writer) - spent, time.perf_counter() - begun
+    left = tokens / max(1, done - first[0]) * (len(order) - done)
+    return {"at": f"{tokens / max(seconds, 1e-9):.0f} tokens/s,", "about": f"{left:,.0f} tokens"}
+
+  journal, keys = _journal(path), [ids[row] for row in order]
+  records = in_chunks(
+    journal, keys, make, chunk=request.batch_size, name=kind, log=log, values=values
+  )
+  place = {ids[row]: n for n, row in enumerate(chosen)}
+  records.sort(key=lambda record: place[record["key"]])
   with runs.atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
     for record in records:
       line = {name: value for name, value in record.items() if name != "key"}
@@ -290,7 +334,8 @@ def _line(kind: str, facts: Mapping[str, Any], path: pathlib.Path) -> str:
     why = "no text is known" if kind == "items" else "nothing liked in training"
     counts.append(f"{sources['none']} without a profile ({why})")
   speed = facts["profiles"] / max(facts.get("seconds", 0.0), 1e-9)
-  return f"{kind}: {', '.join(counts)}, {speed:.2f} profiles/s ({path})"
+  rate = facts.get("tokens", 0) / max(facts.get("seconds", 0.0), 1e-9)
+  return f"{kind}: {', '.join(counts)}, {speed:.2f} profiles/s, {rate:.0f} tokens/s ({path})"
 
 
 def _item_profiles(config: Config, prepared: Prepared, manifest: _Manifest) -> list[Profile | None]:
@@ -302,7 +347,9 @@ def _item_profiles(config: Config, prepared: Prepared, manifest: _Manifest) -> l
   ids = prepared.train.item_ids
   texts: Mapping[int, str] = {}
   if written.exists() and "sha256" in manifest.tree.get("items", {}):
-    texts = {n: line["profile"] for n, line in enumerate(_read_lines(written)) if line["profile"]}
+    index = {raw: item for item, raw in enumerate(ids)}
+    lines = _read_lines(written)
+    texts = {index[line["item_id"]]: line["profile"] for line in lines if line["profile"]}
   elif config.text.item_profiles:
     texts = given.read_profiles(config.text.item_profiles, id_field="item_id", ids=ids).texts
   for item, text in texts.items():

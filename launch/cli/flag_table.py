@@ -241,11 +241,17 @@ SERVE = (
 )
 EXPLAIN = (
   switch("explain", "print a reason below each item"),
-  listed("items", "item ids to explain, instead of the users' own lists"),
+  listed(
+    "items", "item ids: to explain, instead of the users' own lists, or to write profiles of (all)"
+  ),
   text(
     "style", "kind of reason: short, detailed or counterfactual (what would change it)", "short"
   ),
-  whole("audit", "measure this many reasons instead of printing any", 0),
+  whole(
+    "audit",
+    "measure this many reasons instead of printing any, or this many written profiles of items",
+    0,
+  ),
   whole(
     "retrain",
     "with --audit: also retrain the model without the ratings that the reasons of this many users "
@@ -317,6 +323,7 @@ FINETUNE = (
 )
 PROFILES = (
   listed("write", "items, users or both (both; users if --item_profiles is given)", None),
+  whole("limit", "write only the first so many items and users; 0 for all", 0),
   text("profile_form", "unified (Markdown sections) or summary (one paragraph)", "unified"),
 )
 BENCHMARK = (

@@ -4,7 +4,6 @@ import json
 
 from gatrec_jax.lm.finetune.from_scratch import BOS, EOS, PAD, train_tokenizer
 from gatrec_jax.lm.inference.generate import Speed
-from gatrec_jax.profiles.writer.answers import item_limits, user_limits
 from gatrec_jax.profiles.writer.prompts import Budget
 from launch.benchmarks.lm.random_folder import random_folder
 
@@ -40,26 +39,38 @@ def words_budget(tokens):
 
 
 class Script:
-  """An author that records its prompts; `answer` makes answers from a prompt and `again`."""
+  """An author that records its prompts; `answer` makes answers from a prompt and `again`.
+
+  Its answers keep to no form, so that what the checks do with wrong ones can be seen.
+  """
+
+  examples = 1
 
   def __init__(self, answer=None, tokens=10_000):
     self.budget, self.asked, self.seeds, self.speed = words_budget(tokens), [], [], Speed()
-    self.item_limits, self.user_limits = item_limits(1024, 4.5), user_limits(1024, 4.5)
+    self.queries = []
     self._answer = answer or (lambda prompt, again: {})
 
-  def answers(self, prompts, form, *, seed, again):
-    self.asked.append(list(prompts))
+  def answers(self, queries, *, seed, again):
+    if not queries:
+      return []
+    self.queries.append(list(queries))
+    self.asked.append([query.prompt for query in queries])
     self.seeds.append(seed)
     number = len(self.asked)
     plain = {
       "overview": f"Over {number}.",
       "genres": ["Drama"],
       "tags": [f"tag {number}"],
+      "moods": [],
       "description": f"Text {number}.",
       "dislikes": [f"not {number}"],
       "summary": f"Summary {number}.",
     }
     return [
-      {field: (plain | self._answer(prompt, again))[field] for field in form["properties"]}
-      for prompt in prompts
+      {
+        field: (plain | self._answer(query.prompt, again))[field]
+        for field in query.form["properties"]
+      }
+      for query in queries
     ]

@@ -90,10 +90,10 @@ def rows(folder, kind):
 @pytest.mark.parametrize("at", [1, 2, 3, 6])
 def test_a_signal_ends_after_the_batch_and_the_same_call_goes_on(table, tmp_path, at):
   class Stopped(Script):
-    def answers(self, prompts, form, *, seed, again):
+    def answers(self, queries, *, seed, again):
       if len(self.asked) == at:
         os.kill(os.getpid(), signal.SIGTERM)
-      return super().answers(prompts, form, seed=seed, again=again)
+      return super().answers(queries, seed=seed, again=again)
 
   with pytest.raises(Interrupted, match="stopped by SIGTERM after .* the same command goes on"):
     write(config_of(table), tmp_path / "stopped", Stopped(lambda prompt, again: PLAIN))
@@ -132,7 +132,7 @@ def test_killed_anywhere_it_ends_with_the_same_bytes_and_repeats_nothing(whole, 
     ]
     done = data.count(b"\n", 0, at)
     left = len(lines) - (done if done == len(lines) else done // 3 * 3)
-    asked = {prompt for prompts in author.asked for prompt in prompts if "Title:" in prompt}
+    asked = {prompt for prompts in author.asked for prompt in prompts if "Text:" in prompt}
     if kind == "items":
       assert len(asked) == left
     elif not left:
@@ -178,7 +178,7 @@ def test_profiles_of_two_origins_are_never_mixed(table, tmp_path, monkeypatch):
   write(config_of(table), tmp_path)
   before = files(tmp_path), (tmp_path / "data" / "manifest.json").read_bytes()
   monkeypatch.setattr(written, "PROMPT_VERSION", written.PROMPT_VERSION + 1)
-  with pytest.raises(InputError, match="prompt version: 1 → 2.*use another `workdir`"):
+  with pytest.raises(InputError, match="prompt version: 2 → 3.*use another `workdir`"):
     write(config_of(table), tmp_path)
   monkeypatch.undo()
   for config, request, said in (
@@ -229,7 +229,7 @@ def test_given_items_are_what_users_are_told_of_and_training_takes_the_rest(tabl
 
 
 def test_users_are_told_of_items_as_they_were_just_written(table, tmp_path):
-  author = Script(lambda prompt, again: PLAIN if "Title:" in prompt else {})
+  author = Script(lambda prompt, again: PLAIN if "Text:" in prompt else {})
   write(config_of(table), tmp_path, author)
   assert parse_profile(rows(tmp_path, "items")[4]["profile"]) == Profile(
     "The Film 4", "Rain.", ("Drama",), ("rain",), "Wet.", ("sun",)

@@ -7,7 +7,8 @@ from typing import Any
 
 from gatrec_jax.lm.constraints.automaton import Automaton
 from gatrec_jax.lm.constraints.choices import choices
-from gatrec_jax.lm.constraints.json_schema import json_schema
+from gatrec_jax.lm.constraints.json_schema import shape_automaton
+from gatrec_jax.lm.constraints.schema import read_schema
 from gatrec_jax.lm.folders.load import LanguageModel
 
 
@@ -26,16 +27,11 @@ def answer_schema(
   """Constrains the answers of `generate` to complete JSON texts of a schema.
 
   Supported are objects (all `properties` are written, in order), strings (free text up to
-  `maxLength`, `enum`, `const`), integers with `minimum` and `maximum`, booleans, and arrays with
-  `maxItems`; `constraints/json_schema.py` has the details.
+  `maxLength`, `enum`, `const`, sentences of given words), integers with `minimum` and `maximum`,
+  booleans, and arrays with `maxItems`; `constraints/json_schema.py` has the details.
 
   Args: schema: as a dict. max_string: `maxLength` of strings without one.
   Raises: InputError that names the path of what is not supported.
   """
-  return json_schema(
-    model.spelling.tokenizer,
-    schema,
-    vocabulary=model.config.vocabulary,
-    eos=model.eos,
-    max_string=max_string,
-  )
+  shape = read_schema(schema, max_string=max_string)
+  return shape_automaton(model.spelling, shape, eos=model.eos)

@@ -17,7 +17,7 @@ dense [S, V] table of successors would take gigabytes, so states are stored in t
   listed.
 
 Equal states are merged: automata are built from their ends to their start, so common continuations
-are shared. Arrays are padded to powers of two, so that automata of similar size run in the same
+are shared. Arrays are padded to few sizes, so that automata of similar size run in the same
 compiled program.
 
 Budget: `distance[n]` is the least number of tokens from state n to an accepting state, and a token
@@ -41,7 +41,7 @@ from gatrec_jax.sharding.placement import to_device
 SINK, ACCEPTED, START = 0, 1, 2
 FAR = 1 << 28  # Distance if no accepting state can be reached; the sum of two does not overflow.
 MAX_STATES = 500_000
-WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
+WIDTHS = (32, 128, 512, 2048)
 DENSE_BYTES = 4 << 20  # The width is increased until the rows of wide states take at most this.
 
 
@@ -275,12 +275,11 @@ def tokens_needed(moves: np.ndarray, minimum: int, maximum: int) -> np.ndarray:
 
 
 def padded(arrays: Mapping[str, np.ndarray], *, width: int, eos: tuple[int, ...]) -> Automaton:
-  """Makes an automaton on the device, with states, lists and dense rows padded to powers of two.
+  """Makes an automaton on the device, with states, lists and dense rows padded to few sizes.
 
   Args: arrays: the array attributes of `Automaton`, of any integer type.
   """
-  states = _power_of_two(len(arrays["first"]))
-  edges = _power_of_two(len(arrays["edge_token"]))
+  states, edges = _roomy(len(arrays["first"])), _roomy(len(arrays["edge_token"]))
   filled = {}
   for name in ARRAYS:
     values = np.asarray(arrays[name])
@@ -296,5 +295,7 @@ def padded(arrays: Mapping[str, np.ndarray], *, width: int, eos: tuple[int, ...]
   return Automaton(**to_device(filled), width=width, eos=eos)
 
 
-def _power_of_two(count: int) -> int:
-  return max(64, 1 << (count - 1).bit_length())
+def _roomy(count: int) -> int:
+  """A power of two, and of four beyond 4,096, where batches of constraints are seldom alike."""
+  bits = max(6, (count - 1).bit_length())
+  return 1 << (bits + bits % 2 if bits > 12 else bits)

@@ -136,6 +136,21 @@ def accepting(automaton: Automaton, state: State) -> jax.Array:
 
 
 @functools.singledispatch
+def closing_tokens(automaton: Automaton, state: State) -> jax.Array | None:
+  """Mask of the tokens that end the free text that a row is in; ignores the budget.
+
+  Returns: [B, V] bool; None for constraints without free text.
+  """
+  if not automaton.needed.shape[0]:
+    return None
+  tokens, _, listed = _listed(automaton, state)
+  listed &= (automaton.limit[state.node] >= 0)[:, None]
+  rows = jnp.arange(state.node.shape[0])[:, None]
+  mask = jnp.zeros((state.node.shape[0], automaton.vocabulary), bool)
+  return mask.at[rows, jnp.where(listed, tokens, automaton.vocabulary)].set(True, mode="drop")
+
+
+@functools.singledispatch
 def min_tokens(automaton: Automaton, start: int = START) -> int:
   """Returns the least number of tokens of a complete text, without EOS."""
   return int(np.asarray(automaton.distance)[start])

@@ -11,8 +11,11 @@ Supported is the following subset; anything else is an `InputError` that names i
 - integer with `minimum` and `maximum`, both inclusive. Up to a thousand values are enumerated in
   the tokenizer's own segmentation; wider ranges are read digit by digit in any segmentation.
 - boolean.
-- array with `items`, `maxItems` (at most 64) and `minItems` (default 0); `uniqueItems` only for a
-  small number of strings.
+- array with `items`, `maxItems` (at most 64) and `minItems` (default 0). Strings with `enum` occur
+  at most once each with `uniqueItems`, which is for small numbers of them, or with `inOrder`, which
+  is for any number of them, in the order of `enum`.
+- string with `words`: a sentence of these words, see `schema.Sentence`. This and `inOrder` are no
+  keywords of JSON Schema.
 
 The layout is that of `json.dumps(value, ensure_ascii=False)`: `{"a": 1, "b": ["x", "y"]}`. Fixed
 text is split before spaces, where most tokenizers split too, and otherwise tokenized together with
@@ -21,81 +24,32 @@ the values next to it, so that the model sees the segmentation it knows from tra
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.constraints.automaton import ACCEPTED, FAR, SINK, Automaton, Builder
-from gatrec_jax.lm.tokens.token_bytes import Spelling, make_spelling, spell, string_moves
+from gatrec_jax.lm.constraints.schema import (
+  Digits,
+  FreeText,
+  Items,
+  Record,
+  Sentence,
+  Shape,
+  Texts,
+  dumps,
+  read_schema,
+)
+from gatrec_jax.lm.tokens.token_bytes import Spelling, make_spelling, string_moves
 
 if TYPE_CHECKING:
   from transformers import PreTrainedTokenizerFast
 
-MAX_ITEMS = 64
-MAX_LENGTH = 10_000
-MAX_INTEGER = 2**63
-ENUMERATED = 1_000  # Integer ranges up to this size are enumerated.
-MAX_SUBSETS = 2_048  # Limit for `uniqueItems`, which needs a state per set of items written so far.
-ANNOTATIONS = {"title", "description", "$schema", "$id", "$comment", "default", "examples"}
-KEYWORDS = {
-  "object": {"type", "properties", "required", "additionalProperties"},
-  "string": {"type", "enum", "const", "minLength", "maxLength"},
-  "integer": {"type", "minimum", "maximum"},
-  "boolean": {"type"},
-  "array": {"type", "items", "minItems", "maxItems", "uniqueItems"},
-}
 # Bytes that need an escape in a JSON string.
 NOT_IN_STRINGS = (*range(0x20), ord('"'), ord("\\"))
-
-
-@dataclasses.dataclass(frozen=True)
-class Texts:
-  """One of several JSON texts."""
-
-  texts: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class FreeText:
-  """A string with at least `minimum` and at most `maximum` characters."""
-
-  minimum: int
-  maximum: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Digits:
-  """An integer from a wide range, both ends inclusive."""
-
-  minimum: int
-  maximum: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-  """An object: (key, shape of its value) pairs in order."""
-
-  fields: tuple[tuple[str, Shape], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Items:
-  """An array with `minimum` to `maximum` items; unique items must be `Texts`."""
-
-  item: Shape
-  minimum: int
-  maximum: int
-  unique: bool
-
-
-Shape = Texts | FreeText | Digits | Record | Items
-Ends = Sequence[
-  tuple[str, int]
-]  # Fixed texts that may follow a value, each with the state after it.
+# Fixed texts that may follow a value, each with the state after it.
+Ends = Sequence[tuple[str, int]]
 
 
 def json_schema(
@@ -117,132 +71,17 @@ def json_schema(
   Raises: InputError that names the path of what is not supported or impossible.
   """
   shape = read_schema(schema, max_string=max_string)
-  spelling = make_spelling(tokenizer, vocabulary=vocabulary, eos=eos)
+  return shape_automaton(make_spelling(tokenizer, vocabulary=vocabulary, eos=eos), shape, eos=eos)
+
+
+def shape_automaton(spelling: Spelling, shape: Shape, *, eos: Sequence[int]) -> Automaton:
+  """Makes the automaton of all JSON texts of a shape. Raises: InputError as in `json_schema`."""
   moves = functools.partial(string_moves, spelling.table, forbidden=NOT_IN_STRINGS)
-  builder = Builder(vocabulary=vocabulary, eos=eos, string_rows=moves)
+  builder = Builder(vocabulary=len(spelling.table), eos=eos, string_rows=moves)
   start = _Writer(builder, spelling).value(shape, "", [("", ACCEPTED)])
   if builder.distance[start] >= FAR:
     raise InputError("schema: the tokenizer's vocabulary cannot write any text that fits it")
   return builder.build(start)
-
-
-def read_schema(schema: Mapping[str, Any], *, max_string: int = 200) -> Shape:
-  """Parses a schema. Raises: InputError as in `json_schema`."""
-  return _read(schema, "schema", _count(max_string, "max_string", "", MAX_LENGTH))
-
-
-def _read(schema: Any, path: str, max_string: int) -> Shape:
-  if not isinstance(schema, Mapping):
-    raise InputError(f"{path}: a schema must be an object, not {schema!r}")
-  kind = schema.get("type", "string" if {"enum", "const"} & schema.keys() else None)
-  if not isinstance(kind, str) or kind not in KEYWORDS:
-    raise InputError(f"{path}: type {kind!r} is not one of {', '.join(KEYWORDS)}")
-  unknown = sorted(schema.keys() - KEYWORDS[kind] - ANNOTATIONS)
-  if unknown:
-    raise InputError(
-      f"{path}: {unknown[0]} is not supported for {kind}; supported are "
-      f"{', '.join(sorted(KEYWORDS[kind] - {'type'})) or 'no keywords'}"
-    )
-  if kind == "boolean":
-    return Texts(("true", "false"))
-  if kind == "string":
-    return _read_string(schema, path, max_string)
-  if kind == "integer":
-    return _read_integer(schema, path)
-  return (_read_object if kind == "object" else _read_array)(schema, path, max_string)
-
-
-def _read_object(schema: Mapping[str, Any], path: str, max_string: int) -> Shape:
-  properties = schema.get("properties")
-  if not isinstance(properties, Mapping):
-    raise InputError(f"{path}: object needs properties")
-  if schema.get("additionalProperties", False) is not False:
-    raise InputError(f"{path}: additionalProperties can only be false")
-  required = schema.get("required", [])
-  if not isinstance(required, Sequence) or isinstance(required, str):
-    raise InputError(f"{path}: required must be a list of property names, not {required!r}")
-  for name in required:
-    if not isinstance(name, str) or name not in properties:
-      raise InputError(f"{path}: required lists {name!r}, which is not among the properties")
-  fields = tuple(
-    (name, _read(value, f"{path}.properties.{name}", max_string))
-    for name, value in properties.items()
-  )
-  return Record(fields) if fields else Texts(("{}",))
-
-
-def _read_string(schema: Mapping[str, Any], path: str, max_string: int) -> Shape:
-  if "enum" in schema or "const" in schema:
-    if len({"enum", "const", "minLength", "maxLength"} & schema.keys()) > 1:
-      raise InputError(
-        f"{path}: enum and const cannot be combined with each other or with a length"
-      )
-    values = schema["enum"] if "enum" in schema else [schema["const"]]
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-      raise InputError(f"{path}: enum must be a list of at least one string, not {values!r}")
-    for value in values:
-      if not isinstance(value, str):
-        raise InputError(f"{path}: enum and const must be strings, not {value!r}")
-    if len(set(values)) < len(values):
-      twice = next(value for value in values if list(values).count(value) > 1)
-      raise InputError(f"{path}: enum contains {twice!r} twice")
-    return Texts(tuple(_dumps(value) for value in values))
-  maximum = _count(schema.get("maxLength", max_string), "maxLength", path, MAX_LENGTH)
-  minimum = _count(schema.get("minLength", 1), "minLength", path, MAX_LENGTH)
-  if minimum > maximum:
-    raise InputError(f"{path}: minLength {minimum} is more than maxLength {maximum}")
-  return FreeText(minimum, maximum)
-
-
-def _read_integer(schema: Mapping[str, Any], path: str) -> Shape:
-  if "minimum" not in schema or "maximum" not in schema:
-    raise InputError(f"{path}: integer needs minimum and maximum")
-  for name in ("minimum", "maximum"):
-    value = schema[name]
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_INTEGER:
-      raise InputError(f"{path}: {name} must be an integer of at most 64 bits, not {value!r}")
-  minimum, maximum = schema["minimum"], schema["maximum"]
-  if minimum > maximum:
-    raise InputError(f"{path}: minimum {minimum} is more than maximum {maximum}")
-  if maximum - minimum < ENUMERATED:
-    return Texts(tuple(str(value) for value in range(minimum, maximum + 1)))
-  return Digits(minimum, maximum)
-
-
-def _read_array(schema: Mapping[str, Any], path: str, max_string: int) -> Shape:
-  if "items" not in schema or "maxItems" not in schema:
-    raise InputError(f"{path}: array needs items and maxItems")
-  item = _read(schema["items"], f"{path}.items", max_string)
-  maximum = _count(schema["maxItems"], "maxItems", path, MAX_ITEMS)
-  minimum = _count(schema.get("minItems", 0), "minItems", path, MAX_ITEMS)
-  unique = schema.get("uniqueItems", False)
-  if not isinstance(unique, bool):
-    raise InputError(f"{path}: uniqueItems must be true or false, not {unique!r}")
-  if minimum > maximum:
-    raise InputError(f"{path}: minItems {minimum} is more than maxItems {maximum}")
-  if unique:
-    if not isinstance(item, Texts):
-      raise InputError(f"{path}: uniqueItems is supported only for items with enum")
-    count = len(item.texts)
-    if count < minimum:
-      raise InputError(
-        f"{path}: minItems {minimum} unique items, but there are only {count} values"
-      )
-    maximum = min(maximum, count)
-    subsets = sum(math.comb(count, size) for size in range(maximum))
-    if subsets > MAX_SUBSETS:
-      raise InputError(
-        f"{path}: uniqueItems over {count} values with maxItems {maximum} needs {subsets} states, "
-        f"more than {MAX_SUBSETS}; give fewer values or a lower maxItems"
-      )
-  return Items(item, minimum, maximum, unique)
-
-
-def _count(value: Any, name: str, path: str, largest: int) -> int:
-  if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
-    place = f"{path}: " if path else ""
-    raise InputError(f"{place}{name} must be a whole number in 0..{largest}, not {value!r}")
-  return value
 
 
 class _Writer:
@@ -250,10 +89,13 @@ class _Writer:
 
   def __init__(self, builder: Builder, spelling: Spelling) -> None:
     self._builder = builder
-    self._spell = functools.cache(functools.partial(spell, spelling))
-    self._number_tokens = [
+    self._spelling, self._spell = spelling, spelling.spelled
+
+  @functools.cached_property
+  def _number_tokens(self) -> list[tuple[int, bytes]]:
+    return [
       (token, data)
-      for token, data in enumerate(spelling.table)
+      for token, data in enumerate(self._spelling.table)
       if data is not None and not data.strip(b" -0123456789")
     ]
 
@@ -268,6 +110,8 @@ class _Writer:
         closing = self._texts([('"' + after, state) for after, state in ends])
         text = self._builder.string(closing, minimum=minimum, maximum=maximum)
         return self._texts([(before + '"', text)])
+      case Sentence():
+        return self._sentence(shape, before, ends)
       case Digits(minimum, maximum):
         # The space may be in one token with the first digits.
         lead = " " if before.endswith(" ") else ""
@@ -275,6 +119,8 @@ class _Writer:
         return self._texts([(before.removesuffix(lead), number)])
       case Record(fields):
         return self._record(fields, before, ends)
+      case Items(ordered=True):
+        return self._ordered(shape, before, ends)
       case Items(unique=True):
         return self._unique(shape, before, ends)
       case Items():
@@ -283,12 +129,26 @@ class _Writer:
   def _texts(self, texts: Ends) -> int:
     return self._builder.trie([(self._spell(text), state) for text, state in texts])
 
+  def _sentence(self, shape: Sentence, before: str, ends: Ends) -> int:
+    merge = self._builder.merge
+    closing = self._texts([('."' + after, state) for after, state in ends])
+    # `word` and `link` are the states after a word of each kind, with so many words written.
+    word, link = closing, SINK
+    for count in range(shape.maximum - 1, -1, -1):
+      following = [(f" {text}", word) for text in shape.words]
+      following += [(f" {text}", link) for text in shape.links]
+      link = self._texts(following)
+      word = merge(link, self._texts([(",", link)]))
+      if count >= shape.minimum:
+        word = merge(word, closing)
+    return self._texts([(f'{before}"{text}', link) for text in shape.starts])
+
   def _record(self, fields: Sequence[tuple[str, Shape]], before: str, ends: Ends) -> int:
     ends = [("}" + after, state) for after, state in ends]
     for name, shape in fields[:0:-1]:
-      ends = [(f", {_dumps(name)}:", self.value(shape, " ", ends))]
+      ends = [(f", {dumps(name)}:", self.value(shape, " ", ends))]
     name, shape = fields[0]
-    return self.value(shape, f"{before}{{{_dumps(name)}: ", ends)
+    return self.value(shape, f"{before}{{{dumps(name)}: ", ends)
 
   def _items(self, shape: Items, before: str, ends: Ends) -> int:
     closing = [("]" + after, state) for after, state in ends]
@@ -298,6 +158,24 @@ class _Writer:
       follow += closing if count >= shape.minimum else []
       start = self.value(shape.item, " " if count > 1 else before + "[", follow)
     return self._or_empty(shape, start, before, ends)
+
+  def _ordered(self, shape: Items, before: str, ends: Ends) -> int:
+    closing = [("]" + after, state) for after, state in ends]
+    texts = shape.item.texts
+
+    @functools.cache
+    def start(first: int, taken: int) -> int:
+      found = []
+      for place in range(first, len(texts)):
+        follow = list(closing) if taken + 1 >= shape.minimum else []
+        if taken + 1 < shape.maximum and place + 1 < len(texts):
+          follow.append((",", start(place + 1, taken + 1)))
+        lead = " " if taken else before + "["
+        found += [(lead + texts[place] + after, state) for after, state in follow]
+      return self._texts(found)
+
+    items = start(0, 0) if shape.maximum else SINK
+    return self._or_empty(shape, items, before, ends)
 
   def _unique(self, shape: Items, before: str, ends: Ends) -> int:
     closing = [("]" + after, state) for after, state in ends]
@@ -379,7 +257,3 @@ def _magnitudes(least: int, largest: int) -> tuple[tuple[int, int, int], ...]:
     (count, max(least, 10 ** (count - 1) if count > 1 else 0), min(largest, 10**count - 1))
     for count in range(len(str(least)), len(str(largest)) + 1)
   )
-
-
-def _dumps(text: str) -> str:
-  return json.dumps(text, ensure_ascii=False)

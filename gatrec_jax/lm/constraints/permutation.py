@@ -23,7 +23,14 @@ from flax import struct
 
 from gatrec_jax.errors import InputError
 from gatrec_jax.lm.constraints.automaton import Automaton
-from gatrec_jax.lm.constraints.choices import State, advance, allowed_tokens, finished, min_tokens
+from gatrec_jax.lm.constraints.choices import (
+  State,
+  advance,
+  allowed_tokens,
+  closing_tokens,
+  finished,
+  min_tokens,
+)
 from gatrec_jax.sharding.placement import to_device
 
 NO_TOKEN = -1
@@ -193,6 +200,12 @@ def _advance(ordering: Ordering, state: OrderState, tokens: jax.Array) -> OrderS
     return jnp.where(done.reshape(-1, *[1] * (new.ndim - 1)), old, new)
 
   return jax.tree.map(keep, state, moved)
+
+
+@closing_tokens.register
+def _closing(ordering: Ordering, state: OrderState) -> None:
+  """`closing_tokens` of an ordering, which has no free text."""
+  del ordering, state
 
 
 @finished.register

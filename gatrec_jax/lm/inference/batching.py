@@ -11,7 +11,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.constraints.choices import min_tokens, start_state, union
+from gatrec_jax.lm.constraints.permutation import Constraint, Ordering, Progress, first_state, stack
+from gatrec_jax.lm.decoder.cache import cache_bytes
 from gatrec_jax.lm.folders.load import LanguageModel
+from gatrec_jax.lm.folders.memory import require_memory
 
 SMALLEST_BUCKET = 16
 
@@ -23,22 +27,31 @@ class Group:
   Attributes:
     rows: indices of the prompts. batch: B, rows of the batch including padding rows.
     length: T, padded length of the prompts. room: N, slots for new tokens.
+    prefix: P, padded length of what stands before all prompts.
   """
 
   rows: tuple[int, ...]
   batch: int
   length: int
   room: int
+  prefix: int = 0
+
+  @property
+  def prompt_slots(self) -> int:
+    return self.prefix + self.length
 
   @property
   def slots(self) -> int:
-    return self.length + self.room
+    return self.prompt_slots + self.room
 
 
-def plan(lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8) -> list[Group]:
+def plan(
+  lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8, prefix: int = 0
+) -> list[Group]:
   """Assigns prompts to batches: similar lengths together, few different shapes.
 
   Args: lengths: tokens of each prompt. limits: new tokens of each. batch_size: most rows.
+    prefix: tokens before all prompts, which `lengths` do not count.
   Raises: InputError for a batch_size below 1.
   """
   if batch_size < 1:
@@ -50,7 +63,8 @@ def plan(lengths: Sequence[int], limits: Sequence[int], *, batch_size: int = 8) 
     batch = 1 << (len(rows) - 1).bit_length()
     length = bucket(max(lengths[row] for row in rows))
     room = bucket(max(limits[row] for row in rows))
-    groups.append(Group(rows, min(batch, batch_size), length, room))
+    before = bucket(prefix) if prefix else 0
+    groups.append(Group(rows, min(batch, batch_size), length, room, before))
   return groups
 
 
@@ -106,3 +120,53 @@ def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[in
   if ids[0] == bos and most > 1:
     return [ids[0], *ids[len(ids) - most + 1 :]]
   return ids[len(ids) - most :]
+
+
+def joined(
+  model: LanguageModel, constraint: Constraint | Sequence[Constraint] | None, limits: Sequence[int]
+) -> tuple[Constraint | None, Progress | None]:
+  """Merges the constraints of all prompts into one. Returns it and the start state of each row."""
+  count, vocabulary = len(limits), model.config.vocabulary
+  if constraint is None or count == 0:
+    return None, None
+  lone = isinstance(constraint, Constraint)
+  several = [constraint] * count if lone else list(constraint)
+  if len(several) != count:
+    raise InputError(f"got {len(several)} constraints for {count} prompts")
+  for row, (one, limit) in enumerate(zip(several, limits, strict=True)):
+    if not isinstance(one, Constraint):
+      raise InputError(
+        f"prompt {row + 1}: got {one!r:.40} as its constraint, not an Automaton or Ordering"
+      )
+    if type(one) is not type(several[0]):
+      raise InputError(f"prompt {row + 1}: its constraint is not of the same kind as the first")
+    if one.vocabulary != vocabulary:
+      raise InputError(
+        f"a constraint was made for {one.vocabulary} tokens, but the model has {vocabulary}"
+      )
+    if set(one.eos) != set(model.eos):
+      raise InputError(
+        f"a constraint was made with EOS tokens {list(one.eos)}, but the model has "
+        f"{list(model.eos)}; make it with eos=model.eos"
+      )
+    if (least := min_tokens(one)) > limit:
+      raise InputError(
+        f"prompt {row + 1}: the constraint needs at least {least} tokens, but {limit} are allowed; "
+        "raise `max_tokens` or shorten the prompt"
+      )
+  if isinstance(several[0], Ordering):
+    ordering = stack(several)
+    return ordering, first_state(ordering, count)
+  automaton, starts = union(several)
+  return automaton, start_state(starts)
+
+
+def require_cache(model: LanguageModel, group: Group) -> None:
+  where = jax.tree.leaves(model.params)[0].sharding.addressable_devices
+  needed = cache_bytes(model.config, rows=group.batch, slots=group.slots, dtype=model.dtype)
+  require_memory(
+    needed,
+    what=f"a cache of {group.batch} rows of {group.slots} tokens",
+    remedy="lower `batch_size` or `max_tokens`, or shorten the prompts",
+    devices=list(where),
+  )

@@ -8,18 +8,18 @@ fixed, and the loop is one compiled program that updates its cache in place.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from gatrec_jax.lm.constraints.choices import advance, allowed_tokens, finished
+from gatrec_jax.lm.constraints.choices import advance, allowed_tokens, closing_tokens, finished
 from gatrec_jax.lm.constraints.permutation import Constraint, Progress
 from gatrec_jax.lm.decoder.cache import EMPTY, Cache, with_room
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import Batch, Lora, Params, logits_of, run_decoder
-from gatrec_jax.lm.inference.sampling import Sampler, draw
+from gatrec_jax.lm.inference.sampling import Sampler, draw, extend_matches, repeats
 
 
 @flax.struct.dataclass
@@ -28,12 +28,14 @@ class Decoding:
 
   Attributes:
     cache: of the prompts and tokens so far, except the last token.
-    lengths: [B] int32, prompt tokens. limits: [B] int32, most new tokens of each row.
+    lengths: [B] int32, prompt tokens, with those of a prefix.
+    limits: [B] int32, most new tokens of each row.
     tokens: [B, N] int32, drawn so far. step: scalar int32, how many were drawn.
     emitted: [B] int32, tokens of each row until it was done. done: [B] bool.
     finite: [B] bool, whether all logits of a row were finite until it was done.
     keys: [B] PRNG keys of the rows.
     seen: [B, V] bool, tokens in prompt and answer; None without a repetition penalty.
+    matches: [B, N] int32, see `sampling.extend_matches`; None where n-grams may repeat.
     node: state of each row in its constraint; None without one.
   """
 
@@ -47,7 +49,15 @@ class Decoding:
   finite: jax.Array
   keys: jax.Array
   seen: jax.Array | None
+  matches: jax.Array | None
   node: Progress | None
+
+
+class Prefix(NamedTuple):
+  """Tokens before all prompts of a batch: tokens [1, P] int32, and length, a scalar int32."""
+
+  tokens: jax.Array
+  length: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=("config", "slots", "room", "attention"))
@@ -65,6 +75,7 @@ def prefill(
   eos: jax.Array,
   slots: int,
   room: int,
+  prefix: Prefix | None = None,
   lora: Lora | None = None,
   attention: str = "xla",
 ) -> Decoding:
@@ -78,11 +89,14 @@ def prefill(
     sampler: how tokens are drawn. constraint, node: which tokens are allowed, and the start state
       of each row.
     eos: [E] int32, tokens that end a row.
-    slots: of the cache, at least T + room - 1. room: N, most new tokens of any row.
+    slots: of the cache, at least T + room - 1, and P more with a prefix.
+    room: N, most new tokens of any row. prefix: what stands before all prompts.
   """
-  hidden, cache = prompt_cache(
-    params, prompts, lengths, config=config, lora=lora, attention=attention
-  )
+  run = {"config": config, "lora": lora, "attention": attention}
+  if prefix is None:
+    hidden, cache = prompt_cache(params, prompts, lengths, **run)
+  else:
+    hidden, cache = _cache_after(params, prefix, prompts, lengths, **run)
   last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
   rows = prompts.shape[0]
   seen = None
@@ -90,9 +104,12 @@ def prefill(
     real = jnp.arange(prompts.shape[1]) < lengths[:, None]
     empty = jnp.zeros((rows, config.vocabulary), bool)
     seen = empty.at[jnp.arange(rows)[:, None], prompts].max(real)
+    if prefix is not None:
+      shared = jnp.arange(prefix.tokens.shape[1]) < prefix.length
+      seen = seen.at[:, prefix.tokens[0]].max(shared)
   start = Decoding(
     cache=with_room(cache, slots),
-    lengths=lengths,
+    lengths=lengths if prefix is None else prefix.length + lengths,
     limits=limits,
     tokens=jnp.zeros((rows, room), jnp.int32),
     step=jnp.int32(0),
@@ -101,6 +118,7 @@ def prefill(
     finite=jnp.ones((rows,), bool),
     keys=keys,
     seen=seen,
+    matches=jnp.zeros((rows, room), jnp.int32) if sampler.bans else None,
     node=node,
   )
   return _draw(start, logits_of(params, last, config=config), sampler, constraint, eos)
@@ -125,7 +143,7 @@ def decode(
 
   Args:
     decoding: from `prefill` or an earlier call; is donated. until: scalar int32.
-    prompt_slots: T of the prompts, the first slot of new tokens.
+    prompt_slots: the first slot of new tokens: T of the prompts, and P more with a prefix.
     The rest as in `prefill`.
   """
 
@@ -169,6 +187,36 @@ def prompt_cache(
   return hidden, Cache(tuple(k for k, _ in present), tuple(v for _, v in present), filled)
 
 
+def _cache_after(
+  params: Params,
+  prefix: Prefix,
+  prompts: jax.Array,
+  lengths: jax.Array,
+  *,
+  config: DecoderConfig,
+  lora: Lora | None,
+  attention: str,
+) -> tuple[jax.Array, Cache]:
+  """As `prompt_cache` of prefix and prompts together, but the prefix is evaluated once."""
+  run = {"config": config, "lora": lora}
+  _, first = prompt_cache(params, prefix.tokens, prefix.length[None], attention=attention, **run)
+  slots = jnp.arange(prompts.shape[1], dtype=jnp.int32)
+  positions = jnp.broadcast_to(prefix.length + slots, prompts.shape)
+  batch = Batch(positions, lengths, None, None, first.positions)
+  hidden, present = run_decoder(params, prompts, batch, past=first, attention="xla", **run)
+  filled = jnp.where(slots < lengths[:, None], positions, EMPTY)
+
+  def joined(shared: jax.Array, own: jax.Array) -> jax.Array:
+    every = jnp.broadcast_to(shared, (own.shape[0], *shared.shape[1:]))
+    return jnp.concatenate([every, own], axis=2 if own.ndim == 4 else 1)
+
+  return hidden, Cache(
+    tuple(joined(old, new) for old, (new, _) in zip(first.keys, present, strict=True)),
+    tuple(joined(old, new) for old, (_, new) in zip(first.values, present, strict=True)),
+    joined(first.positions, filled),
+  )
+
+
 def _draw(
   state: Decoding,
   logits: jax.Array,
@@ -182,7 +230,13 @@ def _draw(
   allowed = None
   if constraint is not None:
     allowed = allowed_tokens(constraint, state.node, state.limits - state.step)
-  token = draw(keys, logits, sampler, seen=state.seen, allowed=allowed)
+    logits = _with_own_end(logits, closing_tokens(constraint, state.node), eos)
+  banned = None
+  if sampler.bans:
+    banned = repeats(
+      state.matches, state.tokens, state.step, sampler.no_repeat, vocabulary=logits.shape[1]
+    )
+  token = draw(keys, logits, sampler, seen=state.seen, banned=banned, allowed=allowed)
   token = jnp.where(state.done, 0, token)
   ended = (token[:, None] == eos).any(axis=1)
   if constraint is not None:
@@ -191,13 +245,29 @@ def _draw(
     ended |= finished(constraint, node)
   if sampler.penalizes:
     changes["seen"] = state.seen.at[jnp.arange(token.shape[0]), token].set(True)
+  tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step))
+  if sampler.bans:
+    changes["matches"] = extend_matches(state.matches, tokens, state.step + 1)
   emitted = state.emitted + ~state.done
   finite = state.finite & (state.done | jnp.isfinite(logits).all(axis=1))
   return state.replace(
-    tokens=jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step)),
+    tokens=tokens,
     step=state.step + 1,
     emitted=emitted,
     finite=finite,
     done=state.done | ended | (emitted >= state.limits),
     **changes,
   )
+
+
+def _with_own_end(logits: jax.Array, closing: jax.Array | None, eos: jax.Array) -> jax.Array:
+  """Where free text may be closed, closing it is at least as likely as that the model stops.
+
+  A model that is forbidden to stop would go on with whatever comes next in likelihood.
+
+  Args: logits: [B, V] float32. closing: [B, V] bool, or None. eos: [E] int32; -1 is no token.
+  """
+  if closing is None:
+    return logits
+  stop = jnp.where(eos >= 0, logits[:, eos], -jnp.inf).max(axis=1, keepdims=True)
+  return jnp.where(closing, jnp.maximum(logits, stop), logits)

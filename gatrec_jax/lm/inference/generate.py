@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,21 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.constraints.choices import min_tokens, start_state, union
-from gatrec_jax.lm.constraints.permutation import Constraint, Ordering, Progress, first_state, stack
-from gatrec_jax.lm.decoder.cache import cache_bytes
+from gatrec_jax.lm.constraints.permutation import Constraint, Progress
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.folders.load import LanguageModel
-from gatrec_jax.lm.folders.memory import require_memory
 from gatrec_jax.lm.inference.batching import (
   Group,
+  joined,
   plan,
+  require_cache,
   require_finite,
   require_ids,
   rows_sharding,
   truncated_left,
 )
-from gatrec_jax.lm.inference.decode import Decoding, decode, prefill
+from gatrec_jax.lm.inference.decode import Decoding, Prefix, decode, prefill
 from gatrec_jax.lm.inference.sampling import Sampler, Sampling, make_sampler
 from gatrec_jax.lm.tokens.chat import encode_prompt, require_list
 from gatrec_jax.lm.tokens.detokenize import TextTail, cut_at_stop
@@ -96,6 +96,7 @@ def generate(
   truncate: str = "error",
   special_tokens: bool = True,
   batch_size: int = 8,
+  share_prefix: bool = False,
   lora: Lora | None = None,
   on_text: OnText | None = None,
   on_done: Callable[[int], None] | None = None,
@@ -119,6 +120,8 @@ def generate(
     special_tokens: whether the tokenizer adds its special tokens; False for prompts from
       `render_chat`.
     batch_size: most prompts per batch.
+    share_prefix: evaluates what all prompts begin with once per batch, which saves time after long
+      instructions; logits differ by rounding.
     lora: adapters.
     on_text: called as on_text(index of the prompt, new text) while text is generated.
     on_done: called with the number of prompts of each finished batch.
@@ -133,15 +136,17 @@ def generate(
     raise InputError("a stop string is empty")
   if stop and model.tokenizer is None:
     raise InputError("stop strings need a tokenizer; the model folder has none")
-  joined, first = _joined(model, constraint, limits)
+  whole, first = joined(model, constraint, limits)
   sampler = make_sampler(sampling)
   keys = jax.random.split(jax.random.key(seed), max(1, len(sequences)))
   results: list[Generation | None] = [None] * len(sequences)
-  for group in plan(list(map(len, sequences)), limits, batch_size=batch_size):
-    _require_cache(model, group)
-    loop = _Loop(model, group, sampler, joined, lora)
+  shared = _common(sequences) if share_prefix else 0
+  own = [len(sequence) - shared for sequence in sequences]
+  for group in plan(own, limits, batch_size=batch_size, prefix=shared):
+    require_cache(model, group)
+    loop = _Loop(model, group, sampler, whole, lora, sequences[0][:shared])
     begun = time.perf_counter()
-    state = loop.prefill([sequences[row] for row in group.rows], limits, first, keys)
+    state = loop.prefill([sequences[row][shared:] for row in group.rows], limits, first, keys)
     jax.block_until_ready(state.step)
     prefilled = time.perf_counter()
     tails = {}
@@ -152,14 +157,14 @@ def generate(
     for place, row in enumerate(group.rows):
       drawn = tokens[place, : emitted[place]].tolist()
       results[row] = _finished(
-        model, sequences[row], drawn, stop, constrained=joined is not None, cut=cuts[row]
+        model, sequences[row], drawn, stop, constrained=whole is not None, cut=cuts[row]
       )
       if row in tails and on_text is not None and (rest := tails[row].rest(results[row].text)):
         on_text(row, rest)
     if on_done is not None:
       on_done(len(group.rows))
     if speed is not None:
-      speed.prompt_tokens += sum(len(sequences[row]) for row in group.rows)
+      speed.prompt_tokens += shared + sum(own[row] for row in group.rows)
       speed.prefill_seconds += prefilled - begun
       speed.new_tokens += int(sum(max(0, count - 1) for count in emitted[: len(group.rows)]))
       speed.decode_seconds += ended - prefilled
@@ -181,15 +186,15 @@ def warm_up(
   """Compiles all programs that `generate` needs for these arguments. Returns: seconds."""
   begun = time.perf_counter()
   sequences, _, limits = _prepared(model, prompts, max_tokens, truncate, special_tokens)
-  joined, first = _joined(model, constraint, limits)
+  whole, first = joined(model, constraint, limits)
   keys = jax.random.split(jax.random.key(0), max(1, len(sequences)))
   shapes = {
     (group.batch, group.length, group.room): group
     for group in plan(list(map(len, sequences)), limits, batch_size=batch_size)
   }
   for group in shapes.values():
-    _require_cache(model, group)
-    loop = _Loop(model, group, make_sampler(sampling), joined, lora)
+    require_cache(model, group)
+    loop = _Loop(model, group, make_sampler(sampling), whole, lora)
     state = loop.prefill([sequences[row] for row in group.rows], limits, first, keys)
     jax.block_until_ready(loop.decode(state, 0).step)
   return time.perf_counter() - begun
@@ -205,8 +210,9 @@ class _Loop:
     sampler: Sampler,
     constraint: Constraint | None,
     lora: Lora | None,
+    prefix: Sequence[int] = (),
   ) -> None:
-    self.model, self.group, self.lora = model, group, lora
+    self.model, self.group, self.lora, self.prefix = model, group, lora, list(prefix)
     self.shared = {
       "config": model.config,
       "sampler": sampler,
@@ -242,13 +248,23 @@ class _Loop:
       node=node,
       slots=group.slots,
       room=group.room,
+      prefix=self._padded_prefix() if self.prefix else None,
       attention=self.model.attention,
       **self.shared,
     )
 
+  def _padded_prefix(self) -> Prefix:
+    tokens = np.full((1, self.group.prefix), self.model.config.pad, np.int32)
+    tokens[0, : len(self.prefix)] = self.prefix
+    return Prefix(to_device(tokens), jnp.int32(len(self.prefix)))
+
   def decode(self, state: Decoding, until: int) -> Decoding:
     return decode(
-      self.model.params, state, jnp.int32(until), prompt_slots=self.group.length, **self.shared
+      self.model.params,
+      state,
+      jnp.int32(until),
+      prompt_slots=self.group.prompt_slots,
+      **self.shared,
     )
 
 
@@ -279,6 +295,13 @@ def _run(
       return np.asarray(state.tokens), np.asarray(state.emitted)
     step = min(most, step + STEPS_AT_ONCE) if tails else most
     state = loop.decode(state, step)
+
+
+def _common(sequences: Sequence[Sequence[int]]) -> int:
+  """How many tokens all sequences begin with; at least one of each is left."""
+  if not sequences:
+    return 0
+  return min(len(os.path.commonprefix(list(sequences))), min(map(len, sequences)) - 1)
 
 
 def _prepared(
@@ -317,56 +340,6 @@ def _prepared(
     cuts.append(len(ids) - len(kept))
     limits[row] = min(limits[row], context - len(kept))
   return sequences, cuts, limits
-
-
-def _joined(
-  model: LanguageModel, constraint: Constraint | Sequence[Constraint] | None, limits: Sequence[int]
-) -> tuple[Constraint | None, Progress | None]:
-  """Merges the constraints of all prompts into one. Returns it and the start state of each row."""
-  count, vocabulary = len(limits), model.config.vocabulary
-  if constraint is None or count == 0:
-    return None, None
-  lone = isinstance(constraint, Constraint)
-  several = [constraint] * count if lone else list(constraint)
-  if len(several) != count:
-    raise InputError(f"got {len(several)} constraints for {count} prompts")
-  for row, (one, limit) in enumerate(zip(several, limits, strict=True)):
-    if not isinstance(one, Constraint):
-      raise InputError(
-        f"prompt {row + 1}: got {one!r:.40} as its constraint, not an Automaton or Ordering"
-      )
-    if type(one) is not type(several[0]):
-      raise InputError(f"prompt {row + 1}: its constraint is not of the same kind as the first")
-    if one.vocabulary != vocabulary:
-      raise InputError(
-        f"a constraint was made for {one.vocabulary} tokens, but the model has {vocabulary}"
-      )
-    if set(one.eos) != set(model.eos):
-      raise InputError(
-        f"a constraint was made with EOS tokens {list(one.eos)}, but the model has "
-        f"{list(model.eos)}; make it with eos=model.eos"
-      )
-    if (least := min_tokens(one)) > limit:
-      raise InputError(
-        f"prompt {row + 1}: the constraint needs at least {least} tokens, but {limit} are allowed; "
-        "raise `max_tokens` or shorten the prompt"
-      )
-  if isinstance(several[0], Ordering):
-    ordering = stack(several)
-    return ordering, first_state(ordering, count)
-  automaton, starts = union(several)
-  return automaton, start_state(starts)
-
-
-def _require_cache(model: LanguageModel, group: Group) -> None:
-  where = jax.tree.leaves(model.params)[0].sharding.addressable_devices
-  needed = cache_bytes(model.config, rows=group.batch, slots=group.slots, dtype=model.dtype)
-  require_memory(
-    needed,
-    what=f"a cache of {group.batch} rows of {group.slots} tokens",
-    remedy="lower `batch_size` or `max_tokens`, or shorten the prompts",
-    devices=list(where),
-  )
 
 
 def _finished(

@@ -1,4 +1,4 @@
-"""Draws the next token from logits: repetition penalty, temperature, top-k, top-p, min-p.
+"""Draws the next token from logits: repetition penalty, no repeated n-grams, temperature, cuts.
 
 The values are arguments of the compiled program, which depends only on which of them are in use.
 """
@@ -29,6 +29,8 @@ class Sampling:
     min_p: keeps only tokens with at least this share of the highest probability; 0 keeps all.
     repetition_penalty: divides the positive and multiplies the negative logits of tokens that
       already occur in prompt or answer (Keskar et al. 2019); 1 for none.
+    no_repeat: the answer contains no sequence of so many tokens twice (Paulus et al. 2018); 0 for
+      any. The prompt does not count. Where a constraint allows nothing else, it is followed.
   """
 
   temperature: float = 0.0
@@ -36,6 +38,7 @@ class Sampling:
   top_p: float = 1.0
   min_p: float = 0.0
   repetition_penalty: float = 1.0
+  no_repeat: int = 0
 
   def __post_init__(self) -> None:
     rules = (
@@ -44,6 +47,7 @@ class Sampling:
       (0 < self.top_p <= 1, "top_p", "above 0 and at most 1"),
       (0 <= self.min_p <= 1, "min_p", "between 0 and 1"),
       (self.repetition_penalty > 0, "repetition_penalty", "above 0"),
+      (self.no_repeat >= 0, "no_repeat", "0 (off) or above"),
     )
     for holds, name, wanted in rules:
       if not holds:
@@ -59,9 +63,11 @@ class Sampler:
   top_p: jax.Array
   min_p: jax.Array
   repetition_penalty: jax.Array
+  no_repeat: jax.Array
   greedy: bool = flax.struct.field(pytree_node=False)
   cuts: bool = flax.struct.field(pytree_node=False)
   penalizes: bool = flax.struct.field(pytree_node=False)
+  bans: bool = flax.struct.field(pytree_node=False)
 
 
 def make_sampler(sampling: Sampling) -> Sampler:
@@ -73,15 +79,45 @@ def make_sampler(sampling: Sampling) -> Sampler:
     top_p=jnp.float32(sampling.top_p if sampling.top_p < 1 else jnp.inf),
     min_p=jnp.float32(sampling.min_p),
     repetition_penalty=jnp.float32(sampling.repetition_penalty),
+    no_repeat=jnp.int32(sampling.no_repeat),
     greedy=sampling.temperature < COLDEST,
     cuts=sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0,
     penalizes=sampling.repetition_penalty != 1,
+    bans=sampling.no_repeat > 0,
   )
 
 
 def penalize(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
   """Applies the repetition penalty to [B, V] float32 logits. seen: [B, V] bool."""
   return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def extend_matches(matches: jax.Array, tokens: jax.Array, step: jax.Array) -> jax.Array:
+  """Updates, for every place of the answers, how far the tokens before it repeat their ends.
+
+  `matches[b, p]` is the largest m for which the m tokens before place p equal the last m tokens of
+  row b. One more token needs one comparison per place, whatever the length of the n-grams.
+
+  Args: matches: [B, N] int32, before token `step - 1`; 0 at first. tokens: [B, N] int32.
+    step: scalar int32, number of tokens drawn, at least 1.
+  Returns: [B, N] int32.
+  """
+  last = jax.lax.dynamic_slice_in_dim(tokens, step - 1, 1, axis=1)
+  longer = jnp.where(tokens[:, :-1] == last, matches[:, :-1] + 1, 0)
+  return jnp.pad(longer, ((0, 0), (1, 0)))
+
+
+def repeats(
+  matches: jax.Array, tokens: jax.Array, step: jax.Array, size: jax.Array, *, vocabulary: int
+) -> jax.Array:
+  """The tokens that would end a second n-gram. Returns: [B, V] bool.
+
+  Args: matches, tokens, step: as in `extend_matches`, after it. size: scalar int32, n.
+  """
+  place = jnp.arange(tokens.shape[1])
+  banned = (matches >= size - 1) & (place < step)
+  rows = jnp.arange(tokens.shape[0])[:, None]
+  return jnp.zeros((tokens.shape[0], vocabulary), bool).at[rows, tokens].max(banned)
 
 
 def cut(logits: jax.Array, sampler: Sampler) -> jax.Array:
@@ -108,6 +144,7 @@ def draw(
   sampler: Sampler,
   *,
   seen: jax.Array | None = None,
+  banned: jax.Array | None = None,
   allowed: jax.Array | None = None,
 ) -> jax.Array:
   """Draws the next token of every row.
@@ -117,11 +154,16 @@ def draw(
     logits: [B, V] float32.
     sampler: how tokens are drawn.
     seen: [B, V] bool, tokens that occurred already; required with a repetition penalty.
+    banned: [B, V] bool, tokens that are drawn only where no other is allowed; None for none.
     allowed: [B, V] bool, tokens that may be drawn; None for all.
   Returns: [B] int32.
   """
   if sampler.penalizes:
     logits = penalize(logits, seen, sampler.repetition_penalty)
+  if banned is not None:
+    free = ~banned if allowed is None else allowed & ~banned
+    rest = jnp.ones_like(banned) if allowed is None else allowed
+    allowed = jnp.where(free.any(axis=-1, keepdims=True), free, rest)
   if allowed is not None:
     # A large penalty must not push allowed tokens below forbidden ones.
     logits = jnp.where(allowed, jnp.maximum(logits, MASKED / 2), MASKED)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +57,11 @@ class Spelling:
       for token, data in enumerate(self.table)
       if data is not None and token not in control
     }
+
+  @functools.cached_property
+  def spelled(self) -> Callable[[str], Sequence[int]]:
+    """`spell` with a memory: constraints spell the same words over and over."""
+    return functools.cache(functools.partial(spell, self))
 
   @functools.cached_property
   def plain(self) -> PlainText:

@@ -1,44 +1,30 @@
-"""Answers of a language model that writes profiles: length limits, JSON schema, parsing."""
+"""Answers of a language model that writes profiles: the JSON schema of each one, and its reading.
+
+Facts are chosen among candidates, and sentences are written in given words, so that an answer
+cannot invent any. Every field is short: a small model has little to say, and says it better at
+once.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gatrec_jax.lm.constraints.schema import MAX_ITEMS
 from gatrec_jax.profiles.schema import Profile
 
 FORMS = ("unified", "summary")
-PROSE = ("overview", "description", "summary")
-# Genres are enumerated in the schema up to this number.
-_GENRES_ENUMERATED = 64
-_MAX_TOKENS, _CONTEXT_SHARE = 1024, 0.3
-# Characters for names of fields and JSON syntax; and the share of text, because the syntax between
-# many short keywords takes more than in prose.
-_FRAME_CHARACTERS = 130
-_TEXT_SHARE = 0.8
-_MAX_CHARACTERS_PER_TOKEN = 4.5
-_MAX_KEYWORDS = 64  # limit of maxItems in a schema
-# An answer that runs out of tokens is closed as early as possible; these are minimum lengths.
-_MIN_PROSE, _MIN_KEYWORD = 20, 3
+SENTENCES = ("overview", "description", "summary")
+# Entries of each field: least and most.
+COUNTS = {"genres": (1, 3), "tags": (3, 5), "moods": (1, 2), "dislikes": (2, 3)}
+USER_COUNTS = COUNTS | {"genres": (2, 5), "tags": (4, 8), "dislikes": (2, 6)}
+# Words of each sentence after its first one: least and most.
+LENGTHS = {"overview": (4, 16), "description": (6, 18), "summary": (10, 40)}
+_MAX_TOKENS, _CONTEXT_SHARE = 320, 0.4
 _NOT_IN_KEYWORDS = re.compile(r"[,;()\[\]{}*#•|]+")
 _MARKUP = re.compile(r"^[\s#>*•–-]+")
 _ENDS = ".!?…"
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """Maximum lengths of an answer.
-
-  Attributes:
-    tokens: of the whole answer, which is always well-formed.
-    prose: field -> characters. keywords: field -> (entries, characters per entry).
-  """
-
-  tokens: int
-  prose: Mapping[str, int]
-  keywords: Mapping[str, tuple[int, int]]
 
 
 def answer_tokens(context: int) -> int:
@@ -46,64 +32,38 @@ def answer_tokens(context: int) -> int:
   return min(_MAX_TOKENS, int(context * _CONTEXT_SHARE))
 
 
-def user_limits(tokens: int, characters_per_token: float) -> Limits:
-  """Limits for a user profile; nearly all published profiles fit into 1024 tokens.
+def chosen(terms: Sequence[str], counts: tuple[int, int]) -> dict[str, Any]:
+  """Schema of a list of some of these terms, each at most once, in their order.
 
-  Args: tokens: for the answer. characters_per_token: of the tokenizer, on English text.
+  Args: terms: distinct. counts: least and most entries; fewer where there are fewer terms.
   """
-  size = _characters(tokens, characters_per_token)
-  keyword = _scaled(size / 60, 16)
-  return Limits(
-    tokens,
-    {
-      "overview": _scaled(0.24 * size, 24),
-      "description": _scaled(0.31 * size, 24),
-      "summary": _scaled(0.31 * size, 24),
-    },
-    {
-      "genres": (_count(size / 200), keyword),
-      "tags": (_count(size / 55), keyword),
-      "dislikes": (_count(size / 120), 2 * keyword),
-    },
-  )
+  least, most = (min(count, len(terms)) for count in counts)
+  return {
+    "type": "array",
+    "items": {"enum": list(terms)},
+    "minItems": least,
+    "maxItems": min(most, MAX_ITEMS),
+    "inOrder": True,
+  }
 
 
-def item_limits(tokens: int, characters_per_token: float) -> Limits:
-  """Limits for an item profile, which has fewer keywords. Args: as in `user_limits`."""
-  size = _characters(tokens, characters_per_token)
-  keyword = _scaled(size / 80, 16)
-  return Limits(
-    tokens,
-    {"overview": _scaled(0.24 * size, 24), "description": _scaled(0.24 * size, 24)},
-    {
-      "genres": (_count(size / 600), keyword),
-      "tags": (_count(size / 300), keyword),
-      "dislikes": (_count(size / 360), keyword),
-    },
-  )
-
-
-def answer_form(
-  fields: Sequence[str], limits: Limits, *, genres: Sequence[str] = ()
+def sentence(
+  words: Sequence[str], links: Sequence[str], starts: Sequence[str], lengths: tuple[int, int]
 ) -> dict[str, Any]:
-  """The JSON schema of an answer with these fields.
+  """Schema of a sentence in these words. Args: lengths: least and most words after its start."""
+  return {
+    "type": "string",
+    "words": list(words),
+    "links": list(links),
+    "starts": list(starts),
+    "minWords": lengths[0],
+    "maxWords": lengths[1],
+  }
 
-  Args:
-    fields: to write. limits: of their lengths.
-    genres: of the catalog; genres are free text if there are none or too many to enumerate.
-  """
-  known = sorted(set(genres))
-  properties: dict[str, Any] = {}
-  for field in fields:
-    if field in PROSE:
-      properties[field] = _string(_MIN_PROSE, limits.prose[field])
-      continue
-    most, length = limits.keywords[field]
-    entry = _string(_MIN_KEYWORD, length)
-    if field == "genres" and 0 < len(known) <= _GENRES_ENUMERATED:
-      entry = {"enum": known}
-    properties[field] = {"type": "array", "items": entry, "minItems": 1, "maxItems": most}
-  return {"type": "object", "properties": properties}
+
+def answer_form(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+  """Schema of an answer with these fields, in this order."""
+  return {"type": "object", "properties": dict(fields)}
 
 
 def read_answer(
@@ -111,8 +71,8 @@ def read_answer(
 ) -> Profile:
   """Converts an answer to a profile that `parse_profile` recovers exactly from its rendering.
 
-  Prose becomes one line without leading Markdown. Keywords lose commas, brackets and duplicates. A
-  summary becomes the overview.
+  Prose becomes one line without leading Markdown. Keywords lose commas, brackets and duplicates.
+  Moods become tags, and a summary becomes the overview.
 
   Args: answer: in the form of `answer_form`. name, genres: known without the model.
   """
@@ -120,27 +80,10 @@ def read_answer(
     name=name,
     overview=_prose(answer.get("overview", answer.get("summary", ""))),
     genres=tuple(genres) or _keywords(answer.get("genres", ())),
-    tags=_keywords(answer.get("tags", ())),
+    tags=_keywords([*answer.get("tags", ()), *answer.get("moods", ())]),
     description=_prose(answer.get("description", "")),
     dislikes=_keywords(answer.get("dislikes", ())),
   )
-
-
-def _string(least: int, most: int) -> dict[str, Any]:
-  return {"type": "string", "minLength": least, "maxLength": most}
-
-
-def _characters(tokens: int, characters_per_token: float) -> float:
-  written = tokens * min(characters_per_token, _MAX_CHARACTERS_PER_TOKEN)
-  return max(0.0, written - _FRAME_CHARACTERS) * _TEXT_SHARE
-
-
-def _scaled(value: float, least: int) -> int:
-  return max(least, round(value))
-
-
-def _count(value: float) -> int:
-  return min(_MAX_KEYWORDS, max(2, round(value)))
 
 
 def _prose(text: str) -> str:

@@ -1,4 +1,5 @@
-"""Checks of written profiles: no empty sections, no titles of the catalog, no names of people."""
+"""Checks of written profiles: no empty sections, loops, copied keywords or restated dislikes, no
+titles of the catalog, and no names of people."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from gatrec_jax.profiles import builder
+from gatrec_jax.profiles.quality import copied_keywords, loops, restated_dislikes
 from gatrec_jax.profiles.schema import Profile
 
 _WORD = re.compile(r"\w+")
@@ -117,7 +119,7 @@ def user_problems(profile: Profile, sections: Sequence[str], names: Names) -> li
   Args: profile: to check. sections: fields that must not be empty. names: that must not occur.
   """
   texts = [profile.overview, *profile.genres, *profile.tags, profile.description, *profile.dislikes]
-  return _empty(profile, sections) + _named(texts, names)
+  return [*_empty(profile, sections), *_form_problems(profile), *_named(texts, names)]
 
 
 def item_problems(profile: Profile, sections: Sequence[str], names: Names) -> list[str]:
@@ -125,7 +127,17 @@ def item_problems(profile: Profile, sections: Sequence[str], names: Names) -> li
 
   Its prose may contain names, because user profiles are made from keywords.
   """
-  return _empty(profile, sections) + _named([*profile.tags, *profile.dislikes], names)
+  keywords = [*profile.tags, *profile.dislikes]
+  return [*_empty(profile, sections), *_form_problems(profile), *_named(keywords, names)]
+
+
+def _form_problems(profile: Profile) -> list[str]:
+  """What shows that the model lost its thread, whatever the profile is about."""
+  return [
+    *(f'repeats "{text}"' for text in loops(profile.description)),
+    *(f'copies keyword "{term}"' for term in copied_keywords(profile)),
+    *(f'restates as dislike "{term}"' for term in restated_dislikes(profile)),
+  ]
 
 
 def _empty(profile: Profile, sections: Sequence[str]) -> list[str]:

@@ -15,24 +15,23 @@ from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.generate import Speed, generate
 from gatrec_jax.lm.inference.sampling import Sampling
 from gatrec_jax.lm.tokens.chat import has_template
-from gatrec_jax.profiles.writer.answers import answer_tokens, item_limits, user_limits
-from gatrec_jax.profiles.writer.prompts import Budget
+from gatrec_jax.profiles.writer.answers import answer_tokens
+from gatrec_jax.profiles.writer.families import style_of
+from gatrec_jax.profiles.writer.prompts import Budget, Query
 
-# Greedy decoding first; answers that fail their checks are sampled again.
-FIRST, AGAIN = Sampling(), Sampling(temperature=0.7)
+# Greedy decoding first; answers that fail their checks are sampled again. Shorter n-grams do recur:
+# a tag of four tokens may stand in the description.
+FIRST = Sampling(no_repeat=5)
+AGAIN = Sampling(temperature=0.7, top_p=0.9, no_repeat=5)
 # Enough for six profiles; a longer context only costs memory.
 _MAX_CONTEXT = 8192
-_ENGLISH = (
-  "The user enjoys thoughtful dramas and crime stories with complex characters, and avoids loud "
-  "comedies; favourites explore family, friendship, justice and the price of ambition."
-)
 
 
 class LocalAuthor:
   """An `Author` that queries a decoder.
 
   Attributes:
-    budget, item_limits, user_limits: as in `Author`.
+    budget, examples: as in `Author`.
     speed: tokens and seconds of all answers so far.
   """
 
@@ -42,7 +41,7 @@ class LocalAuthor:
     """Args:
       model: the decoder.
       lora: low-rank additions to its weights.
-      batch_size: prompts per batch.
+      batch_size: queries per batch.
     Raises: InputError for a model without a tokenizer.
     """
     if model.tokenizer is None:
@@ -50,55 +49,50 @@ class LocalAuthor:
         "the folder has no tokenizer, which profiles need", field="llm", value=model.name
       )
     self._model, self._lora, self._batch_size = model, lora, batch_size
+    self._style = style_of(model.config.family, chat=has_template(model.tokenizer))
     context = min(model.config.context, _MAX_CONTEXT)
-    tokens = answer_tokens(context)
-    self.budget = Budget(context - tokens, self._count, self._length, self._truncate)
-    written = len(_ENGLISH) / self._length(_ENGLISH)
-    self.item_limits, self.user_limits = item_limits(tokens, written), user_limits(tokens, written)
-    self._tokens = tokens
-    self._forms: dict[str, Automaton] = {}
+    self._tokens = answer_tokens(context)
+    self.budget = Budget(context - self._tokens, self._count, self._length, self._truncate)
+    self.examples = self._style.examples
     self.speed = Speed()
 
-  def answers(
-    self, prompts: Sequence[str], form: Mapping[str, Any], *, seed: int, again: bool
-  ) -> list[dict[str, Any]]:
+  def answers(self, queries: Sequence[Query], *, seed: int, again: bool) -> list[dict[str, Any]]:
     """See `Author`."""
-    # Padded to full batches with the first prompt, so that few shapes are compiled.
-    missing = -len(prompts) % self._batch_size
+    if not queries:
+      return []
+    # Padded to full batches with the first query, so that few shapes are compiled.
+    padded = [*queries, *queries[:1] * (-len(queries) % self._batch_size)]
+    forms = [self._automaton(query.form) for query in queries]
     found = generate(
       self._model,
-      [self._ids(prompt) for prompt in [*prompts, *prompts[:1] * missing]],
+      [self._ids(query) for query in padded],
       max_tokens=self._tokens,
       sampling=AGAIN if again else FIRST,
       seed=seed,
-      constraint=self._automaton(form),
+      constraint=[*forms, *forms[:1] * (len(padded) - len(queries))],
       batch_size=self._batch_size,
+      share_prefix=True,
       lora=self._lora,
       speed=self.speed,
     )
-    return [json.loads(one.text) for one in found[: len(prompts)]]
+    return [json.loads(one.text) for one in found[: len(queries)]]
 
   def _automaton(self, form: Mapping[str, Any]) -> Automaton:
-    key = json.dumps(form)
-    if key not in self._forms:
-      automaton = answer_schema(self._model, form)
-      if (least := min_tokens(automaton)) > self._tokens:
-        raise InputError(
-          f"a profile needs at least {least} tokens, but only {self._tokens} of the context of "
-          f"{self._model.config.context} are for answers; use a model with a longer context",
-          field="llm",
-          value=self._model.name,
-        )
-      self._forms[key] = automaton
-    return self._forms[key]
+    automaton = answer_schema(self._model, form)
+    if (least := min_tokens(automaton)) > self._tokens:
+      raise InputError(
+        f"a profile needs at least {least} tokens, but only {self._tokens} of the context of "
+        f"{self._model.config.context} are for answers; use a model with a longer context",
+        field="llm",
+        value=self._model.name,
+      )
+    return automaton
 
-  def _ids(self, prompt: str) -> list[int]:
-    if has_template(self._model.tokenizer):
-      return self._model.encode([{"role": "user", "content": prompt}])
-    return self._model.encode.text(f"{prompt}\n\nJSON:\n")
+  def _ids(self, query: Query) -> list[int]:
+    return self._style.ids(self._model, query)
 
   def _count(self, prompt: str) -> int:
-    return len(self._ids(prompt))
+    return len(self._ids(Query(prompt, {})))
 
   def _length(self, text: str) -> int:
     return len(self._model.encode.part(text).ids)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gatrec_jax.data.nouns import plural
@@ -12,16 +13,19 @@ from gatrec_jax.errors import InputError
 from gatrec_jax.profiles import builder
 from gatrec_jax.profiles.schema import Profile
 from gatrec_jax.profiles.writer.checks import without_title
+from gatrec_jax.profiles.writer.domains import Example
 
-# Incremented with every change of the texts below, so that two versions are never mixed.
-PROMPT_VERSION = 1
+# Incremented with every change of the texts below or of the forms of answers, so that two versions
+# are never mixed.
+PROMPT_VERSION = 2
 
+_SYSTEM = "Describe each {noun} as JSON: {fields}."
 _ITEM_HINTS = {
-  "overview": "what it is about",
-  "genres": "its genres",
-  "tags": "keywords of theme, mood, setting",
-  "description": "style and appeal, in sentences",
-  "dislikes": "genres and themes it lacks",
+  "genres": "what it is",
+  "tags": "what matters in its text",
+  "moods": "how it is",
+  "description": "one sentence in its own words",
+  "dislikes": "which of the others it is not",
 }
 _USER_HINTS = {
   "overview": "the taste in short",
@@ -31,7 +35,6 @@ _USER_HINTS = {
   "dislikes": "keywords of what is avoided",
   "summary": "what is sought and avoided, in one paragraph",
 }
-_ITEM = "Describe this {noun} as JSON: {fields}. Name no people."
 _FIRST = "A user {verb} these {nouns}. Describe the user's taste as JSON: {fields}. {rule}"
 _NEXT = (
   "A user with this profile also {verb} these {nouns}. Refine the profile as JSON, keeping what "
@@ -39,6 +42,8 @@ _NEXT = (
 )
 _RULE = "Use only words of {of_nouns} profiles, no titles, no names of people."
 _MIN_TOKENS = 4  # per text
+# Longer prompts of items take time and say no more; what begins a text tells what it is about.
+_ITEM_TOKENS = 224
 _LABEL = re.compile(r"\w+:|\d+\.\s")  # how lines begin that a prompt about a user writes itself
 
 
@@ -59,45 +64,91 @@ class Budget:
   truncate: Callable[[str, int], str]
 
 
-def item_prompt(
-  budget: Budget, fields: Mapping[str, Any], *, noun: str, answer: Sequence[str]
-) -> str:
-  """Prompt for the profile of an item, with its texts shortened to fit.
+@dataclasses.dataclass(frozen=True)
+class Query:
+  """A question to a model.
+
+  Attributes:
+    prompt: what is asked last. form: JSON schema of the answer.
+    system: what is asked of every prompt; "" if the prompt says it.
+    examples: pairs of a prompt and its answer.
+  """
+
+  prompt: str
+  form: Mapping[str, Any]
+  system: str = ""
+  examples: tuple[tuple[str, str], ...] = ()
+
+
+def item_query(
+  budget: Budget,
+  fields: Mapping[str, Any],
+  *,
+  noun: str,
+  others: Sequence[str],
+  form: Mapping[str, Any],
+  examples: Sequence[Example],
+) -> Query:
+  """Asks for the profile of an item, with its texts shortened to fit.
 
   Args:
-    budget: of the prompt. fields: of the item, as in `Dataset.item_fields`.
-    noun: what an item is called. answer: the fields to write.
+    budget: of the whole query. fields: of the item, as in `Dataset.item_fields`.
+    noun: what an item is called. others: genres that it does not have, to choose dislikes from.
+    form: of the answer.
+    examples: of which as many are shown as fit into half of the budget.
   """
-  instruction = _ITEM.format(noun=noun, fields=_described(answer, _ITEM_HINTS))
+  asked = form["properties"]
+  system = _SYSTEM.format(noun=noun, fields=_described(asked, _ITEM_HINTS))
+  left = budget.tokens - budget.count(system)
+  shown: list[tuple[str, str]] = []
+  for example in examples:
+    lines = _item_lines(example.fields, example.others, noun=noun)
+    answer = {field: example.answer[field] for field in asked if field in example.answer}
+    pair = _joined(lines), json.dumps(answer, ensure_ascii=False)
+    cost = sum(map(budget.count, pair))
+    if cost > left - budget.tokens / 2:
+      break
+    shown.append(pair)
+    left -= cost
+  lines = _item_lines(fields, others, noun=noun)
+  prompt = fit_prompt(
+    dataclasses.replace(budget, tokens=min(left, _ITEM_TOKENS)),
+    lambda texts: _joined(zip((label for label, _ in lines), texts, strict=True)),
+    [text for _, text in lines],
+  )
+  return Query(prompt, form, system, tuple(shown))
+
+
+def _item_lines(
+  fields: Mapping[str, Any], others: Sequence[str], *, noun: str
+) -> list[tuple[str, str]]:
+  """What a prompt says of an item: labels and texts."""
+  tags = [tag for name in builder.TAG_FIELDS for tag in builder.terms_of(fields.get(name))]
   lines = [
-    ("Title", builder.one_line(fields.get("title"))),
+    (noun.capitalize(), builder.one_line(fields.get("title"))),
     ("Genres", ", ".join(builder.genres_of(fields))),
-    ("Overview", builder.first_text(fields, builder.OVERVIEW_FIELDS)),
+    ("Tags", ", ".join(tags)),
+    ("Text", builder.first_text(fields, builder.OVERVIEW_FIELDS)),
     ("Tagline", builder.one_line(fields.get("tagline"))),
-    (
-      "Tags",
-      ", ".join(tag for name in builder.TAG_FIELDS for tag in builder.terms_of(fields.get(name))),
-    ),
+    ("Others", ", ".join(others)),
   ]
-  lines = [(label, text) for label, text in lines if text]
-
-  def render(texts: Sequence[str]) -> str:
-    facts = [f"{label}: {text}" for (label, _), text in zip(lines, texts, strict=True)]
-    return "\n".join([instruction, "", *facts])
-
-  return fit_prompt(budget, render, [text for _, text in lines])
+  return [(label, text) for label, text in lines if text]
 
 
-def user_prompt(
+def _joined(lines: Iterable[tuple[str, str]]) -> str:
+  return "\n".join(f"{label}: {text}" for label, text in lines)
+
+
+def user_query(
   budget: Budget,
   items: Sequence[str],
   *,
   noun: str,
   liked: bool,
   present: str,
-  answer: Sequence[str],
-) -> str:
-  """Prompt for a user's profile, or for a refinement of the present one.
+  form: Mapping[str, Any],
+) -> Query:
+  """Asks for a user's profile, or for a refinement of the present one.
 
   Args:
     budget: of the prompt.
@@ -106,13 +157,13 @@ def user_prompt(
     liked: whether the user liked these items.
     present: the profile so far, from `profile_text`; "" for the first batch. It may take as many
       tokens as all items together.
-    answer: the fields to write.
+    form: of the answer.
   """
   template, nouns = _NEXT if present else _FIRST, plural(noun)
   instruction = template.format(
     verb="liked" if liked else "disliked",
     nouns=nouns,
-    fields=_described(answer, _USER_HINTS),
+    fields=_described(form["properties"], _USER_HINTS),
     rule=_RULE.format(of_nouns=f"the {nouns}'" if nouns.endswith("s") else f"the {nouns}'s"),
   )
 
@@ -123,7 +174,7 @@ def user_prompt(
 
   texts = [*items, present] if present else list(items)
   weights = [1] * len(items) + [len(items)] * bool(present)
-  return fit_prompt(budget, render, texts, weights=weights)
+  return Query(fit_prompt(budget, render, texts, weights=weights), form)
 
 
 def item_line(profile: Profile, title: str, *, noun: str) -> str:
@@ -156,7 +207,7 @@ def _prose(profile: Profile) -> list[str]:
   return [text for text in texts if text]
 
 
-def _described(answer: Sequence[str], hints: Mapping[str, str]) -> str:
+def _described(answer: Iterable[str], hints: Mapping[str, str]) -> str:
   return ", ".join(f"{field} ({hints[field]})" for field in answer)
 
 

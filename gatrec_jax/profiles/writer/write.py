@@ -7,42 +7,42 @@ the model. The model is an `Author`, such as `local_author.LocalAuthor`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gatrec_jax import runs
 from gatrec_jax.profiles.schema import Profile, render_profile
-from gatrec_jax.profiles.writer.answers import Limits, answer_form, read_answer
+from gatrec_jax.profiles.writer import answers
 from gatrec_jax.profiles.writer.batches import HistoryBatches
+from gatrec_jax.profiles.writer.candidates import Candidates, Catalog, taste_candidates
 from gatrec_jax.profiles.writer.checks import Names, item_problems, user_problems
+from gatrec_jax.profiles.writer.domains import LINKS, STARTS, TASTE_STARTS, domain_of
 from gatrec_jax.profiles.writer.prompts import (
   Budget,
+  Query,
   item_line,
-  item_prompt,
+  item_query,
   profile_text,
-  user_prompt,
+  user_query,
 )
 
-_ITEM_FIELDS = ("overview", "genres", "tags", "description", "dislikes")
-_USER_FIELDS = ("overview", "genres", "tags", "description")
+_SECTIONS = frozenset(("genres", "tags", "description", "dislikes"))  # of a profile
 
 
 class Author(Protocol):
-  """Answers prompts.
+  """Answers queries.
 
-  Attributes: budget: of a prompt. item_limits, user_limits: of the answers.
+  Attributes: budget: of a query, without its answer. examples: how many a query shows at most.
   """
 
   budget: Budget
-  item_limits: Limits
-  user_limits: Limits
+  examples: int
 
-  def answers(
-    self, prompts: Sequence[str], form: Mapping[str, Any], *, seed: int, again: bool
-  ) -> list[dict[str, Any]]:
-    """One answer per prompt.
+  def answers(self, queries: Sequence[Query], *, seed: int, again: bool) -> list[dict[str, Any]]:
+    """One answer per query, in its form.
 
-    Args: form: JSON schema. seed: of random draws. again: whether a first answer was refused.
+    Args: seed: of random draws. again: whether a first answer was refused.
     """
 
 
@@ -69,10 +69,13 @@ class Written:
 class ItemTask:
   """Writes item profiles.
 
+  Name, genres and overview stay as given; the model chooses tags, moods and dislikes, genres where
+  there are none, and writes the description.
+
   Attributes:
     fields: [I] as in `Dataset.item_fields`.
-    built: [I] profiles without the model, which provide name and genres; None for items without
-      any text.
+    built: [I] profiles without the model, which provide what is given; None for items without any
+      text.
     names: that keywords must not contain.
     noun: what an item is called.
   """
@@ -82,37 +85,79 @@ class ItemTask:
   names: Names
   noun: str
 
+  @functools.cached_property
+  def catalog(self) -> Catalog:
+    """The candidates of all items."""
+    return Catalog(self.fields, self.built, domain_of(self.noun))
+
   def write(self, author: Author, items: Sequence[int], *, seed: int) -> list[Written]:
     """Writes the profiles of some items. Args: items: indices. seed: of random draws."""
-    every = sorted({g for one in self.built if one is not None for g in one.genres})
+    candidates = {i: self.catalog.of(i) for i in items if self.built[i] is not None}
 
     def attempt(rows: Sequence[int], again: bool) -> dict[int, Profile]:
-      done = {}
-      # Items without genres get a form of their own, which asks for them.
-      for known in (True, False):
-        chosen = [i for i in rows if bool(self.built[i].genres) == known]
-        answer = [field for field in _ITEM_FIELDS if field != "genres" or not known]
-        prompts = [
-          item_prompt(author.budget, self.fields[i], noun=self.noun, answer=answer) for i in chosen
-        ]
-        form = answer_form(answer, author.item_limits, genres=every)
-        draws = _seed(seed, "item", items[0], known, again)
-        for i, found in zip(chosen, _query(author, prompts, form, draws, again), strict=True):
-          own = self.built[i]
-          done[i] = read_answer(found, name=own.name, genres=own.genres)
-      return done
+      queries = [self._query(author, i, candidates[i]) for i in rows]
+      found = author.answers(queries, seed=_seed(seed, "item", items[0], again), again=again)
+      return {i: self._read(i, answer) for i, answer in zip(rows, found, strict=True)}
 
     return _written(
       items,
-      [i for i in items if self.built[i] is not None],
+      list(candidates),
       attempt,
       problems=lambda i, profile: item_problems(
-        profile, [field for field in _ITEM_FIELDS if field != "genres"], self.names
+        profile, self._form(candidates[i])["properties"].keys() & _SECTIONS, self.names
       ),
       render=render_profile,
       built=lambda i: self.built[i],
       batches=lambda i: 1,
     )
+
+  def size(self, item: int) -> int:
+    """About how long the query about an item is, so that similar ones can be asked together."""
+    return sum(len(value) for value in self.fields[item].values() if isinstance(value, str))
+
+  def _query(self, author: Author, item: int, candidates: Candidates) -> Query:
+    return item_query(
+      author.budget,
+      self.fields[item],
+      noun=self.noun,
+      others=candidates.others,
+      form=self._form(candidates),
+      examples=domain_of(self.noun).examples[: author.examples],
+    )
+
+  def _form(self, candidates: Candidates) -> dict[str, Any]:
+    return item_form(candidates, noun=self.noun)
+
+  def _read(self, item: int, answer: Mapping[str, Any]) -> Profile:
+    own = self.built[item]
+    profile = answers.read_answer(answer, name=own.name, genres=own.genres)
+    if own.overview:
+      return dataclasses.replace(profile, overview=own.overview)
+    # Without a given text, the model's sentence is all that tells what the item is about.
+    return dataclasses.replace(
+      profile, overview=profile.description, description=own.description or profile.description
+    )
+
+
+def item_form(candidates: Candidates, *, noun: str) -> dict[str, Any]:
+  """The schema of an answer about an item; fields without candidates are left out.
+
+  Args: candidates: of the item. noun: what an item is called.
+  """
+  domain = domain_of(noun)
+  lists = {"genres": candidates.genres, "tags": candidates.tags, "moods": candidates.moods}
+  fields = {
+    field: answers.chosen(terms, answers.COUNTS[field]) for field, terms in lists.items() if terms
+  }
+  fields["description"] = answers.sentence(
+    [*candidates.words, *candidates.moods, *domain.names_of(noun)],
+    LINKS,
+    STARTS,
+    answers.LENGTHS["description"],
+  )
+  if candidates.others:
+    fields["dislikes"] = answers.chosen(candidates.others, answers.COUNTS["dislikes"])
+  return answers.answer_form(fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,30 +184,19 @@ class UserTask:
 
   def write(self, author: Author, users: Sequence[int], *, seed: int) -> list[Written]:
     """Writes the profiles of some users. Args: users: indices. seed: of random draws."""
-    genres = sorted({g for item in self.items if item is not None for g in item.genres})
 
     def attempt(rows: Sequence[int], again: bool) -> dict[int, Profile]:
       done: dict[int, Profile] = {}
       for liked in (True, False):
         batches = {u: self.batches[u].liked if liked else self.batches[u].disliked for u in rows}
-        answer = self._fields(avoids=not liked)
-        form = answer_form(answer, author.user_limits, genres=genres)
         for batch in range(max(map(len, batches.values()), default=0)):
           chosen = [u for u in rows if batch < len(batches[u])]
-          prompts = [
-            user_prompt(
-              author.budget,
-              self._lines(batches[u][batch]),
-              noun=self.noun,
-              liked=liked,
-              answer=answer,
-              present=profile_text(done[u]) if u in done else "",
-            )
-            for u in chosen
+          queries = [
+            self._query(author, batches[u][batch], done.get(u), liked=liked) for u in chosen
           ]
           draws = _seed(seed, "user", users[0], liked, batch, again)
-          found = _query(author, prompts, form, draws, again)
-          done |= {u: read_answer(one) for u, one in zip(chosen, found, strict=True)}
+          found = author.answers(queries, seed=draws, again=again)
+          done |= {u: answers.read_answer(one) for u, one in zip(chosen, found, strict=True)}
       return done
 
     return _written(
@@ -175,19 +209,47 @@ class UserTask:
       batches=lambda u: len(self.batches[u].liked) + len(self.batches[u].disliked),
     )
 
-  def _fields(self, *, avoids: bool) -> tuple[str, ...]:
-    """The fields to write. Dislikes require disliked items, or they would be invented."""
+  def size(self, user: int) -> int:
+    """How many queries a user takes, so that similar users can be asked together."""
+    return len(self.batches[user].liked) + len(self.batches[user].disliked)
+
+  def _query(
+    self, author: Author, items: Sequence[int], present: Profile | None, *, liked: bool
+  ) -> Query:
+    candidates = taste_candidates([self.items[i] for i in items], present or Profile(), liked=liked)
+    return user_query(
+      author.budget,
+      [item_line(self.items[i], self.titles[i], noun=self.noun) for i in items],
+      noun=self.noun,
+      liked=liked,
+      present=profile_text(present) if present else "",
+      form=self._form(candidates),
+    )
+
+  def _form(self, candidates: Candidates) -> dict[str, Any]:
+    words = [*candidates.words, *candidates.moods, *domain_of(self.noun).names_of(self.noun)]
+
+    def prose(field: str) -> dict[str, Any]:
+      return answers.sentence(words, LINKS, TASTE_STARTS, answers.LENGTHS[field])
+
     if self.form == "summary":
-      return ("summary",)
-    return (*_USER_FIELDS, "dislikes") if avoids else _USER_FIELDS
+      return answers.answer_form({"summary": prose("summary")})
+    lists = {"genres": candidates.genres, "tags": candidates.tags, "dislikes": candidates.others}
+    fields = {
+      field: answers.chosen(terms, answers.USER_COUNTS[field])
+      for field, terms in lists.items()
+      if terms
+    }
+    order = ("genres", "tags", "overview", "description", "dislikes")
+    fields |= {field: prose(field) for field in ("overview", "description")}
+    return answers.answer_form({field: fields[field] for field in order if field in fields})
 
   def _sections(self, user: int) -> tuple[str, ...]:
+    """Fields that must not be empty. Dislikes require disliked items, or they would be invented."""
     if self.form == "summary":
       return ("overview",)
-    return self._fields(avoids=bool(self.batches[user].disliked))
-
-  def _lines(self, items: Sequence[int]) -> list[str]:
-    return [item_line(self.items[i], self.titles[i], noun=self.noun) for i in items]
+    sections = ("overview", "genres", "tags", "description")
+    return (*sections, "dislikes") if self.batches[user].disliked else sections
 
   def _render(self, profile: Profile) -> str:
     if self.form == "summary":
@@ -230,12 +292,6 @@ def _written(
         tuple(found.get(row, ())),
       )
   return [written[row] for row in rows]
-
-
-def _query(
-  author: Author, prompts: Sequence[str], form: Mapping[str, Any], seed: int, again: bool
-) -> list[dict[str, Any]]:
-  return author.answers(prompts, form, seed=seed, again=again) if prompts else []
 
 
 def _seed(*parts: Any) -> int:

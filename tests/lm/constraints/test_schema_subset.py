@@ -3,7 +3,7 @@
 import pytest
 
 from gatrec_jax.errors import InputError
-from gatrec_jax.lm.constraints.json_schema import read_schema
+from gatrec_jax.lm.constraints.schema import read_schema
 
 
 def test_default_lengths():
@@ -15,6 +15,9 @@ def test_default_lengths():
 
 OBJECT = {"type": "object", "properties": {}}
 ITEMS = {"type": "array", "items": {"enum": ["a"]}, "maxItems": 2}
+
+
+WORDS = {"type": "string", "words": ["film"], "starts": ["A"], "maxWords": 4}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,18 @@ ITEMS = {"type": "array", "items": {"enum": ["a"]}, "maxItems": 2}
       | {"uniqueItems": True, "items": {"enum": list("abcdefghijklmnopqrst")}, "maxItems": 20},
       "uniqueItems over 20 values with maxItems 20 needs 1048575 states, more than 2048",
     ),
+    (ITEMS | {"inOrder": 0}, "inOrder must be true or false, not 0"),
+    (ITEMS | {"inOrder": True, "items": {"type": "string"}}, "inOrder is supported only for items"),
+    ({"type": "string", "links": ["of"]}, "schema: links needs words"),
+    (WORDS | {"maxLength": 3}, "words cannot be combined with maxLength"),
+    (WORDS | {"words": []}, "words must have at least one entry"),
+    (WORDS | {"starts": []}, "starts must have at least one entry"),
+    (WORDS | {"words": "film"}, "words must be a list of words, not 'film'"),
+    (WORDS | {"words": ["slow film"]}, "words must be single words, not 'slow film'"),
+    (WORDS | {"links": ["a,"]}, "links must be single words, not 'a,'"),
+    (WORDS | {"starts": ['"A']}, "starts must be words without quotes"),
+    (WORDS | {"minWords": 5}, r"minWords 5 must be in 1\.\.4"),
+    (WORDS | {"maxWords": 65}, r"maxWords must be a whole number in 0\.\.64, not 65"),
   ],
 )
 def test_unsupported_schemas_are_reported(schema, message):

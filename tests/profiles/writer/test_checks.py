@@ -114,6 +114,22 @@ def test_empty_sections_and_names_are_problems():
   ) == ['has title "The Matrix"', 'has person "Keanu Reeves"']
 
 
+def test_loops_copies_and_restated_dislikes_are_problems():
+  names = Names(FIELDS)
+  bad = Profile(
+    name="Night Train",
+    overview="o",
+    genres=("Crime",),
+    tags=("train robbery", "crimes"),
+    description="A man and the dog and the dog who barks.",
+    dislikes=("Comedy", "trains"),
+  )
+  wanted = ['repeats "and the dog"', 'copies keyword "crim"', 'restates as dislike "trains"']
+  assert item_problems(bad, SECTIONS, names) == wanted
+  assert user_problems(bad, SECTIONS, names) == wanted
+  assert item_problems(GOOD, SECTIONS, names) == []
+
+
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/data")
 def test_published_profiles_have_few_false_alarms():
   metadata = SHARED / "data" / "metadata_ml100k.jsonl"

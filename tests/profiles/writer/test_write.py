@@ -16,17 +16,11 @@ from gatrec_jax.profiles.builder import build_item_profiles
 from gatrec_jax.profiles.schema import Profile, parse_profile
 from gatrec_jax.profiles.writer.batches import HistoryBatches, batches_of_users
 from gatrec_jax.profiles.writer.checks import Names
-from gatrec_jax.profiles.writer.prompts import (
-  Budget,
-  allocate,
-  item_line,
-  item_prompt,
-  profile_text,
-  user_prompt,
-)
+from gatrec_jax.profiles.writer.prompts import Budget, allocate, item_line, profile_text, user_query
 from gatrec_jax.profiles.writer.write import ItemTask, UserTask
 
 PUBLISHED = SHARED / "data" / "published"
+SUMMARY = {"properties": {"summary": {}}}
 
 
 FILMS = [Profile(name=f"Film {i}", genres=("Drama",), tags=(f"theme {i}",)) for i in range(20)]
@@ -154,9 +148,11 @@ def test_items_keep_their_title_and_genres():
   author = Script(lambda prompt, again: {"tags": ["The Matrix"]} if "Odd" in prompt else {})
   task = ItemTask(fields, build_item_profiles(fields, noun="film"), Names(fields), "film")
   found = task.write(author, range(4), seed=0)
-  (known, odd), (without,), (again,) = author.asked
-  assert "Title: Heat (1995)\nGenres: Crime\nOverview: Two men." in known and "Mann" not in known
-  assert "genres (" in without and "genres (" not in known and again == odd
+  (known, without, odd), (again,) = author.asked
+  assert "Film: Heat (1995)\nGenres: Crime\nText: Two men." in known and "Mann" not in known
+  assert again == odd
+  fields = [list(query.form["properties"]) for query in author.queries[0]]
+  assert "genres" in fields[1] and "genres" not in fields[0] and "overview" not in fields[0]
   heat, matrix = (parse_profile(found[i].text) for i in (0, 1))
   assert (heat.name, heat.genres, heat.tags) == ("Heat", ("Crime",), ("tag 1",))
   assert (matrix.name, matrix.genres) == ("The Matrix", ("Drama",))
@@ -170,24 +166,11 @@ def test_items_keep_their_title_and_genres():
 )
 def test_prompts_fit_and_keep_their_instructions(lengths, present, tokens):
   films = [" ".join(f"f{n}" for _ in range(length)) for n, length in enumerate(lengths)]
-  prompt = user_prompt(
-    words_budget(tokens),
-    films,
-    noun="film",
-    liked=False,
-    present="p " * present,
-    answer=("summary",),
-  )
+  settings = {"noun": "film", "liked": False, "present": "p " * present, "form": SUMMARY}
+  prompt = user_query(words_budget(tokens), films, **settings).prompt
   assert len(prompt.split()) <= tokens
   assert "no titles, no names of people." in prompt
-  whole = user_prompt(
-    words_budget(10_000),
-    films,
-    noun="film",
-    liked=False,
-    present="p " * present,
-    answer=("summary",),
-  )
+  whole = user_query(words_budget(10_000), films, **settings).prompt
   if len(whole.split()) <= tokens:
     assert prompt == whole
   elif sum(lengths):
@@ -203,9 +186,7 @@ def test_tokens_are_allocated_in_proportion_to_weights():
 
 def test_a_context_too_short_for_the_instructions_is_refused():
   with pytest.raises(InputError, match="llm: its context leaves 20 tokens"):
-    item_prompt(
-      words_budget(20), {"title": "Heat"}, noun="film", answer=("overview", "tags", "dislikes")
-    )
+    user_query(words_budget(20), ["Heat"], noun="film", liked=True, present="", form=SUMMARY)
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/data")
@@ -222,7 +203,7 @@ def test_published_profiles_fit_untruncated_into_four_thousand_tokens():
   budget = Budget(3072, *[lambda text: -(-len(text) // 4)] * 2, lambda text, n: text[: 4 * n])
   for n, present in enumerate(users):
     chosen = films[n : n + 5]
-    prompt = user_prompt(
-      budget, chosen, noun="film", liked=True, present=present, answer=("summary",)
-    )
+    prompt = user_query(
+      budget, chosen, noun="film", liked=True, present=present, form=SUMMARY
+    ).prompt
     assert present in prompt and all(film in prompt for film in chosen)
