@@ -29,7 +29,8 @@ from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
 
 MEANINGS = {
   "schema": "profiles that parse and have every section",
-  "loops": "profiles that repeat three words in a row, or a word more than three times",
+  "loops": "profiles with three words in a row twice, a word more than twice in a sentence, or "
+  "right after itself",
   "copied keywords": "profiles with a keyword in two of genres, tags and dislikes",
   "restated dislikes": "profiles with a dislike that is in their own name, genres or tags",
   "grounded": "of the genres, people and plot words, those that the item's metadata contain",

@@ -20,7 +20,7 @@ _SENTENCE = re.compile(r"[^.!?]+")
 _ENDINGS = ("ingly", "edly", "ings", "ing", "ers", "ies", "ied", "est", "ed", "er", "es", "ly", "s")
 _SHORTEST_STEM = 3
 _LOOP_WORDS = 3  # so many words in a row twice are a loop
-_MOST_TIMES = 3  # a content word occurs in one text at most so often
+_MOST_TIMES = 2  # a content word occurs in a sentence at most so often
 _NAMES = re.compile(r"[A-Z][\w'’-]+(?: (?:[A-Z][\w'’-]*\.?|de|van|von))* [A-Z][\w'’-]+")
 
 
@@ -59,13 +59,15 @@ def content_words(text: str) -> list[str]:
 
 
 def loops(text: str) -> list[str]:
-  """What a text repeats: three words in a row twice, or a content word more than three times."""
-  found: dict[str, None] = {}
+  """What a text repeats: three words in a row twice, a content word more than twice in a sentence,
+  or a word right after itself."""
   words = words_of(text)
   runs = Counter(zip(*(words[place:] for place in range(_LOOP_WORDS)), strict=False))
-  found |= dict.fromkeys(" ".join(run) for run, count in runs.items() if count > 1)
-  times = Counter(content_words(text))
-  found |= dict.fromkeys(word for word, count in times.items() if count > _MOST_TIMES)
+  found = dict.fromkeys(" ".join(run) for run, count in runs.items() if count > 1)
+  for sentence in _SENTENCE.findall(text):
+    times = Counter(content_words(sentence))
+    found |= dict.fromkeys(word for word, count in times.items() if count > _MOST_TIMES)
+  found |= dict.fromkeys(one for one, other in zip(words, words[1:], strict=False) if one == other)
   return list(found)
 
 

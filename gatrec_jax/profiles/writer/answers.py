@@ -20,7 +20,7 @@ SENTENCES = ("overview", "description", "summary")
 COUNTS = {"genres": (1, 3), "tags": (3, 5), "moods": (1, 2), "dislikes": (2, 3)}
 USER_COUNTS = COUNTS | {"genres": (2, 5), "tags": (4, 8), "dislikes": (2, 6)}
 # Words of each sentence after its first one: least and most.
-LENGTHS = {"overview": (4, 16), "description": (6, 18), "summary": (10, 40)}
+LENGTHS = {"overview": (4, 16), "description": (4, 14), "summary": (10, 40)}
 _MAX_TOKENS, _CONTEXT_SHARE = 320, 0.4
 _NOT_IN_KEYWORDS = re.compile(r"[,;()\[\]{}*#•|]+")
 _MARKUP = re.compile(r"^[\s#>*•–-]+")

@@ -155,17 +155,22 @@ class Catalog:
     return [word for token in _TOKEN.findall(text) if (word := self._cased(token))]
 
   def _words(self, item: int) -> tuple[str, ...]:
-    """The words of the metadata; those of a title only where it is no name, or nothing else is."""
-    fields, text = self._fields[item], self._texts[item]
-    named = [*builder.genres_of(fields), *_given_tags(fields)]
-    words = [word.lower() for term in named for word in _TOKEN.findall(term) if _is_plain(word)]
-    if not text or not self._domain.genres:
-      words += self._cased_words(self._titles[item])
-    words += self._cased_words(text)
+    """The words of the metadata; those of a title only where it is no name. () without a text."""
+    fields = self._fields[item]
+    texts = [self._texts[item]] if self._domain.genres else [self._titles[item], self._texts[item]]
+    told = [word for text in texts for word in self._cased_words(text)]
+    told += [word.lower() for tag in _given_tags(fields) for word in _TOKEN.findall(tag)]
+    if not told:
+      return ()
+    # The sentence begins with the genres.
+    genres = stems_of(builder.genres_of(fields))
     kept = (
       word
-      for word in words
-      if (len(word) > 2 or word.isupper()) and word.replace("’", "'").lower() not in STOP_WORDS
+      for word in told
+      if (len(word) > 2 or word.isupper())
+      and _is_plain(word)
+      and stem(word) not in genres
+      and word.replace("’", "'").lower() not in STOP_WORDS
     )
     return tuple(dict.fromkeys(kept))[:_MOST_WORDS]
 

@@ -6,10 +6,10 @@ The examples are made up. Their answers fit the form that their own fields give 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gatrec_jax.data.nouns import plural, tells_a_story
+from gatrec_jax.data.nouns import kind_of, plural, tells_a_story
 
 # Words that join others and say nothing by themselves; a sentence does not end with one of them.
 LINKS = tuple(
@@ -22,7 +22,7 @@ LINKS = tuple(
   were what when where which while who whose with without
   """.split()
 )
-STARTS = ("A", "An", "The")
+_START_GENRES, _START_MOODS = 2, 6
 TASTE_STARTS = ("Enjoys", "Likes", "Looks for", "Prefers", "Wants")
 
 
@@ -44,13 +44,14 @@ class Domain:
     moods: by genre in lower case, how its items usually feel. No metadata say this; a model chooses
       among those of an item's genres, for small ones call everything funny.
     genres: for catalogs that name none; () where the kind of an item stands in its title.
-    nouns: that a sentence may use for an item, beside its own.
-    examples: the first is the most typical one.
+    joint: between what an item is and what its metadata tell of it; "" where a sentence about it
+      begins with these at once.
+    examples: the first is the most typical one; {noun} stands for what an item is called.
   """
 
   moods: Mapping[str, tuple[str, ...]]
   genres: tuple[str, ...]
-  nouns: tuple[str, ...]
+  joint: str
   examples: tuple[Example, ...]
 
   def moods_of(self, genres: Iterable[str]) -> tuple[str, ...]:
@@ -59,12 +60,21 @@ class Domain:
     return tuple(dict.fromkeys(found))
 
   def judgment(self, noun: str) -> tuple[str, ...]:
-    """All words of an item's profile that its metadata need not contain: moods and nouns."""
-    return (*self.moods_of(self.moods), *self.names_of(noun))
+    """All words of an item's profile that its metadata need not contain: moods and its noun."""
+    return (*self.moods_of(self.moods), noun, plural(noun))
 
-  def names_of(self, noun: str) -> tuple[str, ...]:
-    """What a sentence calls an item. Args: noun: its own."""
-    return (noun, plural(noun), *self.nouns)
+  def starts(self, noun: str, genres: Sequence[str], moods: Sequence[str]) -> tuple[str, ...]:
+    """How a sentence about an item may begin: "A tense crime film about".
+
+    Args: noun: what it is called. genres, moods: of it; () if unknown.
+    """
+    if not self.joint:
+      return ("A", "An", "The")
+    kinds = [kind_of(genre.lower(), noun) for genre in genres[:_START_GENRES]] or [noun]
+    heads = [f"{mood} {kind}" for kind in kinds for mood in moods[:_START_MOODS]] + kinds
+    articles = ("An" if head[0] in "aeiou" else "A" for head in heads)
+    pairs = zip(articles, heads, strict=True)
+    return tuple(dict.fromkeys(f"{article} {head} {self.joint}" for article, head in pairs))
 
 
 def _table(text: str) -> dict[str, tuple[str, ...]]:
@@ -100,7 +110,7 @@ _STORY = Domain(
     war, military: grim serious
     western, samurai: rugged tough
   """),
-  nouns=("story",),
+  joint="about",
   genres=(
     "Action",
     "Adventure",
@@ -132,8 +142,8 @@ _STORY = Domain(
       {
         "tags": ["lighthouse keeper", "empty ferry", "brother", "harbor"],
         "moods": ["moving", "mysterious"],
-        "description": "A moving mystery about a lighthouse keeper who finds an empty ferry and "
-        "follows its logbook from harbor to harbor.",
+        "description": "A moving drama {noun} about a lighthouse keeper who finds an empty ferry "
+        "and follows its logbook.",
         "dislikes": ["Comedy", "Western"],
       },
     ),
@@ -146,10 +156,10 @@ _STORY = Domain(
       },
       ("Horror", "Sci-Fi", "Thriller", "War"),
       {
-        "tags": ["rival cobblers", "workshop", "quarrels", "wedding shoes"],
+        "tags": ["rival cobblers", "mountain town", "quarrels", "shoes"],
         "moods": ["funny", "warm"],
-        "description": "A funny romance about two rival cobblers who must share one workshop "
-        "until a runaway bride asks both for wedding shoes.",
+        "description": "A funny comedy {noun} about two rival cobblers who must share one workshop "
+        "in a mountain town.",
         "dislikes": ["Horror", "War"],
       },
     ),
@@ -169,7 +179,7 @@ _MUSIC = Domain(
     rock, alternative, indie: energetic loud raw
     soul, r&b: smooth tender
   """),
-  nouns=("song", "music"),
+  joint="with",
   genres=(
     "Blues",
     "Classical",
@@ -198,7 +208,7 @@ _MUSIC = Domain(
       {
         "tags": ["acoustic guitar", "night", "harmonies"],
         "moods": ["calm", "intimate"],
-        "description": "A calm folk song with acoustic guitar and close harmonies.",
+        "description": "A calm folk {noun} with acoustic guitar and close harmonies.",
         "dislikes": ["Metal", "Punk"],
       },
     ),
@@ -215,7 +225,7 @@ _GAME = Domain(
     simulation: detailed peaceful relaxing
     strategy: challenging tactical
   """),
-  nouns=("game",),
+  joint="about",
   genres=(
     "Action",
     "Adventure",
@@ -240,7 +250,7 @@ _GAME = Domain(
       {
         "tags": ["bees", "trade honey", "village", "hives"],
         "moods": ["peaceful", "relaxing"],
-        "description": "A peaceful simulation game about bees, honey and a village.",
+        "description": "A peaceful simulation {noun} about bees, honey and frost.",
         "dislikes": ["Shooter", "Sports"],
       },
     ),
@@ -248,19 +258,19 @@ _GAME = Domain(
 )
 _RECIPE = Domain(
   moods={},
-  nouns=("dish", "recipe"),
+  joint="with",
   genres=("Breakfast", "Dessert", "Drink", "Main Dish", "Salad", "Side Dish", "Snack", "Soup"),
   examples=(
     Example(
       {
         "title": "Grandmother's Barley Soup",
         "genres": ["Soup"],
-        "overview": "Pearl barley, carrots and smoked bacon, simmered for two hours until thick.",
+        "overview": "Made of pearl barley, carrots and bacon, simmered for two hours.",
       },
       ("Dessert", "Drink", "Salad"),
       {
-        "tags": ["pearl barley", "carrots", "smoked bacon"],
-        "description": "A thick soup with pearl barley, carrots and smoked bacon.",
+        "tags": ["pearl barley", "carrots", "bacon"],
+        "description": "A soup {noun} with pearl barley, carrots and bacon.",
         "dislikes": ["Dessert", "Drink"],
       },
     ),
@@ -268,7 +278,7 @@ _RECIPE = Domain(
 )
 _ARTICLE = Domain(
   moods={},
-  nouns=("article", "report"),
+  joint="about",
   genres=(
     "Business",
     "Culture",
@@ -286,14 +296,13 @@ _ARTICLE = Domain(
       {
         "title": "Night trains return to the northern coast",
         "genres": ["Travel"],
-        "overview": "After ten years, sleeper trains connect the capital with the fishing ports "
+        "overview": "After ten years, night trains connect the capital with the harbor towns "
         "again. Tickets cost less than a flight.",
       },
       ("Health", "Politics", "Sports"),
       {
-        "tags": ["sleeper trains", "capital", "fishing ports"],
-        "description": "A travel article about sleeper trains from the capital to the "
-        "fishing ports.",
+        "tags": ["night trains connect", "capital", "harbor towns"],
+        "description": "A travel {noun} about night trains from the capital to the harbor towns.",
         "dislikes": ["Politics", "Sports"],
       },
     ),
@@ -301,20 +310,21 @@ _ARTICLE = Domain(
 )
 _PRODUCT = Domain(
   moods={},
-  nouns=(),
+  joint="",
   genres=(),
   examples=(
     Example(
       {
-        "title": "Larkfield Refillable Gel Pens, Fine Point, Blue, 12 Pack",
-        "overview": "Gel pens with a rubber grip and quick drying ink that does not smear. For "
-        "notes and journals.",
+        "title": "Larkfield Gel Pens, Fine Point, Blue, 12 Pack",
+        "overview": "These gel pens have a rubber grip and quick drying ink that does not smear. "
+        "For notes and journals.",
       },
       ("Desk Lamps", "File Folders", "Staplers"),
       {
         "genres": ["Gel Pens"],
-        "tags": ["refillable", "rubber grip", "journals"],
-        "description": "A gel pen with a rubber grip and quick drying ink for notes and journals.",
+        "tags": ["rubber grip", "ink", "notes", "journals"],
+        "description": "The gel pens have a rubber grip and quick drying ink for notes and "
+        "journals.",
         "dislikes": ["Desk Lamps", "Staplers"],
       },
     ),
@@ -327,7 +337,7 @@ _PRODUCT = Domain(
       ("Ink Cartridges", "Notebooks", "Tape Dispensers"),
       {
         "genres": ["Letter Tray"],
-        "tags": ["steel", "desk tidy", "rubber feet"],
+        "tags": ["desk tidy", "steel tray", "folders"],
         "description": "A steel tray with three tiers for letters, forms and folders.",
         "dislikes": ["Ink Cartridges", "Notebooks"],
       },

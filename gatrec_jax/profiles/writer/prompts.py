@@ -104,7 +104,7 @@ def item_query(
   for example in examples:
     lines = _item_lines(example.fields, example.others, noun=noun)
     answer = {field: example.answer[field] for field in asked if field in example.answer}
-    pair = _joined(lines), json.dumps(answer, ensure_ascii=False)
+    pair = _joined(lines), json.dumps(answer, ensure_ascii=False).replace("{noun}", noun)
     cost = sum(map(budget.count, pair))
     if cost > left - budget.tokens / 2:
       break

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gatrec_jax import runs
+from gatrec_jax.data.nouns import plural
 from gatrec_jax.profiles.schema import Profile, render_profile
 from gatrec_jax.profiles.writer import answers
 from gatrec_jax.profiles.writer.batches import HistoryBatches
 from gatrec_jax.profiles.writer.candidates import Candidates, Catalog, taste_candidates
 from gatrec_jax.profiles.writer.checks import Names, item_problems, user_problems
-from gatrec_jax.profiles.writer.domains import LINKS, STARTS, TASTE_STARTS, domain_of
+from gatrec_jax.profiles.writer.domains import LINKS, TASTE_STARTS, domain_of
 from gatrec_jax.profiles.writer.prompts import (
   Budget,
   Query,
@@ -27,7 +28,9 @@ from gatrec_jax.profiles.writer.prompts import (
   user_query,
 )
 
-_SECTIONS = frozenset(("genres", "tags", "description", "dislikes"))  # of a profile
+# Sections of a profile that the answers about an item make, and that of another name.
+_SECTIONS = frozenset(("genres", "tags", "description", "dislikes"))
+_SECTION_OF = {"summary": "overview"}
 
 
 class Author(Protocol):
@@ -104,7 +107,7 @@ class ItemTask:
       list(candidates),
       attempt,
       problems=lambda i, profile: item_problems(
-        profile, self._form(candidates[i])["properties"].keys() & _SECTIONS, self.names
+        profile, self._form(i, candidates[i])["properties"].keys() & _SECTIONS, self.names
       ),
       render=render_profile,
       built=lambda i: self.built[i],
@@ -121,12 +124,12 @@ class ItemTask:
       self.fields[item],
       noun=self.noun,
       others=candidates.others,
-      form=self._form(candidates),
+      form=self._form(item, candidates),
       examples=domain_of(self.noun).examples[: author.examples],
     )
 
-  def _form(self, candidates: Candidates) -> dict[str, Any]:
-    return item_form(candidates, noun=self.noun)
+  def _form(self, item: int, candidates: Candidates) -> dict[str, Any]:
+    return item_form(candidates, noun=self.noun, genres=self.built[item].genres)
 
   def _read(self, item: int, answer: Mapping[str, Any]) -> Profile:
     own = self.built[item]
@@ -134,27 +137,27 @@ class ItemTask:
     if own.overview:
       return dataclasses.replace(profile, overview=own.overview)
     # Without a given text, the model's sentence is all that tells what the item is about.
-    return dataclasses.replace(
-      profile, overview=profile.description, description=own.description or profile.description
-    )
+    described = own.description or profile.description
+    return dataclasses.replace(profile, overview=profile.description, description=described)
 
 
-def item_form(candidates: Candidates, *, noun: str) -> dict[str, Any]:
+def item_form(candidates: Candidates, *, noun: str, genres: Sequence[str]) -> dict[str, Any]:
   """The schema of an answer about an item; fields without candidates are left out.
 
-  Args: candidates: of the item. noun: what an item is called.
+  Args: candidates: of the item. noun: what an item is called. genres: of the item, if known.
   """
   domain = domain_of(noun)
   lists = {"genres": candidates.genres, "tags": candidates.tags, "moods": candidates.moods}
   fields = {
     field: answers.chosen(terms, answers.COUNTS[field]) for field, terms in lists.items() if terms
   }
-  fields["description"] = answers.sentence(
-    [*candidates.words, *candidates.moods, *domain.names_of(noun)],
-    LINKS,
-    STARTS,
-    answers.LENGTHS["description"],
-  )
+  if candidates.words:
+    fields["description"] = answers.sentence(
+      candidates.words,
+      LINKS,
+      domain.starts(noun, genres, candidates.moods),
+      answers.LENGTHS["description"],
+    )
   if candidates.others:
     fields["dislikes"] = answers.chosen(candidates.others, answers.COUNTS["dislikes"])
   return answers.answer_form(fields)
@@ -185,6 +188,8 @@ class UserTask:
   def write(self, author: Author, users: Sequence[int], *, seed: int) -> list[Written]:
     """Writes the profiles of some users. Args: users: indices. seed: of random draws."""
 
+    asked: dict[int, set[str]] = {u: set() for u in users}
+
     def attempt(rows: Sequence[int], again: bool) -> dict[int, Profile]:
       done: dict[int, Profile] = {}
       for liked in (True, False):
@@ -194,6 +199,8 @@ class UserTask:
           queries = [
             self._query(author, batches[u][batch], done.get(u), liked=liked) for u in chosen
           ]
+          for u, query in zip(chosen, queries, strict=True):
+            asked[u] |= {_SECTION_OF.get(field, field) for field in query.form["properties"]}
           draws = _seed(seed, "user", users[0], liked, batch, again)
           found = author.answers(queries, seed=draws, again=again)
           done |= {u: answers.read_answer(one) for u, one in zip(chosen, found, strict=True)}
@@ -203,15 +210,15 @@ class UserTask:
       users,
       [u for u in users if self.batches[u] != HistoryBatches()],
       attempt,
-      problems=lambda u, profile: user_problems(profile, self._sections(u), self.names),
+      problems=lambda u, profile: user_problems(profile, sorted(asked[u]), self.names),
       render=self._render,
       built=lambda u: self.built[u],
       batches=lambda u: len(self.batches[u].liked) + len(self.batches[u].disliked),
     )
 
   def size(self, user: int) -> int:
-    """How many queries a user takes, so that similar users can be asked together."""
-    return len(self.batches[user].liked) + len(self.batches[user].disliked)
+    """Queries about users are alike, so that users are asked in their order."""
+    return 0
 
   def _query(
     self, author: Author, items: Sequence[int], present: Profile | None, *, liked: bool
@@ -227,7 +234,7 @@ class UserTask:
     )
 
   def _form(self, candidates: Candidates) -> dict[str, Any]:
-    words = [*candidates.words, *candidates.moods, *domain_of(self.noun).names_of(self.noun)]
+    words = [*candidates.words, self.noun, plural(self.noun)]
 
     def prose(field: str) -> dict[str, Any]:
       return answers.sentence(words, LINKS, TASTE_STARTS, answers.LENGTHS[field])
@@ -243,13 +250,6 @@ class UserTask:
     order = ("genres", "tags", "overview", "description", "dislikes")
     fields |= {field: prose(field) for field in ("overview", "description")}
     return answers.answer_form({field: fields[field] for field in order if field in fields})
-
-  def _sections(self, user: int) -> tuple[str, ...]:
-    """Fields that must not be empty. Dislikes require disliked items, or they would be invented."""
-    if self.form == "summary":
-      return ("overview",)
-    sections = ("overview", "genres", "tags", "description")
-    return (*sections, "dislikes") if self.batches[user].disliked else sections
 
   def _render(self, profile: Profile) -> str:
     if self.form == "summary":

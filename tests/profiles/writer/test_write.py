@@ -143,7 +143,7 @@ def test_items_keep_their_title_and_genres():
     {"title": "Heat (1995)", "genres": ["Crime"], "overview": "Two men.", "director": "M. Mann"},
     {"title": "Matrix, The (1999)", "overview": "A hacker."},
     {},
-    {"title": "Odd (2000)", "genres": ["Drama"]},
+    {"title": "Odd (2000)", "genres": ["Drama"], "overview": "Two odd men."},
   ]
   author = Script(lambda prompt, again: {"tags": ["The Matrix"]} if "Odd" in prompt else {})
   task = ItemTask(fields, build_item_profiles(fields, noun="film"), Names(fields), "film")
