@@ -1,17 +1,22 @@
 """Fine-tunes a language model to re-rank a run's candidates.
 
+  python -m launch.finetune --workdir=RUN --llm=smollm2 --strategy=title
+  python -m launch.rerank   --workdir=RUN --llm=smollm2 --strategy=title \\
+    --lora=RUN/finetuned/NAME-title/adapter
   python -m launch.finetune --workdir=RUN --llm=FOLDER --tune=epochs=2 --tune=lora_rank=8
-  python -m launch.rerank   --workdir=RUN --llm=FOLDER --lora=RUN/finetuned/NAME-label/adapter
   python -m launch.finetune --workdir=RUN --llm=builtin     (launch.rerank does this on first use)
 
-The model learns from out-of-fold candidates within the training ratings: for each fold a GAT is
+With --strategy=title the model learns to predict each line of users' histories. For the other
+strategies it learns from out-of-fold candidates within the training ratings: for each fold a GAT is
 trained without it, its candidates are shuffled in every epoch, and the fold's positives are the
-targets. Validation ratings are not used, so launch.rerank can fit the model's weight on them. If a
-run is stopped, the same command continues it.
+targets. Validation ratings are not used, so launch.rerank can fit the model's weight on them. The
+number of steps follows from --minutes and the measured time of a step, unless --tune says steps or
+epochs. If a run is stopped, the same command continues it.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from launch.cli import (
@@ -53,6 +58,7 @@ define(
   "top_candidates",
   "history",
   "out_of_fold",
+  "minutes",
   "tune",
   "json_out",
 )
@@ -61,20 +67,24 @@ define(
 def main() -> None:
   """Flags -> out-of-fold lists -> a model that re-ranks."""
   from gatrec_jax.errors import InputError
-  from gatrec_jax.lm.finetune.step import FinetuneConfig
   from gatrec_jax.rerank.learning.builtin import NAME, open_builtin
   from gatrec_jax.rerank.learning.examples import TASKS, ExampleSettings
+  from gatrec_jax.rerank.learning.finetune import LEARNED_ALONE, tuning_for
+  from gatrec_jax.rerank.scoring_plan import require_sizes
   from gatrec_jax.rerank.sources import open_source
   from gatrec_jax.runs.log import CONSOLE
+  from launch.cli.language_models import history_lines
 
   require_writable("json_out")
-  require_one_of("strategy", tuple(TASKS))
-  tuning = _tuning(FLAGS.tune, FinetuneConfig())
+  require_one_of("strategy", (*TASKS, LEARNED_ALONE))
+  if LEARNED_ALONE in FLAGS.strategy and len(FLAGS.strategy) > 1:
+    raise InputError(f"{LEARNED_ALONE} is learned alone", field="strategy", value=FLAGS.strategy)
+  require_sizes(users=None, minutes=FLAGS.minutes)
+  tuning = _tuning(FLAGS.tune, tuning_for(FLAGS.strategy))
   settings = ExampleSettings(
     top=FLAGS.top_candidates,
-    liked=FLAGS.history,
-    disliked=FLAGS.history // 3,
-    shares=dict.fromkeys(FLAGS.strategy, 1.0),
+    **history_lines(),
+    shares=dict.fromkeys([name for name in FLAGS.strategy if name in TASKS] or TASKS[:1], 1.0),
     seed=tuning.seed,
   )
   source = open_source(workdir_from_flags(config_from_flags()), top=settings.top, log=CONSOLE)
@@ -100,7 +110,7 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
 
   from gatrec_jax import runs
   from gatrec_jax.lm.folders.load import open_decoder
-  from gatrec_jax.rerank.learning.finetune import learn_to_rerank
+  from gatrec_jax.rerank.learning.finetune import LEARNED_ALONE, learn_histories, learn_to_rerank
   from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
   from gatrec_jax.runs.log import CONSOLE
 
@@ -113,22 +123,24 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
   )
   folder = _folder_for(model, source.workdir)
   with runs.locked(source.workdir):
-    lists = out_of_fold_lists(
-      source.config,
-      source.workdir,
-      source.prepared,
-      folds=FLAGS.out_of_fold,
-      length=50,
-      log=CONSOLE,
-    )
+    learn = functools.partial(learn_histories, model)
+    if LEARNED_ALONE not in FLAGS.strategy:
+      lists = out_of_fold_lists(
+        source.config,
+        source.workdir,
+        source.prepared,
+        folds=FLAGS.out_of_fold,
+        length=50,
+        log=CONSOLE,
+      )
+      learn = functools.partial(learn_to_rerank, model, lists)
     with runs.signals("finetune: stopping after this step", log=CONSOLE) as received:
-      tuned = learn_to_rerank(
-        model,
-        lists,
+      tuned = learn(
         source.prepared,
         settings=settings,
         tuning=tuning,
         workdir=folder,
+        minutes=None if _says_steps(FLAGS.tune) else FLAGS.minutes,
         stop=lambda: received[0] if received else 0,
         log=CONSOLE,
       )
@@ -153,6 +165,11 @@ def _folder_for(model: LanguageModel, workdir: Path) -> Path:
   folder = workdir / "finetuned" / f"{name}-{'-'.join(FLAGS.strategy)}"
   folder.mkdir(parents=True, exist_ok=True)
   return folder
+
+
+def _says_steps(texts: list[str]) -> bool:
+  """Whether the settings of fine-tuning say how long it is."""
+  return any(text.partition("=")[0].strip() in ("steps", "epochs") for text in texts)
 
 
 def _tuning(texts: list[str], base: FinetuneConfig) -> FinetuneConfig:

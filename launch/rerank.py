@@ -9,7 +9,7 @@
 RUN is a folder of launch.train with a validation part (--valid_share=0.1). The weight of the
 language model relative to the GAT is fitted on the validation ratings and may be 0, so the order is
 unchanged if the model does not help. --llm=builtin trains a small model of the catalog on first
-use.
+use. Before it starts, a line says how many tokens and minutes the model takes.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ define(
   "fusion",
   "features",
   "by_segment",
+  "valid_users",
+  "minutes",
+  "max_users",
+  "measure_only",
   "diversity",
   "users",
   "top_n",
@@ -77,6 +81,8 @@ def main() -> None:
   config = config_from_flags()
   require_one_of("strategy", (*STRATEGIES, "all"))
   require_at_least("top_n", 1)
+  if FLAGS.measure_only and FLAGS.users != ["all"]:
+    raise InputError("writes no lists; leave out `users`", field="measure_only")
   if not FLAGS.users:
     raise InputError("give user ids, or all", field="users")
   settings = settings_from_flags()
@@ -98,14 +104,17 @@ def main() -> None:
 def settings_from_flags() -> RerankSettings:
   """The prompts' history, the fusion and the diversity. Raises InputError."""
   from gatrec_jax.rerank.pipeline import RerankSettings
+  from launch.cli.language_models import history_lines
 
   return RerankSettings(
-    liked=FLAGS.history,
-    disliked=FLAGS.history // 3,
+    **history_lines(),
     fusion=FLAGS.fusion,
     features=tuple(FLAGS.features),
     by_segment=FLAGS.by_segment,
     diversity=FLAGS.diversity,
+    valid_users=FLAGS.valid_users,
+    minutes=FLAGS.minutes,
+    measure_only=FLAGS.measure_only,
   )
 
 
@@ -120,6 +129,7 @@ def source_from_flags(config: Config) -> Source:
     candidates=FLAGS.candidates,
     top=FLAGS.top_candidates,
     users=None if FLAGS.users == ["all"] else FLAGS.users,
+    max_users=FLAGS.max_users,
     log=CONSOLE,
   )
   lists = source.candidates

@@ -12,7 +12,6 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
-from gatrec_jax.data.titles import unique_titles
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import write_recommendations
 from gatrec_jax.evaluate.ranking import full_ranking
@@ -25,7 +24,9 @@ from gatrec_jax.rerank.fusion.fuse import Fusion, contributions, cross_fit, fit_
 from gatrec_jax.rerank.fusion.rules import masked, summed
 from gatrec_jax.rerank.fusion.selection import METHODS
 from gatrec_jax.rerank.prompting.contexts import DISLIKED, LIKED, make_contexts
-from gatrec_jax.rerank.score_cache import Cost, QueryBatch, options_of, score_lists
+from gatrec_jax.rerank.prompting.titles import prompt_titles
+from gatrec_jax.rerank.score_cache import Cost, QueryBatch, open_scores, options_of, score_lists
+from gatrec_jax.rerank.scoring_plan import plan_scoring, require_sizes, shuffled
 from gatrec_jax.rerank.sources import Source
 from gatrec_jax.rerank.strategies.registry import Strategy
 from gatrec_jax.runs.log import Log
@@ -45,7 +46,12 @@ class RerankSettings:
     by_segment: whether users with few and with many training ratings get weights of their own if
       validation supports them.
     diversity: trade-off of MMR: 1 keeps the fused order, lower values prefer different items.
-    seed: of folds and intervals.
+    valid_users: how many validation users the weight is learned on, drawn at random; None for as
+      many as the model can score in `minutes`.
+    minutes: for the lists of validation users.
+    measure_only: scores only the test lists that have a relevant candidate. The metrics are the
+      same, as those of the others cannot change, but no lists are written.
+    seed: of folds, intervals and samples.
     bootstrap: resamples for the intervals.
   """
 
@@ -55,6 +61,9 @@ class RerankSettings:
   features: tuple[str, ...] = ()
   by_segment: bool = False
   diversity: float = 1.0
+  valid_users: int | None = None
+  minutes: float = 10.0
+  measure_only: bool = False
   seed: int = 0
   bootstrap: int = 10_000
 
@@ -71,6 +80,9 @@ class RerankSettings:
       raise InputError(
         "must lie in [0, 1]; 1 keeps the order", field="diversity", value=self.diversity
       )
+    require_sizes(users=self.valid_users, minutes=self.minutes)
+    if self.measure_only and self.diversity < 1:
+      raise InputError("needs every list; leave out `measure_only`", field="diversity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +130,18 @@ def rerank(
     InputError: missing text vectors, or more candidates than letters.
     Interrupted: on a signal; calling again resumes the work.
   """
-  candidates, validation, prepared = source.candidates, source.validation, source.prepared
+  candidates, prepared = source.candidates, source.prepared
   profiles, text_vectors = source.user_profiles, source.text_vectors
-  titles = unique_titles(prepared.item_fields, prepared.interactions.item_ids)
-  parts = {"test": candidates} | ({"valid": validation} if validation is not None else {})
+  titles = prompt_titles(strategy.model, prepared)
+  parts = {"test": candidates}
+  if source.validation is not None:
+    parts["valid"] = shuffled(source.validation, seed=settings.seed)
   rows = {name: _has_context(part, prepared.train, profiles) for name, part in parts.items()}
   for name, kept in rows.items():
     if left := int((~kept).sum()):
       log.info(f"rerank: {left} {name} users without history and profile keep their order")
+    if name == "valid" or settings.measure_only:
+      kept &= parts[name].hits.any(axis=1)
   batches = [
     QueryBatch(
       name,
@@ -143,15 +159,28 @@ def rerank(
     )
     for name, part in parts.items()
   ]
-  folder, scores, cost = score_lists(
-    strategy, batches, source.workdir, model_name=model_name, model_hash=model_hash, log=log
+  folder, rate = open_scores(
+    strategy, batches, source.workdir, model_name=model_name, model_hash=model_hash
   )
+  plan = plan_scoring(
+    rate,
+    test=rows["test"],
+    valid=rows.get("valid", np.zeros(0, bool)),
+    users=settings.valid_users,
+    minutes=settings.minutes,
+  )
+  log.info(f"rerank: {plan.says(f'{strategy.name} by {model_name}')}")
+  if "valid" in parts:
+    parts["valid"] = parts["valid"].take(np.arange(plan.valid_users))
+    rows["valid"] = rows["valid"][: plan.valid_users]
+  counts = [int(kept.sum()) for kept in rows.values()]
+  scores, cost = score_lists(folder, strategy, batches, counts, rate=rate, log=log)
   features = {
     name: {"llm": _table(part, rows[name], given)}
     | extra_features(part, settings.features, prepared=prepared, text_vectors=text_vectors)
     for (name, part), given in zip(parts.items(), scores, strict=True)
   }
-  fused, fusions, components = _fused(candidates, validation, features, prepared, settings)
+  fused, fusions, components = _fused(candidates, parts.get("valid"), features, prepared, settings)
   for fusion in fusions:
     log.info(f"rerank: {fusion.says(source.name)}")
   llm = np.nan_to_num(features["test"]["llm"], nan=-np.inf)
@@ -164,10 +193,11 @@ def rerank(
   if settings.diversity < 1:
     num_users = prepared.interactions.num_users
     lists["diverse"] = _diverse(candidates, fused, text_vectors, settings, num_users=num_users)
-  results = _results(lists, candidates, prepared, text_vectors, settings) | {
+  results = _results(lists, candidates, prepared, source.truth, text_vectors, settings) | {
     "fusion": [fusion.to_json() for fusion in fusions],
     "says": [fusion.says(source.name) for fusion in fusions],
     "cost": dataclasses.asdict(cost),
+    "plan": dataclasses.asdict(plan),
     "strategy": strategy.name,
     "options": options_of(strategy),
     "llm_name": model_name,
@@ -175,20 +205,23 @@ def rerank(
     "environment": runs.environment(),
   }
   final = lists.get("diverse", lists["fused"])
-  ids = prepared.interactions
-  write_recommendations(
-    folder / "recommendations.parquet",
-    users=candidates.users,
-    items=final,
-    scores=np.broadcast_to(1.0 / np.arange(1, final.shape[1] + 1), final.shape),
-    user_ids=ids.user_ids,
-    item_ids=ids.item_ids,
-    more={
-      f"{COMPONENT_PREFIX}{name}": candidates.along(final, values)
-      for name, values in components.items()
-    },
-  )
-  runs.write_sealed(folder / "results.json", results, files=["recommendations.parquet"])
+  files = []
+  if not settings.measure_only:
+    files.append("recommendations.parquet")
+    ids = prepared.interactions
+    write_recommendations(
+      folder / files[0],
+      users=candidates.users,
+      items=final,
+      scores=np.broadcast_to(1.0 / np.arange(1, final.shape[1] + 1), final.shape),
+      user_ids=ids.user_ids,
+      item_ids=ids.item_ids,
+      more={
+        f"{COMPONENT_PREFIX}{name}": candidates.along(final, values)
+        for name, values in components.items()
+      },
+    )
+  runs.write_sealed(folder / "results.json", results, files=files)
   return Reranked(candidates, final, fusions, cost, results, folder)
 
 
@@ -285,21 +318,24 @@ def _results(
   lists: Mapping[str, np.ndarray],
   candidates: Candidates,
   prepared: Prepared,
+  truth: Interactions,
   text_vectors: np.ndarray | None,
   settings: RerankSettings,
 ) -> dict[str, Any]:
-  """Full-ranking metrics of each system, and paired differences from the base."""
+  """Full-ranking metrics of each system on `truth`, and paired differences from the base."""
   num_users = prepared.interactions.num_users
+  # Diversity depends on the lists that are not scored, too.
+  diversity = text_vectors is not None and not settings.measure_only
   evaluations = {
     name: full_ranking(
       items,
       candidates.users,
       train=prepared.known,
-      test=prepared.test,
+      test=truth,
       feedback=prepared.feedback,
       ks=(5, 10, 20),
       num_bootstrap=1000,
-      item_vectors=None if text_vectors is None else text_vectors[num_users:],
+      item_vectors=text_vectors[num_users:] if diversity else None,
     )
     for name, items in lists.items()
   }

@@ -18,9 +18,10 @@ from gatrec_jax.rerank.strategies.registry import OPTIONS_OF, Strategy, Usage
 from gatrec_jax.runs.log import Log
 from gatrec_jax.runs.resumable import in_chunks
 
-_FORMAT = 2  # raised when the records change their form, so that old ones are made again
+_FORMAT = 3  # raised when the records change their form, so that old ones are made again
 CHUNK = 64  # lists scored and saved together
 _REPEATS = 3
+_FAST, _SLOW = 1.0, 60.0  # seconds of a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +42,26 @@ class QueryBatch:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rate:
+  """What a list costs, measured on the first lists of the largest part.
+
+  Attributes:
+    tokens_per_list: that the model processed.
+    lists_per_second: without compilation, unless a batch takes over a minute.
+  """
+
+  tokens_per_list: float
+  lists_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Cost:
   """The cost of scoring.
 
   Attributes:
     lists: number of lists.
     tokens_per_list: mean number of tokens processed by the model.
-    lists_per_second: median over three repetitions of the first chunk, without compilation.
+    lists_per_second: as in `Rate`.
     shortened: number of lists whose history was shortened to fit into the model's context.
   """
 
@@ -57,27 +71,22 @@ class Cost:
   shortened: int
 
 
-def score_lists(
+def open_scores(
   strategy: Strategy,
   batches: Sequence[QueryBatch],
   workdir: pathlib.Path,
   *,
   model_name: str,
   model_hash: str,
-  log: Log,
-) -> tuple[pathlib.Path, list[list[np.ndarray]], Cost]:
-  """Scores all lists, and resumes where an earlier process stopped.
+) -> tuple[pathlib.Path, Rate]:
+  """The folder of the scores, and what a list costs: measured now or by an earlier process.
 
   The folder is named after a hash of everything that the scores depend on, so another model,
   strategy, prompt or candidate list gets a folder of its own.
 
   Args:
     strategy: from `make_strategy`. batches: lists by part. workdir: the run folder.
-    model_name, model_hash: of the model and its adapter. log: where messages go.
-  Returns:
-    The folder; for each part and list, [K] float32 scores; the cost.
-  Raises:
-    Interrupted: on a signal; the scores so far are kept.
+    model_name, model_hash: of the model and its adapter.
   """
   inputs = runs.digest(
     _FORMAT,
@@ -110,6 +119,29 @@ def score_lists(
       "prompt_version": PROMPT_VERSION,
     },
   )
+  return folder, _rate(folder / "rate.json", strategy, batches)
+
+
+def score_lists(
+  folder: pathlib.Path,
+  strategy: Strategy,
+  batches: Sequence[QueryBatch],
+  counts: Sequence[int],
+  *,
+  rate: Rate,
+  log: Log,
+) -> tuple[list[list[np.ndarray]], Cost]:
+  """Scores the first lists of each part, and resumes where an earlier process stopped.
+
+  Args:
+    folder, rate: from `open_scores`, for the same strategy and batches.
+    counts: of each part, how many of its lists are scored, the first ones.
+    log: where messages go.
+  Returns:
+    For each part and list, [K] float32 scores; the cost.
+  Raises:
+    Interrupted: on a signal; the scores so far are kept.
+  """
   parts = [
     in_chunks(
       folder / f"{part.name}.jsonl",
@@ -118,23 +150,23 @@ def score_lists(
       chunk=CHUNK,
       name=f"{strategy.name} {part.name}",
       log=log,
+      most=count,
     )
-    for part in batches
+    for part, count in zip(batches, counts, strict=True)
   ]
   scores = [[np.array(record["scores"], np.float32) for record in part] for part in parts]
   records = [record for part in parts for record in part]
   cost = Cost(
     lists=len(records),
     tokens_per_list=sum(record["tokens"] for record in records) / max(len(records), 1),
-    lists_per_second=_rate(folder / "rate.json", strategy, batches) if records else 0.0,
+    lists_per_second=rate.lists_per_second,
     shortened=round(sum(record["shortened"] for record in records)),
   )
   log.info(
-    f"rerank: {strategy.name} by {model_name}: {cost.tokens_per_list:.0f} tokens per list, "
-    f"{cost.lists_per_second:.1f} lists/s"
+    f"rerank: {cost.tokens_per_list:.0f} tokens per list"
     + (f", {cost.shortened} histories shortened to fit" if cost.shortened else "")
   )
-  return folder, scores, cost
+  return scores, cost
 
 
 def options_of(strategy: Strategy) -> dict[str, Any]:
@@ -167,17 +199,29 @@ def _scores(strategy: Strategy, part: QueryBatch, places: range, usage: Usage) -
   )
 
 
-def _rate(path: pathlib.Path, strategy: Strategy, batches: Sequence[QueryBatch]) -> float:
-  """Lists per second, measured now or by an earlier process."""
+def _rate(path: pathlib.Path, strategy: Strategy, batches: Sequence[QueryBatch]) -> Rate:
+  """What a list costs. A batch is scored twice, since the first time compiles; where that takes
+  hardly any time, a whole chunk is, and where it takes over a minute, once must do."""
   if path.exists():
     with contextlib.suppress(DamagedFile):
-      return runs.read_sealed(path)["lists_per_second"]
+      found = runs.read_sealed(path)
+      return Rate(found["tokens_per_list"], found["lists_per_second"])
   part = max(batches, key=lambda part: len(part.keys))
-  places = range(min(CHUNK, len(part.keys)))
-  rates: list[float] = []
-  for _ in range(_REPEATS):
+  most = min(CHUNK, len(part.keys))
+  if not most:
+    return Rate(0.0, 0.0)
+
+  def timed(count: int) -> Usage:
     usage = Usage()
-    _scores(strategy, part, places, usage)
-    rates.append(usage.users / usage.seconds)
-  runs.write_sealed(path, {"lists_per_second": float(np.median(rates))})
-  return float(np.median(rates))
+    _scores(strategy, part, range(count), usage)
+    return usage
+
+  used = timed(min(strategy.batch_size, most))
+  if used.seconds < _SLOW:
+    used = timed(used.users)
+  if used.seconds < _FAST:
+    timed(most)
+    used = sorted((timed(most) for _ in range(_REPEATS)), key=lambda used: used.seconds)[1]
+  rate = Rate(used.forward_tokens / used.users, used.users / used.seconds)
+  runs.write_sealed(path, dataclasses.asdict(rate))
+  return rate

@@ -26,6 +26,7 @@ def in_chunks(
   chunk: int,
   name: str,
   log: Log,
+  most: int | None = None,
 ) -> list[Record]:
   """Makes a record for each key, resuming where a former process stopped, however it ended.
 
@@ -41,22 +42,24 @@ def in_chunks(
     chunk: number of keys at a time.
     name: of the job, for the user.
     log: where progress is shown.
+    most: only this many of the first keys; a later call may ask for more or fewer of them.
   Returns:
-    n records, "key" included.
+    a record for each of these keys, "key" included.
   Raises:
     InputError: the file holds other keys.
     Interrupted: SIGINT or SIGTERM arrived; what is done is kept.
   """
-  records = _kept(path, keys, chunk, name=name, log=log)
+  total = len(keys) if most is None else min(most, len(keys))
+  records = _kept(path, keys, total, chunk, name=name, log=log)
   path.parent.mkdir(parents=True, exist_ok=True)
   with (
     writing(path),
     open(path, "ab", buffering=0) as out,
     runs.signals(f"{name}: stopping after these {chunk}", log=log) as received,
-    log.progress(name, total=len(keys), done=len(records)) as show,
+    log.progress(name, total=total, done=min(len(records), total)) as show,
   ):
-    while len(records) < len(keys):
-      places = range(len(records), min(len(records) + chunk, len(keys)))
+    while len(records) < total:
+      places = range(len(records), min(len(records) + chunk, total))
       fresh = [
         {"key": keys[place], **record} for place, record in zip(places, make(places), strict=True)
       ]
@@ -66,11 +69,11 @@ def in_chunks(
       show(len(records))
       if received:
         raise Interrupted(
-          f"stopped by {signal.Signals(received[0]).name} after {len(records)} of {len(keys)}, "
+          f"stopped by {signal.Signals(received[0]).name} after {len(records)} of {total}, "
           "saved; the same command goes on from there",
           received[0],
         )
-  return records
+  return records[:total]
 
 
 def _append(out: io.FileIO, data: bytes) -> None:
@@ -87,9 +90,10 @@ def _append(out: io.FileIO, data: bytes) -> None:
 
 
 def _kept(
-  path: pathlib.Path, keys: Sequence[str], chunk: int, *, name: str, log: Log
+  path: pathlib.Path, keys: Sequence[str], total: int, chunk: int, *, name: str, log: Log
 ) -> list[Record]:
-  """The records of whole chunks before any damage; the file is truncated after them."""
+  """The records before any damage, and of whole chunks where `total` needs more; the file is
+  truncated after them."""
   if not path.exists():
     return []
   lines = path.read_bytes().splitlines(keepends=True)
@@ -105,7 +109,7 @@ def _kept(
     raise InputError(f"{path}: damaged or of another job; delete it and run again")
   if len(records) < len(lines) - 1:
     log.info(f"{name}: made again from line {len(records) + 1} of {path} on, which is damaged")
-  if len(records) < len(keys):
+  if len(records) < total:
     records = records[: len(records) // chunk * chunk]
   size = sum(map(len, lines[: len(records)]))
   if size < path.stat().st_size:

@@ -310,13 +310,34 @@ RERANK = (
   whole("batch", "batchwise and relevancy: candidates per batch", 5),
   whole("stride", "batchwise and relevancy: offset between batches; below --batch they overlap", 3),
   text("merge", "batchwise: borda or trueskill", "borda"),
-  whole("history", "liked titles in a prompt; a third as many disliked ones are added", 30),
+  whole(
+    "history",
+    "liked titles in a prompt; a third as many disliked ones are added (10, to be short; builtin, "
+    "which has a token for each: 30)",
+  ),
   text("fusion", "linear, zscore, reciprocal, or auto to choose by cross-fitting", "linear"),
   listed("features", "more scores to fuse: popularity, text, recency"),
+  whole(
+    "valid_users",
+    "validation users that the weight of the language model is learned on, drawn at random (as "
+    "many as it can score in --minutes)",
+  ),
+  whole("max_users", "re-rank and measure a random sample of so many test users (all)"),
+  switch(
+    "measure_only",
+    "score only test lists with a relevant candidate, as the metrics of others cannot change, and "
+    "write no lists",
+  ),
   switch("by_segment", "separate weights for users with few and with many ratings, if supported"),
   number("diversity", "MMR weight of the score; values below 1 favor diverse lists", 1.0),
 )
 FINETUNE = (
+  number(
+    "minutes",
+    "time for learning, by the measured speed of the model: scores of validation lists, or steps "
+    "of fine-tuning unless --tune says how many",
+    10.0,
+  ),
   whole("out_of_fold", "folds of the training ratings, each predicted by a GAT without it", 4),
   repeated("tune", "field=value of fine-tuning: steps=500, lora_rank=16, mode=full; repeatable"),
 )

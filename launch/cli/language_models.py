@@ -45,6 +45,15 @@ def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
   return model, lora, _hash_of(model, adapter)
 
 
+def history_lines() -> dict[str, int]:
+  """The most liked and disliked titles in a prompt: --history, or what suits --llm."""
+  from gatrec_jax.rerank.learning.builtin import NAME
+  from gatrec_jax.rerank.prompting.contexts import LIKED, SHORT
+
+  most = FLAGS.history if FLAGS.history is not None else LIKED if FLAGS.llm == NAME else SHORT
+  return {"liked": most, "disliked": most // 3}
+
+
 def open_author() -> Author:
   """The author of reasons: templates for --llm=none, otherwise a decoder. Raises InputError."""
   from gatrec_jax.explain.authors import TemplateAuthor

@@ -11,6 +11,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.rerank.prompting.prompts import Context, profile_line
 
 LIKED, DISLIKED = 30, 10
+SHORT = 10  # liked titles for models to which a title is many tokens
 
 
 def make_contexts(

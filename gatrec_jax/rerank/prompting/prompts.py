@@ -160,13 +160,13 @@ def relevancy_prompt(context: Context, titles: Sequence[str]) -> str:
   return describe(context) + candidate_block(titles) + RATE
 
 
-def prompt_ids(model: LanguageModel, text: str) -> list[int]:
-  """Token ids of a prompt, as a user message if the model's folder has a chat template.
+def prompt_ids(model: LanguageModel, text: str, *, chat: bool = True) -> list[int]:
+  """Token ids of a prompt, as a user message if the model has a chat template and `chat` is set.
 
   Added tokens are recognized where the prompt means them: in the template, and in the built-in
   model's lines.
   """
-  if has_template(model.tokenizer):
+  if chat and has_template(model.tokenizer):
     return model.encode([{"role": "user", "content": text}])
   return model.encode.text(text, data=data_spans(text, model.added_tokens))
 

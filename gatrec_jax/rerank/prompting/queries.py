@@ -19,7 +19,7 @@ from gatrec_jax.lm.constraints.choices import min_tokens
 from gatrec_jax.lm.constraints.permutation import Constraint, Ordering, make_ordering, order_of
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.inference.generate import Generation, Speed, generate
-from gatrec_jax.lm.inference.scoring import label_tokens
+from gatrec_jax.lm.inference.scoring import label_tokens, score_continuations
 from gatrec_jax.lm.inference.shared_prefix import score_labels_shared
 from gatrec_jax.lm.tokens.token_bytes import spell
 from gatrec_jax.rerank.prompting.prompts import (
@@ -144,6 +144,40 @@ class Queries:
     return [
       log_softmax(found[0, [column[title] for title in titles]])
       for found, titles in zip(logits, lists, strict=True)
+    ]
+
+  def likelihoods(self, users: Sequence[int], lists: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """How much more likely each title is as the next liked one because of the user, in nats.
+
+    log p(title | user) − log p(title | nobody): the pointwise mutual information, in which what
+    is likely for everybody (short and common words) cancels. Each user's description is evaluated
+    once, and each title once without a user.
+
+    Args: users: indices of N users. lists: titles for each.
+    Returns: for each user [k] float32.
+    """
+    ends = {title: line_end(title) for titles in lists for title in titles}
+    spelled = {title: self._spelled(end) for title, end in ends.items()}
+    reserved = [max((len(spelled[t]) for t in titles), default=0) for titles in lists]
+    # Without the profile, which would have told a model in training what it is to predict.
+    prompts = [lambda context: [next_prompt(Context(history=context.history))]] * len(lists)
+    encode = PromptEncoder(self.model, chat=False)  # a text that goes on, not an answer
+    encoded = [ids for (ids,) in self._fitted(users, prompts, reserved, encode)]
+    (alone,) = encode([next_prompt(Context())])
+    known = list(spelled)
+    scored = score_continuations(
+      self.model,
+      [*encoded, alone],
+      [[spelled[title] for title in titles] for titles in [*lists, known]],
+      lora=self.lora,
+    )
+    prior = dict(zip(known, scored[-1][:, 0], strict=True))
+    self.usage.queries += len(encoded) + 1
+    self.usage.prompt_tokens += sum(map(len, encoded)) + len(alone)
+    self.usage.prompt_tokens += sum(int(found[:, 1].sum()) for found in scored)
+    return [
+      found[:, 0] - np.array([prior[title] for title in titles], np.float32)
+      for found, titles in zip(scored, lists, strict=False)
     ]
 
   def own_labels(self, titles: Iterable[str]) -> dict[str, int] | None:
@@ -334,11 +368,15 @@ class Queries:
     return found
 
   def _fitted(
-    self, users: Sequence[int], prompts: Sequence[Prompts], reserved: Sequence[int]
+    self,
+    users: Sequence[int],
+    prompts: Sequence[Prompts],
+    reserved: Sequence[int],
+    encode: PromptEncoder | None = None,
   ) -> list[list[list[int]]]:
     """The token ids of these users' prompts. Contexts stay shortened for later queries."""
     before = [self.contexts[user] for user in users]
-    encoded, after = fit_prompts(self._encode, before, prompts, reserved)
+    encoded, after = fit_prompts(encode or self._encode, before, prompts, reserved)
     for user, old, new in zip(users, before, after, strict=True):
       self.contexts[user] = new
       if new is not old and user not in self._shortened:

@@ -30,9 +30,10 @@ class PromptEncoder:
   title are added tokens, they are looked up, and the text between them is encoded once.
   """
 
-  def __init__(self, model: LanguageModel) -> None:
-    self.model = model
-    self._plain = not has_template(model.tokenizer)
+  def __init__(self, model: LanguageModel, *, chat: bool = True) -> None:
+    """Args: chat: whether prompts are messages of a chat, if the model has a template for that."""
+    self.model, self._chat = model, chat
+    self._plain = not (chat and has_template(model.tokenizer))
     self._added = model.added_tokens
     self._known: dict[str, list[int]] = {}
     self._lines: dict[str, list[int]] = {}  # lines that end in an added token
@@ -85,7 +86,7 @@ class PromptEncoder:
     """
 
     def whole() -> list[list[int]]:
-      return [prompt_ids(self.model, text) for text in texts]
+      return [self._whole(text) for text in texts]
 
     if not self._plain or len(texts) <= 2:
       return whole()
@@ -94,12 +95,15 @@ class PromptEncoder:
     # The alternative encodes the first text, the head and all tails.
     if len(head) * len(texts) <= 2 * len(texts[0]):
       return whole()
-    first = prompt_ids(self.model, texts[0])
-    begin = prompt_ids(self.model, head)
+    first = self._whole(texts[0])
+    begin = self._whole(head)
     rest = [self._tail(text[len(head) :]) for text in texts]
     if begin + rest[0] != first:
       return whole()
     return [begin + ids for ids in rest]
+
+  def _whole(self, text: str) -> list[int]:
+    return prompt_ids(self.model, text, chat=self._chat)
 
   def _tail(self, text: str) -> list[int]:
     """Token ids of the lines that follow a common beginning."""

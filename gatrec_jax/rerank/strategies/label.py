@@ -1,4 +1,4 @@
-"""`label` and `pointwise`: strategies that score candidates by the logits of answers."""
+"""`label`, `pointwise` and `title`: strategies that read scores from logits, without an answer."""
 
 from __future__ import annotations
 
@@ -50,6 +50,17 @@ def pointwise(queries: Queries, candidates: Sequence[Sequence[str]]) -> list[np.
   Returns: for each user [K] float32.
   """
   return queries.fits(range(len(candidates)), candidates)
+
+
+def next_title(queries: Queries, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+  """Scores each candidate by how much the user's description raises the likelihood of its title.
+
+  The prompt asks nothing: it is the user's history, and the title would be its next line. So a
+  model needs no instructions and no letters to have an opinion, which small ones lack.
+
+  Returns: for each user [K] float32, in nats.
+  """
+  return queries.likelihoods(range(len(candidates)), candidates)
 
 
 def cyclic_shifts(count: int, permutations: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from gatrec_jax.rerank.prompting.prompts import Context
 from gatrec_jax.rerank.prompting.queries import Queries, Usage
 from gatrec_jax.rerank.prompting.truncation import PromptEncoder
 from gatrec_jax.rerank.strategies.batchwise import batchwise
-from gatrec_jax.rerank.strategies.label import label, pointwise
+from gatrec_jax.rerank.strategies.label import label, next_title, pointwise
 from gatrec_jax.rerank.strategies.listwise import listwise
 from gatrec_jax.rerank.strategies.pairwise import all_pairs, insertion_tree
 from gatrec_jax.rerank.strategies.rank_aggregation import MERGES
@@ -73,6 +73,7 @@ FORMS = {"bst": insertion_tree, "all": all_pairs}
 STRATEGIES: dict[str, Callable[[Options], Rank]] = {
   "label": lambda options: functools.partial(label, permutations=options.permutations),
   "pointwise": lambda _: pointwise,
+  "title": lambda _: next_title,
   "listwise": lambda _: listwise,
   "pairwise": lambda options: functools.partial(
     FORMS[options.form], both_orders=options.both_orders
