@@ -38,7 +38,6 @@ if TYPE_CHECKING:
   from gatrec_jax.lm.finetune.run import Finetuned
   from gatrec_jax.lm.finetune.step import FinetuneConfig
   from gatrec_jax.lm.folders.load import LanguageModel
-  from gatrec_jax.rerank.learning.examples import ExampleSettings
   from gatrec_jax.rerank.sources import Source
 
 define(
@@ -68,26 +67,22 @@ def main() -> None:
   """Flags -> out-of-fold lists -> a model that re-ranks."""
   from gatrec_jax.errors import InputError
   from gatrec_jax.rerank.learning.builtin import NAME, open_builtin
-  from gatrec_jax.rerank.learning.examples import TASKS, ExampleSettings
+  from gatrec_jax.rerank.learning.examples import TASKS
   from gatrec_jax.rerank.learning.finetune import LEARNED_ALONE, tuning_for
   from gatrec_jax.rerank.scoring_plan import require_sizes
   from gatrec_jax.rerank.sources import open_source
   from gatrec_jax.runs.log import CONSOLE
-  from launch.cli.language_models import history_lines
 
   require_writable("json_out")
   require_one_of("strategy", (*TASKS, LEARNED_ALONE))
   if LEARNED_ALONE in FLAGS.strategy and len(FLAGS.strategy) > 1:
-    raise InputError(f"{LEARNED_ALONE} is learned alone", field="strategy", value=FLAGS.strategy)
+    chosen = ",".join(FLAGS.strategy)
+    raise InputError(f"{LEARNED_ALONE} is learned alone", field="strategy", value=chosen)
   require_sizes(users=None, minutes=FLAGS.minutes)
   tuning = _tuning(FLAGS.tune, tuning_for(FLAGS.strategy))
-  settings = ExampleSettings(
-    top=FLAGS.top_candidates,
-    **history_lines(),
-    shares=dict.fromkeys([name for name in FLAGS.strategy if name in TASKS] or TASKS[:1], 1.0),
-    seed=tuning.seed,
+  source = open_source(
+    workdir_from_flags(config_from_flags()), top=FLAGS.top_candidates, log=CONSOLE
   )
-  source = open_source(workdir_from_flags(config_from_flags()), top=settings.top, log=CONSOLE)
   require_agreement(source.config)
   if FLAGS.llm == NAME:
     if FLAGS.tune:
@@ -102,17 +97,19 @@ def main() -> None:
     )
     say(f"python -m launch.rerank --workdir={source.workdir}")
     return
-  finetune(source, settings, tuning)
+  finetune(source, tuning)
 
 
-def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) -> None:
-  """Trains the decoder of --llm on the run's out-of-fold lists and writes the result."""
+def finetune(source: Source, tuning: FinetuneConfig) -> None:
+  """Trains the decoder of --llm on the run's histories or lists and writes the result."""
 
   from gatrec_jax import runs
   from gatrec_jax.lm.folders.load import open_decoder
+  from gatrec_jax.rerank.learning.examples import ExampleSettings
   from gatrec_jax.rerank.learning.finetune import LEARNED_ALONE, learn_histories, learn_to_rerank
   from gatrec_jax.rerank.learning.out_of_fold import out_of_fold_lists
   from gatrec_jax.runs.log import CONSOLE
+  from launch.cli.language_models import history_lines
 
   model = open_decoder(
     FLAGS.llm,
@@ -123,8 +120,15 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
   )
   folder = _folder_for(model, source.workdir)
   with runs.locked(source.workdir):
-    learn = functools.partial(learn_histories, model)
-    if LEARNED_ALONE not in FLAGS.strategy:
+    if LEARNED_ALONE in FLAGS.strategy:
+      learn = functools.partial(learn_histories, model, source.prepared, **history_lines())
+    else:
+      settings = ExampleSettings(
+        top=FLAGS.top_candidates,
+        **history_lines(),
+        shares=dict.fromkeys(FLAGS.strategy, 1.0),
+        seed=tuning.seed,
+      )
       lists = out_of_fold_lists(
         source.config,
         source.workdir,
@@ -133,11 +137,9 @@ def finetune(source: Source, settings: ExampleSettings, tuning: FinetuneConfig) 
         length=50,
         log=CONSOLE,
       )
-      learn = functools.partial(learn_to_rerank, model, lists)
+      learn = functools.partial(learn_to_rerank, model, lists, source.prepared, settings=settings)
     with runs.signals("finetune: stopping after this step", log=CONSOLE) as received:
       tuned = learn(
-        source.prepared,
-        settings=settings,
         tuning=tuning,
         workdir=folder,
         minutes=None if _says_steps(FLAGS.tune) else FLAGS.minutes,

@@ -32,6 +32,7 @@ from gatrec_jax.rerank.strategies.registry import Strategy
 from gatrec_jax.runs.log import Log
 
 METRIC = "ndcg@10"
+ACCURACY = ("precision", "recall", "ndcg", "map", "mrr", "hit")  # 0 without a relevant candidate
 SEGMENTS = ((20, "under 20"), (100, "20 to 99"), (np.inf, "100 and more"))
 
 
@@ -49,8 +50,9 @@ class RerankSettings:
     valid_users: how many validation users the weight is learned on, drawn at random; None for as
       many as the model can score in `minutes`.
     minutes: for the lists of validation users.
-    measure_only: scores only the test lists that have a relevant candidate. The metrics are the
-      same, as those of the others cannot change, but no lists are written.
+    measure_only: scores only the test lists that have a relevant candidate. The accuracy is the
+      same, as that of the others cannot change; other metrics are left out, and no lists are
+      written.
     seed: of folds, intervals and samples.
     bootstrap: resamples for the intervals.
   """
@@ -324,7 +326,6 @@ def _results(
 ) -> dict[str, Any]:
   """Full-ranking metrics of each system on `truth`, and paired differences from the base."""
   num_users = prepared.interactions.num_users
-  # Diversity depends on the lists that are not scored, too.
   diversity = text_vectors is not None and not settings.measure_only
   evaluations = {
     name: full_ranking(
@@ -349,10 +350,13 @@ def _results(
     for name, evaluation in evaluations.items()
     if name != "base"
   }
-  return {
-    "metrics": {name: evaluation.to_json() for name, evaluation in evaluations.items()},
-    "differences": differences,
-  }
+  metrics = {name: evaluation.to_json() for name, evaluation in evaluations.items()}
+  if settings.measure_only:
+    metrics = {
+      system: {name: value for name, value in found.items() if name.startswith(ACCURACY)}
+      for system, found in metrics.items()
+    }
+  return {"metrics": metrics, "differences": differences}
 
 
 def _difference(values: np.ndarray, base: np.ndarray, settings: RerankSettings) -> Difference:

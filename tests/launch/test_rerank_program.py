@@ -145,6 +145,27 @@ def test_a_fine_tuned_model_has_an_adapter_and_its_own_folder(place):
   assert new.name.startswith("label-model-")
 
 
+def test_a_model_learns_histories_for_as_long_as_it_may(place):
+  flags = ("--workdir=run", "--llm=model", "--strategy=title", "--history=6", "--minutes=0.001")
+  done = call("finetune", *flags, "--json_out=titles.json", cwd=place, check=0)
+  pace = json.loads((place / "run/finetuned/model-title/pace.json").read_text())
+  history = json.loads((place / "titles.json").read_text())["history"]
+  # The least number of steps takes longer than that, but three epochs are the most.
+  assert history[-1]["step"] == min(20, 3 * pace["steps_per_epoch"])
+  assert f"plan: {history[-1]['step']} steps" in done.stdout and "out of fold" not in done.stdout
+  assert (place / "run/finetuned/model-title/adapter/adapter_model.safetensors").exists()
+
+
+def test_a_sample_is_measured_over_its_own_users(place):
+  flags = ("--max_users=16", "--measure_only", "--valid_users=20", "--json_out=few.json")
+  done = rerank(place, *flags)
+  (results,) = json.loads((place / "few.json").read_text()).values()
+  assert {found["ndcg@10"]["n"] for found in results["metrics"].values()} == {16}
+  assert results["fusion"][0]["gain"]["n"] == results["plan"]["valid_users"] == 20
+  assert results["cost"]["lists"] == results["plan"]["test_lists"] + results["plan"]["valid_lists"]
+  assert "plan: label by model takes" in done.stdout and "of 20 of 31" in done.stdout
+
+
 def test_a_killed_job_resumes_to_the_same_bytes(place, label_scores):
   whole = label_scores
   wanted = {path.name: path.read_bytes() for path in whole.glob("*.jsonl")}
@@ -174,6 +195,12 @@ def test_a_killed_job_resumes_to_the_same_bytes(place, label_scores):
     (["--llm=nowhere/at-all-x"], "nowhere/at-all-x"),
     (["--top_candidates=0"], "--top_candidates=0: must be at least 1"),
     (["--users=nobody"], "--users=nobody: not in the catalog"),
+    (["--valid_users=0"], "--valid_users=0: must be at least 1"),
+    (["--minutes=0"], "--minutes=0.0: must be above 0"),
+    (["--max_users=0"], "--max_users=0: must be at least 1"),
+    (["--max_users=3", "--users=1"], "--max_users=3: leave it out where --users names them"),
+    (["--measure_only", "--users=1"], "--measure_only: writes no lists; leave out --users"),
+    (["--measure_only", "--diversity=0.5"], "--diversity: needs every list"),
     (["--features=taste"], "--features=taste: must be any of popularity"),
     (["--diversity=3"], "--diversity=3.0: must lie in"),
     (["--fusion=sum"], "--fusion=sum: not one of zscore"),
@@ -220,6 +247,8 @@ def test_invalid_settings_of_fine_tuning_are_one_line(place):
   for flags, message in (
     (["--tune=speed=3"], "--tune=speed=3: no such field; the fields are mode, learning_rate"),
     (["--tune=steps=many"], "--tune=steps=many: must be int"),
+    (["--strategy=title,label"], "--strategy=title,label: title is learned alone"),
+    (["--minutes=-1"], "--minutes=-1.0: must be above 0"),
     (["--strategy=listwise"], "--strategy=listwise: must be one of label, pairwise, pointwise"),
     (["--llm=builtin", "--tune=steps=3"], "--tune: the builtin model has its own recipe"),
     (["--out_of_fold=1"], "--out_of_fold=1: must be at least 2"),

@@ -13,13 +13,13 @@ from gatrec_jax.runs.resumable import in_chunks
 KEYS = [f"k{n}" for n in range(11)]
 
 
-def run(path, keys=KEYS, *, chunk=3, calls=None):
+def run(path, keys=KEYS, *, chunk=3, calls=None, most=None):
   def make(places):
     if calls is not None:
       calls.append(list(places))
     return [{"value": place**2, "beside": list(places)} for place in places]
 
-  return in_chunks(path, keys, make, chunk=chunk, name="job", log=SILENT)
+  return in_chunks(path, keys, make, chunk=chunk, name="job", log=SILENT, most=most)
 
 
 def test_every_key_has_its_record(tmp_path):
@@ -45,6 +45,18 @@ def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path_factory, da
   assert path.read_bytes() == whole
   lines = whole[:kept].count(b"\n")
   assert sum(map(len, calls)) == (len(KEYS) - lines // 3 * 3 if lines < len(KEYS) else 0)
+
+
+def test_the_first_keys_can_be_taken_before_the_others(tmp_path):
+  path, whole = tmp_path / "file.jsonl", run(tmp_path / "whole.jsonl")
+  calls = []
+  values = [record["value"] for record in run(path, most=7, calls=calls)]
+  assert values == [n**2 for n in range(7)] and calls == [[0, 1, 2], [3, 4, 5], [6]]
+  assert run(path, most=99) == whole  # the chunk that was cut is made again
+  kept = path.read_bytes()
+  assert run(path, most=4, calls=(more := [])) == whole[:4] and more == []
+  assert path.read_bytes() == kept
+  assert run(path, most=0) == []
 
 
 def test_another_job_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Scores labels after prompts with a common prefix, evaluating each prefix once.
+"""Scores labels and continuations of prompts with a common prefix, evaluating each prefix once.
 
 Re-ranking queries a model about a user many times: with the candidates in another order, or for one
 candidate after another. A batch holds several users; each has one cached row for the common prefix
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -25,12 +25,15 @@ from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.batching import SMALLEST_BUCKET, bucket, require_finite, rows_sharding
 from gatrec_jax.lm.inference.decode import prompt_cache
 from gatrec_jax.lm.inference.generate import Speed
-from gatrec_jax.lm.inference.scoring import Prompt, fitting, label_ids
+from gatrec_jax.lm.inference.scoring import LOGIT_BYTES, Prompt, fitting, label_ids
 from gatrec_jax.lm.tokens.chat import require_list
 
 # Suffixes are processed in parts, so that the arrays of one layer stay below this size.
 PART_BYTES = 256 * 2**20
 FINE_ROOMS = 128  # up to this many tokens, suffixes are padded to a multiple of 8
+
+
+_Arrays = tuple[jax.Array | np.ndarray, ...]
 
 
 class _User(NamedTuple):
@@ -82,11 +85,9 @@ def score_labels_shared(
   for several in prompts:
     require_list(several, "prompts", "a list of prompts for each user")
     users.append(_cut([fitting(model, one, special_tokens=special_tokens) for one in several]))
-  scores = [np.zeros((len(user.suffixes), len(ids)), np.float32) for user in users]
-  found = []
-  for rows, shape in _groups(users, batch_size):
-    arrays = _arrays(model, [users[row] for row in rows], shape)
-    out = _label_logits(
+
+  def logits(arrays: _Arrays, shape: _Shape) -> jax.Array:
+    return _label_logits(
       model.params,
       *arrays,
       ids,
@@ -95,16 +96,84 @@ def score_labels_shared(
       attention=model.attention,
       parts=_parts(model, shape),
     )
-    found.append((rows, out))
+
+  scores = [np.zeros((len(user.suffixes), len(ids)), np.float32) for user in users]
+  _fill(scores, model, users, logits, batch_size=batch_size)
+  _count(speed, users, begun)
+  return scores
+
+
+def score_continuations_shared(
+  model: LanguageModel,
+  prompts: Sequence[Prompt],
+  continuations: Sequence[Sequence[Sequence[int]]],
+  *,
+  special_tokens: bool = True,
+  batch_size: int = 8,
+  lora: Lora | None = None,
+  speed: Speed | None = None,
+) -> list[np.ndarray]:
+  """Log-likelihoods of continuations as `score_continuations`, for several prompts at a time.
+
+  Args:
+    model: the decoder.
+    prompts: N texts or lists of token ids, none empty.
+    continuations: for each, C_n lists of token ids, none empty.
+    special_tokens, batch_size, lora, speed: as in `score_labels_shared`.
+  Returns: for each prompt [C_n] float32, in nats.
+  Raises: InputError for an empty continuation, or one that does not fit into the context.
+  """
+  begun = time.perf_counter()
+  users = []
+  for prompt, several in zip(prompts, continuations, strict=True):
+    ids = fitting(model, prompt, special_tokens=special_tokens)
+    if not ids or not all(map(len, several)):
+      raise InputError("a prompt or a continuation is empty")
+    for one in several:
+      fitting(model, [*ids, *one])
+    # The last token of the prompt predicts the first of each continuation.
+    users.append(_User(ids[:-1], [[ids[-1], *one] for one in several]))
+
+  def likelihoods(arrays: _Arrays, shape: _Shape) -> jax.Array:
+    logits = 4 * model.config.vocabulary * shape.batch * shape.count * shape.room
+    return _likelihoods(
+      model.params,
+      *arrays,
+      config=model.config,
+      lora=lora,
+      attention=model.attention,
+      parts=min(shape.count, max(_parts(model, shape), -(-logits // LOGIT_BYTES))),
+    )
+
+  scores = [np.zeros(len(user.suffixes), np.float32) for user in users]
+  _fill(scores, model, users, likelihoods, batch_size=batch_size)
+  _count(speed, users, begun)
+  return scores
+
+
+def _fill(
+  scores: Sequence[np.ndarray],
+  model: LanguageModel,
+  users: Sequence[_User],
+  program: Callable[[_Arrays, _Shape], jax.Array],
+  *,
+  batch_size: int,
+) -> None:
+  """Writes the results of `program`, [B, C, …] for a batch, to the users' `scores`, [C_n, …]."""
+  found = []
+  for rows, shape in _groups(users, batch_size):
+    found.append((rows, program(_arrays(model, [users[row] for row in rows], shape), shape)))
   # Results are fetched at the end, so that a batch is prepared while the previous one runs.
   for rows, out in found:
-    for row, logits in zip(rows, np.asarray(out), strict=False):
-      scores[row][:] = logits[: len(scores[row])]
+    for row, values in zip(rows, np.asarray(out), strict=False):
+      scores[row][:] = values[: len(scores[row])]
       require_finite(model, scores[row])
+
+
+def _count(speed: Speed | None, users: Sequence[_User], begun: float) -> None:
   if speed is not None:
     speed.prompt_tokens += sum(len(user.prefix) + sum(map(len, user.suffixes)) for user in users)
     speed.prefill_seconds += time.perf_counter() - begun
-  return scores
 
 
 def _cut(sequences: list[list[int]]) -> _User:
@@ -166,9 +235,7 @@ def _rounded(count: int) -> int:
   return -(-count // 8) * 8 if count > 8 else 1 << (count - 1).bit_length()
 
 
-def _arrays(
-  model: LanguageModel, users: Sequence[_User], shape: _Shape
-) -> tuple[jax.Array | np.ndarray, ...]:
+def _arrays(model: LanguageModel, users: Sequence[_User], shape: _Shape) -> _Arrays:
   """Pads a batch: prefixes [B, P], their lengths [B], suffixes [B, C, S], lengths [B, C]; int32."""
   batch, width, count, room = shape
   prefixes = np.full((batch, width), model.config.pad, np.int32)
@@ -215,12 +282,71 @@ def _label_logits(
   Args: prefixes: [B, P] int32, padded on the right. prefix_lengths: [B] int32, 0 without a common
     prefix. suffixes: [B, C, S] int32. lengths: [B, C] int32. parts: how many to split C into.
   """
-  batch, count, room = suffixes.shape
+  shared = {"config": config, "lora": lora}
+  cache = _prefix_cache(params, prefixes, prefix_lengths, attention=attention, **shared)
+
+  def one_part(suffixes: jax.Array, lengths: jax.Array) -> jax.Array:
+    hidden = _suffix_hidden(
+      params, cache, prefix_lengths, suffixes, lengths, only=lengths.reshape(-1) - 1, **shared
+    )
+    logits = logits_of(params, hidden[:, 0], config=config, tokens=labels)
+    return logits.reshape(*lengths.shape, -1)
+
+  return _in_parts(one_part, suffixes, lengths, parts)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "attention", "parts"))
+def _likelihoods(
+  params: Params,
+  prefixes: jax.Array,
+  prefix_lengths: jax.Array,
+  suffixes: jax.Array,
+  lengths: jax.Array,
+  *,
+  config: DecoderConfig,
+  lora: Lora | None,
+  attention: str,
+  parts: int,
+) -> jax.Array:
+  """Log-likelihoods [B, C] float32 of suffixes without their first tokens; see `_label_logits`."""
+  shared = {"config": config, "lora": lora}
+  cache = _prefix_cache(params, prefixes, prefix_lengths, attention=attention, **shared)
+
+  def one_part(suffixes: jax.Array, lengths: jax.Array) -> jax.Array:
+    hidden = _suffix_hidden(params, cache, prefix_lengths, suffixes, lengths, only=None, **shared)
+    logits = logits_of(params, hidden[:, :-1], config=config).reshape(*suffixes[..., 1:].shape, -1)
+    chosen = jnp.take_along_axis(logits, suffixes[..., 1:, None], axis=-1)[..., 0]
+    log_p = chosen - jax.nn.logsumexp(logits, axis=-1)
+    return jnp.where(jnp.arange(log_p.shape[-1]) < lengths[..., None] - 1, log_p, 0.0).sum(axis=-1)
+
+  return _in_parts(one_part, suffixes, lengths, parts)
+
+
+def _prefix_cache(
+  params: Params,
+  prefixes: jax.Array,
+  prefix_lengths: jax.Array,
+  *,
+  config: DecoderConfig,
+  lora: Lora | None,
+  attention: str,
+) -> Cache:
+  """The cache of the prefixes [B, P], in which padding is empty."""
   _, cache = prompt_cache(
     params, prefixes, jnp.maximum(prefix_lengths, 1), config=config, lora=lora, attention=attention
   )
   real = jnp.arange(prefixes.shape[1]) < prefix_lengths[:, None]
-  cache = cache._replace(positions=jnp.where(real, cache.positions, EMPTY))
+  return cache._replace(positions=jnp.where(real, cache.positions, EMPTY))
+
+
+def _in_parts(
+  one_part: Callable[[jax.Array, jax.Array], jax.Array],
+  suffixes: jax.Array,
+  lengths: jax.Array,
+  parts: int,
+) -> jax.Array:
+  """Maps suffixes [B, c, S] and lengths [B, c] to [B, c, …], with C split into `parts`."""
+  batch, count, room = suffixes.shape
   size = -(-count // parts)
   more = parts * size - count
   suffixes = jnp.pad(suffixes, ((0, 0), (0, more), (0, 0)))
@@ -229,41 +355,36 @@ def _label_logits(
     suffixes.reshape(batch, parts, size, room).swapaxes(0, 1),
     lengths.reshape(batch, parts, size).swapaxes(0, 1),
   )
-
-  def one_part(part: tuple[jax.Array, jax.Array]) -> jax.Array:
-    return _suffix_logits(params, cache, prefix_lengths, *part, labels, config=config, lora=lora)
-
   if parts == 1:
-    return one_part((by_part[0][0], by_part[1][0]))
-  logits = jax.lax.map(one_part, by_part).swapaxes(0, 1)
-  return logits.reshape(batch, parts * size, -1)[:, :count]
+    return one_part(by_part[0][0], by_part[1][0])
+  values = jax.lax.map(lambda part: one_part(*part), by_part).swapaxes(0, 1)
+  return values.reshape(batch, parts * size, *values.shape[3:])[:, :count]
 
 
-def _suffix_logits(
+def _suffix_hidden(
   params: Params,
   cache: Cache,
   prefix_lengths: jax.Array,
   suffixes: jax.Array,
   lengths: jax.Array,
-  labels: jax.Array,
   *,
+  only: jax.Array | None,
   config: DecoderConfig,
   lora: Lora | None,
 ) -> jax.Array:
-  """Logits [B, c, L] float32 after `suffixes` [B, c, S] of `lengths` [B, c] and B cached rows."""
-  batch, count, room = suffixes.shape
+  """Hidden states [B · c, S or 1, D] of `suffixes` [B, c, S] of `lengths` [B, c] after B cached
+  rows. Args: only: [B · c] int32, the one position that is wanted; None for all."""
+  _, count, room = suffixes.shape
   positions = prefix_lengths[:, None, None] + jnp.arange(room, dtype=jnp.int32)
   positions = jnp.broadcast_to(positions, suffixes.shape).reshape(-1, room)
-  lengths = lengths.reshape(-1)
   seen = jnp.repeat(cache.positions, count, axis=0)
   hidden, _ = run_decoder(
     params,
     suffixes.reshape(-1, room),
-    Batch(positions, lengths, None, None, seen, lengths - 1),
+    Batch(positions, lengths.reshape(-1), None, None, seen, only),
     config=config,
     past=cache,
     lora=lora,
     attention="xla",
   )
-  logits = logits_of(params, hidden[:, 0], config=config, tokens=labels)
-  return logits.reshape(batch, count, -1)
+  return hidden

@@ -75,7 +75,7 @@ class RerankerRecipe:
     shares: of the tasks, as in `ExampleSettings`.
   """
 
-  version: int = 1
+  version: int = 2
   width: int = 96
   layers: int = 3
   heads: int = 4

@@ -25,8 +25,8 @@ from gatrec_jax.runs.log import SILENT, Log
 
 LEARNED_ALONE = "title"  # the strategy whose model learns from histories
 VALIDATION_SHARE = 0.05  # of the users, whose lists are held out to choose the checkpoint
-# Chosen on validation ratings of three data sets (RESULTS 3); steps are short, as a CPU's are slow.
-HISTORIES = FinetuneConfig(learning_rate=5e-4, batch_size=2, max_tokens=512, evaluate_every=25)
+# Steps are short, as a CPU takes seconds for each, so the rate is high.
+HISTORIES = FinetuneConfig(learning_rate=1e-3, batch_size=2, max_tokens=512, evaluate_every=25)
 LEAST_STEPS = 20  # however slow the model is
 MOST_EPOCHS = 3  # however fast
 _VALIDATION_EPOCH = 2**31  # training never reaches it
@@ -90,7 +90,8 @@ def learn_histories(
   model: LanguageModel,
   prepared: Prepared,
   *,
-  settings: ExampleSettings,
+  liked: int,
+  disliked: int,
   tuning: FinetuneConfig,
   workdir: pathlib.Path,
   minutes: float | None = None,
@@ -102,15 +103,23 @@ def learn_histories(
   Only training ratings are read; validation ratings stay unseen, as in `learn_to_rerank`. The
   checkpoint is chosen by the loss on the histories of a twentieth of the users.
 
-  Args, Raises: as `learn_to_rerank`.
+  Args, Raises: as `learn_to_rerank`, and liked, disliked: the most of each in a prompt.
   """
   titles, train = prompt_titles(model, prepared), prepared.train
-  chosen = _validation_users(train.num_users, share=VALIDATION_SHARE, seed=settings.seed)
+  chosen = _validation_users(train.num_users, share=VALIDATION_SHARE, seed=tuning.seed)
   users = distinct(train.user)
 
   def make(users: np.ndarray, epoch: int) -> list[CompletionExample]:
     return history_examples(
-      model, train, users, epoch, titles=titles, feedback=prepared.feedback, settings=settings
+      model,
+      train,
+      users,
+      epoch,
+      titles=titles,
+      feedback=prepared.feedback,
+      liked=liked,
+      disliked=disliked,
+      seed=tuning.seed,
     )
 
   return _finetuned(

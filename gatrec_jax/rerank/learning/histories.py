@@ -16,8 +16,7 @@ from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.lm.finetune.examples import CompletionExample
 from gatrec_jax.lm.folders.load import LanguageModel
-from gatrec_jax.rerank.learning.examples import ExampleSettings
-from gatrec_jax.rerank.prompting.contexts import make_contexts
+from gatrec_jax.rerank.prompting.contexts import SHORT, make_contexts
 from gatrec_jax.rerank.prompting.prompts import Context, describe, next_prompt
 from gatrec_jax.rerank.prompting.truncation import PromptEncoder, fit_prompts
 
@@ -30,7 +29,9 @@ def history_examples(
   *,
   titles: Sequence[str],
   feedback: Feedback,
-  settings: ExampleSettings,
+  liked: int = SHORT,
+  disliked: int = SHORT // 3,
+  seed: int = 0,
 ) -> list[CompletionExample]:
   """One example per user with a like or a dislike: the lines that a prompt of `title` would have.
 
@@ -42,18 +43,18 @@ def history_examples(
     train: the only interactions that are read. users: [m] int32, indices.
     epoch: 0, 1, ….
     titles: [I], as prompts show them. feedback: which ratings are likes and dislikes.
-    settings: `liked`, `disliked` (one more like is drawn, as the last line is a target too) and
-      `seed`.
+    liked, disliked: maximum numbers of each in a prompt; one more like is drawn, as the last line
+      is a target too. seed: of the draws.
   """
-  draws = np.random.default_rng([settings.seed, epoch])
+  draws = np.random.default_rng([seed, epoch])
   contexts = make_contexts(
     train,
     users,
     titles=titles,
     profiles=[None] * train.num_users,
     feedback=feedback,
-    liked=settings.liked + 1,
-    disliked=settings.disliked,
+    liked=liked + 1,
+    disliked=disliked,
     draws=draws,
   )
   if not np.ptp(train.timestamp):

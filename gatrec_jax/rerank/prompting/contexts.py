@@ -60,5 +60,5 @@ def make_contexts(
 def _some(places: np.ndarray, most: int, draws: np.random.Generator | None) -> np.ndarray:
   """At most `most` of the places: the last ones, or random ones if `draws` is given."""
   if draws is None or len(places) <= most:
-    return places[len(places) - most :] if most else places[:0]
+    return places[max(len(places) - most, 0) :]
   return draws.choice(places, most, replace=False)

@@ -19,8 +19,8 @@ from gatrec_jax.lm.constraints.choices import min_tokens
 from gatrec_jax.lm.constraints.permutation import Constraint, Ordering, make_ordering, order_of
 from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.inference.generate import Generation, Speed, generate
-from gatrec_jax.lm.inference.scoring import label_tokens, score_continuations
-from gatrec_jax.lm.inference.shared_prefix import score_labels_shared
+from gatrec_jax.lm.inference.scoring import label_tokens
+from gatrec_jax.lm.inference.shared_prefix import score_continuations_shared, score_labels_shared
 from gatrec_jax.lm.tokens.token_bytes import spell
 from gatrec_jax.rerank.prompting.prompts import (
   CONTENT_FREE,
@@ -156,27 +156,28 @@ class Queries:
     Args: users: indices of N users. lists: titles for each.
     Returns: for each user [k] float32.
     """
-    ends = {title: line_end(title) for titles in lists for title in titles}
-    spelled = {title: self._spelled(end) for title, end in ends.items()}
+    if not lists:
+      return []
+    spelled = {t: self._spelled(line_end(t)) for titles in lists for t in titles}
     reserved = [max((len(spelled[t]) for t in titles), default=0) for titles in lists]
-    # Without the profile, which would have told a model in training what it is to predict.
+    # A profile would have told a model in training what it is to predict.
     prompts = [lambda context: [next_prompt(Context(history=context.history))]] * len(lists)
     encode = PromptEncoder(self.model, chat=False)  # a text that goes on, not an answer
     encoded = [ids for (ids,) in self._fitted(users, prompts, reserved, encode)]
     (alone,) = encode([next_prompt(Context())])
-    known = list(spelled)
-    scored = score_continuations(
-      self.model,
-      [*encoded, alone],
-      [[spelled[title] for title in titles] for titles in [*lists, known]],
-      lora=self.lora,
-    )
-    prior = dict(zip(known, scored[-1][:, 0], strict=True))
-    self.usage.queries += len(encoded) + 1
-    self.usage.prompt_tokens += sum(map(len, encoded)) + len(alone)
-    self.usage.prompt_tokens += sum(int(found[:, 1].sum()) for found in scored)
+    # Titles are scored alone in groups as large as the lists, which needs no other program.
+    known, size = list(spelled), max(map(len, lists))
+    known += known[-1:] * (-len(known) % size)
+    groups = [known[start : start + size] for start in range(0, len(known), size)]
+    speed, endings = Speed(), [[spelled[title] for title in titles] for titles in [*lists, *groups]]
+    shared = {"batch_size": self.batch_size, "lora": self.lora, "speed": speed}
+    asked = [*encoded, *[alone] * len(groups)]
+    scored = score_continuations_shared(self.model, asked, endings, **shared)
+    self.usage.queries += len(scored)
+    self.usage.prompt_tokens += speed.prompt_tokens
+    prior = dict(zip(known, np.concatenate(scored[len(lists) :]), strict=True))
     return [
-      found[:, 0] - np.array([prior[title] for title in titles], np.float32)
+      found - np.array([prior[title] for title in titles], np.float32)
       for found, titles in zip(scored, lists, strict=False)
     ]
 

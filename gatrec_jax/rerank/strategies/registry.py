@@ -73,7 +73,6 @@ FORMS = {"bst": insertion_tree, "all": all_pairs}
 STRATEGIES: dict[str, Callable[[Options], Rank]] = {
   "label": lambda options: functools.partial(label, permutations=options.permutations),
   "pointwise": lambda _: pointwise,
-  "title": lambda _: next_title,
   "listwise": lambda _: listwise,
   "pairwise": lambda options: functools.partial(
     FORMS[options.form], both_orders=options.both_orders
@@ -84,6 +83,7 @@ STRATEGIES: dict[str, Callable[[Options], Rank]] = {
   "relevancy": lambda options: functools.partial(
     relevancy, size=options.batch, stride=options.stride
   ),
+  "title": lambda _: next_title,
 }
 # name -> the options that its scores depend on.
 OPTIONS_OF: dict[str, tuple[str, ...]] = {

@@ -19,7 +19,7 @@ from gatrec_jax.lm.finetune.lora import init_lora
 from gatrec_jax.lm.folders.load import load_decoder
 from gatrec_jax.lm.inference import shared_prefix
 from gatrec_jax.lm.inference.generate import Speed
-from gatrec_jax.lm.inference.scoring import score_labels
+from gatrec_jax.lm.inference.scoring import score_continuations, score_labels
 from gatrec_jax.lm.inference.shared_prefix import score_labels_shared
 
 LABELS = np.array([7, 3, 11], np.int32)
@@ -177,3 +177,31 @@ def test_bad_prompts():
   with pytest.raises(InputError, match="a list of prompts for each user"):
     score_labels_shared(model, ["text"], LABELS)
   assert score_labels_shared(model, [], LABELS) == []
+
+
+@pytest.mark.parametrize("limit", [2**28, 1])
+def test_continuations_equal_those_of_single_prompts(monkeypatch, limit):
+  # Prompts of different lengths, one of them a single token, and continuations split into parts.
+  monkeypatch.setattr(shared_prefix, "LOGIT_BYTES", limit)
+  random = np.random.default_rng(0)
+  prompts = [random.integers(4, 24, count).tolist() for count in (1, 9, 20)]
+  endings = [
+    [random.integers(4, 24, count).tolist() for count in counts]
+    for counts in ((3, 1), (2, 5, 4), (1,))
+  ]
+  speed = Speed()
+  found = shared_prefix.score_continuations_shared(
+    tiny(), prompts, endings, batch_size=2, speed=speed
+  )
+  for one, expected in zip(found, score_continuations(tiny(), prompts, endings), strict=True):
+    np.testing.assert_allclose(one, expected[:, 0], rtol=0, atol=1e-4)
+  several = sum(len(ending) + 1 for some in endings for ending in some)
+  assert speed.prompt_tokens == sum(len(prompt) - 1 for prompt in prompts) + several
+
+
+def test_continuations_that_do_not_fit_are_refused():
+  score = functools.partial(shared_prefix.score_continuations_shared, tiny())
+  with pytest.raises(InputError, match="a prompt or a continuation is empty"):
+    score([[5]], [[[]]])
+  with pytest.raises(InputError, match="the model's context is"):
+    score([[5]], [[[5] * tiny().config.context]])

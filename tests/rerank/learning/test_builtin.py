@@ -171,7 +171,9 @@ def test_lists_keep_their_items_and_results_add_up(source, model):
   if all(fusion.keeps_base for fusion in found.fusions):
     np.testing.assert_array_equal(found.lists, source.candidates.lists)
     assert "the order of the GAT is kept" in results["says"][0]
-  assert results["cost"]["lists"] == len(source.candidates.users) + len(source.validation.users)
+  teaching = int(source.validation.hits.any(axis=1).sum())
+  assert results["cost"]["lists"] == len(source.candidates.users) + teaching
+  assert results["fusion"][0]["gain"]["n"] == len(source.validation.users)
   assert results["cost"]["tokens_per_list"] > 8
 
 
@@ -207,6 +209,32 @@ def test_a_signal_keeps_the_scores_so_far(source, model, tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match="after 16 of"):
       reranked(source, model, tmp_path)
   assert len(reranked(source, model, tmp_path).lists)
+
+
+def test_measuring_only_gives_the_metrics_of_all_lists(source, model, tmp_path):
+  whole = reranked(source, model, tmp_path / "whole")
+  quick = reranked(source, model, tmp_path / "quick", measure_only=True)
+  unscored = int((~source.candidates.hits.any(axis=1)).sum())
+  assert unscored and whole.cost.lists - quick.cost.lists == unscored
+  for system, metrics in quick.results["metrics"].items():
+    assert "ndcg@10" in metrics and "novelty@10" not in metrics
+    for name, value in metrics.items():
+      assert value == whole.results["metrics"][system][name]
+  assert not (quick.folder / "recommendations.parquet").exists()
+
+
+def test_the_weight_is_learned_on_a_sample_that_a_later_call_extends(source, model, tmp_path):
+  folder = reranked(source, model, tmp_path, valid_users=12).folder
+  first = (folder / "valid.jsonl").read_bytes().splitlines()
+  (small,) = json.loads((folder / "results.json").read_text())["fusion"]
+  more = reranked(source, model, tmp_path, valid_users=20)
+  assert more.folder == folder and small["gain"]["n"] == 12
+  assert more.fusions[0].gain.n == 20
+  keys = [json.loads(line)["key"] for line in (folder / "valid.jsonl").read_bytes().splitlines()]
+  assert [json.loads(line)["key"] for line in first] == keys[: len(first)]
+  scored = set(source.validation.users[source.validation.hits.any(axis=1)])
+  ids = source.prepared.interactions.user_ids
+  assert set(keys) <= {ids[user] for user in scored}
 
 
 def test_another_model_gets_its_own_folder(source, model, tmp_path):

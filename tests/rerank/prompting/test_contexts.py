@@ -52,6 +52,12 @@ def test_only_the_latest_of_each_kind_are_kept():
   assert contexts(liked=0, disliked=0)[0].history == ()
 
 
+@pytest.mark.parametrize("most", [3, 4, 5, 99])
+def test_a_history_shorter_than_the_limit_is_whole(most):
+  # Three likes and two dislikes, with limits just above and far above these numbers.
+  assert contexts(liked=most, disliked=most)[0].history == contexts()[0].history
+
+
 def test_drawn_histories_are_subsequences_of_the_history():
   whole = contexts()[0].history
   seen = set()

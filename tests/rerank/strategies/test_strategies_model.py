@@ -3,14 +3,18 @@
 import dataclasses
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.tiny_decoder import random_params, tiny_config
 
 from gatrec_jax.errors import InputError
+from gatrec_jax.lm.decoder.model import forward
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.scoring import label_tokens, score_labels
 from gatrec_jax.lm.tokens.plain_text import PlainText
+from gatrec_jax.lm.tokens.token_bytes import spell
 from gatrec_jax.rerank.prompting import prompts
 from gatrec_jax.rerank.prompting.prompts import Context, choice_prompt, pointwise_prompt, prompt_ids
 from gatrec_jax.rerank.prompting.queries import Queries, Usage, log_softmax
@@ -94,6 +98,26 @@ def test_pointwise_equals_separate_forward_passes():
   ids = [prompt_ids(model(), pointwise_prompt(CONTEXT, title)) for title in TITLES]
   logits = score_labels(model(), ids, ["yes", "no"])
   np.testing.assert_allclose(scores, logits[:, 0] - logits[:, 1], rtol=0, atol=1e-4)
+
+
+def test_title_is_the_likelihood_that_the_history_adds():
+  decoder = model(256, own=False)
+  (scores,) = make_strategy("title", decoder)([CONTEXT], [TITLES])
+
+  def likelihood(start, title):
+    head = prompt_ids(decoder, start)
+    ids = head + spell(decoder.spelling, prompts.line_end(title))
+    logits = forward(decoder.params, jnp.array([ids]), config=decoder.config)[0]
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    return sum(float(log_p[n - 1, ids[n]]) for n in range(len(head), len(ids)))
+
+  lines = "liked: Old film 1 (1911)\ndisliked: Old film 2 (1912)\n"
+  for title, score in zip(TITLES[:2], scores, strict=False):
+    with_user = likelihood(f"{prompts.HISTORY}{lines}liked", title)  # the profile is left out
+    assert score == pytest.approx(
+      with_user - likelihood(f"{prompts.HISTORY}liked", title), abs=1e-3
+    )
+  assert scores.std() > 0.01
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
