@@ -1,7 +1,7 @@
 """Re-ranks the top items of a run, or of any tool's lists, with a language model.
 
   python -m launch.rerank --workdir=RUN                                (builtin model, label)
-  python -m launch.rerank --workdir=RUN --strategy=all                 (compares all six)
+  python -m launch.rerank --workdir=RUN --strategy=all                 (compares all)
   python -m launch.rerank --workdir=RUN --llm=FOLDER --lora=ADAPTER --strategy=pointwise
   python -m launch.rerank --workdir=RUN --users=1,2 --top_n=5          (also prints their lists)
   python -m launch.rerank --candidates=lists.csv --dataset=ml-100k --fold=u1 --workdir=DIR

@@ -46,7 +46,7 @@ class Rate:
   """What a list costs, measured on the first lists of the largest part.
 
   Attributes:
-    tokens_per_list: that the model processed.
+    tokens_per_list: that the model processed, in the first batch.
     lists_per_second: without compilation, unless a batch takes over a minute.
   """
 
@@ -216,12 +216,12 @@ def _rate(path: pathlib.Path, strategy: Strategy, batches: Sequence[QueryBatch])
     _scores(strategy, part, range(count), usage)
     return usage
 
-  used = timed(min(strategy.batch_size, most))
+  used = first = timed(min(strategy.batch_size, most))
   if used.seconds < _SLOW:
     used = timed(used.users)
   if used.seconds < _FAST:
     timed(most)
     used = sorted((timed(most) for _ in range(_REPEATS)), key=lambda used: used.seconds)[1]
-  rate = Rate(used.forward_tokens / used.users, used.users / used.seconds)
+  rate = Rate(first.forward_tokens / first.users, used.users / used.seconds)
   runs.write_sealed(path, dataclasses.asdict(rate))
   return rate
