@@ -56,6 +56,7 @@ define(
   "strategy",
   "top_candidates",
   "history",
+  "objective",
   "out_of_fold",
   "minutes",
   "tune",
@@ -68,7 +69,7 @@ def main() -> None:
   from gatrec_jax.errors import InputError
   from gatrec_jax.rerank.learning.builtin import NAME, open_builtin
   from gatrec_jax.rerank.learning.examples import TASKS
-  from gatrec_jax.rerank.learning.finetune import LEARNED_ALONE, tuning_for
+  from gatrec_jax.rerank.learning.finetune import LEARNED_ALONE, OBJECTIVES, tuning_for
   from gatrec_jax.rerank.scoring_plan import require_sizes
   from gatrec_jax.rerank.sources import open_source
   from gatrec_jax.runs.log import CONSOLE
@@ -78,6 +79,13 @@ def main() -> None:
   if LEARNED_ALONE in FLAGS.strategy and len(FLAGS.strategy) > 1:
     chosen = ",".join(FLAGS.strategy)
     raise InputError(f"{LEARNED_ALONE} is learned alone", field="strategy", value=chosen)
+  require_one_of("objective", tuple(OBJECTIVES))
+  if LEARNED_ALONE in FLAGS.strategy and FLAGS.objective != "softmax":
+    raise InputError(
+      f"{LEARNED_ALONE} learns the next line, not an order",
+      field="objective",
+      value=FLAGS.objective,
+    )
   require_sizes(users=None, minutes=FLAGS.minutes)
   tuning = _tuning(FLAGS.tune, tuning_for(FLAGS.strategy))
   source = open_source(
@@ -121,11 +129,13 @@ def finetune(source: Source, tuning: FinetuneConfig) -> None:
   folder = _folder_for(model, source.workdir)
   with runs.locked(source.workdir):
     if LEARNED_ALONE in FLAGS.strategy:
-      learn = functools.partial(learn_histories, model, source.prepared, **history_lines())
+      learn = functools.partial(
+        learn_histories, model, source.prepared, **history_lines(FLAGS.history)
+      )
     else:
       settings = ExampleSettings(
         top=FLAGS.top_candidates,
-        **history_lines(),
+        **history_lines(FLAGS.history),
         shares=dict.fromkeys(FLAGS.strategy, 1.0),
         seed=tuning.seed,
       )
@@ -137,7 +147,9 @@ def finetune(source: Source, tuning: FinetuneConfig) -> None:
         length=50,
         log=CONSOLE,
       )
-      learn = functools.partial(learn_to_rerank, model, lists, source.prepared, settings=settings)
+      learn = functools.partial(
+        learn_to_rerank, model, lists, source.prepared, settings=settings, objective=FLAGS.objective
+      )
     with runs.signals("finetune: stopping after this step", log=CONSOLE) as received:
       tuned = learn(
         tuning=tuning,
@@ -160,11 +172,12 @@ def finetune(source: Source, tuning: FinetuneConfig) -> None:
 
 
 def _folder_for(model: LanguageModel, workdir: Path) -> Path:
-  """WORKDIR/finetuned/<model>-<strategies>."""
+  """WORKDIR/finetuned/<model>-<strategies>, and the objective unless it is the default."""
   import re
 
   name = re.sub(r"[^A-Za-z0-9.]+", "-", model.name.split("/")[-1]).strip("-").lower()
-  folder = workdir / "finetuned" / f"{name}-{'-'.join(FLAGS.strategy)}"
+  parts = [name, *FLAGS.strategy, *([FLAGS.objective] if FLAGS.objective != "softmax" else [])]
+  folder = workdir / "finetuned" / "-".join(parts)
   folder.mkdir(parents=True, exist_ok=True)
   return folder
 

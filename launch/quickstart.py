@@ -172,7 +172,7 @@ def rerank_best(workdir: Path) -> Reranked:
   from gatrec_jax.rerank.sources import open_source
   from gatrec_jax.rerank.strategies.registry import make_strategy
   from gatrec_jax.runs.log import CONSOLE
-  from launch.cli.language_models import open_model
+  from launch.cli.language_models import history_lines, open_model
 
   CONSOLE.info(f"— the top {FLAGS.top_candidates} re-ranked by {FLAGS.llm}")
   source = open_source(workdir, candidates=None, top=FLAGS.top_candidates, users=None, log=CONSOLE)
@@ -182,7 +182,7 @@ def rerank_best(workdir: Path) -> Reranked:
     make_strategy("label", model, batch_size=32, lora=lora),
     model_name=model.name,
     model_hash=model_hash,
-    settings=RerankSettings(),
+    settings=RerankSettings(**history_lines()),
     log=CONSOLE,
   )
 

@@ -107,7 +107,7 @@ def settings_from_flags() -> RerankSettings:
   from launch.cli.language_models import history_lines
 
   return RerankSettings(
-    **history_lines(),
+    **history_lines(FLAGS.history),
     fusion=FLAGS.fusion,
     features=tuple(FLAGS.features),
     by_segment=FLAGS.by_segment,

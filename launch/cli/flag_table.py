@@ -338,6 +338,7 @@ FINETUNE = (
     "of fine-tuning unless --tune says how many",
     10.0,
   ),
+  text("objective", "loss over the candidates of a list: softmax, listnet or ranknet", "softmax"),
   whole("out_of_fold", "folds of the training ratings, each predicted by a GAT without it", 4),
   repeated("tune", "field=value of fine-tuning: steps=500, lora_rank=16, mode=full; repeatable"),
 )

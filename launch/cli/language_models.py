@@ -45,16 +45,16 @@ def open_model(source: Source) -> tuple[LanguageModel, Lora | None, str]:
   return model, lora, _hash_of(model, adapter)
 
 
-def history_lines() -> dict[str, int]:
-  """The most liked and disliked titles in a prompt: --history, or what suits --llm.
+def history_lines(liked: int | None = None) -> dict[str, int]:
+  """The most liked and disliked titles in a prompt: as given, or what suits --llm.
 
-  Raises: InputError for a number below 0.
+  Args: liked: --history. Raises: InputError for a number below 0.
   """
   from gatrec_jax.errors import InputError
   from gatrec_jax.rerank.learning.builtin import NAME
   from gatrec_jax.rerank.prompting.contexts import LIKED, SHORT
 
-  most = FLAGS.history if FLAGS.history is not None else LIKED if FLAGS.llm == NAME else SHORT
+  most = liked if liked is not None else LIKED if FLAGS.llm == NAME else SHORT
   if most < 0:
     raise InputError("must be at least 0", field="history", value=most)
   return {"liked": most, "disliked": most // 3}

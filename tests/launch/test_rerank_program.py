@@ -140,6 +140,10 @@ def test_a_fine_tuned_model_has_an_adapter_and_its_own_folder(place):
   assert shown in done.stdout
   history = json.loads((place / "tuned.json").read_text())["history"]
   assert history[-1]["step"] == 3 and np.isfinite(history[-1]["valid_loss"])
+  other = ("--objective=ranknet", "--tune=steps=1", "--top_candidates=6", "--history=6")
+  flags = ("--workdir=fitted", "--llm=model", "--out_of_fold=2", *other)
+  call("finetune", *flags, cwd=place, check=0)
+  assert (place / "fitted/finetuned/model-label-ranknet/adapter").is_dir()
   rerank(place, f"--lora={adapter.relative_to(place)}", workdir="fitted")
   (new,) = folders(place, "fitted")
   assert new.name.startswith("label-model-")
@@ -249,6 +253,11 @@ def test_invalid_settings_of_fine_tuning_are_one_line(place):
     (["--tune=steps=many"], "--tune=steps=many: must be int"),
     (["--strategy=title,label"], "--strategy=title,label: title is learned alone"),
     (["--minutes=-1"], "--minutes=-1.0: must be above 0"),
+    (["--objective=hinge"], "--objective=hinge: must be one of softmax, listnet, ranknet"),
+    (
+      ["--strategy=title", "--objective=ranknet"],
+      "--objective=ranknet: title learns the next line",
+    ),
     (["--strategy=listwise"], "--strategy=listwise: must be one of label, pairwise, pointwise"),
     (["--llm=builtin", "--tune=steps=3"], "--tune: the builtin model has its own recipe"),
     (["--out_of_fold=1"], "--out_of_fold=1: must be at least 2"),

@@ -146,7 +146,7 @@ def score_continuations_shared(
     )
 
   scores = [np.zeros(len(user.suffixes), np.float32) for user in users]
-  _fill(scores, model, users, likelihoods, batch_size=batch_size)
+  _fill(scores, model, users, likelihoods, batch_size=batch_size, one_room=True)
   _count(speed, users, begun)
   return scores
 
@@ -158,10 +158,11 @@ def _fill(
   program: Callable[[_Arrays, _Shape], jax.Array],
   *,
   batch_size: int,
+  one_room: bool = False,
 ) -> None:
   """Writes the results of `program`, [B, C, …] for a batch, to the users' `scores`, [C_n, …]."""
   found = []
-  for rows, shape in _groups(users, batch_size):
+  for rows, shape in _groups(users, batch_size, one_room=one_room):
     found.append((rows, program(_arrays(model, [users[row] for row in rows], shape), shape)))
   # Results are fetched at the end, so that a batch is prepared while the previous one runs.
   for rows, out in found:
@@ -198,8 +199,14 @@ def _cut(sequences: list[list[int]]) -> _User:
   return _User(sequences[0][:place], [sequence[place:] for sequence in sequences])
 
 
-def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _Shape]]:
-  """Assigns users to batches: similar ones together, few different shapes."""
+def _groups(
+  users: Sequence[_User], batch_size: int, *, one_room: bool = False
+) -> list[tuple[list[int], _Shape]]:
+  """Assigns users to batches: similar ones together, few different shapes.
+
+  Args: one_room: whether all suffixes are padded alike, as is best where lengths hardly differ
+    between users, only within them.
+  """
   if batch_size < 1:
     raise InputError("must be at least 1", field="batch_size", value=batch_size)
   filled = [row for row, user in enumerate(users) if user.suffixes]
@@ -211,6 +218,7 @@ def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _S
   for start in range(0, len(filled), batch_size):
     rows = filled[start : start + batch_size]
     several = [users[row] for row in rows]
+    padded = users if one_room else several
     groups.append(
       (
         rows,
@@ -218,7 +226,7 @@ def _groups(users: Sequence[_User], batch_size: int) -> list[tuple[list[int], _S
           batch=min(batch_size, 1 << (len(rows) - 1).bit_length()),
           width=bucket(max(len(user.prefix) for user in several)),
           count=size(max(len(user.suffixes) for user in several)),
-          room=_room(max(len(suffix) for user in several for suffix in user.suffixes)),
+          room=_room(max(len(suffix) for user in padded for suffix in user.suffixes)),
         ),
       )
     )

@@ -24,6 +24,11 @@ from gatrec_jax.rerank.prompting.titles import prompt_titles
 from gatrec_jax.runs.log import SILENT, Log
 
 LEARNED_ALONE = "title"  # the strategy whose model learns from histories
+OBJECTIVES = {
+  "softmax": objectives.softmax,
+  "listnet": objectives.listnet,
+  "ranknet": objectives.ranknet,
+}
 VALIDATION_SHARE = 0.05  # of the users, whose lists are held out to choose the checkpoint
 # Steps are short, as a CPU takes seconds for each, so the rate is high.
 HISTORIES = FinetuneConfig(learning_rate=1e-3, batch_size=2, max_tokens=512, evaluate_every=25)
@@ -40,11 +45,12 @@ def learn_to_rerank(
   settings: ExampleSettings,
   tuning: FinetuneConfig,
   workdir: pathlib.Path,
+  objective: str = "softmax",
   minutes: float | None = None,
   stop: Callable[[], int] = lambda: 0,
   log: Log = SILENT,
 ) -> Finetuned:
-  """Fine-tunes on out-of-fold candidates with the listwise softmax loss over their labels.
+  """Fine-tunes on out-of-fold candidates with a listwise loss over their labels.
 
   The run's validation ratings stay unseen, so that fusion can measure on them what the result is
   worth. The checkpoint is chosen by the loss on the lists of a twentieth of the users.
@@ -56,6 +62,7 @@ def learn_to_rerank(
     settings: of the examples.
     tuning: of the training; `mode` is lora or full.
     workdir: for checkpoints and metrics; the caller holds its lock.
+    objective: in `OBJECTIVES`.
     minutes: about how long training may take, which then decides the number of steps; None for as
       many as `tuning` says.
     stop, log: as in `finetune`.
@@ -78,7 +85,7 @@ def learn_to_rerank(
     lambda epoch: make(training, epoch),
     make(validation, _VALIDATION_EPOCH) if validation else (),
     tuning,
-    objective=objectives.softmax,
+    objective=OBJECTIVES[objective],
     workdir=workdir,
     minutes=minutes,
     stop=stop,
