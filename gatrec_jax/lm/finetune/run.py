@@ -106,13 +106,7 @@ def finetune(
     raise InputError("the validation examples are not of the same kind as the training examples")
   origin = _digest(model, spec, data.rows(0), valid)
   runs.require_same_origin(workdir, "fine-tuning examples, settings or model", origin)
-  if config.mode == "full":
-    require_memory(
-      BYTES_PER_WEIGHT * count_params(model.params),
-      what=f"full fine-tuning of {model.name}",
-      remedy="use `mode=lora`, a smaller model or more devices",
-      devices=sorted(jax.tree.leaves(model.params)[0].devices(), key=lambda device: device.id),
-    )
+  _require_memory(model, config)
   base = model.params if config.mode == "lora" else None
   folder = workdir / "checkpoints"
   state, progress = _resume(folder, model, spec, log)
@@ -150,13 +144,23 @@ def finetune(
   return Finetuned(dataclasses.replace(model, params=params), None, history, chosen)
 
 
+def _require_memory(model: LanguageModel, config: FinetuneConfig) -> None:
+  if config.mode == "full":
+    require_memory(
+      BYTES_PER_WEIGHT * count_params(model.params),
+      what=f"full fine-tuning of {model.name}",
+      remedy="use `mode=lora`, a smaller model or more devices",
+      devices=sorted(jax.tree.leaves(model.params)[0].devices(), key=lambda device: device.id),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Pace:
   """The speed of fine-tuning.
 
   Attributes:
-    seconds_per_step: of a step of the optimizer, without compilation.
-    tokens_per_step: with padding. steps_per_epoch: in which each row is used once.
+    seconds_per_step: without compilation. tokens_per_step: with padding.
+    steps_per_epoch: in which each row is used once.
   """
 
   seconds_per_step: float
@@ -170,10 +174,8 @@ def pace_of(
   config: FinetuneConfig,
   objective: Objective | None = None,
 ) -> Pace:
-  """Measures a step, which takes two and their compilation. Nothing is learned or written.
-
-  Args, Raises: as `finetune`.
-  """
+  """Measures a step, after one that compiles. Nothing is written. Args, Raises: as `finetune`."""
+  _require_memory(model, config)
   data = _Data(model, examples, config, SILENT)
   spec = _spec_of(model, data, config, objective)
   state, base = init_state(model, spec), model.params if config.mode == "lora" else None

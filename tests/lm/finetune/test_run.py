@@ -17,7 +17,7 @@ from gatrec_jax.lm.decoder.model import forward, hidden_states, logits_of
 from gatrec_jax.lm.finetune import losses, objectives
 from gatrec_jax.lm.finetune.examples import CompletionExample, LabelExample
 from gatrec_jax.lm.finetune.packing import label_rows, one_per_row, pack
-from gatrec_jax.lm.finetune.run import finetune
+from gatrec_jax.lm.finetune.run import finetune, pace_of
 from gatrec_jax.lm.finetune.step import FinetuneConfig, StepSpec, init_state, train_step
 from gatrec_jax.lm.folders.export import export_folder
 from gatrec_jax.lm.folders.load import load_decoder
@@ -342,3 +342,12 @@ def test_int8_weights_allow_adapters_but_not_full_training(model):
   state, metrics = first_step(small, PLAIN, rows)
   assert float(metrics["gradient_norm"]) > 0
   assert np.abs(state.params["layer_0"]["attention"]["q"]["b"]).max() > 0
+
+
+def test_the_pace_of_a_run_is_that_of_its_batches(model):
+  before = jax.tree.map(jnp.copy, model.params)
+  found = pace_of(model, TEXTS, dataclasses.replace(PLAIN, batch_size=4, accumulate=1))
+  # Six rows of 6 tokens, padded to the most that a row may have, in batches of four.
+  assert found.seconds_per_step > 0 and found.steps_per_epoch == 2
+  assert found.tokens_per_step == 4 * 16
+  assert equal_trees(before, model.params)
