@@ -47,6 +47,7 @@ define(
   llm="builtin",
 )
 
+RERANK_MINUTES = 3.0  # for the validation lists that a language model scores
 GAT = "GAT"
 # label -> fields that differ from the GAT. The control for the graph keeps the text and the ids: a
 # model without both layers and ids would also lose its free parameters per user and item.
@@ -182,7 +183,7 @@ def rerank_best(workdir: Path) -> Reranked:
     make_strategy("label", model, batch_size=32, lora=lora),
     model_name=model.name,
     model_hash=model_hash,
-    settings=RerankSettings(**history_lines()),
+    settings=RerankSettings(minutes=RERANK_MINUTES, **history_lines()),
     log=CONSOLE,
   )
 
