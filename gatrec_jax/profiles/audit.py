@@ -30,7 +30,7 @@ from gatrec_jax.profiles.schema import Profile, parse_profile, render_profile
 MEANINGS = {
   "schema": "profiles that parse and have every section",
   "loops": "profiles with three words in a row twice, a word more than twice in a sentence, or "
-  "right after itself",
+  "right after itself, each tag by itself",
   "copied keywords": "profiles with a keyword in two of genres, tags and dislikes",
   "restated dislikes": "profiles with a dislike that is in their own name, genres or tags",
   "grounded": "of the genres, people and plot words, those that the item's metadata contain",
@@ -169,7 +169,7 @@ def _of_one(
   return TextFigures(
     profiles=1,
     schema=int(_is_whole(profile)),
-    loops=int(any(loops(part) for part in own)),
+    loops=int(any(loops(part) for part in (*_own_prose(profile, fields), *profile.tags))),
     copied=int(bool(copied_keywords(profile))),
     restated=int(bool(restated_dislikes(profile))),
     genres=Grounding(genres, genres - len(ungrounded_genres(profile, fields))),
@@ -182,10 +182,13 @@ def _of_one(
 
 def own_texts(profile: Profile, fields: Mapping[str, Any]) -> list[str]:
   """What a profile says beyond what was given: description, tags, and an overview of its own."""
-  overview = profile.overview
-  if overview == builder.first_text(fields, builder.OVERVIEW_FIELDS):
-    overview = ""
-  return [part for part in (overview, profile.description, ", ".join(profile.tags)) if part]
+  return list(filter(None, (*_own_prose(profile, fields), ", ".join(profile.tags))))
+
+
+def _own_prose(profile: Profile, fields: Mapping[str, Any]) -> list[str]:
+  given = builder.first_text(fields, builder.OVERVIEW_FIELDS)
+  overview = "" if profile.overview == given else profile.overview
+  return list(filter(None, (overview, profile.description)))
 
 
 def _is_whole(profile: Profile) -> bool:

@@ -1,5 +1,7 @@
 """The audit of profiles: figures and AUC solved by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,6 +64,12 @@ def test_figures_solved_by_hand():
   assert both.grounded == Grounding(3 + 11 + 2, 2 + 6 + 1)
   assert both.shares()["loops"] == 0.5
   assert figures(Profile(name="Night Train", genres=("Crime",))).schema == 0
+
+
+def test_tags_are_read_one_by_one():
+  tags = ("brother", "brother's wife", "brother and sister")
+  assert figures(dataclasses.replace(GOOD, tags=tags)).loops == 0
+  assert figures(dataclasses.replace(GOOD, tags=("brother brother",))).loops == 1
 
 
 def plain_auc(vectors, liked, rated):
