@@ -83,9 +83,10 @@ def main() -> None:
     attention=FLAGS.attention,
     mesh=FLAGS.mesh,
   )
+  kept = "" if FLAGS.quantize == "none" else f", --quantize={FLAGS.quantize}"
   say(
     f"{model.name}: {model.config.family}, {model.parameters / 1e6:.3g} M parameters, "
-    f"{model.dtype}, attention {model.attention}",
+    f"{model.dtype}{kept}, attention {model.attention}",
     err=True,
   )
   settings = {name: FLAGS[name].value for name in ("max_tokens", "truncate", "batch_size")}

@@ -47,7 +47,8 @@ define(
   llm="builtin",
 )
 
-RERANK_MINUTES = 3.0  # for the validation lists that a language model scores
+# Other models than the built-in one re-rank a sample of the users and learn a weight in minutes.
+SAMPLE, RERANK_MINUTES = 100, 1.0
 GAT = "GAT"
 # label -> fields that differ from the GAT. The control for the graph keeps the text and the ids: a
 # model without both layers and ids would also lose its free parameters per user and item.
@@ -71,8 +72,11 @@ def main() -> None:
   reranked = None
   if FLAGS.llm != "none":
     reranked = rerank_best(opened.workdir)
-    label = f"{GAT} re-ranked by {reranked.results['llm_name']}"
-    rows[label] = reranked.results["metrics"]["fused"]
+    metrics = reranked.results["metrics"]
+    same = "" if FLAGS.llm == "builtin" else f", {len(reranked.candidates.users)} users"
+    if same:
+      rows[f"{GAT}{same}"] = metrics["base"]
+    rows[f"{GAT} re-ranked by {reranked.results['llm_name']}{same}"] = metrics["fused"]
   runs.write_json(workdir / "results.json", rows)
   say()
   print_grid(results_grid(rows, opened))
@@ -158,6 +162,8 @@ def print_examples(opened: Run, reranked: Reranked | None) -> None:
 
   explainer = make_explainer(opened)
   explainable = np.flatnonzero(explainer.rescorer.ratings > 0)
+  if reranked:
+    explainable = np.intersect1d(explainable, reranked.candidates.users)
   users = explainable[np.linspace(0, len(explainable) - 1, 3).astype(int)].tolist()
   if reranked:
     path = str(reranked.folder / "recommendations.parquet")
@@ -176,7 +182,12 @@ def rerank_best(workdir: Path) -> Reranked:
   from launch.cli.language_models import history_lines, open_model
 
   CONSOLE.info(f"— the top {FLAGS.top_candidates} re-ranked by {FLAGS.llm}")
-  source = open_source(workdir, candidates=None, top=FLAGS.top_candidates, users=None, log=CONSOLE)
+  source = open_source(
+    workdir,
+    top=FLAGS.top_candidates,
+    max_users=None if FLAGS.llm == "builtin" else SAMPLE,
+    log=CONSOLE,
+  )
   model, lora, model_hash = open_model(source)
   return rerank(
     source,

@@ -313,7 +313,7 @@ RERANK = (
   listed(
     "strategy",
     "how the language model is queried: label, pointwise, listwise, pairwise, batchwise, "
-    "relevancy, several of them, or all",
+    "relevancy, title, several of them, or all",
     ("label",),
   ),
   whole("top_candidates", "number of top items that are re-ranked", 20),

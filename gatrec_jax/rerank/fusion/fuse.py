@@ -69,7 +69,9 @@ class Fusion:
       found = self.reason
     else:
       found = f"gain {self.gain.says()} in NDCG@{self.k} over {self.gain.n} users"
-    if general.keeps_base:
+    if self.gain.lo is None:
+      line = f"no weight was learned for {who} ({found}): the order of {base} is kept"
+    elif general.keeps_base:
       verb = "does" if len(names) == 1 else "do"
       line = f"{who} {verb} not help on validation ({found}): the order of {base} is kept"
     else:
