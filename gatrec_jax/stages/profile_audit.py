@@ -59,6 +59,7 @@ def audit_profiles(
   fields = [prepared.item_fields[item] for item in items]
   people = people_of(prepared.item_fields)
   judgment = domain_of(prepared.item_noun).judgment(prepared.item_noun)
+  histories = _histories(prepared, items)
   values, figures = {}, {}
   for kind, texts in kinds.items():
     there = [place for place, text in enumerate(texts) if text]
@@ -69,7 +70,7 @@ def audit_profiles(
       judgment=judgment,
     )
     encoder = _encoder(config, texts)
-    values[kind] = liked_auc(encoder.encode(texts)[0], *_histories(prepared, items))
+    values[kind] = liked_auc(encoder.encode(texts)[0], *histories)
     figures[kind] = {"profiles": own.profiles, **own.shares(), **_auc(values[kind], seed)}
   for kind in kinds:
     if kind != "written":

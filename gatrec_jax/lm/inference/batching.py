@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import jax
@@ -110,6 +111,13 @@ def require_finite(model: LanguageModel, values: np.ndarray) -> None:
       f"{model.name}: the model gives non-finite logits; its weights are damaged or overflow in "
       f"{model.dtype}"
     )
+
+
+def common_length(sequences: Sequence[Sequence[int]]) -> int:
+  """How many ids all sequences begin with; at least one of each is left, which none may lack."""
+  if not sequences:
+    return 0
+  return min(len(os.path.commonprefix(list(sequences))), min(map(len, sequences)) - 1)
 
 
 def truncated_left(ids: Sequence[int], most: int, *, bos: int | None) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from gatrec_jax.lm.decoder.model import Lora
 from gatrec_jax.lm.folders.load import LanguageModel
 from gatrec_jax.lm.inference.batching import (
   Group,
+  common_length,
   joined,
   plan,
   require_cache,
@@ -140,7 +140,7 @@ def generate(
   sampler = make_sampler(sampling)
   keys = jax.random.split(jax.random.key(seed), max(1, len(sequences)))
   results: list[Generation | None] = [None] * len(sequences)
-  shared = _common(sequences) if share_prefix else 0
+  shared = common_length(sequences) if share_prefix else 0
   own = [len(sequence) - shared for sequence in sequences]
   for group in plan(own, limits, batch_size=batch_size, prefix=shared):
     require_cache(model, group)
@@ -295,13 +295,6 @@ def _run(
       return np.asarray(state.tokens), np.asarray(state.emitted)
     step = min(most, step + STEPS_AT_ONCE) if tails else most
     state = loop.decode(state, step)
-
-
-def _common(sequences: Sequence[Sequence[int]]) -> int:
-  """How many tokens all sequences begin with; at least one of each is left."""
-  if not sequences:
-    return 0
-  return min(len(os.path.commonprefix(list(sequences))), min(map(len, sequences)) - 1)
 
 
 def _prepared(

@@ -8,7 +8,6 @@ of their prompts, and the queries of all their suffixes are folded into one prod
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -22,7 +21,13 @@ from gatrec_jax.lm.decoder.cache import EMPTY, Cache
 from gatrec_jax.lm.decoder.config import DecoderConfig
 from gatrec_jax.lm.decoder.model import Batch, Lora, Params, logits_of, run_decoder
 from gatrec_jax.lm.folders.load import LanguageModel
-from gatrec_jax.lm.inference.batching import SMALLEST_BUCKET, bucket, require_finite, rows_sharding
+from gatrec_jax.lm.inference.batching import (
+  SMALLEST_BUCKET,
+  bucket,
+  common_length,
+  require_finite,
+  rows_sharding,
+)
 from gatrec_jax.lm.inference.decode import prompt_cache
 from gatrec_jax.lm.inference.generate import Speed
 from gatrec_jax.lm.inference.scoring import LOGIT_BYTES, Prompt, fitting, label_ids
@@ -184,9 +189,7 @@ def _cut(sequences: list[list[int]]) -> _User:
   """
   if not sequences:
     return _User([], [])
-  shared = len(os.path.commonprefix(sequences))
-  longest = max(map(len, sequences))
-  shared = min(shared, min(map(len, sequences)) - 1)
+  shared, longest = common_length(sequences), max(map(len, sequences))
   sizes, size = {0, shared}, SMALLEST_BUCKET
   while size < shared:
     sizes.add(size)
@@ -204,8 +207,7 @@ def _groups(
 ) -> list[tuple[list[int], _Shape]]:
   """Assigns users to batches: similar ones together, few different shapes.
 
-  Args: one_room: whether all suffixes are padded alike, as is best where lengths hardly differ
-    between users, only within them.
+  Args: one_room: whether all suffixes are padded alike, for lengths that differ within users only.
   """
   if batch_size < 1:
     raise InputError("must be at least 1", field="batch_size", value=batch_size)

@@ -18,6 +18,7 @@ from gatrec_jax.lm.finetune.examples import text_example
 from gatrec_jax.lm.finetune.lora import merge_lora
 from gatrec_jax.lm.finetune.run import FinetuneConfig, finetune
 from gatrec_jax.lm.folders.export import export_folder
+from gatrec_jax.lm.folders.gguf import read_gguf
 from gatrec_jax.lm.folders.gguf_blocks import _READERS
 from gatrec_jax.lm.folders.load import load_decoder, weight_bytes
 from gatrec_jax.lm.inference.generate import generate
@@ -73,8 +74,6 @@ def test_the_size_of_kept_weights(models):
 
 
 def test_the_size_is_known_before(tmp_path):
-  from gatrec_jax.lm.folders.gguf import read_gguf
-
   path = write_gguf(GOLDENS / "gemma2", tmp_path / "gemma.gguf", kind="Q5_1")
   kept = load_decoder(path, quantize="keep")
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(kept.params))

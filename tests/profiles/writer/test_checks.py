@@ -135,7 +135,7 @@ def test_loops_copies_and_restated_dislikes_are_problems():
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/data")
-def test_published_profiles_have_few_false_alarms():
+def test_names_in_published_profiles_are_few_false_alarms():
   metadata = SHARED / "data" / "metadata_ml100k.jsonl"
   fields = [json.loads(line) for line in metadata.read_text().splitlines()]
   items, users, summaries = (
