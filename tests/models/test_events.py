@@ -28,7 +28,7 @@ def test_events_are_in_the_order_of_time_and_targets_are_likes_with_a_history():
   assert events.targets.tolist() == [1, 2, 4]  # not first, and liked
   # gaps of 6, 6, 11 seconds: a typical one is 6
   np.testing.assert_allclose(events.time, [0, 1, 1, 0, 1, 17 / 6], rtol=1e-6)
-  assert events.relevance[0] < events.relevance[1] == 1
+  assert events.relevance[0] < events.relevance[1] < events.relevance[2] == 1
 
 
 def test_earlier_events_come_latest_first_and_end_at_the_users_first():
