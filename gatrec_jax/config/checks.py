@@ -6,8 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gatrec_jax.config.convolutions import Convolution, FullConvolution, LightConvolution
+from gatrec_jax.config.convolutions import (
+  Convolution,
+  FullConvolution,
+  LightConvolution,
+  NoConvolution,
+)
 from gatrec_jax.config.fields import check_values, value_of
+from gatrec_jax.config.histories import HISTORY_FEATURES, OrderedHistory
 from gatrec_jax.config.objectives import PairwiseObjective
 from gatrec_jax.config.schema import (
   STAGES,
@@ -57,7 +63,46 @@ def validated(config: Config) -> Config:
   if isinstance(config.model, ModelConfig):
     _check_convolution(config.model.convolution, config.model)
     _check_fanouts(config.model.convolution, config.train)
+    _check_history(config.model)
   return config
+
+
+def _check_history(model: ModelConfig) -> None:
+  history = model.history
+  if not isinstance(history, OrderedHistory):
+    if model.graph == "next":
+      raise InputError("needs `history=ordered`", field="graph", value="next")
+    return
+  if unknown := set(history.history_features) - set(HISTORY_FEATURES):
+    raise InputError(
+      f"there are only {', '.join(HISTORY_FEATURES)}",
+      field="history_features",
+      value=",".join(sorted(unknown)),
+    )
+  convolution = model.convolution
+  if not isinstance(convolution, NoConvolution) and model.graph != "next":
+    raise InputError(
+      "`history=ordered` needs `graph=next`: other graphs would show an event before it happens",
+      field="graph",
+      value=model.graph,
+    )
+  if convolution.fanouts or getattr(convolution, "drawn_edges", 0):
+    name = "fanouts" if convolution.fanouts else "drawn_edges"
+    raise InputError("`history=ordered` reads all edges; leave it out", field=name)
+  if isinstance(convolution, FullConvolution) and convolution.combine == "last":
+    width = convolution.layer_widths[-1] * convolution.heads[-1]
+  else:
+    width = model.feature_width
+  if width % history.history_heads:
+    raise InputError(
+      f"must divide the width of the vectors, {width}",
+      field="history_heads",
+      value=history.history_heads,
+    )
+  if isinstance(model.objective, PairwiseObjective):
+    raise InputError("`history=ordered` needs softmax", field="loss", value="pairwise")
+  if model.objective.l2_weight:
+    raise InputError("has no effect with `history=ordered`", field="l2_weight")
 
 
 def _check_text(text: TextConfig) -> None:

@@ -16,6 +16,7 @@ from gatrec_jax.config.convolutions import (
   NoConvolution,
 )
 from gatrec_jax.config.fields import LogUniform, Range, Uniform, one_of, setting
+from gatrec_jax.config.histories import History, OrderedHistory, WholeHistory
 from gatrec_jax.config.models import ModelSettings
 from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
 
@@ -126,7 +127,9 @@ class ModelConfig(ModelSettings):
       map), `ids` (trainable, initialized at random), or `sum` (projected + ids). Without any text
       they are ids.
     feature_width: width of `projected`, `ids` and `sum` features.
-    graph: its edges: everything `rated` in training, or only what is `liked`.
+    graph: its edges: everything `rated` in training, only what is `liked`, or edges between items
+      from each event to the user's `next` one (with `history=ordered`).
+    history: `whole` (users are nodes of the graph) or `ordered` (attention over their events).
     convolution: `full` (the paper's layers), `light` (attention alone, without weight matrices), or
       `none` (the features themselves are scored).
     score: `dot` product or `cosine` of the final user and item vectors.
@@ -162,7 +165,8 @@ class ModelConfig(ModelSettings):
   }
   node_features: str = setting("table", choices=("table", "projected", "ids", "sum"))
   feature_width: int = setting(64, low=1, needs="node_features=projected|ids|sum")
-  graph: str = setting("rated", choices=("rated", "liked"))
+  graph: str = setting("rated", choices=("rated", "liked", "next"))
+  history: History = one_of(WholeHistory(), OrderedHistory())
   convolution: Convolution = one_of(FullConvolution(), LightConvolution(), NoConvolution())
   score: str = setting("dot", choices=("dot", "cosine"))
   objective: Objective = one_of(PairwiseObjective(), SoftmaxObjective())

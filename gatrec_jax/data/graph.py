@@ -1,4 +1,4 @@
-"""The bipartite user-item graph as a jraph.GraphsTuple: users first, edges in both directions."""
+"""Graphs as jraph.GraphsTuple: users and items, or items that follow each other."""
 
 from __future__ import annotations
 
@@ -89,6 +89,54 @@ def bipartite_graph(
       f"{len(senders)} edges"
     )
   return jraph.pad_with_graphs(graph, n_node=pad_to[0], n_edge=pad_to[1], n_graph=2)
+
+
+def next_event_graph(
+  user: np.ndarray,
+  item: np.ndarray,
+  relevance: np.ndarray,
+  *,
+  num_items: int,
+  edge_features: Sequence[str] = ("relevance",),
+) -> tuple[jraph.GraphsTuple, np.ndarray]:
+  """The graph of items with edges, in both directions, from each event to the user's next one.
+
+  Args:
+    user, item, relevance: [R], of events, by user and then by time.
+    edge_features: `relevance`, the logarithm of the product of both events', or none.
+  Returns:
+    GraphsTuple as that of `bipartite_graph`, of I nodes; and [E] int32, the user of each edge.
+  Raises:
+    InputError: an edge feature that such edges do not have.
+
+  >>> user, item, relevance = np.zeros(3, int), np.array([2, 0, 1]), np.ones(3)
+  >>> graph, users = next_event_graph(user, item, relevance, num_items=3)
+  >>> graph.senders.tolist(), graph.receivers.tolist()
+  ([2, 1, 0, 0], [0, 0, 1, 2])
+  """
+  if unknown := set(edge_features) - {"relevance"}:
+    raise InputError(
+      "edges from an event to the next one have relevance alone",
+      field="edge_features",
+      value=",".join(sorted(unknown)),
+    )
+  first = np.flatnonzero(user[1:] == user[:-1])
+  ends = item[first].astype(np.int32), item[first + 1].astype(np.int32)
+  both = np.log(relevance[first] * relevance[first + 1]).astype(np.float32)
+  senders, receivers = np.concatenate(ends), np.concatenate(ends[::-1])
+  users = np.tile(user[first], 2).astype(np.int32)
+  order = np.lexsort((users, senders, receivers))
+  features = np.tile(both, 2)[order][:, None][:, : len(edge_features)]
+  graph = jraph.GraphsTuple(
+    nodes=None,
+    edges=features,
+    senders=senders[order],
+    receivers=receivers[order],
+    globals=None,
+    n_node=np.array([num_items], np.int32),
+    n_edge=np.array([len(senders)], np.int32),
+  )
+  return graph, users[order]
 
 
 def _column(interactions: Interactions, name: str, relevance: np.ndarray | None) -> np.ndarray:

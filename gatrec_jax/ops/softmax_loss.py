@@ -73,6 +73,34 @@ def popularity_weight_of(asked: float | None, *, num_items: int) -> float:
   return float(np.clip(0.0215 * np.log(num_items / 4000), 0.0, 0.05))
 
 
+class Candidates(NamedTuple):
+  """The items that a softmax is over.
+
+  Attributes: candidates, units, popularity: as in `Targets`.
+  """
+
+  candidates: Array
+  units: Array | None
+  popularity: Array | None
+
+
+def candidates_of(
+  times: np.ndarray, candidates: np.ndarray, *, drawn: int, popularity_weight: float | None
+) -> Candidates:
+  """The items of a softmax; numpy arrays.
+
+  Args:
+    times: [I] int, how often each item is a target.
+    candidates: [I] bool, items that are included.
+    drawn, popularity_weight: as in `make_targets`.
+  """
+  units = inclusion_units(candidates * np.sqrt(times + 1), size=drawn) if drawn else None
+  popularity = None
+  if own_weight := popularity_weight_of(popularity_weight, num_items=len(times)):
+    popularity = np.float32(own_weight * np.log1p(times))
+  return Candidates(candidates, units, popularity)
+
+
 def make_targets(
   train: Interactions,
   judged: JudgedRatings,
@@ -110,14 +138,13 @@ def make_targets(
   if candidates is None:
     candidates = np.ones(train.num_items, bool)
   times = np.bincount(train.item[rows], minlength=train.num_items)
-  units = inclusion_units(candidates * np.sqrt(times + 1), size=drawn) if drawn else None
-  popularity = of_popularity = None
-  if own_weight := popularity_weight_of(popularity_weight, num_items=train.num_items):
-    popularity = np.float32(own_weight * np.log1p(times))
-    added = popularity[train.item[rows]] * (1.0 if weight is None else weight)
+  items = candidates_of(times, candidates, drawn=drawn, popularity_weight=popularity_weight)
+  of_popularity = None
+  if items.popularity is not None:
+    added = items.popularity[train.item[rows]] * (1.0 if weight is None else weight)
     of_popularity = np.bincount(train.user[rows], weights=added, minlength=train.num_users)
     of_popularity = of_popularity.astype(np.float32)
-  return Targets(edges, total.astype(np.float32), candidates, units, popularity, of_popularity)
+  return Targets(edges, total.astype(np.float32), *items, of_popularity)
 
 
 def softmax_loss(
@@ -181,14 +208,57 @@ def softmax_loss(
     of_user, of_item = (jnp.sum(v * v, axis=1) for v in regularized)
     of_wanted = sum_over_items(targets.edges, of_item[:, None], num_users=num_users, users=users)
     losses += 0.5 * l2_weight * (total * of_user + of_wanted[:, 0])
-  bias = jnp.zeros(len(item)) if targets.popularity is None else targets.popularity / temperature
-  if drawn:
-    sample = draw_items(key, targets.units, size=drawn)
-    item, bias = item[sample.items], bias[sample.items] - sample.log_probability
-  else:
-    bias = jnp.where(targets.candidates, bias, -jnp.inf)
+  item, bias = _compared(item, targets, temperature, drawn, key)
   normalizers = _sum_of_normalizers(block, user, item, bias, share * total)
   return normalizers + jnp.sum(jnp.where(where, share * losses, 0.0))
+
+
+def event_loss(
+  states: Array,
+  items: Array,
+  target: Array,
+  candidates: Candidates,
+  *,
+  temperature: Any,
+  weight: Array,
+  drawn: int = 0,
+  key: Array | None = None,
+  block: int = BLOCK,
+) -> Array:
+  """Cross-entropy of one item for each state under a softmax over all items, or a draw of them.
+
+  Weighted mean of log Σ_j exp(s_j) − s_target, s = (state · item + popularity) ÷ temperature.
+
+  Args:
+    states: [B, D] float32, such as users before an event. items: [I, D] float32.
+    target: [B] int32, what came next. weight: [B] float32 ≥ 0; 0 for padding.
+    candidates: of all items. The others: as in `softmax_loss`.
+  Returns: [] float32; 0 where nothing counts.
+
+  >>> every = Candidates(np.array([True, True]), None, None)
+  >>> one = {"temperature": 1.0, "weight": jnp.ones(1)}
+  >>> print(event_loss(jnp.zeros((1, 3)), jnp.zeros((2, 3)), jnp.array([1]), every, **one).round(3))
+  0.693
+  """
+  states = states / temperature
+  counted = jnp.sum(weight)
+  share = weight / jnp.where(counted > 0, counted, 1.0)
+  wanted = jnp.sum(states * items[target], axis=1)
+  if candidates.popularity is not None:
+    wanted += candidates.popularity[target] / temperature
+  items, bias = _compared(items, candidates, temperature, drawn, key)
+  return _sum_of_normalizers(block, states, items, bias, share) - jnp.sum(share * wanted)
+
+
+def _compared(
+  items: Array, of: Targets | Candidates, temperature: Any, drawn: int, key: Array | None
+) -> tuple[Array, Array]:
+  """The items [S, D] in the sum of a softmax, and what is added to their scores [S]."""
+  bias = jnp.zeros(len(items)) if of.popularity is None else of.popularity / temperature
+  if not drawn:
+    return items, jnp.where(of.candidates, bias, -jnp.inf)
+  sample = draw_items(key, of.units, size=drawn)
+  return items[sample.items], bias[sample.items] - sample.log_probability
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

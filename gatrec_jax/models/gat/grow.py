@@ -11,7 +11,6 @@ import numpy as np
 
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import DISLIKE
-from gatrec_jax.models.inputs import Inputs
 
 Array = jax.Array
 
@@ -67,31 +66,29 @@ def edges_to_new_users(
   return graph, rated.ravel()
 
 
+def nodes_with_edges(graph: jraph.GraphsTuple, *, num_nodes: int) -> np.ndarray:
+  """[num_nodes] bool, nodes that an edge from another one leads to."""
+  receivers = np.asarray(graph.receivers)[np.asarray(graph.senders != graph.receivers)]
+  return np.bincount(receivers, minlength=num_nodes) > 0
+
+
 def grown_params(
-  params: Any,
-  inputs: Inputs,
-  *,
-  former: Inputs,
-  former_users: int,
-  former_items: int,
-  num_users: int,
+  params: Any, text: Array, known: np.ndarray, *, former_users: int, num_users: int
 ) -> Any:
   """The parameters of a trained model for a larger catalog, whose known nodes come first.
 
-  Rows of nodes without edges in training are replaced, and rows of new nodes added: a `table` gets
-  their text vectors, `ids` the mean row of the known users or items.
+  Rows of nodes that are not `known` are replaced, and rows of new nodes added: a `table` gets their
+  text vectors, `ids` the mean row of the known users or items.
 
   Args:
-    params: of the smaller model, with U' = former_users users and I' = former_items items.
-    inputs: of the larger model, with U = num_users users.
-    former: inputs of the smaller model.
+    params: of the smaller model, with U' = former_users users and I' items.
+    text: [U + I, D] of the larger model, with U = num_users users.
+    known: [U' + I'] bool, nodes whose rows were trained.
   """
   name = next((name for name in ("table", "ids") if name in params), None)
   if name is None:
     return params
-  graph, rows, text = former.own.graph, params[name], inputs.text
-  receivers = np.asarray(graph.receivers)[np.asarray(graph.senders != graph.receivers)]
-  known = np.bincount(receivers, minlength=former_users + former_items)[:, None] > 0
+  rows, known = params[name], known[:, None]
   kinds = [
     _grown_rows(rows[:former_users], known[:former_users], text[:num_users], kind=name),
     _grown_rows(rows[former_users:], known[former_users:], text[num_users:], kind=name),

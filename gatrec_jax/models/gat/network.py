@@ -176,6 +176,7 @@ class GatNetwork(nn.Module):
     graph: jraph.GraphsTuple,
     *,
     where: jax.Array | None = None,
+    trained: jax.Array | None = None,
     layout: Any = None,
     part: Subgraph | None = None,
     deterministic: bool = True,
@@ -191,6 +192,7 @@ class GatNetwork(nn.Module):
       graph: from `bipartite_graph`, sorted by receiver; edges after the first n_edge[0] are
         padding.
       where: [E] bool, edges that count; or float ≥ 0, how many times each counts; None = all once.
+      trained: [N] bool, nodes whose ids count; None = those that an edge leads to. Without `part`.
       layout: of these edges, for another implementation of attention (ops/attention/selection.py).
       part: a subgraph of L levels drawn from `graph`; only it is computed, without `where`.
       deterministic: False applies the dropouts; needs a "dropout" PRNG key.
@@ -212,7 +214,7 @@ class GatNetwork(nn.Module):
       there = jnp.arange(graph.senders.shape[0]) < graph.n_edge[0]
       where = there if where is None else where * there
     if known is None:
-      nodes = self._features(text, graph, where, part)
+      nodes = self._features(text, graph, where, part, trained)
     else:
       nodes = self._features_of_new(text, graph, where)
     edges = Edges(graph.senders, graph.receivers, graph.edges, where, layout)
@@ -284,6 +286,7 @@ class GatNetwork(nn.Module):
     graph: jraph.GraphsTuple,
     where: jax.Array | None,
     part: Subgraph | None,
+    trained: jax.Array | None,
   ) -> jax.Array:
     """[U + I, D] vectors of layer 0; [T, D] of a `part`.
 
@@ -303,7 +306,7 @@ class GatNetwork(nn.Module):
     if kind in ("ids", "sum"):
       ids = self._ids()
       if part is None:
-        has_edges = _receives(graph, where, len(ids))
+        has_edges = _receives(graph, where, len(ids)) if trained is None else trained
       else:
         ids, has_edges = ids[part.nodes], part.has_edges
       parts.append(jnp.where(has_edges[:, None], ids, 0.0))

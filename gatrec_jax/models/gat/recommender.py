@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 
-from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
+from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.objectives import SoftmaxObjective
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
-from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import Kept
+from gatrec_jax.models.events import Earlier, earlier
 from gatrec_jax.models.gat import vectors
 from gatrec_jax.models.gat.channels import (
   Channels,
@@ -30,53 +28,29 @@ from gatrec_jax.models.gat.channels import (
   make_unrated,
   prior_weights,
 )
-from gatrec_jax.models.gat.grow import edges_to_new_users, grown_params
+from gatrec_jax.models.gat.grow import edges_to_new_users, grown_params, nodes_with_edges
+from gatrec_jax.models.gat.history import (
+  HistoryAttention,
+  edges_of_others,
+  events_loss,
+  liked_as_events,
+  states_of,
+  states_of_users,
+)
 from gatrec_jax.models.gat.network import GatNetwork
+from gatrec_jax.models.gat.own import Own, make_own
 from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
-from gatrec_jax.models.linear.ridge import RidgeRecommender, ServingState
+from gatrec_jax.models.linear.ridge import RidgeRecommender
 from gatrec_jax.ops import neighbors
-from gatrec_jax.ops.attention.selection import make_layout
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
 from gatrec_jax.ops.scores import Pair, dot_product_scores, pair_scores
-from gatrec_jax.ops.softmax_loss import (
-  Targets,
-  drawn_size,
-  make_targets,
-  softmax_loss,
-  temperature_of,
-)
+from gatrec_jax.ops.softmax_loss import drawn_size, softmax_loss, temperature_of
 from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
 
-
-class Own(NamedTuple):
-  """Arrays that the GAT reads beside the common `Inputs`.
-
-  Attributes:
-    graph: of all training ratings, or of the likes.
-    layout: of its edges, for the implementation of attention (ops/attention/selection.py).
-    start: [U + I + 1] int32, where each node's incoming edges begin.
-    slots: of the edges that a step draws; None where it reads all of them.
-    targets: of the softmax; None for the pairwise loss.
-    rated: [I] bool, items with a training rating. The softmax is over these: the others are scored
-      by their texts, and are not to be pushed away.
-    ratings: [U] float32, number of ratings of each user.
-    likes: [I] float32, training positives of each item, the scores of users without ratings.
-    linear: serving state of the linear channel; None without one. Its weights follow from the
-      training ratings alone, as the graph does, and are no parameters; None until `completed`.
-  """
-
-  graph: jraph.GraphsTuple
-  layout: Any
-  start: Array
-  slots: neighbors.Slots | None
-  targets: Targets | None
-  rated: Array
-  ratings: Array
-  likes: Array
-  linear: ServingState | None
+_EVENTS_A_STEP = 2**15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,43 +68,28 @@ class GatRecommender:
 
   @property
   def module(self) -> GatNetwork:
-    return GatNetwork(self.settings, self.num_users, self.num_items)
+    """The network over the graph, whose nodes are items alone where users are their events."""
+    users = 0 if self._history else self.num_users
+    return GatNetwork(self.settings, users, self.num_items)
+
+  @property
+  def _history(self) -> OrderedHistory | None:
+    history = self.settings.history
+    return history if isinstance(history, OrderedHistory) else None
+
+  @property
+  def _is_cosine(self) -> bool:
+    return self.settings.score == "cosine"
 
   @property
   def _linear(self) -> RidgeRecommender | None:
     return linear_channel(self.settings, num_users=self.num_users, num_items=self.num_items)
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
-    settings, linear, targets = self.settings, None, None
-    rated_items = np.bincount(train.item, minlength=self.num_items) > 0
-    edges = np.ones(len(train), bool) if settings.graph == "rated" else judged.liked
-    graph = bipartite_graph(
-      dataclasses.replace(train, rating=judged.scaled).take(edges),
-      edge_features=settings.convolution.edge_features,
-      self_loops=settings.convolution.self_loops,
-      relevance=judged.relevance[edges],
-    )
-    if isinstance(settings.objective, SoftmaxObjective):
-      targets = make_targets(
-        train,
-        judged,
-        relevance=settings.objective.relevance,
-        propagation="auto",
-        candidates=rated_items,
-        drawn=self._drawn,
-        popularity_weight=settings.objective.popularity_weight,
-      )
-    if (recommender := self._linear) is not None:
-      linear = None, recommender.own_inputs(train, judged)
-    nodes = np.arange(self.num_users + self.num_items + 1)
-    start = np.searchsorted(graph.receivers, nodes).astype(np.int32)
-    ratings = np.bincount(train.user, minlength=self.num_users).astype(np.float32)
-    likes = np.bincount(train.item[judged.liked], minlength=self.num_items).astype(np.float32)
-    slots = None
-    if drawn := neighbors.edges_a_node(settings.convolution, num_edges=len(graph.senders)):
-      slots = neighbors.make_slots(start, num=drawn)
-    layout = None if drawn else self._layout(graph)  # only ranking reads the whole graph then
-    return Own(graph, layout, start, slots, targets, rated_items, ratings, likes, linear)
+    own = make_own(self.settings, train, judged, drawn=self._drawn)
+    if (linear := self._linear) is not None:
+      own = own._replace(linear=(None, linear.own_inputs(train, judged)))
+    return own
 
   def completed(self, own: Own, kept: Kept) -> Own:
     """With the weights of the linear channel, which `kept` gives."""
@@ -140,26 +99,12 @@ class GatRecommender:
     weights = kept(lambda: jax.block_until_ready(jax.jit(self._linear.weights)(relations)))
     return own._replace(linear=(weights, relations))
 
-  def _layout(self, graph: jraph.GraphsTuple) -> Any:
-    convolution, heads, width = self.settings.convolution, 1, self.settings.feature_width
-    if isinstance(convolution, NoConvolution):
-      return None
-    if isinstance(convolution, FullConvolution):  # the layer that costs most
-      layers = zip(convolution.heads, convolution.layer_widths, strict=True)
-      heads, width = max(layers, key=math.prod)
-    return make_layout(
-      convolution.attention_impl,
-      graph,
-      heads=heads,
-      width=width,
-      platform=jax.default_backend(),
-      chunk=convolution.edge_chunk,
-    )
-
   @property
   def _drawn(self) -> int:
     objective = self.settings.objective
-    return drawn_size(objective.drawn_items, num_users=self.num_users, num_items=self.num_items)
+    # A step over events is one over a batch of them, at most so many.
+    rows = _EVENTS_A_STEP if self._history else self.num_users
+    return drawn_size(objective.drawn_items, num_users=rows, num_items=self.num_items)
 
   @staticmethod
   def on_mesh(own: Own) -> Own:
@@ -167,15 +112,29 @@ class GatRecommender:
     return own._replace(layout=None, linear=None)
 
   def num_rows(self, inputs: Inputs) -> int:
-    """P positives, or U users under a softmax."""
+    """P positives, or U users under a softmax, or T events to be predicted."""
+    if self._history:
+      return inputs.own.ordered.events.targets.shape[0]
     is_softmax = isinstance(self.settings.objective, SoftmaxObjective)
     return self.num_users if is_softmax else inputs.num_positives
 
   def init(self, inputs: Inputs, key: Array) -> Any:
-    return self.module.init(key, inputs.text, inputs.own.graph)["params"]
+    if self._history is None:
+      return self.module.init(key, inputs.text, inputs.own.graph)["params"]
+    own, (item_key, user_key) = inputs.own, jax.random.split(key)
+    items, variables = self.module.init_with_output(
+      item_key, self._text_of_nodes(inputs), own.graph, trained=own.rated
+    )
+    start = own.ordered.events.start[:1]
+    found = earlier(own.ordered.events, start, start, length=self._history.history_length)
+    users = HistoryAttention(self._history).init(user_key, items, found)
+    return {"items": variables["params"], "users": users["params"]}
 
   def loss(self, params: Any, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
-    """The hybrid objective of eq. 1 over positives, or `softmax_loss` over users."""
+    """The hybrid objective of eq. 1 over positives, `softmax_loss` over users, or the loss of
+    events given what came before them."""
+    if self._history:
+      return self._loss_of_events(params, batch, key, inputs)
     rows, where, _ = batch
     key, negative_key = jax.random.split(key)
     objective = self.settings.objective
@@ -213,6 +172,37 @@ class GatRecommender:
       l2_weight=objective.l2_weight,
     )
     return jnp.sum(losses) / jnp.maximum(where.sum(), 1)
+
+  def _loss_of_events(self, params: Any, batch: Batch, key: Array, inputs: Inputs) -> Array:
+    ordered, graph = inputs.own.ordered, inputs.own.graph
+    users = ordered.events.user[ordered.events.targets[batch.rows]]
+    graph_key, key = jax.random.split(key)
+    items = self.module.apply(
+      {"params": params["items"]},
+      self._text_of_nodes(inputs),
+      graph,
+      trained=inputs.own.rated,
+      where=edges_of_others(ordered, users, num_edges=len(graph.senders)),
+      layout=inputs.own.layout,
+      deterministic=False,
+      rngs={"dropout": graph_key},
+    )
+    return events_loss(
+      params["users"],
+      items,
+      ordered,
+      batch.rows,
+      batch.where,
+      key,
+      settings=self._history,
+      objective=self.settings.objective,
+      is_cosine=self._is_cosine,
+      drawn=self._drawn,
+    )
+
+  def _text_of_nodes(self, inputs: Inputs) -> Array:
+    """[N, D] text vectors of the graph's nodes."""
+    return inputs.text[self.num_users :] if self._history else inputs.text
 
   def _in_step(
     self, params: Any, inputs: Inputs, users: Array, items: Array | None, key: Array
@@ -257,7 +247,8 @@ class GatRecommender:
     if self.scores_by == "vectors":
       return pair
     own, settings, unrated = inputs.own, self.settings, None
-    bias = None if own.targets is None else own.targets.popularity
+    of_softmax = own.targets if own.ordered is None else own.ordered.candidates
+    bias = None if of_softmax is None else of_softmax.popularity
     if settings.unrated_l2:
       unrated = make_unrated(
         inputs.text[self.num_users :],
@@ -305,16 +296,20 @@ class GatRecommender:
     """[B, I] float32 scores for new users, as nodes that receive from their items, untrained."""
     counts = [len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)]
     ratings = to_device(np.array(counts, np.float32))
-    graph = _products_of_new(
-      params,
-      inputs,
-      serving_state,
-      liked_rows(users, num_items=self.num_items),
-      liked_rows(users._replace(liked=users.disliked), num_items=self.num_items),
-      users.text,
-      (users.top_rating, users.low_rating),
-      recommender=self,
-    )
+    if self._history:
+      found = liked_as_events(users.liked, length=self._history.history_length)
+      graph = _products_of_events(params, serving_state, to_device(found), recommender=self)
+    else:
+      graph = _products_of_new(
+        params,
+        inputs,
+        serving_state,
+        liked_rows(users, num_items=self.num_items),
+        liked_rows(users._replace(liked=users.disliked), num_items=self.num_items),
+        users.text,
+        (users.top_rating, users.low_rating),
+        recommender=self,
+      )
     if self.scores_by == "vectors":
       return graph
     of_linear = None
@@ -330,17 +325,29 @@ class GatRecommender:
     Args: params: of the smaller model. inputs: of this one; known users and items come first.
       former: inputs of the smaller one. num_users, num_items: U' and I'.
     """
-    return grown_params(
-      params,
-      inputs,
-      former=former,
-      former_users=num_users,
-      former_items=num_items,
-      num_users=self.num_users,
-    )
+    text = self._text_of_nodes(inputs)
+    if self._history:
+      rated = np.asarray(former.own.rated)
+      items = grown_params(params["items"], text, rated, former_users=0, num_users=0)
+      return params | {"items": items}
+    known = nodes_with_edges(former.own.graph, num_nodes=num_users + num_items)
+    return grown_params(params, text, known, former_users=num_users, num_users=self.num_users)
 
   def _served(self, params: Any, inputs: Inputs) -> tuple[Pair, tuple[Array, ...]]:
     """Final vectors, and the items' states [I, D_l] that new users' layers read."""
+    if history := self._history:
+      items = self.module.apply(
+        {"params": params["items"]},
+        self._text_of_nodes(inputs),
+        inputs.own.graph,
+        trained=inputs.own.rated,
+        layout=inputs.own.layout,
+      )
+      events = inputs.own.ordered.events
+      users = states_of_users(
+        params["users"], items, events, settings=history, is_cosine=self._is_cosine
+      )
+      return (users, items), ()
     final, states = self.module.apply(
       {"params": params},
       inputs.text,
@@ -357,6 +364,22 @@ class GatRecommender:
 def products(users: Array, items: Array) -> Array:
   """[B, I] float32 dot products of [B, D] and [I, D]."""
   return jnp.matmul(users, items.T, precision=jax.lax.Precision.HIGHEST)
+
+
+@partial(jax.jit, static_argnames="recommender")
+def _products_of_events(
+  params: Any, serving_state: Pair | Channels, found: Earlier, *, recommender: GatRecommender
+) -> Array:
+  """[B, I] dot products of new users, of whom only these events are known, with the items."""
+  pair = serving_state.vectors if isinstance(serving_state, Channels) else serving_state
+  states = states_of(
+    params["users"],
+    pair[1],
+    found,
+    settings=recommender.settings.history,
+    is_cosine=recommender.settings.score == "cosine",
+  )
+  return products(states, pair[1])
 
 
 @partial(jax.jit, static_argnames="recommender")
