@@ -63,11 +63,11 @@ def validated(config: Config) -> Config:
   if isinstance(config.model, ModelConfig):
     _check_convolution(config.model.convolution, config.model)
     _check_fanouts(config.model.convolution, config.train)
-    _check_history(config.model)
+    _check_history(config.model, config.train)
   return config
 
 
-def _check_history(model: ModelConfig) -> None:
+def _check_history(model: ModelConfig, train: TrainConfig) -> None:
   history = model.history
   if not isinstance(history, OrderedHistory):
     if model.graph == "next":
@@ -85,6 +85,13 @@ def _check_history(model: ModelConfig) -> None:
       "`history=ordered` needs `graph=next`: other graphs would show an event before it happens",
       field="graph",
       value=model.graph,
+    )
+  if not train.batch_size:
+    raise InputError(
+      "with `history=ordered` a step hides what comes after its events, so it must not have all of "
+      "them; give a number of events, such as 1024",
+      field="batch_size",
+      value=0,
     )
   if convolution.fanouts or getattr(convolution, "drawn_edges", 0):
     name = "fanouts" if convolution.fanouts else "drawn_edges"

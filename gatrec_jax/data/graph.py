@@ -105,14 +105,15 @@ def next_event_graph(
     user, item, relevance: [R], of events, by user and then by time.
     edge_features: `relevance`, the logarithm of the product of both events', or none.
   Returns:
-    GraphsTuple as that of `bipartite_graph`, of I nodes; and [E] int32, the user of each edge.
+    GraphsTuple as that of `bipartite_graph`, of I nodes; and [E] int32, the later of the two events
+    of each edge.
   Raises:
     InputError: an edge feature that such edges do not have.
 
   >>> user, item, relevance = np.zeros(3, int), np.array([2, 0, 1]), np.ones(3)
-  >>> graph, users = next_event_graph(user, item, relevance, num_items=3)
-  >>> graph.senders.tolist(), graph.receivers.tolist()
-  ([2, 1, 0, 0], [0, 0, 1, 2])
+  >>> graph, later = next_event_graph(user, item, relevance, num_items=3)
+  >>> graph.senders.tolist(), graph.receivers.tolist(), later.tolist()
+  ([1, 2, 0, 0], [0, 0, 1, 2], [2, 1, 2, 1])
   """
   if unknown := set(edge_features) - {"relevance"}:
     raise InputError(
@@ -124,8 +125,8 @@ def next_event_graph(
   ends = item[first].astype(np.int32), item[first + 1].astype(np.int32)
   both = np.log(relevance[first] * relevance[first + 1]).astype(np.float32)
   senders, receivers = np.concatenate(ends), np.concatenate(ends[::-1])
-  users = np.tile(user[first], 2).astype(np.int32)
-  order = np.lexsort((users, senders, receivers))
+  later = np.tile(first + 1, 2).astype(np.int32)
+  order = np.lexsort((later, senders, receivers))
   features = np.tile(both, 2)[order][:, None][:, : len(edge_features)]
   graph = jraph.GraphsTuple(
     nodes=None,
@@ -136,7 +137,7 @@ def next_event_graph(
     n_node=np.array([num_items], np.int32),
     n_edge=np.array([len(senders)], np.int32),
   )
-  return graph, users[order]
+  return graph, later[order]
 
 
 def _column(interactions: Interactions, name: str, relevance: np.ndarray | None) -> np.ndarray:

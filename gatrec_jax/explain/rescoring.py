@@ -25,7 +25,8 @@ from gatrec_jax.explain.deletion import (
   vectors_without,
 )
 from gatrec_jax.models.gat.channels import Channels, combined_scores, prior_weights
-from gatrec_jax.models.gat.recommender import GatRecommender, products
+from gatrec_jax.models.gat.new_nodes import products
+from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.linear.ridge import RidgeRecommender
 from gatrec_jax.ops.scores import Pair

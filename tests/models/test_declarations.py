@@ -6,6 +6,7 @@ import pytest
 from helpers.programs import toy_ratings
 
 from gatrec_jax.config.fields import replaced
+from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.models import MODELS, LightGcnConfig
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.models.base import make_inputs
@@ -15,6 +16,7 @@ from gatrec_jax.ops.scores import dot_product_scores
 USERS, ITEMS = 12, 9
 # The channels beside it are of interest, and this layer compiles soonest.
 LIGHT = dict(convolution="light", layers=1, attention="none", feature_width=4)
+ORDERED = dict(history="ordered", graph="next", loss="softmax", history_length=3)
 SMALL = {
   "gat": [
     dict(layer_widths=(4,), heads=(1,)),
@@ -23,6 +25,8 @@ SMALL = {
     LIGHT | dict(prior_weight=1.0),
     LIGHT | dict(loss="softmax", popularity_weight=0.5),
     LIGHT | dict(loss="softmax", popularity_weight=0.5, linear_weight=0.5),
+    LIGHT | ORDERED,
+    LIGHT | ORDERED | dict(popularity_weight=0.5, linear_weight=0.5, score="cosine"),
   ],
   "multi_vae": [dict(hidden_widths=(4,), latent_width=2)],
   "text_ridge": [dict(factors="ease"), dict(factors="ials", width=2, iterations=1)],
@@ -51,7 +55,8 @@ def test_declarations_are_complete_and_true(settings):
   assert hasattr(cls, "score_new") == recommender.serves_new_users
   assert hasattr(cls, "grown") == (learned and recommender.takes_new_ratings)
   assert recommender.takes_new_ratings or learned
-  assert cls.explainable is (settings.kind == "gat")
+  whole = not isinstance(getattr(settings, "history", None), OrderedHistory)
+  assert recommender.explainable is (settings.kind == "gat" and whole)
   # Vectors are a pair whose dot products are the scores.
   text = np.random.default_rng(0).normal(size=(USERS + ITEMS, 3))
   inputs = make_inputs(recommender, toy_ratings(USERS, ITEMS), text=text)

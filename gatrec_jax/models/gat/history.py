@@ -2,8 +2,9 @@
 
 The events of a user are edges of the graph that lead to the user at a time: an event to be
 predicted is seen by none of the edges that are read for it (`models.events.earlier`). Items
-exchange messages along edges from each event to the next one of the same user; a step of training
-leaves out those of the users in its batch, so that no vector that it reads knows what comes later.
+exchange messages along edges from each event to the next one of the same user. A step of training
+leaves out those of a user from the earliest event on that it predicts of them, so that no vector
+that it reads knows what the user did later.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ class Ordered(NamedTuple):
 
   Attributes:
     events: the training ratings in the order of time.
-    edge_user: [E] int32, whose events an edge of the graph joins.
+    later: [E] int32, the later of the two events that an edge of the graph joins.
     candidates: of the softmax over items.
     total: [U] float32, the sum of the weights of each user's targets.
   """
 
   events: Events
-  edge_user: Array
+  later: Array
   candidates: Candidates
   total: Array
 
@@ -102,16 +103,11 @@ def _features(found: Earlier, settings: OrderedHistory) -> Array:
 
 
 def make_ordered(
-  train: Interactions,
-  events: Events,
-  edge_user: np.ndarray,
-  *,
-  objective: SoftmaxObjective,
-  drawn: int,
+  train: Interactions, events: Events, later: np.ndarray, *, objective: SoftmaxObjective, drawn: int
 ) -> Ordered:
   """What training on events reads; numpy arrays.
 
-  Args: edge_user: [E] int32. drawn: items that the softmax of a step draws; 0 = all.
+  Args: later: [E] int32, as in `Ordered`. drawn: items that the softmax of a step draws; 0 = all.
   """
   targets = events.targets
   candidates = candidates_of(
@@ -122,17 +118,23 @@ def make_ordered(
   )
   weight = events.relevance[targets] if objective.relevance == "graded" else None
   total = np.bincount(events.user[targets], weights=weight, minlength=train.num_users)
-  return Ordered(events, edge_user, candidates, total.astype(np.float32))
+  return Ordered(events, later, candidates, total.astype(np.float32))
 
 
-def edges_of_others(ordered: Ordered, users: Array, *, num_edges: int) -> Array:
-  """[E] bool, edges of the graph that join no events of these `users` [B]; padding counts.
+def visible_edges(ordered: Ordered, rows: Array, where: Array, *, num_edges: int) -> Array:
+  """[E] bool, edges of the graph that none of these targets, nor their users' later events, are an
+  end of; True for padding.
 
-  Args: num_edges: E, which is larger than that of `edge_user` where a mesh pads the graph.
+  Args:
+    rows: [B] int32, places in `events.targets`. where: [B] bool, which count.
+    num_edges: E, more than there are where a mesh pads the graph.
   """
-  num_users = ordered.total.shape[0]
-  in_batch = jnp.zeros(num_users, bool).at[users].set(True)
-  return jnp.pad(~in_batch[ordered.edge_user], (0, num_edges - ordered.edge_user.shape[0]))
+  events, num_events = ordered.events, ordered.events.item.shape[0]
+  place = events.targets[rows]
+  first = jnp.full(ordered.total.shape, num_events, jnp.int32)
+  first = first.at[events.user[place]].min(jnp.where(where, place, num_events))
+  visible = ordered.later < first[events.user[ordered.later]]
+  return jnp.pad(visible, (0, num_edges - len(visible)), constant_values=True)
 
 
 def events_loss(

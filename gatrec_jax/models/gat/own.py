@@ -114,14 +114,14 @@ def _ordered(
   settings: ModelConfig, train: Interactions, judged: JudgedRatings, *, drawn: int
 ) -> tuple[jraph.GraphsTuple, Ordered]:
   events = make_events(train, judged)
-  graph, edge_user = next_event_graph(
+  graph, later = next_event_graph(
     events.user,
     events.item,
     events.relevance,
     num_items=train.num_items,
     edge_features=settings.convolution.edge_features,
   )
-  return graph, make_ordered(train, events, edge_user, objective=settings.objective, drawn=drawn)
+  return graph, make_ordered(train, events, later, objective=settings.objective, drawn=drawn)
 
 
 def _layout(settings: ModelConfig, graph: jraph.GraphsTuple) -> Any:

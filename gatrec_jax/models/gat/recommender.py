@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -17,7 +16,7 @@ from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import Kept
-from gatrec_jax.models.events import Earlier, earlier
+from gatrec_jax.models.events import earlier
 from gatrec_jax.models.gat import vectors
 from gatrec_jax.models.gat.channels import (
   Channels,
@@ -28,16 +27,20 @@ from gatrec_jax.models.gat.channels import (
   make_unrated,
   prior_weights,
 )
-from gatrec_jax.models.gat.grow import edges_to_new_users, grown_params, nodes_with_edges
 from gatrec_jax.models.gat.history import (
   HistoryAttention,
-  edges_of_others,
   events_loss,
   liked_as_events,
-  states_of,
   states_of_users,
+  visible_edges,
 )
 from gatrec_jax.models.gat.network import GatNetwork
+from gatrec_jax.models.gat.new_nodes import (
+  grown_params,
+  nodes_with_edges,
+  products_of_events,
+  products_of_new,
+)
 from gatrec_jax.models.gat.own import Own, make_own
 from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
 from gatrec_jax.models.linear.ridge import RidgeRecommender
@@ -64,7 +67,11 @@ class GatRecommender:
   learned: ClassVar[bool] = True
   serves_new_users: ClassVar[bool] = True
   takes_new_ratings: ClassVar[bool] = True
-  explainable: ClassVar[bool] = True
+
+  @property
+  def explainable(self) -> bool:
+    """Not yet where users are their events."""
+    return self._history is None
 
   @property
   def module(self) -> GatNetwork:
@@ -101,7 +108,10 @@ class GatRecommender:
 
   @property
   def _drawn(self) -> int:
+    """Items that the softmax of a step draws; 0 = all."""
     objective = self.settings.objective
+    if not isinstance(objective, SoftmaxObjective):
+      return 0
     # A step over events is one over a batch of them, at most so many.
     rows = _EVENTS_A_STEP if self._history else self.num_users
     return drawn_size(objective.drawn_items, num_users=rows, num_items=self.num_items)
@@ -175,14 +185,13 @@ class GatRecommender:
 
   def _loss_of_events(self, params: Any, batch: Batch, key: Array, inputs: Inputs) -> Array:
     ordered, graph = inputs.own.ordered, inputs.own.graph
-    users = ordered.events.user[ordered.events.targets[batch.rows]]
     graph_key, key = jax.random.split(key)
     items = self.module.apply(
       {"params": params["items"]},
       self._text_of_nodes(inputs),
       graph,
       trained=inputs.own.rated,
-      where=edges_of_others(ordered, users, num_edges=len(graph.senders)),
+      where=visible_edges(ordered, batch.rows, batch.where, num_edges=len(graph.senders)),
       layout=inputs.own.layout,
       deterministic=False,
       rngs={"dropout": graph_key},
@@ -243,7 +252,7 @@ class GatRecommender:
 
   def serving_state(self, params: Any, inputs: Inputs) -> Pair | Channels:
     """[U, D] and [I, D] float32 final vectors, without dropout; or `Channels` around them."""
-    pair, states = self._served(params, inputs)
+    pair, states = self.served(params, inputs)
     if self.scores_by == "vectors":
       return pair
     own, settings, unrated = inputs.own, self.settings, None
@@ -298,9 +307,9 @@ class GatRecommender:
     ratings = to_device(np.array(counts, np.float32))
     if self._history:
       found = liked_as_events(users.liked, length=self._history.history_length)
-      graph = _products_of_events(params, serving_state, to_device(found), recommender=self)
+      graph = products_of_events(params, serving_state, to_device(found), recommender=self)
     else:
-      graph = _products_of_new(
+      graph = products_of_new(
         params,
         inputs,
         serving_state,
@@ -333,7 +342,7 @@ class GatRecommender:
     known = nodes_with_edges(former.own.graph, num_nodes=num_users + num_items)
     return grown_params(params, text, known, former_users=num_users, num_users=self.num_users)
 
-  def _served(self, params: Any, inputs: Inputs) -> tuple[Pair, tuple[Array, ...]]:
+  def served(self, params: Any, inputs: Inputs) -> tuple[Pair, tuple[Array, ...]]:
     """Final vectors, and the items' states [I, D_l] that new users' layers read."""
     if history := self._history:
       items = self.module.apply(
@@ -359,52 +368,3 @@ class GatRecommender:
 
   def _pair(self, final: Array) -> Pair:
     return final[: self.num_users], final[self.num_users :]
-
-
-def products(users: Array, items: Array) -> Array:
-  """[B, I] float32 dot products of [B, D] and [I, D]."""
-  return jnp.matmul(users, items.T, precision=jax.lax.Precision.HIGHEST)
-
-
-@partial(jax.jit, static_argnames="recommender")
-def _products_of_events(
-  params: Any, serving_state: Pair | Channels, found: Earlier, *, recommender: GatRecommender
-) -> Array:
-  """[B, I] dot products of new users, of whom only these events are known, with the items."""
-  pair = serving_state.vectors if isinstance(serving_state, Channels) else serving_state
-  states = states_of(
-    params["users"],
-    pair[1],
-    found,
-    settings=recommender.settings.history,
-    is_cosine=recommender.settings.score == "cosine",
-  )
-  return products(states, pair[1])
-
-
-@partial(jax.jit, static_argnames="recommender")
-def _products_of_new(
-  params: Any,
-  inputs: Inputs,
-  serving_state: Pair | Channels,
-  liked: Array,
-  disliked: Array,
-  text: Array,
-  ratings: tuple[Array, Array],
-  *,
-  recommender: GatRecommender,
-) -> Array:
-  """[B, I] dot products of new users with the items.
-
-  Args: liked, disliked: [B, I] float32, 1 where rated. text: [B, D_text]. ratings: highest, lowest.
-  """
-  if isinstance(serving_state, Channels):
-    items, known = serving_state.vectors[1], serving_state.states
-  else:
-    items, known = serving_state[1], recommender._served(params, inputs)[1]
-  top, low = ratings
-  graph, where = edges_to_new_users(
-    liked, disliked, top_rating=top, low_rating=low, settings=recommender.settings
-  )
-  new = recommender.module.apply({"params": params}, text, graph, where=where, known=known)
-  return products(new, items)

@@ -9,8 +9,8 @@ from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import DISLIKE
 from gatrec_jax.data.graph import bipartite_graph
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.gat.grow import edges_to_new_users
 from gatrec_jax.models.gat.network import GatNetwork
+from gatrec_jax.models.gat.new_nodes import edges_to_new_users
 
 USERS, ITEMS = 4, 5
 FULL = dict(convolution="full", layer_widths=(6, 3), heads=(2, 1))

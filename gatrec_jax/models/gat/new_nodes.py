@@ -1,7 +1,11 @@
-"""New users and items in a trained GAT: edges to new users, and rows of its parameters."""
+"""New users and items in a trained GAT: scores of new users, and rows of its parameters.
+
+The functions take a `GatRecommender` as `recommender`.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +15,11 @@ import numpy as np
 
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import DISLIKE
+from gatrec_jax.models.events import Earlier
+from gatrec_jax.models.gat.channels import Channels
+from gatrec_jax.models.gat.history import states_of
+from gatrec_jax.models.inputs import Inputs
+from gatrec_jax.ops.scores import Pair
 
 Array = jax.Array
 
@@ -105,3 +114,55 @@ def _grown_rows(rows: Array, known: np.ndarray, text: Array, *, kind: str) -> Ar
     stand_in = jnp.broadcast_to(mean, (len(text), rows.shape[1]))
   former = jnp.where(known, rows, stand_in[: len(rows)])
   return jnp.concatenate([former, stand_in[len(rows) :]])
+
+
+def products(users: Array, items: Array) -> Array:
+  """[B, I] float32 dot products of [B, D] and [I, D]."""
+  return jnp.matmul(users, items.T, precision=jax.lax.Precision.HIGHEST)
+
+
+@partial(jax.jit, static_argnames="recommender")
+def products_of_events(
+  params: Any, serving_state: Pair | Channels, found: Earlier, *, recommender: Any
+) -> Array:
+  """[B, I] dot products of new users, of whom only these events are known, with the items."""
+  pair = serving_state.vectors if isinstance(serving_state, Channels) else serving_state
+  states = states_of(
+    params["users"],
+    pair[1],
+    found,
+    settings=recommender.settings.history,
+    is_cosine=recommender.settings.score == "cosine",
+  )
+  return products(states, pair[1])
+
+
+@partial(jax.jit, static_argnames="recommender")
+def products_of_new(
+  params: Any,
+  inputs: Inputs,
+  serving_state: Pair | Channels,
+  liked: Array,
+  disliked: Array,
+  text: Array,
+  ratings: tuple[Array, Array],
+  *,
+  recommender: Any,
+) -> Array:
+  """[B, I] dot products of new users, of whose ratings the order is unknown, with the items.
+
+  Args:
+    liked, disliked: [B, I] float32, 1 where rated.
+    text: [B, D_text] float32.
+    ratings: highest, lowest.
+  """
+  if isinstance(serving_state, Channels):
+    items, known = serving_state.vectors[1], serving_state.states
+  else:
+    items, known = serving_state[1], recommender.served(params, inputs)[1]
+  top, low = ratings
+  graph, where = edges_to_new_users(
+    liked, disliked, top_rating=top, low_rating=low, settings=recommender.settings
+  )
+  new = recommender.module.apply({"params": params}, text, graph, where=where, known=known)
+  return products(new, items)
