@@ -159,10 +159,12 @@ def systems_from_flags() -> dict[str, Config]:
     head, *settings = text.split(":")
     label, _, name = head.rpartition("=")
     label = label or name
-    config = get_preset(name, field="models")
+    chosen = parse_assignments(settings, field="models")
+    split = chosen.get("split") or given_fields().get("split", "")
+    config = get_preset(name, field="models", split=split)
     known = field_types(config)
     given = {field: value for field, value in given_fields().items() if field in known}
-    config = with_fields(config, given | parse_assignments(settings, field="models"))
+    config = with_fields(config, given | chosen)
     if config.data.split == "none":
       raise InputError("holds out no ratings to compare on", field="split", value="none")
     if label in systems:

@@ -6,12 +6,14 @@ alone. Commands, seeds, devices and commits are in launch/benchmarks/RESULTS.md.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gatrec_jax.config import models
 from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
+from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from gatrec_jax.errors import InputError
@@ -67,6 +69,40 @@ def best() -> Config:
       schedule="constant",
       evaluate_every=10,
       patience=60,
+    ),
+  )
+
+
+def best_next_item() -> Config:
+  """`best` where the next event of each user is to be predicted (`split=next_item`).
+
+  Users are attention over their events, and items exchange messages along edges from each event to
+  the next one. Chosen on validation events.
+  """
+  config = best()
+  return dataclasses.replace(
+    config,
+    data=DataConfig(split="next_item"),
+    model=dataclasses.replace(
+      config.model,
+      feature_width=128,
+      graph="next",
+      history=OrderedHistory(history_length=20, history_dropout=0.5),
+      convolution=LightConvolution(
+        layers=1, attention="v1", edge_features=("relevance",), combine="mean"
+      ),
+      objective=SoftmaxObjective(temperature=0.07, relevance="graded"),
+      linear_weight=0.0,
+      linear_choice="fixed",
+    ),
+    train=TrainConfig(
+      batch_size=1024,
+      epochs=60,
+      learning_rate=5e-3,
+      weight_decay=0.0,
+      schedule="constant",
+      evaluate_every=2,
+      patience=6,
     ),
   )
 
@@ -295,10 +331,15 @@ PRESETS: Mapping[str, Callable[[], Config]] = {
 }
 
 
-def get_preset(name: str, *, field: str = "preset") -> Config:
-  """Returns the preset called `name`. Raises InputError for an unknown one, with near matches."""
+def get_preset(name: str, *, field: str = "preset", split: str = "") -> Config:
+  """Returns the preset called `name`. Raises InputError for an unknown one, with near matches.
+
+  Args: split: how the data will be split, where that is known: `best` depends on it.
+  """
   if name not in PRESETS:
     near = difflib.get_close_matches(name, PRESETS, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"
     raise InputError(f"unknown; {hint}", field=field, value=name)
+  if name == "best" and split == "next_item":
+    return best_next_item()
   return PRESETS[name]()

@@ -190,6 +190,11 @@ class ModelConfig(ModelSettings):
   compute_dtype: str = setting("float32", choices=("float32", "bfloat16"))
 
   @property
+  def is_ordered(self) -> bool:
+    """Whether users are attention over their events in the order of time."""
+    return isinstance(self.history, OrderedHistory)
+
+  @property
   def reads_text(self) -> bool:
     return self.node_features != "ids"
 

@@ -68,7 +68,7 @@ def fit(
   fields = {"dataset": _kept(interactions, folder, "interactions")}
   if items is not None:
     fields["item_metadata"] = _kept(items, folder, "items")
-  config = with_fields(get_preset(preset), {**fields, **settings})
+  config = with_fields(get_preset(preset, split=settings.get("split", "")), {**fields, **settings})
   try:
     if refit:
       train_alike(config, folder, refit=True, memory_limit=memory_limit, log=log)

@@ -32,7 +32,10 @@ def preset_from_flags() -> Config:
   model = FLAGS.model if "model" in FLAGS else None
   if model and FLAGS["preset"].present and model != preset:
     raise InputError(f"and `model={model}` exclude each other", field="preset", value=preset)
-  return get_preset(model, field="model") if model else get_preset(preset)
+  split = (given_fields() | _assignments()).get("split", "")
+  if model:
+    return get_preset(model, field="model", split=split)
+  return get_preset(preset, split=split)
 
 
 def given_fields() -> dict[str, Any]:

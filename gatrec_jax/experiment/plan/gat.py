@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
-from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
+from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, ModelConfig
 from gatrec_jax.experiment.linear_choices import has_choices
 from gatrec_jax.experiment.plan import common, linear
@@ -16,9 +16,10 @@ from gatrec_jax.experiment.plan.rates import WIDTH, Rates
 from gatrec_jax.experiment.plan.sizes import Sizes, graph_rows
 from gatrec_jax.experiment.plan.stage import Stage
 from gatrec_jax.models.gat.channels import has_channels, linear_channel
+from gatrec_jax.models.gat.own import drawn_by
 from gatrec_jax.ops.attention.blocks import BLOCK_BYTES
 from gatrec_jax.ops.propagation import GATHERED_NUMBERS, is_dense
-from gatrec_jax.ops.softmax_loss import BLOCK, drawn_size
+from gatrec_jax.ops.softmax_loss import BLOCK
 from gatrec_jax.sharding.mesh import MeshShape
 from gatrec_jax.train.optimizer import steps_per_epoch
 
@@ -26,6 +27,8 @@ from gatrec_jax.train.optimizer import steps_per_epoch
 # graph is sorted.
 _EDGE, _BLOCK_EDGE, _SORTED_EDGE = 8, 12, 48
 _TARGET, _POSITIVE, _NEGATIVE = 24, 8, 12
+# An event, and the later one of an edge; arrays of a step with the vectors of histories.
+_EVENT, _LATER, _HISTORIES = 20, 4, 8
 _SORTS = 12  # of all training rows, while the graph is made
 # Node tables that are alive in a step: gradient and moments while they are replaced, and for each
 # layer its input, its sums and both gradients.
@@ -35,6 +38,7 @@ _BLOCKS_OF_SCORES = 4  # scores, exponentials and gradients of a block of the so
 # one that is drawn: its place as it is found, both ends, features, weight, and gradients.
 _STEP_EDGE, _DRAWN_EDGE = 16, 38
 _SLOT = 4
+_FLOPS_OF_MAP = 6  # of a number of a linear map of an event's vector, forward and backward
 # Copies of a block of scores in ranking: of vectors, with channels, and with the linear channel's
 # histories and scores (XLA's analysis has 6, 6 and 8, to which lists and masks come).
 _COPIES, _COPIES_OF_CHANNELS, _COPIES_OF_LINEAR = 4, 6, 8
@@ -60,7 +64,9 @@ def stages(config: Config, sizes: Sizes, rates: Rates | None) -> list[Stage]:
   found.append(_graph(model, sizes, rates))
   training, ranked = _training(config, model, sizes, rates)
   copies = _COPIES_OF_CHANNELS if has_channels(model) else _COPIES
-  state = 4.0 * sizes.nodes * model.feature_width * (1 + model.convolution.num_layers)
+  state = 4.0 * _nodes(model, sizes) * model.feature_width * (1 + model.convolution.num_layers)
+  if model.is_ordered:
+    state += 4.0 * sizes.users * model.feature_width
   validation = common.validation(
     config, sizes, rates, copies=copies, state=state, known=channel is not None
   )
@@ -87,7 +93,7 @@ def choices(model: ModelConfig, sizes: Sizes) -> str:
   objective = model.objective
   if isinstance(objective, PairwiseObjective):
     parts.append(f"pairs with {objective.negatives_per_positive} negative(s)")
-  elif drawn := _drawn(objective, sizes):
+  elif drawn := _drawn(model, sizes):
     parts.append(f"softmax over {drawn:,} drawn of {sizes.items:,} items")
   else:
     parts.append(f"softmax over all {sizes.items:,} items")
@@ -102,11 +108,13 @@ def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None) -> Stage:
   left = edges * (_EDGE + features) + _POSITIVE * sizes.likes
   if sizes.drawn:
     left += _SLOT * sizes.drawn
-  elif has_layers and 4 * max(_widths(model, sizes)) * sizes.nodes > BLOCK_BYTES:
+  elif has_layers and 4 * max(_widths(model, sizes)) * _nodes(model, sizes) > BLOCK_BYTES:
     left += edges * _BLOCK_EDGE
   choice = f"{round(edges):,} edges"
   if isinstance(model.objective, PairwiseObjective):
     left += _NEGATIVE * sizes.train
+  elif model.is_ordered:
+    left += _EVENT * sizes.train + _LATER * edges
   else:
     left += _target_bytes(sizes)
   left += 4.0 * sizes.nodes * max(sizes.text_width, 1)
@@ -120,8 +128,8 @@ def _training(
 ) -> tuple[Stage, float]:
   """The stage, and how often it is interrupted for validation."""
   train, objective = config.train, model.objective
-  is_softmax = isinstance(objective, SoftmaxObjective)
-  rows = sizes.users if is_softmax else sizes.likes
+  reads_targets = isinstance(objective, SoftmaxObjective) and not model.is_ordered
+  rows = _rows(model, sizes)
   batch = min(train.batch_size or rows, rows)
   steps = steps_per_epoch(train, rows)
   epochs = expected_epochs(config)
@@ -131,9 +139,11 @@ def _training(
   per_epoch = _attention_edges(model, sizes, edges, steps=steps, batch=batch)
   seconds = None
   if rates is not None:
-    scores = float(rows) * _candidates(objective, sizes)
+    scores = float(rows) * _candidates(model, sizes)
     one = per_epoch * (max(widths) / WIDTH) / rates.edges
-    if is_softmax and not _targets_are_dense(sizes):
+    if model.is_ordered:
+      one += _FLOPS_OF_MAP * rows * model.history.history_length * widths[-1] ** 2 / rates.flops
+    if reads_targets and not _targets_are_dense(sizes):
       one += steps * _GATHERS * sizes.train * (widths[-1] / WIDTH) / rates.edges
     one += scores * (widths[-1] / WIDTH) / rates.softmax
     one += steps * memory / rates.bandwidth
@@ -163,7 +173,7 @@ def _bytes_of_training(
 
   Args: devices: over which tables are divided.
   """
-  objective, widths, table = model.objective, _widths(model, sizes), 4.0 * sizes.nodes
+  widths, table = _widths(model, sizes), 4.0 * _nodes(model, sizes)
   params = table * widths[0]
   edges = 2.0 * graph_rows(model, sizes)
   step = _TABLES * params / devices + sum(_TABLES_A_LAYER * table * one for one in widths[1:])
@@ -171,12 +181,14 @@ def _bytes_of_training(
     step += _DRAWN_EDGE * sizes.drawn
   elif model.convolution.num_layers:
     step += _STEP_EDGE * edges / devices
-  rows = sizes.users if isinstance(objective, SoftmaxObjective) else sizes.likes
+  rows = _rows(model, sizes)
   batch = min(config.train.batch_size or rows, rows)
-  candidates = _candidates(objective, sizes)
-  if isinstance(objective, SoftmaxObjective):
+  candidates = _candidates(model, sizes)
+  if isinstance(model.objective, SoftmaxObjective):
     step += 4.0 * _BLOCKS_OF_SCORES * min(BLOCK, batch * candidates)
-    if not _targets_are_dense(sizes):
+    if model.is_ordered:
+      step += 4.0 * _HISTORIES * batch * model.history.history_length * widths[-1]
+    elif not _targets_are_dense(sizes):
       step += 4.0 * min(GATHERED_NUMBERS, sizes.train * widths[-1])
   else:
     step += 4.0 * 4 * batch * candidates * widths[-1]
@@ -186,10 +198,22 @@ def _bytes_of_training(
   return params, state / devices + max(step, saved)
 
 
-def _candidates(objective: Objective, sizes: Sizes) -> int:
+def _nodes(model: ModelConfig, sizes: Sizes) -> int:
+  """Nodes with a vector of their own."""
+  return sizes.items if model.is_ordered else sizes.nodes
+
+
+def _rows(model: ModelConfig, sizes: Sizes) -> int:
+  """Rows of an epoch: users, or likes."""
+  is_softmax = isinstance(model.objective, SoftmaxObjective)
+  return sizes.users if is_softmax and not model.is_ordered else sizes.likes
+
+
+def _candidates(model: ModelConfig, sizes: Sizes) -> int:
   """Items whose scores the loss reads for each of its rows."""
+  objective = model.objective
   if isinstance(objective, SoftmaxObjective):
-    return _drawn(objective, sizes) or sizes.items
+    return _drawn(model, sizes) or sizes.items
   return 1 + objective.negatives_per_positive
 
 
@@ -227,8 +251,8 @@ def _widths(model: ModelConfig, sizes: Sizes) -> Sequence[int]:
   return [features] * (1 + convolution.num_layers)
 
 
-def _drawn(objective: SoftmaxObjective, sizes: Sizes) -> int:
-  return drawn_size(objective.drawn_items, num_users=sizes.users, num_items=sizes.items)
+def _drawn(model: ModelConfig, sizes: Sizes) -> int:
+  return drawn_by(model, num_users=sizes.users, num_items=sizes.items)
 
 
 def _targets_are_dense(sizes: Sizes) -> bool:

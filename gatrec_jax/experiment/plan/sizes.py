@@ -123,7 +123,7 @@ def sizes_of_table(config: Config, *, users: int, items: int, ratings: int) -> S
     pairs=_UNEVEN * mean * train,
     longest=min(items, round(15 * mean)),
   )
-  if not isinstance(config.model, ModelConfig):
+  if not isinstance(config.model, ModelConfig) or config.model.is_ordered:
     return sizes
   edges = 2 * graph_rows(config.model, sizes)
   most = edges_a_node(config.model.convolution, num_edges=edges)
@@ -132,12 +132,12 @@ def sizes_of_table(config: Config, *, users: int, items: int, ratings: int) -> S
 
 def graph_rows(model: ModelConfig, sizes: Sizes) -> int:
   """Training ratings that are edges of the GAT's graph, in both directions."""
-  return sizes.train if model.graph == "rated" else sizes.likes
+  return sizes.likes if model.graph == "liked" else sizes.train
 
 
 def _drawn_edges(config: Config, prepared: Prepared, liked: np.ndarray) -> int:
   """`Sizes.drawn` of prepared data. Args: liked: [R] bool, of all rows."""
-  if not isinstance(config.model, ModelConfig):
+  if not isinstance(config.model, ModelConfig) or config.model.is_ordered:
     return 0
   rows, train = prepared.interactions, prepared.split.train
   if config.model.graph != "rated":

@@ -11,7 +11,6 @@ import jraph
 import numpy as np
 
 from gatrec_jax.config.convolutions import FullConvolution, NoConvolution
-from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.objectives import SoftmaxObjective
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
@@ -22,9 +21,11 @@ from gatrec_jax.models.gat.history import Ordered, make_ordered
 from gatrec_jax.models.linear.ridge import ServingState
 from gatrec_jax.ops import neighbors
 from gatrec_jax.ops.attention.selection import make_layout
-from gatrec_jax.ops.softmax_loss import Targets, make_targets
+from gatrec_jax.ops.softmax_loss import Targets, drawn_size, make_targets
 
 Array = jax.Array
+
+_EVENTS_A_STEP = 2**15
 
 
 class Own(NamedTuple):
@@ -57,21 +58,26 @@ class Own(NamedTuple):
   ordered: Ordered | None
 
 
-def make_own(
-  settings: ModelConfig, train: Interactions, judged: JudgedRatings, *, drawn: int
-) -> Own:
-  """The graph and what belongs to it, without the linear channel; numpy arrays.
+def drawn_by(settings: ModelConfig, *, num_users: int, num_items: int) -> int:
+  """How many items the softmax of a step draws; 0 = all of them."""
+  objective = settings.objective
+  if not isinstance(objective, SoftmaxObjective):
+    return 0
+  # A step over events is one over a batch of them, at most so many.
+  rows = _EVENTS_A_STEP if settings.is_ordered else num_users
+  return drawn_size(objective.drawn_items, num_users=rows, num_items=num_items)
 
-  Args: drawn: items that the softmax of a step draws; 0 = all.
-  """
+
+def make_own(settings: ModelConfig, train: Interactions, judged: JudgedRatings) -> Own:
+  """The graph and what belongs to it, without the linear channel; numpy arrays."""
+  drawn = drawn_by(settings, num_users=train.num_users, num_items=train.num_items)
   targets = ordered = slots = None
-  is_ordered = isinstance(settings.history, OrderedHistory)
-  if is_ordered:
+  if settings.is_ordered:
     graph, ordered = _ordered(settings, train, judged, drawn=drawn)
   else:
     graph = _bipartite(settings, train, judged)
   rated = np.bincount(train.item, minlength=train.num_items) > 0
-  if isinstance(settings.objective, SoftmaxObjective) and not is_ordered:
+  if isinstance(settings.objective, SoftmaxObjective) and not settings.is_ordered:
     targets = make_targets(
       train,
       judged,
@@ -82,11 +88,12 @@ def make_own(
       popularity_weight=settings.objective.popularity_weight,
     )
   start = np.searchsorted(graph.receivers, np.arange(int(graph.n_node[0]) + 1)).astype(np.int32)
-  if of_node := neighbors.edges_a_node(settings.convolution, num_edges=len(graph.senders)):
+  of_node = neighbors.edges_a_node(settings.convolution, num_edges=len(graph.senders))
+  if of_node and not settings.is_ordered:
     slots = neighbors.make_slots(start, num=of_node)
   return Own(
     graph=graph,
-    layout=None if of_node else _layout(settings, graph),  # only ranking reads it whole then
+    layout=None if slots else _layout(settings, graph),  # only ranking reads it whole then
     start=start,
     slots=slots,
     targets=targets,

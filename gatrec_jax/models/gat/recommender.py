@@ -41,19 +41,17 @@ from gatrec_jax.models.gat.new_nodes import (
   products_of_events,
   products_of_new,
 )
-from gatrec_jax.models.gat.own import Own, make_own
+from gatrec_jax.models.gat.own import Own, drawn_by, make_own
 from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
 from gatrec_jax.models.linear.ridge import RidgeRecommender
 from gatrec_jax.ops import neighbors
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
 from gatrec_jax.ops.negatives import draw_negatives
 from gatrec_jax.ops.scores import Pair, dot_product_scores, pair_scores
-from gatrec_jax.ops.softmax_loss import drawn_size, softmax_loss, temperature_of
+from gatrec_jax.ops.softmax_loss import softmax_loss, temperature_of
 from gatrec_jax.sharding.placement import to_device
 
 Array = jax.Array
-
-_EVENTS_A_STEP = 2**15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +91,7 @@ class GatRecommender:
     return linear_channel(self.settings, num_users=self.num_users, num_items=self.num_items)
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Own:
-    own = make_own(self.settings, train, judged, drawn=self._drawn)
+    own = make_own(self.settings, train, judged)
     if (linear := self._linear) is not None:
       own = own._replace(linear=(None, linear.own_inputs(train, judged)))
     return own
@@ -108,13 +106,7 @@ class GatRecommender:
 
   @property
   def _drawn(self) -> int:
-    """Items that the softmax of a step draws; 0 = all."""
-    objective = self.settings.objective
-    if not isinstance(objective, SoftmaxObjective):
-      return 0
-    # A step over events is one over a batch of them, at most so many.
-    rows = _EVENTS_A_STEP if self._history else self.num_users
-    return drawn_size(objective.drawn_items, num_users=rows, num_items=self.num_items)
+    return drawn_by(self.settings, num_users=self.num_users, num_items=self.num_items)
 
   @staticmethod
   def on_mesh(own: Own) -> Own:
