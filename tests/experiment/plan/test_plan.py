@@ -48,6 +48,19 @@ def test_every_model_has_a_plan(name):
   assert make_plan(config, sizes).memory == plan.memory
 
 
+def test_users_as_their_events_take_no_table_of_users_in_training():
+  config = get_preset("best", split="next_item")
+  few, many = (
+    sizes_of_table(config, users=users, items=2000, ratings=10**6) for users in (10**3, 10**5)
+  )
+  plans = [make_plan(config, sizes, RATES) for sizes in (few, many)]
+  first, second = (stage_of(plan, "training") for plan in plans)
+  assert first.peak == second.peak
+  longer = with_fields(config, {"history_length": "200"})
+  assert stage_of(make_plan(longer, many, RATES), "training").peak > second.peak
+  assert "softmax over all 2,000 items" in first.choice
+
+
 @pytest.mark.parametrize("name", sorted({*PRESETS} - {"text_ridge", "content_knn"}))
 @settings(max_examples=15, deadline=None)
 @given(
