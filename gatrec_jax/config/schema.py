@@ -47,11 +47,14 @@ class DataConfig:
       star rating, the sum of counts, the strongest event.
     event_weights: `view:1,cart:3`, the weight of each event ("" = those of well-known names).
     fold: `u1`…`u5`, `ua`, `ub` (ml-100k), or the 1-based part of `split=kfold`.
-    split: how test rows are chosen when no shipped fold is given; `none` tests nothing;
-      `recbole_a` and `recbole_b` are complete protocols, which also fix the shares, the thresholds
-      and `select_metric`.
+    split: how test rows are chosen when no shipped fold is given; `none` tests nothing; `next_item`
+      is the leave-one-out protocol of sequential recommendation, where the validation ratings are
+      in the histories that a finished run serves from; `recbole_a` and `recbole_b` are complete
+      protocols, which also fix the shares, the thresholds and `select_metric`.
     test_share, split_seed: share of rows (or users, items) held out, and the seed that draws them.
     valid_share, valid_seed: share of the *training* rows set aside for validation, and its seed.
+      They are chosen as the test rows are (data/splits.py: carve_validation). With `next_item`
+      every share above 0 means the row before the test row of each user.
     positive_threshold: ratings at or above it are positives; None = four fifths of the scale.
     negative_threshold: ratings at or below it are explicit negatives; None = two fifths.
   """
@@ -86,6 +89,12 @@ class DataConfig:
   valid_seed: int = setting(0, low=0, high=_SEED)
   positive_threshold: float | None = None
   negative_threshold: float | None = None
+
+  @property
+  def split_kind(self) -> str:
+    """`split`, or `shipped` where the test rows come with the data."""
+    is_shipped = self.test_file or (self.fold and self.split != "kfold")
+    return "shipped" if is_shipped else self.split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,11 @@ from gatrec_jax.sharding.peers import ALONE, Peers, place_of
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """Row indices of the parts, [n] int64 ascending; disjoint, and together all rows."""
+  """Row indices of the parts, [n] int64 ascending; disjoint, and together all rows.
+
+  The validation part is chosen from the training rows as the test part is from all, where that
+  tells models apart (`splits.carve_validation`).
+  """
 
   train: np.ndarray
   valid: np.ndarray

@@ -11,6 +11,7 @@ from gatrec_jax.data.split_draws import (
   pair_draws,
   rank_within,
   seeded_generator,
+  text_rank,
 )
 from gatrec_jax.errors import InputError
 from gatrec_jax.sharding.peers import ALONE, Peers, place_of, sum_of
@@ -22,6 +23,7 @@ KINDS = (
   "kfold",
   "temporal",
   "leave_last",
+  "next_item",
   "cold_users",
   "cold_items",
   "none",
@@ -47,19 +49,21 @@ def split_interactions(
   """Divides the rows into training, validation and test.
 
   The split depends on the (user, item) pairs, the times if the kind needs them, and the seeds, not
-  on the order of the rows. The validation part depends only on the training pairs and
-  `valid_seed`.
+  on the order of the rows. The validation part depends only on the training rows and `valid_seed`
+  (of `next_item`: on what the test part depends on).
 
   Args:
     interactions: R rows, each (user, item) at most once.
     kind: one of `KINDS`. `shipped`: `test_rows`. `random`: any rows. `per_user`: any rows of each
       user, who keeps at least one. `kfold`: part `fold` of round(1 / test_share) equal parts.
       `temporal`: the latest rows of all. `leave_last`: the latest row of each user who has two.
-      `cold_users`, `cold_items`: all rows of some users or items. `none`: no rows, so that a model
-      for use learns from all.
+      `next_item`: the same of each user who has three, whose row before it is validation; with
+      `valid_share=0`, of each user who has two, without validation. `cold_users`, `cold_items`: all
+      rows of some users or items. `none`: no rows, so that a model for use learns from all.
     test_share: share of the rows (`cold_*`: of the users or items with rows) held out for testing.
     split_seed: for the choice of test rows; ≥ 0.
-    valid_share: share of the training rows that become validation rows; 0 for none.
+    valid_share: share of the training rows that become validation rows (`carve_validation`); 0 for
+      none. The number of those of `next_item` is the same for every share above 0.
     valid_seed: for the choice of validation rows; ≥ 0.
     fold: "1" … "n", for `kfold`.
     test_rows: [R] bool, for `shipped`.
@@ -87,13 +91,19 @@ def split_interactions(
   elif kind == "kfold":
     is_test = _kfold(interactions, test_share, generator, fold)
   elif kind == "temporal":
-    is_test = _temporal(interactions, test_share)
+    _require_times(interactions, kind)
+    is_test = _latest(interactions.timestamp, test_share)
   elif kind == "leave_last":
-    is_test = _leave_last(interactions, generator)
+    _require_times(interactions, kind)
+    is_test = _last_rows(interactions, generator)
+  elif kind == "next_item":
+    _require_times(interactions, kind)
+    is_test, is_valid = _next_items(interactions, generator, has_valid=valid_share > 0)
+    valid_rows = is_valid if valid_share > 0 else None
   elif kind == "cold_users":
-    is_test = _cold(interactions.user, test_share, generator)
+    is_test = _cold(interactions.user, distinct(interactions.user), test_share, generator)
   elif kind == "cold_items":
-    is_test = _cold(interactions.item, test_share, generator)
+    is_test = _cold(interactions.item, distinct(interactions.item), test_share, generator)
   elif kind == "none":
     is_test = np.zeros(len(interactions), bool)
   else:
@@ -104,7 +114,7 @@ def split_interactions(
     part = "test" if tests == 0 else "training"
     advice = "; `split=none` trains on all rows" if tests == 0 else ""
     raise InputError(f"empty split: no {part} rows are left of {total} with {flags}{advice}")
-  if kind == "shipped" and valid_rows is not None:
+  if kind in ("shipped", "next_item") and valid_rows is not None:
     is_train = ~is_test & ~valid_rows
     if not is_train.any():
       raise InputError("empty split: no training rows are left beside the shipped parts")
@@ -112,6 +122,7 @@ def split_interactions(
   train, valid = carve_validation(
     interactions,
     np.flatnonzero(~is_test),
+    kind=kind,
     valid_share=valid_share,
     valid_seed=valid_seed,
     peers=peers,
@@ -123,28 +134,57 @@ def carve_validation(
   interactions: Interactions,
   rows: np.ndarray,
   *,
+  kind: str = "random",
   valid_share: float,
   valid_seed: int,
   peers: Peers = ALONE,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Divides the training rows `rows` ([n] int64) into (train, valid), both ascending int64.
 
-  Args: peers: with further training rows, as in `pair_draws`.
+  The validation part is chosen from the training rows as `kind` chooses the test part from all:
+
+  - `per_user`: of each user a share of their rows, at random; each keeps at least one.
+  - `temporal`: the latest rows.
+  - `leave_last`: the latest row of each of some users with two, drawn at random; all of them if
+    they are fewer than the share of the rows.
+  - `cold_items`: all rows of a share of the items.
+  - every other kind: any rows. So it is with `cold_users`: a user without any ratings gets the same
+    list however long a model has learned, so that such users could not choose between epochs.
+
+  Args:
+    kind: one of `KINDS`.
+    peers: with further training rows, as in `pair_draws`, for `DIVISIBLE` kinds.
   Raises:
     InputError: either part would be empty, with a `valid_share` above 0.
   """
-  before, total = place_of(peers, len(rows))
-  count = round(valid_share * total)
-  if valid_share > 0 and not 0 < count < total:
+  if valid_share == 0:
+    return rows, rows[:0]
+  taken, generator = interactions.take(rows), seeded_generator(valid_seed, purpose=1)
+  if kind == "per_user":
+    is_valid = _per_user(taken, valid_share, generator, peers)
+  elif kind == "temporal":
+    is_valid = _latest(taken.timestamp, valid_share)
+  elif kind == "leave_last":
+    is_valid = _last_rows(taken, generator)
+    last = np.flatnonzero(is_valid)[_pair_order(taken.take(is_valid))]
+    is_valid[generator.permutation(last)[round(valid_share * len(rows)) :]] = False
+  elif kind == "cold_items":
+    present = distinct(taken.item)  # by id, since the order of the catalog may depend on test rows
+    present = present[np.argsort(text_rank(taken.item_ids)[present])]
+    is_valid = _cold(taken.item, present, valid_share, generator)
+  else:
+    before, total = place_of(peers, len(rows))
+    drawn = np.zeros(total, bool)
+    drawn[generator.permutation(total)[: round(valid_share * total)]] = True
+    is_valid = np.empty(len(rows), bool)
+    is_valid[_pair_order(taken)] = drawn[before : before + len(rows)]
+  count, total = sum_of(peers, [int(is_valid.sum()), len(rows)])
+  if not 0 < count < total:
     part = "training" if count else "validation"
     raise InputError(
       f"empty split: no {part} rows are left of {total} with `valid_share={valid_share}`"
     )
-  is_valid = np.zeros(total, bool)
-  is_valid[seeded_generator(valid_seed, purpose=1).permutation(total)[:count]] = True
-  own = is_valid[before : before + len(rows)]
-  ordered = rows[_pair_order(interactions.take(rows))]
-  return np.sort(ordered[~own]), np.sort(ordered[own])
+  return rows[~is_valid], rows[is_valid]
 
 
 def _no_such_kind(kind: str) -> InputError:
@@ -224,11 +264,9 @@ def _require_times(interactions: Interactions, kind: str) -> None:
     )
 
 
-def _temporal(interactions: Interactions, test_share: float) -> np.ndarray:
+def _latest(times: np.ndarray, share: float) -> np.ndarray:
   """The latest rows. Rows of the same second stay together, so the share is approximate."""
-  _require_times(interactions, "temporal")
-  times = interactions.timestamp
-  count = round(test_share * len(times))
+  count = round(share * len(times))
   if count == 0:
     return np.zeros(len(times), dtype=bool)
   cut = np.partition(times, len(times) - count)[len(times) - count]
@@ -241,18 +279,39 @@ def _temporal(interactions: Interactions, test_share: float) -> np.ndarray:
   return with_cut if excess <= lack else without_cut
 
 
-def _leave_last(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
-  """The latest row of each user; of several with equal times, a random one (ids grow with time)."""
-  _require_times(interactions, "leave_last")
+def _last_rows(interactions: Interactions, generator: np.random.Generator) -> np.ndarray:
+  """The latest row of each user with two."""
+  from_end, counts = _places_from_end(interactions, generator)
+  return (from_end == 0) & (counts >= 2)
+
+
+def _next_items(
+  interactions: Interactions, generator: np.random.Generator, *, has_valid: bool
+) -> tuple[np.ndarray, np.ndarray]:
+  """The latest row, and the one before it, of each user with three; without a validation part the
+  latest of each user with two."""
+  from_end, counts = _places_from_end(interactions, generator)
+  of_tested = counts >= (3 if has_valid else 2)
+  return of_tested & (from_end == 0), of_tested & (from_end == 1)
+
+
+def _places_from_end(
+  interactions: Interactions, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+  """[R] each row's place from the end of the user's rows in the order of time, and [R] how many
+  rows the user has. Equal times are in random order, since ids grow with time."""
   user = interactions.user
   order = np.lexsort((pair_draws(interactions, generator), interactions.timestamp, user))
-  rank = rank_within(user, order)
   counts = np.bincount(user, minlength=interactions.num_users)[user]
-  return (rank == counts - 1) & (counts >= 2)
+  return counts - 1 - rank_within(user, order), counts
 
 
-def _cold(index: np.ndarray, test_share: float, generator: np.random.Generator) -> np.ndarray:
-  """Rows of users or items that are held out as a whole; only those with rows are drawn."""
-  present = distinct(index)
-  held_out = generator.permutation(present)[: round(test_share * len(present))]
+def _cold(
+  index: np.ndarray, present: np.ndarray, share: float, generator: np.random.Generator
+) -> np.ndarray:
+  """Rows of users or items that are held out as a whole.
+
+  Args: index: [R], of each row. present: [n], those with rows, from which a share is drawn.
+  """
+  held_out = generator.permutation(present)[: round(share * len(present))]
   return np.isin(index, held_out)

@@ -33,7 +33,7 @@ def cold_evaluations(run: Run, *, mesh: Mesh | None = None) -> dict[str, Evaluat
     nothing. Also nothing where the model cannot take ratings without training again, or where
     held-out users have too few.
   """
-  split = run.config.data.split
+  split = run.config.data.split_kind
   if split == "cold_items":
     return {"new_items": among_new_items(run, mesh=mesh)}
   if split == "cold_users" and run.recommender.takes_new_ratings:
@@ -42,9 +42,9 @@ def cold_evaluations(run: Run, *, mesh: Mesh | None = None) -> dict[str, Evaluat
 
 
 def among_new_items(run: Run, *, mesh: Mesh | None = None) -> Evaluation:
-  """Full ranking with the items without training ratings as the only candidates."""
+  """Full ranking with the items without known ratings as the only candidates."""
   prepared = run.prepared
-  new = np.bincount(prepared.train.item, minlength=prepared.interactions.num_items) == 0
+  new = np.bincount(prepared.known.item, minlength=prepared.interactions.num_items) == 0
   users = np.arange(prepared.interactions.num_users, dtype=np.int32)
   items, _ = top_items_by(
     _AmongItems(run.recommender.score),

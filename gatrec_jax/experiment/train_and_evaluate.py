@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from gatrec_jax import runs
 from gatrec_jax.config.models import ModelSettings
-from gatrec_jax.config.overrides import differences, to_json
+from gatrec_jax.config.overrides import differences, to_json, with_fields
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import DamagedFile, InputError
@@ -25,6 +25,7 @@ from gatrec_jax.experiment.evaluation import evaluate_run, results_json
 from gatrec_jax.experiment.linear_choices import choose_powers, choose_weight, has_choices
 from gatrec_jax.experiment.plan.run import has_data, require_memory, require_reading
 from gatrec_jax.experiment.validation import make_validator, make_values
+from gatrec_jax.models.base import Recommender
 from gatrec_jax.models.inputs import Inputs
 from gatrec_jax.models.linear.ridge import Weights
 from gatrec_jax.ops.attention.selection import name_of
@@ -206,6 +207,12 @@ def train(
     recommender, inputs = recommender_and_inputs(config, prepared, texts, kept=linear)
   kind = config.model.kind
   log.info(f"train: {kind}, {inputs.user.shape[0]} positives, {_where(inputs, config.model, mesh)}")
+  if _is_chance(config, recommender, inputs):
+    log.info(
+      "train: nothing but ratings is known of items, so lists of those without any, which are the "
+      "validation part, are chance; the training loss chooses the epoch"
+    )
+    config, chooses = with_fields(config, {"select_on": "train_loss"}), False
   selects = config.train.select_on == "valid" if recommender.learned else len(prepared.split.valid)
   validate = None
   if selects:
@@ -256,6 +263,17 @@ def _texts(config: Config, folder: pathlib.Path, prepared: Prepared, *, log: Log
   if not config.model.reads_text:
     return no_texts(prepared)
   return embed_run(config.text, folder, prepared, data=config.data, log=log)
+
+
+def _is_chance(config: Config, recommender: Recommender, inputs: Inputs) -> bool:
+  """Whether epochs would be chosen by how a model ranks items of which it knows nothing."""
+  return (
+    recommender.learned
+    and config.train.select_on == "valid"
+    and config.data.split_kind == "cold_items"
+    and not inputs.text[recommender.num_users :].any()
+    and not inputs.attributes.any()
+  )
 
 
 def _where(inputs: Inputs, model: ModelSettings, mesh: Mesh | None) -> str:

@@ -80,9 +80,9 @@ def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
       f"{run.workdir}: only recommendations of a GAT (`preset=best`, paper, tiny) can be "
       f"explained, not those of {run.config.model.kind}"
     )
-  train, shape = prepared.train, (recommender.num_items, recommender.num_users)
-  ratings = np.bincount(train.user, minlength=recommender.num_users)
-  likes = train.take(prepared.feedback.liked(train.rating))
+  rows, shape = run.histories, (recommender.num_items, recommender.num_users)
+  ratings = np.bincount(rows.user, minlength=recommender.num_users)
+  likes = rows.take(prepared.feedback.liked(rows.rating))
   return Explainer(
     run,
     make_rescorer(recommender, run.params, run.inputs, run.serving_state, ratings=ratings),
@@ -220,8 +220,8 @@ class _Opinions:
 def _opinions(run: Run, user: int, items: Sequence[int]) -> _Opinions:
   """The user's opinions. Raises: InputError if there are none, or one is about the items."""
   prepared, ids = run.prepared, run.prepared.interactions
-  own = prepared.train.user == user
-  rated, ratings = prepared.train.item[own], prepared.train.rating[own]
+  own = run.histories.user == user
+  rated, ratings = run.histories.item[own], run.histories.rating[own]
   if not len(rated):
     raise InputError(
       f"user {ids.user_ids[user]}: has no training ratings that could explain a recommendation "

@@ -13,7 +13,7 @@ from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.evaluate.files import read_recommendations
 from gatrec_jax.serve.recommendations import lists_without
-from gatrec_jax.serve.run import Run
+from gatrec_jax.serve.run import Run, before_validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,8 @@ class Candidates:
 def validation_candidates(run: Run, *, top: int) -> Candidates:
   """The run's lists for users with a validation positive, from all but their training items.
 
+  No validation rating is in the histories that they are made from.
+
   Args: run: trained. top: K candidates.
   Raises: InputError if the run has no validation part.
   """
@@ -104,6 +106,7 @@ def validation_candidates(run: Run, *, top: int) -> Candidates:
       "`valid_share=0.1`"
     )
   users = distinct(prepared.valid.user[liked])
+  run = before_validation(run)
   return _of_run(run, users, prepared.valid, seen=prepared.train, top=top, length=top)
 
 

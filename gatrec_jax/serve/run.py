@@ -16,6 +16,7 @@ import numpy as np
 from gatrec_jax import runs
 from gatrec_jax.config.overrides import to_json
 from gatrec_jax.config.schema import Config
+from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import Kept, Recommender, call, make_inputs
@@ -43,8 +44,10 @@ class Run:
     texts: text vectors and where they came from.
     recommender: the model.
     params: of the chosen checkpoint.
-    inputs: the training ratings (and texts) that it serves from.
+    inputs: the ratings (and texts) that it serves from.
     serving_state: what `recommender.score` needs.
+    histories: the ratings in `inputs`: the training rows, for a split `next_item` with the
+      validation rows (`in_histories`).
   """
 
   workdir: pathlib.Path
@@ -55,6 +58,7 @@ class Run:
   params: Any
   inputs: Inputs
   serving_state: Any
+  histories: Interactions
 
   @functools.cached_property
   def texts_of_new_users(self) -> TextsOfNewUsers:
@@ -103,9 +107,63 @@ def assemble_run(
   params: Any,
   inputs: Inputs,
 ) -> Run:
-  """Computes the serving state and puts a Run together."""
-  serving_state = make_serving_state(params, inputs, recommender=recommender)
-  return Run(workdir, config, prepared, texts, recommender, params, inputs, serving_state)
+  """Computes the serving state and puts a Run together.
+
+  With the split `next_item` the validation ratings, which users gave between those of training and
+  that of the test, are added to the histories, if `in_histories` says so. All that was fitted to
+  the training ratings stays as it is.
+
+  Args: inputs: of the training ratings.
+  """
+  histories = prepared.train
+  if in_histories(config, prepared, recommender, params):
+    histories, former = prepared.known, inputs
+    inputs = _inputs_of(recommender, histories, config, prepared, texts, kept=_weights_in(former))
+    if recommender.learned:
+      params = recommender.grown(
+        params,
+        inputs,
+        former=former,
+        num_users=recommender.num_users,
+        num_items=recommender.num_items,
+      )
+  state = make_serving_state(params, inputs, recommender=recommender)
+  return Run(workdir, config, prepared, texts, recommender, params, inputs, state, histories)
+
+
+def in_histories(config: Config, prepared: Prepared, recommender: Recommender, params: Any) -> bool:
+  """Whether a finished run has the validation ratings in the histories that it serves from.
+
+  So it is with the split `next_item`, for models that take new ratings without training: the GAT,
+  and fitted ones whose parameters do not hold the users (iALS has a row of each, named `user`).
+  """
+  return (
+    config.data.split_kind == "next_item"
+    and len(prepared.split.valid) > 0
+    and recommender.takes_new_ratings
+    and "user" not in params
+  )
+
+
+def before_validation(run: Run) -> Run:
+  """The run with the training ratings alone in its histories."""
+  if not in_histories(run.config, run.prepared, run.recommender, run.params):
+    return run
+  inputs = _inputs_of(
+    run.recommender,
+    run.prepared.train,
+    run.config,
+    run.prepared,
+    run.texts,
+    kept=_weights_in(run.inputs),
+  )
+  state = make_serving_state(run.params, inputs, recommender=run.recommender)
+  return dataclasses.replace(run, inputs=inputs, serving_state=state, histories=run.prepared.train)
+
+
+def _weights_in(inputs: Inputs) -> Kept:
+  """Gives the weights of the linear channel in the inputs of a GAT."""
+  return lambda fit: inputs.own.linear[0]
 
 
 def make_serving_state(params: Any, inputs: Inputs, *, recommender: Recommender) -> Any:
@@ -124,7 +182,7 @@ def _make_serving_state(
 def recommender_and_inputs(
   config: Config, prepared: Prepared, texts: Texts, *, kept: Kept = call
 ) -> tuple[Recommender, Inputs]:
-  """The model of a run and what it trains on and serves from: the training rows alone.
+  """The model of a run and what it trains on: the training rows alone.
 
   Where there is no text at all, the GAT's features are ids, whatever the configuration says.
 
@@ -136,24 +194,35 @@ def recommender_and_inputs(
   recommender = make_recommender(
     settings, num_users=interactions.num_users, num_items=interactions.num_items
   )
-  inputs = make_inputs(
+  return recommender, _inputs_of(recommender, prepared.train, config, prepared, texts, kept=kept)
+
+
+def _inputs_of(
+  recommender: Recommender,
+  rows: Interactions,
+  config: Config,
+  prepared: Prepared,
+  texts: Texts,
+  *,
+  kept: Kept,
+) -> Inputs:
+  return make_inputs(
     recommender,
-    prepared.train,
+    rows,
     text=texts.vectors,
     feedback=prepared.feedback,
     attributes=item_attributes(prepared.item_fields) if config.model.reads_attributes else None,
     new=_new_items(config, prepared),
-    later=np.isin(np.arange(interactions.num_users), prepared.later_users),
+    later=np.isin(np.arange(recommender.num_users), prepared.later_users),
     kept=kept,
   )
-  return recommender, inputs
 
 
 def _new_items(config: Config, prepared: Prepared) -> np.ndarray:
   """[I] bool, items that came after training; for a split by whole items, the held-out ones."""
   num_items = prepared.interactions.num_items
   new = np.arange(num_items) >= num_items - prepared.num_later
-  if config.data.split == "cold_items":
+  if config.data.split_kind == "cold_items":
     new |= np.bincount(prepared.train.item, minlength=num_items) == 0
   return new
 

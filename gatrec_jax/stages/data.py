@@ -133,8 +133,7 @@ def prepared_in_memory(data: DataConfig, *, peers: Peers = ALONE) -> Prepared:
   Args: peers: processes that make them together. Each reads and divides the rows of some users,
     then gets the result whole, which takes 21 bytes a row.
   """
-  is_shipped = data.test_file or (data.fold and data.split != "kfold")
-  kind = "shipped" if is_shipped else data.split
+  kind = data.split_kind
   dataset = load_dataset(
     data.dataset,
     data_dir=data.data_dir,

@@ -91,15 +91,16 @@ SPLIT = (
   text("fold", "u1 to u5, ua or ub of ml-100k; with --split=kfold the number of the part"),
   text(
     "split",
-    "random, per_user, kfold, temporal, leave_last, cold_users, cold_items, none (train on all "
-    "ratings, test nothing), or a complete protocol: recbole_a, recbole_b (random)",
+    "random, per_user, kfold, temporal, leave_last, next_item (each user's last rating; the one "
+    "before it is validation), cold_users, cold_items, none (train on all ratings, test nothing), "
+    "or a complete protocol: recbole_a, recbole_b (random)",
   ),
   whole("split_seed", "seed of the split (0)"),
   number("test_share", "share held out for testing (0.2)"),
   number(
     "valid_share",
-    "share of the training part held out for model selection (0.1; 0 where nothing is selected: "
-    "preset paper, models without epochs)",
+    "share of the training part held out for model selection, chosen as the test part is (0.1; 0 "
+    "where nothing is selected: preset paper, models without epochs)",
   ),
   whole("valid_seed", "seed of the validation part (0)"),
   number("positive_threshold", "ratings at or above this are positives (4 of 5, 8 of 10)"),

@@ -11,7 +11,7 @@ from gatrec_jax.config.presets import get_preset
 from gatrec_jax.experiment import cold_start
 from gatrec_jax.experiment import train_and_evaluate as pipeline
 from gatrec_jax.experiment.cold_start import GIVEN, cold_evaluations, users_given_ratings
-from gatrec_jax.runs.log import SILENT
+from gatrec_jax.runs.log import SILENT, Recorder
 
 QUICK = {
   "bootstrap": 0,
@@ -37,10 +37,13 @@ def trained(preset, folder, **fields):
 
 def test_only_new_items_are_candidates(folder):
   run, results = trained("best", folder, split="cold_items", **PLAIN)
-  train, test = run.prepared.train, run.prepared.test
-  new = np.setdiff1d(np.arange(train.num_items), train.item)
+  train, known, test = run.prepared.train, run.prepared.known, run.prepared.test
+  untrained = np.setdiff1d(np.arange(train.num_items), train.item)
+  np.testing.assert_array_equal(np.flatnonzero(run.inputs.new), untrained)
+  # The validation part is of whole items too, which are no candidates of the test.
+  assert set(run.prepared.valid.item) <= set(untrained)
+  new = np.setdiff1d(untrained, known.item)
   assert set(test.item) <= set(new)
-  np.testing.assert_array_equal(np.flatnonzero(run.inputs.new), new)
   found = cold_evaluations(run)["new_items"]
   k = len(new)
   run = dataclasses.replace(run, config=with_fields(run.config, {"ks": (1, k)}))
@@ -49,6 +52,17 @@ def test_only_new_items_are_candidates(folder):
   assert every.summary[f"recall@{k}"].mean == 1.0
   assert every.summary[f"coverage@{k}"].mean == pytest.approx(k / train.num_items)
   assert results["new_items"]["ndcg@10"]["mean"] == pytest.approx(found.summary["ndcg@10"].mean)
+
+
+def test_chance_does_not_choose_the_epoch(folder):
+  """Nothing but ratings is known to this model, so validation items get vectors as initialized."""
+  lines = []
+  config = with_fields(get_preset("bpr_mf"), QUICK | LEARNED | {"split": "cold_items", "width": 4})
+  log = Recorder(lines)
+  run, results = pipeline.train_and_evaluate(config, folder / "chance", log=log)
+  assert sum("the training loss chooses the epoch" in line for line in lines) == 1
+  assert "train_loss" in results["selection"] and results["epoch"] == 5
+  assert run.config.train.select_on == "train_loss"
 
 
 def test_new_users_are_given_ratings_and_judged_on_others(folder, monkeypatch):

@@ -78,7 +78,12 @@ def whole(explainer):
 
 def checker_of(run, explainer):
   return make_checker(
-    run.prepared, explainer.titles, whole(explainer), explainer.rescorer, profile_tags(run)
+    run.prepared,
+    explainer.titles,
+    whole(explainer),
+    explainer.rescorer,
+    profile_tags(run),
+    histories=run.histories,
   )
 
 

@@ -69,7 +69,12 @@ def audit_reasons(
   users = rng.permutation(users)[: -(-pairs // top_n)]
   whole = dataclasses.replace(explainer.rescorer, states=None)
   checker = make_checker(
-    run.prepared, explainer.titles, whole, _LastAnswer(explainer.rescorer), profile_tags(run)
+    run.prepared,
+    explainer.titles,
+    whole,
+    _LastAnswer(explainer.rescorer),
+    profile_tags(run),
+    histories=run.histories,
   )
   audited: list[Audited] = []
   for place, user in enumerate(users):
@@ -201,11 +206,11 @@ def _retrained(
 ) -> dict[str, Any]:
   """Mean drops of score and rank in models retrained without the cited, or random, ratings."""
   places = {raw: place for place, raw in enumerate(explainer.run.prepared.interactions.item_ids)}
-  train = explainer.run.prepared.train
+  rated = explainer.run.histories
   chosen: dict[int, tuple[int, list[int], list[int]]] = {}
   for one in (audited[place] for place in rng.permutation(len(audited))):
     cited = [places[c.item_id] for c in one.evidence.cited]
-    others = np.setdiff1d(train.item[train.user == one.user], cited)
+    others = np.setdiff1d(rated.item[rated.user == one.user], cited)
     if len(chosen) < count and one.user not in chosen and cited and len(others) >= len(cited):
       random = rng.choice(others, len(cited), replace=False).tolist()
       chosen[one.user] = (one.item, cited, random)

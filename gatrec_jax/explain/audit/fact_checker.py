@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.explain.phrases import shown_title
 from gatrec_jax.profiles.builder import CREDIT_FIELDS, TAG_FIELDS, genres_of, terms_of
@@ -279,6 +280,8 @@ def make_checker(
   scores: Scores,
   quick_scores: Scores,
   profile_tags: Sequence[Sequence[str]],
+  *,
+  histories: Interactions,
 ) -> Checker:
   """Prepares a Checker.
 
@@ -286,12 +289,12 @@ def make_checker(
     prepared: the ratings and the metadata.
     titles: [I], all different. scores, quick_scores: as in `Checker`.
     profile_tags: [I], tags of given item profiles.
+    histories: the ratings that the run serves from.
   """
-  train = prepared.train
   shown = [shown_title(title) for title in titles]
-  ratings: list[dict[int, float]] = [{} for _ in range(train.num_users)]
-  likers: list[set[int]] = [set() for _ in range(train.num_items)]
-  for user, item, rating in zip(train.user, train.item, train.rating, strict=True):
+  ratings: list[dict[int, float]] = [{} for _ in range(histories.num_users)]
+  likers: list[set[int]] = [set() for _ in range(histories.num_items)]
+  for user, item, rating in zip(histories.user, histories.item, histories.rating, strict=True):
     ratings[user][int(item)] = float(rating)
     if prepared.feedback.liked(rating):
       likers[item].add(int(user))

@@ -75,11 +75,14 @@ def _trained_without(
 
 def _without(prepared: Prepared, pairs: Pairs, sets: Sequence[Sequence[int]]) -> Prepared:
   gone = {(user, int(item)) for (user, _), items in zip(pairs, sets, strict=True) for item in items}
-  train = prepared.train
-  kept = [
-    (int(user), int(item)) not in gone for user, item in zip(train.user, train.item, strict=True)
-  ]
-  split = dataclasses.replace(prepared.split, train=prepared.split.train[np.array(kept)])
+  rows = prepared.interactions
+
+  def left(part: np.ndarray) -> np.ndarray:
+    ends = zip(rows.user[part].tolist(), rows.item[part].tolist(), strict=True)
+    return part[np.array([pair not in gone for pair in ends], bool)]
+
+  split = prepared.split
+  split = dataclasses.replace(split, train=left(split.train), valid=left(split.valid))
   return dataclasses.replace(prepared, split=split, facts={})
 
 

@@ -84,7 +84,10 @@ def _trained_without(
 ) -> Run:
   folder = workdir / "out_of_fold" / f"{fold + 1}-of-{folds}"
   folder.mkdir(parents=True, exist_ok=True)
-  config = with_fields(config, {"user_profiles": ""})
+  # Held-out ratings are written as the validation part. They are drawn at random, and with the
+  # split `next_item` a run would serve from them.
+  fields = {"split": "random"} if config.data.split == "next_item" else {}
+  config = with_fields(config, {"user_profiles": "", **fields})
   data = runs.read_sealed(workdir / "data" / "manifest.json")["inputs"]
   inputs = runs.digest("out of fold", data, fold, folds)
   runs.require_same_origin(folder, "data", inputs)
