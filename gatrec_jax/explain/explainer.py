@@ -16,6 +16,7 @@ import numpy as np
 from gatrec_jax.data.titles import unique_titles
 from gatrec_jax.errors import InputError, require_list
 from gatrec_jax.explain.counterfactuals import Removal, find_removals, rank_of
+from gatrec_jax.explain.event_rescoring import EventRescorer, make_event_rescorer
 from gatrec_jax.explain.evidence import Cited, Counterfactual, Evidence
 from gatrec_jax.explain.rescoring import Rescorer, make_rescorer
 from gatrec_jax.explain.signals import (
@@ -48,13 +49,14 @@ class Explainer:
     titles: [I], all different.
     catalog: traits of the items.
     liked_by: [I, U] sparse, 1 where a training user likes the item.
-    attention: of the items to users; None for networks with fewer than two layers.
+    attention: of the items to users; None for networks with fewer than two layers,
+      and where users are their events.
     prefilter: for histories longer than this, how many ratings are tried per item: those with the
       largest first-order estimates. 0 tries all ratings.
   """
 
   run: Run
-  rescorer: Rescorer
+  rescorer: Rescorer | EventRescorer
   titles: Sequence[str]
   catalog: Catalog
   liked_by: scipy.sparse.csr_matrix
@@ -83,13 +85,15 @@ def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
   rows, shape = run.histories, (recommender.num_items, recommender.num_users)
   ratings = np.bincount(rows.user, minlength=recommender.num_users)
   likes = rows.take(prepared.feedback.liked(rows.rating))
+  is_ordered = recommender.settings.is_ordered
+  make = make_event_rescorer if is_ordered else make_rescorer
   return Explainer(
     run,
-    make_rescorer(recommender, run.params, run.inputs, run.serving_state, ratings=ratings),
+    make(recommender, run.params, run.inputs, run.serving_state, ratings=ratings),
     unique_titles(prepared.item_fields, prepared.interactions.item_ids),
     catalog_traits(prepared.item_fields, profile_tags(run)),
     scipy.sparse.csr_matrix((np.ones(len(likes)), (likes.item, likes.user)), shape=shape),
-    item_attention(run),
+    None if is_ordered else item_attention(run),
     prefilter,
   )
 

@@ -88,6 +88,11 @@ class Rescorer:
       found.append(np.asarray(scores)[:count])
     return np.concatenate(found)
 
+  @property
+  def whole(self) -> Rescorer:
+    """One that runs the whole network for each set."""
+    return dataclasses.replace(self, states=None)
+
   def _full_rerun(self, user: int, kept: np.ndarray, left: np.float32) -> np.ndarray:
     """[1, I] scores by a run of the whole network. Args: kept: [I] bool. left: ratings kept."""
     graph, num_users = self.graph, self.recommender.num_users
@@ -204,7 +209,7 @@ def _scores_by_partial_rerun(
   own = jnp.einsum("bd,bhd->bh", changed.user, changed.items, precision=jax.lax.Precision.HIGHEST)
   place = jnp.where(around.there, items, recommender.num_items)
   graph = graph.at[:, place].set(own, mode="drop")
-  return _with_channels(serving_state, graph, around.user, kept, left, later, recommender)
+  return with_channels(serving_state, graph, around.user, kept, left, later, recommender)
 
 
 @functools.partial(jax.jit, static_argnames="recommender")
@@ -230,7 +235,7 @@ def scores_by_full_rerun(
   """
   vectors = recommender.module.apply({"params": params}, text, graph, where=where)
   scores = products(vectors[user][None], vectors[recommender.num_users :])
-  return _with_channels(serving_state, scores, user, kept, left, later, recommender)
+  return with_channels(serving_state, scores, user, kept, left, later, recommender)
 
 
 @functools.partial(jax.jit, static_argnames="recommender")
@@ -259,7 +264,7 @@ def _derivatives(
   )
 
 
-def _with_channels(
+def with_channels(
   serving_state: Pair | Channels,
   graph: Array,
   user: Array,
@@ -268,7 +273,12 @@ def _with_channels(
   later: Array,
   recommender: GatRecommender,
 ) -> Array:
-  """Adds the linear and the popularity channel to the graph's scores."""
+  """[B, I] scores with the linear and the popularity channel.
+
+  Args:
+    graph: [B, I], of the network. user: [] int32.
+    kept, left, later: as in `_scores_by_partial_rerun`.
+  """
   if not isinstance(serving_state, Channels):
     return graph
   linear = None

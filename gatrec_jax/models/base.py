@@ -47,7 +47,7 @@ class Recommender(Protocol):
     serves_new_users: it has `score_new`. May depend on the settings.
     takes_new_ratings: it extends to new ratings, users and items without training: a fitted one by
       `fit`, a learned one by `grown`.
-    explainable: `explain` can say which ratings a score depends on. May depend on the settings.
+    explainable: `explain` can say which ratings a score depends on.
   """
 
   settings: Any
@@ -58,7 +58,7 @@ class Recommender(Protocol):
   scores_by: Literal["vectors", "scores"]
   serves_new_users: bool
   takes_new_ratings: ClassVar[bool]
-  explainable: bool
+  explainable: ClassVar[bool]
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> Any:
     """`Inputs.own`. Args: train: training rows, by user, then by item. judged: what they mean."""

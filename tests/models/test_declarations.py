@@ -6,7 +6,6 @@ import pytest
 from helpers.programs import toy_ratings
 
 from gatrec_jax.config.fields import replaced
-from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.models import MODELS, LightGcnConfig
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.models.base import make_inputs
@@ -55,8 +54,7 @@ def test_declarations_are_complete_and_true(settings):
   assert hasattr(cls, "score_new") == recommender.serves_new_users
   assert hasattr(cls, "grown") == (learned and recommender.takes_new_ratings)
   assert recommender.takes_new_ratings or learned
-  whole = not isinstance(getattr(settings, "history", None), OrderedHistory)
-  assert recommender.explainable is (settings.kind == "gat" and whole)
+  assert cls.explainable is (settings.kind == "gat")
   # Vectors are a pair whose dot products are the scores.
   text = np.random.default_rng(0).normal(size=(USERS + ITEMS, 3))
   inputs = make_inputs(recommender, toy_ratings(USERS, ITEMS), text=text)

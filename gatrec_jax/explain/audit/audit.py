@@ -67,7 +67,7 @@ def audit_reasons(
   if not len(users):
     raise InputError(f"{run.workdir}: no user has training ratings")
   users = rng.permutation(users)[: -(-pairs // top_n)]
-  whole = dataclasses.replace(explainer.rescorer, states=None)
+  whole = explainer.rescorer.whole
   checker = make_checker(
     run.prepared,
     explainer.titles,

@@ -65,11 +65,7 @@ class GatRecommender:
   learned: ClassVar[bool] = True
   serves_new_users: ClassVar[bool] = True
   takes_new_ratings: ClassVar[bool] = True
-
-  @property
-  def explainable(self) -> bool:
-    """Not yet where users are their events."""
-    return self._history is None
+  explainable: ClassVar[bool] = True
 
   @property
   def module(self) -> GatNetwork:
