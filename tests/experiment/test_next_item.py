@@ -9,10 +9,11 @@ from helpers.rerank_table import in_table_folder
 
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
+from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.experiment import train_and_evaluate as pipeline
 from gatrec_jax.experiment.grid import train_alike
 from gatrec_jax.experiment.validation import make_values
-from gatrec_jax.explain.explainer import make_explainer
+from gatrec_jax.explain.explainer import explain_items, make_explainer
 from gatrec_jax.models.registry import make_recommender
 from gatrec_jax.rerank.candidates import validation_candidates
 from gatrec_jax.runs.log import SILENT
@@ -169,3 +170,40 @@ def test_a_refit_trains_on_all_but_the_last(best, folder):
   assert pairs(final.prepared.train) == pairs(run.prepared.known)
   assert pairs(final.prepared.test) == pairs(run.prepared.test)
   assert pairs(final.histories) == pairs(run.histories)
+
+
+@pytest.fixture(scope="module")
+def ordered(folder):
+  config = with_fields(
+    get_preset("best", split="next_item"),
+    COMMON | {"epochs": 2, "evaluate_every": 1, "feature_width": 8, "batch_size": 64},
+  )
+  return pipeline.train_and_evaluate(config, folder / "ordered", log=SILENT)[0]
+
+
+def test_best_attends_to_events_and_the_validation_event_is_among_them(ordered):
+  run = ordered
+  assert run.config.preset == "best" and run.config.model.is_ordered
+  events, valid = run.inputs.own.ordered.events, run.prepared.valid
+  item, time, start = map(np.asarray, (events.item, events.time, events.start))
+  for user, last in zip(valid.user, valid.item, strict=True):
+    own = slice(start[user], start[user + 1])
+    # Of several events of the same time, a random one is held out.
+    assert last in item[own][time[own] == time[own].max()]
+  before = before_validation(run)
+  assert len(before.inputs.own.ordered.events.item) == len(run.prepared.train)
+  assert not np.allclose(scores_of(run), scores_of(before), atol=1e-3)
+
+
+def test_a_run_over_events_is_opened_extended_and_explained(ordered, folder):
+  run = load_run(folder / "ordered")
+  np.testing.assert_allclose(scores_of(run), scores_of(ordered), atol=1e-5)
+  ids = run.prepared.interactions
+  user, item = ids.user_ids[0], ids.item_ids[int(run.prepared.test.item[0])]
+  added = Interactions.from_arrays([user, "new"], [item, item], [5, 5], [10**10] * 2)
+  extended = with_new_ratings(run, added)
+  assert extended.recommender.num_users == ids.num_users + 1
+  assert not np.allclose(scores_of(extended)[0], scores_of(run)[0], atol=1e-3)
+  lists, _ = top_lists(run, EVERYONE[:1], k=2)
+  evidence = explain_items(make_explainer(run), 0, lists[0].tolist())
+  assert len(evidence) == 2 and all(one.cited for one in evidence)
