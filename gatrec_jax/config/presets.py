@@ -92,8 +92,7 @@ def best_next_item() -> Config:
         layers=1, attention="v1", edge_features=("relevance",), combine="mean"
       ),
       objective=SoftmaxObjective(temperature=0.07, relevance="graded"),
-      linear_weight=0.0,
-      linear_choice="fixed",
+      linear_weight=0.05,
     ),
     train=TrainConfig(
       batch_size=1024,
