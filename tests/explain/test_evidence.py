@@ -166,7 +166,8 @@ def test_recommendations_that_cannot_be_explained_are_refused(run, explainer, fo
   empty = dataclasses.replace(
     run.prepared.split, train=run.prepared.split.train[run.prepared.train.user != USER]
   )
-  lonely = dataclasses.replace(run, prepared=dataclasses.replace(run.prepared, split=empty))
+  prepared = dataclasses.replace(run.prepared, split=empty)
+  lonely = dataclasses.replace(run, prepared=prepared, histories=prepared.train)
   with pytest.raises(InputError, match="user 11: has no training ratings"):
     explain_items(dataclasses.replace(explainer, run=lonely), USER, [0])
   ease = with_fields(get_preset("ease"), {"dataset": "ratings.csv", "bootstrap": 0})
