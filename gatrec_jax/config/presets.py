@@ -16,6 +16,7 @@ from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
 from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.errors import InputError
 
 
@@ -139,7 +140,7 @@ def _bpr(l2_weight: float) -> PairwiseObjective:
   return PairwiseObjective(cosine_weight=0.0, l2_weight=l2_weight)
 
 
-def _fitted(name: str, model: models.ModelSettings) -> Config:
+def _fitted(name: str, model: ModelSettings) -> Config:
   """A model without epochs: it needs no validation part and is fitted to all training ratings."""
   return Config(
     preset=name, data=DataConfig(valid_share=0.0), model=model, train=TrainConfig(select_on="last")

@@ -17,8 +17,8 @@ from gatrec_jax.config.convolutions import (
 )
 from gatrec_jax.config.fields import LogUniform, Range, Uniform, one_of, setting
 from gatrec_jax.config.histories import History, OrderedHistory, WholeHistory
-from gatrec_jax.config.models import ModelSettings
 from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
+from gatrec_jax.config.settings import ModelSettings
 
 _SEED = 2**32 - 1  # the largest
 

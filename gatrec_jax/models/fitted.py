@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from gatrec_jax.config.fields import check_values, entries, replaced
-from gatrec_jax.config.models import MODELS, ModelSettings
+from gatrec_jax.config.models import MODELS
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError, require_list
