@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from gatrec_jax.config.fields import Choice, LogUniform, Range, Uniform, one_of, setting
 from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
+from gatrec_jax.config.sequences import MarkovConfig, RecentPopularityConfig, SasRecConfig
 from gatrec_jax.config.settings import ModelSettings
 
 # Bayesian personalized ranking, as the baselines were published: without a cosine term.
@@ -323,5 +324,8 @@ MODELS: Mapping[str, type[ModelSettings]] = {
     LightGcnConfig,
     XSimGclConfig,
     MultiVaeConfig,
+    SasRecConfig,
+    MarkovConfig,
+    RecentPopularityConfig,
   )
 }

@@ -16,6 +16,7 @@ from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
 from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from gatrec_jax.config.sequences import MarkovConfig, RecentPopularityConfig, SasRecConfig
 from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.errors import InputError
 
@@ -308,6 +309,27 @@ def multi_vae() -> Config:
   )
 
 
+def sasrec() -> Config:
+  """SASRec (Kang and McAuley 2018) with a sampled softmax."""
+  return Config(
+    preset="sasrec",
+    model=SasRecConfig(drawn_items=2048),
+    train=_constant_rate(
+      batch_size=20, epochs=100, learning_rate=3e-3, evaluate_every=2, patience=6
+    ),
+  )
+
+
+def markov() -> Config:
+  """What followed the user's latest likes, in other histories."""
+  return _fitted("markov", MarkovConfig())
+
+
+def recent_popularity() -> Config:
+  """The items that are most popular of late, the same for every user."""
+  return _fitted("recent_popularity", RecentPopularityConfig())
+
+
 PRESETS: Mapping[str, Callable[[], Config]] = {
   preset.__name__: preset
   for preset in (
@@ -328,6 +350,9 @@ PRESETS: Mapping[str, Callable[[], Config]] = {
     lightgcn_softmax,
     xsimgcl,
     multi_vae,
+    sasrec,
+    markov,
+    recent_popularity,
   )
 }
 

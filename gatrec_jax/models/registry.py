@@ -24,6 +24,9 @@ _CLASSES = {
   "lightgcn": ("baselines.lightgcn", "LightGcnRecommender"),
   "xsimgcl": ("baselines.xsimgcl", "XSimGclRecommender"),
   "multi_vae": ("baselines.multi_vae", "MultiVaeRecommender"),
+  "sasrec": ("sequences.sasrec", "SasRecRecommender"),
+  "markov": ("sequences.markov", "MarkovRecommender"),
+  "recent_popularity": ("sequences.recent_popularity", "RecentPopularityRecommender"),
 }
 
 
