@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,6 @@ class RecentPopularityRecommender(PopularityRecommender):
   """
 
   settings: RecentPopularityConfig
-  seeded: ClassVar[bool] = False
 
   def own_inputs(self, train: Interactions, judged: JudgedRatings) -> np.ndarray:
     """[P] float32 in [0, 1], the age of each positive; 0 where all times are equal."""

@@ -32,6 +32,8 @@ Params = dict[str, Any]
 
 # Places whose states are computed at a time while serving.
 SERVED_PLACES = 2**14
+# A logit of an item that does not count; finite, as it may be the only one drawn.
+_NOTHING = -1e9
 
 
 class Own(NamedTuple):
@@ -123,7 +125,7 @@ class SasRecRecommender:
     of_wanted = jnp.sum(states * items[wanted], axis=1)
     drawn = draw_items(draw_key, own.units, size=settings.drawn_items)
     others = states @ items[drawn.items].T - drawn.log_probability
-    others = jnp.where(drawn.items == wanted[:, None], -jnp.inf, others)
+    others = jnp.where(drawn.items == wanted[:, None], _NOTHING, others)
     # The wanted item is in every sum; without it, scores that are high enough would cost nothing.
     losses = jax.nn.softplus(jax.nn.logsumexp(others, axis=1) - of_wanted)
     return jnp.sum(counts * losses) / jnp.maximum(counts.sum(), 1)

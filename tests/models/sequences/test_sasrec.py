@@ -118,6 +118,19 @@ def test_a_draw_of_all_items_gives_the_whole_softmax():
   assert np.ptp(values) > 1e-4 and np.mean(values) == pytest.approx(whole, rel=0.3)
 
 
+def test_the_gradient_is_finite_where_only_the_wanted_item_is_drawn():
+  recommender, inputs = setup(settings=SasRecConfig(**vars(TINY) | {"drawn_items": 1}))
+  params, batch = params_of(recommender, inputs), batch_of(inputs)
+
+  @jax.jit
+  def gradient(key):
+    return jax.grad(lambda p: recommender.loss(p, batch, key, inputs=inputs))(params)
+
+  for key in range(4):
+    found = jax.tree.leaves(gradient(jax.random.key(key)))
+    assert all(np.isfinite(one).all() for one in found) and any(np.any(one) for one in found)
+
+
 def only_wanted(inputs, user, later):
   """The inputs with one target: the event after the one that `later` events follow."""
   rows = inputs.own.rows
