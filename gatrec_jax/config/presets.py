@@ -310,23 +310,35 @@ def multi_vae() -> Config:
 
 
 def sasrec() -> Config:
-  """SASRec (Kang and McAuley 2018) with a sampled softmax."""
+  """SASRec (Kang and McAuley 2018) with a sampled softmax.
+
+  python -m launch.train --model=sasrec --dataset=FILE --split=next_item. On Amazon Beauty (22,363
+  users, 12,101 items) its parts, without this program: 18 epochs, the best of those measured on
+  8,000 validation users, NDCG@10 .0550, recall@10 .0913 (seed 0). Hardly tuned.
+  """
   return Config(
     preset="sasrec",
-    model=SasRecConfig(drawn_items=2048),
+    model=SasRecConfig(heads=2, drawn_items=2048),
     train=_constant_rate(
-      batch_size=20, epochs=100, learning_rate=3e-3, evaluate_every=2, patience=6
+      batch_size=20, epochs=60, learning_rate=5e-3, evaluate_every=2, patience=4
     ),
   )
 
 
 def markov() -> Config:
-  """What followed the user's latest likes, in other histories."""
+  """What followed the user's latest likes, in other histories.
+
+  python -m launch.train --model=markov --dataset=FILE --split=next_item. On Amazon Beauty its
+  parts, without this program: 3 to 5 s, NDCG@10 .0542, recall@10 .0830.
+  """
   return _fitted("markov", MarkovConfig())
 
 
 def recent_popularity() -> Config:
-  """The items that are most popular of late, the same for every user."""
+  """The items that are most popular of late, the same for every user.
+
+  python -m launch.train --model=recent_popularity --dataset=ml-100k --split=temporal
+  """
   return _fitted("recent_popularity", RecentPopularityConfig())
 
 
