@@ -23,6 +23,7 @@ from gatrec_jax.config.schema import (
   TextConfig,
   TrainConfig,
 )
+from gatrec_jax.config.sequences import SasRecConfig
 from gatrec_jax.errors import InputError
 
 _SELECTABLE = ("precision", "recall", "ndcg", "map", "mrr", "hit")
@@ -64,6 +65,10 @@ def validated(config: Config) -> Config:
     _check_convolution(config.model.convolution, config.model)
     _check_fanouts(config.model.convolution, config.train)
     _check_history(config.model, config.train)
+  if isinstance(config.model, SasRecConfig) and config.model.width % config.model.heads:
+    raise InputError(
+      f"must divide `width={config.model.width}`", field="heads", value=config.model.heads
+    )
   return config
 
 

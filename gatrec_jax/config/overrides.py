@@ -19,7 +19,7 @@ from gatrec_jax.config.fields import (
   value_of,
   values_of,
 )
-from gatrec_jax.config.models import MODELS, ModelSettings
+from gatrec_jax.config.models import MODELS
 from gatrec_jax.config.schema import (
   STAGES,
   Config,
@@ -29,6 +29,7 @@ from gatrec_jax.config.schema import (
   TextConfig,
   TrainConfig,
 )
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.errors import InputError
 
 # Settings of training that a model has which is fitted as a whole.

@@ -16,6 +16,8 @@ from gatrec_jax.config.convolutions import FullConvolution, LightConvolution
 from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from gatrec_jax.config.sequences import MarkovConfig, RecentPopularityConfig, SasRecConfig
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.errors import InputError
 
 
@@ -138,7 +140,7 @@ def _bpr(l2_weight: float) -> PairwiseObjective:
   return PairwiseObjective(cosine_weight=0.0, l2_weight=l2_weight)
 
 
-def _fitted(name: str, model: models.ModelSettings) -> Config:
+def _fitted(name: str, model: ModelSettings) -> Config:
   """A model without epochs: it needs no validation part and is fitted to all training ratings."""
   return Config(
     preset=name, data=DataConfig(valid_share=0.0), model=model, train=TrainConfig(select_on="last")
@@ -306,6 +308,39 @@ def multi_vae() -> Config:
   )
 
 
+def sasrec() -> Config:
+  """SASRec (Kang and McAuley 2018) with a sampled softmax.
+
+  python -m launch.train --model=sasrec --dataset=FILE --split=next_item. On Amazon Beauty (22,363
+  users, 12,101 items) its parts, without this program: 18 epochs, the best of those measured on
+  8,000 validation users, NDCG@10 .0550, recall@10 .0913 (seed 0). Hardly tuned.
+  """
+  return Config(
+    preset="sasrec",
+    model=SasRecConfig(heads=2, drawn_items=2048),
+    train=_constant_rate(
+      batch_size=20, epochs=60, learning_rate=5e-3, evaluate_every=2, patience=4
+    ),
+  )
+
+
+def markov() -> Config:
+  """What followed the user's latest likes, in other histories.
+
+  python -m launch.train --model=markov --dataset=FILE --split=next_item. On Amazon Beauty its
+  parts, without this program: 3 to 5 s, NDCG@10 .0542, recall@10 .0830.
+  """
+  return _fitted("markov", MarkovConfig())
+
+
+def recent_popularity() -> Config:
+  """The items that are most popular of late, the same for every user.
+
+  python -m launch.train --model=recent_popularity --dataset=ml-100k --split=temporal
+  """
+  return _fitted("recent_popularity", RecentPopularityConfig())
+
+
 PRESETS: Mapping[str, Callable[[], Config]] = {
   preset.__name__: preset
   for preset in (
@@ -326,6 +361,9 @@ PRESETS: Mapping[str, Callable[[], Config]] = {
     lightgcn_softmax,
     xsimgcl,
     multi_vae,
+    sasrec,
+    markov,
+    recent_popularity,
   )
 }
 

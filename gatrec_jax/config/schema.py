@@ -17,8 +17,8 @@ from gatrec_jax.config.convolutions import (
 )
 from gatrec_jax.config.fields import LogUniform, Range, Uniform, one_of, setting
 from gatrec_jax.config.histories import History, OrderedHistory, WholeHistory
-from gatrec_jax.config.models import ModelSettings
 from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
+from gatrec_jax.config.settings import ModelSettings
 
 _SEED = 2**32 - 1  # the largest
 
@@ -225,8 +225,8 @@ class TrainConfig:
 
   Attributes:
     seed: of parameters, negatives, dropout and the order of the rows.
-    batch_size: rows per step: positives, or users under a softmax and for Mult-VAE; 0 = all rows in
-      one step.
+    batch_size: rows per step: positives, users under a softmax and for Mult-VAE, or packed
+      histories for SASRec; 0 = all rows in one step.
     epochs: at most.
     learning_rate, weight_decay: of AdamW.
     schedule: `constant`, `cosine` (to zero over `epochs`) or `plateau` (on the training loss).

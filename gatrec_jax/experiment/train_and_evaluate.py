@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gatrec_jax import runs
-from gatrec_jax.config.models import ModelSettings
 from gatrec_jax.config.overrides import differences, to_json, with_fields
 from gatrec_jax.config.schema import Config
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.errors import DamagedFile, InputError
 from gatrec_jax.evaluate.files import write_recommendations

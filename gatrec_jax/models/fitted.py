@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from gatrec_jax.config.fields import check_values, entries, replaced
-from gatrec_jax.config.models import MODELS, ModelSettings
+from gatrec_jax.config.models import MODELS
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.errors import InputError, require_list
@@ -74,8 +75,8 @@ def fit(
   """Fits a baseline to interactions as a whole, without epochs.
 
   Args:
-    model: popularity, item_knn, ease, ease_rated, slim, admm_slim, ials, content_knn or text_ridge;
-      or its settings (a class of gatrec_jax.config.models).
+    model: popularity, recent_popularity, markov, item_knn, ease, ease_rated, slim, admm_slim, ials,
+      content_knn or text_ridge; or its settings (a class of gatrec_jax.config.models).
     interactions: training rows, R of them.
     text: [U + I, D] float32 text vectors, users first, for the models that read text.
     feedback: which ratings are positives and which are explicit negatives.

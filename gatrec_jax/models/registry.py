@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from gatrec_jax.config.models import ModelSettings
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.models.base import Recommender
 
 # kind -> module below gatrec_jax.models, class. Imported when first used.
@@ -24,6 +24,9 @@ _CLASSES = {
   "lightgcn": ("baselines.lightgcn", "LightGcnRecommender"),
   "xsimgcl": ("baselines.xsimgcl", "XSimGclRecommender"),
   "multi_vae": ("baselines.multi_vae", "MultiVaeRecommender"),
+  "sasrec": ("sequences.sasrec", "SasRecRecommender"),
+  "markov": ("sequences.markov", "MarkovRecommender"),
+  "recent_popularity": ("sequences.recent_popularity", "RecentPopularityRecommender"),
 }
 
 

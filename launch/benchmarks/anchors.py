@@ -16,13 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from gatrec_jax.config.models import (
-  AdmmSlimConfig,
-  EaseConfig,
-  ItemKnnConfig,
-  ModelSettings,
-  SlimConfig,
-)
+from gatrec_jax.config.models import AdmmSlimConfig, EaseConfig, ItemKnnConfig, SlimConfig
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.data.datasets import load_dataset
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.data.interactions import Interactions

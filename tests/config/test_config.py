@@ -95,15 +95,20 @@ def test_every_setting_of_a_preset_has_an_effect_or_is_refused(name):
       "(`convolution=full` or `convolution=light`)",
     ),
     (LIGHTGCN, {"user_power": "1"}, "the softmax objective has it (`loss=softmax`)"),
-    (get_preset("bpr_mf"), {"temperature": "1"}, "bpr_mf has no such setting (gat, lightgcn have"),
+    (
+      get_preset("bpr_mf"),
+      {"temperature": "1"},
+      "bpr_mf has no such setting (gat, lightgcn, sasrec have",
+    ),
     (get_preset("bpr_mf"), {"loss": "softmax"}, "bpr_mf has no such setting (gat, lightgcn have"),
+    (get_preset("sasrec"), {"heads": "3"}, "heads=3: must divide `width="),
     (get_preset("multi_vae"), {"l2_weight": "1"}, "multi_vae has no such setting"),
     (EASE, {"learning_rate": "1"}, "learning_rate: ease has no such setting (gat, bpr_mf"),
     (
       EASE,
       {"heads": "1"},
-      "heads: ease has no such setting (gat has it); ease has form, item_power, l2, neighbors, "
-      "rank, relevance",
+      "heads: ease has no such setting (gat, sasrec have it); ease has form, item_power, l2, "
+      "neighbors, rank, relevance",
     ),
     (EASE, {"l2": "-1"}, "l2=-1.0: must lie in"),
     (LIGHTGCN, {"loss": "mse"}, "loss=mse: must be one of pairwise, softmax"),

@@ -105,6 +105,7 @@ def traced(config, dynamic):
 SMALLER = {
   "ials": {"width": 4},
   "multi_vae": {"hidden_widths": "8", "latent_width": 4},
+  "sasrec": {"width": 4, "blocks": 1, "length": 4},
   "best": {"layers": 1},
   "paper": {"layer_widths": "8", "heads": "1"},
   "tiny": {"layer_widths": "8", "heads": "1"},

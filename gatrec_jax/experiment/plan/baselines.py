@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from gatrec_jax.config import models
+from gatrec_jax.config import models, sequences
 from gatrec_jax.config.objectives import PairwiseObjective, SoftmaxObjective
 from gatrec_jax.config.schema import Config
 from gatrec_jax.experiment.plan import common, linear
@@ -24,6 +24,10 @@ from gatrec_jax.train.optimizer import steps_per_epoch
 _SORTED_ROW, _POSITIVE, _NEGATIVE, _PAIR = 90, 8, 12, 8
 _COPIES_OF_SCORES = 4
 _SORTS = 6
+# Of a place of packed events, of an event, and of a pair of items while the pairs are sorted.
+_PLACE, _EVENT, _SORTED_PAIR = 13, 20, 32
+# Weights of a block over D², the vectors of a place that its gradient keeps, and maps of attention.
+_MATRICES_OF_BLOCK, _VECTORS_OF_BLOCK, _MAPS = 6, 16, 4
 
 
 class Fit(NamedTuple):
@@ -168,6 +172,35 @@ def _vectors(config: Config, sizes: Sizes) -> Fit:
   return Fit(choice, inputs, 3 * params, step, flops, edges)
 
 
+def _sasrec(config: Config, sizes: Sizes) -> Fit:
+  model, train = config.model, config.train
+  width, places = model.width, model.length + 1
+  events = min(sizes.train, sizes.users * places)
+  rows = events / places
+  batch = (train.batch_size or rows) * places
+  of_blocks = _MATRICES_OF_BLOCK * width**2 * model.blocks
+  params = 4.0 * (sizes.items * width + model.length * width + of_blocks)
+  compared = model.drawn_items or sizes.items
+  scores = batch * compared if model.drawn_items else min(BLOCK, batch * compared)
+  states = batch * model.blocks * (_VECTORS_OF_BLOCK * width + _MAPS * model.heads * places)
+  step = params + 4.0 * (_COPIES_OF_SCORES * scores + states)
+  epochs = expected_epochs(config)
+  products = of_blocks + 2 * places * width * model.blocks + compared * width
+  choice = f"{model.blocks} blocks of {width}; {epochs:g} of at most {train.epochs} epochs"
+  inputs = _PLACE * events + 5.0 * sizes.items
+  return Fit(choice, inputs, 3 * params, step, epochs * 6.0 * events * products)
+
+
+def _markov(config: Config, sizes: Sizes) -> Fit:
+  model = config.model
+  rows = sizes.likes if model.relevance == "binary" else sizes.train
+  pairs = min(float(rows * model.window), float(sizes.items) ** 2)
+  kept = min(model.neighbors, sizes.items)
+  params = 8.0 * sizes.items * kept
+  inputs = _EVENT * rows + 12.0 * pairs
+  return Fit(f"{kept} followers of an item", inputs, params, params + _SORTED_PAIR * pairs)
+
+
 _FITS: Mapping[type, Callable[[Config, Sizes], Fit]] = {
   models.PopularityConfig: _popularity,
   models.ItemKnnConfig: _matrices(5, 0),
@@ -182,4 +215,7 @@ _FITS: Mapping[type, Callable[[Config, Sizes], Fit]] = {
   models.LightGcnConfig: _vectors,
   models.XSimGclConfig: _vectors,
   models.MultiVaeConfig: _multi_vae,
+  sequences.SasRecConfig: _sasrec,
+  sequences.MarkovConfig: _markov,
+  sequences.RecentPopularityConfig: _popularity,
 }

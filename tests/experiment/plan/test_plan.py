@@ -99,6 +99,31 @@ def test_inputs_of_the_gat_take_what_the_plan_says(loss):
   assert planned == pytest.approx(made, rel=0.2)
 
 
+@pytest.mark.parametrize("name", ["sasrec", "markov"])
+def test_inputs_of_models_of_sequences_take_what_the_plan_says(name):
+  config = get_preset(name)
+  train = toy_ratings(num_users=300, num_items=200)
+  sizes = sizes_of_table(config, users=300, items=200, ratings=len(train))
+  sizes = sizes._replace(train=len(train), likes=int(np.count_nonzero(train.rating >= 4)))
+  inputs = make_inputs(make_recommender(config.model, num_users=300, num_items=200), train)
+  made = sum(leaf.nbytes for leaf in jax.tree.leaves(inputs))
+  # Padding of rows, and items that followed the same one several times, are not foreseen.
+  assert 0.8 * made < stage_of(make_plan(config, sizes), "graph").left < 1.4 * made
+
+
+def test_training_of_sasrec_by_hand():
+  few = {"width": 10, "blocks": 1, "heads": 1, "length": 4, "drawn_items": 100, "epochs": 10}
+  config = with_fields(get_preset("sasrec"), few | {"batch_size": 2})
+  sizes = sizes_of_table(config, users=1000, items=500, ratings=3000)._replace(train=3000)
+  training = stage_of(make_plan(config, sizes, RATES), "training")
+  # Items, positions; queries, keys, values, their output and two layers.
+  params = 4 * (500 * 10 + 4 * 10 + 6 * 100)
+  # Ten places in a step, each with its scores, what blocks keep and a row of the attention.
+  step = params + 4 * (4 * 10 * 100 + 10 * (16 * 10 + 4 * 5))
+  assert training.left == 3 * params and training.peak == 3 * params + step
+  assert training.work == 10 * 6 * 3000 * (600 + 2 * 5 * 10 + 100 * 10)
+
+
 def test_what_is_chosen_is_said():
   config = get_preset("best")
   sizes = sizes_of_table(config, users=29_858, items=40_981, ratings=1_027_370)

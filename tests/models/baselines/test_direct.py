@@ -16,6 +16,7 @@ from gatrec_jax.config.models import (
   SlimConfig,
   TextRidgeConfig,
 )
+from gatrec_jax.config.sequences import MarkovConfig, RecentPopularityConfig
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.baselines import item_item
@@ -101,6 +102,8 @@ ALL = [
   ContentKnnConfig(3, 2.0),
   TextRidgeConfig("ease", text_l2=1.0, ease_l2=5.0),
   TextRidgeConfig("ials", text_l2=1.0, ials_l2=0.01, width=4, iterations=3),
+  MarkovConfig(),
+  RecentPopularityConfig(),
 ]
 
 
@@ -114,7 +117,7 @@ def test_the_interface(settings):
   assert scores.shape == liked.shape and scores.dtype == np.float32
   assert np.isfinite(scores).all()
   np.testing.assert_allclose(score(serving_state, jnp.array([6, 5])), scores[[6, 5]], atol=1e-5)
-  if settings.kind != "popularity":
+  if settings.kind not in ("popularity", "recent_popularity"):
     assert (scores[3] == 0).all()  # nothing is known of who has no history
     assert np.ptp(scores[0]) > 1e-3
   new = NewUsers(
