@@ -101,3 +101,17 @@ def earlier(events: Events, users: Array, end: Array, *, length: int) -> Earlier
     gap=jnp.where(inside, jnp.maximum(time[:, :1] - time, 0.0), 0.0),
     relevance=jnp.where(inside, events.relevance[place], 1.0),
   )
+
+
+def liked_as_events(liked: list[np.ndarray], *, length: int) -> Earlier:
+  """New users' likes, in the order in which they came, as events without times.
+
+  Args: liked: B arrays of item indices, the latest last.
+  """
+  item = np.zeros((len(liked), length), np.int32)
+  inside = np.zeros((len(liked), length), bool)
+  for row, items in enumerate(liked):
+    latest = np.asarray(items)[::-1][:length]
+    item[row, : len(latest)], inside[row, : len(latest)] = latest, True
+  ones = np.ones(item.shape, np.float32)
+  return Earlier(item, inside, 0 * ones, ones)

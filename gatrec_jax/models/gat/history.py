@@ -201,17 +201,3 @@ def states_of(
   """[B, D] float32, without dropout."""
   states, _ = HistoryAttention(settings).apply({"params": params}, items, found)
   return unit(states) if is_cosine else states
-
-
-def liked_as_events(liked: list[np.ndarray], *, length: int) -> Earlier:
-  """New users' likes, in the order in which they came, as events without times.
-
-  Args: liked: B arrays of item indices, the latest last.
-  """
-  item = np.zeros((len(liked), length), np.int32)
-  inside = np.zeros((len(liked), length), bool)
-  for row, items in enumerate(liked):
-    latest = np.asarray(items)[::-1][:length]
-    item[row, : len(latest)], inside[row, : len(latest)] = latest, True
-  ones = np.ones(item.shape, np.float32)
-  return Earlier(item, inside, 0 * ones, ones)

@@ -16,7 +16,7 @@ from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.base import Kept
-from gatrec_jax.models.events import earlier
+from gatrec_jax.models.events import earlier, liked_as_events
 from gatrec_jax.models.gat import vectors
 from gatrec_jax.models.gat.channels import (
   Channels,
@@ -30,7 +30,6 @@ from gatrec_jax.models.gat.channels import (
 from gatrec_jax.models.gat.history import (
   HistoryAttention,
   events_loss,
-  liked_as_events,
   states_of_users,
   visible_edges,
 )

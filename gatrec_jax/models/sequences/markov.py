@@ -12,7 +12,7 @@ import numpy as np
 from gatrec_jax.config.sequences import MarkovConfig
 from gatrec_jax.data.feedback import JudgedRatings
 from gatrec_jax.data.interactions import Interactions
-from gatrec_jax.models.events import Earlier, Events, earlier, make_events
+from gatrec_jax.models.events import Earlier, Events, earlier, liked_as_events, make_events
 from gatrec_jax.models.inputs import Inputs, NewUsers
 from gatrec_jax.sharding.placement import to_device
 
@@ -138,15 +138,8 @@ class MarkovRecommender:
     self, params: dict[str, Array], inputs: Inputs, serving_state: State, users: NewUsers
   ) -> Array:
     """[B, I] float32; the likes are in the order of time, the latest one last."""
-    length = self.settings.length
-    item = np.zeros((len(users.liked), length), np.int32)
-    inside = np.zeros(item.shape, bool)
-    for row, liked in enumerate(users.liked):
-      latest = liked[::-1][:length]
-      item[row, : len(latest)] = latest
-      inside[row, : len(latest)] = True
-    ones = jnp.ones(item.shape)
-    return _scores(serving_state, Earlier(to_device(item), to_device(inside), 0 * ones, ones))
+    found = liked_as_events(users.liked, length=self.settings.length)
+    return _scores(serving_state, to_device(found))
 
 
 def _latest(state: State, users: Array) -> Earlier:
