@@ -75,16 +75,18 @@ def best() -> Config:
   )
 
 
-def best_next_item() -> Config:
-  """`best` where the next event of each user is to be predicted (`split=next_item`).
+def best_next_item(split: str = "next_item") -> Config:
+  """`best` where the next event of each user is to be predicted.
 
   Users are attention over their events, and items exchange messages along edges from each event to
   the next one. Chosen on validation events.
+
+  Args: split: `next_item` or `leave_last`.
   """
   config = best()
   return dataclasses.replace(
     config,
-    data=DataConfig(split="next_item"),
+    data=DataConfig(split=split),
     model=dataclasses.replace(
       config.model,
       feature_width=128,
@@ -377,6 +379,6 @@ def get_preset(name: str, *, field: str = "preset", split: str = "") -> Config:
     near = difflib.get_close_matches(name, PRESETS, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"
     raise InputError(f"unknown; {hint}", field=field, value=name)
-  if name == "best" and split == "next_item":
-    return best_next_item()
+  if name == "best" and split in ("next_item", "leave_last"):
+    return best_next_item(split)
   return PRESETS[name]()

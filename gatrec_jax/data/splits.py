@@ -29,6 +29,9 @@ KINDS = (
   "none",
 )
 
+BY_TIME = ("temporal", "leave_last", "next_item")
+"""Kinds that test what came last, and validate what came before it."""
+
 DIVISIBLE = ("random", "per_user", "none")
 """Kinds that several processes draw together, each for the rows of its own users."""
 

@@ -18,6 +18,7 @@ from gatrec_jax.config.overrides import to_json
 from gatrec_jax.config.schema import Config
 from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.data.prepared import Prepared
+from gatrec_jax.data.splits import BY_TIME
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import Kept, Recommender, call, make_inputs
 from gatrec_jax.models.inputs import Inputs
@@ -46,7 +47,7 @@ class Run:
     params: of the chosen checkpoint.
     inputs: the ratings (and texts) that it serves from.
     serving_state: what `recommender.score` needs.
-    histories: the ratings in `inputs`: the training rows, for a split `next_item` with the
+    histories: the ratings in `inputs`: the training rows, for a split by time with the
       validation rows (`in_histories`).
   """
 
@@ -109,7 +110,7 @@ def assemble_run(
 ) -> Run:
   """Computes the serving state and puts a Run together.
 
-  With the split `next_item` the validation ratings, which users gave between those of training and
+  With a split by time the validation ratings, which users gave between those of training and
   that of the test, are added to the histories, if `in_histories` says so. All that was fitted to
   the training ratings stays as it is.
 
@@ -134,11 +135,12 @@ def assemble_run(
 def in_histories(config: Config, prepared: Prepared, recommender: Recommender, params: Any) -> bool:
   """Whether a finished run has the validation ratings in the histories that it serves from.
 
-  So it is with the split `next_item`, for models that take new ratings without training: the GAT,
-  and fitted ones whose parameters do not hold the users (iALS has a row of each, named `user`).
+  So it is with splits by time (`BY_TIME`), for models that take new ratings without training: the
+  GAT, and fitted ones whose parameters do not hold the users (iALS has a row of each, named
+  `user`).
   """
   return (
-    config.data.split_kind == "next_item"
+    config.data.split_kind in BY_TIME
     and len(prepared.split.valid) > 0
     and recommender.takes_new_ratings
     and "user" not in params

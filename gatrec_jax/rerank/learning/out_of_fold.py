@@ -19,7 +19,7 @@ from gatrec_jax.config.schema import Config
 from gatrec_jax.data.interactions import Interactions, distinct
 from gatrec_jax.data.prepared import Prepared
 from gatrec_jax.data.split_draws import Split
-from gatrec_jax.data.splits import split_interactions
+from gatrec_jax.data.splits import BY_TIME, split_interactions
 from gatrec_jax.errors import InputError
 from gatrec_jax.experiment.train_and_evaluate import open_run, train
 from gatrec_jax.runs.log import SILENT, Log
@@ -85,8 +85,8 @@ def _trained_without(
   folder = workdir / "out_of_fold" / f"{fold + 1}-of-{folds}"
   folder.mkdir(parents=True, exist_ok=True)
   # Held-out ratings are written as the validation part. They are drawn at random, and with the
-  # split `next_item` a run would serve from them.
-  fields = {"split": "random"} if config.data.split == "next_item" else {}
+  # split by time a run would serve from them.
+  fields = {"split": "random"} if config.data.split_kind in BY_TIME else {}
   config = with_fields(config, {"user_profiles": "", **fields})
   data = runs.read_sealed(workdir / "data" / "manifest.json")["inputs"]
   inputs = runs.digest("out of fold", data, fold, folds)
