@@ -25,8 +25,8 @@ class OrderedHistory(Option):
 
   Attributes:
     history_attention: `v2` (Brody et al. 2022), or `none` (the mean of the events).
-    history_query: what attends: the `latest` event, whose vector is also added by a linear map, or
-      the `mean` of them, which knows no order.
+    history_query: what attends: the `latest` event, or the `mean` of them, which knows no order.
+    history_latest: a linear map of the latest event's vector is added to what is attended to.
     history_features: columns of the edge features: `position` (how many events ago, a trained
       vector each), `gap` (the logarithm of the time since, in typical gaps, until the latest
       event), `relevance` (its logarithm).
@@ -39,6 +39,7 @@ class OrderedHistory(Option):
   word: ClassVar[str] = "ordered"
   history_attention: str = setting("v2", choices=("v2", "none"))
   history_query: str = setting("latest", choices=("latest", "mean"))
+  history_latest: bool = setting(True)
   history_features: tuple[str, ...] = setting(("position", "gap", "relevance"))
   history_length: int = setting(20, low=1, high=1000)
   history_heads: int = setting(1, low=1)

@@ -50,8 +50,8 @@ class Ordered(NamedTuple):
 class HistoryAttention(nn.Module):
   """[B, D] vectors of users from the vectors of the items of their events.
 
-  The latest event (or the mean of all) attends to all of them by GATv2 with edge features, and is
-  itself added by a linear map that begins as 0.
+  The latest event (or the mean of all) attends to all of them by GATv2 with edge features. A linear
+  map of the latest event, which begins as 0, is added.
   """
 
   settings: OrderedHistory
@@ -67,9 +67,8 @@ class HistoryAttention(nn.Module):
     rows = items[found.item] * inside
     if not (deterministic or is_off(settings.history_dropout)):
       rows = drop(self.make_rng("dropout"), rows, settings.history_dropout)
-    if settings.history_query == "latest":
-      query = rows[:, 0]
-    else:
+    query = rows[:, 0]
+    if settings.history_query == "mean":
       query = rows.sum(axis=1) / jnp.maximum(inside.sum(axis=1), 1.0)
     if settings.history_attention == "none":
       logits = jnp.zeros((*found.item.shape, heads))
@@ -88,10 +87,9 @@ class HistoryAttention(nn.Module):
       vector = self.param("vector", nn.initializers.normal(0.4), (width,))
       logits = history_logits(hidden, vector, _SLOPE, heads=heads, bias=bias)
     out, weights = attend_histories(rows, logits, found.inside)
-    if settings.history_query == "latest":
-      out += nn.Dense(width, use_bias=False, kernel_init=nn.initializers.zeros, name="latest")(
-        query
-      )
+    if settings.history_latest:
+      latest = nn.Dense(width, use_bias=False, kernel_init=nn.initializers.zeros, name="latest")
+      out += latest(rows[:, 0])
     return out, weights
 
 

@@ -182,6 +182,7 @@ def test_what_depends_on_the_order_alone_is_learned_by_the_latest_event_only(que
       convolution="none",
       history="ordered",
       history_query=query,
+      history_latest=query == "latest",
       history_features=(),
       score="cosine",
       loss="softmax",
