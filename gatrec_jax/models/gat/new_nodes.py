@@ -128,7 +128,7 @@ def products_of_events(
   """[B, I] dot products of new users, of whom only these events are known, with the items."""
   pair = serving_state.vectors if isinstance(serving_state, Channels) else serving_state
   states = states_of(
-    params["users"],
+    params.get("users", {}),
     pair[1],
     found,
     settings=recommender.settings.history,

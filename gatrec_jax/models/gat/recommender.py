@@ -125,7 +125,9 @@ class GatRecommender:
     start = own.ordered.events.start[:1]
     found = earlier(own.ordered.events, start, start, length=self._history.history_length)
     users = HistoryAttention(self._history).init(user_key, items, found)
-    return {"items": variables["params"], "users": users["params"]}
+    # The mean of events has no parameters.
+    parts = {"items": variables["params"], "users": users.get("params")}
+    return {name: part for name, part in parts.items() if part}
 
   def loss(self, params: Any, batch: Batch, key: Array, *, inputs: Inputs) -> Array:
     """The hybrid objective of eq. 1 over positives, `softmax_loss` over users, or the loss of
@@ -184,7 +186,7 @@ class GatRecommender:
       rngs={"dropout": graph_key},
     )
     return events_loss(
-      params["users"],
+      params.get("users", {}),
       items,
       ordered,
       batch.rows,
@@ -341,7 +343,7 @@ class GatRecommender:
       )
       events = inputs.own.ordered.events
       users = states_of_users(
-        params["users"], items, events, settings=history, is_cosine=self._is_cosine
+        params.get("users", {}), items, events, settings=history, is_cosine=self._is_cosine
       )
       return (users, items), ()
     final, states = self.module.apply(

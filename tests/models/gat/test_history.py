@@ -156,6 +156,16 @@ def test_new_users_get_the_scores_of_known_ones_with_the_same_events():
   assert not scores[2].any()
 
 
+def test_the_mean_of_the_events_has_no_parameters():
+  fields = dict(history_attention="none", history_latest=False, convolution="none", graph="rated")
+  recommender, inputs = made(**fields)
+  params = recommender.init(inputs, jax.random.key(0))
+  assert list(params) == ["items"]
+  users, items = recommender.serving_state(params, inputs)
+  mean = items[jnp.array(SEQUENCES[2])].mean(axis=0)
+  np.testing.assert_allclose(users[2], mean / jnp.linalg.norm(mean), atol=1e-5)
+
+
 def test_a_larger_catalog_keeps_the_vectors_of_known_items():
   recommender, inputs = made()
   more = Interactions.from_indices(
