@@ -81,8 +81,8 @@ def best_next_item(split: str = "next_item") -> Config:
   Users are attention over their events, and items exchange messages along edges from each event to
   the next one. Chosen on validation events.
 
-  python -m launch.train --dataset=FILE --split=next_item. On Amazon's beauty products (22,363 users,
-  12,101 items): 9 minutes of training on busy cores, NDCG@10 .0629, recall@10 .1037 (seed 0).
+  python -m launch.train --dataset=FILE --split=next_item. On Amazon's beauty products (22,363
+  users, 12,101 items): 9 minutes on busy cores, NDCG@10 .0629, recall@10 .1037 (seed 0).
 
   Args: split: `next_item` or `leave_last`.
   """
@@ -316,9 +316,9 @@ def multi_vae() -> Config:
 def sasrec() -> Config:
   """SASRec (Kang and McAuley 2018) with a sampled softmax.
 
-  python -m launch.train --model=sasrec --dataset=FILE --split=next_item. On Amazon's beauty products
-  (22,363 users, 12,101 items): 3 minutes on busy cores, NDCG@10 .0553, recall@10 .0938 (seed 0).
-  Hardly tuned.
+  python -m launch.train --model=sasrec --dataset=FILE --split=next_item. On Amazon's beauty
+  products (22,363 users, 12,101 items): 3 minutes on busy cores, NDCG@10 .0553, recall@10 .0938
+  (seed 0). Hardly tuned.
   """
   return Config(
     preset="sasrec",
@@ -332,8 +332,8 @@ def sasrec() -> Config:
 def markov() -> Config:
   """What followed the user's latest likes, in other histories.
 
-  python -m launch.train --model=markov --dataset=FILE --split=next_item. On Amazon's beauty products:
-  1 s; with a validation part (`--valid_share=0.1`) NDCG@10 .0475, recall@10 .0744.
+  python -m launch.train --model=markov --dataset=FILE --split=next_item. On Amazon's beauty
+  products: 1 s; with a validation part (`--valid_share=0.1`) NDCG@10 .0475, recall@10 .0744.
   """
   return _fitted("markov", MarkovConfig())
 
