@@ -199,7 +199,7 @@ class ModelConfig(ModelSettings):
   compute_dtype: str = setting("float32", choices=("float32", "bfloat16"))
 
   @property
-  def is_ordered(self) -> bool:
+  def reads_order(self) -> bool:
     """Whether users are attention over their events in the order of time."""
     return isinstance(self.history, OrderedHistory)
 

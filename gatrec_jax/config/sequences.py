@@ -26,6 +26,7 @@ class SasRecConfig(ModelSettings):
   """
 
   kind: ClassVar[str] = "sasrec"
+  reads_order: ClassVar[bool] = True
   learned: ClassVar[bool] = True
   searched: ClassVar[Mapping[str, Range]] = {"learning_rate": LogUniform(3e-4, 2e-2)}
   width: int = setting(64, low=1)
@@ -53,6 +54,7 @@ class MarkovConfig(ModelSettings):
   """
 
   kind: ClassVar[str] = "markov"
+  reads_order: ClassVar[bool] = True
   window: int = setting(1, low=1, search=LogUniform(1, 10, whole=True))
   neighbors: int = setting(100, low=1, search=LogUniform(10, 1000, whole=True))
   shrinkage: float = setting(0.0, low=0, search=LogUniform(0.1, 100))

@@ -190,6 +190,11 @@ def train(
     prepared: what the folder's data stage holds. mesh: as in `train_and_evaluate`.
     usage: adds up what the parts take; None where nobody asks.
   """
+  if config.model.reads_order and not np.ptp(prepared.train.timestamp):
+    raise InputError(
+      "there are no times, so that ratings have no order; name their column by `time_column`, or "
+      "choose a model that reads no order"
+    )
   usage = usage or Usage()
   with usage.part("texts"):
     texts = _texts(config, folder, prepared, log=log)

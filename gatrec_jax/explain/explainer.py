@@ -85,15 +85,15 @@ def make_explainer(run: Run, *, prefilter: int = 0) -> Explainer:
   rows, shape = run.histories, (recommender.num_items, recommender.num_users)
   ratings = np.bincount(rows.user, minlength=recommender.num_users)
   likes = rows.take(prepared.feedback.liked(rows.rating))
-  is_ordered = recommender.settings.is_ordered
-  make = make_event_rescorer if is_ordered else make_rescorer
+  reads_order = recommender.settings.reads_order
+  make = make_event_rescorer if reads_order else make_rescorer
   return Explainer(
     run,
     make(recommender, run.params, run.inputs, run.serving_state, ratings=ratings),
     unique_titles(prepared.item_fields, prepared.interactions.item_ids),
     catalog_traits(prepared.item_fields, profile_tags(run)),
     scipy.sparse.csr_matrix((np.ones(len(likes)), (likes.item, likes.user)), shape=shape),
-    None if is_ordered else item_attention(run),
+    None if reads_order else item_attention(run),
     prefilter,
   )
 

@@ -10,6 +10,7 @@ from helpers.rerank_table import in_table_folder
 from gatrec_jax.config.overrides import with_fields
 from gatrec_jax.config.presets import get_preset
 from gatrec_jax.data.interactions import Interactions
+from gatrec_jax.errors import InputError
 from gatrec_jax.experiment import train_and_evaluate as pipeline
 from gatrec_jax.experiment.grid import train_alike
 from gatrec_jax.experiment.validation import make_values
@@ -183,7 +184,7 @@ def ordered(folder):
 
 def test_best_attends_to_events_and_the_validation_event_is_among_them(ordered):
   run = ordered
-  assert run.config.preset == "best" and run.config.model.is_ordered
+  assert run.config.preset == "best" and run.config.model.reads_order
   events, valid = run.inputs.own.ordered.events, run.prepared.valid
   item, time, start = map(np.asarray, (events.item, events.time, events.start))
   for user, last in zip(valid.user, valid.item, strict=True):
@@ -207,3 +208,10 @@ def test_a_run_over_events_is_opened_extended_and_explained(ordered, folder):
   lists, _ = top_lists(run, EVERYONE[:1], k=2)
   evidence = explain_items(make_explainer(run), 0, lists[0].tolist())
   assert len(evidence) == 2 and all(one.cited for one in evidence)
+
+
+@pytest.mark.parametrize("preset", ["sasrec", "markov"])
+def test_models_of_the_order_refuse_ratings_without_times(preset, folder):
+  fields = {"split": "random", "time_column": "", "columns": ""}
+  with pytest.raises(InputError, match="there are no times"):
+    trained(preset, folder / f"{preset}-timeless", **fields)

@@ -65,7 +65,7 @@ def stages(config: Config, sizes: Sizes, rates: Rates | None) -> list[Stage]:
   training, ranked = _training(config, model, sizes, rates)
   copies = _COPIES_OF_CHANNELS if has_channels(model) else _COPIES
   state = 4.0 * _nodes(model, sizes) * model.feature_width * (1 + model.convolution.num_layers)
-  if model.is_ordered:
+  if model.reads_order:
     state += 4.0 * sizes.users * model.feature_width
   validation = common.validation(
     config, sizes, rates, copies=copies, state=state, known=channel is not None
@@ -113,7 +113,7 @@ def _graph(model: ModelConfig, sizes: Sizes, rates: Rates | None) -> Stage:
   choice = f"{round(edges):,} edges"
   if isinstance(model.objective, PairwiseObjective):
     left += _NEGATIVE * sizes.train
-  elif model.is_ordered:
+  elif model.reads_order:
     left += _EVENT * sizes.train + _LATER * edges
   else:
     left += _target_bytes(sizes)
@@ -128,7 +128,7 @@ def _training(
 ) -> tuple[Stage, float]:
   """The stage, and how often it is interrupted for validation."""
   train, objective = config.train, model.objective
-  reads_targets = isinstance(objective, SoftmaxObjective) and not model.is_ordered
+  reads_targets = isinstance(objective, SoftmaxObjective) and not model.reads_order
   rows = _rows(model, sizes)
   batch = min(train.batch_size or rows, rows)
   steps = steps_per_epoch(train, rows)
@@ -141,7 +141,7 @@ def _training(
   if rates is not None:
     scores = float(rows) * _candidates(model, sizes)
     one = per_epoch * (max(widths) / WIDTH) / rates.edges
-    if model.is_ordered:
+    if model.reads_order:
       one += _FLOPS_OF_MAP * rows * model.history.history_length * widths[-1] ** 2 / rates.flops
     if reads_targets and not _targets_are_dense(sizes):
       one += steps * _GATHERS * sizes.train * (widths[-1] / WIDTH) / rates.edges
@@ -186,7 +186,7 @@ def _bytes_of_training(
   candidates = _candidates(model, sizes)
   if isinstance(model.objective, SoftmaxObjective):
     step += 4.0 * _BLOCKS_OF_SCORES * min(BLOCK, batch * candidates)
-    if model.is_ordered:
+    if model.reads_order:
       step += 4.0 * _HISTORIES * batch * model.history.history_length * widths[-1]
     elif not _targets_are_dense(sizes):
       step += 4.0 * min(GATHERED_NUMBERS, sizes.train * widths[-1])
@@ -200,13 +200,13 @@ def _bytes_of_training(
 
 def _nodes(model: ModelConfig, sizes: Sizes) -> int:
   """Nodes with a vector of their own."""
-  return sizes.items if model.is_ordered else sizes.nodes
+  return sizes.items if model.reads_order else sizes.nodes
 
 
 def _rows(model: ModelConfig, sizes: Sizes) -> int:
   """Rows of an epoch: users, or likes."""
   is_softmax = isinstance(model.objective, SoftmaxObjective)
-  return sizes.users if is_softmax and not model.is_ordered else sizes.likes
+  return sizes.users if is_softmax and not model.reads_order else sizes.likes
 
 
 def _candidates(model: ModelConfig, sizes: Sizes) -> int:

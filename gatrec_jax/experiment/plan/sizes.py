@@ -123,7 +123,7 @@ def sizes_of_table(config: Config, *, users: int, items: int, ratings: int) -> S
     pairs=_UNEVEN * mean * train,
     longest=min(items, round(15 * mean)),
   )
-  if not isinstance(config.model, ModelConfig) or config.model.is_ordered:
+  if not isinstance(config.model, ModelConfig) or config.model.reads_order:
     return sizes
   edges = 2 * graph_rows(config.model, sizes)
   most = edges_a_node(config.model.convolution, num_edges=edges)
@@ -137,7 +137,7 @@ def graph_rows(model: ModelConfig, sizes: Sizes) -> int:
 
 def _drawn_edges(config: Config, prepared: Prepared, liked: np.ndarray) -> int:
   """`Sizes.drawn` of prepared data. Args: liked: [R] bool, of all rows."""
-  if not isinstance(config.model, ModelConfig) or config.model.is_ordered:
+  if not isinstance(config.model, ModelConfig) or config.model.reads_order:
     return 0
   rows, train = prepared.interactions, prepared.split.train
   if config.model.graph != "rated":

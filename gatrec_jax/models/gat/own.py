@@ -64,7 +64,7 @@ def drawn_by(settings: ModelConfig, *, num_users: int, num_items: int) -> int:
   if not isinstance(objective, SoftmaxObjective):
     return 0
   # A step over events is one over a batch of them, at most so many.
-  rows = _EVENTS_A_STEP if settings.is_ordered else num_users
+  rows = _EVENTS_A_STEP if settings.reads_order else num_users
   return drawn_size(objective.drawn_items, num_users=rows, num_items=num_items)
 
 
@@ -72,12 +72,12 @@ def make_own(settings: ModelConfig, train: Interactions, judged: JudgedRatings) 
   """The graph and what belongs to it, without the linear channel; numpy arrays."""
   drawn = drawn_by(settings, num_users=train.num_users, num_items=train.num_items)
   targets = ordered = slots = None
-  if settings.is_ordered:
+  if settings.reads_order:
     graph, ordered = _ordered(settings, train, judged, drawn=drawn)
   else:
     graph = _bipartite(settings, train, judged)
   rated = np.bincount(train.item, minlength=train.num_items) > 0
-  if isinstance(settings.objective, SoftmaxObjective) and not settings.is_ordered:
+  if isinstance(settings.objective, SoftmaxObjective) and not settings.reads_order:
     targets = make_targets(
       train,
       judged,
@@ -89,7 +89,7 @@ def make_own(settings: ModelConfig, train: Interactions, judged: JudgedRatings) 
     )
   start = np.searchsorted(graph.receivers, np.arange(int(graph.n_node[0]) + 1)).astype(np.int32)
   of_node = neighbors.edges_a_node(settings.convolution, num_edges=len(graph.senders))
-  if of_node and not settings.is_ordered:
+  if of_node and not settings.reads_order:
     slots = neighbors.make_slots(start, num=of_node)
   return Own(
     graph=graph,
