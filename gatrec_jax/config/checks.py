@@ -136,6 +136,8 @@ def _check_data(data: DataConfig, train: TrainConfig) -> None:
     raise InputError(
       f"protocol {data.split} makes its own split; leave it out", field="fold", value=data.fold
     )
+  if data.fold and data.split not in ("random", "kfold", "shipped"):
+    raise InputError(f"and `split={data.split}` exclude each other", field="fold", value=data.fold)
   if data.item_noun and not _NOUN.fullmatch(data.item_noun):
     raise InputError(
       "must be a noun in the singular, such as book", field="item_noun", value=data.item_noun

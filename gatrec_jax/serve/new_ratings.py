@@ -69,7 +69,10 @@ def with_new_ratings(
 def _joined(
   prepared: Prepared, added: Interactions, item_fields: Mapping[str, Mapping[str, Any]]
 ) -> Prepared:
-  """The added rows in the training part, new ids after the old ones."""
+  """The added rows in the training part, new ids after the old ones.
+
+  Rows without times come after all others, in their order.
+  """
   former = prepared.interactions
   user_ids = _longer(former.user_ids, added.user_ids)
   item_ids = _longer(former.item_ids, (*added.item_ids, *item_fields))
@@ -82,6 +85,9 @@ def _joined(
   )
   old = dataclasses.replace(former, user_ids=user_ids, item_ids=item_ids)
   replaced = np.isin(pair_keys(old), pair_keys(new))
+  if former.timestamp.any() and len(new) and not new.timestamp.any():
+    times = former.timestamp.max() + 1 + np.arange(len(new))
+    new = dataclasses.replace(new, timestamp=times)
   columns = {
     name: np.concatenate([getattr(old, name), getattr(new, name)])
     for name in ("user", "item", "rating", "timestamp")

@@ -210,6 +210,16 @@ def test_a_run_over_events_is_opened_extended_and_explained(ordered, folder):
   assert len(evidence) == 2 and all(one.cited for one in evidence)
 
 
+def test_added_ratings_without_times_are_the_latest_in_their_order(ordered):
+  ids = ordered.prepared.interactions
+  user, known = ids.user_ids[0], set(ordered.histories.item[ordered.histories.user == 0].tolist())
+  more = [item for item in range(ids.num_items) if item not in known][2::-1]
+  added = Interactions.from_arrays([user] * 3, [ids.item_ids[item] for item in more], [5] * 3)
+  events = with_new_ratings(ordered, added).inputs.own.ordered.events
+  end = int(events.start[1])
+  assert np.asarray(events.item)[end - 3 : end].tolist() == more
+
+
 @pytest.mark.parametrize("preset", ["sasrec", "markov"])
 def test_models_of_the_order_refuse_ratings_without_times(preset, folder):
   fields = {"split": "random", "time_column": "", "columns": ""}
