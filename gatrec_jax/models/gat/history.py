@@ -18,7 +18,6 @@ import numpy as np
 
 from gatrec_jax.config.histories import OrderedHistory
 from gatrec_jax.config.objectives import SoftmaxObjective
-from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.events import Earlier, Events, earlier
 from gatrec_jax.ops.attention.histories import attend_histories, history_logits
 from gatrec_jax.ops.numeric import drop, is_off, unit
@@ -101,21 +100,24 @@ def _features(found: Earlier, settings: OrderedHistory) -> Array:
 
 
 def make_ordered(
-  train: Interactions, events: Events, later: np.ndarray, *, objective: SoftmaxObjective, drawn: int
+  events: Events, later: np.ndarray, rated: np.ndarray, *, objective: SoftmaxObjective, drawn: int
 ) -> Ordered:
   """What training on events reads; numpy arrays.
 
-  Args: later: [E] int32, as in `Ordered`. drawn: items that the softmax of a step draws; 0 = all.
+  Args:
+    later: [E] int32, as in `Ordered`.
+    rated: [I] bool, items with an event.
+    drawn: items that the softmax of a step draws; 0 = all.
   """
   targets = events.targets
   candidates = candidates_of(
-    np.bincount(events.item[targets], minlength=train.num_items),
-    np.bincount(train.item, minlength=train.num_items) > 0,
+    np.bincount(events.item[targets], minlength=len(rated)),
+    rated,
     drawn=drawn,
     popularity_weight=objective.popularity_weight,
   )
   weight = events.relevance[targets] if objective.relevance == "graded" else None
-  total = np.bincount(events.user[targets], weights=weight, minlength=train.num_users)
+  total = np.bincount(events.user[targets], weights=weight, minlength=len(events.start) - 1)
   return Ordered(events, later, candidates, total.astype(np.float32))
 
 

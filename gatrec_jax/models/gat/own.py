@@ -71,12 +71,12 @@ def drawn_by(settings: ModelConfig, *, num_users: int, num_items: int) -> int:
 def make_own(settings: ModelConfig, train: Interactions, judged: JudgedRatings) -> Own:
   """The graph and what belongs to it, without the linear channel; numpy arrays."""
   drawn = drawn_by(settings, num_users=train.num_users, num_items=train.num_items)
+  rated = np.bincount(train.item, minlength=train.num_items) > 0
   targets = ordered = slots = None
   if settings.reads_order:
-    graph, ordered = _ordered(settings, train, judged, drawn=drawn)
+    graph, ordered = _ordered(settings, train, judged, rated, drawn=drawn)
   else:
     graph = _bipartite(settings, train, judged)
-  rated = np.bincount(train.item, minlength=train.num_items) > 0
   if isinstance(settings.objective, SoftmaxObjective) and not settings.reads_order:
     targets = make_targets(
       train,
@@ -118,7 +118,12 @@ def _bipartite(
 
 
 def _ordered(
-  settings: ModelConfig, train: Interactions, judged: JudgedRatings, *, drawn: int
+  settings: ModelConfig,
+  train: Interactions,
+  judged: JudgedRatings,
+  rated: np.ndarray,
+  *,
+  drawn: int,
 ) -> tuple[jraph.GraphsTuple, Ordered]:
   events = make_events(train, judged)
   graph, later = next_event_graph(
@@ -128,7 +133,7 @@ def _ordered(
     num_items=train.num_items,
     edge_features=settings.convolution.edge_features,
   )
-  return graph, make_ordered(train, events, later, objective=settings.objective, drawn=drawn)
+  return graph, make_ordered(events, later, rated, objective=settings.objective, drawn=drawn)
 
 
 def _layout(settings: ModelConfig, graph: jraph.GraphsTuple) -> Any:
