@@ -62,6 +62,7 @@ def best() -> Config:
       linear_weight=0.25,
       linear_choice="valid",
       unrated_l2=5.0,
+      unrated_likes=1.0,
       prior_weight=4.0,
     ),
     train=TrainConfig(

@@ -136,6 +136,8 @@ class ModelConfig(ModelSettings):
       map), `ids` (trainable, initialized at random), or `sum` (projected + ids). Without any text
       they are ids.
     feature_width: width of `projected`, `ids` and `sum` features.
+    text_hidden: width of a hidden layer between text vectors and features, which makes the map of
+      texts nonlinear (as in AlphaRec, Sheng et al. 2024, arXiv 2407.05441); 0 = a linear map.
     graph: its edges: everything `rated` in training, only what is `liked`, or edges between items
       from each event to the user's `next` one (with `history=ordered`).
     history: `whole` (users are nodes of the graph) or `ordered` (attention over their events).
@@ -157,6 +159,8 @@ class ModelConfig(ModelSettings):
       keep those of the network.
     unrated_shift: added to these predictions, in standard deviations of the user's scores, unless
       the item is new: that nobody rated an item that was there to be rated is evidence against it.
+    unrated_likes: weight of a user's likes beside their scores in this regression, both in standard
+      deviations.
     prior_weight: weight of the items' popularity (the logarithm of their likes) in the scores of
       users who came after training, in standard deviations of both; 0 = none. It falls with the
       number n of a user's ratings as (1 − n ÷ prior_ratings)².
@@ -174,6 +178,7 @@ class ModelConfig(ModelSettings):
   }
   node_features: str = setting("table", choices=("table", "projected", "ids", "sum"))
   feature_width: int = setting(64, low=1, needs="node_features=projected|ids|sum")
+  text_hidden: int = setting(0, low=0, needs="node_features=projected|sum")
   graph: str = setting("rated", choices=("rated", "liked", "next"))
   history: History = one_of(WholeHistory(), OrderedHistory())
   convolution: Convolution = one_of(FullConvolution(), LightConvolution(), NoConvolution())
@@ -194,6 +199,7 @@ class ModelConfig(ModelSettings):
   linear_neighbors: int = setting(32, low=0, needs="linear_weight")
   unrated_l2: float = setting(0.0, low=0, dynamic=False)
   unrated_shift: float = setting(-1.0, low=-10, high=10, needs="unrated_l2", dynamic=False)
+  unrated_likes: float = setting(0.0, low=0, needs="unrated_l2", dynamic=False)
   prior_weight: float = setting(0.0, low=0, dynamic=False)
   prior_ratings: int = setting(15, low=1, needs="prior_weight")
   compute_dtype: str = setting("float32", choices=("float32", "bfloat16"))
@@ -208,7 +214,7 @@ class ModelConfig(ModelSettings):
     return self.node_features != "ids"
 
   def without_text(self) -> Self:
-    return dataclasses.replace(self, node_features="ids")
+    return dataclasses.replace(self, node_features="ids", text_hidden=0)
 
   @property
   def reads_attributes(self) -> bool:

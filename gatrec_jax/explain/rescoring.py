@@ -24,7 +24,7 @@ from gatrec_jax.explain.deletion import (
   surroundings,
   vectors_without,
 )
-from gatrec_jax.models.gat.channels import Channels, combined_scores, prior_weights
+from gatrec_jax.models.gat.channels import Channels, combined_scores, liked_by, prior_weights
 from gatrec_jax.models.gat.new_nodes import products
 from gatrec_jax.models.gat.recommender import GatRecommender
 from gatrec_jax.models.inputs import Inputs
@@ -273,7 +273,7 @@ def with_channels(
   later: Array,
   recommender: GatRecommender,
 ) -> Array:
-  """[B, I] scores with the linear and the popularity channel.
+  """[B, I] scores with the linear and the popularity channel, and predictions for unrated items.
 
   Args:
     graph: [B, I], of the network. user: [] int32.
@@ -285,7 +285,9 @@ def with_channels(
   if serving_state.linear is not None:
     linear = RidgeRecommender.score_with_part(serving_state.linear, user, kept)
   prior = jnp.where(later, prior_weights(recommender.settings, left), 0.0)
-  return combined_scores(serving_state, graph, linear, left > 0, prior)
+  liked = liked_by(serving_state.unrated, user[None])
+  liked = None if liked is None else liked * kept
+  return combined_scores(serving_state, graph, linear, left > 0, prior, liked)
 
 
 def _places(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

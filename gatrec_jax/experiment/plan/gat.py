@@ -38,7 +38,7 @@ _BLOCKS_OF_SCORES = 4  # scores, exponentials and gradients of a block of the so
 # one that is drawn: its place as it is found, both ends, features, weight, and gradients.
 _STEP_EDGE, _DRAWN_EDGE = 16, 38
 _SLOT = 4
-_FLOPS_OF_MAP = 6  # of a number of a linear map of an event's vector, forward and backward
+_FLOPS_OF_MAP = 6  # of a weight of a linear map of an event or a text, forward and backward
 # Copies of a block of scores in ranking: of vectors, with channels, and with the linear channel's
 # histories and scores (XLA's analysis has 6, 6 and 8, to which lists and masks come).
 _COPIES, _COPIES_OF_CHANNELS, _COPIES_OF_LINEAR = 4, 6, 8
@@ -143,6 +143,8 @@ def _training(
     one = per_epoch * (max(widths) / WIDTH) / rates.edges
     if model.reads_order:
       one += _FLOPS_OF_MAP * rows * model.history.history_length * widths[-1] ** 2 / rates.flops
+    of_text = _nodes(model, sizes) * model.text_hidden * (sizes.text_width + widths[0])
+    one += steps * _FLOPS_OF_MAP * of_text / rates.flops
     if reads_targets and not _targets_are_dense(sizes):
       one += steps * _GATHERS * sizes.train * (widths[-1] / WIDTH) / rates.edges
     one += scores * (widths[-1] / WIDTH) / rates.softmax
@@ -177,6 +179,7 @@ def _bytes_of_training(
   params = table * widths[0]
   edges = 2.0 * graph_rows(model, sizes)
   step = _TABLES * params / devices + sum(_TABLES_A_LAYER * table * one for one in widths[1:])
+  step += _TABLES_A_LAYER * 4.0 * _nodes(model, sizes) * model.text_hidden
   if sizes.drawn:
     step += _DRAWN_EDGE * sizes.drawn
   elif model.convolution.num_layers:

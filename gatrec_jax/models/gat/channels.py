@@ -18,6 +18,7 @@ from gatrec_jax.config.models import EaseRatedConfig
 from gatrec_jax.config.objectives import SoftmaxObjective
 from gatrec_jax.config.schema import ModelConfig
 from gatrec_jax.models.baselines.item_item import exact_matmul, inverse
+from gatrec_jax.models.inputs import Histories, history_rows
 from gatrec_jax.models.linear.ridge import RidgeRecommender, ServingState
 from gatrec_jax.ops.numeric import unit
 from gatrec_jax.ops.scores import Pair, dot_product_scores, mean_and_spread, standardize
@@ -38,12 +39,16 @@ class Unrated(NamedTuple):
       nothing is known of an item.
     solve: [F, F] float32, (CᵀC + l2)⁻¹ of the rated items' features C.
     shift: [I] float32, in standard deviations of a user's scores.
+    likes: of the known users.
+    likes_weight: [], of a user's likes beside their scores; both in standard deviations.
   """
 
   rated: Array
   features: Array
   solve: Array
   shift: Array
+  likes: Histories
+  likes_weight: Array
 
 
 class KnownScores(NamedTuple):
@@ -96,24 +101,34 @@ def channel_scores(serving_state: Channels, users: Array) -> Array:
   """[B, I] float32 scores for `users` [B] int32; popularity for users without training ratings."""
   linear = None if serving_state.linear is None else linear_scores(serving_state, users)
   graph = dot_product_scores(serving_state.vectors, users)
+  known, prior = serving_state.known[users], serving_state.prior[users]
   return combined_scores(
-    serving_state, graph, linear, serving_state.known[users], serving_state.prior[users]
+    serving_state, graph, linear, known, prior, liked_by(serving_state.unrated, users)
   )
 
 
 def combined_scores(
-  serving_state: Channels, graph: Array, linear: Array | None, known: Array, prior: Array
+  serving_state: Channels,
+  graph: Array,
+  linear: Array | None,
+  known: Array,
+  prior: Array,
+  liked: Array | None,
 ) -> Array:
   """[B, I] from the network's dot products and the linear scores [B, I].
 
-  Args: known, prior: [B], as in `Channels`.
+  Args:
+    known, prior: [B], as in `Channels`.
+    liked: [B, I] float32, 1 for what each user likes; None where no unrated item is predicted.
   """
   scores = graph + serving_state.bias
   if linear is not None:
     scores = add_channels(scores, linear, weight=serving_state.weight, rated=serving_state.rated)
   scores += prior_scores(serving_state, scores, prior)
   scores = jnp.where(known[:, None], scores, serving_state.likes)
-  return scores if serving_state.unrated is None else fill_unrated(scores, serving_state.unrated)
+  if serving_state.unrated is None:
+    return scores
+  return fill_unrated(scores, serving_state.unrated, liked)
 
 
 @partial(jax.jit, static_argnames="settings")
@@ -122,12 +137,13 @@ def combined_scores_of_new(
   graph: Array,
   linear: Array | None,
   ratings: Array,
+  liked: Array,
   *,
   settings: ModelConfig,
 ) -> Array:
   """`combined_scores` of new users. Args: ratings: [B] float32, numbers of ratings."""
   prior = prior_weights(settings, ratings)
-  return combined_scores(serving_state, graph, linear, ratings > 0, prior)
+  return combined_scores(serving_state, graph, linear, ratings > 0, prior, liked)
 
 
 # The linear channel
@@ -220,7 +236,14 @@ def popularity_scores(serving_state: Channels) -> Array:
 
 
 def make_unrated(
-  text: Array, attributes: Array, rated: Array, *, l2: float, shift: Array | float = 0.0
+  text: Array,
+  attributes: Array,
+  rated: Array,
+  likes: Histories,
+  *,
+  l2: float,
+  shift: Array | float = 0.0,
+  likes_weight: float = 0.0,
 ) -> Unrated:
   """Prepares the ridge regression behind `fill_unrated`; traceable.
 
@@ -228,15 +251,24 @@ def make_unrated(
     text: [I, D] float32, 0 for an item without text.
     attributes: [I, A] float32, 0 for an item without any.
     rated: [I] bool.
+    likes: of the known users.
     l2: penalty.
     shift: [I] or a number, added to the predictions, in standard deviations.
+    likes_weight: as in `Unrated`.
   """
   parts = _centered(unit(text), rated), _centered(_ATTRIBUTE_SCALE * attributes, rated)
   features = jnp.concatenate(parts, axis=1)
   known = rated[:, None] * features
   gram = exact_matmul(known.T, known) + l2 * jnp.eye(features.shape[1])
   shift = jnp.broadcast_to(jnp.asarray(shift, jnp.float32), rated.shape)
-  return Unrated(rated, features, inverse(gram), shift)
+  return Unrated(rated, features, inverse(gram), shift, likes, jnp.float32(likes_weight))
+
+
+def liked_by(unrated: Unrated | None, users: Array) -> Array | None:
+  """[B, I] float32, 1 for what each of `users` [B] likes; None without `unrated`."""
+  if unrated is None:
+    return None
+  return history_rows(unrated.likes, users, num_items=len(unrated.rated))
 
 
 def _centered(values: Array, rated: Array) -> Array:
@@ -263,25 +295,30 @@ class Regression(NamedTuple):
   shrunk: Array
 
 
-def regression(scores: Array, unrated: Unrated) -> Regression:
-  """Regresses scores [B, I] on the items' features, user by user; traceable."""
+def regression(scores: Array, unrated: Unrated, liked: Array) -> Regression:
+  """Regresses scores and likes [B, I] on the items' features, user by user; traceable."""
   mean, spread = mean_and_spread(scores, unrated.rated)
-  centered = jnp.where(unrated.rated, scores - mean, 0.0)
+  likes = unrated.likes_weight * spread * standardize(liked, unrated.rated)
+  centered = jnp.where(unrated.rated, scores - mean + likes, 0.0)
   coefficients = exact_matmul(exact_matmul(centered, unrated.features), unrated.solve)
   _, shrunk = mean_and_spread(exact_matmul(coefficients, unrated.features.T), unrated.rated)
   shrunk = jnp.where(shrunk > 1e-5 * spread, jnp.maximum(shrunk, 1e-30), jnp.inf)
   return Regression(mean, spread, coefficients, shrunk)
 
 
-def fill_unrated(scores: Array, unrated: Unrated) -> Array:
+def fill_unrated(scores: Array, unrated: Unrated, liked: Array) -> Array:
   """[B, I] float32: the unrated items' scores replaced by predictions, user by user; traceable.
 
-  A user's scores of the rated items are regressed on the items' features (ridge; a map from
-  attributes to the output of a collaborative model as in Gantner et al. 2010, with scores in the
-  place of factors). A regression shrinks, so predictions are scaled to the spread of the user's
-  scores of the rated items, and moved by `shift`. An item of which nothing is known gets the mean.
+  A user's scores of the rated items, and what they like among them, are regressed on the items'
+  features (ridge; a map from attributes to the output of a collaborative model as in Gantner et
+  al. 2010, with scores in the place of factors). Scores alone need not put a user's own likes
+  first, which say most about an item that resembles them. A regression shrinks, so predictions are
+  scaled to the spread of the user's scores of the rated items, and moved by `shift`. An item of
+  which nothing is known gets the mean.
+
+  Args: liked: [B, I] float32, 1 for what each user likes.
   """
-  mean, spread, coefficients, shrunk = regression(scores, unrated)
+  mean, spread, coefficients, shrunk = regression(scores, unrated, liked)
   stretched = exact_matmul(coefficients, unrated.features.T) / shrunk
   return jnp.where(unrated.rated, scores, mean + spread * (stretched + unrated.shift))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from gatrec_jax.ops.attention import Edges, attention_light, attention_v1, atten
 from gatrec_jax.ops.neighbors import Subgraph
 from gatrec_jax.ops.numeric import drop, is_off, unit
 
+_TEXT_SLOPE = 0.2  # of the hidden layer between text vectors and features
 _kernel_init = nn.initializers.glorot_uniform()
 # PyTorch's default for a linear map, as in the authors' residuals: uniform in ± 1/√fan_in.
 _residual_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -332,12 +334,12 @@ class GatNetwork(nn.Module):
     return sum(parts[1:], parts[0])
 
   def _projected(self, text: jax.Array) -> jax.Array:
-    return nn.Dense(
-      self.config.feature_width,
-      kernel_init=_kernel_init,
-      name="projection",
-      dtype=self.config.compute_dtype,
-    )(text).astype(jnp.float32)
+    """[N, D] features from text vectors, by a linear map or one with a hidden layer."""
+    config = self.config
+    dense = partial(nn.Dense, kernel_init=_kernel_init, dtype=config.compute_dtype)
+    if config.text_hidden:
+      text = nn.leaky_relu(dense(config.text_hidden, name="hidden")(text), _TEXT_SLOPE)
+    return dense(config.feature_width, name="projection")(text).astype(jnp.float32)
 
   def _ids(self) -> jax.Array:
     shape = (self.num_users + self.num_items, self.config.feature_width)

@@ -41,7 +41,7 @@ from gatrec_jax.models.gat.new_nodes import (
   products_of_new,
 )
 from gatrec_jax.models.gat.own import Own, drawn_by, make_own
-from gatrec_jax.models.inputs import Batch, Inputs, NewUsers, liked_rows
+from gatrec_jax.models.inputs import Batch, Histories, Inputs, NewUsers, liked_rows
 from gatrec_jax.models.linear.ridge import RidgeRecommender
 from gatrec_jax.ops import neighbors
 from gatrec_jax.ops.losses import hybrid_loss_of_scores
@@ -252,8 +252,10 @@ class GatRecommender:
         inputs.text[self.num_users :],
         inputs.attributes,
         own.rated,
+        Histories(inputs.item, inputs.start, inputs.longest),
         l2=settings.unrated_l2,
         shift=jnp.where(inputs.new, 0.0, settings.unrated_shift),
+        likes_weight=settings.unrated_likes,
       )
     return Channels(
       vectors=pair,
@@ -294,6 +296,7 @@ class GatRecommender:
     """[B, I] float32 scores for new users, as nodes that receive from their items, untrained."""
     counts = [len(good) + len(bad) for good, bad in zip(users.liked, users.disliked, strict=True)]
     ratings = to_device(np.array(counts, np.float32))
+    liked = liked_rows(users, num_items=self.num_items)
     if self._history:
       found = liked_as_events(users.liked, length=self._history.history_length)
       graph = products_of_events(params, serving_state, to_device(found), recommender=self)
@@ -302,7 +305,7 @@ class GatRecommender:
         params,
         inputs,
         serving_state,
-        liked_rows(users, num_items=self.num_items),
+        liked,
         liked_rows(users._replace(liked=users.disliked), num_items=self.num_items),
         users.text,
         (users.top_rating, users.low_rating),
@@ -313,7 +316,9 @@ class GatRecommender:
     of_linear = None
     if (linear := self._linear) is not None:
       of_linear = linear.score_new({}, inputs, serving_state.linear, users)
-    return combined_scores_of_new(serving_state, graph, of_linear, ratings, settings=self.settings)
+    return combined_scores_of_new(
+      serving_state, graph, of_linear, ratings, liked, settings=self.settings
+    )
 
   def grown(
     self, params: Any, inputs: Inputs, *, former: Inputs, num_users: int, num_items: int

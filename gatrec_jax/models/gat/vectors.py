@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from gatrec_jax.models.gat.channels import (
   Channels,
   channel_scores,
+  liked_by,
   linear_scores,
   popularity_scores,
   regression,
@@ -58,7 +59,7 @@ def vectors_of_users(state: Channels, users: Array) -> Array:
   columns.append(jnp.where(known, 0.0, 1.0))
   if state.unrated is not None:
     scores = channel_scores(state._replace(unrated=None), users)
-    found = regression(scores, state.unrated)
+    found = regression(scores, state.unrated, liked_by(state.unrated, users))
     columns += [found.spread / found.shrunk * found.coefficients, found.spread, found.mean]
   return jnp.concatenate(columns, axis=1)
 

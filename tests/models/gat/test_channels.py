@@ -9,11 +9,25 @@ from helpers.programs import toy_ratings
 from gatrec_jax.config.models import EaseRatedConfig
 from gatrec_jax.models.base import make_inputs
 from gatrec_jax.models.gat import channels
+from gatrec_jax.models.inputs import Histories
 from gatrec_jax.models.linear.ridge import RidgeRecommender
 
-# Compiled: one program for each shape takes less time than one for each operation.
-fill_unrated, make_unrated = map(jax.jit, (channels.fill_unrated, channels.make_unrated))
 RATED = np.array([True] * 6 + [False] * 2)
+# Four users: the first likes items 0 and 4, the second item 5, the others nothing.
+LIKES = Histories(np.int32([0, 4, 5]), np.int32([0, 2, 3, 3, 3]), 2)
+LIKED = np.zeros((4, 8), np.float32)
+LIKED[[0, 0, 1], LIKES.item] = 1
+# Compiled: one program for each shape takes less time than one for each operation.
+_fill = jax.jit(channels.fill_unrated)
+_make = jax.jit(channels.make_unrated)
+
+
+def make_unrated(text, attributes, rated, **settings):
+  return _make(text, attributes, rated, LIKES, **settings)
+
+
+def fill_unrated(scores, unrated, liked=LIKED):
+  return _fill(scores, unrated, liked[: len(scores)])
 
 
 def parts(seed=0):
@@ -42,6 +56,35 @@ def test_a_ridge_regression_by_hand():
       rtol=1e-4,
       atol=1e-4,
     )
+
+
+def test_likes_are_regressed_beside_the_scores():
+  scores, text, attributes = parts()
+  settings = dict(l2=0.7, shift=-0.5)
+  got = fill_unrated(scores, make_unrated(text, attributes, RATED, likes_weight=1.5, **settings))
+  mean = scores[:, :6].mean(axis=1, keepdims=True)
+  spread = scores[:, :6].std(axis=1, keepdims=True)
+  likes = LIKED[:, :6] - LIKED[:, :6].mean(axis=1, keepdims=True)
+  likes[:2] /= LIKED[:2, :6].std(axis=1, keepdims=True)
+  # Scores that contain the likes, with their own mean and deviation instead of those of the sum.
+  sums = scores.copy()
+  sums[:, :6] += 1.5 * spread * likes
+  plain = np.asarray(fill_unrated(sums, make_unrated(text, attributes, RATED, l2=0.7)))[:, 6:]
+  stretched = (plain - mean) / sums[:, :6].std(axis=1, keepdims=True)
+  np.testing.assert_allclose(got[:, 6:], mean + spread * (stretched - 0.5), rtol=1e-4, atol=1e-4)
+  np.testing.assert_array_equal(got[:, :6], scores[:, :6])
+  without = fill_unrated(scores, make_unrated(text, attributes, RATED, **settings))
+  assert not np.allclose(got[:2, 6:], without[:2, 6:])
+  np.testing.assert_allclose(got[2:], without[2:], atol=1e-6)
+
+
+def test_likes_of_known_users_come_from_the_histories():
+  _, text, attributes = parts()
+  unrated = make_unrated(text, attributes, RATED, l2=1.0)
+  np.testing.assert_array_equal(
+    channels.liked_by(unrated, np.int32([3, 0, 1, 0])), LIKED[[3, 0, 1, 0]]
+  )
+  assert channels.liked_by(None, np.int32([0])) is None
 
 
 def test_former_scores_of_unrated_items_have_no_influence():

@@ -177,6 +177,18 @@ def test_without_a_convolution_the_features_are_scored_and_cosine_makes_them_uni
   np.testing.assert_allclose(got, unit(features), atol=1e-5)
 
 
+def test_a_hidden_layer_makes_the_map_of_texts_nonlinear():
+  fields = dict(node_features="projected", feature_width=6, text_hidden=5, convolution="none")
+  model, variables, text, graph = build(**fields)
+  hidden, projection = (variables["params"][name] for name in ("hidden", "projection"))
+  assert hidden["kernel"].shape == (text.shape[1], 5)
+  before = text @ hidden["kernel"] + hidden["bias"]
+  assert (before < 0).any() and (before > 0).any()
+  after = jnp.where(before > 0, before, 0.2 * before)
+  features = after @ projection["kernel"] + projection["bias"]
+  np.testing.assert_allclose(apply(model, variables, text, graph), features, atol=1e-5)
+
+
 def test_dropouts_act_in_training_only_and_follow_the_key():
   plain, variables, text, graph = build(**SMALL)
   want, _ = apply(plain, variables, text, graph, return_attention=True)
