@@ -80,7 +80,8 @@ def best_next_item(split: str = "next_item") -> Config:
   """`best` where the next event of each user is to be predicted.
 
   Users are attention over their events, and items exchange messages along edges from each event to
-  the next one. Chosen on validation events.
+  the next one. Items are described by their texts alone, by ids where there are none. Chosen on
+  validation events.
 
   python -m launch.train --dataset=FILE --split=next_item. On Amazon's beauty products (22,363
   users, 12,101 items): 9 minutes on busy cores, NDCG@10 .0629, recall@10 .1037 (seed 0).
@@ -93,6 +94,9 @@ def best_next_item(split: str = "next_item") -> Config:
     data=DataConfig(split=split),
     model=dataclasses.replace(
       config.model,
+      node_features="projected",
+      text_hidden=1024,
+      text_rate=0.2,
       feature_width=128,
       graph="next",
       history=OrderedHistory(history_length=20, history_dropout=0.5),
@@ -109,7 +113,7 @@ def best_next_item(split: str = "next_item") -> Config:
       weight_decay=0.0,
       schedule="constant",
       evaluate_every=2,
-      patience=6,
+      patience=8,
     ),
   )
 

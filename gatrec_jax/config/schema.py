@@ -138,6 +138,8 @@ class ModelConfig(ModelSettings):
     feature_width: width of `projected`, `ids` and `sum` features.
     text_hidden: width of a hidden layer between text vectors and features, which makes the map of
       texts nonlinear (as in AlphaRec, Sheng et al. 2024, arXiv 2407.05441); 0 = a linear map.
+    text_rate: multiple of `learning_rate` with which a model with such a layer is trained; where
+      there is no text, it has no layer, and its ids learn at the full rate.
     graph: its edges: everything `rated` in training, only what is `liked`, or edges between items
       from each event to the user's `next` one (with `history=ordered`).
     history: `whole` (users are nodes of the graph) or `ordered` (attention over their events).
@@ -179,6 +181,7 @@ class ModelConfig(ModelSettings):
   node_features: str = setting("table", choices=("table", "projected", "ids", "sum"))
   feature_width: int = setting(64, low=1, needs="node_features=projected|ids|sum")
   text_hidden: int = setting(0, low=0, needs="node_features=projected|sum")
+  text_rate: float = setting(1.0, low=0, needs="text_hidden")
   graph: str = setting("rated", choices=("rated", "liked", "next"))
   history: History = one_of(WholeHistory(), OrderedHistory())
   convolution: Convolution = one_of(FullConvolution(), LightConvolution(), NoConvolution())
@@ -210,11 +213,20 @@ class ModelConfig(ModelSettings):
     return isinstance(self.history, OrderedHistory)
 
   @property
+  def rate_multiple(self) -> float:
+    return self.text_rate if self.hidden_of_text else 1.0
+
+  @property
+  def hidden_of_text(self) -> int:
+    """Width of the hidden layer behind text vectors; 0 where there is none."""
+    return self.text_hidden if self.node_features in ("projected", "sum") else 0
+
+  @property
   def reads_text(self) -> bool:
     return self.node_features != "ids"
 
   def without_text(self) -> Self:
-    return dataclasses.replace(self, node_features="ids", text_hidden=0)
+    return dataclasses.replace(self, node_features="ids")
 
   @property
   def reads_attributes(self) -> bool:

@@ -19,6 +19,7 @@ class ModelSettings:
       the settings of training but the seed.
     objective: chosen by `loss`; None for models without one.
     convolution: chosen by `convolution`; without layers for models that have none.
+    rate_multiple: of the learning rate with which the model is trained. May be a property.
     reads_order: whether the order of ratings in time matters to the model. May be a property.
     searched: ranges that a search draws settings of training and of the objective from, for this
       model; settings that its objective does not have are left out.
@@ -28,6 +29,7 @@ class ModelSettings:
   learned: ClassVar[bool] = False
   objective: ClassVar[Any] = None
   convolution: ClassVar[Any] = NoConvolution()
+  rate_multiple: ClassVar[float] = 1.0
   reads_order: ClassVar[bool] = False
   searched: ClassVar[Mapping[str, Range]] = {}
 

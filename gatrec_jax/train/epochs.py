@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from gatrec_jax.config.schema import TrainConfig
 from gatrec_jax.models.base import LearnedRecommender
@@ -36,8 +37,15 @@ def new_state(
   """
   recommender, config = with_dynamic(recommender, config, dynamic)
   key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)
-  optimizer = make_optimizer(config, num_rows=recommender.num_rows(inputs))
+  optimizer = _optimizer(recommender, config, recommender.num_rows(inputs))
   return constrain_tables(init_state(recommender.init(inputs, key), optimizer))
+
+
+def _optimizer(
+  recommender: LearnedRecommender, config: TrainConfig, num_rows: int
+) -> optax.GradientTransformation:
+  multiple = recommender.settings.rate_multiple
+  return make_optimizer(config, num_rows=num_rows, multiple=multiple)
 
 
 def start_training(
@@ -79,9 +87,8 @@ def run_epochs(
   steps = steps_per_epoch(config, num_rows)
   size = config.batch_size or num_rows
   base_key = jax.random.key(config.seed)
-  step = train_step(
-    partial(recommender.loss, inputs=inputs), make_optimizer(config, num_rows=num_rows)
-  )
+  optimizer = _optimizer(recommender, config, num_rows)
+  step = train_step(partial(recommender.loss, inputs=inputs), optimizer)
 
   def epoch(number: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
     state, losses = carry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optax
 
 from gatrec_jax.config.schema import TrainConfig
@@ -13,22 +15,27 @@ def steps_per_epoch(config: TrainConfig, num_rows: int) -> int:
   return -(-num_rows // config.batch_size) if config.batch_size else 1
 
 
-def make_optimizer(config: TrainConfig, *, num_rows: int) -> optax.GradientTransformation:
+def make_optimizer(
+  config: TrainConfig, *, num_rows: int, multiple: Any = 1.0
+) -> optax.GradientTransformation:
   """AdamW with the configured schedule, warm-up and clipping.
 
   `plateau` lowers the rate when the mean training loss of `plateau_window` epochs has not fallen
   for more than `plateau_patience` epochs (with a window of 1, PyTorch's ReduceLROnPlateau).
 
-  Args: config: numbers among it may be traced. num_rows: rows of an epoch.
+  Args:
+    config: numbers among it may be traced. num_rows: rows of an epoch.
+    multiple: of the configured learning rate; may be traced.
   """
+  learning_rate = config.learning_rate * multiple
   per_epoch = steps_per_epoch(config, num_rows)
   total = (config.decay_epochs or config.epochs) * per_epoch
   if config.schedule == "cosine":
-    rate = optax.cosine_decay_schedule(config.learning_rate, max(total - config.warmup_steps, 1))
+    rate = optax.cosine_decay_schedule(learning_rate, max(total - config.warmup_steps, 1))
   else:
-    rate = optax.constant_schedule(config.learning_rate)
+    rate = optax.constant_schedule(learning_rate)
   if config.warmup_steps:
-    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+    warmup = optax.linear_schedule(0.0, learning_rate, config.warmup_steps)
     rate = optax.join_schedules([warmup, rate], [config.warmup_steps])
   parts = []
   if not is_off(config.gradient_clip):

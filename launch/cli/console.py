@@ -19,6 +19,7 @@ PROGRAMS = (
   "train",
   "evaluate",
   "compare",
+  "ablate",
   "recommend",
   "explain",
   "rerank",

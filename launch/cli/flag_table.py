@@ -202,6 +202,7 @@ COMPARE = (
     "finished run folders to compare, comma-separated, instead of --models; a name with a comma "
     "stands in double quotes",
   ),
+  listed("components", "components to leave out one by one, such as layers,text (all of them)"),
   listed("folds", "ml-100k folds, or parts of --split=kfold; each model is trained on every one"),
   listed("split_seeds", "several split seeds instead of --split_seed; each one is a part"),
   listed("seeds", "training seeds, comma-separated", ("0",)),

@@ -35,7 +35,7 @@ ROWS = 21
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(ModelSettings):
   scale: float = 1.0
 
 

@@ -143,7 +143,7 @@ def _training(
     one = per_epoch * (max(widths) / WIDTH) / rates.edges
     if model.reads_order:
       one += _FLOPS_OF_MAP * rows * model.history.history_length * widths[-1] ** 2 / rates.flops
-    of_text = _nodes(model, sizes) * model.text_hidden * (sizes.text_width + widths[0])
+    of_text = _nodes(model, sizes) * model.hidden_of_text * (sizes.text_width + widths[0])
     one += steps * _FLOPS_OF_MAP * of_text / rates.flops
     if reads_targets and not _targets_are_dense(sizes):
       one += steps * _GATHERS * sizes.train * (widths[-1] / WIDTH) / rates.edges
@@ -179,7 +179,7 @@ def _bytes_of_training(
   params = table * widths[0]
   edges = 2.0 * graph_rows(model, sizes)
   step = _TABLES * params / devices + sum(_TABLES_A_LAYER * table * one for one in widths[1:])
-  step += _TABLES_A_LAYER * 4.0 * _nodes(model, sizes) * model.text_hidden
+  step += _TABLES_A_LAYER * 4.0 * _nodes(model, sizes) * model.hidden_of_text
   if sizes.drawn:
     step += _DRAWN_EDGE * sizes.drawn
   elif model.convolution.num_layers:
