@@ -1,19 +1,20 @@
-"""Trains a model whole and without each of its components, and says what each of them brings.
+"""Trains a model without each of its components, and says what each of them brings.
 
   python -m launch.ablate --dataset=ml-100k --folds=u1,u2 --seeds=0,1,2
   python -m launch.ablate --dataset=FILE --split=next_item --components=layers,order
   python -m launch.ablate --preset=paper --dataset=ml-100k --folds=u1 --components=attention,cosine
 
 Differences are paired over users, whose folds and seeds are averaged first. Validation ratings
-choose the epoch of every model, test ratings choose nothing. Finished runs are kept: the same command continues after an interruption.
+choose the epoch of every model, test ratings choose nothing. Finished runs are kept: the same
+command continues after an interruption.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from launch.cli import FLAGS, config_from_flags, define, require_writable, run, say
-from launch.cli.comparing import COMPARING, compared, report, trained_runs
+from launch.cli import COMPARING, FLAGS, config_from_flags, define, require_writable, run, say
+from launch.cli.comparing import compared, report, trained_runs
 
 if TYPE_CHECKING:
   from collections.abc import Sequence

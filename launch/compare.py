@@ -15,8 +15,8 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from launch.cli import FLAGS, define, given_fields, require_writable, run
-from launch.cli.comparing import COMPARING, compared, report, trained_runs
+from launch.cli import COMPARING, FLAGS, define, given_fields, require_writable, run
+from launch.cli.comparing import compared, report, trained_runs
 
 if TYPE_CHECKING:
   from collections.abc import Mapping

@@ -9,6 +9,7 @@ from launch.cli.config_flags import (
 )
 from launch.cli.entry import run
 from launch.cli.flags import (
+  COMPARING,
   DATA,
   EVALUATE,
   FLAGS,
@@ -27,6 +28,7 @@ from launch.cli.flags import (
 from launch.cli.output import say, say_text
 
 __all__ = [
+  "COMPARING",
   "DATA",
   "EVALUATE",
   "FLAGS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from launch.cli.flags import DATA, EVALUATE, FLAGS, TEXT, path_flag, whole_numbers
+from launch.cli.flags import FLAGS, path_flag, whole_numbers
 
 if TYPE_CHECKING:
   from collections.abc import Iterable, Mapping, Sequence
@@ -13,22 +13,6 @@ if TYPE_CHECKING:
   from gatrec_jax.config.schema import Config
   from gatrec_jax.evaluate.comparison import Comparison
   from gatrec_jax.experiment.grid import Finished
-
-COMPARING = (
-  *(name for name in DATA if name != "fold"),
-  *TEXT,
-  *EVALUATE,
-  "folds",
-  "split_seeds",
-  "seeds",
-  "refit",
-  "metrics",
-  "below",
-  "workdir",
-  "json_out",
-  "markdown",
-)
-"""The flags of a program that compares."""
 
 
 def trained_runs(systems: Mapping[str, Config], *, program: str) -> tuple[list[Finished], str]:

@@ -24,6 +24,14 @@ DATA = tuple(flag.name for flag in (*flag_table.DATA, *flag_table.SPLIT))
 TEXT = tuple(flag.name for flag in flag_table.TEXT)
 RUN = ("preset", "model", "set", "seed", "workdir", "verify")
 EVALUATE = ("protocol", "ks", "bootstrap", "evaluate_memory_mb")
+COMPARING = (
+  *(name for name in DATA if name != "fold"),
+  *TEXT,
+  *EVALUATE,
+  *("folds", "split_seeds", "seeds", "refit", "metrics", "below"),
+  *("workdir", "json_out", "markdown"),
+)
+"""What programs that train models alike and compare them have in common."""
 LANGUAGE_MODEL = ("llm", "lora", "dtype", "quantize", "attention", "mesh")
 
 

@@ -13,6 +13,7 @@ from helpers.programs import arrays_equal, toy_ratings
 from gatrec_jax.config.fields import replaced
 from gatrec_jax.config.models import BprMfConfig
 from gatrec_jax.config.schema import ModelConfig, TrainConfig
+from gatrec_jax.config.settings import ModelSettings
 from gatrec_jax.data.feedback import Feedback
 from gatrec_jax.errors import InputError
 from gatrec_jax.models.base import make_inputs
