@@ -95,6 +95,29 @@ class EaseRatedConfig(ModelSettings):
 
 
 @dataclasses.dataclass(frozen=True)
+class GfCfConfig(ModelSettings):
+  """GF-CF (Shen et al. 2021): a linear filter of the graph's signals, and an ideal low-pass filter.
+
+  Attributes:
+    low_pass_weight: α, the weight of the low-pass filter.
+    rank: the singular vectors that the low-pass filter lets through; 0 = by the data's size, 7 % of
+      the users or items, whichever are fewer, and at most the 256 of the paper.
+    relevance: the entries of the matrix: `binary` (positives, 1 each) or `graded` (every rating, by
+      its relevance; gatrec_jax/data/feedback.py).
+    form: `exact`, `spectral` (of the linear filter the singular vectors, and beside them the
+      largest weights of each item), or `auto`: exact up to 6,000 items.
+    neighbors: of the spectral form, weights of each item beside the singular vectors.
+  """
+
+  kind: ClassVar[str] = "gf_cf"
+  low_pass_weight: float = setting(0.3, low=0, search=LogUniform(0.03, 3))
+  rank: int = setting(0, low=0, search=LogUniform(8, 1024, whole=True))
+  relevance: str = setting("binary", choices=("binary", "graded"))
+  form: str = setting("auto", choices=("auto", "exact", "spectral"))
+  neighbors: int = setting(128, low=0, needs="form=auto|spectral")
+
+
+@dataclasses.dataclass(frozen=True)
 class SlimConfig(ModelSettings):
   """Sparse linear methods (Ning and Karypis 2011) as an elastic net, weights ≥ 0, no intercept.
 
@@ -315,6 +338,7 @@ MODELS: Mapping[str, type[ModelSettings]] = {
     ItemKnnConfig,
     EaseConfig,
     EaseRatedConfig,
+    GfCfConfig,
     SlimConfig,
     AdmmSlimConfig,
     IalsConfig,

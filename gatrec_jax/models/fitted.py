@@ -75,8 +75,9 @@ def fit(
   """Fits a baseline to interactions as a whole, without epochs.
 
   Args:
-    model: popularity, recent_popularity, markov, item_knn, ease, ease_rated, slim, admm_slim, ials,
-      content_knn or text_ridge; or its settings (a class of gatrec_jax.config.models).
+    model: popularity, recent_popularity, markov, item_knn, ease, ease_rated, gf_cf, slim,
+      admm_slim, ials, content_knn or text_ridge; or its settings (a class of
+      gatrec_jax.config.models).
     interactions: training rows, R of them.
     text: [U + I, D] float32 text vectors, users first, for the models that read text.
     feedback: which ratings are positives and which are explicit negatives.

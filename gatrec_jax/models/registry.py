@@ -15,6 +15,7 @@ _CLASSES = {
   "item_knn": ("baselines.item_knn", "ItemKnnRecommender"),
   "ease": ("linear.ridge", "RidgeRecommender"),
   "ease_rated": ("linear.ridge", "RidgeRecommender"),
+  "gf_cf": ("linear.gf_cf", "GfCfRecommender"),
   "slim": ("baselines.slim", "SlimRecommender"),
   "admm_slim": ("baselines.admm_slim", "AdmmSlimRecommender"),
   "ials": ("baselines.ials", "IalsRecommender"),

@@ -124,9 +124,9 @@ RUN = (
   text("preset", "best, paper, tiny, or any name that --model takes", "best"),
   text(
     "model",
-    "a baseline instead of the GAT: popularity, item_knn, ease, ease_rated, slim, admm_slim, ials, "
-    "content_knn, text_ridge, bpr_mf, lightgcn, lightgcn_softmax, xsimgcl, multi_vae, "
-    "sasrec, markov, recent_popularity",
+    "a baseline instead of the GAT: popularity, item_knn, ease, ease_rated, gf_cf, slim, "
+    "admm_slim, ials, content_knn, text_ridge, bpr_mf, lightgcn, lightgcn_softmax, xsimgcl, "
+    "multi_vae, sasrec, markov, recent_popularity",
   ),
   repeated("set", "field=value for any field of the configuration; repeatable"),
   whole("seed", "seed of parameters, negatives, dropout and sampled tokens (0)"),

@@ -17,6 +17,9 @@ from gatrec_jax.experiment.plan.sizes import Sizes
 from gatrec_jax.experiment.plan.stage import Stage
 from gatrec_jax.models.baselines.item_item import CHUNK_VALUES
 from gatrec_jax.models.baselines.xsimgcl import CONTRASTED
+from gatrec_jax.models.linear.gf_cf import GfCfRecommender
+from gatrec_jax.models.linear.scoring import ITEMS_PER_RATING
+from gatrec_jax.models.linear.spectral import OVERSAMPLING
 from gatrec_jax.ops.propagation import GATHERED_NUMBERS, is_dense
 from gatrec_jax.ops.softmax_loss import BLOCK, drawn_size
 from gatrec_jax.train.optimizer import steps_per_epoch
@@ -24,6 +27,7 @@ from gatrec_jax.train.optimizer import steps_per_epoch
 _SORTED_ROW, _POSITIVE, _NEGATIVE, _PAIR = 90, 8, 12, 8
 _COPIES_OF_SCORES = 4
 _SORTS = 6
+_MATRICES_OF_FILTER = 4
 # Of a place of packed events, of an event, and of a pair of items while the pairs are sorted.
 _PLACE, _EVENT, _SORTED_PAIR = 13, 20, 32
 # Weights of a block over D², the vectors of a place that its gradient keeps, and maps of attention.
@@ -86,6 +90,30 @@ def _ease(config: Config, sizes: Sizes) -> Fit:
   # Its training is the stage of `linear`.
   flops = linear.weights_of(config.model, sizes).score_flops
   return Fit("", 12.0 * sizes.train, 0, 0, score_flops=flops)
+
+
+def _gf_cf(config: Config, sizes: Sizes) -> Fit:
+  model, items = config.model, float(sizes.items)
+  rows = sizes.likes if model.relevance == "binary" else sizes.train
+  recommender = GfCfRecommender(model, sizes.users, sizes.items)
+  rank = recommender.width
+  # Sparse products in the search for singular vectors, and the basis, twice, of users and items.
+  flops = 2.0 * linear.PRODUCTS * rows * rank + 12 * items * rank**2 + 2.0 * sizes.pairs
+  basis = 2 * 4.0 * (rank + OVERSAMPLING) * sizes.nodes
+  if recommender.is_exact:
+    matrix = 4 * items**2
+    choice = f"exact: {sizes.items:,} × {sizes.items:,} weights"
+    columns = min(items, ITEMS_PER_RATING * rows / max(sizes.users, 1))
+    # The host's weights, and those of a sparse matrix with their places.
+    peak = _MATRICES_OF_FILTER * matrix + basis
+    return Fit(choice, 12.0 * rows, matrix, peak, flops, score_flops=2 * columns)
+  neighbors = min(model.neighbors, max(sizes.items - 1, 0))
+  params = 4 * items * (4 * rank + 2 * neighbors)
+  chunks = 4.0 * linear.CHUNKS_SPECTRAL * min(CHUNK_VALUES, items**2)
+  peak = 2 * params + basis + chunks
+  flops += 2 * items**2 * rank
+  choice = f"spectral: {rank} singular vectors, {neighbors} neighbors"
+  return Fit(choice, 12.0 * rows, params, peak, flops, score_flops=4.0 * rank)
 
 
 def _matrices(copies: int, cubes: float) -> Callable[[Config, Sizes], Fit]:
@@ -206,6 +234,7 @@ _FITS: Mapping[type, Callable[[Config, Sizes], Fit]] = {
   models.ItemKnnConfig: _matrices(5, 0),
   models.EaseConfig: _ease,
   models.EaseRatedConfig: _ease,
+  models.GfCfConfig: _gf_cf,
   models.SlimConfig: _matrices(7, 2),
   models.AdmmSlimConfig: _matrices(8, 2),
   models.IalsConfig: _ials,

@@ -15,8 +15,8 @@ from gatrec_jax.models.linear.scoring import ITEMS_PER_RATING
 from gatrec_jax.models.linear.spectral import OVERSAMPLING, POWER_ITERATIONS
 
 # Float32 arrays of `CHUNK_VALUES` that are alive at a time.
-_CHUNKS_EXACT, _CHUNKS_SPECTRAL = 2, 9
-_PRODUCTS = 2 * (POWER_ITERATIONS + 1) + 1  # sparse products in the search for eigenvectors
+_CHUNKS_EXACT, CHUNKS_SPECTRAL = 2, 9
+PRODUCTS = 2 * (POWER_ITERATIONS + 1) + 1  # sparse products in the search for eigenvectors
 # Of exact weights, by the number of relations: what is inverted, the weights of the host (one
 # relation is inverted in their place), and those of the device, which are scaled in place. Of the
 # others: those of the host, of the device, and the scaled ones.
@@ -127,14 +127,14 @@ def _spectral(
   tall = 4.0 * width * (relations * items + sizes.users)
   # The relations, side by side, turned, and the targets in float64.
   matrices = 8 * pairs * 4 + 12.0 * sizes.train
-  chunks = 4.0 * _CHUNKS_SPECTRAL * min(CHUNK_VALUES, relations * items**2)
+  chunks = 4.0 * CHUNKS_SPECTRAL * min(CHUNK_VALUES, relations * items**2)
   peak = max(
     matrices + 3 * tall,
     matrices + 2 * weights + 8 * items * rank + chunks,
     _COPIES_SPECTRAL * weights,
     matrices + of_exact,
   )
-  products = 2.0 * _PRODUCTS * pairs * width
+  products = 2.0 * PRODUCTS * pairs * width
   rest = 2.0 * relations * sizes.pairs
   dense = 2.0 * relations * items**2 * rank + 12 * relations * items * width**2
   work = products + rest + dense + work_of_head

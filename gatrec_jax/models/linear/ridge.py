@@ -162,7 +162,7 @@ class RidgeRecommender(ItemItemRecommender):
 
   def _exact_on_host(self, relations: Relations, penalties: Array) -> Array:
     kind = jax.ShapeDtypeStruct((len(penalties), self.num_items, self.num_items), jnp.float32)
-    return self._on_host(ridge_weights_in_place, kind, relations, penalties)
+    return self._on_host(ridge_weights_in_place, kind, relations, penalties=penalties)
 
   def _exact_on_device(self, relations: Relations, penalties: Array) -> Array:
     pairs, scaled = relations.pairs, _scaled(relations)
@@ -190,7 +190,7 @@ class RidgeRecommender(ItemItemRecommender):
       dropped=shape((), jnp.float32),
     )
     fit = partial(spectral_weights, rank=rank, neighbors=neighbors)
-    weights = self._on_host(fit, kinds, relations, penalties, head=head)
+    weights = self._on_host(fit, kinds, relations, penalties=penalties, head=head)
     scale, of_score = relations.item_scale[:, None], relations.score_scale
     return weights._replace(
       left=weights.left * scale,
@@ -199,31 +199,21 @@ class RidgeRecommender(ItemItemRecommender):
     )
 
   def _on_host(
-    self, fit: Callable[..., Any], kinds: Any, relations: Relations, penalties: Array, **more: Array
+    self, fit: Callable[..., Any], kinds: Any, relations: Relations, **arrays: Array
   ) -> Any:
-    """`fit` of SciPy's sparse matrices and numbers, as part of a traced function."""
+    """`fit` of SciPy's sparse matrices and arrays by name, as part of a traced function."""
 
-    def call(
-      item: Array, start: Array, values: Array, penalties: Array, more: dict[str, Array]
-    ) -> Any:
+    def call(item: Array, start: Array, values: Array, arrays: dict[str, Array]) -> Any:
       import scipy.sparse
 
       item, start = np.asarray(item), np.asarray(start)
       shape = len(start) - 1, self.num_items
       matrices = [scipy.sparse.csr_array((one, item, start), shape) for one in np.asarray(values)]
-      arrays = {name: np.asarray(array) for name, array in more.items()}
-      return fit(matrices, np.asarray(penalties).tolist(), **arrays)
+      return fit(matrices, **{name: np.asarray(array) for name, array in arrays.items()})
 
     pairs = relations.pairs
     return jax.pure_callback(
-      call,
-      kinds,
-      pairs.item,
-      pairs.start,
-      _scaled(relations),
-      penalties,
-      more,
-      vmap_method="sequential",
+      call, kinds, pairs.item, pairs.start, _scaled(relations), arrays, vmap_method="sequential"
     )
 
   def serving_state(self, params: dict[str, Weights], inputs: Inputs) -> ServingState:

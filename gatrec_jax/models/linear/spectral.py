@@ -103,14 +103,14 @@ def spectral_weights(
   filtered = values / (1 + values)
   scale = np.sqrt(penalties[0]) * _constraints(features, parts, filtered - slope * values, slope)
   right = sum(part * one[:, None] for part, one in zip(parts, scale, strict=True))
-  rest = None if is_whole else _rest(features, parts * values, right, scale, slope / roots)
+  rest = None if is_whole else rest_of_gram(features, parts * values, right, scale, slope / roots)
   left = parts * filtered / roots[:, None, None]
   if has_head:
     exact = ridge_weights_in_place([one[:, head] for one in relations], penalties)
     own = _leading_singular(exact, rank=rank, seed=seed)
     left, right = _beside_head(left, right, *own, head)
     rest = rest and _with_exact_rest(rest, exact, *own, head)
-  nearest, kept, dropped = _largest(rest, neighbors, shape=(count, num_items))
+  nearest, kept, dropped = largest_entries(rest, neighbors, shape=(count, num_items))
   # f(w) − a w, with a = 1 ÷ (1 + w_r), is largest at 1 + w = √(1 + w_r).
   tail = (np.sqrt(1 + largest_left) - 1) ** 2 / (1 + largest_left)
   return SpectralWeights(
@@ -234,16 +234,18 @@ def _constraints(
   return np.linalg.solve(block, wanted)[..., 0].T
 
 
-def _rest(
+def rest_of_gram(
   features: Sequence[scipy.sparse.csr_array],
   weighted: np.ndarray,
   right: np.ndarray,
   scale: np.ndarray,
   factors: np.ndarray,
 ) -> Rest:
-  """Rows of the weights without those of the leading eigenvectors.
+  """Rows of the co-occurrences of relations without those of the leading eigenvectors.
 
-  Args: weighted: [m, I, R], V w. scale: [m, I], of the targets. factors: [m], of the relations.
+  Args:
+    features: m matrices [U, I]. weighted: [m, I, R], V w. right: [I, R].
+    scale: [m, I], of the targets. factors: [m], of the relations.
   """
   targets = sum(one.multiply(row[None]) for one, row in zip(features, scale, strict=True)).tocsr()
   transposed = [one.T.tocsr() for one in features]
@@ -257,7 +259,7 @@ def _rest(
   return rows_of
 
 
-def _largest(
+def largest_entries(
   rest: Rest | None, neighbors: int, *, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, float]:
   """The columns with the largest entries of each row, over all relations, its own one excepted.

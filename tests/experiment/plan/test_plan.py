@@ -26,6 +26,7 @@ FIXED = {
   "best": {"linear_form": "spectral", "loss": "pairwise"},
   "ease": {"form": "spectral"},
   "ease_rated": {"form": "spectral"},
+  "gf_cf": {"form": "spectral"},
   "lightgcn": {"propagation": "sparse"},
   "lightgcn_softmax": {"propagation": "sparse", "drawn_items": 1024},
   "xsimgcl": {"propagation": "sparse"},
