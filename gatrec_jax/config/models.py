@@ -162,7 +162,10 @@ class IalsConfig(ModelSettings):
 
   Attributes:
     width: D of the factors.
-    unobserved_weight: α₀, the weight of the squared score of every pair.
+    unobserved_weight: α₀, the weight of the squared score of every pair; 0 = by the share of pairs
+      that are positives: a user's pairs then weigh 24 times as much as the positives of one, as
+      validation parts of three data sets suggest (α₀ .6 on one of 1,682 items, .03 on a sparse one
+      of 3,459).
     l2: λ; for user u it is multiplied by (number of positives + α₀ · I)^l2_power, for items
       likewise.
     l2_power: ν; 0 is plain regularization, 1 scales it with frequency.
@@ -177,7 +180,7 @@ class IalsConfig(ModelSettings):
 
   kind: ClassVar[str] = "ials"
   width: int = setting(64, low=1)
-  unobserved_weight: float = setting(0.6, low=0, search=LogUniform(0.05, 2))
+  unobserved_weight: float = setting(0.0, low=0, search=LogUniform(0.005, 2))
   l2: float = setting(0.01, low=1e-9, search=LogUniform(1e-3, 0.05))
   l2_power: float = setting(1.0, low=0, high=2)
   iterations: int = setting(12, low=1, search=LogUniform(4, 32, whole=True))

@@ -32,6 +32,7 @@ from gatrec_jax.data.interactions import Interactions
 from gatrec_jax.models.baselines.ials_buckets import Bucket, Layout, by_row, layout, padded_rows
 from gatrec_jax.models.baselines.item_item import exact_matmul
 from gatrec_jax.models.inputs import Inputs, NewUsers, liked_rows, new_relevance_rows
+from gatrec_jax.ops.numeric import is_off
 from gatrec_jax.ops.scores import dot_product_scores
 from gatrec_jax.sharding.placement import to_device
 
@@ -42,6 +43,8 @@ _EXACT = jax.lax.Precision.HIGHEST
 # factor. Exact arithmetic needs at most D steps; rounding may need some more.
 _TOLERANCE = 1e-6
 _MOST_STEPS = 4
+UNOBSERVED_A_POSITIVE = 24.0
+"""What the pairs of a user weigh beside the positives of one on average, if nothing else is set."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +79,7 @@ class IalsRecommender:
   def fit(self, inputs: Inputs, key: Array) -> dict[str, Array]:
     """`settings.iterations` passes over items, then users. `key` is consumed."""
     own: Layout = inputs.own
-    width = self.settings.width
+    width, alpha = self.settings.width, self._alpha(inputs)
     user = jax.random.normal(key, (self.num_users, width)) * (
       self.settings.init_stddev / np.sqrt(width)
     )
@@ -90,14 +93,14 @@ class IalsRecommender:
       """Solves one side. Carries factors by slot, and what turns the first basis into theirs."""
       table, basis = carry
       users = number % 2 == 1
-      spectrum, turn = self._unobserved(table * (of_items == users)[:, None])
+      spectrum, turn = self._unobserved(table * (of_items == users)[:, None], alpha)
       table = exact_matmul(table, turn)
       limit = jnp.where(number == last, _MOST_STEPS * width, self.settings.cg_steps)
       solved, first = [], 0
       for bucket in own.buckets:
         size = bucket.totals.size
         start = table[first : first + size].reshape(*bucket.totals.shape, width)
-        part = self._solved(bucket, table, spectrum, start, users=users, limit=limit)
+        part = self._solved(bucket, table, spectrum, start, alpha, users=users, limit=limit)
         solved.append(part.reshape(size, width))
         first += size
       return jnp.concatenate([*solved, table[slots:]]), exact_matmul(basis, turn)
@@ -122,14 +125,20 @@ class IalsRecommender:
     row, item = np.nonzero(relevance)
     pairs = by_row(row, item, relevance[row, item] if graded else None, num_rows=len(relevance))
     bucket = padded_rows(pairs, num_items=self.num_items, width=self.settings.width)
-    factors = _new_factors(params["item"], to_device(bucket), recommender=self)
+    factors = _new_factors(params["item"], to_device(bucket), self._alpha(inputs), recommender=self)
     return dot_product_scores((factors, params["item"]), jnp.arange(len(relevance)))
 
-  def _unobserved(self, others: Array) -> tuple[Array, Array]:
-    """α₀ Σ hhᵀ over the other side [N, D]: its eigenvalues [D] and eigenvectors [D, D]."""
-    spectrum, turn = jnp.linalg.eigh(
-      self.settings.unobserved_weight * exact_matmul(others.T, others)
+  def _alpha(self, inputs: Inputs) -> Any:
+    """α₀, the weight of every pair."""
+    return unobserved_weight_of(
+      self.settings.unobserved_weight,
+      num_positives=inputs.num_positives,
+      num_pairs=self.num_users * self.num_items,
     )
+
+  def _unobserved(self, others: Array, alpha: Any) -> tuple[Array, Array]:
+    """α₀ Σ hhᵀ over the other side [N, D]: its eigenvalues [D] and eigenvectors [D, D]."""
+    spectrum, turn = jnp.linalg.eigh(alpha * exact_matmul(others.T, others))
     return jnp.maximum(spectrum, 0.0), turn
 
   def _solved(
@@ -138,6 +147,7 @@ class IalsRecommender:
     table: Array,
     spectrum: Array,
     start: Array,
+    alpha: Any,
     *,
     users: Array | bool,
     limit: Array | int,
@@ -146,12 +156,12 @@ class IalsRecommender:
 
     Args:
       table: [N + 1, D], the other side by what the lists hold, in the eigenbasis. spectrum: [D].
-      start: [C, B, D], the factors to start from.
+      start: [C, B, D], the factors to start from. alpha: α₀.
       users: the side to solve. limit: the most steps.
     """
     settings = self.settings
     others = jnp.where(users, self.num_items, self.num_users)
-    mass = bucket.totals + settings.unobserved_weight * others
+    mass = bucket.totals + alpha * others
     l2 = settings.l2 * mass**settings.l2_power
 
     def of_chunk(values: Array, chunk: Array) -> Array:
@@ -172,6 +182,15 @@ class IalsRecommender:
     first = jnp.where(users, bucket.item_chunks, 0)
     end = jnp.where(users, len(bucket.totals), bucket.item_chunks)
     return jax.lax.fori_loop(first, end, solve_chunk, start)
+
+
+def unobserved_weight_of(asked: Any, *, num_positives: int, num_pairs: int) -> Any:
+  """α₀, the weight of every pair. Args: asked: a number, may be traced; 0 = by the other two.
+
+  >>> unobserved_weight_of(0.0, num_positives=100, num_pairs=4800)
+  0.5
+  """
+  return UNOBSERVED_A_POSITIVE * num_positives / num_pairs if is_off(asked) else asked
 
 
 def _solve(
@@ -216,13 +235,15 @@ def _solve(
 
 
 @partial(jax.jit, static_argnames="recommender")
-def _new_factors(items: Array, bucket: Bucket, *, recommender: IalsRecommender) -> Array:
+def _new_factors(
+  items: Array, bucket: Bucket, alpha: Any, *, recommender: IalsRecommender
+) -> Array:
   """[C · B, D] float32: users solved for the items [I, D]; those after the last are padding."""
   width = items.shape[1]
-  spectrum, turn = recommender._unobserved(items)
+  spectrum, turn = recommender._unobserved(items, alpha)
   table = exact_matmul(jnp.concatenate([items, jnp.zeros((1, width))]), turn)
   # The bucket has one side, which it counts as items.
   start = jnp.zeros((*bucket.totals.shape, width))
   limit = _MOST_STEPS * width
-  solved = recommender._solved(bucket, table, spectrum, start, users=True, limit=limit)
+  solved = recommender._solved(bucket, table, spectrum, start, alpha, users=True, limit=limit)
   return exact_matmul(solved.reshape(-1, width), turn.T)

@@ -207,6 +207,21 @@ def test_settings_may_be_traced_and_mapped(matrix):
   assert shapes["user"].shape == (USERS, 4) and shapes["item"].shape == (ITEMS, 4)
 
 
+def test_the_weight_of_all_pairs_follows_from_the_positives_where_none_is_set(matrix):
+  recommender, inputs = setup(matrix, dataclasses.replace(SETTINGS, unobserved_weight=0.0))
+  # A user's pairs weigh 24 times the positives that users have on average.
+  alpha = 24 * matrix.sum() / USERS / ITEMS
+  given, _ = setup(matrix, dataclasses.replace(SETTINGS, unobserved_weight=alpha))
+  fits = [jax.jit(one.fit)(inputs, jax.random.key(5)) for one in (recommender, given)]
+  np.testing.assert_allclose(fits[0]["user"], fits[1]["user"], atol=1e-6)
+  new = NewUsers([np.array([0, 3])], [np.zeros(0, int)], np.zeros((1, 1)), 5.0, 1.0)
+  scores = [
+    one.score_new(fits[0], inputs, one.serving_state(fits[0], inputs), new)
+    for one in (recommender, given)
+  ]
+  np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+
+
 def test_order_of_rows_has_no_effect_and_seeds_do(matrix):
   recommender, _ = setup(matrix)
   train = interactions(matrix)
