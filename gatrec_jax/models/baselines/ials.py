@@ -128,13 +128,12 @@ class IalsRecommender:
     factors = _new_factors(params["item"], to_device(bucket), self._alpha(inputs), recommender=self)
     return dot_product_scores((factors, params["item"]), jnp.arange(len(relevance)))
 
-  def _alpha(self, inputs: Inputs) -> Any:
-    """α₀, the weight of every pair."""
-    return unobserved_weight_of(
-      self.settings.unobserved_weight,
-      num_positives=inputs.num_positives,
-      num_pairs=self.num_users * self.num_items,
-    )
+  def _alpha(self, inputs: Inputs | None) -> Any:
+    """α₀, the weight of every pair; inputs are read where the settings leave it open."""
+    asked = self.settings.unobserved_weight
+    if not is_off(asked):
+      return asked
+    return unobserved_weight(inputs.num_positives, self.num_users * self.num_items)
 
   def _unobserved(self, others: Array, alpha: Any) -> tuple[Array, Array]:
     """α₀ Σ hhᵀ over the other side [N, D]: its eigenvalues [D] and eigenvectors [D, D]."""
@@ -184,13 +183,13 @@ class IalsRecommender:
     return jax.lax.fori_loop(first, end, solve_chunk, start)
 
 
-def unobserved_weight_of(asked: Any, *, num_positives: int, num_pairs: int) -> Any:
-  """α₀, the weight of every pair. Args: asked: a number, may be traced; 0 = by the other two.
+def unobserved_weight(num_positives: int, num_pairs: int) -> float:
+  """α₀ by the share of the pairs of users and items that are positives.
 
-  >>> unobserved_weight_of(0.0, num_positives=100, num_pairs=4800)
+  >>> unobserved_weight(num_positives=100, num_pairs=4800)
   0.5
   """
-  return UNOBSERVED_A_POSITIVE * num_positives / num_pairs if is_off(asked) else asked
+  return UNOBSERVED_A_POSITIVE * num_positives / num_pairs
 
 
 def _solve(
