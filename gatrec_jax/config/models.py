@@ -12,7 +12,12 @@ from typing import ClassVar
 
 from gatrec_jax.config.fields import Choice, LogUniform, Range, Uniform, one_of, setting
 from gatrec_jax.config.objectives import Objective, PairwiseObjective, SoftmaxObjective
-from gatrec_jax.config.sequences import MarkovConfig, RecentPopularityConfig, SasRecConfig
+from gatrec_jax.config.sequences import (
+  Gru4RecConfig,
+  MarkovConfig,
+  RecentPopularityConfig,
+  SasRecConfig,
+)
 from gatrec_jax.config.settings import ModelSettings
 
 # Bayesian personalized ranking, as the baselines were published: without a cosine term.
@@ -352,6 +357,7 @@ MODELS: Mapping[str, type[ModelSettings]] = {
     XSimGclConfig,
     MultiVaeConfig,
     SasRecConfig,
+    Gru4RecConfig,
     MarkovConfig,
     RecentPopularityConfig,
   )

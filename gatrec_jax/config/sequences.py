@@ -39,6 +39,27 @@ class SasRecConfig(ModelSettings):
 
 
 @dataclasses.dataclass(frozen=True)
+class Gru4RecConfig(ModelSettings):
+  """GRU4Rec (Hidasi and Karatzoglou 2018): a recurrent network over a user's latest ratings.
+
+  Attributes:
+    layers: of gated recurrent units.
+    width, length, dropout, temperature, drawn_items: as in `SasRecConfig`.
+  """
+
+  kind: ClassVar[str] = "gru4rec"
+  reads_order: ClassVar[bool] = True
+  learned: ClassVar[bool] = True
+  searched: ClassVar[Mapping[str, Range]] = {"learning_rate": LogUniform(3e-4, 2e-2)}
+  width: int = setting(64, low=1)
+  layers: int = setting(1, low=1)
+  length: int = setting(50, low=1)
+  dropout: float = setting(0.4, low=0, high=0.95, search=Uniform(0.1, 0.7))
+  temperature: float = setting(0.07, low=1e-3, search=LogUniform(0.03, 0.3))
+  drawn_items: int = setting(0, low=0, high=2**20)
+
+
+@dataclasses.dataclass(frozen=True)
 class MarkovConfig(ModelSettings):
   """What follows the latest ratings of a user, by counts of what followed them in training.
 

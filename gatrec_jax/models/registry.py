@@ -26,6 +26,7 @@ _CLASSES = {
   "xsimgcl": ("baselines.xsimgcl", "XSimGclRecommender"),
   "multi_vae": ("baselines.multi_vae", "MultiVaeRecommender"),
   "sasrec": ("sequences.sasrec", "SasRecRecommender"),
+  "gru4rec": ("sequences.gru4rec", "Gru4RecRecommender"),
   "markov": ("sequences.markov", "MarkovRecommender"),
   "recent_popularity": ("sequences.recent_popularity", "RecentPopularityRecommender"),
 }

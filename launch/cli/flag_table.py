@@ -126,7 +126,7 @@ RUN = (
     "model",
     "a baseline instead of the GAT: popularity, item_knn, ease, ease_rated, gf_cf, slim, "
     "admm_slim, ials, content_knn, text_ridge, bpr_mf, lightgcn, lightgcn_softmax, xsimgcl, "
-    "multi_vae, sasrec, markov, recent_popularity",
+    "multi_vae, sasrec, gru4rec, markov, recent_popularity",
   ),
   repeated("set", "field=value for any field of the configuration; repeatable"),
   whole("seed", "seed of parameters, negatives, dropout and sampled tokens (0)"),

@@ -98,7 +98,7 @@ def test_every_setting_of_a_preset_has_an_effect_or_is_refused(name):
     (
       get_preset("bpr_mf"),
       {"temperature": "1"},
-      "bpr_mf has no such setting (gat, lightgcn, sasrec have",
+      "bpr_mf has no such setting (gat, lightgcn, sasrec, gru4rec have",
     ),
     (get_preset("bpr_mf"), {"loss": "softmax"}, "bpr_mf has no such setting (gat, lightgcn have"),
     (get_preset("sasrec"), {"heads": "3"}, "heads=3: must divide `width="),

@@ -220,7 +220,7 @@ def test_added_ratings_without_times_are_the_latest_in_their_order(ordered):
   assert np.asarray(events.item)[end - 3 : end].tolist() == more
 
 
-@pytest.mark.parametrize("preset", ["sasrec", "markov"])
+@pytest.mark.parametrize("preset", ["sasrec", "gru4rec", "markov"])
 def test_models_of_the_order_refuse_ratings_without_times(preset, folder):
   fields = {"split": "random", "time_column": "", "columns": ""}
   with pytest.raises(InputError, match="there are no times"):

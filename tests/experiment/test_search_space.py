@@ -106,6 +106,7 @@ SMALLER = {
   "ials": {"width": 4},
   "multi_vae": {"hidden_widths": "8", "latent_width": 4},
   "sasrec": {"width": 4, "blocks": 1, "length": 4},
+  "gru4rec": {"width": 4, "length": 4},
   "best": {"layers": 1},
   "paper": {"layer_widths": "8", "heads": "1"},
   "tiny": {"layer_widths": "8", "heads": "1"},

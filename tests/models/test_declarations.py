@@ -28,6 +28,7 @@ SMALL = {
     LIGHT | ORDERED | dict(popularity_weight=0.5, linear_weight=0.5, score="cosine"),
   ],
   "sasrec": [dict(width=4, blocks=1, length=4)],
+  "gru4rec": [dict(width=4, length=4)],
   "multi_vae": [dict(hidden_widths=(4,), latent_width=2)],
   "text_ridge": [dict(factors="ease"), dict(factors="ials", width=2, iterations=1)],
   "ials": [dict(width=2, iterations=1)],

@@ -32,6 +32,7 @@ _MATRICES_OF_FILTER = 4
 _PLACE, _EVENT, _SORTED_PAIR = 13, 20, 32
 # Weights of a block over D², the vectors of a place that its gradient keeps, and maps of attention.
 _MATRICES_OF_BLOCK, _VECTORS_OF_BLOCK, _MAPS = 6, 16, 4
+_MATRICES_OF_GRU, _VECTORS_OF_GRU = 6, 16
 
 
 class Fit(NamedTuple):
@@ -200,21 +201,29 @@ def _vectors(config: Config, sizes: Sizes) -> Fit:
   return Fit(choice, inputs, 3 * params, step, flops, edges)
 
 
-def _sasrec(config: Config, sizes: Sizes) -> Fit:
+def _next_event(config: Config, sizes: Sizes) -> Fit:
   model, train = config.model, config.train
   width, places = model.width, model.length + 1
   events = min(sizes.train, sizes.users * places)
   rows = events / places
   batch = (train.batch_size or rows) * places
-  of_blocks = _MATRICES_OF_BLOCK * width**2 * model.blocks
-  params = 4.0 * (sizes.items * width + model.length * width + of_blocks)
+  if isinstance(model, sequences.Gru4RecConfig):
+    layers, name = model.layers, "layers"
+    of_layers = (_MATRICES_OF_GRU * layers + 1) * width**2
+    params, products = 4.0 * (sizes.items * width + of_layers), of_layers
+    states = layers * _VECTORS_OF_GRU * width
+  else:
+    layers, name = model.blocks, "blocks"
+    of_layers = _MATRICES_OF_BLOCK * layers * width**2
+    params = 4.0 * (sizes.items * width + model.length * width + of_layers)
+    products = of_layers + 2 * places * width * layers
+    states = layers * (_VECTORS_OF_BLOCK * width + _MAPS * model.heads * places)
   compared = model.drawn_items or sizes.items
   scores = batch * compared if model.drawn_items else min(BLOCK, batch * compared)
-  states = batch * model.blocks * (_VECTORS_OF_BLOCK * width + _MAPS * model.heads * places)
-  step = params + 4.0 * (_COPIES_OF_SCORES * scores + states)
+  step = params + 4.0 * (_COPIES_OF_SCORES * scores + batch * states)
   epochs = expected_epochs(config)
-  products = of_blocks + 2 * places * width * model.blocks + compared * width
-  choice = f"{model.blocks} blocks of {width}; {epochs:g} of at most {train.epochs} epochs"
+  products += compared * width
+  choice = f"{layers} {name} of {width}; {epochs:g} of at most {train.epochs} epochs"
   inputs = _PLACE * events + 5.0 * sizes.items
   return Fit(choice, inputs, 3 * params, step, epochs * 6.0 * events * products)
 
@@ -244,7 +253,8 @@ _FITS: Mapping[type, Callable[[Config, Sizes], Fit]] = {
   models.LightGcnConfig: _vectors,
   models.XSimGclConfig: _vectors,
   models.MultiVaeConfig: _multi_vae,
-  sequences.SasRecConfig: _sasrec,
+  sequences.SasRecConfig: _next_event,
+  sequences.Gru4RecConfig: _next_event,
   sequences.MarkovConfig: _markov,
   sequences.RecentPopularityConfig: _popularity,
 }

@@ -100,7 +100,7 @@ def test_inputs_of_the_gat_take_what_the_plan_says(loss):
   assert planned == pytest.approx(made, rel=0.2)
 
 
-@pytest.mark.parametrize("name", ["sasrec", "markov"])
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "markov"])
 def test_inputs_of_models_of_sequences_take_what_the_plan_says(name):
   config = get_preset(name)
   train = toy_ratings(num_users=300, num_items=200)
@@ -123,6 +123,18 @@ def test_training_of_sasrec_by_hand():
   step = params + 4 * (4 * 10 * 100 + 10 * (16 * 10 + 4 * 5))
   assert training.left == 3 * params and training.peak == 3 * params + step
   assert training.work == 10 * 6 * 3000 * (600 + 2 * 5 * 10 + 100 * 10)
+
+
+def test_training_of_gru4rec_by_hand():
+  few = {"width": 10, "length": 4, "drawn_items": 100, "epochs": 10, "batch_size": 2}
+  config = with_fields(get_preset("gru4rec"), few)
+  sizes = sizes_of_table(config, users=1000, items=500, ratings=3000)._replace(train=3000)
+  training = stage_of(make_plan(config, sizes, RATES), "training")
+  # Items; what is read and the states, three gates each, and their map.
+  params = 4 * (500 * 10 + 7 * 100)
+  step = params + 4 * (4 * 10 * 100 + 10 * 16 * 10)
+  assert training.left == 3 * params and training.peak == 3 * params + step
+  assert training.work == 10 * 6 * 3000 * (700 + 100 * 10)
 
 
 def test_what_is_chosen_is_said():
